@@ -1,0 +1,57 @@
+"""The command line: one file per group of commands, each with `add(subparsers)`.
+
+A command is a function of the parsed arguments that returns an exit status. Bad input (`UserError`)
+is one line on standard error and status 2; Ctrl-C and SIGTERM leave everything resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+import climb_opt
+from climb_opt.errors import Interrupted, UserError
+
+GROUPS = ("corpus", "search", "results", "listing")
+EPILOG = """examples:
+  climb-opt corpus build docs/*.jsonl.zst --output corpora/web
+  climb-opt search demo
+  climb-opt ls studies
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    args = parser().parse_args(argv)
+    level = logging.DEBUG if args.verbose else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("climb_opt").setLevel(level)
+    try:
+        return int(args.run(args) or 0)
+    except UserError as error:
+        print(f"climb-opt: {error}", file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, Interrupted):
+        print("\nStopped; run the same command again to continue.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `climb-opt ... | head`
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; the tests read it too."""
+    top = argparse.ArgumentParser(
+        prog="climb-opt",
+        description="Find the data mixture to pre-train a language model on.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument("--version", action="version", version=climb_opt.__version__)
+    top.add_argument("-v", "--verbose", action="store_true", help="log more")
+    subparsers = top.add_subparsers(metavar="COMMAND", required=True)
+    for group in GROUPS:
+        importlib.import_module(f"climb_opt.cli.{group}").add(subparsers)
+    return top

@@ -1,0 +1,1 @@
+"""Documents -> clustered token shards: readers, embed, quality, cluster, tokenise, build."""

@@ -1,0 +1,1 @@
+"""A trained proxy -> scores. One file per evaluator; see `base.py`."""

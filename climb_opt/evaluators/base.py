@@ -1,0 +1,22 @@
+"""The contract of an evaluator."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Evaluator(Protocol):
+    """Scores a trained proxy. Built as `Evaluator(corpus, **options)`, before any training.
+
+    The constructor raises `UserError` for everything that can be wrong with its options, the
+    corpus or its files, so that a search never trains a proxy that it cannot score.
+    """
+
+    def components(self) -> list[str]:
+        """The names `evaluate` returns, without standard errors: "arc_easy/acc", "prose/bpb"."""
+
+    def evaluate(self, model: Any, accelerator: Any) -> dict[str, float]:
+        """Component -> value, and `<component>_stderr` -> standard error where there is one.
+
+        Called on every rank with the unwrapped model in eval mode; every rank gets the result.
+        """

@@ -1,0 +1,77 @@
+"""A short name or "module:Name" -> the object, imported on use.
+
+The tables below are strings, so that naming a sampler loads no library. Add a line here to add a
+sampler, predictor or evaluator; users name their own as "my_package.my_module:MySampler".
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import Any
+
+from climb_opt.errors import UserError
+
+KINDS: dict[str, dict[str, str]] = {
+    "sampler": {
+        "climb": "climb_opt.samplers.climb:ClimbSampler",
+        "simplex-gp": "climb_opt.samplers.gp:SimplexGPSampler",
+    },
+    "predictor": {
+        "lightgbm": "climb_opt.predictors.lgbm:LightGBMPredictor",
+        "gp": "climb_opt.predictors.gp:GPPredictor",
+        "loglinear": "climb_opt.predictors.loglinear:LogLinearPredictor",
+    },
+    "evaluator": {
+        "heldout": "climb_opt.evaluators.heldout:HeldOutLoss",
+        "lm-eval": "climb_opt.evaluators.harness:LMEval",
+    },
+}
+
+
+def find(kind: str, name: str) -> Any:
+    """The object that `name` stands for.
+
+    Raises:
+        UserError: no such short name (near names and all names are given), or the module or the
+            attribute of "module:Name" does not exist.
+    """
+    known = KINDS[kind]
+    target = known.get(name, name)
+    if ":" not in target:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(
+            f"Unknown {kind} {name!r}.{hint} Known: {', '.join(sorted(known))}; "
+            'or your own as "module:Name".'
+        )
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"{kind} {name!r} cannot be imported: {error}.") from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise UserError(f"{kind} {name!r}: {module_name} has no {attribute!r}.") from None
+
+
+def check_options(kind: str, name: str, options: dict[str, Any], given: set[str]) -> None:
+    """Raise if `options` holds a key that the object does not take.
+
+    Args:
+        given: arguments that climb_opt itself passes and a recipe must not.
+    """
+    parameters = inspect.signature(find(kind, name)).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = sorted({p.name for p in parameters} - given)
+    for key in options:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"{kind} {name!r}: unknown key {key!r}.{hint} Known keys: "
+                f"{', '.join(known) or 'none'}."
+            )

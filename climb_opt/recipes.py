@@ -1,0 +1,363 @@
+"""Recipes: what a study is and what a proxy is. Strict YAML in, JSON out.
+
+A recipe is read once, when a study is created, and stored in it; workers elsewhere join by name and
+use the stored copy. Defaults live here and nowhere else. `include: other` derives one recipe from
+another; `--set key.sub=value` is the only override.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from climb_opt.errors import UserError
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """The shape of a Llama-style decoder built from a config, or a checkpoint to continue from.
+
+    `checkpoint` (a folder or hub name) replaces the shape. The vocabulary is the corpus's.
+    """
+
+    hidden: int = 64
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int | None = None  # None: as many as heads
+    intermediate: int | None = None  # None: 8/3 x hidden, rounded up to a multiple of 16
+    tied: bool = True  # input and output embeddings are one matrix
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class ProxyRecipe:
+    """How one proxy is trained. Sizes are in tokens, so that they hold on any number of devices."""
+
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    tokens: int = 262_144  # trained on in one trial
+    sequence: int = 128  # tokens a sequence
+    batch_tokens: int = 4096  # global batch of one optimiser step
+    micro_batch_tokens: int | None = None  # per device and pass; None: as large as the batch allows
+    lr: float = 3e-3
+    min_lr: float = 0.0  # learning rate at the last step
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    warmup: float = 0.05  # fraction of the steps
+    decay: float = 0.2  # fraction of the steps; wsd only
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device has it
+    compile: bool | None = None  # torch.compile; None: on a GPU only
+    max_epochs: float | None = None  # refuse a mixture that repeats a domain more often than this
+    checkpoint_every: int | None = None  # steps between checkpoints; None: only when stopped
+    report_every: int | None = None  # steps between intermediate target losses; None: never
+    keep: int = 0  # trained models kept: those of the best `keep` trials
+    command: str | None = None  # someone else's trainer, instead of ours
+    timeout: float | None = None  # seconds for `command`
+
+
+@dataclass(frozen=True)
+class SpaceRecipe:
+    """Bounds of the search: see `MixtureSpace`."""
+
+    lower: dict[str, float] | float | None = None
+    upper: dict[str, float] | float | None = None
+    max_epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sampler, predictor, evaluator or pruner: its name and the options it takes."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyRecipe:
+    """One search: what is trained, how it is scored, who proposes mixtures."""
+
+    corpus: str
+    proxy: ProxyRecipe
+    evaluators: tuple[Choice, ...]
+    score: dict[str, float] | list[str]  # component -> coefficient, or a list whose mean is taken
+    direction: Literal["minimize", "maximize"] = "minimize"
+    rounds: tuple[int, ...] = (64, 32, 16)
+    sampler: Choice = field(default_factory=lambda: Choice("climb"))
+    pruner: Choice | None = None
+    space: SpaceRecipe = field(default_factory=SpaceRecipe)
+    baselines: tuple[str, ...] = ("prior", "uniform")
+    barrier: bool = True
+    max_attempts: int = 3
+    constraints: dict[str, float] = field(default_factory=dict)  # component -> its worst value
+    confirm_seeds: int = 3
+    seed: int = 0
+
+    def coefficients(self) -> dict[str, float]:
+        """component -> coefficient of the study's score."""
+        if isinstance(self.score, dict):
+            return dict(self.score)
+        return {name: 1.0 / len(self.score) for name in self.score}
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+SHIPPED = ("studies", "proxies")
+
+
+def names(kind: str) -> list[str]:
+    """The shipped recipes of a kind ("studies" or "proxies")."""
+    return sorted(path.stem for path in _folder(kind).glob("*.yaml"))
+
+
+def find(kind: str, name: str) -> Path:
+    """The file of a recipe: a path that exists, else a shipped name."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise UserError(f"No recipe file {name!r}.")
+    shipped = _folder(kind) / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    near = difflib.get_close_matches(name, names(kind), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(
+        f"No recipe {name!r} in {kind}.{hint} Shipped: {', '.join(names(kind))}; "
+        "or give the path of a .yaml file."
+    )
+
+
+def read_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
+    """The study recipe of a shipped name or a path, with `key.sub=value` overrides applied."""
+    data = _read("studies", name)
+    for override in overrides:
+        _set(data, override)
+    return study_from(data)
+
+
+def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
+    """The proxy recipe of a shipped name, a path, or a mapping (which may `include` one)."""
+    return build(ProxyRecipe, _proxy_data(name), "proxy")
+
+
+def study_from(data: Mapping[str, Any]) -> StudyRecipe:
+    """A study recipe from plain data (YAML or the JSON stored in a study)."""
+    data = dict(data)
+    if "proxy" in data:
+        data["proxy"] = _proxy_data(data["proxy"])
+    for key in ("sampler", "pruner"):
+        if data.get(key) is not None:
+            data[key] = _choice_data(data[key], key)
+    if "evaluators" in data:
+        data["evaluators"] = [_choice_data(e, "evaluators") for e in _list(data["evaluators"])]
+    recipe = build(StudyRecipe, data, "study")
+    if not recipe.evaluators:
+        raise UserError("study: evaluators must name at least one evaluator.")
+    if not recipe.coefficients():
+        raise UserError("study: score must name at least one component, e.g. [arc_easy/bpb].")
+    return recipe
+
+
+def to_json(recipe: Any) -> str:
+    """A recipe as canonical JSON: what a study stores, what `digest` hashes."""
+    return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+
+
+def digest(recipe: Any) -> str:
+    """A short name for exactly this recipe."""
+    return hashlib.sha256(to_json(recipe).encode()).hexdigest()[:16]
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines "key: old -> new" for every key in which two recipes differ."""
+    lines = []
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += difference(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}")
+    return lines
+
+
+# --- the strict loader -----------------------------------------------------------------------
+
+
+def build(cls: Any, data: Any, where: str) -> Any:
+    """A dataclass from plain data; unknown keys and wrong types are errors that name them."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected a mapping of keys, but got {data!r}.")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(
+                f"{where}: unknown key {key!r}.{hint} Known keys: {', '.join(known)}."
+            )
+    missing = [
+        name
+        for name, f in known.items()
+        if name not in data
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{where}: missing key {missing[0]!r}.")
+    return cls(**{key: _convert(data[key], hints[key], f"{where}.{key}") for key in data})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _convert_union(value, args, where)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{where}: must be one of {', '.join(args)}, but is {value!r}.")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    if origin in (tuple, list):
+        items = _list(value)
+        if not (len(args) == 2 and args[1] is Ellipsis) and origin is tuple:
+            if len(items) != len(args):
+                raise UserError(f"{where}: needs {len(args)} values, but got {value!r}.")
+            pairs = zip(items, args, strict=True)
+        else:
+            pairs = zip(items, [args[0]] * len(items), strict=True)
+        return origin(_convert(v, a, f"{where}[{i}]") for i, (v, a) in enumerate(pairs))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: expected a mapping, but got {value!r}.")
+        return {str(k): _convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+    if hint is Any:
+        return value
+    return _convert_plain(value, hint, where)
+
+
+def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    errors = []
+    for arg in args:
+        if arg is not type(None):
+            try:
+                return _convert(value, arg, where)
+            except UserError as error:
+                errors.append(str(error))
+    raise UserError(errors[0])
+
+
+def _convert_plain(value: Any, hint: type, where: str) -> Any:
+    # YAML 1.1 reads 3e-3 as text and 1_000 as a number; both are meant as numbers.
+    if hint in (int, float) and isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise UserError(f"{where}: expected a number, but got {value!r}.") from None
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise UserError(f"{where}: expected {hint.__name__}, but got {value!r}.")
+    return value
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def _folder(kind: str) -> Path:
+    package = Path(__file__).parent
+    inside = package / kind  # an installed wheel
+    return inside if inside.is_dir() else package.parent / kind  # a checkout
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        detail = " ".join(str(error).split())
+        raise UserError(f"{path}: not readable as YAML: {detail}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a recipe is a mapping of keys, but this holds {type(data)}.")
+    return data
+
+
+def _read(kind: str, name: str, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    path = find(kind, name)
+    if path in chain:
+        raise UserError(f"{path}: includes itself through {' -> '.join(p.name for p in chain)}.")
+    data = _load(path)
+    parent = data.pop("include", None)
+    if parent is None:
+        return data
+    beside = path.parent / f"{parent}.yaml"
+    return merge(_read(kind, str(beside) if beside.is_file() else parent, (*chain, path)), data)
+
+
+def _proxy_data(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return _read("proxies", value)
+    if isinstance(value, Mapping) and "include" in value:
+        rest = {k: v for k, v in value.items() if k != "include"}
+        return merge(_read("proxies", str(value["include"])), rest)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on top of `base`; mappings with the same key are merged, all else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping) and "name" not in value:
+            merged[key] = merge(inner, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _choice_data(value: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"name": value}
+    if not isinstance(value, Mapping) or "name" not in value:
+        raise UserError(f"study.{where}: expected a name or {{name: ..., option: ...}}.")
+    if set(value) == {"name", "options"}:  # as stored
+        return dict(value)
+    return {"name": value["name"], "options": {k: v for k, v in value.items() if k != "name"}}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _set(data: dict[str, Any], override: str) -> None:
+    key, sign, text = override.partition("=")
+    if not sign or not key:
+        raise UserError(f"--set {override!r}: expected key=value, e.g. rounds=[16,8,4].")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"--set {override!r}: the value is not YAML: {error}") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = data.get(parent)
+        if isinstance(inner, str):  # a name: proxy: tiny -> {include: tiny}, sampler: climb
+            inner = {"include": inner} if parent == "proxy" else {"name": inner}
+        if not isinstance(inner, dict):
+            inner = {}
+        data[parent] = inner
+        data = inner
+    data[last] = value

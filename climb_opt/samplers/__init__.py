@@ -1,0 +1,1 @@
+"""The study so far -> the next mixture. One file per sampler."""

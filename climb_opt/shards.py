@@ -1,0 +1,180 @@
+"""A corpus on disk: each domain's tokens, memory-mapped, and the manifest that describes them.
+
+    manifest.json            schema, domains, tokenizer, digests, provenance of the build
+    tokenizer.json           a `tokenizers` file
+    domain_000.bin           tokens of the first domain: little-endian uint16 or uint32, each
+                             document followed by the end-of-text token
+    domain_000.heldout.bin   the same, never trained on
+    target_<name>.bin        a held-out target set, never trained on
+
+The manifest is written last and atomically: a folder without one is not a corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.errors import UserError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One file of tokens. `bytes` is the UTF-8 length of the text, for bits per byte."""
+
+    file: str
+    tokens: int
+    documents: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A cluster of documents: its training shards, held-out part and description."""
+
+    name: str
+    shards: tuple[Stream, ...]
+    heldout: Stream | None = None
+    info: dict[str, Any] = field(default_factory=dict)  # terms, quality, clusters merged, samples
+
+    @property
+    def tokens(self) -> int:
+        """Training tokens."""
+        return sum(shard.tokens for shard in self.shards)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A built corpus. Load one with `Corpus.load`; `corpus/build.py` writes them."""
+
+    path: Path
+    name: str
+    domains: tuple[Domain, ...]
+    targets: dict[str, Stream]
+    dtype: str  # "uint16" or "uint32"
+    vocab_size: int
+    eos: int  # the end-of-text token
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Corpus:
+        """Read a corpus folder and check that every shard is there and whole.
+
+        Raises:
+            UserError: no manifest, another schema, a shard missing or of the wrong size.
+        """
+        path = Path(path)
+        manifest = path / MANIFEST
+        if not manifest.is_file():
+            raise UserError(
+                f"No corpus at {str(path)!r}: {MANIFEST} is missing. Build one with "
+                "`climb-opt corpus build INPUT... --output FOLDER`."
+            )
+        try:
+            data = json.loads(manifest.read_text(encoding="utf-8"))
+            schema = data["schema"]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{manifest}: not a corpus manifest; build the corpus again.") from None
+        if schema != SCHEMA:
+            raise UserError(f"{manifest}: schema {schema}, but this version reads {SCHEMA}.")
+        corpus = cls(
+            path=path,
+            name=data["name"],
+            domains=tuple(_domain(d) for d in data["domains"]),
+            targets={name: Stream(**s) for name, s in data["targets"].items()},
+            dtype=data["dtype"],
+            vocab_size=data["vocab_size"],
+            eos=data["eos"],
+            provenance=data["provenance"],
+        )
+        for stream in corpus.streams():
+            corpus._check(stream)
+        return corpus
+
+    def save(self) -> None:
+        """Write the manifest, atomically, after everything it names is on disk."""
+        data = asdict(self)
+        del data["path"]
+        text = json.dumps({"schema": SCHEMA, **data}, indent=1, ensure_ascii=False)
+        partial = self.path / f"{MANIFEST}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self.path / MANIFEST)
+
+    @property
+    def digest(self) -> str:
+        """A short name for exactly these tokens, domain names and tokenizer."""
+        facts = [(d.name, [s.sha256 for s in d.shards]) for d in self.domains]
+        targets = sorted((name, s.sha256) for name, s in self.targets.items())
+        text = json.dumps([facts, targets, self.vocab_size, self.dtype])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The `tokenizers` JSON file the tokens were made with."""
+        return self.path / "tokenizer.json"
+
+    def domain(self, name: str) -> Domain:
+        """The domain of that name."""
+        for domain in self.domains:
+            if domain.name == name:
+                return domain
+        raise UserError(
+            f"Corpus {self.name!r} has no domain {name!r}. Domains: "
+            f"{', '.join(d.name for d in self.domains)}."
+        )
+
+    def tokens(self) -> dict[str, int]:
+        """domain -> training tokens: the prior of a search."""
+        return {domain.name: domain.tokens for domain in self.domains}
+
+    def read(self, stream: Stream) -> np.ndarray:
+        """The tokens of a stream, memory-mapped and read-only, shape (stream.tokens,)."""
+        if stream.tokens == 0:
+            return np.zeros(0, dtype=self.dtype)
+        return np.memmap(self.path / stream.file, dtype=self.dtype, mode="r")
+
+    def target(self, name: str) -> Stream:
+        """A held-out target set."""
+        if name not in self.targets:
+            raise UserError(
+                f"Corpus {self.name!r} has no target {name!r}. Targets: "
+                f"{', '.join(self.targets) or 'none'}."
+            )
+        return self.targets[name]
+
+    def streams(self) -> list[Stream]:
+        """Every stream of the corpus: shards, held-out parts, targets."""
+        held = [d.heldout for d in self.domains if d.heldout is not None]
+        return [s for d in self.domains for s in d.shards] + held + list(self.targets.values())
+
+    def _check(self, stream: Stream) -> None:
+        file = self.path / stream.file
+        expected = stream.tokens * np.dtype(self.dtype).itemsize
+        if not file.is_file():
+            raise UserError(f"Corpus {str(self.path)!r}: shard {stream.file} is missing.")
+        if file.stat().st_size != expected:
+            raise UserError(
+                f"Corpus {str(self.path)!r}: shard {stream.file} holds {file.stat().st_size} "
+                f"bytes, but {expected} were written; it is truncated or changed. Build the "
+                "corpus again or restore the file."
+            )
+
+
+def _domain(data: Mapping[str, Any]) -> Domain:
+    return Domain(
+        name=data["name"],
+        shards=tuple(Stream(**s) for s in data["shards"]),
+        heldout=None if data["heldout"] is None else Stream(**data["heldout"]),
+        info=data["info"],
+    )

@@ -1,0 +1,121 @@
+"""Which slot may start next: the plan of a search, as a pure function of its trials.
+
+The *plan* is a list of rounds (64, 32, 16); a *slot* is a place in it, numbered 0, 1, 2, ... through
+the rounds. A trial is one attempt at a slot and carries it in the user attribute `climb/slot`; a
+retry keeps the slot. Baselines have named slots ("baseline/uniform") that belong to round 1.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.errors import UserError
+
+SLOT = "climb/slot"  # user attribute: int, or the name of a baseline's slot
+Slot = int | str
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a worker may do now: start `slot`, wait for others, or stop.
+
+    `attempts` are the earlier, failed trials of the slot, oldest first.
+    """
+
+    kind: Literal["go", "wait", "done"]
+    slot: Slot | None = None
+    attempts: tuple[FrozenTrial, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rounds of a search and the rules for walking through them.
+
+    Args:
+        rounds: trials per round, for example (64, 32, 16).
+        named: names of extra slots (baselines), run with the first round.
+        max_attempts: a slot whose attempts failed this often is given up.
+        barrier: a round starts only when the earlier ones are finished.
+    """
+
+    rounds: tuple[int, ...]
+    named: tuple[str, ...] = ()
+    max_attempts: int = 3
+    barrier: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rounds", tuple(self.rounds))
+        if not self.rounds or any(not isinstance(m, int) or m < 1 for m in self.rounds):
+            raise UserError(f"rounds must be positive whole numbers, but got {self.rounds}.")
+        if self.max_attempts < 1:
+            raise UserError(f"max_attempts must be at least 1, but is {self.max_attempts}.")
+
+    @property
+    def size(self) -> int:
+        """Slots of the rounds, baselines not counted."""
+        return sum(self.rounds)
+
+    def round_of(self, slot: Slot) -> int:
+        """The round of a slot, from 0. Named slots belong to round 0; past the plan, len(rounds)."""
+        if isinstance(slot, str):
+            return 0
+        end = 0
+        for index, size in enumerate(self.rounds):
+            end += size
+            if slot < end:
+                return index
+        return len(self.rounds)
+
+    def start_of(self, index: int) -> int:
+        """The first slot of round `index`."""
+        return sum(self.rounds[:index])
+
+    def slots(self, index: int) -> tuple[Slot, ...]:
+        """All slots of round `index`; the named ones come first in round 0."""
+        start = self.start_of(index)
+        numbered = tuple(range(start, start + self.rounds[index]))
+        return (*self.named, *numbered) if index == 0 else numbered
+
+    def next(self, trials: Iterable[FrozenTrial]) -> Step:
+        """The lowest idle slot, or what to do without one.
+
+        A slot is finished by a COMPLETE or PRUNED trial, busy while one is RUNNING or WAITING, and
+        given up after `max_attempts` failures; given-up slots block nothing.
+        """
+        attempts = attempts_by_slot(trials)
+        waiting = False
+        for index in range(len(self.rounds)):
+            for slot in self.slots(index):
+                state = self.state(attempts.get(slot, ()))
+                if state == "idle":
+                    return Step("go", slot, tuple(attempts.get(slot, ())))
+                waiting = waiting or state == "busy"
+            if waiting and self.barrier:
+                return Step("wait")
+        return Step("wait" if waiting else "done")
+
+    def state(
+        self, attempts: Sequence[FrozenTrial]
+    ) -> Literal["finished", "busy", "idle", "given up"]:
+        """What has become of a slot with these attempts."""
+        states = {trial.state for trial in attempts}
+        if states & {TrialState.COMPLETE, TrialState.PRUNED}:
+            return "finished"
+        if states & {TrialState.RUNNING, TrialState.WAITING}:
+            return "busy"
+        return "given up" if len(attempts) >= self.max_attempts else "idle"
+
+
+def attempts_by_slot(trials: Iterable[FrozenTrial]) -> dict[Slot, list[FrozenTrial]]:
+    """Trials of each slot, oldest first; trials without a slot are outside the plan."""
+    attempts: dict[Slot, list[FrozenTrial]] = defaultdict(list)
+    for trial in sorted(trials, key=lambda t: t.number):
+        slot = trial.user_attrs.get(SLOT)
+        if slot is not None:
+            attempts[slot].append(trial)
+    return dict(attempts)

@@ -1,0 +1,80 @@
+"""Fixtures shared by the tests: a corpus in twenty lines, and where the real data lies."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from climb_opt.shards import Corpus, Domain, Stream
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def dev_pack() -> Path:
+    """Real text and evaluation sets; absent outside the developers' machines."""
+    if not (SHARED / "dev" / "corpus.jsonl.zst").is_file():
+        pytest.skip(f"no development pack at {SHARED / 'dev'}")
+    return SHARED / "dev"
+
+
+@pytest.fixture(scope="session")
+def tables() -> Path:
+    """Published tables of real proxy runs; absent outside the developers' machines."""
+    if not (SHARED / "tables").is_dir():
+        pytest.skip(f"no tables at {SHARED / 'tables'}")
+    return SHARED / "tables"
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """Three domains of made-up words (sizes 4:2:1) and a target that is like the smallest."""
+    return write_tiny_corpus(tmp_path_factory.mktemp("tiny-corpus"))
+
+
+def write_tiny_corpus(path: Path, tokens: int = 20_000) -> Corpus:
+    words = {"web": "the cat sat on a mat", "code": "def f(x): return x", "math": "two plus two"}
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        words.values(),
+        trainers.BpeTrainer(
+            vocab_size=300,
+            special_tokens=["<|endoftext|>"],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer.save(str(path / "tokenizer.json"))
+    rng = np.random.default_rng(0)
+    counter = 0
+
+    def stream(text: str, size: int, name: str) -> Stream:
+        nonlocal counter
+        ids: list[int] = []
+        written = documents = 0
+        while len(ids) < size:
+            document = " ".join(rng.permutation(text.split()))
+            ids += [*tokenizer.encode(document).ids, 0]
+            written += len(document.encode())
+            documents += 1
+        array = np.array(ids, dtype="<u2")
+        array.tofile(path / name)
+        digest = hashlib.sha256(array.tobytes()).hexdigest()
+        return Stream(name, len(array), documents, written, digest)
+
+    domains = []
+    for index, (name, share) in enumerate([("web", 4), ("code", 2), ("math", 1)]):
+        shard = stream(words[name], share * tokens // 7, f"domain_{index:03d}.bin")
+        heldout = stream(words[name], 2_000, f"domain_{index:03d}.heldout.bin")
+        domains.append(Domain(name, (shard,), heldout))
+    target = stream(words["math"], 2_000, "target_sums.bin")
+    vocab = tokenizer.get_vocab_size()
+    corpus = Corpus(path, "tiny", tuple(domains), {"sums": target}, "uint16", vocab, 0)
+    corpus.save()
+    return Corpus.load(path)
