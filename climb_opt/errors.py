@@ -1,8 +1,8 @@
 """What can go wrong, by who must act.
 
-    UserError     the input is wrong: one line, exit status 2, nothing lost
-    TrialFailed   this trial is lost, the search goes on (non-finite loss, out of memory, bad scores)
-    Interrupted   the worker was asked to stop: its state is saved, its slot will be resumed
+UserError     the input is wrong: one line, exit status 2, nothing lost
+TrialFailed   this trial is lost, the search goes on (non-finite loss, out of memory, bad scores)
+Interrupted   the worker was asked to stop: its state is saved, its slot will be resumed
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ from climb_opt.errors import UserError
 from climb_opt.simplex import MixtureSpace
 
 COMPONENTS = "climb/components"  # trial: {name: value}
-AGGREGATE = "climb/aggregate"  # study: {component: coefficient}; value = sum of coefficient x component
+AGGREGATE = (
+    "climb/aggregate"  # study: {component: coefficient}; value = sum of coefficient x component
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Which slot may start next: the plan of a search, as a pure function of its trials.
 
-The *plan* is a list of rounds (64, 32, 16); a *slot* is a place in it, numbered 0, 1, 2, ... through
+The *plan* is a list of rounds (64, 32, 16); a *slot* is a place in it, numbered 0, 1, ... through
 the rounds. A trial is one attempt at a slot and carries it in the user attribute `climb/slot`; a
 retry keeps the slot. Baselines have named slots ("baseline/uniform") that belong to round 1.
 """
@@ -61,7 +61,7 @@ class Plan:
         return sum(self.rounds)
 
     def round_of(self, slot: Slot) -> int:
-        """The round of a slot, from 0. Named slots belong to round 0; past the plan, len(rounds)."""
+        """The round of a slot, from 0. Named ones belong to round 0; past the plan: len(rounds)."""
         if isinstance(slot, str):
             return 0
         end = 0

@@ -1,0 +1,50 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM ?= false
+
+.PHONY: demo test lint types bench soak gpu wheel clean help
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## find a mixture, from documents to report, on this machine
+	$(BIN)/climb-opt corpus build installed: --output corpora/demo --recipe demo
+	$(BIN)/climb-opt search demo
+	$(BIN)/climb-opt confirm demo
+	$(BIN)/climb-opt report demo --output runs/demo.html
+
+test: $(STAMP)  ## run the tests (under 8 minutes on 2 cores)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(STAMP)  ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## check types
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## print speed and quality as ratios against named references
+	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+soak: $(STAMP)  ## crash tests, long form
+	$(BIN)/python -m pytest -m slow tests/soak.py
+
+gpu: $(STAMP)  ## checks that need a GPU
+	$(BIN)/python -m pytest -m gpu tests
+
+wheel: $(STAMP)  ## build the wheel
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean:  ## remove what the commands above made, but the environment
+	rm -rf dist build runs corpora .pytest_cache .mypy_cache .ruff_cache .hypothesis

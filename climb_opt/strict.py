@@ -1,0 +1,100 @@
+"""Plain data (YAML, JSON) -> frozen dataclasses, strictly: every mistake is named.
+
+Fifteen lines of pydantic's idea, without its dependency: types come from the annotations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from climb_opt.errors import UserError
+
+
+def build(cls: Any, data: Any, where: str) -> Any:
+    """A dataclass from plain data; unknown keys and wrong types are errors that name them."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected a mapping of keys, but got {data!r}.")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    for key in data:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"{where}: unknown key {key!r}.{hint} Known keys: {', '.join(known)}.")
+    missing = [
+        name
+        for name, f in known.items()
+        if name not in data
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{where}: missing key {missing[0]!r}.")
+    return cls(**{key: _convert(data[key], hints[key], f"{where}.{key}") for key in data})
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _convert_union(value, args, where)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{where}: must be one of {', '.join(args)}, but is {value!r}.")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    if origin in (tuple, list):
+        items = as_list(value)
+        if not (len(args) == 2 and args[1] is Ellipsis) and origin is tuple:
+            if len(items) != len(args):
+                raise UserError(f"{where}: needs {len(args)} values, but got {value!r}.")
+            pairs = zip(items, args, strict=True)
+        else:
+            pairs = zip(items, [args[0]] * len(items), strict=True)
+        return origin(_convert(v, a, f"{where}[{i}]") for i, (v, a) in enumerate(pairs))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}: expected a mapping, but got {value!r}.")
+        return {str(k): _convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+    if hint is Any:
+        return value
+    return _convert_plain(value, hint, where)
+
+
+def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    errors = []
+    for arg in args:
+        if arg is not type(None):
+            try:
+                return _convert(value, arg, where)
+            except UserError as error:
+                errors.append(str(error))
+    raise UserError(errors[0])
+
+
+def _convert_plain(value: Any, hint: type, where: str) -> Any:
+    # YAML 1.1 reads 3e-3 as text and 1_000 as a number; both are meant as numbers.
+    if hint in (int, float) and isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise UserError(f"{where}: expected a number, but got {value!r}.") from None
+    if hint is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise UserError(f"{where}: expected {hint.__name__}, but got {value!r}.")
+    return value
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list as it is, anything else as a list of one."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,149 @@
+"""Recipes: every shipped one reads; every mistake is one clear line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from climb_opt import lookup, recipes
+from climb_opt.errors import UserError
+
+MINIMAL = {
+    "corpus": "corpora/x",
+    "proxy": {"tokens": 1000},
+    "evaluators": ["heldout"],
+    "score": ["a/bpb", "b/bpb"],
+}
+
+
+@pytest.mark.parametrize("name", recipes.names("studies"))
+def test_every_shipped_study_reads_and_names_what_exists(name: str) -> None:
+    recipe = recipes.read_study(name)
+    assert recipe.rounds
+    lookup.check_options("sampler", recipe.sampler.name, recipe.sampler.options, {"space"})
+    for evaluator in recipe.evaluators:
+        lookup.check_options("evaluator", evaluator.name, evaluator.options, {"corpus"})
+    assert recipes.summary("studies", name)
+
+
+@pytest.mark.parametrize("name", recipes.names("proxies"))
+def test_every_shipped_proxy_reads(name: str) -> None:
+    recipe = recipes.read_proxy(name)
+    assert recipe.tokens >= recipe.batch_tokens >= recipe.sequence
+    assert recipes.summary("proxies", name)
+
+
+def test_a_stored_recipe_reads_back_the_same() -> None:
+    recipe = recipes.study_from(
+        {**MINIMAL, "sampler": {"name": "climb", "predictor": "gp"}, "pruner": "median"}
+    )
+    again = recipes.study_from(json.loads(recipes.to_json(recipe)))
+    assert again == recipe
+    assert recipes.digest(again) == recipes.digest(recipe)
+
+
+def test_the_mean_of_components_is_the_default_score() -> None:
+    assert recipes.study_from(MINIMAL).coefficients() == {"a/bpb": 0.5, "b/bpb": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"predicter": 1}, "unknown key 'predicter'"),
+        ({"proxy": {"token": 5}}, "Did you mean 'tokens'"),
+        ({"proxy": {"tokens": "many"}}, "proxy.tokens: expected a number, but got 'many'"),
+        ({"proxy": {"schedule": "linear"}}, "must be one of wsd, cosine"),
+        ({"proxy": {"betas": [0.9]}}, "needs 2 values"),
+        ({"proxy": "tiniest"}, "No recipe 'tiniest' in proxies"),
+        ({"rounds": [8, "x"]}, r"rounds\[1\]: expected a number"),
+        ({"rounds": 2.5}, "expected int"),
+        ({"barrier": 1}, "expected bool"),
+        ({"evaluators": []}, "at least one evaluator"),
+        ({"score": []}, "at least one component"),
+        ({"sampler": {"rounds": [1]}}, "expected a name"),
+        ({"space": {"upper": {"a": "b"}}}, "space.upper"),
+        ({"space": 3}, "expected a mapping"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        recipes.study_from({**MINIMAL, **change})
+
+
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(UserError, match="missing key 'corpus'"):
+        recipes.study_from({k: v for k, v in MINIMAL.items() if k != "corpus"})
+
+
+def test_numbers_may_be_written_as_people_write_them() -> None:
+    proxy = recipes.read_proxy({"lr": "3e-3", "tokens": 1e6, "clip": 1})
+    assert (proxy.lr, proxy.tokens, proxy.clip) == (0.003, 1_000_000, 1.0)
+
+
+def test_a_recipe_derives_from_another(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(
+        "# base\ncorpus: c\nproxy: {tokens: 5, lr: 0.1}\nevaluators: [heldout]\nscore: [a]\n"
+        "sampler: {name: climb, predictor: gp}\n"
+    )
+    child = tmp_path / "child.yaml"
+    child.write_text("# child\ninclude: base\nproxy: {lr: 0.2}\nsampler: {name: simplex-gp}\n")
+    recipe = recipes.read_study(str(child), ["proxy.model.layers=3", "rounds=[4,2]"])
+    assert (recipe.proxy.tokens, recipe.proxy.lr, recipe.proxy.model.layers) == (5, 0.2, 3)
+    assert recipe.rounds == (4, 2)
+    assert recipe.sampler == recipes.Choice("simplex-gp")  # another sampler drops old options
+
+
+def test_set_reaches_into_a_proxy_given_by_name() -> None:
+    data_of = recipes.names("proxies")
+    if not data_of:
+        pytest.skip("no shipped proxy")
+    name = recipes.names("studies")[0]
+    before, after = recipes.read_study(name), recipes.read_study(name, ["proxy.lr=0.5"])
+    assert after.proxy.lr == 0.5
+    assert after.proxy.model == before.proxy.model
+
+
+@pytest.mark.parametrize("override", ["rounds", "=3", "rounds=[1"])
+def test_a_malformed_override_is_named(override: str) -> None:
+    with pytest.raises(UserError, match="--set"):
+        recipes.read_study("demo", [override])
+
+
+def test_a_recipe_that_includes_itself_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "loop.yaml"
+    path.write_text("# loop\ninclude: loop\n")
+    with pytest.raises(UserError, match="includes itself"):
+        recipes.read_study(str(path))
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", ""])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        recipes.read_study(str(path))
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(UserError, match="Did you mean 'demo'"):
+        recipes.read_study("dema")
+    with pytest.raises(UserError, match="No recipe file"):
+        recipes.read_study("nowhere.yaml")
+
+
+def test_differences_are_shown_key_by_key() -> None:
+    old = {"a": 1, "b": {"c": 2, "d": 3}}
+    new = {"a": 1, "b": {"c": 5, "d": 3}, "e": "x"}
+    assert recipes.difference(old, new) == ["b.c: 2 -> 5", 'e: null -> "x"']
+
+
+def test_lookup_names_what_is_near() -> None:
+    with pytest.raises(UserError, match="Did you mean 'climb'"):
+        lookup.find("sampler", "clim")
+    with pytest.raises(UserError, match="cannot be imported"):
+        lookup.find("sampler", "no_such_package:Sampler")
+    with pytest.raises(UserError, match="has no 'Nothing'"):
+        lookup.find("sampler", "json:Nothing")
+    assert lookup.find("sampler", "json:JSONDecoder").__name__ == "JSONDecoder"
