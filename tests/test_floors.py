@@ -26,6 +26,7 @@ FLOORS = {
     "proxy": 1.1,
     "evaluators": 1.1,
     "emulator": 1.1,
+    "fixed": 1.1,
     "storages": 1.1,
     "samplers": 2.0,
     "rounds": 2.0,

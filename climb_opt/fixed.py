@@ -1,0 +1,122 @@
+"""Mixtures that need no search: what every search must beat.
+
+Olmix (2026) and Aioli (2025) find that nothing reliably beats such heuristics, so each comparison
+contains them. Add one with a function (space, **options) -> weights and a line in `FIXED`.
+
+Notation: K domains, `p` the prior (K,), its share of all tokens; `w` weights (K,).
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from climb_opt.errors import UserError
+from climb_opt.simplex import MixtureSpace
+
+
+def uniform(space: MixtureSpace) -> np.ndarray:
+    """The same weight for every domain."""
+    return np.full(len(space), 1.0 / len(space))
+
+
+def proportional(space: MixtureSpace) -> np.ndarray:
+    """Each domain by its tokens: the prior itself."""
+    return space.prior.copy()
+
+
+def temperature(space: MixtureSpace, *, exponent: float = 0.5) -> np.ndarray:
+    """p^exponent, normalised: 1 is proportional, 0 uniform (mT5 uses 0.3, mBERT 0.7)."""
+    if not 0.0 <= exponent <= 1.0:
+        raise UserError(f"temperature: exponent must lie in [0, 1], but is {exponent}.")
+    weights = np.where(space.prior > 0, space.prior, 1.0) ** exponent * (space.prior > 0)
+    return weights / weights.sum()
+
+
+def unimax(space: MixtureSpace, *, epochs: float = 4.0, supply: float = 1.0) -> np.ndarray:
+    """As uniform as `epochs` repetitions of each domain allow (UniMax, arXiv 2304.09151).
+
+    Args:
+        epochs: a domain is repeated at most this often.
+        supply: tokens of all domains together / tokens trained on; 1 means one pass over all.
+
+    Raises:
+        UserError: `epochs` passes over every domain do not fill the token budget.
+    """
+    caps = epochs * supply * space.prior
+    if not epochs > 0 or not supply > 0 or caps.sum() < 1.0:
+        raise UserError(
+            f"unimax: {epochs} epochs of {supply} x the budget in tokens do not fill the budget. "
+            "Raise epochs, or train on fewer tokens."
+        )
+    # Poorest domain first: it takes all it has or an equal share of what is left.
+    weights, left = np.zeros(len(space)), 1.0
+    for rank, k in enumerate(np.argsort(caps, kind="stable")):
+        weights[k] = min(caps[k], left / (len(space) - rank))
+        left -= weights[k]
+    return weights / weights.sum()
+
+
+def given(
+    space: MixtureSpace, *, mixture: Mapping[str, float] | str, prefix: str = ""
+) -> np.ndarray:
+    """A mixture typed in a recipe, or read from a YAML file (also RegMix's, under `train:`).
+
+    Args:
+        mixture: domain -> weight (rounded is fine, it is normalised), or the path of a file.
+        prefix: cut from the file's names before they are matched, e.g. "train_".
+    """
+    weights = _read_mixture(mixture) if isinstance(mixture, str) else mixture
+    return space.weights(
+        {name.removeprefix(prefix): float(w) for name, w in weights.items()}, normalise=True
+    )
+
+
+FIXED: dict[str, Callable[..., np.ndarray]] = {
+    "uniform": uniform,
+    "proportional": proportional,
+    "temperature": temperature,
+    "unimax": unimax,
+    "given": given,
+}
+
+
+def fixed_mixture(space: MixtureSpace, name: str, **options: Any) -> np.ndarray:
+    """The weights (K,) of the fixed mixture `name`, moved inside the bounds of the space.
+
+    Raises:
+        UserError: an unknown name or option, or an option out of range.
+    """
+    if name not in FIXED:
+        near = difflib.get_close_matches(name, FIXED, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"Unknown fixed mixture {name!r}.{hint} Known: {', '.join(FIXED)}.")
+    known = set(inspect.signature(FIXED[name]).parameters) - {"space"}
+    for key in options:
+        if key not in known:
+            raise UserError(
+                f"Fixed mixture {name!r}: unknown key {key!r}. "
+                f"Known keys: {', '.join(sorted(known)) or 'none'}."
+            )
+    return space.project(FIXED[name](space, **options))
+
+
+def _read_mixture(path: str) -> dict[str, float]:
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Mixture file {path!r} cannot be read: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if isinstance(data, dict) and isinstance(data.get("train"), dict):
+        data = data["train"]
+    numbers = isinstance(data, dict) and all(isinstance(v, (int, float)) for v in data.values())
+    if not numbers or not data:
+        raise UserError(f"{path}: a mixture is a mapping of domains to weights.")
+    return {str(name): float(weight) for name, weight in data.items()}
