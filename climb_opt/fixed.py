@@ -50,7 +50,7 @@ def unimax(space: MixtureSpace, *, epochs: float = 4.0, supply: float = 1.0) -> 
         UserError: `epochs` passes over every domain do not fill the token budget.
     """
     caps = epochs * supply * space.prior
-    if not epochs > 0 or not supply > 0 or caps.sum() < 1.0:
+    if not epochs > 0 or not supply > 0 or caps.sum() < 1.0 - 1e-9:
         raise UserError(
             f"unimax: {epochs} epochs of {supply} x the budget in tokens do not fill the budget. "
             "Raise epochs, or train on fewer tokens."
