@@ -145,9 +145,9 @@ def find(kind: str, name: str) -> Path:
 
 def read_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     """The study recipe of a shipped name or a path, with `key.sub=value` overrides applied."""
-    data = _read("studies", name)
+    data = read_data("studies", name)
     for override in overrides:
-        _set(data, override)
+        set_override(data, override)
     return study_from(data)
 
 
@@ -163,9 +163,11 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
         data["proxy"] = _proxy_data(data["proxy"])
     for key in ("sampler", "pruner"):
         if data.get(key) is not None:
-            data[key] = _choice_data(data[key], key)
+            data[key] = choice_data(data[key], f"study.{key}")
     if "evaluators" in data:
-        data["evaluators"] = [_choice_data(e, "evaluators") for e in as_list(data["evaluators"])]
+        data["evaluators"] = [
+            choice_data(e, "study.evaluators") for e in as_list(data["evaluators"])
+        ]
     recipe = build(StudyRecipe, data, "study")
     if not recipe.evaluators:
         raise UserError("study: evaluators must name at least one evaluator.")
@@ -205,7 +207,8 @@ def _folder(kind: str) -> Path:
     return inside if inside.is_dir() else package.parent / kind  # a checkout
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a recipe file, as it stands."""
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -216,24 +219,25 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _read(kind: str, name: str, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_data(kind: str, name: str, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The plain data of a shipped recipe or a file, with everything it includes."""
     path = find(kind, name)
     if path in chain:
         raise UserError(f"{path}: includes itself through {' -> '.join(p.name for p in chain)}.")
-    data = _load(path)
+    data = load_yaml(path)
     parent = data.pop("include", None)
     if parent is None:
         return data
     beside = path.parent / f"{parent}.yaml"
-    return merge(_read(kind, str(beside) if beside.is_file() else parent, (*chain, path)), data)
+    return merge(read_data(kind, str(beside) if beside.is_file() else parent, (*chain, path)), data)
 
 
 def _proxy_data(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
-        return _read("proxies", value)
+        return read_data("proxies", value)
     if isinstance(value, Mapping) and "include" in value:
         rest = {k: v for k, v in value.items() if k != "include"}
-        return merge(_read("proxies", str(value["include"])), rest)
+        return merge(read_data("proxies", str(value["include"])), rest)
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -249,17 +253,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _choice_data(value: Any, where: str) -> dict[str, Any]:
+def choice_data(value: Any, where: str) -> dict[str, Any]:
+    """`name` or `{name: ..., option: ...}` as the plain data of a `Choice`."""
     if isinstance(value, str):
         return {"name": value}
     if not isinstance(value, Mapping) or "name" not in value:
-        raise UserError(f"study.{where}: expected a name or {{name: ..., option: ...}}.")
+        raise UserError(f"{where}: expected a name or {{name: ..., option: ...}}.")
     if set(value) == {"name", "options"}:  # as stored
         return dict(value)
     return {"name": value["name"], "options": {k: v for k, v in value.items() if k != "name"}}
 
 
-def _set(data: dict[str, Any], override: str) -> None:
+def set_override(data: dict[str, Any], override: str) -> None:
+    """Apply one `key.sub=value` of `--set` to the data of a recipe."""
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise UserError(f"--set {override!r}: expected key=value, e.g. rounds=[16,8,4].")
