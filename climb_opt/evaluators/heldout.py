@@ -1,0 +1,148 @@
+"""Held-out loss in bits per byte: of target sets, and of each domain's held-out part.
+
+Bits per byte divides the nats by the text's UTF-8 length, so tokenizers can be compared. Every token
+of a document is predicted once, from what precedes it in its window; the end-of-text token counts
+for nothing, since it stands for no byte (as in lm-eval's rolling log-likelihood).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+
+from climb_opt.errors import UserError
+from climb_opt.shards import Corpus, Stream
+
+CONTEXT = 2048  # tokens a window, or the model's own limit where that is shorter
+LOGITS = 2**24  # entries of the logits computed at once, which bounds the memory
+
+
+class HeldOutLoss:
+    """Bits per byte of held-out text; lower is better.
+
+    Args:
+        target: target sets of the corpus to score; None for all of them.
+        domains: score each domain's held-out part too.
+        max_tokens: tokens of each set that are used: its first documents.
+
+    Components are "<target>/bpb" and "heldout/<domain>/bpb". Standard errors treat documents as
+    independent draws (the ratio estimator's linearisation).
+
+    Raises:
+        UserError: an unknown or empty set, or nothing to score.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        target: str | Sequence[str] | None = None,
+        domains: bool = False,
+        max_tokens: int | None = 1_048_576,
+    ) -> None:
+        names = [target] if isinstance(target, str) else target
+        streams = {
+            f"{name}/bpb": corpus.target(name)
+            for name in (corpus.targets if names is None else names)
+        }
+        if domains:
+            for domain in corpus.domains:
+                if domain.heldout is None:
+                    raise UserError(
+                        f"heldout: domain {domain.name!r} has no held-out part; build the corpus "
+                        "with one, or leave out `domains: true`."
+                    )
+                streams[f"heldout/{domain.name}/bpb"] = domain.heldout
+        if not streams:
+            raise UserError(
+                f"heldout: corpus {corpus.name!r} has no target set; build it with one, or give "
+                "`domains: true`."
+            )
+        if max_tokens is not None and max_tokens < 1:
+            raise UserError(f"heldout: max_tokens must be at least 1, but is {max_tokens}.")
+        self._eos = corpus.eos
+        tokenizer = Tokenizer.from_file(str(corpus.tokenizer_file))
+        self._texts = {
+            name: _read(corpus, stream, max_tokens, tokenizer) for name, stream in streams.items()
+        }
+
+    def components(self) -> list[str]:
+        """The names of the scores, without standard errors."""
+        return list(self._texts)
+
+    def evaluate(self, model: Any, accelerator: Any) -> dict[str, float]:
+        """Bits per byte of every set, and its standard error; the same on every rank."""
+        scores = {}
+        for name, text in self._texts.items():
+            nats = _document_nats(model, accelerator, text, self._eos)
+            bits = nats / math.log(2)
+            total = float(text.bytes.sum())
+            value = float(bits.sum()) / total
+            residual = bits - value * text.bytes
+            scores[name] = value
+            scores[f"{name}_stderr"] = float(np.sqrt((residual**2).sum())) / total
+        return scores
+
+
+@dataclass(frozen=True)
+class _Text:
+    """tokens (n,); document (n,) numbers from 0, one per token; bytes (documents,)."""
+
+    tokens: np.ndarray
+    document: np.ndarray
+    bytes: np.ndarray
+
+
+def _read(corpus: Corpus, stream: Stream, limit: int | None, tokenizer: Tokenizer) -> _Text:
+    tokens = np.asarray(corpus.read(stream)).astype(np.int64)
+    ends = np.flatnonzero(tokens == corpus.eos) + 1
+    if limit is not None and limit < len(tokens):
+        whole = ends[ends <= limit]
+        tokens = tokens[: int(whole[-1]) if whole.size else limit]  # a long first document is cut
+    if not np.any(tokens != corpus.eos):
+        raise UserError(f"heldout: {stream.file} of corpus {corpus.name!r} holds no text.")
+    is_end = tokens == corpus.eos
+    document = np.cumsum(is_end) - is_end
+    pieces = np.split(tokens, np.flatnonzero(is_end)[:-1] + 1 if is_end[-1] else ends)
+    texts = tokenizer.decode_batch([p.tolist() for p in pieces], skip_special_tokens=True)
+    sizes = np.array([len(text.encode()) for text in texts], dtype=float)
+    if len(tokens) == stream.tokens and sizes.sum() > 0:
+        sizes *= stream.bytes / sizes.sum()  # a tokenizer that normalises does not decode exactly
+    return _Text(tokens, document, sizes)
+
+
+def _document_nats(model: Any, accelerator: Any, text: _Text, eos: int) -> np.ndarray:
+    """Nats of each document (documents,), added up over the ranks."""
+    limit = getattr(model.config, "max_position_embeddings", None) or CONTEXT
+    context = min(CONTEXT, limit, len(text.tokens))
+    previous = np.concatenate([[eos], text.tokens[:-1]])
+    windows = -(-len(text.tokens) // context)
+    mine = np.arange(accelerator.process_index, windows, accelerator.num_processes)
+    batch = max(1, LOGITS // (context * model.config.vocab_size))
+    nats = np.zeros(len(text.bytes))
+    for start in range(0, len(mine), batch):
+        rows = mine[start : start + batch, None] * context + np.arange(context)
+        inside = rows < len(text.tokens)
+        rows = np.minimum(rows, len(text.tokens) - 1)
+        loss = _token_nats(model, accelerator, previous[rows], text.tokens[rows])
+        counts = inside & (text.tokens[rows] != eos)
+        np.add.at(nats, text.document[rows[counts]], loss[counts])
+    total = torch.from_numpy(nats).to(accelerator.device)
+    return np.asarray(accelerator.reduce(total, reduction="sum").cpu().numpy())
+
+
+@torch.no_grad()
+def _token_nats(model: Any, accelerator: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
+    device = accelerator.device
+    ids, wanted = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
+    with accelerator.autocast():
+        logits = model(input_ids=ids, use_cache=False).logits
+    loss = F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), reduction="none")
+    return loss.view(wanted.shape).double().cpu().numpy()

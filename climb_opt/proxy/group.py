@@ -1,0 +1,196 @@
+"""A persistent group of processes that trains trial after trial.
+
+Started by `torchrun` or `accelerate launch`, or plain Python for one device. Rank 0 decides; the
+others serve. Start-up, NCCL and compilation are paid once for a whole search.
+
+    data plane     the default process group (NCCL on GPUs, gloo on CPUs): gradients. It times out,
+                   so that a rank that hangs ends the group and the launcher starts it again.
+    control plane  a gloo group that may wait for days: jobs and verdicts. Between two trials the
+                   sampler may think as long as it likes.
+
+A failure that every rank sees (non-finite loss, out of memory found in the rehearsal) fails the
+trial and keeps the group. A failure of one rank alone (a crash, SIGKILL) ends the group;
+`torchrun --max-restarts` starts it again and the slot resumes from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Literal, TypeVar
+
+import torch
+import torch.distributed
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+
+from climb_opt.errors import Interrupted, TrialFailed, UserError
+
+log = logging.getLogger(__name__)
+
+DATA_TIMEOUT = timedelta(minutes=5)  # longer than the compilation of a 1B proxy, by estimate
+CONTROL_TIMEOUT = timedelta(days=7)
+
+T = TypeVar("T")
+_CLOSE = None
+
+
+def check_launch() -> None:
+    """Refuse a launch that does not give the processes or devices that were asked for.
+
+    Raises:
+        UserError: `accelerate launch --cpu --num_processes N` started one process, or there are
+            more processes than GPUs on this machine.
+    """
+    env = os.environ
+    # accelerate's "simple launcher" runs one process whatever --num_processes says; what gives it
+    # away is the address of processes that were never started (accelerate 1.15).
+    if "ACCELERATE_MIXED_PRECISION" in env and "MASTER_ADDR" in env and "WORLD_SIZE" not in env:
+        raise UserError(
+            "accelerate launch was asked for several processes but started only one (it does so "
+            "with --cpu). Use `torchrun --standalone --nproc_per_node N -m climb_opt ...`."
+        )
+    local = int(env.get("LOCAL_WORLD_SIZE", "1"))
+    on_cpu = env.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
+    if torch.cuda.is_available() and not on_cpu and local > torch.cuda.device_count():
+        raise UserError(
+            f"{local} processes were asked for on this machine, but it has "
+            f"{torch.cuda.device_count()} GPUs. Start at most one process a GPU."
+        )
+
+
+class ProxyGroup:
+    """The processes of one worker, and how they agree.
+
+    Args:
+        precision: "bf16", "fp32", or "auto" for bf16 where the device has it.
+
+    Raises:
+        UserError: the launch is not what it seems (see `check_launch`), or the process already
+            trains in another precision.
+    """
+
+    def __init__(self, precision: Literal["auto", "fp32", "bf16"] = "auto") -> None:
+        check_launch()
+        mixed = {"fp32": "no", "bf16": "bf16", "auto": "bf16" if _has_bf16() else "no"}[precision]
+        try:
+            self.accelerator = Accelerator(
+                mixed_precision=mixed,
+                kwargs_handlers=[InitProcessGroupKwargs(timeout=DATA_TIMEOUT)],
+            )
+        except ValueError as error:
+            raise UserError(
+                f"precision {precision!r}: this process already trains in another precision; use "
+                f"one process per precision ({error})."
+            ) from None
+        self.rank = int(self.accelerator.process_index)
+        self.world = int(self.accelerator.num_processes)
+        self.device = self.accelerator.device
+        self._control = (
+            torch.distributed.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
+            if self.world > 1
+            else None
+        )
+        if self.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process decides: rank 0."""
+        return self.rank == 0
+
+    @property
+    def devices(self) -> str:
+        """What the group trains on, for a trial's facts: "2 x cpu", "8 x NVIDIA H100"."""
+        cuda = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if cuda else self.device.type
+        return f"{self.world} x {name}"
+
+    def share(self, value: T) -> T:
+        """Rank 0's `value`, on every rank; waits for rank 0 as long as it takes."""
+        if self._control is None:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0, group=self._control)
+        return box[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Every rank's `value`, in the order of ranks, on every rank."""
+        if self._control is None:
+            return [value]
+        box: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(box, value, group=self._control)
+        return box
+
+    def run(self, work: Callable[[Any], T], job: Any) -> T:
+        """Do `job` on every rank (the others are in `serve`); rank 0's result.
+
+        Raises:
+            TrialFailed, Interrupted: as `work` raised it, on this or another rank.
+        """
+        self.share(("job", job))
+        return self._do(work, job)
+
+    def serve(self, work: Callable[[Any], Any]) -> None:
+        """Ranks above 0: do rank 0's jobs until it closes the group."""
+        with _deaf_to_signals():
+            while (message := self.share(_CLOSE)) is not _CLOSE:
+                try:
+                    self._do(work, message[1])
+                except (TrialFailed, Interrupted) as verdict:
+                    log.debug("rank %d: %s", self.rank, verdict)  # rank 0 reports it
+
+    def close(self) -> None:
+        """Let the other ranks return from `serve`, and leave the process group."""
+        if self.is_main:
+            self.share(_CLOSE)
+        if self._control is not None and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        self._control = None
+
+    def _do(self, work: Callable[[Any], T], job: Any) -> T:
+        verdict: TrialFailed | Interrupted | None = None
+        result: Any = None
+        try:
+            result = work(job)
+        except (TrialFailed, Interrupted) as error:
+            verdict = error
+        finally:
+            self.free()
+        verdicts = [v for v in self.gather(verdict) if v is not None]
+        if verdicts:
+            raise verdicts[0].with_traceback(None)
+        return result
+
+    def free(self) -> None:
+        """Give back what a trial held; without this every model of a search stays alive."""
+        self.accelerator.free_memory()
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _has_bf16() -> bool:
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
+    return torch.cuda.is_available() and not on_cpu and torch.cuda.is_bf16_supported()
+
+
+@contextmanager
+def _deaf_to_signals() -> Iterator[None]:
+    # Ctrl-C and a launcher's SIGTERM reach every rank. Rank 0 decides what to do, at a step all
+    # ranks agree on; a rank that left on its own would turn a clean stop into a crash.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,156 @@
+"""The proxy: a Hugging Face causal LM, built from a shape or continued from a checkpoint.
+
+What a search trains is a stock `transformers` model, so every tool people have opens it. Weights
+are kept in float32; lower precision is the trainer's business (autocast).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from climb_opt.errors import UserError
+from climb_opt.recipes import ModelRecipe
+from climb_opt.shards import Corpus
+
+log = logging.getLogger(__name__)
+
+VOCABULARY_MULTIPLE = 64  # odd vocabulary sizes slow the projection on a GPU; nanochat pads alike
+
+
+def configure(recipe: ModelRecipe, corpus: Corpus, sequence: int) -> Any:
+    """The model's `transformers` config, checked against the corpus. Trains nothing.
+
+    Raises:
+        UserError: a shape that cannot be built, a checkpoint that cannot be read, or one whose
+            vocabulary or context does not fit the corpus.
+    """
+    if recipe.checkpoint is not None:
+        return _checkpoint_config(recipe.checkpoint, corpus, sequence)
+    _check_shape(recipe)
+    rounded = -(-recipe.hidden * 8 // 3 // 16) * 16
+    return LlamaConfig(
+        vocab_size=-(-corpus.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE,
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.intermediate or rounded,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.kv_heads or recipe.heads,
+        max_position_embeddings=sequence,
+        tie_word_embeddings=recipe.tied,
+        bos_token_id=corpus.eos,
+        eos_token_id=corpus.eos,
+        use_cache=False,
+    )
+
+
+def build(recipe: ModelRecipe, config: Any, *, seed: int) -> Any:
+    """The model of a trial, in float32 on the CPU: drawn from `seed`, or the checkpoint's."""
+    if recipe.checkpoint is not None:
+        return AutoModelForCausalLM.from_pretrained(recipe.checkpoint, dtype=torch.float32)
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(config)
+
+
+def count_parameters(model: Any) -> dict[str, int]:
+    """Parameters in all, and without the token embeddings (input and output)."""
+    total = sum(p.numel() for p in model.parameters())
+    tables = {id(p): p.numel() for p in _embeddings(model)}
+    return {"parameters": total, "parameters_without_embeddings": total - sum(tables.values())}
+
+
+def count_config(config: Any) -> dict[str, int]:
+    """`count_parameters` of a config, without allocating the model."""
+    with torch.device("meta"):
+        return count_parameters(AutoModelForCausalLM.from_config(config))
+
+
+def save(model: Any, corpus: Corpus, folder: Path) -> None:
+    """Write model and tokenizer so that `AutoModelForCausalLM` and lm-eval open them; atomic."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(partial)
+    tokenizer(corpus).save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def tokenizer(corpus: Corpus) -> Any:
+    """The corpus's tokenizer as `transformers` wants it."""
+    raw = Tokenizer.from_file(str(corpus.tokenizer_file))
+    end = raw.id_to_token(corpus.eos)
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=end, bos_token=end)
+
+
+def _embeddings(model: Any) -> list[Any]:
+    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
+    return [table.weight for table in tables if table is not None]
+
+
+def _check_shape(recipe: ModelRecipe) -> None:
+    kv_heads = recipe.kv_heads or recipe.heads
+    for name in ("hidden", "layers", "heads"):
+        if getattr(recipe, name) < 1:
+            raise UserError(f"proxy.model.{name} must be at least 1, but is 0 or less.")
+    if recipe.hidden % recipe.heads or recipe.hidden // recipe.heads % 2:
+        raise UserError(
+            f"proxy.model: hidden ({recipe.hidden}) must be an even multiple of heads "
+            f"({recipe.heads}), because rotary embeddings turn pairs of coordinates."
+        )
+    if recipe.heads % kv_heads:
+        raise UserError(
+            f"proxy.model: heads ({recipe.heads}) must be a multiple of kv_heads ({kv_heads})."
+        )
+
+
+def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
+    try:
+        config = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        detail = str(error).strip().splitlines()[0]
+        raise UserError(f"proxy.model.checkpoint {name!r} cannot be read: {detail}") from None
+    if config.vocab_size < corpus.vocab_size:
+        raise UserError(
+            f"Checkpoint {name!r} knows {config.vocab_size} tokens, but corpus {corpus.name!r} "
+            f"was tokenised with {corpus.vocab_size}. Build the corpus with the checkpoint's "
+            "tokenizer."
+        )
+    _check_tokenizer(name, corpus)
+    context = getattr(config, "max_position_embeddings", None)
+    if context is not None and context < sequence:
+        raise UserError(
+            f"Checkpoint {name!r} reads at most {context} tokens, but proxy.sequence is {sequence}."
+        )
+    return config
+
+
+def _check_tokenizer(name: str, corpus: Corpus) -> None:
+    try:
+        theirs = AutoTokenizer.from_pretrained(name).get_vocab()
+    except (OSError, ValueError):
+        # transformers reports a missing tokenizer as either, depending on the files present.
+        log.warning("Checkpoint %r has no tokenizer; only its vocabulary's size was checked.", name)
+        return
+    ours = Tokenizer.from_file(str(corpus.tokenizer_file)).get_vocab()
+    different = [token for token, number in ours.items() if theirs.get(token) != number]
+    if different:
+        raise UserError(
+            f"Checkpoint {name!r} has another tokenizer than corpus {corpus.name!r}: "
+            f"{len(different)} of {len(ours)} tokens differ, {different[0]!r} first. Build the "
+            "corpus with the checkpoint's tokenizer."
+        )

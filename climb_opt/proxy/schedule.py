@@ -1,0 +1,25 @@
+"""The learning rate of every step: a pure function, so that resuming needs no scheduler state."""
+
+from __future__ import annotations
+
+import math
+
+from climb_opt.recipes import ProxyRecipe
+
+
+def learning_rate(recipe: ProxyRecipe, step: int, steps: int) -> float:
+    """The rate of step 0 <= `step` < `steps`.
+
+    Linear warm-up over `warmup` of the steps; then `wsd` stays at `lr` until the last `decay` of
+    the steps, where it falls linearly to `min_lr` (Hu et al. 2024, MiniCPM), and `cosine` falls to
+    `min_lr` along half a cosine.
+    """
+    warm = round(recipe.warmup * steps)
+    if step < warm:
+        return recipe.lr * (step + 1) / warm
+    if recipe.schedule == "cosine":
+        done = (step - warm) / max(steps - warm - 1, 1)
+        return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * done)) / 2
+    falling = max(round(recipe.decay * steps), 1)
+    left = (steps - step) / (falling + 1)
+    return recipe.min_lr + (recipe.lr - recipe.min_lr) * min(left, 1.0)
