@@ -1,0 +1,169 @@
+"""Everything a report says, computed once: the HTML page and the Markdown show the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from climb_opt import lookup
+from climb_opt.predictors.base import Predictor
+from climb_opt.report.advice import Advice, effective_domains
+from climb_opt.report.cost import Cost, cost_of, epochs_of, tokens_of
+from climb_opt.report.effects import Effect, domain_effects
+from climb_opt.report.paired import Confirmation
+from climb_opt.report.quality import FEWEST, Predictions, predict_unseen, rank_correlation
+from climb_opt.report.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class RoundSummary:
+    """One round: what was tried, what came out, how well it had been predicted."""
+
+    index: int
+    planned: int
+    done: int
+    best: float
+    median: float
+    spread: float  # standard deviation of the scores
+    effective: float  # mean effective number of domains
+    correlation: float  # Spearman, predicted against measured, unseen; NaN where undefined
+    error: float
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A report without its layout."""
+
+    snapshot: Snapshot
+    advice: tuple[Advice, ...]
+    predictor: str
+    predictions: Predictions | None
+    rounds: tuple[RoundSummary, ...]
+    effects: tuple[Effect, ...]
+    cost: Cost
+    confirmation: Confirmation | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> Advice | None:
+        """The recommended mixture: of the default rule, else of the first."""
+        return next((a for a in self.advice if a.default), next(iter(self.advice), None))
+
+    def weights(self, mixture: Mapping[str, float]) -> np.ndarray:
+        """The mixture as an array (K,) in the order of the space's domains."""
+        return np.array([mixture.get(d, 0.0) for d in self.snapshot.space.domains])
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Mixtures to set side by side: the prior, each round's mean, the recommended one."""
+        snapshot, columns = self.snapshot, {}
+        if snapshot.prior_known:
+            columns["prior"] = snapshot.space.prior
+        for summary in self.rounds:
+            rows = snapshot.round_rows(summary.index)
+            if len(rows):
+                mean = snapshot.history.weights[rows].mean(axis=0)
+                columns[f"round {summary.index + 1}"] = mean
+        if self.chosen is not None:
+            columns["found"] = self.weights(self.chosen.mixture)
+        return columns
+
+    def epochs(self) -> np.ndarray | None:
+        """How often each domain would be repeated by the recommended mixture in one proxy run."""
+        if self.chosen is None:
+            return None
+        return epochs_of(self.snapshot, self.weights(self.chosen.mixture))
+
+    def tokens(self) -> np.ndarray | None:
+        """Tokens of each domain (K,) where the study knows them."""
+        return tokens_of(self.snapshot)
+
+
+def gather(
+    snapshot: Snapshot,
+    advice: Sequence[Advice] = (),
+    *,
+    predictor: str | None = None,
+    confirmation: Confirmation | None = None,
+) -> Contents:
+    """Compute a report.
+
+    Args:
+        advice: recommended mixtures, one per rule.
+        predictor: whose quality to show; the search's own when None.
+        confirmation: the retrained mixtures, where there are some.
+
+    Raises:
+        UserError: an unknown predictor.
+    """
+    name = predictor or searched_with(snapshot)
+    predictions = _predictions(snapshot, lookup.find("predictor", name))
+    chosen = next((a for a in advice if a.default), next(iter(advice), None))
+    reference = snapshot.space.prior
+    if chosen is not None:
+        reference = np.array([chosen.mixture.get(d, 0.0) for d in snapshot.space.domains])
+    return Contents(
+        snapshot=snapshot,
+        advice=tuple(advice),
+        predictor=name,
+        predictions=predictions,
+        rounds=_rounds(snapshot, predictions),
+        effects=tuple(domain_effects(snapshot.history, snapshot.space.domains, reference)),
+        cost=cost_of(snapshot),
+        confirmation=confirmation,
+        provenance=_provenance(snapshot),
+    )
+
+
+def searched_with(snapshot: Snapshot) -> str:
+    """The predictor that the search itself used; "gp" where it had none of ours."""
+    if snapshot.recipe is None:
+        return "gp"
+    sampler = snapshot.recipe.sampler
+    return str(sampler.options.get("predictor", "lightgbm" if sampler.name == "climb" else "gp"))
+
+
+def _predictions(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions | None:
+    if len(snapshot.history) < FEWEST + 1 or len(snapshot.directions) > 1:
+        return None
+    predictions = predict_unseen(snapshot, make)
+    return predictions if len(predictions) else None
+
+
+def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundSummary, ...]:
+    if len(snapshot.directions) > 1:
+        return ()
+    summaries = []
+    for index, planned in enumerate(snapshot.plan.rounds):
+        rows = snapshot.round_rows(index)
+        values = snapshot.measured[rows]
+        seen = predictions.of_round(index) if predictions is not None else None
+        weights = snapshot.history.weights[rows]
+        summaries.append(
+            RoundSummary(
+                index=index,
+                planned=planned,
+                done=len(rows),
+                best=float(snapshot.sign * np.min(snapshot.sign * values)) if len(rows) else np.nan,
+                median=float(np.median(values)) if len(rows) else np.nan,
+                spread=float(values.std()) if len(rows) else np.nan,
+                effective=float(np.mean([effective_domains(w) for w in weights]))
+                if len(rows)
+                else np.nan,
+                correlation=rank_correlation(seen.mean, seen.measured) if seen else np.nan,
+                error=seen.error() if seen else np.nan,
+            )
+        )
+    return tuple(summaries)
+
+
+def _provenance(snapshot: Snapshot) -> dict[str, Any]:
+    """What all trials agree on, from their facts; where they differ, the values seen."""
+    seen: dict[str, list[Any]] = {}
+    for trial in snapshot.history.trials:
+        for key, value in trial.user_attrs.get("climb/facts", {}).items():
+            if isinstance(value, (str, bool)) and value not in seen.setdefault(key, []):
+                seen[key].append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in sorted(seen.items())}

@@ -1,0 +1,101 @@
+"""The section on which domains matter: intervals for every domain, curves for the foremost."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from climb_opt.report import markup
+from climb_opt.report.contents import Contents
+from climb_opt.report.effects import MORE, SURE, Change, Effect
+from climb_opt.report.markup import Html
+from climb_opt.report.svg import Chart
+from climb_opt.report.text import number, percent, plus_minus, shorten
+
+CURVES = 6
+ROWS = 24
+
+
+def influence(contents: Contents) -> Html:
+    """Which domains matter at the recommended mixture, and how sure that is."""
+    if not contents.effects:
+        return Html("")
+    sign, unit = contents.snapshot.sign, contents.snapshot.unit
+    shown = contents.effects[:CURVES]
+    top = max(float(np.max(np.abs(e.mean) + SURE * e.std)) for e in shown)
+    curves = "".join(markup.figure(_curve(e, sign, unit, top), _reading(e, sign)) for e in shown)
+    text = (
+        "Around the recommended mixture one domain's weight is changed while the others keep their "
+        "proportions. Bands hold 90 %: where a band crosses the line, the data does not tell."
+    )
+    return markup.section(
+        "domains",
+        "Which domains matter",
+        markup.paragraph(text),
+        Html(f'<div class="pair">{curves}</div>'),
+        _table(contents, sign),
+    )
+
+
+def _curve(effect: Effect, sign: float, unit: str, top: float) -> str:
+    # Up is better, whichever way the score runs.
+    gain, half = -effect.mean, SURE * effect.std
+    chart = Chart((0.0, max(0.01, float(effect.at[-1]) * 100)), (-1.08 * top, 1.08 * top))
+    chart.height, chart.left = 210.0, 62.0
+    chart.x_label = f"weight of {shorten(effect.domain, 32)}, %"
+    chart.y_label = "gain" if unit == "score" else f"gain, {unit}"
+    x = 100 * effect.at
+    chart.line([(0.0, 0.0), (chart.x[1], 0.0)], "zero")
+    chart.band(_points(x, gain + half), _points(x, gain - half), "band")
+    chart.line(_points(x, gain), "curve")
+    chart.dot((100 * effect.weight, 0.0), f"recommended: {percent(effect.weight)} %", "dot r0", 5)
+    return chart.render(f"Gain against the weight of {effect.domain}, with a 90 % band.")
+
+
+def _reading(effect: Effect, sign: float) -> str:
+    words = []
+    if effect.without is not None:
+        words.append(f"left out: {_words(effect.without)}")
+    if effect.more is not None:
+        words.append(f"{100 * MORE:.0f} points more: {_words(effect.more)}")
+    return f"{shorten(effect.domain, 40)} · " + "; ".join(words)
+
+
+def _words(change: Change) -> str:
+    if not change.sure:
+        return "not clear"
+    return f"{'worse' if change.mean > 0 else 'better'} by {number(abs(change.mean), 2)}"
+
+
+def _table(contents: Contents, sign: float) -> Html:
+    rows: list[list[markup.Cell]] = [
+        [
+            markup.name_cell(e.domain),
+            percent(e.weight),
+            _interval(e.without),
+            _interval(e.more),
+            number(e.size, 2),
+        ]
+        for e in contents.effects
+    ]
+    head = ["domain", "weight, %", "gain if left out", f"gain of +{100 * MORE:.0f} points", "range"]
+    first = markup.table(head, rows[:ROWS])
+    note = markup.paragraph(
+        "Gains in the score's unit, ± half a 90 % interval; bold where the interval excludes 0. "
+        "“Range” is how far the curve moves over the weights that were tried.",
+        "soft",
+    )
+    if len(rows) <= ROWS:
+        return Html(first + note)
+    rest = markup.table(head, rows[ROWS:])
+    return Html(first + markup.details(f"The other {len(rows) - ROWS} domains", rest) + note)
+
+
+def _interval(change: Change | None) -> markup.Cell:
+    if change is None:
+        return "–"
+    text = plus_minus(-change.mean, SURE * change.std, sign=True)
+    return Html(f"<b>{markup.escape(text)}</b>") if change.sure else text
+
+
+def _points(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:
+    return [(float(a), float(b)) for a, b in zip(x, y, strict=True)]

@@ -1,0 +1,140 @@
+"""The report as Markdown, for a pull request or an issue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from climb_opt.report.advice import distance, effective_domains
+from climb_opt.report.contents import Contents
+from climb_opt.report.effects import MORE, SURE, Change
+from climb_opt.report.text import amount, duration, in_markdown, number, percent, plus_minus
+
+MOST = 40  # domains named one by one
+
+
+def render(contents: Contents) -> str:
+    """The whole report in GitHub's Markdown."""
+    parts = [
+        f"# {in_markdown(contents.snapshot.name)}",
+        _overview(contents),
+        _confirmation(contents),
+        _mixture(contents),
+        _rules(contents),
+        _rounds(contents),
+        _effects(contents),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: the first column left, the others right; cells are escaped."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(in_markdown(c) for c in cells) + " |"
+
+    rule = "|" + "|".join([":---"] + ["---:"] * (len(head) - 1)) + "|"
+    return "\n".join([line(head), rule, *(line(row) for row in rows)])
+
+
+def _overview(contents: Contents) -> str:
+    snapshot, cost = contents.snapshot, contents.cost
+    counts = snapshot.counts()
+    words = [
+        f"{counts.get('finished', 0)} of {sum(counts.values())} slots finished",
+        f"{len(snapshot.space)} domains",
+        f"{duration(cost.seconds)} of training",
+    ]
+    if cost.tokens:
+        words.append(f"{amount(cost.tokens)} tokens")
+    if cost.failed:
+        words.append(f"{cost.failed} failed attempts")
+    return "; ".join(words) + "."
+
+
+def _confirmation(contents: Contents) -> str:
+    found = contents.confirmation
+    if found is None or not any(found.scores.values()):
+        return ""
+    rows = [
+        [n, plus_minus(found.mean(n), found.spread(n)), str(len(found.scores[n]))]
+        for n in found.scores
+    ]
+    head = ["mixture", f"{found.unit}, mean ± sd", "seeds"]
+    verdict = f"**{in_markdown(found.finalists[0])}: {in_markdown(found.verdict())}.**"
+    return f"## Retrained with fresh seeds\n\n{verdict}\n\n{table(head, rows)}"
+
+
+def _mixture(contents: Contents) -> str:
+    chosen, snapshot = contents.chosen, contents.snapshot
+    if chosen is None:
+        return "No recommendation yet: the search needs finished trials first."
+    weights = contents.weights(chosen.mixture)
+    order = np.argsort(-weights, kind="stable")
+    prior = snapshot.space.prior if snapshot.prior_known else None
+    head = ["domain", "found, %"] + ([] if prior is None else ["prior, %", "change"])
+    rows = []
+    for k in order[:MOST]:
+        row = [snapshot.space.domains[k], percent(float(weights[k]))]
+        if prior is not None:
+            ratio = weights[k] / prior[k] if prior[k] > 0 else np.nan
+            row += [percent(float(prior[k])), "0" if ratio == 0 else f"{number(ratio, 2)}×"]
+        rows.append(row)
+    text = f"Rule {in_markdown(chosen.rule)}, {effective_domains(weights):.1f} effective domains"
+    if prior is not None:
+        text += f", {100 * distance(weights, prior):.0f} % of the tokens moved against the prior"
+    rest = len(weights) - MOST
+    more = f"\n\n{rest} more domains hold {percent(float(weights[order[MOST:]].sum()))} %."
+    tail = more if rest > 0 else ""
+    return f"## Recommended mixture\n\n{text}.\n\n{table(head, rows)}{tail}"
+
+
+def _rules(contents: Contents) -> str:
+    if len(contents.advice) < 2:
+        return ""
+    rows = [
+        [
+            f"{a.rule} (default)" if a.default else a.rule,
+            plus_minus(a.mean, a.std),
+            plus_minus(a.gain, a.gain_std, sign=True),
+            f"{effective_domains(contents.weights(a.mixture)):.1f}",
+        ]
+        for a in contents.advice
+    ]
+    return "## Rules\n\n" + table(["rule", "predicted", "gain over prior", "effective"], rows)
+
+
+def _rounds(contents: Contents) -> str:
+    if not contents.rounds:
+        return ""
+    rows = [
+        [
+            str(r.index + 1),
+            f"{r.done} of {r.planned}",
+            number(r.best),
+            number(r.median),
+            "–" if not np.isfinite(r.correlation) else f"{r.correlation:.2f}",
+        ]
+        for r in contents.rounds
+    ]
+    unit = contents.snapshot.unit
+    head = ["round", "done", f"best, {unit}", "median", "rank correlation"]
+    return "## Rounds\n\n" + table(head, rows)
+
+
+def _effects(contents: Contents) -> str:
+    if not contents.effects:
+        return ""
+    rows = [
+        [e.domain, percent(e.weight), _interval(e.without), _interval(e.more)]
+        for e in contents.effects[:10]
+    ]
+    head = ["domain", "weight, %", "gain if left out", f"gain of +{100 * MORE:.0f} points"]
+    return "## Which domains matter\n\n" + table(head, rows)
+
+
+def _interval(change: Change | None) -> str:
+    if change is None:
+        return "–"
+    return plus_minus(-change.mean, SURE * change.std, sign=True)

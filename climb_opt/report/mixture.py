@@ -1,0 +1,152 @@
+"""The sections on mixtures: the recommended one, the rounds' means, what repeats."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from climb_opt.report import figures, markup
+from climb_opt.report.advice import distance, effective_domains
+from climb_opt.report.contents import Contents
+from climb_opt.report.cost import longest_run
+from climb_opt.report.markup import Html, long_table
+from climb_opt.report.text import amount, number, percent, plus_minus, unit_words
+
+
+def recommendation(contents: Contents) -> Html:
+    """The mixture to train on, beside the prior, with what it rests on."""
+    chosen = contents.chosen
+    if chosen is None:
+        text = "No recommendation yet: the search needs finished trials first."
+        return markup.section("mixture", "Recommended mixture", markup.paragraph(text, "soft"))
+    weights = contents.weights(chosen.mixture)
+    snapshot = contents.snapshot
+    lead = (
+        f"Rule “{chosen.rule}”. It uses {effective_domains(weights):.1f} effective domains of "
+        f"{len(weights)}"
+    )
+    if snapshot.prior_known:
+        moved = 100 * distance(weights, snapshot.space.prior)
+        lead += f"; {moved:.0f} % of the tokens move against the prior"
+    if chosen.gain is not None:
+        lead += f". Predicted gain over the prior: {plus_minus(chosen.gain, chosen.gain_std)}"
+        lead += f" {unit_words(snapshot.unit)}".rstrip()
+    return markup.section(
+        "mixture",
+        "Recommended mixture",
+        markup.paragraph(lead + "."),
+        markup.paragraph(chosen.note, "soft") if chosen.note else "",
+        _mixture_table(contents, weights),
+        _rules_table(contents),
+    )
+
+
+def mixtures(contents: Contents) -> Html:
+    """How the mixtures changed from round to round."""
+    columns = contents.columns()
+    if len(columns) < 2:
+        return Html("")
+    domains = contents.snapshot.space.domains
+    stack = np.array(list(columns.values()))
+    legend = [(f"c{i}", domains[k]) for i, k in figures.largest(stack)]
+    if len(domains) > len(legend):
+        legend.append(("c-rest", f"{len(domains) - len(legend)} other domains"))
+    order = np.argsort(-stack.max(axis=0), kind="stable")
+    largest = float(stack.max())
+    rows: list[list[markup.Cell]] = [
+        [markup.name_cell(domains[k]), *(markup.heat_cell(w, largest) for w in stack[:, k])]
+        for k in order
+    ]
+    return markup.section(
+        "mixtures",
+        "Mixture by round",
+        markup.figure(
+            figures.mixture_stacks(contents.snapshot, columns),
+            "Mean mixture of each round, in per cent.",
+            markup.key(legend),
+        ),
+        long_table(["domain, %", *columns], rows),
+    )
+
+
+def repetition(contents: Contents) -> Html:
+    """How often domains repeat, and how long a run the data allows."""
+    chosen, tokens = contents.chosen, contents.tokens()
+    if chosen is None or tokens is None:
+        return Html("")
+    weights, epochs = contents.weights(chosen.mixture), contents.epochs()
+    budget, first = longest_run(tokens, weights)
+    domains = contents.snapshot.space.domains
+    text = (
+        f"Trained on this mixture, “{domains[first]}” is the first domain to run out: after "
+        f"{amount(budget)} tokens in all. "
+    )
+    if epochs is not None and contents.snapshot.recipe is not None:
+        size = contents.snapshot.recipe.proxy.tokens
+        worst = int(np.argmax(epochs))
+        text += (
+            f"A proxy run of {amount(size)} tokens reads it {number(float(epochs[first]), 2)} times"
+        )
+        text += "." if worst == first else f" and “{domains[worst]}” {epochs[worst]:.2g} times."
+    order = np.argsort(np.where(weights > 0, tokens / np.maximum(weights, 1e-300), np.inf))
+    rows: list[list[markup.Cell]] = [
+        [
+            markup.name_cell(domains[k]),
+            amount(tokens[k]),
+            percent(float(weights[k])),
+            "never" if weights[k] == 0 else amount(float(tokens[k] / weights[k])),
+            *([] if epochs is None else [number(float(epochs[k]), 2)]),
+        ]
+        for k in order
+    ]
+    head = ["domain", "tokens", "weight, %", "read once by"]
+    head += [] if epochs is None else ["epochs in a proxy"]
+    return markup.section(
+        "repetition",
+        "Repetition",
+        markup.paragraph(text),
+        markup.details("Tokens and epochs of each domain", markup.table(head, rows)),
+    )
+
+
+def _mixture_table(contents: Contents, weights: np.ndarray) -> Html:
+    snapshot = contents.snapshot
+    prior = snapshot.space.prior if snapshot.prior_known else None
+    order = np.argsort(-weights, kind="stable")
+    largest = float(max(weights.max(), 0 if prior is None else prior.max()))
+    rows: list[list[markup.Cell]] = []
+    for k in order:
+        row: list[markup.Cell] = [
+            markup.name_cell(snapshot.space.domains[k]),
+            markup.bar_cell(float(weights[k]), None if prior is None else float(prior[k]), largest),
+            percent(float(weights[k])),
+        ]
+        if prior is not None:
+            ratio = weights[k] / prior[k] if prior[k] > 0 else np.nan
+            row += [percent(float(prior[k])), "0" if ratio == 0 else f"{number(ratio, 2)}×"]
+        rows.append(row)
+    head = ["domain", "", "found, %"] + ([] if prior is None else ["prior, %", "change"])
+    note = "" if prior is None else "Bars: the mixture found; the tick marks the prior."
+    return Html(long_table(head, rows) + (markup.paragraph(note, "soft") if note else ""))
+
+
+def _rules_table(contents: Contents) -> Html:
+    if len(contents.advice) < 2:
+        return Html("")
+    snapshot, rows = contents.snapshot, []
+    for advice in contents.advice:
+        weights = contents.weights(advice.mixture)
+        moved = distance(weights, snapshot.space.prior) if snapshot.prior_known else None
+        chosen = contents.chosen
+        apart = 0.0 if chosen is None else distance(weights, contents.weights(chosen.mixture))
+        rows.append(
+            [
+                f"{advice.rule} (default)" if advice.default else advice.rule,
+                plus_minus(advice.mean, advice.std),
+                plus_minus(advice.gain, advice.gain_std),
+                f"{effective_domains(weights):.1f}",
+                "–" if moved is None else f"{100 * moved:.0f} %",
+                f"{100 * apart:.0f} %",
+            ]
+        )
+    head = ["rule", "predicted", "gain over prior", "effective", "from prior", "from default"]
+    return Html("<h3>Rules side by side</h3>" + markup.table(head, rows))

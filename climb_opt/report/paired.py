@@ -1,0 +1,159 @@
+"""Is the gain real? Mixtures retrained with common seeds, compared pairwise.
+
+Mixtures trained with the same seed share their random numbers, so the difference per seed has less
+noise than either score. Over R seeds the mean difference d has the interval d ± t(R-1) s/√R, s the
+standard deviation of the R differences: Student's, because R is small, and per pair, because the
+spread between seeds differs up to 25-fold across the simplex (Marin's issue 2345), which forbids
+pooling. With several finalists the level is split among them (Bonferroni). The interval covers the
+noise of seeds only: the evaluation set is one and the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from climb_opt.history import all_trials
+from climb_opt.report.text import plus_minus
+from climb_opt.slots import SLOT
+
+CONFIRM = "climb/confirm"  # study: what is being confirmed
+SEED_SLOT = "/seed-"  # "found/seed-3"
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`gain` of one mixture over another: positive is better whatever the direction.
+
+    `half` is half the width of its interval; None with fewer than two common seeds.
+    """
+
+    name: str
+    other: str
+    gain: float
+    half: float | None
+    seeds: int
+
+    @property
+    def verdict(self) -> str:
+        """ "better", "worse", "not distinguishable", or "one seed: cannot tell"."""
+        if self.half is None:
+            return "one seed: cannot tell"
+        if abs(self.gain) <= self.half:
+            return "not distinguishable"
+        return "better" if self.gain > 0 else "worse"
+
+    def sentence(self, unit: str) -> str:
+        """The verdict in plain words, with its interval."""
+        unit = "" if unit == "score" else f" {unit}"
+        if self.half is None:
+            return f"one seed, so no interval: gain over {self.other} {self.gain:+.3g}{unit}"
+        tail = f"{unit} ({self.seeds} seeds)"
+        if self.verdict == "not distinguishable":
+            gain = plus_minus(self.gain, self.half, sign=True)
+            return f"not distinguishable from {self.other}: gain {gain}{tail}"
+        by = plus_minus(abs(self.gain), self.half)
+        return f"{self.verdict} than {self.other} by {by}{tail}"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Retrained mixtures: name -> weights, and name -> seed -> score in the study's units."""
+
+    study: str
+    of: str
+    mixtures: Mapping[str, Mapping[str, float]]
+    finalists: tuple[str, ...]  # in the order of interest; the first is the one recommended
+    references: tuple[str, ...]  # the baselines
+    scores: Mapping[str, Mapping[int, float]]
+    sign: float  # +1 where lower is better
+    unit: str
+    failed: int = 0
+    dropped: tuple[str, ...] = ()  # finalists that the race left behind
+
+    def mean(self, name: str) -> float:
+        """Mean score over seeds; NaN without one."""
+        return fmean(self.scores[name].values()) if self.scores.get(name) else math.nan
+
+    def spread(self, name: str) -> float:
+        """Standard deviation over seeds; NaN with fewer than two."""
+        values = list(self.scores.get(name, {}).values())
+        return stdev(values) if len(values) > 1 else math.nan
+
+    def difference(self, name: str, other: str, level: float | None = None) -> Difference | None:
+        """How much better `name` is than `other` over their common seeds; None without one."""
+        ours, theirs = self.scores.get(name, {}), self.scores.get(other, {})
+        gains = [self.sign * (theirs[s] - ours[s]) for s in sorted(set(ours) & set(theirs))]
+        if not gains:
+            return None
+        level = LEVEL / max(1, len(self.finalists)) if level is None else level
+        return Difference(name, other, fmean(gains), half_width(gains, level), len(gains))
+
+    def differences(self) -> list[Difference]:
+        """Every finalist against every baseline."""
+        pairs = [(f, r) for f in self.finalists for r in self.references]
+        return [d for f, r in pairs if (d := self.difference(f, r)) is not None]
+
+    def verdict(self) -> str:
+        """One plain line: the recommended mixture against each baseline."""
+        ours = [d for d in self.differences() if d.name == self.finalists[0]]
+        if not ours:
+            return "nothing to compare yet"
+        return "; ".join(d.sentence(self.unit) for d in ours)
+
+
+def half_width(gains: Sequence[float], level: float = LEVEL) -> float | None:
+    """Half the Student interval of the mean at confidence 1 - level; None for one value."""
+    if len(gains) < 2:
+        return None
+    return student(1 - level / 2, len(gains) - 1) * stdev(gains) / math.sqrt(len(gains))
+
+
+def student(probability: float, freedom: int) -> float:
+    """The quantile of Student's t with `freedom` degrees of freedom."""
+    from scipy.special import stdtrit  # scipy.stats takes 2.7 s to import (measured)
+
+    return float(stdtrit(freedom, probability))
+
+
+def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation | None:
+    """What a confirm study holds so far; None when it is not one."""
+    stored: dict[str, Any] | None = study.user_attrs.get(CONFIRM)
+    if stored is None:
+        return None
+    scores: dict[str, dict[int, float]] = {name: {} for name in stored["mixtures"]}
+    failed = 0
+    for trial in all_trials(study):
+        place = read_slot(trial.user_attrs.get(SLOT))
+        if place is None or place[0] not in scores:
+            continue
+        if trial.state == TrialState.COMPLETE and math.isfinite(trial.value or math.nan):
+            scores[place[0]][place[1]] = float(trial.value or 0.0)
+        failed += trial.state == TrialState.FAIL
+    return Confirmation(
+        study=study.study_name,
+        of=stored["of"],
+        mixtures=stored["mixtures"],
+        finalists=tuple(stored["finalists"]),
+        references=tuple(stored["references"]),
+        scores=scores,
+        sign=1.0 if study.directions[0].name == "MINIMIZE" else -1.0,
+        unit=stored.get("unit", unit),
+        failed=failed,
+        dropped=tuple(stored.get("dropped", ())),
+    )
+
+
+def read_slot(slot: Any) -> tuple[str, int] | None:
+    """("found", 3) of the slot "found/seed-3"; None for another kind of slot."""
+    if not isinstance(slot, str) or SEED_SLOT not in slot:
+        return None
+    name, _, seed = slot.rpartition(SEED_SLOT)
+    return (name, int(seed)) if seed.isdigit() else None

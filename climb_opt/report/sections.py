@@ -1,0 +1,183 @@
+"""The sections of the HTML page, each a function of the contents; empty where there is nothing."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from climb_opt.report import figures, markup
+from climb_opt.report.contents import Contents
+from climb_opt.report.markup import Html
+from climb_opt.report.paired import Difference
+from climb_opt.report.text import amount, duration, number, plus_minus, unit_words
+
+
+def overview(contents: Contents) -> Html:
+    """How far the search is, and its figures at a glance."""
+    snapshot, cost = contents.snapshot, contents.cost
+    counts = snapshot.counts()
+    total = sum(counts.values())
+    pairs = [
+        ("slots finished", f"{counts.get('finished', 0)} of {total}"),
+        ("domains", str(len(snapshot.space))),
+    ]
+    row = snapshot.best_row()
+    if row is not None:
+        best = f"{number(float(snapshot.measured[row]))} {unit_words(snapshot.unit)}".strip()
+        pairs.append(("best single run (flattered by noise)", best))
+    if cost.tokens:
+        pairs.append(("tokens trained on", amount(cost.tokens)))
+    pairs.append(("training time", duration(cost.seconds)))
+    if cost.failed:
+        pairs.append(("failed attempts", str(cost.failed)))
+    return markup.cards(pairs)
+
+
+def confirmation(contents: Contents) -> Html:
+    """The retrained mixtures and the verdict."""
+    found = contents.confirmation
+    if found is None or not any(found.scores.values()):
+        return Html("")
+    rows: list[list[markup.Cell]] = []
+    for name, scores in found.scores.items():
+        mean = plus_minus(found.mean(name), found.spread(name))
+        against: list[markup.Cell] = [_gain(found.difference(name, r)) for r in found.references]
+        rows.append([name, mean, len(scores), *against])
+    head = ["mixture", f"{found.unit}, mean ± sd", "seeds"]
+    head += [f"gain over {r} (95 %)" for r in found.references]
+    ours = [d for d in found.differences() if d.name == found.finalists[0]]
+    css = "verdict"
+    if ours:
+        words = {d.verdict for d in ours}
+        css += " better" if words == {"better"} else " worse" if "worse" in words else ""
+    return markup.section(
+        "confirmed",
+        "Retrained with fresh seeds",
+        markup.paragraph(f"{found.finalists[0]}: {found.verdict()}.", css),
+        markup.figure(
+            figures.seeds_plot(found), "One dot a seed, a bar at the mean. Finalists in colour."
+        ),
+        markup.table(head, rows),
+        markup.paragraph(
+            "Gains are differences between runs with the same seed. Intervals cover the spread "
+            "between seeds, not that of the evaluation set, which all runs share.",
+            "soft",
+        ),
+    )
+
+
+def progress(contents: Contents) -> Html:
+    """Scores over time and round by round; how well they were predicted."""
+    snapshot = contents.snapshot
+    if not len(snapshot.history) or len(snapshot.directions) > 1:
+        return Html("")
+    styles = [(figures.hue_of_round(r.index), f"round {r.index + 1}") for r in contents.rounds]
+    if np.any(snapshot.rounds < 0):
+        styles.append(("base", "baselines, imported and enqueued"))
+    parts = [
+        markup.figure(
+            figures.best_so_far(snapshot),
+            f"Every finished trial; the line is the best so far ({snapshot.direction}). Hollow "
+            "dots lie beyond the plot.",
+            markup.key(styles),
+        )
+    ]
+    if contents.predictions is not None:
+        parts.append(
+            markup.figure(
+                figures.predicted_measured(contents.predictions, snapshot),
+                f"Predicted by {contents.predictor} before it saw the trial: later rounds from "
+                "the rounds before them, round 1 by cross-validation. Whiskers: one standard "
+                "deviation.",
+                markup.key(styles),
+            )
+        )
+    pair = Html(f'<div class="pair">{"".join(parts)}</div>')
+    return markup.section("search", "The search", pair, _rounds_table(contents))
+
+
+def failures(contents: Contents) -> Html:
+    """Trials that failed, with their reasons."""
+    failed = contents.snapshot.failures()
+    if not failed:
+        return Html("")
+    rows: list[list[markup.Cell]] = [
+        [
+            str(t.number),
+            str(t.user_attrs.get("climb/slot", "–")),
+            str(t.user_attrs.get("climb/error", "no reason stored: the worker died")),
+        ]
+        for t in failed
+    ]
+    given_up = contents.snapshot.counts().get("given up", 0)
+    text = f"{len(failed)} attempts failed; a retry keeps the slot and its mixture."
+    if given_up:
+        text += f" {given_up} slots were given up after {contents.snapshot.plan.max_attempts}."
+    return markup.section(
+        "failures",
+        "Failures",
+        markup.paragraph(text),
+        markup.long_table(["trial", "slot", "reason"], rows, text=(1, 2)),
+    )
+
+
+def provenance(contents: Contents) -> Html:
+    """What it cost and what exactly was run."""
+    cost, snapshot = contents.cost, contents.snapshot
+    pairs = [("trials ended", str(cost.trials)), ("training time", duration(cost.seconds))]
+    if cost.wall:
+        pairs.append(("first start to last end", duration(cost.wall)))
+    pairs.append((f"hours on {cost.kind}", number(cost.device_hours, 3)))
+    if cost.tokens:
+        pairs.append(("tokens", amount(cost.tokens)))
+    rows: list[list[markup.Cell]] = [
+        [key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)]
+        for key, value in contents.provenance.items()
+    ]
+    recipe = snapshot.attributes.get("climb/recipe")
+    text = "" if recipe is None else _pretty(recipe)
+    return markup.section(
+        "provenance",
+        "Cost and provenance",
+        markup.cards(pairs),
+        markup.table(["", "value"], rows, text=(1,)) if rows else "",
+        markup.details("The recipe as stored in the study", markup.preformatted(text))
+        if text
+        else "",
+    )
+
+
+def _rounds_table(contents: Contents) -> Html:
+    rows: list[list[markup.Cell]] = [
+        [
+            str(r.index + 1),
+            f"{r.done} of {r.planned}",
+            number(r.best),
+            number(r.median),
+            number(r.spread, 2),
+            "–" if not np.isfinite(r.effective) else f"{r.effective:.1f}",
+            "–" if not np.isfinite(r.correlation) else f"{r.correlation:.2f}",
+            number(r.error, 2),
+        ]
+        for r in contents.rounds
+    ]
+    head = ["round", "done", "best", "median", "sd", "effective", "rank corr.", "error"]
+    text = (
+        "“Effective” is the mean effective number of domains; “rank corr.” and “error” compare "
+        f"{contents.predictor}'s predictions, made without the round, with what was measured."
+    )
+    return Html(markup.table(head, rows) + markup.paragraph(text, "soft"))
+
+
+def _gain(difference: Difference | None) -> str:
+    if difference is None or difference.name == difference.other:
+        return "–"
+    if difference.half is None:
+        return f"{difference.gain:+.3g} (one seed)"
+    return plus_minus(difference.gain, difference.half, sign=True)
+
+
+def _pretty(recipe: object) -> str:
+    data = json.loads(recipe) if isinstance(recipe, str) else recipe
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)

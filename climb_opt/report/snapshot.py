@@ -1,0 +1,220 @@
+"""One study at one moment, as plain data: what every figure, table and note is made from.
+
+Works on any study whose trials hold mixtures, whether climb_opt's workers ran it or a plain
+`study.optimize` did; what a study does not say (a recipe, rounds, a prior) is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.errors import UserError
+from climb_opt.history import COMPONENTS, History, all_trials, read_history
+from climb_opt.recipes import StudyRecipe, study_from
+from climb_opt.simplex import PREFIX, MixtureSpace
+from climb_opt.slots import SLOT, Plan, Slot, attempts_by_slot
+
+RECIPE = "climb/recipe"
+CORPUS = "climb/corpus"
+ERROR = "climb/error"
+FACTS = "climb/facts"
+BASELINE = "baseline/"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A study's trials and what it says about itself.
+
+    `history` holds the finished trials that carry a mixture, oldest first, values oriented so that
+    lower is better; `measured` gives them as the study states them.
+    """
+
+    name: str
+    space: MixtureSpace
+    prior_known: bool
+    directions: tuple[str, ...]  # "minimize" or "maximize", one per objective
+    plan: Plan
+    recipe: StudyRecipe | None
+    attributes: Mapping[str, Any]
+    trials: tuple[FrozenTrial, ...]
+    history: History
+
+    @property
+    def sign(self) -> float:
+        """+1 where lower is better, -1 where higher is; of the first objective."""
+        return 1.0 if self.directions[0] == "minimize" else -1.0
+
+    @cached_property
+    def measured(self) -> np.ndarray:
+        """Values (n,) or (n, objectives) of the history, as the study states them."""
+        signs = np.array([1.0 if d == "minimize" else -1.0 for d in self.directions])
+        return self.history.values * (signs[0] if len(signs) == 1 else signs)
+
+    @cached_property
+    def slots(self) -> tuple[Slot | None, ...]:
+        """The slot of each row of the history; None for imported and enqueued trials."""
+        return tuple(t.user_attrs.get(SLOT) for t in self.history.trials)
+
+    @cached_property
+    def rounds(self) -> np.ndarray:
+        """The round of each row of the history, from 0; -1 outside the plan and for baselines."""
+        index = [self.plan.round_of(s) if isinstance(s, int) else -1 for s in self.slots]
+        return np.array(index, dtype=int)
+
+    @property
+    def unit(self) -> str:
+        """What the score measures: "bits per byte" when every component says so, else "score"."""
+        return unit_of(() if self.recipe is None else tuple(self.recipe.coefficients()))
+
+    @property
+    def direction(self) -> str:
+        """In words: "lower is better"."""
+        return "lower is better" if self.sign > 0 else "higher is better"
+
+    def baselines(self) -> dict[str, list[int]]:
+        """Baseline -> its rows of the history."""
+        rows: dict[str, list[int]] = {}
+        for row, slot in enumerate(self.slots):
+            if isinstance(slot, str) and slot.startswith(BASELINE):
+                rows.setdefault(slot.removeprefix(BASELINE), []).append(row)
+        return rows
+
+    def round_rows(self, index: int) -> np.ndarray:
+        """Rows of the history that belong to round `index`."""
+        return np.flatnonzero(self.rounds == index)
+
+    def counts(self) -> dict[str, int]:
+        """Slots of the plan by what has become of them: finished, busy, idle, given up."""
+        attempts = attempts_by_slot(self.trials)
+        slots = [s for r in range(max(1, len(self.plan.rounds))) for s in self.plan.slots(r)]
+        return dict(Counter(self.plan.state(attempts.get(s, ())) for s in slots))
+
+    def failures(self) -> list[FrozenTrial]:
+        """Failed trials, oldest first."""
+        return [t for t in self.trials if t.state == TrialState.FAIL]
+
+    def best_row(self) -> int | None:
+        """The row with the best measured score; None without one or with several objectives."""
+        if not len(self.history) or len(self.directions) > 1:
+            return None
+        return int(np.argmin(self.history.values))
+
+
+def take(
+    study: optuna.Study, *, space: MixtureSpace | None = None, rounds: Sequence[int] | None = None
+) -> Snapshot:
+    """The study as it stands.
+
+    Args:
+        space: its mixture space; read from the study's trials when None.
+        rounds: the plan's rounds, for studies that store no recipe.
+
+    Raises:
+        UserError: no trial of the study holds a mixture, so there is nothing to show.
+    """
+    trials = tuple(all_trials(study))
+    recipe = stored_recipe(study)
+    attributes = study.user_attrs
+    known = True
+    if space is None:
+        tokens = _stored_tokens(attributes) or _prior_of_baseline(trials)
+        known = tokens is not None
+        space = MixtureSpace(tokens or dict.fromkeys(_domains(study, trials), 1.0))
+    plan = _plan(trials, recipe, rounds)
+    return Snapshot(
+        name=study.study_name,
+        space=space,
+        prior_known=known,
+        directions=tuple(
+            "maximize" if d == StudyDirection.MAXIMIZE else "minimize" for d in study.directions
+        ),
+        plan=plan,
+        recipe=recipe,
+        attributes=attributes,
+        trials=trials,
+        history=read_history(study, space),
+    )
+
+
+def stored_recipe(study: optuna.Study) -> StudyRecipe | None:
+    """The recipe that the study was created from, if any."""
+    text = study.user_attrs.get(RECIPE)
+    if text is None:
+        return None
+    return study_from(json.loads(text) if isinstance(text, str) else text)
+
+
+def unit_of(components: Sequence[str]) -> str:
+    """The common unit of components such as "prose/bpb"; "score" when they differ."""
+    endings = {name.rpartition("/")[2] for name in components}
+    if endings == {"bpb"}:
+        return "bits per byte"
+    if endings and endings <= {"acc", "acc_norm"}:
+        return "accuracy"
+    return "score"
+
+
+def components_of(trial: FrozenTrial) -> dict[str, float]:
+    """The scores stored with a trial."""
+    return dict(trial.user_attrs.get(COMPONENTS, {}))
+
+
+def facts_of(trial: FrozenTrial) -> dict[str, Any]:
+    """The provenance stored with a trial."""
+    return dict(trial.user_attrs.get(FACTS, {}))
+
+
+def _plan(
+    trials: Sequence[FrozenTrial], recipe: StudyRecipe | None, rounds: Sequence[int] | None
+) -> Plan:
+    named = sorted({s for t in trials if isinstance(s := t.user_attrs.get(SLOT), str)})
+    if recipe is not None:
+        named = [f"{BASELINE}{name}" for name in recipe.baselines]
+        return Plan(recipe.rounds, tuple(named), recipe.max_attempts, recipe.barrier)
+    if rounds is None:
+        numbers = [s for t in trials if isinstance(s := t.user_attrs.get(SLOT), int)]
+        rounds = (max(numbers, default=0) + 1,)
+    return Plan(tuple(rounds), tuple(named))
+
+
+def _stored_tokens(attributes: Mapping[str, Any]) -> dict[str, float] | None:
+    stored = attributes.get(CORPUS)
+    tokens = stored.get("tokens") if isinstance(stored, Mapping) else None
+    return dict(tokens) if isinstance(tokens, Mapping) and tokens else None
+
+
+def _prior_of_baseline(trials: Sequence[FrozenTrial]) -> dict[str, float] | None:
+    for trial in trials:
+        if trial.user_attrs.get(SLOT) == f"{BASELINE}prior" and trial.params:
+            return _mixture(trial)
+    return None
+
+
+def _domains(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[str]:
+    for trial in trials:
+        mixture = _mixture(trial)
+        if mixture and abs(sum(mixture.values()) - 1.0) < 1e-6:
+            return list(mixture)
+    what = "no trial yet" if not trials else f"{len(trials)} trials, but none holds a mixture"
+    raise UserError(
+        f"Study {study.study_name!r} has {what}: nothing to show. Start or continue it with "
+        f"`climb-opt search {study.study_name}`."
+    )
+
+
+def _mixture(trial: FrozenTrial) -> dict[str, float]:
+    return {
+        name.removeprefix(PREFIX): float(value)
+        for name, value in trial.params.items()
+        if name.startswith(PREFIX)
+    }

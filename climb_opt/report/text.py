@@ -1,0 +1,132 @@
+"""Names and numbers as a person reads them, and safe wherever they are printed.
+
+A domain's name is whatever a corpus calls it: it may hold quotes, slashes, HTML, control characters
+or emoji. Each place it is printed has one function here: a terminal, HTML, Markdown.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import unicodedata
+
+# Characters that Markdown (GitHub's) gives a meaning inside a table cell.
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&])")
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without control or invisible direction-changing characters."""
+    return "".join(_visible(c) for c in str(text))
+
+
+def in_html(text: str) -> str:
+    """`text` for HTML or SVG content and for quoted attributes."""
+    return html.escape(printable(text), quote=True)
+
+
+def in_markdown(text: str) -> str:
+    """`text` for a Markdown table cell or paragraph: shown as typed, never as markup."""
+    return _MARKDOWN.sub(r"\\\1", printable(text))
+
+
+def width(text: str) -> int:
+    """Columns that `text` takes in a terminal: two for East Asian wide characters and emoji."""
+    return sum(_columns(c) for c in text)
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text` cut in the middle to at most `limit` columns: names differ at both ends."""
+    text = printable(text)
+    if width(text) <= limit:
+        return text
+    head, tail = "", ""
+    while width(head) + width(tail) < limit - 2 and len(head) + len(tail) < len(text):
+        head += text[len(head)]
+        if width(head) + width(tail) < limit - 2:
+            tail = text[-len(tail) - 1] + tail
+    return f"{head}…{tail}"
+
+
+def pad(text: str, columns: int, *, right: bool = False) -> str:
+    """`text` filled with spaces to `columns`."""
+    fill = " " * max(0, columns - width(text))
+    return fill + text if right else text + fill
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A number with `digits` significant digits, and no exponent where one can do without."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size >= 7 or size < -5:
+        return f"{value:.{digits - 1}e}"
+    return f"{value:.{max(0, digits - 1 - size)}f}"
+
+
+def plus_minus(value: float | None, spread: float | None, *, sign: bool = False) -> str:
+    """ "1.2104 ± 0.0041": the spread with two digits, the value as precise as the spread.
+
+    Args:
+        sign: print a plus too, for differences.
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    if spread is None or not math.isfinite(spread) or spread <= 0:
+        return ("+" if sign and value > 0 else "") + number(value)
+    decimals = min(12, max(0, 1 - math.floor(math.log10(spread))))
+    return f"{value:{'+' if sign else ''}.{decimals}f} ± {spread:.{decimals}f}"
+
+
+def unit_words(unit: str) -> str:
+    """A unit to print after a number; a plain "score" has none."""
+    return "" if unit == "score" else unit
+
+
+def percent(weight: float) -> str:
+    """A weight as a percentage: two digits that count, and "0" only for an exact zero."""
+    if weight == 0:
+        return "0"
+    share = 100 * weight
+    if share < 0.01:
+        return "<0.01"
+    return f"{share:.2f}" if share < 1 else f"{share:.1f}"
+
+
+def amount(value: float) -> str:
+    """A large count with its unit: 262k, 1.3M, 40.0B."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 41 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, s = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {s} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def _visible(character: str) -> str:
+    # Cc: control, Cf: format (direction overrides; the joiner inside emoji is one too and stays),
+    # Cs: half a surrogate pair, Zl/Zp: line separators.
+    category = unicodedata.category(character)
+    if character == "\u200d" or category not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return character
+    return " " if character in "\t\n\r" or category in ("Zl", "Zp") else "\ufffd"
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
