@@ -57,15 +57,13 @@ def read_history(
     # deepcopy=True costs 13 s at 10,000 trials (measured).
     trials = [t for t in all_trials(study) if t.state == TrialState.COMPLETE and keep(t)]
     signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
-    rows, weights, values = [], [], []
+    rows, weights = [], []
     for trial in trials:
         w = space.weights_of(trial)
-        if w is None or not np.all(np.isfinite(trial.values)):
-            continue
-        rows.append(trial)
-        weights.append(w)
-        values.append(signs * trial.values)
-    y = np.array(values).reshape(len(rows), len(signs))
+        if w is not None and np.all(np.isfinite(trial.values)):
+            rows.append(trial)
+            weights.append(w)
+    y = signs * np.array([t.values for t in rows], dtype=float).reshape(len(rows), len(signs))
     w_rows = np.array(weights).reshape(len(rows), len(space))
     single = len(signs) == 1
     parts = _components(study, rows, float(signs[0])) if single else (None, None, ())

@@ -20,6 +20,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "predictor": {
         "lightgbm": "climb_opt.predictors.lgbm:LightGBMPredictor",
+        "extra-trees": "climb_opt.predictors.lgbm:ExtraTreesPredictor",
         "gp": "climb_opt.predictors.gp:GPPredictor",
         "loglinear": "climb_opt.predictors.loglinear:LogLinearPredictor",
     },

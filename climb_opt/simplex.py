@@ -9,6 +9,7 @@ Notation: K domains, `p` the prior (K,), `w` weights (K,) or (n, K), `lower <= w
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -57,6 +58,8 @@ class MixtureSpace:
         names, amounts = _read_amounts(prior)
         order = sorted(range(len(names)), key=lambda i: (-amounts[i], names[i]))
         self.domains: tuple[str, ...] = tuple(names[i] for i in order)
+        # `w/<domain>` for each domain, in the order of `domains`.
+        self.parameter_names: tuple[str, ...] = tuple(PREFIX + name for name in self.domains)
         tokens = amounts[order]
         self.prior: np.ndarray = tokens / tokens.sum()
         self.lower = self._bound("lower", lower, 0.0)
@@ -69,7 +72,7 @@ class MixtureSpace:
                 )
             self.upper = np.minimum(self.upper, max_epochs * tokens / trial_tokens)
         self._check_bounds(max_epochs)
-        self._bounded = bool(np.any(self.lower > 0) or np.any(self.upper < 1))
+        self.bounded = bool(np.any(self.lower > 0) or np.any(self.upper < 1))
 
     def __len__(self) -> int:
         return len(self.domains)
@@ -79,11 +82,6 @@ class MixtureSpace:
         return f"MixtureSpace({{{shares}}})"
 
     # --- a mixture <-> a trial's parameters -------------------------------------------------
-
-    @property
-    def parameter_names(self) -> tuple[str, ...]:
-        """`w/<domain>` for each domain, in the order of `domains`."""
-        return tuple(PREFIX + domain for domain in self.domains)
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """The Optuna search space: one weight in [0, 1] per domain."""
@@ -154,7 +152,7 @@ class MixtureSpace:
         unknown = sorted(set(mixture) - set(self.domains))
         if unknown:
             raise UserError(f"Unknown domain {unknown[0]!r}. Domains: {', '.join(self.domains)}.")
-        weights = np.array([float(mixture.get(domain, 0.0)) for domain in self.domains])
+        weights = np.array([_number(mixture.get(d, 0.0), f"Weight of {d!r}") for d in self.domains])
         if not np.all(np.isfinite(weights)) or np.any(weights < 0):
             raise UserError(f"Weights must be finite and not negative, but got {dict(mixture)}.")
         if normalise and weights.sum() > 0:
@@ -180,11 +178,12 @@ class MixtureSpace:
         upper) with the one s that makes the sum 1. Where every non-zero weight is at its cap, the
         rest goes to the other domains in proportion to the prior, then to their room.
         """
-        w = np.atleast_2d(np.asarray(weights, dtype=float))
+        w = np.asarray(weights, dtype=float).reshape(-1, len(self))
         w = np.where(np.isfinite(w), np.maximum(w, 0.0), 0.0)
-        totals = w.sum(1, keepdims=True)
-        w = np.where(totals > 0, w / np.where(totals > 0, totals, 1.0), self.prior)
-        if self._bounded:
+        largest = w.max(axis=1, keepdims=True)  # first, so that the sum cannot overflow
+        w = np.where(largest > 0, w / np.where(largest > 0, largest, 1.0), self.prior)
+        w /= w.sum(axis=1, keepdims=True)
+        if self.bounded:
             outside = np.any((w < self.lower) | (w > self.upper), axis=1)
             if outside.any():
                 w[outside] = _scale_into(w[outside], self.lower, self.upper, self.prior)
@@ -245,9 +244,9 @@ class MixtureSpace:
                 raise UserError(
                     f"{what}: unknown domain {unknown[0]!r}. Domains: {', '.join(self.domains)}."
                 )
-            bound = np.array([float(given.get(domain, default)) for domain in self.domains])
+            bound = np.array([_number(given.get(d, default), what) for d in self.domains])
         else:
-            bound = np.full(len(self), float(given))
+            bound = np.full(len(self), _number(given, what))
         for domain, value in zip(self.domains, bound, strict=True):
             if not 0.0 <= value <= 1.0:
                 raise UserError(
@@ -272,18 +271,25 @@ class MixtureSpace:
 
 
 def dirichlet(rng: np.random.Generator, alpha: np.ndarray) -> np.ndarray:
-    """One Dirichlet draw per row of `alpha` (n, K); exact zeros where alpha is 0.
+    """One Dirichlet draw per row of `alpha` (n, K); exact zeros where alpha is 0."""
+    draws = rng.standard_gamma(alpha)
+    totals = draws.sum(axis=1)
+    # Small concentrations (0.1 over 240 domains) may underflow in every weight. A Dirichlet is
+    # independent of its gammas' total, so drawing such rows again, in logs, biases nothing.
+    lost = totals < 1e-290
+    if lost.any():
+        draws[lost] = _log_gamma_draws(rng, alpha[lost])
+        totals = draws.sum(axis=1)
+    return np.asarray(draws / totals[:, None])
 
-    Drawn in logs (log G(a) = log G(a + 1) + log(U) / a), which stays exact where a plain gamma
-    underflows: a concentration of 0.1 spread over 240 domains.
-    """
+
+def _log_gamma_draws(rng: np.random.Generator, alpha: np.ndarray) -> np.ndarray:
+    # log G(a) = log G(a + 1) + log(U) / a, scaled so that a row's largest draw is 1.
     positive = alpha > 0
     safe = np.where(positive, alpha, 1.0)
     logs = np.log(rng.standard_gamma(safe + 1.0)) + np.log1p(-rng.random(alpha.shape)) / safe
     logs = np.where(positive, logs, -np.inf)
-    logs -= logs.max(axis=1, keepdims=True)
-    draws = np.exp(logs)
-    return draws / draws.sum(axis=1, keepdims=True)
+    return np.asarray(np.exp(logs - logs.max(axis=1, keepdims=True)))
 
 
 def _read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
@@ -292,11 +298,13 @@ def _read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
     for name in names:
         if not isinstance(name, str) or not name:
             raise UserError(f"A domain's name must be a non-empty string, but got {name!r}.")
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(names) else []
-    if twice:
-        raise UserError(f"Domain {twice[0]!r} is named twice; give each domain one name.")
-    amounts = np.array([float(amount) for _, amount in pairs])
-    if not names or not np.all(np.isfinite(amounts)) or np.any(amounts < 0) or not amounts.sum():
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(f"Domain {name!r} is named twice; give each domain one name.")
+    amounts = np.array(
+        [_number(amount, f"The amount of domain {name!r}") for name, amount in pairs]
+    )
+    if not names or not np.isfinite(amounts.sum()) or np.any(amounts < 0) or not amounts.sum():
         raise UserError(
             "The prior needs at least one domain and finite amounts, none negative, "
             f"not all zero, but got {dict(pairs)}."
@@ -304,11 +312,19 @@ def _read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
     return names, amounts
 
 
+def _number(value: object, what: str) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise UserError(f"{what} must be a number, but is {value!r}.") from None
+
+
 def _scale_into(w: np.ndarray, lower: np.ndarray, upper: np.ndarray, p: np.ndarray) -> np.ndarray:
     """clip(s w, lower, upper) with the s per row that makes the sum 1, exact up to rounding."""
-    # A hint of prior, then of uniform, in every weight makes the sum reach 1 for some s even when
-    # all non-zero weights are capped; it is far below the tolerance anywhere else.
-    w = w + 1e-13 * p + 1e-17
+    # Where all non-zero weights together cannot reach 1, a hint of prior, then of uniform, opens
+    # the other domains; elsewhere zeros stay exact.
+    stuck = np.where(w > 1e-20, upper, lower).sum(axis=1) < 1.0
+    w = np.where(stuck[:, None], w + 1e-13 * p + 1e-17, w)
     low, high = np.full(len(w), -60.0), np.full(len(w), 60.0)  # log s
     for _ in range(70):
         middle = (low + high) / 2
@@ -317,7 +333,7 @@ def _scale_into(w: np.ndarray, lower: np.ndarray, upper: np.ndarray, p: np.ndarr
     scaled = np.clip(np.exp((low + high) / 2)[:, None] * w, lower, upper)
     # The bisection leaves ~1e-15; give the rest to weights with room on the right side.
     gap = 1.0 - scaled.sum(1, keepdims=True)
-    room = np.where(gap > 0, upper - scaled, scaled - lower)
+    room = np.where(gap > 0, np.where(w > 0, upper - scaled, 0.0), scaled - lower)
     total = room.sum(1, keepdims=True)
     scaled += gap * room / np.where(total > 0, total, 1.0)
     return np.clip(scaled, lower, upper)

@@ -8,10 +8,26 @@ import numpy as np
 
 
 class Predictor(Protocol):
-    """Learns scores from mixtures. Knows nothing of Optuna, rounds or which direction is better."""
+    """Learns scores from mixtures. Knows nothing of Optuna, rounds or which direction is better.
+
+    A predictor may also have `mean(weights) -> (m,)`, the first half of `predict`, where the second
+    half costs much more; `expected` uses it.
+    """
 
     def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
         """Learn from `weights` (n, K), rows on the simplex, and `scores` (n,), n >= 1."""
 
     def predict(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (m,) and standard deviation (m,) of the score at each row of `weights` (m, K)."""
+        """Mean and standard deviation (m,) of a new trial's score at each row of `weights` (m, K).
+
+        The deviation is that of the *score*, so it holds the noise of a run as well as what the
+        predictor does not know.
+        """
+
+
+def expected(predictor: Predictor, weights: np.ndarray) -> np.ndarray:
+    """The mean (m,) alone: what ranks a large pool of candidates."""
+    mean = getattr(predictor, "mean", None)
+    if mean is not None:
+        return np.asarray(mean(weights), dtype=float)
+    return np.asarray(predictor.predict(weights)[0], dtype=float)
