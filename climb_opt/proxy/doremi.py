@@ -185,16 +185,15 @@ class _GroupDRO:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    @torch.no_grad()
     def _measure(self, parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Tokens and summed excess loss of each domain (K,) in this step, over all ranks."""
         counts, excess = np.zeros(self.k), np.zeros(self.k)
         self.module.eval()
         for part in parts:
             tokens, domains = self._tokens(part), self.index.domain_of(part)
-            mine = _token_losses(self.proxy, tokens)
-            theirs = _token_losses(self.reference, tokens)
-            trailing = (mine - theirs).clamp(min=0.0).sum(dim=1).double().cpu().numpy()
+            with torch.no_grad():
+                behind = _token_losses(self.proxy, tokens) - _token_losses(self.reference, tokens)
+            trailing = behind.clamp(min=0.0).sum(dim=1).double().cpu().numpy()
             np.add.at(counts, domains, tokens.shape[1] - 1)
             np.add.at(excess, domains, trailing)
         self.module.train()
@@ -242,7 +241,7 @@ class _GroupDRO:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-class _TokenLoss(torch.nn.Module):
+class _TokenLoss(torch.nn.Module):  # type: ignore[misc]
     def __init__(self, network: Any) -> None:
         super().__init__()
         self.network = network
