@@ -20,7 +20,7 @@ FLOORS = {
     "lookup": 0.1,
     "slots": 1.0,
     "history": 1.0,
-    "gaussian": 1.1,
+    "gaussian": 1.0,
     "predictors": 1.1,
     "corpus": 1.1,
     "proxy": 1.1,

@@ -1,0 +1,206 @@
+"""`Emulator`: a function fitted on a table of real runs, to search on instead of training.
+
+The mean of four unlike models, so that no sampler's own model is the truth it is judged by: a
+Gaussian process and a mixing law on square roots of the weights, small neural networks, extremely
+randomised boosted trees. Its quality is cross-validated and stays attached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from climb_opt.emulator.models import Model, ensemble, fit_models
+from climb_opt.emulator.tables import Table
+from climb_opt.errors import UserError
+from climb_opt.gaussian.pools import CLOSE, around
+from climb_opt.simplex import MixtureSpace
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of the models below: a cache made by another version is not read
+FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Cross-validated on rows the models did not see: rank correlation and explained variance."""
+
+    rho: float
+    r2: float
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{FOLDS}-fold rho {self.rho:.3f}, R2 {self.r2:.3f} on {self.rows} runs"
+
+
+class Emulator:
+    """Scores of mixtures, from models fitted on a table; lower is better. Made by `fit`."""
+
+    def __init__(
+        self,
+        space: MixtureSpace,
+        names: Sequence[str],
+        coefficients: np.ndarray,
+        models: Sequence[Sequence[Model]],
+        known: np.ndarray,
+        cross_validated: Quality,
+    ) -> None:
+        self.space, self.names, self.coefficients = space, tuple(names), coefficients
+        self.cross_validated = cross_validated
+        self._models, self._known = models, known
+        self._reach = float(np.quantile(_nearest(known, known, skip_self=True), 0.99))
+        self._optimum: np.ndarray | None = None
+
+    @classmethod
+    def fit(
+        cls,
+        table: Table,
+        score: Mapping[str, float] | Sequence[str],
+        *,
+        prior: Mapping[str, float] | None = None,
+        components: bool = False,
+        seed: int = 0,
+        cache: Path | str | None = None,
+    ) -> Emulator:
+        """Fit on every row of `table`, and on four folds for the quality.
+
+        Args:
+            score: result -> coefficient (negative where higher is better), or results to average.
+            prior: domain -> amount; by default the mean of the table's mixtures.
+            components: one model per result, so that `components` gives them all; otherwise one
+                model of the score.
+            cache: a folder for fitted emulators (pickles: open only your own).
+
+        Raises:
+            UserError: an unknown result or domain, too few rows, or scikit-learn is missing.
+        """
+        if not score:
+            raise UserError(f"The score needs at least one result of: {', '.join(table.names)}.")
+        if not isinstance(score, Mapping):
+            score = {name: 1.0 / len(score) for name in score}
+        parts = np.stack([table.result(name) for name in score], axis=1)
+        coefficients = np.array(list(score.values()), dtype=float)
+        names = tuple(score)
+        if not components:
+            parts, names = (parts @ coefficients)[:, None], ("score",)
+            coefficients = np.ones(1)
+        if len(table) < 4 * FOLDS:
+            raise UserError(f"A table of {len(table)} runs is too small: give {4 * FOLDS} or more.")
+        space = MixtureSpace(prior if prior is not None else table.mean_weights())
+        if set(space.domains) != set(table.domains):
+            odd = sorted(set(space.domains) ^ set(table.domains))[0]
+            raise UserError(f"The prior and the table must have the same domains, unlike {odd!r}.")
+        order = [table.domains.index(domain) for domain in space.domains]
+        weights = table.weights[:, order]
+        path = _cache_path(cache, space, weights, parts, coefficients, seed)
+        if path is not None and path.is_file():
+            with path.open("rb") as stream:
+                loaded: Emulator = pickle.load(stream)
+            return loaded
+        quality = _cross_validate(weights, parts, coefficients, seed)
+        models = [fit_models(weights, column, seed) for column in parts.T]
+        emulator = cls(space, names, coefficients, models, weights, quality)
+        logger.info("Fitted an emulator: %s.", emulator.quality())
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(pickle.dumps(emulator))
+        return emulator
+
+    def components(self, weights: np.ndarray) -> np.ndarray:
+        """The results (n, C) of mixtures (n, K)."""
+        return np.stack([ensemble(models, weights) for models in self._models], axis=1)
+
+    def score(self, weights: np.ndarray) -> np.ndarray:
+        """The score (n,) of mixtures (n, K)."""
+        return np.asarray(self.components(weights) @ self.coefficients)
+
+    def extrapolates(self, weights: np.ndarray) -> np.ndarray:
+        """Which mixtures (n,) are farther from every row than rows are from each other.
+
+        Hellinger distance to the nearest row, against the 99th percentile of the rows' own.
+        """
+        return np.asarray(_nearest(weights, self._known) > self._reach)
+
+    def quality(self) -> str:
+        """One line that goes with every result."""
+        weights, _ = self.optimum()
+        beyond = bool(self.extrapolates(weights[None])[0])
+        where = "beyond the rows: extrapolated" if beyond else "among the rows"
+        return f"emulator, {self.cross_validated}; optimum {where}"
+
+    def optimum(self) -> tuple[np.ndarray, float]:
+        """The best mixture (K,) that a long search of the emulator found, and its score."""
+        if self._optimum is None:
+            self._optimum = _search(self.score, self.space, self._known)
+        return self._optimum, float(self.score(self._optimum[None])[0])
+
+
+# --- quality and optimum -------------------------------------------------------------------------
+
+
+def _cross_validate(
+    weights: np.ndarray, parts: np.ndarray, coefficients: np.ndarray, seed: int
+) -> Quality:
+    y = parts @ coefficients
+    fold = np.random.default_rng(seed).permutation(len(y)) % FOLDS
+    predicted = np.empty(len(y))
+    for f in range(FOLDS):
+        seen, unseen = fold != f, fold == f
+        columns = [
+            ensemble(fit_models(weights[seen], c[seen], seed), weights[unseen]) for c in parts.T
+        ]
+        predicted[unseen] = np.stack(columns, axis=1) @ coefficients
+    r2 = 1.0 - float(((y - predicted) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    ranks = [np.argsort(np.argsort(v)).astype(float) for v in (y, predicted)]
+    return Quality(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), r2, len(y))
+
+
+def _nearest(weights: np.ndarray, known: np.ndarray, skip_self: bool = False) -> np.ndarray:
+    a, b = np.sqrt(np.atleast_2d(weights)), np.sqrt(known)
+    distance = np.sqrt(np.maximum(2.0 - 2.0 * a @ b.T, 0.0))
+    if skip_self:
+        np.fill_diagonal(distance, np.inf)
+    return np.asarray(distance.min(axis=1))
+
+
+def _search(
+    score: Callable[[np.ndarray], np.ndarray], space: MixtureSpace, rows: np.ndarray
+) -> np.ndarray:
+    """Random local search from the best of many draws: trees have no slope to follow."""
+    rng = np.random.default_rng(7)
+    pool = np.concatenate([rows, space.sample_mixed(rng, 20_000)])
+    values = score(pool)
+    for step in range(40):
+        keep = np.argsort(values, kind="stable")[:40]
+        pool, values = pool[keep], values[keep]
+        sharp = tuple(k * 4.0 ** (step // 8) for k in CLOSE)
+        fresh = np.concatenate([around(rng, pool, 1500, space, sharp), _mixed_pairs(rng, pool)])
+        pool = np.concatenate([pool, fresh])
+        values = np.concatenate([values, score(fresh)])
+    return np.asarray(pool[int(np.argmin(values))])
+
+
+def _mixed_pairs(rng: np.random.Generator, pool: np.ndarray) -> np.ndarray:
+    a, b = pool[rng.integers(len(pool), size=(2, 300))]
+    line = np.maximum(a + rng.uniform(-0.5, 1.5, (300, 1)) * (b - a), 0.0)
+    # A speck that a domain need not have: set the smaller weights to 0.
+    line = np.where(line < rng.choice([0.0, 1e-3, 1e-2], (300, 1)), 0.0, line)
+    return np.asarray(line / line.sum(axis=1, keepdims=True))
+
+
+def _cache_path(
+    cache: Path | str | None, space: MixtureSpace, *parts: np.ndarray | int
+) -> Path | None:
+    if cache is None:
+        return None
+    digest = hashlib.sha256(repr((VERSION, space.domains)).encode())
+    for part in (space.prior, *parts):
+        digest.update(np.ascontiguousarray(part, dtype=float).tobytes())
+    return Path(cache) / f"emulator-{digest.hexdigest()[:16]}.pickle"

@@ -1,0 +1,171 @@
+"""A table of real runs: which mixture gave which results, joined from two CSV files and checked."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from climb_opt.errors import UserError
+
+LABELS = ("", "index", "name", "run")  # columns that describe a row, in the published tables
+ROUNDING = 0.02  # a row of weights may miss 1 by this much: 3 decimals on 17 domains miss by .004
+
+
+@dataclass(frozen=True)
+class Table:
+    """n runs: `weights` (n, K) on the simplex, `results` (n, C), and their names."""
+
+    domains: tuple[str, ...]
+    weights: np.ndarray
+    names: tuple[str, ...]
+    results: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def result(self, name: str) -> np.ndarray:
+        """One column of results (n,).
+
+        Raises:
+            UserError: no such result.
+        """
+        if name not in self.names:
+            raise UserError(f"No result {name!r} in the table. Results: {', '.join(self.names)}.")
+        return np.asarray(self.results[:, self.names.index(name)])
+
+    def mean_weights(self) -> dict[str, float]:
+        """domain -> its mean weight: the prior around which the table's mixtures were drawn."""
+        mean = self.weights.mean(axis=0)
+        return {d: float(w) for d, w in zip(self.domains, mean / mean.sum(), strict=True)}
+
+    def append(self, other: Table) -> Table:
+        """Both tables' rows, for tables that come in parts (training and test rows).
+
+        Raises:
+            UserError: their domains or results differ.
+        """
+        for what, ours, theirs in (
+            ("domains", self.domains, other.domains),
+            ("results", self.names, other.names),
+        ):
+            if ours != theirs:
+                odd = sorted(set(ours) ^ set(theirs)) or ["their order"]
+                raise UserError(f"Tables with different {what} cannot be joined: {odd[0]}.")
+        weights = np.concatenate([self.weights, other.weights])
+        results = np.concatenate([self.results, other.results])
+        return Table(self.domains, weights, self.names, results)
+
+
+def read_table(
+    mixtures: Path | str,
+    results: Path | str,
+    *,
+    key: str,
+    ignore: Sequence[str] = LABELS,
+    unmatched: str = "error",
+) -> Table:
+    """Join a CSV of weights and a CSV of results on the column `key`; weights are renormalised.
+
+    Args:
+        key: the column that names a run in both files.
+        ignore: other columns that are neither a domain nor a result.
+        unmatched: what to do with a run that is in one file only: "error" or "drop".
+
+    Raises:
+        UserError: an unreadable file, no such key, a run named twice, a cell that is not a finite
+            number, a run in one file only, weights that do not sum to 1, a domain whose weight or
+            a result that never changes, fewer than two domains.
+    """
+    if unmatched not in ("error", "drop"):
+        raise UserError(f'unmatched must be "error" or "drop", but is {unmatched!r}.')
+    domains, w_rows = _read(Path(mixtures), key, ignore)
+    names, y_rows = _read(Path(results), key, ignore)
+    lone = [k for k in [*w_rows, *y_rows] if (k in w_rows) != (k in y_rows)]
+    if lone and unmatched == "error":
+        raise UserError(
+            f"{len(lone)} runs are in only one of {mixtures} and {results}, for example "
+            f'{key}={lone[0]!r}. Complete the files, or read with unmatched="drop".'
+        )
+    keys = [k for k in w_rows if k in y_rows]
+    if not keys:
+        raise UserError(f"{mixtures} and {results} have no run in common (key {key!r}).")
+    weights = np.array([w_rows[k] for k in keys])
+    values = np.array([y_rows[k] for k in keys])
+    _check_weights(Path(mixtures), domains, weights, [f"{key}={k}" for k in keys])
+    _check_varies(Path(results), names, values)
+    return Table(domains, weights / weights.sum(axis=1, keepdims=True), names, values)
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _read(
+    path: Path, key: str, ignore: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, list[float]]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            header, *rows = list(csv.reader(stream)) or [[]]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    if key not in header:
+        raise UserError(f"{path} has no column {key!r}. Columns: {', '.join(header[:12])}.")
+    columns = [i for i, name in enumerate(header) if name != key and name not in ignore]
+    twice = [header[i] for i in columns if header.count(header[i]) > 1]
+    if not columns or twice:
+        reason = f"names column {twice[0]!r} twice" if twice else "has no column of numbers"
+        raise UserError(f"{path} {reason}.")
+    table: dict[str, list[float]] = {}
+    for line, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns.")
+        name = row[header.index(key)]
+        if name in table:
+            raise UserError(f"{path}, line {line}: {key}={name!r} is there twice.")
+        table[name] = [_number(path, line, header[i], row[i]) for i in columns]
+    return tuple(header[i] for i in columns), table
+
+
+def _number(path: Path, line: int, column: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise UserError(
+            f"{path}, line {line}, column {column!r}: {text!r} is not a finite number. Complete "
+            "it, leave the row out of both files, or name the column in ignore."
+        )
+    return value
+
+
+def _check_weights(
+    path: Path, domains: tuple[str, ...], weights: np.ndarray, rows: list[str]
+) -> None:
+    if len(domains) < 2:
+        raise UserError(f"{path} has one domain, {domains[0]!r}: there is nothing to mix.")
+    totals = weights.sum(axis=1)
+    off = np.flatnonzero((np.abs(totals - 1.0) > ROUNDING) | np.any(weights < 0, axis=1))
+    if off.size:
+        k = int(off[0])
+        raise UserError(
+            f"{path}: the weights of {rows[k]} sum to {totals[k]:.6g} (smallest "
+            f"{weights[k].min():.6g}); {off.size} such rows. Weights must not be negative and sum "
+            f"to 1 within {ROUNDING}; is a column that is no domain missing from ignore?"
+        )
+    _check_varies(path, domains, weights)
+
+
+def _check_varies(path: Path, columns: tuple[str, ...], values: np.ndarray) -> None:
+    constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
+    if constant.size:
+        k = int(constant[0])
+        raise UserError(
+            f"{path}: column {columns[k]!r} is {values[0, k]:.6g} in every row, which teaches "
+            "nothing. Name it in ignore."
+        )

@@ -1,0 +1,46 @@
+"""Candidates: fresh draws of mixed concentration, around good mixtures, and between them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from climb_opt.simplex import MixtureSpace, dirichlet
+
+# Concentrations of the Dirichlet around a centre, from wide to close.
+WIDE = (20.0, 60.0, 200.0, 600.0)
+CLOSE = (60.0, 200.0, 600.0, 2000.0)
+SEED_MASS = 0.02  # added to every concentration, so that a weight of 0 can grow
+
+
+def around(
+    rng: np.random.Generator,
+    centres: np.ndarray,
+    n: int,
+    space: MixtureSpace,
+    concentrations: tuple[float, ...] = WIDE,
+) -> np.ndarray:
+    """n draws (n, K) from Dirichlet(concentration x centre + .02), centres (m, K) at random."""
+    chosen = centres[rng.integers(len(centres), size=n)]
+    strength = rng.choice(concentrations, size=(n, 1))
+    return space.project(dirichlet(rng, strength * chosen + SEED_MASS))
+
+
+def between(
+    rng: np.random.Generator, centres: np.ndarray, n: int, space: MixtureSpace
+) -> np.ndarray:
+    """n points (n, K) on lines through pairs of centres, up to a fifth beyond either end."""
+    a = centres[rng.integers(len(centres), size=n)]
+    b = centres[rng.integers(len(centres), size=n)]
+    t = rng.uniform(-0.2, 1.2, size=(n, 1))
+    return space.project(np.maximum(a + t * (b - a), 0.0))
+
+
+def candidates(rng: np.random.Generator, best: np.ndarray, space: MixtureSpace) -> np.ndarray:
+    """1600 candidates: half fresh, the rest near the `best` (m, K) evaluated mixtures."""
+    return np.concatenate(
+        [
+            space.sample_mixed(rng, 800),
+            around(rng, best, 600, space),
+            between(rng, best, 200, space),
+        ]
+    )
