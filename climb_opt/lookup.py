@@ -22,12 +22,14 @@ KINDS: dict[str, dict[str, str]] = {
         "lightgbm": "climb_opt.predictors.lgbm:LightGBMPredictor",
         "extra-trees": "climb_opt.predictors.lgbm:ExtraTreesPredictor",
         "gp": "climb_opt.predictors.gp:GPPredictor",
+        "linear": "climb_opt.predictors.linear:LinearPredictor",
         "loglinear": "climb_opt.predictors.loglinear:LogLinearPredictor",
     },
     "evaluator": {
         "heldout": "climb_opt.evaluators.heldout:HeldOutLoss",
         "lm-eval": "climb_opt.evaluators.harness:LMEval",
     },
+    "scorer": {},  # of documents: users name their own
 }
 
 

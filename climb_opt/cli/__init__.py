@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import climb_opt
 from climb_opt.errors import Interrupted, UserError
 
-GROUPS = ("corpus", "search", "results", "listing")
+GROUPS = ("corpus", "search", "results", "ablate", "listing")
 EPILOG = """examples:
   climb-opt corpus build docs/*.jsonl.zst --output corpora/web
   climb-opt search demo

@@ -1,0 +1,257 @@
+"""How well predictors rank mixtures they have not seen: against n, across scales, by component.
+
+The study behind `climb-opt predictors`. A *test* is a table of mixtures and results that are never
+trained on: other rows of the same proxy, or the same task at a larger scale.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt import lookup, recipes
+from climb_opt.ablation.recipe import FOLDER
+from climb_opt.ablation.statistics import spearman
+from climb_opt.ablation.surfaces import load_table
+from climb_opt.emulator import Table
+from climb_opt.errors import UserError
+from climb_opt.predictors.base import expected
+from climb_opt.recipes import Choice
+from climb_opt.strict import build
+
+HELD_OUT = "held-out rows"
+SMALLEST_TEST = 8  # rows: below it a rank correlation says nothing
+
+
+@dataclass(frozen=True)
+class PredictorRecipe:
+    """A predictor study. `train` and `tests` name files as an ablation's tables do.
+
+    `scores` maps a name to the results that are averaged (an empty list: all). Without `tests`,
+    the rows not trained on are held out.
+    """
+
+    train: dict[str, Any]
+    tests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    folder: str = "."
+    scores: dict[str, list[str]] = field(default_factory=lambda: {"mean of all": []})
+    predictors: dict[str, dict[str, Any]] = field(default_factory=dict)  # label -> name, options
+    n: tuple[int, ...] = (16, 32, 64, 112)
+    seeds: int = 5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fit: which predictor saw how much, and how it did on one test.
+
+    `error` is the root mean square error in standard deviations of the test's score, which means
+    something at the trained scale only; `residual` is the same after the best shift and stretch.
+    """
+
+    score: str
+    predictor: str
+    per_component: bool
+    n: int
+    seed: int
+    test: str
+    rho: float
+    error: float
+    residual: float
+
+
+def read_predictors(name: str, overrides: Sequence[str] = ()) -> PredictorRecipe:
+    """The predictor study of a shipped name (studies/ablations/predictors) or a path."""
+    known = shipped()
+    if not Path(name).suffix and name not in known:
+        raise UserError(
+            f"No predictor study {name!r}. Shipped: {', '.join(known)}; "
+            "or give the path of a .yaml file, or --mixtures and --results."
+        )
+    shipped_name = f"{FOLDER}/predictors/{name}"
+    data = recipes.read_data("studies", name if Path(name).suffix else shipped_name)
+    return predictors_from(data, overrides)
+
+
+def predictors_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> PredictorRecipe:
+    """A predictor study from plain data, with `key.sub=value` overrides applied."""
+    for override in overrides:
+        recipes.set_override(data, override)
+    recipe: PredictorRecipe = build(PredictorRecipe, data, "predictors")
+    if recipe.seeds < 1 or not recipe.n or min(recipe.n) < 2:
+        raise UserError("predictors: seeds must be at least 1, and every n at least 2.")
+    return recipe
+
+
+def shipped() -> list[str]:
+    """The names of the predictor studies in studies/ablations/predictors."""
+    folder = recipes.find("studies", recipes.names("studies")[0]).parent / FOLDER / "predictors"
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def study_predictors(
+    recipe: PredictorRecipe, on_fit: Callable[[str], None] = lambda text: None
+) -> list[Cell]:
+    """Every predictor at every n and seed, per component and aggregate, on every test.
+
+    All predictors see the same rows for one (n, seed). Where n is all rows there is one seed.
+
+    Raises:
+        UserError: files that do not fit together, n beyond the rows, an unknown predictor.
+    """
+    train = load_table(recipe.train, recipe.folder)
+    tests = {k: _aligned(load_table(v, recipe.folder), train, k) for k, v in recipe.tests.items()}
+    choices = _choices(recipe)
+    for n in recipe.n:
+        least = 0 if tests else SMALLEST_TEST
+        if n + least > len(train):
+            raise UserError(
+                f"predictors: n = {n} leaves too few of the {len(train)} rows"
+                f"{' to test on' if not tests else ''}; the largest n is {len(train) - least}."
+            )
+    cells = []
+    for label, names in recipe.scores.items():
+        for n, seed, rows in _draws(recipe, len(train)):
+            held = np.setdiff1d(np.arange(len(train)), rows)
+            sets = tests or {HELD_OUT: _rows(train, held)}
+            for predictor, choice in choices.items():
+                on_fit(f"{label}, n = {n}, seed {seed}: {predictor}")
+                for parts in (False, True) if len(names) != 1 else (False,):
+                    fitted = _fit(choice, _rows(train, rows), names, parts)
+                    for test, table in sets.items():
+                        for what, figures in _judge(fitted, table, names, parts).items():
+                            key = (what.format(label), predictor, parts, n, seed, test)
+                            cells.append(Cell(*key, *figures))
+    return cells
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _choices(recipe: PredictorRecipe) -> dict[str, Choice]:
+    given = recipe.predictors or {name: {} for name in sorted(lookup.KINDS["predictor"])}
+    choices = {}
+    for label, options in given.items():
+        data = recipes.choice_data({"name": label, **options}, f"predictors.{label}")
+        choice: Choice = build(Choice, data, f"predictors.{label}")
+        lookup.check_options("predictor", choice.name, choice.options, set())
+        choices[label] = choice
+    return choices
+
+
+def _draws(recipe: PredictorRecipe, total: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    for n in recipe.n:
+        for seed in range(recipe.seeds if n < total else 1):
+            rng = np.random.default_rng([seed, n])
+            yield n, seed, np.sort(rng.permutation(total)[:n])
+
+
+def _fit(
+    choice: Choice, table: Table, names: Sequence[str], per_component: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of weights (m, K): predictions (m, C) of the components, or (m, 1) of the mean."""
+    columns = _columns(table, names)
+    models = []
+    for part in columns.T if per_component else [columns.mean(axis=1)]:
+        model = lookup.find("predictor", choice.name)(**choice.options)
+        model.fit(table.weights, part)
+        models.append(model)
+    return lambda weights: np.stack([expected(model, weights) for model in models], axis=1)
+
+
+def _judge(
+    fitted: Callable[[np.ndarray], np.ndarray], table: Table, names: Sequence[str], parts: bool
+) -> dict[str, tuple[float, float, float]]:
+    """The figures of the mean and, of a model per component, the average figures of each."""
+    truth, guess = _columns(table, names), fitted(table.weights)
+    found = {"{}": _figures(guess.mean(axis=1), truth.mean(axis=1))}
+    if parts:
+        each = [_figures(g, t) for g, t in zip(guess.T, truth.T, strict=True)]
+        rho, error, residual = (float(np.mean(column)) for column in zip(*each, strict=True))
+        found["each component of {}"] = (rho, error, residual)
+    return found
+
+
+def _figures(guess: np.ndarray, truth: np.ndarray) -> tuple[float, float, float]:
+    """Rank correlation, error, and error after the best shift and stretch."""
+    error = float(np.sqrt(np.mean((guess - truth) ** 2)) / truth.std())
+    x, y = guess - guess.mean(), truth - truth.mean()
+    shared = float((x @ y) ** 2 / ((x @ x) * (y @ y))) if x @ x > 0 else 0.0
+    # A constant prediction ranks nothing: its correlation counts as 0, as in the literature.
+    rho = spearman(guess, truth)
+    return rho if np.isfinite(rho) else 0.0, error, float(np.sqrt(max(0.0, 1.0 - shared)))
+
+
+def _columns(table: Table, names: Sequence[str]) -> np.ndarray:
+    return np.stack([table.result(name) for name in names or table.names], axis=1)
+
+
+def _rows(table: Table, rows: np.ndarray) -> Table:
+    return Table(table.domains, table.weights[rows], table.names, table.results[rows])
+
+
+def _aligned(table: Table, like: Table, name: str) -> Table:
+    odd = set(table.domains) ^ set(like.domains) or set(like.names) - set(table.names)
+    if odd:
+        raise UserError(
+            f"predictors: test {name!r} and the training table differ in {sorted(odd)[0]!r}."
+        )
+    if len(table) < SMALLEST_TEST:
+        raise UserError(
+            f"predictors: test {name!r} has {len(table)} rows; give {SMALLEST_TEST} or more."
+        )
+    order = [table.domains.index(d) for d in like.domains]
+    columns = [table.names.index(c) for c in like.names]
+    return Table(like.domains, table.weights[:, order], like.names, table.results[:, columns])
+
+
+def as_markdown(recipe: PredictorRecipe, cells: Sequence[Cell]) -> str:
+    """One table per score and test: predictors down, n across; median rho (error) over seeds."""
+    lines = []
+    for score in dict.fromkeys(c.score for c in cells):
+        tests = list(dict.fromkeys(c.test for c in cells if c.score == score))
+        for test in tests:
+            lines += _markdown_table([c for c in cells if (c.score, c.test) == (score, test)])
+    lines += [
+        "Cells: Spearman rank correlation (root mean square error after the best shift and "
+        f"stretch / std), median of {recipe.seeds} seeds; all predictors see the same rows.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _markdown_table(cells: Sequence[Cell]) -> list[str]:
+    ns = sorted({c.n for c in cells})
+    first = cells[0]
+    lines = [f"## {first.score}, on {first.test}", ""]
+    lines += ["| predictor | " + " | ".join(f"n = {n}" for n in ns) + " |"]
+    lines += ["| --- |" + " --- |" * len(ns)]
+    for name, parts in dict.fromkeys((c.predictor, c.per_component) for c in cells):
+        mine = [c for c in cells if (c.predictor, c.per_component) == (name, parts)]
+        label = f"{name}, one per component" if parts else name
+        row = [_cell([c for c in mine if c.n == n]) for n in ns]
+        lines.append(f"| {label} | " + " | ".join(row) + " |")
+    return [*lines, ""]
+
+
+def _cell(cells: Sequence[Cell]) -> str:
+    rho = float(np.median([c.rho for c in cells]))
+    return f"{rho:.3f} ({float(np.median([c.residual for c in cells])):.2f})"
+
+
+def as_json(recipe: PredictorRecipe, cells: Sequence[Cell]) -> str:
+    """Every fit, for other programs."""
+
+    def plain(cell: Cell) -> Mapping[str, Any]:
+        data = vars(cell)
+        return {
+            k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in data.items()
+        }
+
+    return json.dumps(
+        {"recipe": json.loads(recipes.to_json(recipe)), "fits": [plain(c) for c in cells]}, indent=1
+    )

@@ -1,0 +1,172 @@
+"""Comparisons as Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import datetime
+import io
+import json
+import math
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from climb_opt.ablation.comparison import ArmRow, Comparison
+from climb_opt.ablation.recipe import AblationRecipe
+from climb_opt.ablation.results import RunResult
+
+PACKAGES = ("climb-opt", "optuna", "numpy", "scipy", "lightgbm", "scikit-learn", "botorch", "torch")
+
+
+def markdown(
+    name: str, recipe: AblationRecipe, tables: Sequence[Comparison], command: str = ""
+) -> str:
+    """The whole comparison as one Markdown text: figures first, how they came about below."""
+    lines = [f"# {name}", ""]
+    if recipe.answers:
+        lines += [f"Answers to: {recipe.answers}", ""]
+    for table in tables:
+        lines += _table(recipe, table)
+    lines += _legend(recipe)
+    if command:
+        lines += [f"Command: `{command}`.", ""]
+    lines += [f"{datetime.date.today():%Y-%m-%d}, {versions()}.", ""]
+    return "\n".join(lines)
+
+
+def as_csv(results: Sequence[RunResult]) -> str:
+    """One line a run."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    keys = ["setting", "arm", "seed", "final", "best", "trials", "failed", "tokens", "seconds"]
+    writer.writerow([*keys, "error", "mixtures", "mixture"])
+    for r in results:
+        row = [getattr(r, key) for key in keys]
+        mixture = json.dumps(r.mixture) if r.mixture is not None else ""
+        writer.writerow(["" if v is None else v for v in [*row, r.error, r.mixtures, mixture]])
+    return out.getvalue()
+
+
+def as_json(
+    name: str,
+    recipe: AblationRecipe,
+    tables: Sequence[Comparison],
+    results: Sequence[RunResult],
+) -> str:
+    """Everything, for other programs: recipe, comparisons, runs."""
+    data = {
+        "name": name,
+        "date": f"{datetime.date.today():%Y-%m-%d}",
+        "versions": versions(),
+        "recipe": dataclasses.asdict(recipe),
+        "comparisons": [dataclasses.asdict(table) for table in tables],
+        "runs": [dataclasses.asdict(result) for result in results],
+    }
+    return json.dumps(_finite(data), indent=1)
+
+
+def versions() -> str:
+    """What ran: Python and the packages that decide figures."""
+    found = [f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def number(value: float) -> str:
+    """Three significant digits without needless zeros; a dash for what is not there."""
+    if not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0"
+    digits = max(0, min(5, 2 - math.floor(math.log10(abs(value)))))
+    return f"{value:.{digits}f}"
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
+    lines = [f"## {table.setting}", ""] if table.setting else []
+    if table.quality:
+        lines += [f"{table.quality}.", ""]
+    against = recipe.reference is not None
+    head = ["arm", "trials", "final mixture", "best measured"]
+    head += [f"minus {recipe.reference} [95 %]", "p", "wins"] if against else []
+    if any(row.ranks for row in table.rows):
+        head.append("predictor rho")
+    head += ["failed", "s/run"]
+    lines += [_line(head), _line(["---"] * len(head))]
+    lines += [_line(_cells(row, head, against)) for row in table.rows]
+    lines += ["", *[f"- {remark}" for remark in table.remarks]]
+    return [*lines, ""] if table.remarks else lines
+
+
+def _cells(row: ArmRow, head: list[str], against: bool) -> list[str]:
+    name = f"{row.arm} ({row.note})" if row.note else row.arm
+    cells = [name, str(row.trials or "-"), _spread(row.final), _spread(row.best)]
+    if against:
+        cells += _difference(row)
+    if "predictor rho" in head:
+        cells.append(" ".join(number(r) for r in row.ranks) or "-")
+    failed = f"{row.failed}/{row.attempts}" if row.failed else "0"
+    return [*cells, failed, number(row.seconds)]
+
+
+def _spread(summary: Any) -> str:
+    if not summary.n:
+        return "-"
+    return f"{number(summary.median)} [{number(summary.lower)}, {number(summary.upper)}]"
+
+
+def _difference(row: ArmRow) -> list[str]:
+    paired = row.against
+    if paired is None:
+        return ["reference", "", ""]
+    if not paired.n:
+        return ["-", "-", "-"]
+    text = number(paired.difference)
+    if paired.interval is not None:
+        text += f" [{number(paired.interval[0])}, {number(paired.interval[1])}]"
+    return [text, number(paired.corrected), f"{paired.wins}/{paired.n}"]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+
+def _legend(recipe: AblationRecipe) -> list[str]:
+    what = (
+        "Values: held-out test scores of the final mixtures, retrained; lower is better."
+        if recipe.live
+        else "Values: regret of the true, noise-free score: 0 the best known mixture, 1 a typical "
+        "random one (median of the sparse prior); negative where the best known was beaten."
+    )
+    lines = [
+        what,
+        f"Budget per arm and seed: {recipe.budget}; {recipe.seeds} paired seeds from "
+        f"{recipe.first_seed}, random numbers shared by all arms of a seed. "
+        "Cells: median [quartiles] over seeds.",
+    ]
+    if recipe.reference is not None:
+        lines.append(
+            "Differences: mean over seeds with a studentised bootstrap interval; p: two-sided "
+            "sign-flip test, Holm-corrected over the arms of the table; wins: seeds in which the "
+            "arm was better."
+        )
+    return [*lines, ""]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
