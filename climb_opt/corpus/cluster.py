@@ -1,0 +1,206 @@
+"""Stages `centroids` and `clusters`: k-means on a sample, then every document's nearest centroid.
+
+faiss on a GPU, faiss on the CPU, or scikit-learn, whichever is there, in this order; the one used
+is logged and recorded. Centroids are left as k-means made them, not re-normalised, as NeMo
+Curator's are (corpus.md, section 1).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.corpus.documents import Block
+from climb_opt.corpus.embed import read_embeddings
+from climb_opt.corpus.need import need
+from climb_opt.corpus.sample import sample_rows
+from climb_opt.corpus.workspace import Stage, load_json, save_array, save_json
+from climb_opt.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+DOCUMENTS_A_CLUSTER = 20  # of the default number of clusters
+MOST_CLUSTERS = 1000  # Section 4.1: K_init
+POINTS_A_CLUSTER = 256  # faiss's own default; beyond it the objective hardly changes (corpus.md §3)
+ROWS_AT_ONCE = 65_536  # of a distance computation
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """How the fine clusters are found.
+
+    Attributes:
+        clusters: K_init; None: a twentieth of the documents, at most 1000.
+        iterations: of k-means.
+        fit_points: documents k-means is fitted on; None: 256 per cluster.
+        backend: "auto", "faiss-gpu", "faiss" or "sklearn".
+    """
+
+    clusters: int | None = None
+    iterations: int = 20
+    fit_points: int | None = None
+    backend: str = "auto"
+
+
+def number_of_clusters(options: ClusterOptions, documents: int, domains: int) -> int:
+    """K_init for so many documents.
+
+    Raises:
+        UserError: more clusters or domains than documents.
+    """
+    if documents < domains:
+        raise UserError(
+            f"{documents} documents are fewer than {domains} domains; "
+            "give more documents or a smaller --domains."
+        )
+    if options.clusters is None:
+        wanted = min(MOST_CLUSTERS, documents // DOCUMENTS_A_CLUSTER)
+        return min(documents, max(wanted, 2 * domains))
+    if options.clusters > documents:
+        raise UserError(
+            f"--clusters {options.clusters} is more than the {documents} documents; "
+            "lower it or leave it out."
+        )
+    return options.clusters
+
+
+def fit_centroids(
+    stage: Stage,
+    embeddings: Stage,
+    blocks: Sequence[Block],
+    clusters: int,
+    options: ClusterOptions,
+    keep: Callable[[Block], np.ndarray],
+    seed: int,
+) -> dict[str, Any]:
+    """Write centroids.npy (clusters, dimensions) float32; returns how they were fitted."""
+    make = partial(_fit, stage, embeddings.path, blocks, clusters, options, keep, seed)
+    facts: dict[str, Any] = load_json(stage.once("facts.json", make))
+    return facts
+
+
+def _fit(
+    stage: Stage,
+    embeddings: Path,
+    blocks: Sequence[Block],
+    clusters: int,
+    options: ClusterOptions,
+    keep: Callable[[Block], np.ndarray],
+    seed: int,
+    path: Path,
+) -> None:
+    count = options.fit_points or clusters * POINTS_A_CLUSTER
+    if count < clusters:
+        raise UserError(f"--fit-points {count} is less than the {clusters} clusters.")
+    parts = [
+        np.asarray(read_embeddings(embeddings, block)[rows], dtype=np.float32)
+        for block, rows in sample_rows(blocks, count, keep, seed)
+    ]
+    points = np.concatenate(parts)
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) < clusters:
+        raise UserError(f"Only {len(points)} embeddings are finite, for {clusters} clusters.")
+    backend = choose_backend(options.backend)
+    logger.info("k-means: %d clusters on %d documents with %s.", clusters, len(points), backend)
+    centroids = kmeans(points, clusters, options.iterations, seed, backend)
+    save_array(stage.file("centroids.npy"), centroids)
+    save_json(path, {"clusters": clusters, "fit_points": len(points), "backend": backend})
+
+
+def choose_backend(wanted: str) -> str:
+    """The back end to use: "faiss-gpu", "faiss" or "sklearn".
+
+    Raises:
+        UserError: the one asked for is not there.
+    """
+    faiss = _faiss()
+    gpus = faiss.get_num_gpus() if faiss is not None and hasattr(faiss, "get_num_gpus") else 0
+    there = [
+        name
+        for name, ok in (("faiss-gpu", gpus), ("faiss", faiss is not None), ("sklearn", True))
+        if ok
+    ]
+    if wanted == "auto":
+        return there[0]
+    if wanted not in there:
+        raise UserError(
+            f"k-means back end {wanted!r} is not available here. Available: {', '.join(there)}."
+        )
+    return wanted
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except (ImportError, RuntimeError):  # faiss-gpu without its CUDA wheels raises RuntimeError
+        return None
+    # After `pip uninstall` of one of two faiss packages the import succeeds and is empty.
+    return faiss if hasattr(faiss, "Kmeans") else None
+
+
+def kmeans(
+    points: np.ndarray, clusters: int, iterations: int, seed: int, backend: str
+) -> np.ndarray:
+    """Centroids (clusters, dimensions) float32 of points (n, dimensions) float32."""
+    if backend == "sklearn":
+        cluster = need("sklearn.cluster", "k-means")
+        fitted = cluster.MiniBatchKMeans(
+            clusters, batch_size=4096, max_iter=iterations, n_init=1, random_state=seed
+        ).fit(points)
+        return np.asarray(fitted.cluster_centers_, dtype=np.float32)
+    # All points are used, however many (faiss would take a sample, or warn of too few).
+    fitted = _faiss().Kmeans(
+        points.shape[1],
+        clusters,
+        niter=iterations,
+        seed=seed,
+        gpu=backend == "faiss-gpu",
+        min_points_per_centroid=1,
+        max_points_per_centroid=max(1, -(-len(points) // clusters)),
+    )
+    fitted.train(points)
+    return np.asarray(fitted.centroids, dtype=np.float32)
+
+
+def assign_clusters(
+    stage: Stage, embeddings: Stage, centroids: Path, blocks: Sequence[Block], backend: str
+) -> None:
+    """Write `<block>.npy`: int32 nearest centroid, -1 where the embedding is not finite."""
+    nearest = nearest_centroids(np.load(centroids), backend)
+    task = partial(_assign_block, stage.path, embeddings.path, nearest)
+    stage.over(blocks, task, marker=".npy")
+
+
+def nearest_centroids(centroids: np.ndarray, backend: str) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of points (n, dimensions) float32 that returns their nearest centroids (n,)."""
+    faiss = _faiss()
+    if backend == "sklearn" or faiss is None:
+        metrics = need("sklearn.metrics", "Assigning clusters")
+        return lambda points: np.asarray(metrics.pairwise_distances_argmin(points, centroids))
+    index = faiss.IndexFlatL2(centroids.shape[1])
+    if backend == "faiss-gpu":
+        index = faiss.index_cpu_to_all_gpus(index)
+    index.add(centroids)
+    return lambda points: np.asarray(index.search(points, 1)[1][:, 0])
+
+
+def _assign_block(
+    folder: Path,
+    embeddings: Path,
+    nearest: Callable[[np.ndarray], np.ndarray],
+    block: Block,
+) -> None:
+    vectors = read_embeddings(embeddings, block)
+    found = np.full(block.documents, -1, dtype=np.int32)
+    for low in range(0, len(vectors), ROWS_AT_ONCE):
+        points = np.asarray(vectors[low : low + ROWS_AT_ONCE], dtype=np.float32)
+        finite = np.isfinite(points).all(axis=1)
+        if finite.any():
+            found[low : low + ROWS_AT_ONCE][finite] = nearest(np.ascontiguousarray(points[finite]))
+    save_array(folder / f"{block.name}.npy", found)

@@ -1,0 +1,74 @@
+"""What a domain is about: top terms, a name made of them, sample documents."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from climb_opt.corpus.documents import Document
+
+WORD = re.compile(r"[^\W\d_]{3,30}")
+LOOKED_AT = 4000  # characters of a sample document
+TERMS = 10
+IN_NAME = 2
+SAMPLES = 3
+SAMPLE_CHARACTERS = 240
+
+
+def top_terms(samples: Sequence[Sequence[Document]]) -> list[list[str]]:
+    """For each domain's sample documents the words that tell it from the other domains.
+
+    A word's score is p log(p / q): p, q are the shares of documents holding it, here and overall.
+    """
+    counts = [_document_counts(documents) for documents in samples]
+    overall: defaultdict[str, float] = defaultdict(float)
+    for documents, count in zip(samples, counts, strict=True):
+        for word, number in count.items():  # domains weigh alike, whatever their size
+            overall[word] += number / max(1, len(documents))
+    found = []
+    for documents, count in zip(samples, counts, strict=True):
+        size = max(1, len(documents))
+        score = {
+            word: n / size * np.log(n / size * len(samples) / overall[word])
+            for word, n in count.items()
+            if n > 1 or size == 1
+        }
+        # Ties are broken by the word itself: a name must not depend on the order of a dict.
+        ranked = sorted(score, key=lambda w: (-score[w], w))
+        found.append(ranked[:TERMS])
+    return found
+
+
+def names_from(terms: Sequence[Sequence[str]]) -> list[str]:
+    """A short, distinct name for each domain from its top terms."""
+    names: list[str] = []
+    for index, words in enumerate(terms):
+        name = "-".join(words[:IN_NAME]) or f"domain-{index}"
+        extra = IN_NAME
+        while name in names:
+            name = f"{name}-{words[extra]}" if extra < len(words) else f"{name}-{index}"
+            extra += 1
+        names.append(name)
+    return names
+
+
+def excerpt(document: Document) -> dict[str, str]:
+    """A document's id and the beginning of its text on one line."""
+    return {"id": document.id, "text": " ".join(document.text[:1000].split())[:SAMPLE_CHARACTERS]}
+
+
+def join_terms(terms: Sequence[Sequence[str]]) -> list[str]:
+    """Terms of merged domains, taken in turn, without repeats."""
+    longest = max((len(t) for t in terms), default=0)
+    turns = [t[i] for i in range(longest) for t in terms if i < len(t)]
+    return list(dict.fromkeys(turns))[:TERMS]
+
+
+def _document_counts(documents: Sequence[Document]) -> Mapping[str, int]:
+    counts: Counter[str] = Counter()
+    for document in documents:
+        counts.update(set(WORD.findall(document.text[:LOOKED_AT].lower())))
+    return counts

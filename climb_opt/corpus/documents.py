@@ -1,0 +1,122 @@
+"""Documents, and the blocks in which a build keeps them.
+
+A block is a file of at most `BLOCK_DOCUMENTS` documents or about `BLOCK_BYTES` of text, so that
+memory stays flat whatever the inputs' sizes. Beside it lies one row a document (`ROW`): hashes and
+length, all that deduplication, splitting and counting need to know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.corpus.need import need
+from climb_opt.corpus.workspace import atomic, load_array, save_array
+
+BLOCK_DOCUMENTS = 8192
+BLOCK_BYTES = 16_000_000
+
+DOMAIN_FIELD = "@domain"  # field of a document that its input already assigned to a domain
+TARGET_FIELD = "@target"  # field of a document whose whole input is a target
+
+# 128 bits of the text, 64 of the id, UTF-8 length of the text.
+ROW = np.dtype([("text", "<u8", (2,)), ("id", "<u8"), ("bytes", "<i8")])
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text with its id and the other fields that were asked for."""
+
+    id: str
+    text: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A document that could not be read: the reason (few different ones) and where it was."""
+
+    reason: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block's name and size. `start` is the number of documents before it in the corpus."""
+
+    name: str
+    documents: int
+    bytes: int
+    start: int = 0
+
+
+def row_of(document: Document) -> tuple[tuple[int, int], int, int]:
+    """A document's `ROW`."""
+    text = document.text.encode("utf-8")
+    digest = hashlib.blake2b(text, digest_size=16).digest()
+    key = hashlib.blake2b(document.id.encode("utf-8"), digest_size=8).digest()
+    low, high = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+    return (low, high), int.from_bytes(key, "little"), len(text)
+
+
+def write_block(folder: Path, name: str, documents: Sequence[Document]) -> Block:
+    """Write a block and its rows."""
+    zstandard = need("zstandard", "Building a corpus")
+    rows = np.array([row_of(d) for d in documents], dtype=ROW)
+    with (
+        atomic(folder / f"{name}.jsonl.zst") as partial,
+        zstandard.open(partial, "wb", zstandard.ZstdCompressor(level=1)) as file,
+    ):
+        for document in documents:
+            record = {"id": document.id, "text": document.text, **document.fields}
+            file.write(json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n")
+    save_array(folder / f"{name}.rows.npy", rows)
+    return Block(name, len(documents), int(rows["bytes"].sum()))
+
+
+def read_block(folder: Path, name: str) -> Iterator[Document]:
+    """The documents of a block, in order."""
+    zstandard = need("zstandard", "Reading a corpus")
+    with zstandard.open(folder / f"{name}.jsonl.zst", "rb") as file:
+        for line in io.BufferedReader(file, 1 << 20):
+            record = json.loads(line)
+            yield Document(record.pop("id"), record.pop("text"), record)
+
+
+def read_rows(folder: Path, name: str) -> np.ndarray:
+    """The `ROW` array of a block, memory-mapped."""
+    return load_array(folder / f"{name}.rows.npy")
+
+
+def blocks_of(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Documents gathered into lists of a block's size."""
+    block: list[Document] = []
+    size = 0
+    for document in documents:
+        block.append(document)
+        size += len(document.text)
+        if len(block) >= BLOCK_DOCUMENTS or size >= BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def split_keys(rows: np.ndarray, seed: int) -> np.ndarray:
+    """A pseudo-random 64-bit number per document, a function of its text and the seed alone.
+
+    The smallest keys are held out: equal texts fall on the same side, whatever their order.
+    """
+    # splitmix64, the finaliser of java.util.SplittableRandom: every input bit reaches all others.
+    z = rows["text"][:, 0] + np.uint64((seed * 0x9E3779B97F4A7C15 + 1) % 2**64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    key: np.ndarray = z ^ (z >> np.uint64(31))
+    return key

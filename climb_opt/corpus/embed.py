@@ -1,0 +1,180 @@
+"""Stages `encoder` and `embeddings`: a vector per document, unit length, stored once as float16.
+
+tfidf   TF-IDF over the corpus's own tokens, then SVD. No download, no second reading of the
+        text: about a sixth of the cost of tokenising. On the development pack it finds the
+        known sources better than TF-IDF over words (NMI .84-.92 against .77-.79 at 16,
+        measured): case, punctuation and layout tell kinds of text apart.
+other   a sentence-transformers model: corpus/sentences.py
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.corpus.documents import Block
+from climb_opt.corpus.need import need
+from climb_opt.corpus.sample import sample_rows
+from climb_opt.corpus.tokenise import TokenFacts, read_tokens
+from climb_opt.corpus.workspace import Stage, load_array, save_array
+from climb_opt.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+TFIDF = "tfidf"
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """Which encoder.
+
+    Attributes:
+        encoder: `tfidf`, or a sentence-transformers model (folder or hub name).
+        dimensions: of TF-IDF + SVD.
+        fit_documents: the SVD is fitted on so many documents, drawn uniformly.
+        max_tokens: tokens of a document that are looked at; None: 1000 for TF-IDF, a model's own
+            limit otherwise.
+        devices: for a model, e.g. ("cuda:0", "cuda:1"); empty: every GPU, else the CPU.
+        precision: of a model; "auto" is bf16 where the device multiplies it natively.
+        batch: documents a model encodes at once.
+        trust_remote_code: let a hub model run its own code (stella needs it).
+    """
+
+    encoder: str = TFIDF
+    dimensions: int = 128
+    fit_documents: int = 20_000
+    max_tokens: int | None = None
+    devices: tuple[str, ...] = ()
+    precision: str = "auto"
+    batch: int = 64
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class TfIdf:
+    """idf (vocabulary,) and the right singular vectors (vocabulary, dimensions), float32."""
+
+    idf: np.ndarray
+    components: np.ndarray
+    max_tokens: int
+
+    def transform(self, tokens: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Embeddings (documents, dimensions), unit length; a document without tokens is zero."""
+        matrix = _tfidf(_counts(tokens, ends, self.max_tokens, len(self.idf)), self.idf)
+        return _unit(np.asarray(matrix @ self.components, dtype=np.float32))
+
+
+def fit_tfidf(
+    stage: Stage,
+    tokens: Stage,
+    blocks: Sequence[Block],
+    facts: TokenFacts,
+    options: EmbedOptions,
+    keep: Any,
+    seed: int,
+) -> Path:
+    """Fit TF-IDF and its SVD on a sample and store them as tfidf.npz.
+
+    Args:
+        keep: block -> (documents,) bool, the documents that may be fitted on.
+    """
+    make = partial(_fit, tokens.path, blocks, facts, options, keep, seed)
+    return stage.once("tfidf.npz", make)
+
+
+def _fit(
+    tokens: Path,
+    blocks: Sequence[Block],
+    facts: TokenFacts,
+    options: EmbedOptions,
+    keep: Any,
+    seed: int,
+    path: Path,
+) -> None:
+    from scipy import sparse
+
+    extmath = need("sklearn.utils.extmath", "TF-IDF + SVD")
+    parts = []
+    limit = _limit(options)
+    for block, rows in sample_rows(blocks, options.fit_documents, keep, seed):
+        values, ends = read_tokens(tokens, block, facts.dtype)
+        parts.append(_counts(values, ends, limit, facts.vocab_size)[rows])
+    counts = sparse.vstack(parts).tocsr()
+    present = np.bincount(counts.indices, minlength=facts.vocab_size)
+    idf = np.log((1 + counts.shape[0]) / (1 + present)) + 1
+    idf[facts.eos] = 0  # in every document
+    dimensions = min(options.dimensions, *(s - 1 for s in counts.shape))
+    if dimensions < 1:
+        raise UserError("Too few documents to embed: at least 2 are needed.")
+    matrix = _tfidf(counts, idf.astype(np.float32))
+    vectors = extmath.randomized_svd(matrix, dimensions, random_state=seed)[2]
+    with path.open("wb") as file:
+        np.savez(file, idf=idf.astype(np.float32), components=vectors.T.astype(np.float32))
+    logger.info("TF-IDF + SVD-%d fitted on %d documents.", dimensions, counts.shape[0])
+
+
+def embed_tfidf(
+    stage: Stage,
+    model: Path,
+    tokens: Stage,
+    blocks: Sequence[Block],
+    dtype: str,
+    options: EmbedOptions,
+) -> None:
+    """Write `<block>.npy`: float16 embeddings (documents, dimensions)."""
+    with np.load(model) as data:
+        encoder = TfIdf(data["idf"], data["components"], _limit(options))
+    task = partial(_embed_block, stage.path, tokens.path, dtype, encoder)
+    stage.over(blocks, task, marker=".npy", threads=stage.workspace.workers)
+
+
+def _embed_block(folder: Path, tokens: Path, dtype: str, encoder: TfIdf, block: Block) -> None:
+    values, ends = read_tokens(tokens, block, dtype)
+    save_array(folder / f"{block.name}.npy", encoder.transform(values, ends).astype(np.float16))
+
+
+def read_embeddings(folder: Path, block: Block) -> np.ndarray:
+    """The float16 embeddings of a block, memory-mapped, (documents, dimensions)."""
+    return load_array(folder / f"{block.name}.npy")
+
+
+def _limit(options: EmbedOptions) -> int:
+    return options.max_tokens or 1000
+
+
+def _counts(tokens: np.ndarray, ends: np.ndarray, limit: int, vocab_size: int) -> Any:
+    """Token counts as a sparse matrix (documents, vocabulary), of each document's beginning."""
+    from scipy import sparse
+
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
+    lengths = np.minimum(ends - starts, limit)
+    pointers = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = np.arange(pointers[-1]) - np.repeat(pointers[:-1] - starts, lengths)
+    indices = np.asarray(tokens)[offsets].astype(np.int32)
+    ones = np.ones(len(indices), dtype=np.float32)
+    counts: Any = sparse.csr_array((ones, indices, pointers), shape=(len(ends), vocab_size))
+    counts.sum_duplicates()
+    return counts
+
+
+def _tfidf(counts: Any, idf: np.ndarray) -> Any:
+    from scipy import sparse
+
+    weighted = (1 + np.log(counts.data)) * idf[counts.indices]
+    matrix = sparse.csr_array((weighted, counts.indices, counts.indptr), shape=counts.shape)
+    norms = np.sqrt(np.asarray((matrix * matrix).sum(axis=1)).ravel())
+    scale = np.repeat(1 / np.maximum(norms, 1e-12), np.diff(matrix.indptr))
+    matrix.data = (matrix.data * scale).astype(np.float32)
+    return matrix
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.maximum(norms, 1e-12)
+    return unit

@@ -1,0 +1,172 @@
+"""Stage `documents`: sources -> blocks. Bad documents are counted, named, skipped; many stop it."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from climb_opt.corpus.documents import Bad, Block, Document, blocks_of, write_block
+from climb_opt.corpus.readers import Damaged, ReadOptions, Source, read
+from climb_opt.corpus.workspace import Stage, load_json, save_json
+from climb_opt.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+MAX_BAD = 0.1  # share of the documents, and of the inputs, that may be bad
+ENOUGH_TO_JUDGE = 1000  # documents after which a source with too many bad ones stops at once
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """A source as a stage's unit, with its place in the order of the corpus."""
+
+    index: int
+    source: Source
+
+    @property
+    def name(self) -> str:
+        return f"{self.index:05d}"
+
+    @property
+    def documents(self) -> int:
+        return 0
+
+    @property
+    def bytes(self) -> int:
+        return self.source.bytes
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What was read: the blocks in order, and what was skipped, by reason."""
+
+    blocks: tuple[Block, ...]
+    bad: dict[str, int]
+    examples: dict[str, list[str]]
+    damaged: tuple[str, ...]
+
+    @property
+    def documents(self) -> int:
+        """Documents that were kept."""
+        return sum(b.documents for b in self.blocks)
+
+    @property
+    def bytes(self) -> int:
+        """UTF-8 bytes of their text."""
+        return sum(b.bytes for b in self.blocks)
+
+    def lines(self) -> list[str]:
+        """What was skipped and why, for people."""
+        found = [
+            f"{count} skipped: {reason} (e.g. {', '.join(self.examples[reason])})"
+            for reason, count in sorted(self.bad.items())
+        ]
+        return found + [f"damaged: {text}" for text in self.damaged]
+
+
+def ingest(stage: Stage, sources: Sequence[Source], options: ReadOptions) -> Inventory:
+    """Read every source into blocks below the stage's folder.
+
+    Raises:
+        UserError: more than a tenth of the documents or inputs are bad, or nothing is left.
+    """
+    units = [_Unit(i, s) for i, s in enumerate(sources)]
+    task = partial(_read_source, stage.path, options)
+    stage.over(units, task, marker=".json", processes=True)
+    inventory = _inventory([load_json(stage.file(f"{u.name}.json")) for u in units])
+    _check(inventory, len(sources))
+    return inventory
+
+
+def _read_source(folder: Path, options: ReadOptions, unit: _Unit) -> None:
+    tally = _Tally(unit.source.name)
+    records = _good(read(unit.source, options), tally)
+    blocks = [
+        asdict(write_block(folder, f"{unit.name}-{i:05d}", block))
+        for i, block in enumerate(blocks_of(records))
+    ]
+    facts = {"blocks": blocks, "bad": tally.bad, "examples": tally.examples}
+    save_json(folder / f"{unit.name}.json", {**facts, "damaged": tally.damaged})
+
+
+class _Tally:
+    """Counts a source's bad documents by reason, and stops when there are too many."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seen = 0
+        self.bad: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self.damaged = ""
+
+    def add(self, bad: Bad) -> None:
+        self.bad[bad.reason] += 1
+        examples = self.examples.setdefault(bad.reason, [])
+        if len(examples) < EXAMPLES:
+            examples.append(bad.where)
+
+    def judge(self) -> None:
+        if self.seen >= ENOUGH_TO_JUDGE:
+            _refuse(self.bad, self.examples, self.seen)
+
+
+def _good(records: Iterator[Document | Bad], tally: _Tally) -> Iterator[Document]:
+    try:
+        for record in records:
+            tally.seen += 1
+            if isinstance(record, Document):
+                yield record
+            else:
+                tally.add(record)
+                tally.judge()
+    except Damaged as error:
+        good = tally.seen - sum(tally.bad.values())
+        tally.damaged = f"{error}, after {good} documents"
+        logger.warning("%s", tally.damaged)
+
+
+def _inventory(parts: Sequence[dict[str, Any]]) -> Inventory:
+    bad: Counter[str] = Counter()
+    examples: dict[str, list[str]] = {}
+    blocks: list[Block] = []
+    start = 0
+    for part in parts:
+        bad.update(part["bad"])
+        for reason, where in part["examples"].items():
+            examples[reason] = (examples.get(reason, []) + where)[:EXAMPLES]
+        for data in part["blocks"]:
+            block = Block(data["name"], data["documents"], data["bytes"], start)
+            start += block.documents
+            blocks.append(block)
+    damaged = tuple(p["damaged"] for p in parts if p["damaged"])
+    return Inventory(tuple(blocks), dict(bad), examples, damaged)
+
+
+def _check(inventory: Inventory, sources: int) -> None:
+    _refuse(inventory.bad, inventory.examples, inventory.documents + sum(inventory.bad.values()))
+    if len(inventory.damaged) > MAX_BAD * sources:
+        raise UserError(
+            f"{len(inventory.damaged)} of {sources} inputs are damaged, more than a tenth: "
+            f"{inventory.damaged[0]}. Repair or leave out these files."
+        )
+    if inventory.documents == 0:
+        raise UserError("The inputs hold no documents with text.")
+
+
+def _refuse(bad: Counter[str] | dict[str, int], examples: dict[str, list[str]], seen: int) -> None:
+    # Empty documents carry no information about whether the input is read rightly.
+    wrong = {reason: count for reason, count in bad.items() if reason != "empty"}
+    if sum(wrong.values()) <= MAX_BAD * seen:
+        return
+    reason = max(wrong, key=lambda r: wrong[r])
+    raise UserError(
+        f"{sum(wrong.values())} of the first {seen} documents are bad, more than a tenth. "
+        f"Most often: {reason} ({wrong[reason]}; e.g. {examples[reason][0]}). "
+        "Check the files, --text-field and the format."
+    )

@@ -1,0 +1,95 @@
+"""Fine clusters -> domains: a Ward tree over the centroids, cut at a count or at a distance.
+
+The paper names a "centroid distance" of 1.5 (Section 4.1); NVIDIA's code cuts a Ward tree at 1.5.
+Between unit vectors plain distances stay below 1.5, so only the latter can give several domains,
+and a distance means something else for every encoder and number of clusters (corpus.md, section
+5). So a count is the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from climb_opt.errors import UserError
+
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """How far clusters are merged.
+
+    Attributes:
+        domains: wanted number; None: 16, or every cluster where the input brings its own.
+        distance: cut the tree at this Ward distance instead (1.5 is NVIDIA's).
+    """
+
+    domains: int | None = None
+    distance: float | None = None
+
+
+def merge(centroids: np.ndarray, options: MergeOptions, domains: int) -> np.ndarray:
+    """Domain of each centroid (n,), numbered from 0 in order of first appearance.
+
+    Args:
+        centroids: (n, dimensions), of clusters that hold documents: an empty one would bend the
+            tree and could give an empty domain.
+        domains: wanted number, where no distance is given.
+
+    Raises:
+        UserError: everything ends in one domain.
+    """
+    from scipy.cluster.hierarchy import fcluster
+
+    if len(centroids) == 1:
+        raise UserError("Only one cluster holds documents; a mixture needs at least two domains.")
+    if options.distance is not None:
+        labels = fcluster(_tree(centroids), options.distance, criterion="distance")
+    elif domains >= len(centroids):
+        labels = np.arange(len(centroids))
+    else:
+        labels = fcluster(_tree(centroids), domains, criterion="maxclust")
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    if len(first) == 1:
+        raise UserError(
+            f"Merging {'at distance ' + str(options.distance) if options.distance else ''} leaves "
+            f"one domain. Distance -> domains: {_spell(threshold_table(centroids))}. "
+            "Lower --merge-distance or ask for a count with --domains."
+        )
+    rank = np.argsort(np.argsort(first))
+    merged: np.ndarray = rank[inverse]
+    return merged
+
+
+def threshold_table(centroids: np.ndarray) -> dict[str, int]:
+    """Ward distance -> number of domains a cut there gives."""
+    if len(centroids) < 2:
+        return {}
+    heights = _tree(centroids)[:, 2]
+    return {f"{t:g}": int((heights > t).sum()) + 1 for t in THRESHOLDS}
+
+
+def _tree(centroids: np.ndarray) -> np.ndarray:
+    from scipy.cluster.hierarchy import linkage
+
+    tree: np.ndarray = linkage(centroids.astype(np.float64), "ward")
+    return tree
+
+
+def _spell(table: dict[str, int]) -> str:
+    return ", ".join(f"{t}: {n}" for t, n in table.items())
+
+
+def extremes(sizes: Sequence[int] | np.ndarray) -> dict[str, float]:
+    """Smallest, median and largest cluster, its share, and how many are empty."""
+    array = np.asarray(sizes)
+    return {
+        "smallest": int(array.min()),
+        "median": float(np.median(array)),
+        "largest": int(array.max()),
+        "largest_share": float(array.max() / max(1, array.sum())),
+        "empty": int((array == 0).sum()),
+    }

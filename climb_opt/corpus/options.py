@@ -1,0 +1,123 @@
+"""Everything that decides what a corpus contains: the same options give the same bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from climb_opt.corpus.cluster import ClusterOptions
+from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
+from climb_opt.corpus.domains import SplitOptions
+from climb_opt.corpus.embed import EmbedOptions
+from climb_opt.corpus.inputs import find_sources
+from climb_opt.corpus.merge import MergeOptions
+from climb_opt.corpus.quality import column_of, parse_rule, parse_scorer
+from climb_opt.corpus.readers import ReadOptions, Source, fields_needed
+from climb_opt.corpus.roles import Target, parse_target
+from climb_opt.corpus.tokenise import TokenOptions
+from climb_opt.errors import UserError
+
+DEFAULT_DOMAINS = 16
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """One corpus.
+
+    Attributes:
+        inputs: what to read (corpus/readers.py).
+        targets: `NAME=FIELD:VALUE` or `NAME=FILES`: held out whole, never trained on.
+        target_share: fraction of the documents that match FIELD:VALUE.
+        near_duplicates: similarity from which a document counts as a copy; None keeps them.
+        scores, prune: see corpus/quality.py.
+        label_field: known labels, to hold the domains against.
+    """
+
+    inputs: tuple[str, ...]
+    name: str = "corpus"
+    read: ReadOptions = field(default_factory=ReadOptions)
+    tokens: TokenOptions = field(default_factory=TokenOptions)
+    embed: EmbedOptions = field(default_factory=EmbedOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
+    merge: MergeOptions = field(default_factory=MergeOptions)
+    split: SplitOptions = field(default_factory=SplitOptions)
+    targets: tuple[str, ...] = ()
+    target_share: float = 0.25
+    near_duplicates: float | None = 0.8
+    scores: tuple[str, ...] = ()
+    prune: tuple[str, ...] = ()
+    label_field: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Options checked and resolved: what will be read, and what is made of it."""
+
+    options: BuildOptions
+    sources: tuple[Source, ...]
+    read: ReadOptions
+    targets: tuple[Target, ...]
+    scorers: dict[str, str]
+    clustered: bool  # the inputs bring their own domains
+
+
+def make_plan(options: BuildOptions) -> Plan:
+    """Check the options against each other and find the inputs.
+
+    Raises:
+        UserError: an input that is not there, options that contradict each other.
+    """
+    _check_numbers(options)
+    if not options.inputs:
+        raise UserError("Name at least one input: files, folders, globs or prefixed inputs.")
+    targets: list[Target] = []
+    sources = find_sources(options.inputs)
+    for text in options.targets:
+        target, files = parse_target(text, options.target_share)
+        if target.name in [t.name for t in targets]:
+            raise UserError(f"Two targets are called {target.name!r}.")
+        targets.append(target)
+        if files is not None:
+            sources += find_sources([files], target.name)
+    scorers = dict(parse_scorer(text) for text in options.scores)
+    parse_rule(options.prune, list(scorers))
+    clustered = _clustered(sources)
+    extra = [t.field for t in targets if t.field != TARGET_FIELD]
+    extra += [c for c in map(column_of, scorers.values()) if c is not None]
+    extra += [options.label_field] if options.label_field else []
+    read = fields_needed(options.read, extra)
+    return Plan(options, tuple(sources), read, tuple(targets), scorers, clustered)
+
+
+def _clustered(sources: Sequence[Source]) -> bool:
+    trained = [s for s in sources if TARGET_FIELD not in s.fields]
+    named = [DOMAIN_FIELD in s.fields or DOMAIN_FIELD in s.extra.get("sides", {}) for s in trained]
+    if any(named) and not all(named):
+        raise UserError(
+            "Some inputs bring their own domains (domains:, weborganizer:, centroid=N/) and others "
+            "do not; build them apart, or name folders of the former as plain inputs."
+        )
+    return all(named)
+
+
+def _check_numbers(options: BuildOptions) -> None:
+    near, share = options.near_duplicates, options.split.share
+    domains, distance = options.merge.domains, options.merge.distance
+    if near is not None and not 0.5 <= near <= 1:
+        raise UserError(f"--near-duplicates must be in [0.5, 1], or off, but is {near}.")
+    if not 0 <= share <= 0.5:
+        raise UserError(f"--heldout must be in [0, 0.5], but is {share}.")
+    if domains is not None and domains < 2:
+        raise UserError(f"--domains must be at least 2, but is {domains}.")
+    if domains is not None and distance is not None:
+        raise UserError("--domains and --merge-distance exclude each other.")
+    if distance is not None and distance <= 0:
+        raise UserError(f"--merge-distance must be positive, but is {distance}.")
+
+
+def plain(options: Any) -> dict[str, Any]:
+    """Options as plain data, for digests and the manifest."""
+    return dataclasses.asdict(options)

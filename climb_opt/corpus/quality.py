@@ -1,0 +1,277 @@
+"""Stage `scores` and pruning: score documents, drop the clusters whose mean is too low.
+
+A scorer is named FIELD=KIND:WHERE:
+
+    quality=fasttext:model.bin       labels __label__-1 .. __label__5, as NVIDIA publishes them
+    quality=sklearn:model.joblib     a pipeline of scikit-learn; unpickling runs code: trust it
+    quality=column:int_score         a field the documents already have
+    quality=my_package.scorers:fn    a function of a list of texts that returns a number for each
+
+Pruning is off unless asked for: filters made for prose reject code, maths and recipes, which is
+wrong for mixtures (corpus.md, section 7).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from climb_opt import lookup
+from climb_opt.corpus.documents import Block, Document, read_block
+from climb_opt.corpus.need import need
+from climb_opt.corpus.workspace import Stage, save_array
+from climb_opt.errors import UserError
+
+Scorer = Callable[[Sequence[Document]], Any]
+BATCH = 1024
+
+# A threshold on each field's cluster mean. `paper`: one threshold on the mean over the fields
+# (Section 4.1); `nemo`: a cluster goes when any field is below its own (Curator's example).
+PRESETS: dict[str, tuple[str, dict[str, float]]] = {
+    "paper": (
+        "mean",
+        {"quality": 3.0, "advertisement": 3.0, "informational": 3.0, "educational": 3.0},
+    ),
+    "nemo": (
+        "any",
+        {
+            "advertisement": 2.0,
+            "quality": 1.0,
+            "informational": 1.0,
+            "educational": 1.0,
+            "cultural": 1.0,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a cluster is dropped.
+
+    Attributes:
+        minimum: field -> its mean must not be below.
+        maximum: field -> its mean must not be above.
+        combine: "any": one failing field is enough; "mean": the mean over the fields of `minimum`
+            is held against the mean of their thresholds.
+    """
+
+    minimum: Mapping[str, float] = field(default_factory=dict)
+    maximum: Mapping[str, float] = field(default_factory=dict)
+    combine: Literal["any", "mean"] = "any"
+
+    def reason(self, means: Mapping[str, float]) -> str | None:
+        """Why a cluster with these mean scores is dropped, or None."""
+        if self.combine == "mean" and self.minimum:
+            mean = float(np.mean([means[f] for f in self.minimum]))
+            least = float(np.mean(list(self.minimum.values())))
+            if mean < least:
+                return f"mean of {', '.join(self.minimum)} is {mean:.2f} < {least:g}"
+        else:
+            for name, least in self.minimum.items():
+                if means[name] < least:
+                    return f"{name} is {means[name]:.2f} < {least:g}"
+        for name, most in self.maximum.items():
+            if means[name] > most:
+                return f"{name} is {means[name]:.2f} > {most:g}"
+        return None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The scores the rule reads."""
+        return tuple(dict.fromkeys([*self.minimum, *self.maximum]))
+
+
+def parse_rule(texts: Sequence[str], scores: Sequence[str]) -> Rule | None:
+    """`paper`, `nemo`, or thresholds such as `quality>=2.5` and `advertisement<=1`.
+
+    Raises:
+        UserError: neither, or a field that no --score gives.
+    """
+    minimum: dict[str, float] = {}
+    maximum: dict[str, float] = {}
+    combine: Literal["any", "mean"] = "any"
+    for text in texts:
+        if text in PRESETS:
+            how, thresholds = PRESETS[text]
+            combine = "mean" if how == "mean" else "any"
+            minimum |= {f: t for f, t in thresholds.items() if f in scores}
+            if not minimum:
+                raise UserError(
+                    f"--prune {text} needs scores named {', '.join(thresholds)}; "
+                    f"there are: {', '.join(scores) or 'none'}. Add --score NAME=KIND:WHERE."
+                )
+            continue
+        match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(-?[\d.]+)", text)
+        if match is None:
+            raise UserError(
+                f"--prune {text!r}: expected {', '.join(PRESETS)}, or a threshold such as "
+                "quality>=2.5 or advertisement<=1."
+            )
+        (minimum if match[2] == ">=" else maximum)[match[1]] = float(match[3])
+    rule = Rule(minimum, maximum, combine)
+    for name in rule.fields:
+        if name not in scores:
+            raise UserError(
+                f"--prune names {name!r}, which no --score gives. "
+                f"Scores: {', '.join(scores) or 'none'}."
+            )
+    return rule if texts else None
+
+
+def parse_scorer(text: str) -> tuple[str, str]:
+    """`NAME=KIND:WHERE` -> name and specification."""
+    name, sign, spec = text.partition("=")
+    if not sign or not name.isidentifier() or ":" not in spec:
+        raise UserError(
+            f"--score {text!r}: expected NAME=KIND:WHERE, e.g. quality=fasttext:model.bin, "
+            "quality=sklearn:model.joblib, quality=column:int_score, quality=my_module:function."
+        )
+    return name, spec
+
+
+def column_of(spec: str) -> str | None:
+    """The document field that a specification reads, if it is a column."""
+    kind, _, where = spec.partition(":")
+    return where if kind == "column" else None
+
+
+def score(
+    stage: Stage, documents: Stage, blocks: Sequence[Block], keep: Stage, name: str, spec: str
+) -> None:
+    """Write `<block>.npy`: float32 scores, NaN for documents that are not trained on.
+
+    Raises:
+        UserError: the scorer cannot be loaded, or returns something other than a number per text.
+    """
+    task = partial(_score_block, stage.path, documents.path, keep.path, name, spec)
+    stage.over(blocks, task, marker=".npy", processes=True)
+
+
+_loaded: dict[str, Scorer] = {}  # of this process: models are large and blocks are many
+
+
+def _score_block(
+    folder: Path, documents: Path, keep: Path, name: str, spec: str, block: Block
+) -> None:
+    if spec not in _loaded:
+        _loaded[spec] = load_scorer(spec)
+    roles = np.load(keep / f"{block.name}.role.npy")
+    scores = np.full(block.documents, np.nan, dtype=np.float32)
+    batch: list[Document] = []
+    rows: list[int] = []
+    for row, document in enumerate(read_block(documents, block.name)):
+        if roles[row] == 0:
+            batch.append(document)
+            rows.append(row)
+        if len(batch) == BATCH or (row == block.documents - 1 and batch):
+            scores[rows] = _numbers(_loaded[spec](batch), len(batch), name, spec)
+            batch, rows = [], []
+    save_array(folder / f"{block.name}.npy", scores)
+
+
+def _numbers(values: Any, count: int, name: str, spec: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiub":
+            raise ValueError
+        array = array.astype(np.float32)
+    except (ValueError, TypeError):
+        sample = repr(values[0] if isinstance(values, Sequence) and values else values)
+        raise UserError(
+            f"Scorer {name}={spec} must return a number for each text, but returned {sample}."
+        ) from None
+    if array.shape != (count,):
+        raise UserError(
+            f"Scorer {name}={spec} returned {array.shape} values for {count} texts; "
+            f"({count},) are needed."
+        )
+    if not np.isfinite(array).all():
+        raise UserError(f"Scorer {name}={spec} returned scores that are not finite.")
+    return array
+
+
+# --- kinds ------------------------------------------------------------------------------------
+
+
+def load_scorer(spec: str) -> Scorer:
+    """The scorer of a specification KIND:WHERE."""
+    kind, _, where = spec.partition(":")
+    if kind == "column":
+        return partial(_column, where)
+    if kind in ("fasttext", "sklearn"):
+        if not Path(where).is_file():
+            raise UserError(f"Scorer {spec!r}: no file {where!r}.")
+        return _fasttext(where) if kind == "fasttext" else _sklearn(where)
+    function = lookup.find("scorer", spec)
+    return lambda documents: function([d.text for d in documents])
+
+
+def _column(name: str, documents: Sequence[Document]) -> list[float]:
+    try:
+        return [float(d.fields[name]) for d in documents]
+    except KeyError:
+        raise UserError(f"Scorer column:{name}: a document has no field {name!r}.") from None
+    except (TypeError, ValueError):
+        wrong = next(d.fields[name] for d in documents if not _is_number(d.fields.get(name)))
+        raise UserError(
+            f"Scorer column:{name}: the field must hold numbers, but holds {wrong!r}."
+        ) from None
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _fasttext(path: str) -> Scorer:
+    fasttext = need("fasttext", "A fastText scorer", "fasttext-numpy2")
+    try:
+        model = fasttext.load_model(path)
+    except ValueError as error:
+        raise UserError(f"Scorer fasttext:{path} is not a fastText model: {error}") from None
+
+    def scores(documents: Sequence[Document]) -> list[float]:
+        # A list, always: with numpy 2 a single text raises in the library (corpus.md, section 7).
+        labels = model.predict([fasttext_text(d.text) for d in documents])[0]
+        return [_label_value(found[0]) for found in labels]
+
+    return scores
+
+
+def fasttext_text(text: str) -> str:
+    """A text as NVIDIA's classifiers expect it: one line, spaced punctuation, lower case."""
+    text = text.strip().replace("\n", " <newline> ")
+    text = re.sub(r"([.!?,'/()])", r" \1 ", text).lower()
+    return re.sub(r" +", " ", text).strip()
+
+
+def _label_value(label: str) -> float:
+    value = label.removeprefix("__label__")
+    if not _is_number(value):
+        raise UserError(
+            f"A fastText scorer's labels must be numbers (__label__3), but one is {label!r}."
+        )
+    return float(value)
+
+
+def _sklearn(path: str) -> Scorer:
+    joblib = need("joblib", "A scikit-learn scorer")
+    model = joblib.load(path)
+
+    def scores(documents: Sequence[Document]) -> Any:
+        texts = [d.text for d in documents]
+        if hasattr(model, "predict_proba") and len(getattr(model, "classes_", [])) == 2:
+            return model.predict_proba(texts)[:, 1]  # probability of the class that sorts last
+        return model.predict(texts)
+
+    return scores

@@ -1,0 +1,300 @@
+"""Inputs -> documents: one function per format, `read(source, options) -> Document | Bad`.
+
+    docs/*.jsonl.zst            JSON lines, plain, .gz or .zst; folders are searched
+    web/*.parquet               a text column
+    notes/                      text files (.txt, .md, .rst): one document each
+    hf:name@config#split        a Hugging Face dataset of the hub (streamed), or hf:folder on disk
+    domains:folder              one sub-folder per domain; Curator's `centroid=N/` is recognised
+    weborganizer:folder#clusters-k24    documents/ with side files beside it
+    installed:                  text that Python installations hold (corpus/installed.py)
+
+What cannot be read is a `Bad` with its reason; ingest.py counts them and decides.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from climb_opt.corpus.documents import DOMAIN_FIELD, Bad, Document
+from climb_opt.corpus.need import need
+from climb_opt.errors import UserError
+
+Record = Document | Bad
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Where the text, the id and further fields of a document are."""
+
+    text_field: str = "text"
+    id_field: str = "id"
+    fields: tuple[str, ...] = ()  # kept beside the text: for targets, scorers, labels
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input that is read by one process from start to end.
+
+    `fields` are added to every one of its documents.
+    """
+
+    kind: str
+    path: str
+    name: str  # what its documents are called when they have no id, and messages call it
+    bytes: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what the kind's reader needs
+    version: str = ""  # changes when the input changes
+
+    @property
+    def documents(self) -> int:
+        """Not known before it is read."""
+        return 0
+
+
+class Damaged(Exception):
+    """A file that ends too early or is not what its name says; `done` documents came before."""
+
+
+def read(
+    source: Source, options: ReadOptions, progress: Callable[[int], None] = lambda _: None
+) -> Iterator[Record]:
+    """The records of a source. `progress` is told how many bytes of the input were consumed.
+
+    Raises:
+        Damaged: the file cannot be read further.
+        UserError: the options cannot fit the file (no such column).
+    """
+    reader = READERS[source.kind]
+    for record in reader(source, options, progress):
+        if isinstance(record, Document) and source.fields:
+            record = Document(record.id, record.text, {**record.fields, **source.fields})
+        yield record
+
+
+def document_from(record: Any, source: Source, row: int, options: ReadOptions) -> Record:
+    """A document from a mapping of fields, or what is wrong with it."""
+    where = f"{source.name}:{row + 1}"
+    if not isinstance(record, Mapping):
+        return Bad("not a JSON object", where)
+    if options.text_field not in record:
+        return Bad(f"no field {options.text_field!r}", where)
+    text = record[options.text_field]
+    if not isinstance(text, str):
+        return Bad(f"field {options.text_field!r} is {type(text).__name__}, not text", where)
+    if not text.strip():
+        return Bad("empty", where)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # JSON can spell half a surrogate pair
+        return Bad("not UTF-8", where)
+    identity = record.get(options.id_field)
+    name = where if identity is None else str(identity).encode("utf-8", "replace").decode("utf-8")
+    return Document(name, text, {f: record[f] for f in options.fields if f in record})
+
+
+# --- formats ----------------------------------------------------------------------------------
+
+
+def read_jsonl(
+    source: Source, options: ReadOptions, progress: Callable[[int], None]
+) -> Iterator[Record]:
+    """JSON lines, plain, gzip or zstandard. Side files (WebOrganizer) add fields by row."""
+    sides = {name: _side(file) for name, file in source.extra.get("sides", {}).items()}
+    with open(source.path, "rb") as raw:
+        for row, line in enumerate(_lines(raw, source)):
+            if not line.strip():
+                continue
+            progress(raw.tell())
+            try:
+                record = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError:
+                yield Bad("not UTF-8", f"{source.name}:{row + 1}")
+                continue
+            except (ValueError, RecursionError):
+                yield Bad("not JSON", f"{source.name}:{row + 1}")
+                continue
+            document = document_from(record, source, row, options)
+            if sides and isinstance(document, Document):
+                document = _with_sides(document, sides, row, source)
+            yield document
+
+
+def _lines(raw: IO[bytes], source: Source) -> Iterator[bytes]:
+    stream: Any = raw
+    errors: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
+    if source.path.endswith(".gz"):
+        stream = gzip.GzipFile(fileobj=raw)
+    elif source.path.endswith((".zst", ".zstd")):
+        zstandard = need("zstandard", f"Reading {source.name}")
+        stream = io.BufferedReader(_Chunks(_unzstd(raw, zstandard)), 1 << 20)
+        errors = (EOFError, zstandard.ZstdError)
+    try:
+        yield from stream
+    except errors as error:
+        raise Damaged(f"{source.name} is damaged or truncated ({error})") from None
+
+
+def _unzstd(raw: IO[bytes], zstandard: Any) -> Iterator[bytes]:
+    # The library's own stream reader takes a file that ends inside a frame for a whole one.
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    started = False
+    while data := raw.read(1 << 17):
+        while data:
+            started = True
+            yield frame.decompress(data)
+            data = b""
+            if frame.eof:
+                data, started = frame.unused_data, False
+                frame = zstandard.ZstdDecompressor().decompressobj()
+    if started:
+        raise EOFError("it ends inside a compressed frame")
+
+
+class _Chunks(io.RawIOBase):
+    """Pieces of bytes as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._chunks, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+def read_parquet(
+    source: Source, options: ReadOptions, progress: Callable[[int], None]
+) -> Iterator[Record]:
+    """Parquet: only the columns that are asked for are read, a few rows at a time."""
+    parquet = need("pyarrow.parquet", f"Reading {source.name}", "climb-opt[corpus]")
+    arrow = need("pyarrow", f"Reading {source.name}")
+    try:
+        with parquet.ParquetFile(source.path) as file:
+            names = file.schema_arrow.names
+            if options.text_field not in names:
+                raise UserError(
+                    f"{source.name} has no column {options.text_field!r}. "
+                    f"Columns: {', '.join(names)}. Name the text's with --text-field."
+                )
+            wanted = (options.text_field, options.id_field, *options.fields)
+            columns = [n for n in names if n in wanted]
+            rows, total, row = max(1, file.metadata.num_rows), source.bytes, 0
+            for batch in file.iter_batches(batch_size=256, columns=columns):
+                for record in _rows_of(batch, arrow):
+                    yield document_from(record, source, row, options)
+                    row += 1
+                progress(total * row // rows)
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise Damaged(f"{source.name} is damaged or not Parquet ({reason})") from None
+
+
+def _rows_of(batch: Any, arrow: Any) -> Iterator[dict[str, Any]]:
+    try:
+        yield from batch.to_pylist()
+    except UnicodeDecodeError:  # a string column may hold any bytes; find the row that does
+        as_bytes = [
+            column.cast(arrow.binary()).to_pylist()
+            if arrow.types.is_string(column.type)
+            else column.to_pylist()
+            for column in batch.columns
+        ]
+        for values in zip(*as_bytes, strict=True):
+            decoded = [
+                v.decode("utf-8", "surrogateescape") if isinstance(v, bytes) else v for v in values
+            ]
+            yield dict(zip(batch.schema.names, decoded, strict=True))
+
+
+def read_texts(
+    source: Source, options: ReadOptions, progress: Callable[[int], None]
+) -> Iterator[Record]:
+    """Text files, one document each; the id is the path below the input folder."""
+    consumed = 0
+    for row, name in enumerate(source.extra["files"]):
+        path = Path(source.path) / name
+        data = path.read_bytes()
+        consumed += len(data)
+        progress(consumed)
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            yield Bad("not UTF-8", str(path))
+            continue
+        record = {options.text_field: text, options.id_field: name}
+        yield document_from(record, source, row, options)
+
+
+def read_installed(
+    source: Source, options: ReadOptions, progress: Callable[[int], None]
+) -> Iterator[Record]:
+    """Text of installed packages: see corpus/installed.py."""
+    from climb_opt.corpus.installed import collect
+
+    consumed = 0
+    for document in collect(source.path):
+        consumed += len(document.text)
+        progress(min(consumed, source.bytes))
+        yield document
+
+
+def read_hub(
+    source: Source, options: ReadOptions, progress: Callable[[int], None]
+) -> Iterator[Record]:
+    """One shard of a Hugging Face dataset, streamed from the hub or read from disk."""
+    from climb_opt.corpus.hub import records
+
+    for row, record in enumerate(records(source)):
+        progress(row)
+        yield document_from(record, source, row, options)
+
+
+def _side(file: str) -> Any:
+    numpy = need("numpy", "Reading side files")
+    return numpy.load(file, mmap_mode="r")
+
+
+def _with_sides(document: Document, sides: Mapping[str, Any], row: int, source: Source) -> Document:
+    added = {}
+    for name, values in sides.items():
+        if row >= len(values):
+            raise UserError(
+                f"{source.name}: its side file {name} holds {len(values)} values, "
+                "but there are more documents."
+            )
+        value = values[row].item()
+        added[name] = str(value) if name == DOMAIN_FIELD else value
+    return Document(document.id, document.text, {**document.fields, **added})
+
+
+READERS: dict[str, Callable[[Source, ReadOptions, Callable[[int], None]], Iterator[Record]]] = {
+    "jsonl": read_jsonl,
+    "parquet": read_parquet,
+    "texts": read_texts,
+    "installed": read_installed,
+    "hub": read_hub,
+}
+
+
+def fields_needed(options: ReadOptions, extra: Sequence[str]) -> ReadOptions:
+    """The options with further fields to keep."""
+    kept = tuple(dict.fromkeys([*options.fields, *extra]))
+    return ReadOptions(options.text_field, options.id_field, kept)

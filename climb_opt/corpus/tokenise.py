@@ -1,0 +1,222 @@
+"""Stages `tokenizer` and `tokens`: any Hugging Face tokenizer, or a byte-level BPE trained here.
+
+A block's tokens lie in one file, document after document, each followed by the end-of-text token,
+with one length a document beside it. They depend on the documents and the tokenizer alone, so
+another clustering of the same documents does not tokenise again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.corpus.documents import Block, read_block
+from climb_opt.corpus.need import need
+from climb_opt.corpus.workspace import Stage, atomic, load_array, save_array
+from climb_opt.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+EOS = "<|endoftext|>"
+# Names of the token that ends a document, in the order they are looked for.
+EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<eos>", "<|eot|>", "<|im_end|>", "[SEP]")
+PIECE = 1_000_000  # characters encoded at once; a longer document is cut before a space
+SLOT = 2000  # documents encoded in one call
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """Which tokenizer.
+
+    `tokenizer` is a `tokenizers` file, a folder that holds tokenizer.json, or a name on the hub;
+    None trains a byte-level BPE of `vocab_size` tokens on about `train_bytes` of the documents.
+    """
+
+    tokenizer: str | None = None
+    vocab_size: int = 8192
+    train_bytes: int = 16_000_000
+    eos: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """What the rest of a build must know about a tokenizer."""
+
+    vocab_size: int
+    eos: int
+    dtype: str  # "uint16" or "uint32"
+
+
+def load_tokenizer(path: str) -> Any:
+    """A `tokenizers.Tokenizer` from a file, a folder or the hub.
+
+    Raises:
+        UserError: nothing readable there.
+    """
+    tokenizers = need("tokenizers", "Tokenising")
+    file = Path(path)
+    if file.is_dir():
+        file = file / "tokenizer.json"
+    try:
+        if file.is_file():
+            return tokenizers.Tokenizer.from_file(str(file))
+        if Path(path).exists() or path.startswith((".", "/")):
+            raise UserError(f"No tokenizer at {path!r}: expected a tokenizer.json.")
+        return tokenizers.Tokenizer.from_pretrained(path)
+    except UserError:
+        raise
+    except Exception as error:  # the library raises bare Exception for every fault
+        reason = str(error).splitlines()[0]
+        raise UserError(f"Tokenizer {path!r} cannot be loaded: {reason}") from None
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """A byte-level BPE trained on the texts; token 0 ends a document."""
+    tokenizers = need("tokenizers", "Training a tokenizer")
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if vocab_size < len(alphabet) + 1:
+        raise UserError(
+            f"--vocab-size must be at least {len(alphabet) + 1} (all bytes and the end of text), "
+            f"but is {vocab_size}."
+        )
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS],
+        initial_alphabet=sorted(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def facts_of(tokenizer: Any, eos: str | None = None) -> TokenFacts:
+    """Vocabulary size, end-of-text token and width of a tokenizer.
+
+    Raises:
+        UserError: it has no end-of-text token of a known name, or not the one asked for.
+    """
+    names = (eos,) if eos is not None else EOS_NAMES
+    found = [i for i in map(tokenizer.token_to_id, names) if i is not None]
+    if not found:
+        raise UserError(
+            f"The tokenizer has no token {' or '.join(names)} to end a document; "
+            "name its own with --eos."
+        )
+    # Ids may have holes: the largest id decides what an embedding table must hold.
+    vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    return TokenFacts(vocab_size, found[0], "uint16" if vocab_size <= 2**16 else "uint32")
+
+
+def tokenise(
+    stage: Stage,
+    documents: Stage,
+    blocks: Sequence[Block],
+    keep: Stage,
+    tokenizer_file: Path,
+    facts: TokenFacts,
+) -> None:
+    """Write `<block>.bin` and `<block>.lengths.npy` for every block.
+
+    Args:
+        keep: stage with `<block>.first.npy`: documents for which it is False get no tokens.
+    """
+    tokenizer = load_tokenizer(str(tokenizer_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    task = partial(_tokenise_block, stage.path, documents.path, keep.path, tokenizer, facts)
+    # The library's threads leave the interpreter lock; a second block keeps them busy while
+    # the first is read and written.
+    stage.over(blocks, task, marker=".lengths.npy", threads=2)
+
+
+def _tokenise_block(
+    folder: Path,
+    documents: Path,
+    keep: Path,
+    tokenizer: Any,
+    facts: TokenFacts,
+    block: Block,
+) -> None:
+    kept = load_array(keep / f"{block.name}.first.npy", mapped=False)
+    lengths = np.zeros(block.documents, dtype=np.int64)
+    texts = (d.text for d, k in zip(read_block(documents, block.name), kept, strict=True) if k)
+    rows = np.flatnonzero(kept)
+    done = 0
+    with atomic(folder / f"{block.name}.bin") as partial_path, partial_path.open("wb") as file:
+        for some in _slots(texts):
+            tokens, counts = encode(tokenizer, some, facts)
+            lengths[rows[done : done + len(some)]] = counts
+            done += len(some)
+            tokens.tofile(file)
+    save_array(folder / f"{block.name}.lengths.npy", lengths)
+
+
+def encode(
+    tokenizer: Any, texts: Sequence[str], facts: TokenFacts
+) -> tuple[np.ndarray, np.ndarray]:
+    """The texts' tokens, each followed by the end-of-text token, and each text's token count."""
+    pieces: list[str] = []
+    owner: list[int] = []
+    for index, text in enumerate(texts):
+        for piece in _pieces(text):
+            pieces.append(piece)
+            owner.append(index)
+        owner.append(index)  # the end-of-text token that follows
+        pieces.append("")
+    encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+    eos = np.array([facts.eos], dtype=f"<{facts.dtype[0]}{np.dtype(facts.dtype).itemsize}")
+    arrays = [
+        np.array(e.ids, dtype=eos.dtype) if p else eos
+        for e, p in zip(encodings, pieces, strict=True)
+    ]
+    counts = np.bincount(owner, weights=[len(a) for a in arrays], minlength=len(texts))
+    return np.concatenate(arrays), counts.astype(np.int64)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A long text cut before spaces that follow a word.
+
+    There a byte-level pre-tokenizer cuts too, so the tokens are those of the whole text.
+    """
+    start = 0
+    while len(text) - start > PIECE:
+        cut = text.rfind(" ", start + PIECE // 2, start + PIECE)
+        while cut > start and text[cut - 1].isspace():
+            cut = text.rfind(" ", start + PIECE // 2, cut)
+        cut = cut if cut > start else start + PIECE
+        yield text[start:cut]
+        start = cut
+    yield text[start:]
+
+
+def _slots(texts: Iterator[str]) -> Iterator[list[str]]:
+    slot: list[str] = []
+    size = 0
+    for text in texts:
+        slot.append(text)
+        size += len(text)
+        if len(slot) >= SLOT or size >= 4 * PIECE:
+            yield slot
+            slot, size = [], 0
+    if slot:
+        yield slot
+
+
+def read_tokens(folder: Path, block: Block, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """A block's tokens, memory-mapped, and the end of each document in them (documents,)."""
+    ends = np.cumsum(load_array(folder / f"{block.name}.lengths.npy"))
+    path = folder / f"{block.name}.bin"
+    if path.stat().st_size == 0:
+        return np.zeros(0, dtype=dtype), ends
+    return np.memmap(path, dtype=dtype, mode="r"), ends

@@ -1,0 +1,270 @@
+"""Stages: named folders of finished artefacts, so that a build stopped anywhere resumes.
+
+A stage's folder is named after a digest of everything its content depends on (its options and the
+stages before it). So a changed option redoes exactly the stages behind it, and what is there is
+right or absent: files appear under their final name only when complete.
+
+    stage.over(units, task, marker=".npy")   a map: one marker file per unit, in any order, by any
+                                             process, of any machine (`part`)
+    stage.once("model.json", make)           a step that needs everything before it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from climb_opt.errors import UserError
+
+POLL_SECONDS = 0.5
+# Below this many bytes starting processes costs more than it saves (about 2 s each, measured).
+BYTES_WORTH_PROCESSES = 64_000_000
+
+
+class Unit(Protocol):
+    """What a map runs over: a block of documents, an input."""
+
+    @property
+    def name(self) -> str:
+        """File stem of the unit's artefacts."""
+        ...
+
+    @property
+    def documents(self) -> int:
+        """Its documents; 0 if not known yet."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        ...
+
+
+U = TypeVar("U", bound=Unit)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where the stages of one corpus live, and which share of the work is this process's.
+
+    Args:
+        root: the folder of the stages.
+        part: (i, n): this process does every n-th unit, starting with the i-th (from 1), and waits
+            for the others; part 1 does the steps that are not maps.
+        workers: processes for maps that are bound by Python; threads of the libraries are theirs.
+        progress: None shows bars on a terminal only.
+    """
+
+    root: Path
+    part: tuple[int, int] = (1, 1)
+    workers: int = 1
+    progress: bool | None = None
+
+    def stage(self, name: str, *facts: Any) -> Stage:
+        """The stage `name` whose content is determined by `facts` (plain data, other stages)."""
+        plain = [f.digest if isinstance(f, Stage) else f for f in facts]
+        text = json.dumps([name, plain], sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        path = self.root / f"{name}-{digest}"
+        path.mkdir(parents=True, exist_ok=True)
+        return Stage(self, name, digest, path)
+
+    def bar(self, title: str, total: int | None, unit: str = "doc") -> Any:
+        """A progress bar with rate and time left."""
+        off = None if self.progress is None else not self.progress
+        return tqdm(total=total, desc=f"{title:<12}", unit=unit, unit_scale=True, disable=off)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage's folder. See the module."""
+
+    workspace: Workspace
+    name: str
+    digest: str
+    path: Path
+
+    def file(self, name: str) -> Path:
+        """An artefact's path."""
+        return self.path / name
+
+    def over(
+        self,
+        units: Sequence[U],
+        task: Callable[[U], Any],
+        *,
+        marker: str,
+        processes: bool = False,
+        threads: int = 1,
+    ) -> None:
+        """Run `task` on every unit whose marker file is missing, and wait for other parts' units.
+
+        Args:
+            task: writes the unit's artefacts, `<name><marker>` last.
+            processes: may run in worker processes (the task must then be picklable).
+            threads: run so many units at once in threads, where processes are not used.
+        """
+        index, parts = self.workspace.part
+        todo = [u for u in units[index - 1 :: parts] if not self._done(u, marker)]
+        if todo:
+            self._run(todo, task, processes, threads)
+        self._wait([self.file(f"{u.name}{marker}") for u in units])
+
+    def once(self, name: str, make: Callable[[Path], Any]) -> Path:
+        """The artefact `name`, made by `make(partial_path)` if it is missing (by part 1)."""
+        path = self.file(name)
+        if not path.exists():
+            if self.workspace.part[0] == 1:
+                with atomic(path) as partial:
+                    make(partial)
+            else:
+                self._wait([path])
+        return path
+
+    def _done(self, unit: Unit, marker: str) -> bool:
+        return self.file(f"{unit.name}{marker}").exists()
+
+    def _run(
+        self, todo: Sequence[U], task: Callable[[U], Any], processes: bool, threads: int
+    ) -> None:
+        known = all(u.documents for u in todo)
+        sizes = [u.documents if known else u.bytes for u in todo]
+        workers = min(self.workspace.workers, len(todo))
+        heavy = sum(u.bytes for u in todo) >= BYTES_WORTH_PROCESSES
+        with self.workspace.bar(self.name, sum(sizes), "doc" if known else "B") as bar:
+            if processes and workers > 1 and heavy:
+                self._pool(process_pool(workers), todo, task, sizes, bar)
+            elif threads > 1 and len(todo) > 1:
+                self._pool(ThreadPoolExecutor(threads), todo, task, sizes, bar)
+            else:
+                for unit, size in zip(todo, sizes, strict=True):
+                    task(unit)
+                    bar.update(size)
+
+    def _pool(
+        self,
+        pool: Executor,
+        todo: Sequence[U],
+        task: Callable[[U], Any],
+        sizes: Sequence[int],
+        bar: Any,
+    ) -> None:
+        try:
+            futures = {pool.submit(task, u): s for u, s in zip(todo, sizes, strict=True)}
+            for future in as_completed(futures):
+                future.result()
+                bar.update(futures[future])
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        pool.shutdown()
+
+    def _wait(self, markers: Iterable[Path]) -> None:
+        missing = [m for m in markers if not m.exists()]
+        if not missing:
+            return
+        total = len(missing)
+        with self.workspace.bar(f"{self.name}, others", total, "file") as bar:
+            while missing:
+                time.sleep(POLL_SECONDS)
+                missing = [m for m in missing if not m.exists()]
+                bar.update(total - len(missing) - bar.n)
+
+
+# --- processes --------------------------------------------------------------------------------
+
+
+def process_pool(workers: int) -> ProcessPoolExecutor:
+    """Worker processes that ignore Ctrl-C (the parent decides) and die with their parent."""
+    return ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start_worker)
+
+
+def _context() -> BaseContext:
+    # Not fork: the libraries of the parent have threads. A fork server imports ours once.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    return multiprocessing.get_context(method)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)  # the parent was killed: nobody reads our results
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` when the block ends without an error."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """An array as .npy, atomically."""
+    with atomic(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
+
+
+def load_array(path: Path, *, mapped: bool = True) -> np.ndarray:
+    """An array of `save_array`, memory-mapped unless it is empty."""
+    array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None)
+    return array
+
+
+def save_json(path: Path, data: Any) -> None:
+    """Plain data as JSON, atomically."""
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    """Plain data of `save_json`."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def locked(folder: Path, part: tuple[int, int]) -> Iterator[None]:
+    """Refuse a second build of the same corpus (and part) at the same time."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; two builds would redo each other's work
+        yield
+        return
+    with (folder / f"lock-{part[0]}-of-{part[1]}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"Another process is building {str(folder.parent)!r}; wait for it, or give each "
+                "process its own --part i/n."
+            ) from None
+        yield
