@@ -16,6 +16,9 @@ from climb_opt.report.effects import Effect, domain_effects
 from climb_opt.report.paired import Confirmation
 from climb_opt.report.quality import FEWEST, Predictions, predict_unseen, rank_correlation
 from climb_opt.report.snapshot import Snapshot
+from climb_opt.report.surrogate import SimplexGP
+
+OWN = "simplex-gp"  # the report's own predictor: light, always there
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,8 @@ def gather(
         UserError: an unknown predictor.
     """
     name = predictor or searched_with(snapshot)
-    predictions = _predictions(snapshot, lookup.find("predictor", name))
+    make = SimplexGP if name == OWN else lookup.find("predictor", name)
+    predictions = _predictions(snapshot, make)
     chosen = next((a for a in advice if a.default), next(iter(advice), None))
     reference = snapshot.space.prior
     if chosen is not None:
@@ -118,11 +122,11 @@ def gather(
 
 
 def searched_with(snapshot: Snapshot) -> str:
-    """The predictor that the search itself used; "gp" where it had none of ours."""
-    if snapshot.recipe is None:
-        return "gp"
-    sampler = snapshot.recipe.sampler
-    return str(sampler.options.get("predictor", "lightgbm" if sampler.name == "climb" else "gp"))
+    """The predictor that the search itself used, else the report's own."""
+    sampler = None if snapshot.recipe is None else snapshot.recipe.sampler
+    if sampler is None or sampler.name != "climb":
+        return OWN
+    return str(sampler.options.get("predictor", "lightgbm"))
 
 
 def _predictions(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions | None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climb_opt.gaussian.fitting import fit
 from climb_opt.gaussian.process import GaussianProcess, WeightedSum
 from climb_opt.history import History
+from climb_opt.report.surrogate import surrogate_of
 
 FEWEST = 8  # finished trials below which no effect is shown
 MORE = 0.1  # the weight added to a domain to see what more of it does
@@ -70,7 +70,7 @@ def domain_effects(
         return []
     if len(domains) < 2:
         return []
-    surrogate = _surrogate(history)
+    surrogate = surrogate_of(history)
     effects = [
         _effect(surrogate, history.weights[:, k], domain, k, reference)
         for k, domain in enumerate(domains)
@@ -86,17 +86,6 @@ def moved(reference: np.ndarray, k: int, weight: float) -> np.ndarray:
     mixture = others * scale
     mixture[k] = weight
     return np.asarray(mixture)
-
-
-def _surrogate(history: History) -> GaussianProcess | WeightedSum:
-    roots = np.sqrt(history.weights)
-    if history.components is None or history.coefficients is None:
-        return fit(roots, history.values)
-    used = np.flatnonzero(history.coefficients)
-    if len(used) < 2:
-        return fit(roots, history.values)
-    parts = [fit(roots, history.components[:, c]) for c in used]
-    return WeightedSum(parts, history.coefficients[used])
 
 
 def _effect(

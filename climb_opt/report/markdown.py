@@ -62,7 +62,7 @@ def _confirmation(contents: Contents) -> str:
         for n in found.scores
     ]
     head = ["mixture", f"{found.unit}, mean ± sd", "seeds"]
-    verdict = f"**{in_markdown(found.finalists[0])}: {in_markdown(found.verdict())}.**"
+    verdict = f"**{in_markdown(found.verdict())}.**"
     return f"## Retrained with fresh seeds\n\n{verdict}\n\n{table(head, rows)}"
 
 

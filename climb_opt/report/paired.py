@@ -4,8 +4,8 @@ Mixtures trained with the same seed share their random numbers, so the differenc
 noise than either score. Over R seeds the mean difference d has the interval d ± t(R-1) s/√R, s the
 standard deviation of the R differences: Student's, because R is small, and per pair, because the
 spread between seeds differs up to 25-fold across the simplex (Marin's issue 2345), which forbids
-pooling. With several finalists the level is split among them (Bonferroni). The interval covers the
-noise of seeds only: the evaluation set is one and the same.
+pooling. With several finalists, or several looks at the data, the level is split among them
+(Bonferroni). The interval covers the noise of seeds only: the evaluation set is one and the same.
 """
 
 from __future__ import annotations
@@ -52,15 +52,17 @@ class Difference:
 
     def sentence(self, unit: str) -> str:
         """The verdict in plain words, with its interval."""
-        unit = "" if unit == "score" else f" {unit}"
+        tail = f"{'' if unit == 'score' else ' ' + unit} ({self.seeds} seeds)"
         if self.half is None:
-            return f"one seed, so no interval: gain over {self.other} {self.gain:+.3g}{unit}"
-        tail = f"{unit} ({self.seeds} seeds)"
+            return (
+                f"{self.name} gains {self.gain:+.3g} over {self.other} with one seed: too few "
+                "for an interval"
+            )
         if self.verdict == "not distinguishable":
             gain = plus_minus(self.gain, self.half, sign=True)
-            return f"not distinguishable from {self.other}: gain {gain}{tail}"
+            return f"{self.name} is not distinguishable from {self.other}: gain {gain}{tail}"
         by = plus_minus(abs(self.gain), self.half)
-        return f"{self.verdict} than {self.other} by {by}{tail}"
+        return f"{self.name} is {self.verdict} than {self.other} by {by}{tail}"
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Confirmation:
     scores: Mapping[str, Mapping[int, float]]
     sign: float  # +1 where lower is better
     unit: str
+    level: float = LEVEL  # of error, of each interval
     failed: int = 0
     dropped: tuple[str, ...] = ()  # finalists that the race left behind
 
@@ -87,14 +90,14 @@ class Confirmation:
         values = list(self.scores.get(name, {}).values())
         return stdev(values) if len(values) > 1 else math.nan
 
-    def difference(self, name: str, other: str, level: float | None = None) -> Difference | None:
+    def difference(self, name: str, other: str) -> Difference | None:
         """How much better `name` is than `other` over their common seeds; None without one."""
         ours, theirs = self.scores.get(name, {}), self.scores.get(other, {})
         gains = [self.sign * (theirs[s] - ours[s]) for s in sorted(set(ours) & set(theirs))]
         if not gains:
             return None
-        level = LEVEL / max(1, len(self.finalists)) if level is None else level
-        return Difference(name, other, fmean(gains), half_width(gains, level), len(gains))
+        half = half_width(gains, self.level)
+        return Difference(name, other, fmean(gains), half, len(gains))
 
     def differences(self) -> list[Difference]:
         """Every finalist against every baseline."""
@@ -146,6 +149,7 @@ def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation 
         scores=scores,
         sign=1.0 if study.directions[0].name == "MINIMIZE" else -1.0,
         unit=stored.get("unit", unit),
+        level=stored.get("level", LEVEL),
         failed=failed,
         dropped=tuple(stored.get("dropped", ())),
     )

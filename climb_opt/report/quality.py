@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from climb_opt.predictors.base import Predictor
+from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.report.snapshot import Snapshot
 
-FOLDS = 8
+FOLDS = 5
 FEWEST = 4  # finished trials below which a prediction says nothing
 INTERVAL = 1.645  # standard deviations each side of a 90 % interval
 
@@ -94,10 +95,15 @@ def predict_at(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and std (m,) of the score at `weights` (m, K), in the study's units."""
     history = snapshot.history
-    model = make()
-    model.fit(history.weights[train], snapshot.measured[train])
+    if history.components is None or history.coefficients is None:
+        model: Predictor = make()
+        scores = history.values
+    else:
+        model = ComponentPredictor(make, history.coefficients)
+        scores = history.components
+    model.fit(history.weights[train], scores[train])
     mean, std = model.predict(weights)
-    return np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
+    return snapshot.sign * np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

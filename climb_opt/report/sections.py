@@ -54,7 +54,7 @@ def confirmation(contents: Contents) -> Html:
     return markup.section(
         "confirmed",
         "Retrained with fresh seeds",
-        markup.paragraph(f"{found.finalists[0]}: {found.verdict()}.", css),
+        markup.paragraph(f"{found.verdict()}.", css),
         markup.figure(
             figures.seeds_plot(found), "One dot a seed, a bar at the mean. Finalists in colour."
         ),

@@ -1,0 +1,23 @@
+"""Retrain what the search recommends, and the baselines, with fresh seeds: is the gain real?
+
+An ordinary study `<name>-confirm` on the same storage, with one named slot per mixture and seed
+("found/seed-1"), worked on by the same worker loop: several workers can help, and it resumes. All
+mixtures share each seed, so that differences are paired (`report/paired.py`).
+
+    finals.py   what is retrained, stored in the confirm study
+    race.py     which slots to run now, and running them
+"""
+
+from climb_opt.confirm.finals import Finals, choose, open_confirmation, read_finals, unit_for
+from climb_opt.confirm.race import confirmation_of, run, wanted
+
+__all__ = [
+    "Finals",
+    "choose",
+    "confirmation_of",
+    "open_confirmation",
+    "read_finals",
+    "run",
+    "unit_for",
+    "wanted",
+]

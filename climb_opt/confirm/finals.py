@@ -1,0 +1,173 @@
+"""What is retrained: finalists and baselines, stored in the confirm study that workers join."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import optuna
+
+from climb_opt.errors import UserError
+from climb_opt.history import AGGREGATE
+from climb_opt.recipes import StudyRecipe, to_json
+from climb_opt.report.paired import CONFIRM, LEVEL
+from climb_opt.report.snapshot import CORPUS, RECIPE, unit_of
+
+SUFFIX = "-confirm"
+SAME = 0.005  # mixtures that share all but this much of their tokens are one
+FIRST_LOOK = 2  # seeds before a race can say anything
+
+Mixture = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Finals:
+    """What is retrained, and how often.
+
+    Args:
+        of: the study whose recommendation is tested.
+        mixtures: name -> mixture, finalists first.
+        finalists: the recommended mixtures; the first is the one to report.
+        references: the baselines.
+        seeds: fresh seeds, at most, for each mixture.
+        first_seed: the seed of "seed-1"; the others follow.
+        budget: training runs at most, for a race; None: every mixture gets every seed.
+        unit: what the score measures.
+    """
+
+    of: str
+    mixtures: Mapping[str, Mixture]
+    finalists: tuple[str, ...]
+    references: tuple[str, ...]
+    seeds: int
+    first_seed: int
+    budget: int | None = None
+    unit: str = "score"
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise UserError(f"--seeds must be at least 1, but is {self.seeds}.")
+        fewest = FIRST_LOOK * len(self.mixtures)
+        if self.budget is not None and self.budget < fewest:
+            raise UserError(
+                f"--budget {self.budget} is too small: {len(self.mixtures)} mixtures need "
+                f"{FIRST_LOOK} seeds each, so {fewest} runs."
+            )
+
+    @property
+    def looks(self) -> int:
+        """How often a race may stop."""
+        return 1 if self.budget is None else max(1, self.seeds - FIRST_LOOK + 1)
+
+    def seed_of(self, number: int) -> int:
+        """The training seed of "seed-<number>"."""
+        return self.first_seed + number - 1
+
+
+def choose(
+    recommended: Mapping[str, Mixture],
+    baselines: Mapping[str, Mixture],
+) -> tuple[dict[str, Mixture], tuple[str, ...], tuple[str, ...]]:
+    """Mixtures to retrain, finalists' names, references' names; the same mixture only once.
+
+    Args:
+        recommended: name -> mixture; the first is kept whatever it equals.
+        baselines: name -> mixture.
+    """
+    mixtures: dict[str, Mixture] = {}
+    for name, mixture in recommended.items():
+        if not any(apart(mixture, other) < SAME for other in mixtures.values()):
+            mixtures[name] = mixture
+    finalists = tuple(mixtures)
+    references = tuple(n for n in baselines if n not in mixtures)
+    mixtures.update({name: baselines[name] for name in references})
+    return mixtures, finalists, references
+
+
+def apart(a: Mixture, b: Mixture) -> float:
+    """The share of tokens that differ between two mixtures."""
+    return sum(abs(a.get(d, 0.0) - b.get(d, 0.0)) for d in {*a, *b}) / 2
+
+
+def open_confirmation(
+    study: optuna.Study, finals: Finals, recipe: StudyRecipe | None, *, name: str | None = None
+) -> tuple[optuna.Study, Finals]:
+    """Create or join the confirm study of `study`.
+
+    Returns its study and the finals as stored: a worker that joins takes the mixtures of the one
+    that created it. Seeds and budget may grow from one call to the next.
+
+    Raises:
+        UserError: it confirms other mixtures or another recipe, because the search went on.
+    """
+    name = name or f"{study.study_name}{SUFFIX}"
+    direction = study.directions[0]
+    created = optuna.create_study(
+        study_name=name,
+        storage=study._storage,
+        direction=direction,
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every mixture is given
+    )
+    stored = created.user_attrs.get(CONFIRM)
+    text = None if recipe is None else to_json(recipe)
+    if stored is None:
+        if text is not None:
+            created.set_user_attr(RECIPE, text)
+            created.set_user_attr(AGGREGATE, recipe.coefficients() if recipe else {})
+        corpus = study.user_attrs.get(CORPUS)
+        if corpus is not None:
+            created.set_user_attr(CORPUS, corpus)
+        created.set_user_attr(CONFIRM, _write(finals))
+        return created, finals
+    joined = _join(created, _read(stored), finals, text)
+    if joined != _read(stored):
+        created.set_user_attr(CONFIRM, _write(joined))
+    return created, joined
+
+
+def read_finals(study: optuna.Study) -> Finals:
+    """What a confirm study retrains."""
+    stored = study.user_attrs.get(CONFIRM)
+    if stored is None:
+        raise UserError(f"Study {study.study_name!r} is not a confirm study.")
+    return _read(stored)
+
+
+def _write(finals: Finals) -> dict[str, Any]:
+    return {**asdict(finals), "level": level_of(finals)}
+
+
+def _read(stored: Mapping[str, Any]) -> Finals:
+    data = {k: v for k, v in stored.items() if k != "level"}
+    data["finalists"], data["references"] = tuple(data["finalists"]), tuple(data["references"])
+    return Finals(**data)
+
+
+def _join(study: optuna.Study, stored: Finals, new: Finals, text: str | None) -> Finals:
+    same = stored.finalists == new.finalists and stored.references == new.references
+    far = [n for n in stored.mixtures if apart(stored.mixtures[n], new.mixtures.get(n, {})) > SAME]
+    remedy = "Give --as NAME to confirm the new ones in a study of their own."
+    if not same or far:
+        what = f"{far[0]!r} differs" if far else f"it has {', '.join(stored.mixtures)}"
+        raise UserError(
+            f"Study {study.study_name!r} confirms other mixtures ({what}); the search or the "
+            f"options changed since. {remedy}"
+        )
+    if text is not None and json.loads(study.user_attrs.get(RECIPE, text)) != json.loads(text):
+        raise UserError(
+            f"Study {study.study_name!r} was made with another recipe or proxy. {remedy}"
+        )
+    return replace(stored, seeds=max(stored.seeds, new.seeds), budget=new.budget)
+
+
+def level_of(finals: Finals) -> float:
+    """The error level of each interval, split among finalists and looks."""
+    return LEVEL / (max(1, len(finals.finalists)) * finals.looks)
+
+
+def unit_for(recipe: StudyRecipe | None) -> str:
+    """What the recipe's score measures."""
+    return "score" if recipe is None else unit_of(tuple(recipe.coefficients()))

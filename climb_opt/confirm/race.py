@@ -1,0 +1,112 @@
+"""Which slots to run now, and running them.
+
+Without a budget, every mixture gets every seed. Under one it is a race: two seeds for everyone,
+then one more at a time for the baselines and the finalists not yet clearly behind the leader, until
+the leader's verdict is clear or the budget is spent. Each look costs confidence: the level is split
+among the looks as it is among the finalists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import optuna
+
+from climb_opt.confirm.finals import FIRST_LOOK, Finals, Mixture, read_finals
+from climb_opt.history import all_trials
+from climb_opt.report.paired import SEED_SLOT, Confirmation, read_confirmation, read_slot
+from climb_opt.slots import Plan, Slot, attempts_by_slot
+
+SEED = "climb/seed"  # trial: overrides the recipe's seed
+
+# The worker loop: runs a plan until every slot is finished, given each slot's mixture and the user
+# attributes of its trials.
+Runner = Callable[[optuna.Study, Plan, Mapping[Slot, Mixture], Mapping[Slot, dict[str, Any]]], Any]
+
+
+def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confirmation:
+    """Retrain until every slot that is wanted is finished.
+
+    Args:
+        runner: the worker loop with its objective, which takes a trial's seed from `climb/seed`.
+        max_attempts: failures after which a slot is given up.
+    """
+    finals = read_finals(study)
+    while True:
+        slots = wanted(study, finals)
+        places = {slot: read_slot(slot) for slot in slots}
+        mixtures: dict[Slot, Mixture] = {}
+        attrs: dict[Slot, dict[str, Any]] = {}
+        for slot, place in places.items():
+            assert place is not None  # wanted() made it
+            mixtures[slot], attrs[slot] = (
+                finals.mixtures[place[0]],
+                {SEED: finals.seed_of(place[1])},
+            )
+        runner(study, Plan((), slots, max_attempts), mixtures, attrs)
+        if set(wanted(study, finals)) <= set(slots):
+            return confirmation_of(study)
+
+
+def confirmation_of(study: optuna.Study) -> Confirmation:
+    """The result so far, with the finalists that a race left behind."""
+    finals = read_finals(study)
+    found = read_confirmation(study)
+    assert found is not None  # read_finals raised otherwise
+    return replace(found, dropped=tuple(f for f in finals.finalists if _behind(found, f)))
+
+
+def wanted(study: optuna.Study, finals: Finals) -> tuple[str, ...]:
+    """The slots to run now: a pure function of the finished ones, so all workers agree.
+
+    Seed by seed, so that a search stopped early has pairs to compare.
+    """
+    if finals.budget is None:
+        return _slots(finals.mixtures, range(1, finals.seeds + 1))
+    slots = list(_slots(finals.mixtures, range(1, FIRST_LOOK + 1)))
+    found = read_confirmation(study)
+    attempts = attempts_by_slot(all_trials(study))
+    plan = Plan((), tuple(slots))
+    for number in range(FIRST_LOOK + 1, finals.seeds + 1):
+        states = {plan.state(attempts.get(slot, ())) for slot in slots}
+        if found is None or states - {"finished", "given up"}:
+            break  # look again when everyone has run this far
+        view = _upto(found, number - 1)
+        left = [f for f in finals.finalists if not _behind(view, f)]
+        more = _slots([*left, *finals.references], [number])
+        if _decided(view, left) or len(slots) + len(more) > finals.budget:
+            break
+        slots += more
+    return tuple(slots)
+
+
+def _slots(names: Iterable[str], numbers: Iterable[int]) -> tuple[str, ...]:
+    order = list(names)
+    return tuple(f"{name}{SEED_SLOT}{number}" for number in numbers for name in order)
+
+
+def _upto(found: Confirmation, number: int) -> Confirmation:
+    scores = {n: {s: v for s, v in by.items() if s <= number} for n, by in found.scores.items()}
+    return replace(found, scores=scores)
+
+
+def _behind(found: Confirmation, finalist: str) -> bool:
+    """Whether the finalist is clearly worse than the one that leads."""
+    means = {f: found.sign * found.mean(f) for f in found.finalists}
+    known = {f: m for f, m in means.items() if np.isfinite(m)}
+    if len(known) < 2 or finalist not in known or finalist == found.finalists[0]:
+        return False
+    leader = min(known, key=lambda f: known[f])
+    against = found.difference(finalist, leader)
+    return leader != finalist and against is not None and against.verdict == "worse"
+
+
+def _decided(found: Confirmation, left: Sequence[str]) -> bool:
+    """Whether one finalist is left and clearly differs from every baseline."""
+    if len(left) != 1:
+        return False
+    verdicts = [found.difference(left[0], r) for r in found.references]
+    return all(d is not None and d.verdict in ("better", "worse") for d in verdicts)
