@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,39 @@ import optuna
 
 from climb_opt import lookup
 from climb_opt.errors import TrialFailed, UserError
-from climb_opt.evaluators.base import Evaluator
+from climb_opt.evaluators.base import Evaluator, Provenance
 from climb_opt.history import report_components
-from climb_opt.proxy import checkpoint
+from climb_opt.proxy import checkpoint, model
+from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.group import ProxyGroup
-from climb_opt.proxy.train import Job, Trainer
+from climb_opt.proxy.job import Job, Outcome, ProxyTrainer
+from climb_opt.proxy.keep import FOLDER, KeptModels
+from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT
+from climb_opt.slots import SLOT, Plan
 
 log = logging.getLogger(__name__)
 
 FACTS = "climb/facts"  # trial: what was trained on what, how fast
 SEED = "climb/seed"  # trial: overrides the recipe's seed
+_PACKAGES = ("climb-opt", "torch", "transformers", "accelerate")
 
 
 class ProxyObjective:
     """An Optuna objective that trains one proxy per trial and scores it.
 
     Everything that can be wrong with the recipe, the corpus or the launch is found here, before
-    any training.
+    any training. On ranks above 0 only `serve` is called.
 
     Args:
-        directory: where checkpoints and kept models go.
-        stop: whether the worker was asked to stop; looked at between steps.
+        directory: where checkpoints and kept models go; a folder per slot.
+        stop: whether the worker was asked to stop; looked at between steps, on rank 0.
 
     Raises:
-        UserError: an evaluator, option or component that does not exist; a model or a batch that
-            does not fit; a launch that is not what it seems.
+        UserError: an evaluator, option or component that does not exist; a score on a test set; a
+            model or a batch that does not fit; a launch that is not what it seems.
     """
 
     def __init__(
@@ -52,12 +57,11 @@ class ProxyObjective:
         directory: Path,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.corpus, self.recipe = corpus, recipe
-        self.directory = Path(directory)
-        self._stop = stop
+        self.corpus, self.recipe, self.directory = corpus, recipe, Path(directory)
+        self.stop = stop
         self.coefficients = recipe.coefficients()
         self.evaluators = [build_evaluator(corpus, choice) for choice in recipe.evaluators]
-        check_score(self.coefficients, self.evaluators)
+        check_components(recipe, self.evaluators)
         self.space = MixtureSpace(
             corpus.tokens(),
             lower=recipe.space.lower,
@@ -66,8 +70,12 @@ class ProxyObjective:
             trial_tokens=recipe.proxy.tokens,
         )
         self.group = ProxyGroup(recipe.proxy.precision)
-        self.trainer = Trainer(corpus, recipe.proxy, self.group, directory=self.directory)
+        self.trainer = self._trainer()
+        self._kept = KeptModels(
+            self.directory / FOLDER, recipe.proxy.keep, maximize=recipe.direction == "maximize"
+        )
         self._trial: optuna.Trial | None = None
+        self._say_disk()
 
     @property
     def is_main(self) -> bool:
@@ -75,57 +83,156 @@ class ProxyObjective:
         return self.group.is_main
 
     def __call__(self, trial: optuna.Trial) -> float:
-        """Rank 0: the score of the trial's mixture."""
+        """Rank 0: train and score the trial's mixture.
+
+        Raises:
+            UserError: the sampler proposed something that is not a mixture of this space.
+            TrialFailed: this mixture cannot be trained or scored; its checkpoint is removed.
+            Interrupted: the worker was asked to stop; a retry of the slot resumes.
+            optuna.TrialPruned: the study's pruner gave it up.
+        """
         job = Job(
             name=folder_name(trial),
             mixture=self.space.suggest(trial),
             seed=int(trial.user_attrs.get(SEED, self.recipe.seed)),
         )
         self._trial = trial
-        components, facts = self.group.run(self._work, job)
-        trial.set_user_attr(FACTS, facts)
-        report_components(trial, components)
+        try:
+            status, components, facts = self.group.run(self._work, job)
+        except TrialFailed:
+            checkpoint.remove(self.directory / job.name)
+            raise
+        finally:
+            self._trial = None
         checkpoint.remove(self.directory / job.name)
-        return aggregate(components, self.coefficients)
+        trial.set_user_attr(FACTS, facts)
+        if status == "pruned":
+            raise optuna.TrialPruned
+        report_components(trial, components)
+        self._constrain(trial, components)
+        return self.aggregate(components)
 
     def serve(self) -> None:
         """Ranks above 0: do rank 0's trials until it closes."""
         self.group.serve(self._work)
 
     def close(self) -> None:
-        """Rank 0: let the other ranks go."""
+        """Let the other ranks go. The objective is of no use afterwards."""
         self.group.close()
+
+    def aggregate(self, components: dict[str, float]) -> float:
+        """The score: sum of coefficient x component."""
+        return sum(c * components[name] for name, c in self.coefficients.items())
 
     # --- on every rank ----------------------------------------------------------------------
 
-    def stop(self) -> bool:
-        """Rank 0: whether the worker was asked to stop."""
-        return self._stop()
-
-    def report(self, model: Any, step: int) -> bool:
-        """Report the score so far to Optuna; whether its pruner gives the trial up."""
-        components = self._evaluate(model)
+    def report(self, network: Any, step: int) -> bool:
+        """The score so far goes to Optuna; whether its pruner gives the trial up."""
+        components = self._evaluate(network)
         hopeless = False
         if self._trial is not None:
-            self._trial.report(aggregate(components, self.coefficients), step)
-            hopeless = self._trial.should_prune()
+            self._trial.report(self.aggregate(components), step)
+            hopeless = self._may_prune(self._trial) and self._trial.should_prune()
         return self.group.share(hopeless)
 
-    def _work(self, job: Job) -> tuple[dict[str, float], dict[str, Any]]:
-        outcome = self.trainer.train(job, self)
+    def _work(self, job: Job) -> tuple[str, dict[str, float], dict[str, Any]]:
         begun = time.perf_counter()
-        components = self._evaluate(outcome.model)
-        outcome.facts["evaluate_seconds"] = time.perf_counter() - begun
-        for name in self.coefficients:
+        outcome = self.trainer.train(job, self)
+        components: dict[str, float] = {}
+        if outcome.status == "finished":
+            evaluated = time.perf_counter()
+            components = self._score(job, outcome)
+            outcome.facts["evaluate_seconds"] = time.perf_counter() - evaluated
+            if self.group.is_main:
+                self._keep(job, outcome, self.aggregate(components))
+        outcome.facts["seconds"] = time.perf_counter() - begun
+        facts = {**outcome.facts, "corpus": self.corpus.digest, "versions": _versions()}
+        for evaluator in self.evaluators:
+            if isinstance(evaluator, Provenance):
+                facts.update(evaluator.facts())
+        return outcome.status, components, facts
+
+    def _score(self, job: Job, outcome: Outcome) -> dict[str, float]:
+        if outcome.model is None and self.evaluators:
+            outcome.model = self._model_of_command(self.directory / job.name / "model")
+        components = {**outcome.scores}
+        if outcome.model is not None:
+            components.update(self._evaluate(outcome.model))
+        for name in (*self.coefficients, *self.recipe.constraints):
+            if name not in components:
+                raise TrialFailed(
+                    f"proxy.command gave no score {name!r}; it gave {', '.join(components)}"
+                )
             if not math.isfinite(components[name]):
                 raise TrialFailed(f"score {name!r} is {components[name]}")
-        return components, outcome.facts
+        return components
 
-    def _evaluate(self, model: Any) -> dict[str, float]:
+    def _evaluate(self, network: Any) -> dict[str, float]:
         components: dict[str, float] = {}
         for evaluator in self.evaluators:
-            components.update(evaluator.evaluate(model, self.group.accelerator))
+            components.update(evaluator.evaluate(network, self.group.accelerator))
         return components
+
+    # --- private ----------------------------------------------------------------------------
+
+    def _trainer(self) -> ProxyTrainer:
+        recipe, group = self.recipe, self.group
+        if recipe.pruner is not None and not recipe.proxy.report_every:
+            raise UserError(
+                "study.pruner needs intermediate scores: set proxy.report_every to the steps "
+                "between them."
+            )
+        if recipe.proxy.command is not None:
+            return CommandTrainer(
+                self.corpus, recipe.proxy, directory=self.directory, world=group.world
+            )
+        return Trainer(self.corpus, recipe.proxy, group, directory=self.directory)
+
+    def _model_of_command(self, folder: Path) -> Any:
+        if not folder.is_dir():
+            raise TrialFailed(
+                f"proxy.command left no model in {folder}, which the study's evaluators score"
+            )
+        try:
+            return model.load(folder).to(self.group.device)
+        except (OSError, ValueError) as error:
+            raise TrialFailed(f"the model in {folder} cannot be opened: {error}") from None
+
+    def _keep(self, job: Job, outcome: Outcome, score: float) -> None:
+        if outcome.model is not None:
+            network = outcome.model
+            kept = self._kept.offer(
+                job.name, score, lambda folder: model.save(network, self.corpus, folder)
+            )
+            if kept is not None:
+                outcome.facts["model"] = str(kept)
+
+    def _may_prune(self, trial: optuna.Trial) -> bool:
+        # Round 1 is what the predictor learns from first; outside the plan nothing is pruned:
+        # baselines and confirmations must be comparable.
+        slot = trial.user_attrs.get(SLOT)
+        if not isinstance(slot, int):
+            return False
+        plan = Plan(self.recipe.rounds)
+        return plan.round_of(slot) > 0 or self.recipe.prune_first_round
+
+    def _constrain(self, trial: optuna.Trial, components: dict[str, float]) -> None:
+        for name, worst in self.recipe.constraints.items():
+            excess = components[name] - worst
+            floor = higher_is_better(name, default=self.recipe.direction == "maximize")
+            trial.set_constraint(name, -excess if floor else excess)
+
+    def _say_disk(self) -> None:
+        if isinstance(self.trainer, Trainer) and self.group.is_main:
+            size = 4e-6 * model.count_config(self.trainer.config)["parameters"]
+            log.info(
+                "Disk: a checkpoint of a trial in training takes %.1f MB; models kept: %d of "
+                "%.1f MB each; both in %s.",
+                3 * size,
+                self.recipe.proxy.keep,
+                size,
+                self.directory,
+            )
 
 
 def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
@@ -135,24 +242,40 @@ def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
     return evaluator
 
 
-def check_score(coefficients: Mapping[str, float], evaluators: list[Evaluator]) -> None:
-    """Raise if the study's score names a component that no evaluator gives."""
+def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
+    """Raise if the score or a constraint names what no evaluator gives, or a test set's score."""
     known = [name for evaluator in evaluators for name in evaluator.components()]
-    for name in coefficients:
-        if name not in known:
-            raise UserError(
-                f"study.score: no evaluator gives {name!r}. Known components: {', '.join(known)}."
-            )
+    reported = [n for e in evaluators if isinstance(e, Provenance) for n in e.reported()]
+    twice = sorted({name for name in known if known.count(name) > 1})
+    if twice:
+        raise UserError(f"study.evaluators: two evaluators give {twice[0]!r}; drop one of them.")
+    for where, names in (("score", recipe.coefficients()), ("constraints", recipe.constraints)):
+        for name in names:
+            if name in reported:
+                raise UserError(
+                    f"study.{where}: {name!r} is measured on a test set; a search would fit it. "
+                    "Search on a validation split, or set allow_test: true in the evaluator."
+                )
+            if name not in known and recipe.proxy.command is None:
+                raise UserError(
+                    f"study.{where}: no evaluator gives {name!r}. Known components: "
+                    f"{', '.join(known)}."
+                )
 
 
-def aggregate(components: Mapping[str, float], coefficients: Mapping[str, float]) -> float:
-    """The score: sum of coefficient x component."""
-    return sum(weight * components[name] for name, weight in coefficients.items())
+def higher_is_better(component: str, *, default: bool) -> bool:
+    """Which side of a component is good: accuracies rise, losses fall, others as the study."""
+    metric = component.rpartition("/")[2]
+    if metric in ("bpb", "loss", "ppl"):
+        return False
+    return True if metric in ("acc", "acc_norm") else default
 
 
 def folder_name(trial: optuna.Trial) -> str:
     """The folder of a trial: its slot's, which a retry shares, or its own outside the plan."""
     slot = trial.user_attrs.get(SLOT)
-    if slot is None:
-        return f"trial-{trial.number}"
-    return f"slot-{str(slot).replace('/', '-')}"
+    return f"trial-{trial.number}" if slot is None else f"slot-{str(slot).replace('/', '-')}"
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}

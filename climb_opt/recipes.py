@@ -94,6 +94,7 @@ class StudyRecipe:
     rounds: tuple[int, ...] = (64, 32, 16)
     sampler: Choice = field(default_factory=lambda: Choice("climb"))
     pruner: Choice | None = None
+    prune_first_round: bool = False  # else trials of round 1 always run to their end
     space: SpaceRecipe = field(default_factory=SpaceRecipe)
     baselines: tuple[str, ...] = ("prior", "uniform")
     barrier: bool = True
@@ -169,7 +170,7 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
             choice_data(e, "study.evaluators") for e in as_list(data["evaluators"])
         ]
     recipe = build(StudyRecipe, data, "study")
-    if not recipe.evaluators:
+    if not recipe.evaluators and recipe.proxy.command is None:
         raise UserError("study: evaluators must name at least one evaluator.")
     if not recipe.coefficients():
         raise UserError("study: score must name at least one component, e.g. [arc_easy/bpb].")

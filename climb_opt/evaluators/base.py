@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Evaluator(Protocol):
@@ -20,3 +20,14 @@ class Evaluator(Protocol):
 
         Called on every rank with the unwrapped model in eval mode; every rank gets the result.
         """
+
+
+@runtime_checkable
+class Provenance(Protocol):
+    """What an evaluator may also say about where its scores come from."""
+
+    def reported(self) -> list[str]:
+        """Components measured on a test set: to report, not to search on."""
+
+    def facts(self) -> dict[str, Any]:
+        """What was scored on what; stored with every trial, so keep it small."""

@@ -1,8 +1,8 @@
 """Held-out loss in bits per byte: of target sets, and of each domain's held-out part.
 
-Bits per byte divides the nats by the text's UTF-8 length, so tokenizers can be compared. Every token
-of a document is predicted once, from what precedes it in its window; the end-of-text token counts
-for nothing, since it stands for no byte (as in lm-eval's rolling log-likelihood).
+Bits per byte divides the nats by the text's UTF-8 length, so tokenizers can be compared. Every
+token of a document is predicted once, from what precedes it in its window; the end-of-text token
+counts for nothing, since it stands for no byte (as in lm-eval's rolling log-likelihood).
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _document_nats(model: Any, accelerator: Any, text: _Text, eos: int) -> np.nd
     return np.asarray(accelerator.reduce(total, reduction="sum").cpu().numpy())
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def _token_nats(model: Any, accelerator: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
     device = accelerator.device
     ids, wanted = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)

@@ -1,14 +1,15 @@
 """Which sequence is read when: an exact mixture as a pure function of the step.
 
-A trial reads N sequences of T tokens (plus the next token, as the last one's target). Domain k gives
-exactly n_k of them, by largest remainder, and its i-th one stands at time (i + u_k) / n_k in [0, 1):
-every prefix of the run is near the mixture, not only its end (`u_k` is a seeded shift). The i-th
-sequence of a domain is the same in every trial of a seed, whatever the weights, so trials share
-random numbers and differ by their mixtures only.
+A trial reads N sequences of T tokens (plus the next token, as the last one's target). Domain k
+gives exactly n_k of them, by largest remainder, and its i-th one stands at time (i + u_k) / n_k in
+[0, 1): every prefix of the run is near the mixture, not only its end (`u_k` is a seeded shift). The
+i-th sequence of a domain is the same in every trial of a seed, whatever the weights, so trials
+share random numbers and differ by their mixtures only.
 
-Nothing is stored per sequence. Time is cut into blocks of about 4096 sequences; how many of a domain
-come before a block is a formula, so a block is computed when it is read. A run of 20 M sequences
-costs some hundred kilobytes (the tables this replaces: 120 MB), and resuming is one integer.
+Nothing is stored per sequence. Time is cut into blocks of about 4096 sequences; how many of a
+domain come before a block is a formula, so a block is computed when it is read. A run of 20 M
+sequences costs some hundred kilobytes (the tables this replaces: 120 MB), and resuming is one
+integer.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ class Batches:
         self.steps = index.total // batch
 
     def ids(self, step: int, rank: int = 0, world: int = 1) -> np.ndarray:
-        """The sequences rank `rank` reads at `step`; the ranks together, in order, read them all."""
+        """The sequences that a rank reads at `step`; the ranks in order read the whole batch."""
         start = step * self.batch
         return self.index.ids(
             start + rank * self.batch // world, start + (rank + 1) * self.batch // world

@@ -29,8 +29,10 @@ from climb_opt import recipes
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.data import Batches, MixtureIndex
+from climb_opt.proxy.job import Job
+from climb_opt.proxy.run import adamw
 from climb_opt.proxy.schedule import learning_rate
-from climb_opt.proxy.train import Job, Trainer, _optimizer
+from climb_opt.proxy.train import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +144,7 @@ class _GroupDRO:
             self.path = saved["path"].numpy()
             proxy.load_state_dict(saved["model"])
         self.proxy = proxy.to(self.group.device)
-        optimizer = _optimizer(self.proxy, self.recipe)
+        optimizer = adamw(self.proxy, self.recipe)
         if saved is not None:
             optimizer.load_state_dict(saved["optimizer"])
         self.module, self.optimizer = self.group.accelerator.prepare(

@@ -28,7 +28,7 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed
 from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 
@@ -82,7 +82,12 @@ class ProxyGroup:
         try:
             self.accelerator = Accelerator(
                 mixed_precision=mixed,
-                kwargs_handlers=[InitProcessGroupKwargs(timeout=DATA_TIMEOUT)],
+                kwargs_handlers=[
+                    InitProcessGroupKwargs(timeout=DATA_TIMEOUT),
+                    DistributedDataParallelKwargs(
+                        broadcast_buffers=False, gradient_as_bucket_view=True
+                    ),
+                ],
             )
         except ValueError as error:
             raise UserError(
@@ -106,11 +111,10 @@ class ProxyGroup:
         return self.rank == 0
 
     @property
-    def devices(self) -> str:
-        """What the group trains on, for a trial's facts: "2 x cpu", "8 x NVIDIA H100"."""
+    def device_name(self) -> str:
+        """What a rank trains on, for a trial's facts: "cpu", "NVIDIA H100 80GB HBM3"."""
         cuda = self.device.type == "cuda"
-        name = torch.cuda.get_device_name(self.device) if cuda else self.device.type
-        return f"{self.world} x {name}"
+        return str(torch.cuda.get_device_name(self.device)) if cuda else str(self.device.type)
 
     def share(self, value: T) -> T:
         """Rank 0's `value`, on every rank; waits for rank 0 as long as it takes."""

@@ -66,6 +66,11 @@ def build(recipe: ModelRecipe, config: Any, *, seed: int) -> Any:
     return LlamaForCausalLM(config)
 
 
+def load(folder: Path) -> Any:
+    """A saved model in float32, ready to be scored."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
 def count_parameters(model: Any) -> dict[str, int]:
     """Parameters in all, and without the token embeddings (input and output)."""
     total = sum(p.numel() for p in model.parameters())

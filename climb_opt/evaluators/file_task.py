@@ -1,0 +1,116 @@
+"""A local file of multiple-choice rows as an lm-eval task, checked before any training.
+
+One JSON object a line, plain or gzipped: {"id": ..., "query": str, "choices": [str, ...],
+"label": index of the right choice}.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import datasets
+from lm_eval.api.task import ConfigurableTask
+
+from climb_opt.errors import UserError
+
+Row = dict[str, Any]
+
+# The prompts of lm-eval's own tasks of these names (0.4.13), so that scores compare with theirs.
+_QUESTION = "Question: {{query}}\nAnswer:"
+PROMPTS = {"arc_": _QUESTION, "piqa": _QUESTION, "hellaswag": "{{query}}"}
+
+_SPLITS = {"test": "test", "train": "train"} | dict.fromkeys(
+    ("validation", "valid", "val", "dev"), "validation"
+)
+
+
+class FileTask(ConfigurableTask):  # type: ignore[misc]
+    """lm-eval's multiple-choice task over rows in memory: accuracy, plain and by length.
+
+    Args:
+        name: names its components; its beginning chooses the prompt.
+        prompt: another prompt, in lm-eval's Jinja.
+    """
+
+    def __init__(self, name: str, rows: list[Row], prompt: str | None = None) -> None:
+        known = (text for start, text in PROMPTS.items() if name.startswith(start))
+        self._rows = rows
+        config = {
+            "task": name,
+            "output_type": "multiple_choice",
+            "validation_split": "validation",
+            "doc_to_text": prompt or next(known, _QUESTION),
+            "doc_to_choice": "choices",
+            "doc_to_target": "label",
+            "metric_list": [
+                {"metric": metric, "aggregation": "mean", "higher_is_better": True}
+                for metric in ("acc", "acc_norm")
+            ],
+            "metadata": {"version": 1.0},
+        }
+        super().__init__(config=config)
+
+    def download(self, dataset_kwargs: Any = None, **kwargs: Any) -> None:
+        """The rows are at hand: nothing to fetch, nothing cached."""
+        self.dataset = {"validation": datasets.Dataset.from_list(self._rows)}
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file; choices lose the spaces around them (the prompt brings its own).
+
+    Raises:
+        UserError: no such file, not JSON lines, or a row without question, answers or a label
+            among them; the message names the line.
+    """
+    if not path.is_file():
+        raise UserError(f"lm-eval: no evaluation file {str(path)!r}.")
+    opened = gzip.open if path.suffix == ".gz" else open
+    rows = []
+    try:
+        with opened(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    rows.append(_row(line, f"{path.name}, line {number}"))
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"lm-eval: {str(path)!r} is not readable text: {error}.") from None
+    if not rows:
+        raise UserError(f"lm-eval: {str(path)!r} holds no rows.")
+    return rows
+
+
+def split_of(path: Path) -> str:
+    """The split that a file's name states: "train", "validation", "test", or "unstated"."""
+    for word in reversed(re.split(r"[^a-z]+", path.name.lower())):
+        if word in _SPLITS:
+            return _SPLITS[word]
+    return "unstated"
+
+
+def _row(line: str, where: str) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"lm-eval: {where}: not JSON ({error}).") from None
+    if not isinstance(row, dict):
+        raise UserError(f"lm-eval: {where}: expected an object, but got {row!r}.")
+    for key in ("query", "choices", "label"):
+        if row.get(key) is None:
+            raise UserError(f"lm-eval: {where}: {key!r} is missing; every row needs an answer.")
+    query, choices, label = row["query"], row["choices"], row["label"]
+    if not isinstance(query, str) or not query.strip():
+        raise UserError(f"lm-eval: {where}: 'query' must be text, but is {query!r}.")
+    texts = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
+    if not texts or len(choices) < 2:
+        raise UserError(
+            f"lm-eval: {where}: 'choices' must be two or more texts, but is {choices!r}."
+        )
+    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(choices):
+        raise UserError(
+            f"lm-eval: {where}: 'label' must be a number from 0 to {len(choices) - 1}, "
+            f"but is {label!r}."
+        )
+    return {"query": query.strip(), "choices": [c.strip() for c in choices], "label": label}

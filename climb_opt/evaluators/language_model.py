@@ -1,0 +1,164 @@
+"""The in-memory proxy as lm-eval sees a language model.
+
+lm-eval brings prompts, answer formats and metrics; this brings log-likelihoods. Requests are
+sorted by length and scored in batches of bounded memory; answers that share their input (the
+letters of a multiple choice) share one forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lm_eval.api.model import TemplateLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tokenizers import Tokenizer
+
+from climb_opt.errors import UserError
+
+CONTEXT = 4096  # tokens of one request, or the model's own limit where that is shorter
+BATCH_TOKENS = 2**14
+LOGITS = 2**25  # entries of the logits kept at once, which bounds the memory
+
+Tokens = Sequence[int] | np.ndarray
+Request = tuple[tuple[str, str], Tokens, Tokens]
+
+
+class ProxyLM(TemplateLM):  # type: ignore[misc]
+    """Log-likelihoods of a model that is attached for each evaluation."""
+
+    def __init__(self, tokenizer: Tokenizer, eos: int) -> None:
+        super().__init__()
+        self._encoder, self._eos = tokenizer, eos
+        self.model: Any = None
+        self.accelerator: Any = None
+
+    def attach(self, model: Any, accelerator: Any) -> None:
+        """Score with this model from now on; `attach(None, None)` lets it go."""
+        self.model, self.accelerator = model, accelerator
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of input that the model reads."""
+        limit = getattr(self.model.config, "max_position_embeddings", None) or CONTEXT
+        return min(int(limit), CONTEXT)
+
+    @property
+    def eot_token_id(self) -> int:
+        """The corpus's end-of-text token."""
+        return self._eos
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
+    ) -> list[int]:
+        """Tokens of `string`; this tokenizer adds no special ones."""
+        ids: list[int] = self._encoder.encode(string, add_special_tokens=False).ids
+        return ids
+
+    def encode(self, context: str, continuation: str) -> Request:
+        """A request as tokens, split as lm-eval splits it; an empty context becomes end-of-text."""
+        if context == "":
+            before, after = [self._eos], self.tok_encode(continuation)
+        else:
+            before, after = self._encode_pair(context, continuation)
+        # Arrays: a benchmark's tokens are kept for the whole search.
+        pair = (context, continuation)
+        return (pair, np.array(before, dtype=np.int32), np.array(after, dtype=np.int32))
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
+        """Log-likelihood of each whole text, in windows that do not overlap."""
+        windows, owner = [], []
+        for number, request in enumerate(requests):
+            pairs = get_rolling_token_windows(
+                self.tok_encode(request.args[0]), self._eos, self.max_length, context_len=1
+            )
+            for before, after in map(make_disjoint_window, pairs):
+                windows.append((("", ""), before, after))
+                owner.append(number)
+        scores = np.array([nats for nats, _ in self._loglikelihood_tokens(windows)])
+        return [float(x) for x in np.bincount(owner, scores, minlength=len(requests))]
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """Not offered: tiny proxies write nothing worth scoring."""
+        raise UserError(
+            "lm-eval: this task asks the proxy to write text, which is not offered; choose a "
+            "multiple-choice or log-likelihood task."
+        )
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Request], **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        for batch in _batches(requests, self.max_length, int(self.model.config.vocab_size)):
+            for number, nats, greedy in self._score(batch):
+                results[number] = (nats, greedy)
+        return results
+
+    def _score(self, batch: _Batch) -> Iterator[tuple[int, float, bool]]:
+        device = self.accelerator.device
+        ids = torch.from_numpy(batch.inputs).to(device)
+        kept = torch.arange(batch.first, ids.shape[1], device=device)
+        with self.accelerator.autocast():
+            logits = self.model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
+        logits = logits[torch.from_numpy(batch.row).to(device)].float()
+        targets = torch.from_numpy(batch.targets).to(device)
+        nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        nats = nats.view(targets.shape).double().sum(1)
+        greedy = ((logits.argmax(-1) == targets) | (targets == _IGNORE)).all(1)
+        yield from zip(batch.number, (-nats).tolist(), greedy.tolist(), strict=True)
+
+
+_IGNORE = -100
+
+
+class _Batch:
+    """Requests scored together, padded on the right (attention is causal: no mask is needed).
+
+    inputs (rows, width); row (n,) of each request; targets (n, width - first), `_IGNORE` where
+    nothing is scored; number (n,) its place among the requests.
+    """
+
+    def __init__(self, rows: list[np.ndarray], members: list[tuple[int, int, np.ndarray]]) -> None:
+        width = max(len(row) for row in rows)
+        self.inputs = np.zeros((len(rows), width), dtype=np.int64)
+        for i, row in enumerate(rows):
+            self.inputs[i, : len(row)] = row
+        self.first = min(len(rows[r]) - len(after) for _, r, after in members)
+        self.number = [number for number, _, _ in members]
+        self.row = np.array([r for _, r, _ in members])
+        self.targets = np.full((len(members), width - self.first), _IGNORE, dtype=np.int64)
+        for i, (_, r, after) in enumerate(members):
+            end = len(rows[r]) - self.first
+            self.targets[i, end - len(after) : end] = after
+
+
+def _batches(requests: Sequence[Request], limit: int, vocabulary: int) -> Iterator[_Batch]:
+    # The same input may serve several answers, so requests are grouped by it first.
+    groups: dict[bytes, tuple[np.ndarray, list[tuple[int, np.ndarray]]]] = {}
+    for number, (_, before, after) in enumerate(requests):
+        tokens = np.array([*before, *after], dtype=np.int64)[-(limit + 1) :]
+        answer = np.asarray(after, dtype=np.int64)[-(len(tokens) - 1) :]
+        if len(answer) == 0:
+            continue  # nothing to predict: log-likelihood 0
+        _, members = groups.setdefault(tokens[:-1].tobytes(), (tokens[:-1], []))
+        members.append((number, answer))
+    rows: list[np.ndarray] = []
+    members_of: list[tuple[int, int, np.ndarray]] = []
+    longest = 0
+    for tokens, members in sorted(groups.values(), key=lambda group: -len(group[0])):
+        answers = max(len(answer) for _, answer in members)
+        width = len(rows[0]) if rows else len(tokens)  # longest first
+        kept = max(longest, answers + width - len(tokens))
+        count = len(members_of) + len(members)
+        if rows and ((len(rows) + 1) * width > BATCH_TOKENS or count * kept * vocabulary > LOGITS):
+            yield _Batch(rows, members_of)
+            rows, members_of, kept = [], [], answers
+        members_of += [(number, len(rows), answer) for number, answer in members]
+        rows.append(tokens)
+        longest = kept
+    if rows:
+        yield _Batch(rows, members_of)

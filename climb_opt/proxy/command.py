@@ -1,0 +1,198 @@
+"""Someone else's trainer: a command run on a trial's folder.
+
+    <directory>/trial.json    what to train: mixture, tokens, seed, shards, a Megatron-style blend
+    <directory>/scores.json   what the command leaves: {"component": number, ...}
+    <directory>/model         optional: a Hugging Face model that our evaluators then score
+    <directory>/log.txt       what the command printed
+
+The command may use {trial} (the file), {directory} and {python}. It succeeds by exiting 0; anything
+else, a timeout, or scores that are not numbers fails the trial with the end of its log. When the
+worker is stopped it gets SIGTERM; its folder stays, so a retry of the slot may go on there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.proxy.job import Job, Outcome, Watch
+from climb_opt.recipes import ProxyRecipe
+from climb_opt.shards import Corpus
+
+PLACEHOLDERS = ("trial", "directory", "python")
+GRACE = 30.0  # seconds between SIGTERM and SIGKILL
+POLL = 0.1  # seconds
+LOG_TAIL = 12  # lines shown when a command fails
+
+
+class CommandTrainer:
+    """Runs `recipe.command` for every trial.
+
+    Raises:
+        UserError: an unknown placeholder, an empty command, or several processes: the command
+            starts its own.
+    """
+
+    def __init__(
+        self, corpus: Corpus, recipe: ProxyRecipe, *, directory: Path, world: int = 1
+    ) -> None:
+        self.corpus, self.recipe, self.directory = corpus, recipe, directory
+        self._words = shlex.split(recipe.command or "")
+        if not self._words:
+            raise UserError("proxy.command is empty; give the program that trains one trial.")
+        for name in re.findall(r"{(\w+)}", recipe.command or ""):
+            if name not in PLACEHOLDERS:
+                raise UserError(
+                    f"proxy.command: unknown placeholder {{{name}}}. Known: "
+                    f"{', '.join('{' + known + '}' for known in PLACEHOLDERS)}."
+                )
+        if world > 1:
+            raise UserError(
+                f"proxy.command was started in {world} processes; run climb-opt without "
+                "accelerate or torchrun, and let the command start its own processes."
+            )
+
+    def train(self, job: Job, watch: Watch) -> Outcome:
+        """Run the command and read its scores.
+
+        Raises:
+            TrialFailed: exit status, timeout or bad scores; the message ends with its log's end.
+            Interrupted: the worker was asked to stop.
+        """
+        folder = (self.directory / job.name).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        trial, scores = folder / "trial.json", folder / "scores.json"
+        trial.write_text(json.dumps(self.describe(job), indent=1), encoding="utf-8")
+        scores.unlink(missing_ok=True)
+        begun = time.perf_counter()
+        self._run(folder, trial, watch)
+        seconds = time.perf_counter() - begun
+        facts = {
+            "command": self.recipe.command,
+            "tokens": self.recipe.tokens,
+            "train_seconds": seconds,
+            "tokens_per_second": self.recipe.tokens / max(seconds, 1e-9),
+        }
+        return Outcome(None, facts=facts, scores=_read_scores(scores, folder))
+
+    def describe(self, job: Job) -> dict[str, Any]:
+        """What `trial.json` holds. Paths are absolute; sizes are in tokens."""
+        path = self.corpus.path.resolve()
+        shards = {
+            domain.name: [str(path / shard.file) for shard in domain.shards]
+            for domain in self.corpus.domains
+        }
+        return {
+            "schema": 1,
+            "name": job.name,
+            "seed": job.seed,
+            "weights": dict(job.mixture),
+            "tokens": self.recipe.tokens,
+            "proxy": {k: v for k, v in asdict(self.recipe).items() if k != "command"},
+            "corpus": {
+                "path": str(path),
+                "digest": self.corpus.digest,
+                "tokenizer": str(self.corpus.tokenizer_file.resolve()),
+                "vocab_size": self.corpus.vocab_size,
+                "eos": self.corpus.eos,
+                "dtype": self.corpus.dtype,
+            },
+            "shards": shards,
+            "targets": {n: str(path / s.file) for n, s in self.corpus.targets.items()},
+            "megatron_blend": self._blend(job),
+        }
+
+    def _blend(self, job: Job) -> list[str]:
+        # Megatron's --data-path: weight, path without suffix, ... It asserts weight > 0.
+        blend = []
+        for domain in self.corpus.domains:
+            weight = float(job.mixture.get(domain.name, 0.0))
+            for shard in domain.shards:
+                share = weight * shard.tokens / max(domain.tokens, 1)
+                if share > 0:
+                    prefix = (self.corpus.path.resolve() / shard.file).with_suffix("")
+                    blend += [f"{share:.10g}", str(prefix)]
+        return blend
+
+    def _run(self, folder: Path, trial: Path, watch: Watch) -> None:
+        values = {"trial": str(trial), "directory": str(folder), "python": sys.executable}
+        words = [
+            re.sub(r"{(\w+)}", lambda match: values[match.group(1)], word) for word in self._words
+        ]
+        with (folder / "log.txt").open("wb") as output:
+            try:
+                process = subprocess.Popen(
+                    words, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                )
+            except OSError as error:
+                raise TrialFailed(f"proxy.command cannot be started: {error}") from None
+            try:
+                status = self._wait(process, folder, watch)
+            finally:
+                _end(process)
+        if status != 0:
+            raise TrialFailed(f"proxy.command ended with status {status}{_log_tail(folder)}")
+
+    def _wait(self, process: subprocess.Popen, folder: Path, watch: Watch) -> int:
+        limit = self.recipe.timeout
+        deadline = math.inf if limit is None else time.monotonic() + limit
+        while True:
+            try:
+                return process.wait(POLL)
+            except subprocess.TimeoutExpired:
+                if watch.stop():
+                    raise Interrupted("proxy.command was stopped") from None
+                if time.monotonic() > deadline:
+                    raise TrialFailed(
+                        f"proxy.command ran longer than {limit:g} s{_log_tail(folder)}"
+                    ) from None
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Stop the command and everything it started."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(GRACE)
+    except ProcessLookupError:
+        return  # all of it has ended
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _log_tail(folder: Path) -> str:
+    text = (folder / "log.txt").read_bytes()[-4096:].decode("utf-8", errors="replace")
+    lines = text.strip().splitlines()[-LOG_TAIL:]
+    return "; its log ends:\n" + "\n".join(lines) if lines else "; it printed nothing"
+
+
+def _read_scores(path: Path, folder: Path) -> dict[str, float]:
+    if not path.is_file():
+        if (folder / "model").is_dir():
+            return {}
+        raise TrialFailed(f"proxy.command left no scores.json and no model{_log_tail(folder)}")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrialFailed(f"scores.json is not JSON: {error}{_log_tail(folder)}") from None
+    numbers = isinstance(data, dict) and all(
+        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
+        for v in data.values()
+    )
+    if not numbers:
+        raise TrialFailed(
+            f"scores.json must map names to finite numbers, but holds {str(data)[:200]}"
+            f"{_log_tail(folder)}"
+        )
+    return {name: float(value) for name, value in data.items()}

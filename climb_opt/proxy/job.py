@@ -1,0 +1,46 @@
+"""What the training side is asked for, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial, as plain data that every rank gets."""
+
+    name: str  # its folder, e.g. "slot-3": a retry of the slot finds the checkpoint there
+    mixture: Mapping[str, float]
+    seed: int
+
+
+@dataclass
+class Outcome:
+    """A trained proxy and what is known about its training."""
+
+    model: Any  # a `transformers` model; None where a command left none
+    status: Literal["finished", "pruned"] = "finished"
+    facts: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)  # a command's own
+    losses: np.ndarray | None = None  # (steps,) nats a token, the mean over all ranks
+
+
+class Watch(Protocol):
+    """Who looks at a trial while it trains."""
+
+    def stop(self) -> bool:
+        """Rank 0: whether the worker was asked to stop."""
+
+    def report(self, model: Any, step: int) -> bool:
+        """Every rank, every `report_every` steps: whether to give the trial up as hopeless."""
+
+
+class ProxyTrainer(Protocol):
+    """Our trainer, or somebody else's behind a command."""
+
+    def train(self, job: Job, watch: Watch) -> Outcome:
+        """Train one proxy; raises `TrialFailed` or `Interrupted`."""

@@ -1,0 +1,65 @@
+"""The trained models worth keeping: those of the best few trials, and no more on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+FOLDER = "models"
+SCORE = "score.json"
+
+
+class KeptModels:
+    """A folder of at most `count` models.
+
+    Args:
+        maximize: whether a higher score is better.
+    """
+
+    def __init__(self, folder: Path, count: int, *, maximize: bool) -> None:
+        self.folder, self.count, self.maximize = folder, count, maximize
+
+    def offer(self, name: str, score: float, write: Callable[[Path], None]) -> Path | None:
+        """Keep a model if it is among the best; `write` puts it into the folder it is given.
+
+        Returns where it was kept, or None. Models that fell out of the best are deleted.
+        """
+        if self.count < 1:
+            return None
+        others = [(s, path) for s, path in self._ranked() if path.name != name]
+        if len(others) >= self.count and not self._better(score, others[self.count - 1][0]):
+            return None
+        kept = self.folder / name
+        write(kept)
+        (kept / SCORE).write_text(json.dumps({"score": score}), encoding="utf-8")
+        for _, path in others[self.count - 1 :]:
+            shutil.rmtree(path, ignore_errors=True)  # another worker may have been first
+        log.info("Kept the model of %s in %s; %s", name, kept, describe(self.folder))
+        return kept
+
+    def _better(self, a: float, b: float) -> bool:
+        return a > b if self.maximize else a < b
+
+    def _ranked(self) -> list[tuple[float, Path]]:
+        """Best first; a folder without a score is a write that was cut off, and goes last."""
+        worst = float("-inf") if self.maximize else float("inf")
+        found = []
+        for path in self.folder.glob("*/"):
+            try:
+                score = float(json.loads((path / SCORE).read_text(encoding="utf-8"))["score"])
+            except (OSError, ValueError, KeyError):
+                score = worst
+            found.append((score, path))
+        return sorted(found, key=lambda pair: pair[0], reverse=self.maximize)
+
+
+def describe(folder: Path) -> str:
+    """The disk a folder uses, for a log line: "3 models, 41.2 MB"."""
+    models = sum(1 for path in folder.glob("*/"))
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return f"{models} model{'' if models == 1 else 's'}, {size / 1e6:.1f} MB"

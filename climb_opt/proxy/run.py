@@ -1,0 +1,276 @@
+"""One trial in training: the loop.
+
+Everything a step needs is a function of its number (batch, learning rate, random state), so a run
+that stops and resumes ends with the same weights, to the bit on a CPU.
+
+Notation: T tokens a sequence, B sequences a step over all ranks, W ranks.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from climb_opt.errors import Interrupted, TrialFailed
+from climb_opt.proxy import checkpoint, model
+from climb_opt.proxy.data import Batches, MixtureIndex
+from climb_opt.proxy.group import ProxyGroup
+from climb_opt.proxy.job import Job, Outcome, Watch
+from climb_opt.proxy.schedule import learning_rate
+from climb_opt.recipes import ProxyRecipe
+
+if TYPE_CHECKING:
+    from climb_opt.proxy.train import Trainer
+
+log = logging.getLogger(__name__)
+
+GPU_CHECK_EVERY = 20  # steps between looks at the gradient's norm: each look waits for the GPU
+
+
+class TrainingLoss(torch.nn.Module):  # type: ignore[misc]
+    """Sum of the next-token losses; one module, so that projection and loss compile together."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Nats, summed over `tokens` (n, T + 1)."""
+        logits = self.model(input_ids=tokens[:, :-1], use_cache=False).logits
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="sum"
+        )
+
+
+class Run:
+    """The state of one trial: model, optimiser, step. Goes on from a checkpoint if there is one."""
+
+    def __init__(self, trainer: Trainer, job: Job, index: MixtureIndex) -> None:
+        self._started = time.perf_counter()
+        self.trainer, self.job, self.index = trainer, job, index
+        self.recipe, self.group = trainer.recipe, trainer.group
+        self.batches = Batches(index, batch=trainer.batch)
+        self.folder = trainer.directory / job.name
+        self.fingerprint = trainer.fingerprint(job)
+        self.model = model.build(self.recipe.model, trainer.config, seed=job.seed)
+        self.step, self.losses = 0, torch.zeros(trainer.steps)
+        self._report_seconds, self._norm = 0.0, torch.zeros(())
+        saved = checkpoint.load(self.folder, self.fingerprint)
+        if saved is not None:
+            self.step, self.losses = saved["step"], saved["losses"]
+            self.model.load_state_dict(saved["model"])
+        self._first = self.step
+        self._prepare(None if saved is None else saved["optimizer"])
+
+    def rehearse(self) -> bool:
+        """Whether one micro-batch and the optimiser's state fit in memory; changes nothing."""
+        try:
+            # AdamW allocates two tensors per parameter at its first step.
+            later = [torch.empty_like(p) for p in self.parameters for _ in range(2)]
+            with self.group.accelerator.no_sync(self.module):
+                self._backward(self.read(self.step)[: self.trainer.micro], scale=0.0)
+            del later
+        except (torch.OutOfMemoryError, MemoryError):
+            return False
+        finally:
+            self.optimizer.zero_grad()
+        return True
+
+    def loop(self, watch: Watch) -> Outcome:
+        """Train to the last step.
+
+        Raises:
+            TrialFailed: the loss is not finite, on any rank.
+            Interrupted: `watch.stop()` said so; the checkpoint is on disk.
+        """
+        begun = time.perf_counter()
+        pulse = _Pulse(self.group, watch)
+        hopeless = False
+        with _Reader(self, ahead=self.group.device.type == "cuda") as reader:
+            while self.step < self.trainer.steps and not hopeless:
+                if pulse.stop_now(self.step):
+                    self._save()
+                    raise Interrupted(f"stopped at step {self.step} of {self.trainer.steps}")
+                self._one_step(reader.batch(self.step))
+                self.step += 1
+                if self.group.device.type == "cpu" or self.step % GPU_CHECK_EVERY == 0:
+                    self._check()
+                # once in a while: save
+                if self._every(self.recipe.checkpoint_every):
+                    self._save()
+                # once in a while: is there still hope?
+                if self._every(self.recipe.report_every):
+                    hopeless = self._report(watch)
+        self._check()
+        self._share_losses()
+        return Outcome(
+            self.model.eval(),
+            "pruned" if hopeless else "finished",
+            self._facts(begun),
+            losses=self.losses.cpu().numpy(),
+        )
+
+    def read(self, step: int) -> np.ndarray:
+        """This rank's tokens (n, T + 1) of a step."""
+        return self.batches.read(step, self.group.rank, self.group.world)
+
+    # --- private ----------------------------------------------------------------------------
+
+    def _prepare(self, optimizer_state: dict[str, Any] | None) -> None:
+        device = self.group.device
+        self.model.to(device)
+        self.losses = self.losses.to(device)
+        module = TrainingLoss(self.model).train()
+        compiled = self.recipe.compile
+        if device.type == "cuda" if compiled is None else compiled:
+            module.compile(dynamic=False)
+        optimizer = adamw(self.model, self.recipe)
+        if optimizer_state is not None:
+            optimizer.load_state_dict(optimizer_state)
+        self.module, self.optimizer = self.group.accelerator.prepare(module, optimizer)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def _one_step(self, tokens: np.ndarray) -> None:
+        accelerator, trainer = self.group.accelerator, self.trainer
+        # Dropout, where a checkpoint has it, depends on the step and the rank only.
+        torch.manual_seed(hash((self.job.seed, self.step, self.group.rank)) % 2**63)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step, trainer.steps)
+        # DDP averages the ranks' gradients, but their shares may differ: hence W / (B T).
+        scale = self.group.world / (trainer.batch * self.recipe.sequence)
+        parts = np.split(tokens, range(trainer.micro, len(tokens), trainer.micro))
+        with accelerator.no_sync(self.module):
+            for part in parts[:-1]:
+                self._backward(part, scale)
+        self._backward(parts[-1], scale)
+        self._norm = accelerator.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def _backward(self, part: np.ndarray, scale: float) -> None:
+        loss = self.module(self._tokens(part)) * scale
+        self.losses[self.step] += loss.detach()
+        self.group.accelerator.backward(loss)
+
+    def _tokens(self, part: np.ndarray) -> torch.Tensor:
+        tokens = torch.from_numpy(part.astype(np.int64))
+        if self.group.device.type == "cuda":
+            return tokens.pin_memory().to(self.group.device, non_blocking=True)
+        return tokens
+
+    def _every(self, steps: int | None) -> bool:
+        return steps is not None and self.step % steps == 0 and self.step < self.trainer.steps
+
+    def _check(self) -> None:
+        # The norm is taken after the ranks' gradients were added: a NaN on one shows on all.
+        if not bool(torch.isfinite(self._norm)):
+            raise TrialFailed(f"the loss is not finite at step {self.step}")
+
+    def _share_losses(self) -> None:
+        self.losses = self.group.accelerator.reduce(self.losses, reduction="mean")
+
+    def _report(self, watch: Watch) -> bool:
+        begun = time.perf_counter()
+        hopeless = watch.report(self.model.eval(), self.step)
+        self.module.train()
+        self._report_seconds += time.perf_counter() - begun
+        return hopeless
+
+    def _save(self) -> None:
+        self._check()  # a NaN must not be resumed
+        self._share_losses()
+        if self.group.is_main:
+            state = {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "losses": self.losses,
+            }
+            size = checkpoint.save(self.folder, self.fingerprint, state)
+            log.debug("%s: step %d saved, %.1f MB", self.job.name, self.step, size / 1e6)
+        self.group.share(None)  # nobody goes on before the file is there
+
+    def _facts(self, begun: float) -> dict[str, Any]:
+        if self.group.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - begun - self._report_seconds
+        step_tokens = self.trainer.batch * self.recipe.sequence
+        names = self.trainer.sequences.domains
+        return {
+            "tokens": self.step * step_tokens,
+            "steps": self.step,
+            "resumed_at": self._first,
+            "epochs": {n: float(e) for n, e in zip(names, self.index.epochs, strict=True)},
+            "train_loss": float(self.losses[: self.step][-max(self.step // 10, 1) :].mean()),
+            "train_seconds": seconds,
+            "setup_seconds": begun - self._started,
+            "report_seconds": self._report_seconds,
+            "tokens_per_second": (self.step - self._first) * step_tokens / max(seconds, 1e-9),
+            "device": self.group.device_name,
+            "devices": self.group.world,
+            "precision": self.group.accelerator.mixed_precision,
+            "micro_batch_tokens": self.trainer.micro * self.recipe.sequence,
+            **model.count_parameters(self.model),
+        }
+
+
+class _Pulse:
+    """Every rank asks rank 0 at the same steps, about once a second, whether to stop."""
+
+    def __init__(self, group: ProxyGroup, watch: Watch) -> None:
+        self.group, self.watch = group, watch
+        self.next, self.asked_at, self.asked_step = 0, time.perf_counter(), 0
+
+    def stop_now(self, step: int) -> bool:
+        if step < self.next:
+            return False
+        if self.group.world == 1:
+            return self.watch.stop()
+        stop, self.next = self.group.share(self._answer(step))
+        return stop
+
+    def _answer(self, step: int) -> tuple[bool, int]:
+        now = time.perf_counter()
+        rate = (step - self.asked_step) / max(now - self.asked_at, 1e-9)  # steps a second
+        self.asked_at, self.asked_step = now, step
+        return self.watch.stop(), step + max(1, int(rate))
+
+
+class _Reader:
+    """The batches of a run; on a GPU the next one is read while this one trains."""
+
+    def __init__(self, run: Run, *, ahead: bool) -> None:
+        self.run = run
+        self.pool = ThreadPoolExecutor(1) if ahead else None
+        self.next: tuple[int, Future] | None = None
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def batch(self, step: int) -> np.ndarray:
+        if self.pool is None:
+            return self.run.read(step)
+        current = self.next[1] if self.next and self.next[0] == step else None
+        tokens = current.result() if current else self.run.read(step)
+        if step + 1 < self.run.trainer.steps:
+            self.next = (step + 1, self.pool.submit(self.run.read, step + 1))
+        return tokens
+
+
+def adamw(network: Any, recipe: ProxyRecipe) -> torch.optim.Optimizer:
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
