@@ -13,7 +13,7 @@ from climb_opt.report.paired import Confirmation
 from climb_opt.report.quality import Predictions
 from climb_opt.report.snapshot import Snapshot
 from climb_opt.report.svg import WIDTH, Chart, drawing, element, label, limits, title
-from climb_opt.report.text import number, percent, shorten
+from climb_opt.text import number, percent, shorten
 
 LARGEST = 8  # domains with a colour of their own; the rest are "other"
 HUES = 6  # colours of rounds, repeated after that

@@ -9,7 +9,7 @@ from pathlib import Path
 import climb_opt
 from climb_opt.report import influence, markup, mixture, objectives, sections
 from climb_opt.report.contents import Contents
-from climb_opt.report.text import in_html, printable
+from climb_opt.text import in_html, printable
 
 STYLE = Path(__file__).with_name("style.css")
 

@@ -9,7 +9,7 @@ from climb_opt.report.contents import Contents
 from climb_opt.report.effects import MORE, SURE, Change, Effect
 from climb_opt.report.markup import Html
 from climb_opt.report.svg import Chart
-from climb_opt.report.text import number, percent, plus_minus, shorten
+from climb_opt.text import number, percent, plus_minus, shorten
 
 CURVES = 6
 ROWS = 24

@@ -9,7 +9,7 @@ import numpy as np
 from climb_opt.report.advice import distance, effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.effects import MORE, SURE, Change
-from climb_opt.report.text import amount, duration, in_markdown, number, percent, plus_minus
+from climb_opt.text import amount, duration, in_markdown, number, percent, plus_minus
 
 MOST = 40  # domains named one by one
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from climb_opt.report.text import in_html, percent
+from climb_opt.text import in_html, percent
 
 
 class Html(str):

@@ -9,7 +9,7 @@ from climb_opt.report.advice import distance, effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.cost import longest_run
 from climb_opt.report.markup import Html, long_table
-from climb_opt.report.text import amount, number, percent, plus_minus, unit_words
+from climb_opt.text import amount, number, percent, plus_minus, unit_words
 
 
 def recommendation(contents: Contents) -> Html:

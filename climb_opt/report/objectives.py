@@ -10,7 +10,7 @@ from climb_opt.report.contents import Contents
 from climb_opt.report.markup import Html
 from climb_opt.report.snapshot import Snapshot, components_of
 from climb_opt.report.svg import Chart, limits
-from climb_opt.report.text import number, percent
+from climb_opt.text import number, percent
 
 MOST = 20
 

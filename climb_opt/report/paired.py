@@ -20,8 +20,8 @@ import optuna
 from optuna.trial import TrialState
 
 from climb_opt.history import all_trials
-from climb_opt.report.text import plus_minus
 from climb_opt.slots import SLOT
+from climb_opt.text import plus_minus
 
 CONFIRM = "climb/confirm"  # study: what is being confirmed
 SEED_SLOT = "/seed-"  # "found/seed-3"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from climb_opt.report.paired import Confirmation
-from climb_opt.report.text import pad, percent, plus_minus, printable, shorten, width
+from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
 
 WIDTH = 98
 NAME = 34  # columns that a domain's name may take

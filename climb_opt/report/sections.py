@@ -10,7 +10,7 @@ from climb_opt.report import figures, markup
 from climb_opt.report.contents import Contents
 from climb_opt.report.markup import Html
 from climb_opt.report.paired import Difference
-from climb_opt.report.text import amount, duration, number, plus_minus, unit_words
+from climb_opt.text import amount, duration, number, plus_minus, unit_words
 
 
 def overview(contents: Contents) -> Html:

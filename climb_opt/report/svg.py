@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from climb_opt.report.text import in_html
+from climb_opt.text import in_html
 
 WIDTH = 480.0
 Point = tuple[float, float]

@@ -1,0 +1,217 @@
+"""Every export is read back: by its real reader where it is installed, else by its schema."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from synthetic_study import ODD_NAMES
+
+from climb_opt.errors import UserError
+from climb_opt.export import FORMATS, Handover, prepare, render
+from climb_opt.export.handover import slug
+from climb_opt.shards import Corpus
+
+MIXTURE = {"web": 0.25, "code": 0.6, "math": 0.15, "unused": 0.0}
+ODD = dict(zip(ODD_NAMES, np.full(len(ODD_NAMES), 1 / len(ODD_NAMES)).tolist(), strict=True))
+
+
+@dataclass
+class Nanoset:
+    """The fields of nanotron's `NanosetDatasetsArgs` (its main branch) that we write."""
+
+    dataset_folder: list[str]
+    dataset_weights: list[float]
+    token_size_in_bytes: int | None = None
+    vocab_size: int | None = None
+
+    def __post_init__(self) -> None:
+        assert len(self.dataset_folder) == len(self.dataset_weights)
+
+
+def handover(mixture: Mapping[str, float] = MIXTURE, **settings: Any) -> Handover:
+    return prepare(mixture, study="demo", rule="posterior-mean", **settings)
+
+
+def read_back(name: str, text: str) -> list[float]:
+    """The weights a reader finds in an export, in its order."""
+    if name == "json":
+        return list(json.loads(text)["mixture"].values())
+    if name == "megatron":
+        # Megatron-LM: open(path).read().split(), then get_blend_from_list.
+        return [float(w) for w in text.split()[::2]]
+    if name in ("huggingface", "torchtitan"):
+        body = text[text.index("SOURCES = {") : text.index("\n}\n") + 2]
+        found: dict[str, Any] = {}
+        exec(body, found)
+        return [weight for weight, _ in found["SOURCES"].values()]
+    data = yaml.safe_load(text)
+    if name == "yaml":
+        return list(data.values())
+    if name == "nemo":
+        return [float(w) for w in data["data"]["paths"][::2]]
+    if name == "nanotron":
+        return Nanoset(**data["data_stages"][0]["data"]["dataset"]).dataset_weights
+    if name == "olmo-core":
+        return [s["target_ratio"] for s in data["sources"]]
+    assert name == "mosaicml"
+    return [s["proportion"] for s in data["train_loader"]["dataset"]["streams"].values()]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_keeps_the_weights_and_drops_what_weighs_nothing(name: str) -> None:
+    assert read_back(name, render(name, handover())) == [0.6, 0.25, 0.15]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_odd_names_survive_every_format(name: str) -> None:
+    text = render(name, handover(ODD))
+    assert read_back(name, text) == pytest.approx([0.1] * 10)
+    if name.endswith("python") or name in ("huggingface", "torchtitan"):
+        compile(text, name, "exec")
+    if name in ("json", "yaml"):
+        data = json.loads(text)["mixture"] if name == "json" else yaml.safe_load(text)
+        assert set(data) == set(ODD)
+
+
+def test_weights_are_millionths_that_sum_to_exactly_one() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.full(240, 0.2))
+    sources = handover({f"d{k}": float(w) for k, w in enumerate(weights)}).sources
+    assert sum(s.units for s in sources) == 1_000_000
+    assert all(abs(s.weight - weights[int(s.name[1:])]) <= 1e-6 for s in sources)
+
+
+def test_shards_of_the_corpus_are_named(tiny_corpus: Corpus) -> None:
+    mixture = {"web": 0.5, "code": 0.5, "math": 0.0}
+    text = render("megatron", handover(mixture, corpus=tiny_corpus))
+    prefixes = text.split()[1::2]
+    assert all(Path(f"{prefix}.bin").is_file() for prefix in prefixes)
+
+
+def test_olmo_core_states_the_repetition_it_needs(tiny_corpus: Corpus) -> None:
+    mixture = {"web": 0.1, "code": 0.1, "math": 0.8}
+    text = render("olmo-core", handover(mixture, corpus=tiny_corpus, tokens=20_000))
+    by_name = {s["source_name"]: s for s in yaml.safe_load(text)["sources"]}
+    needed = 0.8 * 20_000 / tiny_corpus.domain("math").tokens
+    assert needed <= by_name["math"]["max_repetition_ratio"] <= needed * 1.02
+    assert "max_repetition_ratio" not in by_name["web"]
+
+
+def test_hugging_face_code_runs_on_real_files(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    for name in ("web", "code", "math"):
+        lines = [json.dumps({"text": f"{name} {i}", "id": i}) for i in range(40)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    mixture = {"web": 0.25, "code": 0.6, "math": 0.15}
+    text = render("huggingface", handover(mixture, template=str(tmp_path / "{domain}.jsonl")))
+    module = tmp_path / "mixture_of_demo.py"
+    module.write_text(text, encoding="utf-8")
+    stream = runpy.run_path(str(module))["mixture"](seed=1)
+    drawn = [row["text"].split()[0] for row, _ in zip(stream, range(60), strict=False)]
+    assert drawn.count("code") > drawn.count("web") > 0
+
+
+def test_megatron_core_reads_the_blend() -> None:
+    utils = pytest.importorskip("megatron.core.datasets.utils")
+    text = render("megatron", handover(template="data/{domain}_text_document"))
+    prefixes, weights = utils.get_blend_from_list(text.split())
+    assert prefixes == [f"data/{d}_text_document" for d in ("code", "web", "math")]
+    assert weights == [0.6, 0.25, 0.15]
+
+
+def test_olmo_core_builds_the_mixture_from_our_shards(tiny_corpus: Corpus) -> None:
+    mixing = pytest.importorskip("olmo_core.data.source_mixture")
+    mixture = {"web": 0.3, "code": 0.3, "math": 0.4}
+    text = render("olmo-core", handover(mixture, corpus=tiny_corpus, tokens=12_800))
+    listed = mixing.SourceMixtureList.from_dict(yaml.safe_load(text))
+    listed.validate()
+    config = mixing.SourceMixtureDatasetConfig(
+        source_list=listed, requested_tokens=12_800, global_batch_size=640, render_tables=False
+    )
+    built = config.build(npdtype=np.uint16, sequence_length=64)
+    taken = {s.name: sum(p.tokens for p in s.path_tokens) for s in built.sources}
+    total = sum(taken.values())
+    for name, weight in mixture.items():
+        assert taken[name] / total == pytest.approx(weight, abs=0.02)
+
+
+def test_mosaicml_reads_the_streams(tmp_path: Path) -> None:
+    streaming = pytest.importorskip("streaming")
+    text = render("mosaicml", handover(template=str(tmp_path / "{domain}")))
+    streams = yaml.safe_load(text)["train_loader"]["dataset"]["streams"]
+    for name, settings in streams.items():
+        with streaming.MDSWriter(
+            out=f"{settings['local']}/train", columns={"text": "str"}
+        ) as writer:
+            for i in range(30):
+                writer.write({"text": f"{name} {i}"})
+    dataset = streaming.StreamingDataset(
+        streams=[streaming.Stream(**s) for s in streams.values()], batch_size=1, shuffle=False
+    )
+    drawn = [row["text"].split()[0] for row in dataset]
+    assert drawn.count("code") / len(drawn) == pytest.approx(0.6, abs=0.03)
+
+
+def test_torchtitan_builds_the_loaders_config(tmp_path: Path) -> None:
+    pytest.importorskip("torchtitan.hf_datasets.text_datasets")
+    module = tmp_path / "mixture_of_demo.py"
+    module.write_text(render("torchtitan", handover()), encoding="utf-8")
+    config = runpy.run_path(str(module))["dataloader"]()
+    assert [(s.dataset, s.weight) for s in config.sources] == [
+        ("code", 0.6),
+        ("web", 0.25),
+        ("math", 0.15),
+    ]
+
+
+def test_unknown_formats_are_listed() -> None:
+    with pytest.raises(UserError, match=r"Did you mean 'megatron'.*nanotron.*materialise"):
+        render("megatro", handover())
+
+
+@pytest.mark.parametrize(
+    ("mixture", "message"),
+    [
+        ({}, "finite weights"),
+        ({"a": 0.5}, "sum to 0.5"),
+        ({"a": float("nan"), "b": 1.0}, "finite weights"),
+        ({"a": -0.5, "b": 1.5}, "none negative"),
+    ],
+)
+def test_broken_mixtures_are_refused(mixture: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        handover(mixture)
+
+
+def test_a_template_must_tell_domains_apart() -> None:
+    with pytest.raises(UserError, match="several domains one path"):
+        handover(template="data/all")
+    with pytest.raises(UserError, match=r"unknown field \{name\}"):
+        handover(template="data/{name}")
+
+
+def test_a_corpus_without_the_domain_is_refused(tiny_corpus: Corpus) -> None:
+    with pytest.raises(UserError, match="no domain 'legal'"):
+        handover({"legal": 1.0}, corpus=tiny_corpus)
+
+
+def test_megatron_refuses_paths_it_cannot_read() -> None:
+    with pytest.raises(UserError, match="blank or a quote"):
+        render("megatron", handover(template="my data/{domain}"))
+
+
+def test_slugs_are_safe_and_distinct() -> None:
+    assert slug("../../etc/passwd") == "etc-passwd"
+    assert slug("中文领域") == "中文领域"
+    assert slug("***") == "domain"
+    sources = handover({"a/b": 0.4, "a b": 0.3, "A-B": 0.3}).sources
+    assert len({s.slug.casefold() for s in sources}) == 3
