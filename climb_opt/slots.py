@@ -17,6 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.errors import UserError
 
 SLOT = "climb/slot"  # user attribute: int, or the name of a baseline's slot
+INTERRUPTED = "climb/interrupted"  # user attribute: stopped by request, so not an attempt
+RETRY = "climb/retry"  # user attribute: started anew on request; earlier failures are forgiven
 Slot = int | str
 
 
@@ -37,9 +39,10 @@ class Plan:
     """The rounds of a search and the rules for walking through them.
 
     Args:
-        rounds: trials per round, for example (64, 32, 16).
+        rounds: trials per round, for example (64, 32, 16); empty for named slots only.
         named: names of extra slots (baselines), run with the first round.
-        max_attempts: a slot whose attempts failed this often is given up.
+        max_attempts: a slot whose attempts failed this often is given up; a trial that was
+            interrupted on request does not count.
         barrier: a round starts only when the earlier ones are finished.
     """
 
@@ -49,9 +52,15 @@ class Plan:
     barrier: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rounds", tuple(self.rounds))
-        if not self.rounds or any(not isinstance(m, int) or m < 1 for m in self.rounds):
-            raise UserError(f"rounds must be positive whole numbers, but got {self.rounds}.")
+        listed = isinstance(self.rounds, (tuple, list))
+        rounds = self.rounds if listed else ()
+        empty = not rounds and not (listed and self.named)
+        if empty or any(not isinstance(m, int) or m < 1 for m in rounds):
+            raise UserError(
+                "rounds must be a list of positive whole numbers, for example [64, 32, 16], but "
+                f"is {self.rounds!r}."
+            )
+        object.__setattr__(self, "rounds", tuple(rounds))
         if self.max_attempts < 1:
             raise UserError(f"max_attempts must be at least 1, but is {self.max_attempts}.")
 
@@ -78,23 +87,26 @@ class Plan:
     def slots(self, index: int) -> tuple[Slot, ...]:
         """All slots of round `index`; the named ones come first in round 0."""
         start = self.start_of(index)
-        numbered = tuple(range(start, start + self.rounds[index]))
+        numbered = tuple(range(start, start + sum(self.rounds[index : index + 1])))
         return (*self.named, *numbered) if index == 0 else numbered
 
     def next(self, trials: Iterable[FrozenTrial]) -> Step:
-        """The lowest idle slot, or what to do without one.
+        """The idle slot with the fewest failures, the lowest of those; what to do without one.
 
         A slot is finished by a COMPLETE or PRUNED trial, busy while one is RUNNING or WAITING, and
-        given up after `max_attempts` failures; given-up slots block nothing.
+        given up after `max_attempts` failures; given-up slots block nothing. Retries come last in
+        their round, so that a worker on a broken machine cannot use up a slot's attempts alone.
         """
         attempts = attempts_by_slot(trials)
         waiting = False
-        for index in range(len(self.rounds)):
-            for slot in self.slots(index):
-                state = self.state(attempts.get(slot, ()))
-                if state == "idle":
-                    return Step("go", slot, tuple(attempts.get(slot, ())))
-                waiting = waiting or state == "busy"
+        for index in range(max(1, len(self.rounds))):
+            tried = {slot: tuple(attempts.get(slot, ())) for slot in self.slots(index)}
+            states = {slot: self.state(trials_of) for slot, trials_of in tried.items()}
+            idle = [slot for slot, state in states.items() if state == "idle"]
+            if idle:
+                slot = min(idle, key=lambda s: failures(tried[s]))
+                return Step("go", slot, tried[slot])
+            waiting = waiting or "busy" in states.values()
             if waiting and self.barrier:
                 return Step("wait")
         return Step("wait" if waiting else "done")
@@ -108,7 +120,16 @@ class Plan:
             return "finished"
         if states & {TrialState.RUNNING, TrialState.WAITING}:
             return "busy"
-        return "given up" if len(attempts) >= self.max_attempts else "idle"
+        return "given up" if failures(attempts) >= self.max_attempts else "idle"
+
+
+def failures(attempts: Sequence[FrozenTrial]) -> int:
+    """How often a slot failed since it was last retried on request; interruptions do not count."""
+    count = 0
+    for trial in attempts:
+        count = 0 if trial.user_attrs.get(RETRY) else count
+        count += trial.state == TrialState.FAIL and not trial.user_attrs.get(INTERRUPTED)
+    return count
 
 
 def attempts_by_slot(trials: Iterable[FrozenTrial]) -> dict[Slot, list[FrozenTrial]]:

@@ -1,0 +1,154 @@
+"""Signs of life: a worker's beat on its trial, and how others see that it stopped."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.slots import SLOT
+from climb_opt.storages import impatient, is_outage
+
+log = logging.getLogger(__name__)
+
+BEAT = "climb/beat"  # trial: the last sign of life of its worker
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often workers write and look, in seconds.
+
+    All workers of a study need the same `beat` and `grace`; a trial without a beat for `grace`
+    seconds is failed. `poll` is the longest pause of a worker that waits for others.
+    """
+
+    beat: float = 30.0
+    grace: float = 180.0
+    poll: float = 10.0
+
+
+def worker_name() -> str:
+    """The machine and the process, for people."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def sign(count: int) -> dict[str, Any]:
+    """The beat that a worker writes. `at` is its own clock, shown to people and never compared."""
+    return {"count": count, "at": time.time(), "worker": worker_name(), "life": life(os.getpid())}
+
+
+@functools.lru_cache
+def machine() -> str | None:
+    """This boot of this machine and its process namespace; None where Linux does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def life(process: int) -> str | None:
+    """One life of one process: machine, number and start time; None if there is no such process."""
+    try:
+        # Field 22, counted after the name in parentheses, which may hold blanks.
+        start = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+    return f"{machine()}/{process}/{start}"
+
+
+class Heart:
+    """Beats on a trial, in a thread, while it is entered. A storage that is away misses beats."""
+
+    def __init__(self, trial: optuna.Trial, interval: float) -> None:
+        self._trial = trial
+        self._interval = interval
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="climb-beat", daemon=True)
+
+    def __enter__(self) -> Heart:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join(timeout=self._interval)
+
+    def _beat(self) -> None:
+        # Not through the patient storage: a beat that comes late is worth nothing.
+        storage = impatient(self._trial.study)._storage
+        count = 1
+        while not self._done.wait(self._interval):
+            try:
+                storage.set_trial_user_attr(self._trial._trial_id, BEAT, sign(count))
+                count += 1
+            except UpdateFinishedTrialError:
+                return  # told, or taken for dead while this process slept
+            except Exception as error:
+                if not is_outage(error):
+                    log.warning("The beat of trial %d stopped: %s", self._trial.number, error)
+                    return
+
+
+class Watch:
+    """Which running trials lost their worker, by what this process saw itself.
+
+    Silence is only counted while this process looked: of a gap between two looks at most a quarter
+    of `grace`. While a database is away nobody can beat, and its return must not look like the
+    death of all.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._looked = time.monotonic()
+        self._silent: dict[int, tuple[Any, float]] = {}  # trial number -> (beat, seconds)
+
+    def dead(self, trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, str]]:
+        """Running trials whose worker is gone, each with the reason.
+
+        Trials with neither a slot nor a beat are somebody else's (`study.optimize`) and are left
+        alone.
+        """
+        now = time.monotonic()
+        gap, self._looked = min(now - self._looked, self._grace / 4), now
+        found, silent = [], {}
+        for trial in trials:
+            beat = trial.user_attrs.get(BEAT)
+            if trial.state != TrialState.RUNNING or (beat is None and SLOT not in trial.user_attrs):
+                continue
+            before = self._silent.get(trial.number)
+            seconds = before[1] + gap if before is not None and before[0] == beat else 0.0
+            silent[trial.number] = (beat, seconds)
+            who = beat.get("worker", "unknown") if isinstance(beat, dict) else "unknown"
+            if _ended_here(beat):
+                found.append((trial, f"its worker {who} died"))
+            elif seconds > self._grace:
+                found.append((trial, f"no sign of its worker {who} for {seconds:.0f} s"))
+        self._silent = silent
+        return found
+
+
+def _ended_here(beat: Any) -> bool:
+    """Whether the beat is of a process of this very machine that is no more."""
+    token = beat.get("life") if isinstance(beat, dict) else None
+    here = machine()
+    if token is None or here is None or not token.startswith(f"{here}/"):
+        return False
+    return life(int(token.split("/")[-2])) != token

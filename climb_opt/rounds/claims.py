@@ -1,0 +1,179 @@
+"""Claiming a slot: reap the dead, ask the plan, start a trial. All under the study's lock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from climb_opt.history import all_trials
+from climb_opt.rounds.beats import BEAT, Watch, sign
+from climb_opt.simplex import PREFIX, SUM_TOLERANCE
+from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, Step, attempts_by_slot
+from climb_opt.storages import StudyLock, persist
+
+log = logging.getLogger(__name__)
+
+PAUSED = "climb/paused"  # study: true while no new trial may start
+ENQUEUED = "enqueued/"  # slots of mixtures that a person put in line, outside the rounds
+ERROR = "climb/error"  # trial: why it failed
+SEED = "climb/seed"  # trial: overrides the recipe's seed, so a retry keeps it
+
+Verdict = Literal["wait", "done", "paused"]
+Mixture = Mapping[str, float]
+
+
+class Claims:
+    """How one worker comes by its trials.
+
+    Args:
+        study: with a patient storage.
+        mixtures: slot -> its mixture (domain -> weight); other slots are the sampler's.
+        attrs: slot -> user attributes of its trials, `climb/seed` for example.
+        stop: looked at while the storage is away.
+        grace: seconds without a beat after which a running trial is failed.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        plan: Plan,
+        lock: StudyLock,
+        *,
+        mixtures: Mapping[Slot, Mixture],
+        attrs: Mapping[Slot, Mapping[str, Any]],
+        stop: Callable[[], bool],
+        grace: float,
+    ) -> None:
+        self.study, self.plan, self.lock = study, plan, lock
+        self.mixtures, self.attrs, self.stop = mixtures, attrs, stop
+        self._watch = Watch(grace)
+
+    def claim(self) -> optuna.Trial | Verdict:
+        """A trial that is ours, or why there is none."""
+        persist(self.lock.__enter__, self.stop)
+        try:
+            trials = self.reap()
+            if self.study.user_attrs.get(PAUSED):
+                return "paused"
+            trial = self._pop(trials)
+            if trial is None:
+                step = self.step(trials)
+                if step.kind != "go":
+                    return step.kind
+                assert step.slot is not None
+                trial = self._start(step.slot, step.attempts)
+            if self.lock.held():
+                return trial
+        finally:
+            self.lock.__exit__(None, None, None)
+        log.warning("The study's lock was lost; trial %d is given back.", trial.number)
+        fail(self.study, trial._trial_id, "the study's lock was lost", {INTERRUPTED: True})
+        return "wait"
+
+    def look(self) -> Verdict | None:
+        """Without the lock: whether a claim is still in vain, and why."""
+        trials = self.reap()
+        if self.study.user_attrs.get(PAUSED):
+            return "paused"
+        if any(t.state == TrialState.WAITING for t in trials):
+            return None
+        step = self.step(trials)
+        return None if step.kind == "go" else step.kind
+
+    def step(self, trials: Iterable[FrozenTrial]) -> Step:
+        """The plan's next step, with the mixtures in line (and their retries) before it."""
+        extra = {
+            slot: tuple(attempts)
+            for slot, attempts in attempts_by_slot(trials).items()
+            if isinstance(slot, str) and slot.startswith(ENQUEUED)
+        }
+        for slot, attempts in extra.items():
+            if self.plan.state(attempts) == "idle":
+                return Step("go", slot, attempts)
+        step = self.plan.next(trials)
+        busy = any(self.plan.state(attempts) == "busy" for attempts in extra.values())
+        return Step("wait") if busy and step.kind == "done" else step
+
+    def reap(self) -> list[FrozenTrial]:
+        """Fail the trials of dead workers. Returns all trials, as they are then."""
+        trials = all_trials(self.study)
+        dead = self._watch.dead(trials)
+        for trial, reason in dead:
+            log.warning("Trial %d is failed: %s.", trial.number, reason)
+            fail(self.study, trial._trial_id, reason)
+        return all_trials(self.study) if dead else trials
+
+    def _pop(self, trials: Iterable[FrozenTrial]) -> optuna.Trial | None:
+        storage = self.study._storage
+        for trial in trials:
+            if trial.state == TrialState.WAITING:
+                try:
+                    ours = storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+                except UpdateFinishedTrialError:
+                    continue
+                if ours:
+                    storage.set_trial_user_attr(trial._trial_id, BEAT, sign(0))
+                    return optuna.Trial(self.study, trial._trial_id)
+        return None
+
+    def _start(self, slot: Slot, attempts: tuple[FrozenTrial, ...]) -> optuna.Trial:
+        params, distributions, system_attrs = self._parameters(slot, attempts)
+        earlier = attempts[-1].user_attrs if attempts else {}
+        kept = {k: v for k, v in earlier.items() if not k.startswith("climb/") or k == SEED}
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=distributions,
+            user_attrs={**kept, **self.attrs.get(slot, {}), SLOT: slot, BEAT: sign(0)},
+            system_attrs=system_attrs,
+        )
+        storage = self.study._storage
+        number = storage.create_new_trial(self.study._study_id, template_trial=template)
+        return optuna.Trial(self.study, number)
+
+    def _parameters(
+        self, slot: Slot, attempts: tuple[FrozenTrial, ...]
+    ) -> tuple[dict[str, Any], dict[str, BaseDistribution], dict[str, Any]]:
+        for attempt in reversed(attempts):  # a retry keeps its mixture, whoever sampled it
+            if self._whole(attempt):
+                return dict(attempt.params), dict(attempt.distributions), _proposal(attempt)
+        params: Mapping[str, float] | None = None
+        if slot in self.mixtures:
+            params = {PREFIX + d: float(w) for d, w in self.mixtures[slot].items()}
+        elif hasattr(self.study.sampler, "plan_ahead"):
+            params = self.study.sampler.plan_ahead(self.study, slot)
+        if params is None:  # the sampler is asked by the objective's first suggest
+            return {}, {}, {}
+        return dict(params), {name: FloatDistribution(0.0, 1.0) for name in params}, {}
+
+    def _whole(self, trial: FrozenTrial) -> bool:
+        """Whether a trial has all its weights: its worker may have died between two of them."""
+        weights = {n: w for n, w in trial.params.items() if n.startswith(PREFIX)}
+        space = getattr(self.study.sampler, "space", None)
+        if space is not None and set(weights) != set(space.parameter_names):
+            return False
+        return abs(sum(weights.values()) - 1.0) <= SUM_TOLERANCE
+
+
+def fail(
+    study: optuna.Study, trial_id: int, reason: str, attrs: Mapping[str, Any] | None = None
+) -> None:
+    """Fail a running trial with its reason, unless it was finished meanwhile."""
+    storage = study._storage
+    try:
+        for name, value in {**(attrs or {}), ERROR: reason}.items():
+            storage.set_trial_user_attr(trial_id, name, value)
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        log.info("Trial with id %d was finished meanwhile.", trial_id)
+
+
+def _proposal(trial: FrozenTrial) -> dict[str, Any]:
+    """What the sampler stored with the proposal; constraints are results, and set only once."""
+    return {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraint")}

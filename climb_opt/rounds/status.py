@@ -1,0 +1,179 @@
+"""How a search stands: rounds, running trials and their workers, failures, time left."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.history import all_trials
+from climb_opt.rounds.beats import BEAT
+from climb_opt.rounds.claims import ERROR, PAUSED
+from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, attempts_by_slot
+
+RECENT = 20  # finished trials that the rate is taken from
+
+
+@dataclass(frozen=True)
+class RoundStatus:
+    """Slots of one round by what has become of them. Named slots count in the first round."""
+
+    size: int
+    finished: int
+    running: int
+    waiting: int
+    idle: int
+    given_up: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
+class RunningStatus:
+    """A running trial. `age` is seconds since its worker's beat; negative when clocks differ."""
+
+    number: int
+    slot: Slot | None
+    worker: str
+    age: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FailureStatus:
+    """A failed trial and why; `interrupted` ones do not count as attempts."""
+
+    number: int
+    slot: Slot | None
+    reason: str
+    interrupted: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a study stands at one moment. Seconds and trials per hour; None where not known yet."""
+
+    name: str
+    rounds: tuple[RoundStatus, ...]
+    running: tuple[RunningStatus, ...]
+    failures: tuple[FailureStatus, ...]
+    extra: int  # finished trials outside the rounds: enqueued or imported
+    paused: bool
+    best: float | None
+    trials_per_hour: float | None
+    seconds_left: float | None
+    finished: int = field(default=0)
+
+    @property
+    def size(self) -> int:
+        """Slots of the plan, the named ones included."""
+        return sum(r.size for r in self.rounds)
+
+    @property
+    def given_up(self) -> tuple[Slot, ...]:
+        """Slots that failed too often, in the order of the plan."""
+        return tuple(slot for r in self.rounds for slot in r.given_up)
+
+    @property
+    def done(self) -> bool:
+        """Whether every slot is finished or given up."""
+        return self.finished + len(self.given_up) == self.size
+
+
+def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Status:
+    """The status of a study under its plan. `now` is Unix time, for tests."""
+    now = time.time() if now is None else now
+    trials = all_trials(study)
+    attempts = attempts_by_slot(trials)
+    rounds = tuple(_round(plan, index, attempts) for index in range(len(plan.rounds)))
+    planned = {slot for index in range(len(plan.rounds)) for slot in plan.slots(index)}
+    running = tuple(_running(t, now) for t in trials if t.state == TrialState.RUNNING)
+    seconds = _seconds(trials)
+    workers = max(1, sum(r.slot is not None for r in running))
+    typical = statistics.median(seconds[-RECENT:]) if seconds else None
+    return Status(
+        name=study.study_name,
+        rounds=rounds,
+        running=running,
+        failures=tuple(_failure(t) for t in trials if t.state == TrialState.FAIL),
+        extra=sum(
+            t.state == TrialState.COMPLETE and t.user_attrs.get(SLOT) not in planned for t in trials
+        ),
+        paused=bool(study.user_attrs.get(PAUSED)),
+        best=_best(study, trials),
+        trials_per_hour=None if not typical else 3600 * workers / typical,
+        seconds_left=None if typical is None else typical * _turns(rounds, workers, plan.barrier),
+        finished=sum(r.finished for r in rounds),
+    )
+
+
+def _round(plan: Plan, index: int, attempts: Mapping[Slot, list[FrozenTrial]]) -> RoundStatus:
+    slots = plan.slots(index)
+    states = {slot: plan.state(attempts.get(slot, ())) for slot in slots}
+    busy = [slot for slot in slots if states[slot] == "busy"]
+    running = sum(any(t.state == TrialState.RUNNING for t in attempts[slot]) for slot in busy)
+    return RoundStatus(
+        size=len(slots),
+        finished=sum(state == "finished" for state in states.values()),
+        running=running,
+        waiting=len(busy) - running,
+        idle=sum(state == "idle" for state in states.values()),
+        given_up=tuple(slot for slot in slots if states[slot] == "given up"),
+    )
+
+
+def _running(trial: FrozenTrial, now: float) -> RunningStatus:
+    beat: Any = trial.user_attrs.get(BEAT)
+    known = isinstance(beat, dict)
+    started = trial.datetime_start or datetime.fromtimestamp(now)
+    return RunningStatus(
+        number=trial.number,
+        slot=trial.user_attrs.get(SLOT),
+        worker=str(beat.get("worker", "unknown")) if known else "unknown",
+        age=now - float(beat["at"]) if known and "at" in beat else None,
+        seconds=max(0.0, now - started.timestamp()),
+    )
+
+
+def _failure(trial: FrozenTrial) -> FailureStatus:
+    return FailureStatus(
+        number=trial.number,
+        slot=trial.user_attrs.get(SLOT),
+        reason=str(trial.user_attrs.get(ERROR, "no reason stored")),
+        interrupted=bool(trial.user_attrs.get(INTERRUPTED)),
+    )
+
+
+def _seconds(trials: Sequence[FrozenTrial]) -> list[float]:
+    """Durations of finished trials, in the order in which they ended."""
+    ended = [
+        t
+        for t in trials
+        if t.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        and t.datetime_start is not None
+        and t.datetime_complete is not None
+    ]
+    ended.sort(key=lambda t: t.datetime_complete or datetime.min)
+    return [t.duration.total_seconds() for t in ended if t.duration is not None]
+
+
+def _turns(rounds: Sequence[RoundStatus], workers: int, barrier: bool) -> float:
+    """Typical durations left; with the barrier each round ends with workers that wait."""
+    left = [r.size - r.finished - len(r.given_up) for r in rounds]
+    if not barrier:
+        return sum(left) / workers
+    return float(sum(math.ceil(n / workers) for n in left))
+
+
+def _best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> float | None:
+    if len(study.directions) != 1:
+        return None
+    values = [t.values[0] for t in trials if t.state == TrialState.COMPLETE and t.values]
+    pick = max if study.direction == StudyDirection.MAXIMIZE else min
+    return pick(values, default=None)

@@ -1,0 +1,201 @@
+"""One worker: claim a slot, run the objective, tell the result, until the plan is done."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.rounds.beats import Heart, Pace
+from climb_opt.rounds.claims import ERROR, Claims, Mixture, Verdict, fail
+from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot
+from climb_opt.storages import StudyLock, impatient, patient, redact
+
+log = logging.getLogger(__name__)
+
+Objective = Callable[[optuna.Trial], float | Sequence[float]]
+
+# A worker that fails on this many slots in a row is at fault itself (a broken device, a missing
+# file) and must not use up the attempts of everybody's slots.
+FAILURES_IN_A_ROW = 5
+LONGEST_REASON = 1000  # characters
+
+
+def work(
+    study: optuna.Study,
+    plan: Plan,
+    objective: Objective,
+    *,
+    lock: StudyLock,
+    mixtures: Mapping[Slot, Mixture] | None = None,
+    attrs: Mapping[Slot, Mapping[str, Any]] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    pace: Pace | None = None,
+) -> None:
+    """Take slots of the plan until none is left, or until `stop` says so.
+
+    Any number of workers, on any machines, may do this on one study; each may come and go.
+
+    Args:
+        objective: trial -> score. `TrialFailed` and other exceptions fail the trial, which is
+            tried again up to `plan.max_attempts` times; `Interrupted` gives the slot back.
+        lock: `storages.study_lock(study)`.
+        mixtures: slot -> mixture (domain -> weight) for slots that the sampler does not propose:
+            baselines, runs that confirm.
+        attrs: slot -> user attributes that its trials start with, for example `climb/seed`.
+        on_trial: called with each trial that this worker finished, failed ones too.
+
+    Raises:
+        Interrupted: `stop` said so while the storage was away.
+        UserError: raised by the objective for a planned trial, or this worker failed on slot after
+            slot, or its disk is full; the slot is given back.
+    """
+    pace = pace or Pace()
+    study = patient(study, stop)
+    claims = Claims(
+        study, plan, lock, mixtures=mixtures or {}, attrs=attrs or {}, stop=stop, grace=pace.grace
+    )
+    failed: dict[Any, str] = {}  # slot -> reason, since the last success
+    while not stop():
+        claimed = _claim(claims, stop, pace.poll)
+        if claimed is None:
+            return
+        trial = _run(claimed, objective, stop, pace.beat)
+        on_trial(trial)
+        if trial.state != TrialState.FAIL:
+            failed.clear()
+        elif not trial.user_attrs.get(INTERRUPTED):
+            failed[trial.user_attrs.get(SLOT, trial.number)] = str(trial.user_attrs.get(ERROR))
+        if len(failed) >= FAILURES_IN_A_ROW:
+            raise UserError(
+                f"The last trials of {len(failed)} slots failed on this worker, most recently: "
+                f"{list(failed.values())[-1]}. Mend it and start the worker again; the study goes "
+                "on with the others."
+            )
+
+
+def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.Trial | None:
+    """A trial; None when the plan is done or the worker is asked to stop."""
+    said: Verdict | None = None
+    pause = min(0.05, longest)
+    verdict: optuna.Trial | Verdict | None = None
+    while not stop():
+        if verdict is None:
+            verdict = claims.claim()
+        if isinstance(verdict, optuna.Trial):
+            return verdict
+        if verdict == "done":
+            return None
+        if verdict != said:
+            said = verdict
+            log.info(_NEWS[verdict], claims.study.study_name)
+        _sleep(pause, stop)
+        pause = min(1.5 * pause, longest)
+        verdict = claims.look()
+    return None
+
+
+_NEWS: dict[Verdict, str] = {
+    "wait": "%s: waiting for trials that run elsewhere.",
+    "paused": "%s: paused; `climb-opt resume` lets it go on.",
+    "done": "%s: done.",
+}
+
+
+def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not stop() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.5))
+
+
+def _run(
+    trial: optuna.Trial, objective: Objective, stop: Callable[[], bool], beat: float
+) -> FrozenTrial:
+    study = trial.study
+    with Heart(trial, beat):
+        try:
+            values = _checked(objective(trial))
+        except optuna.TrialPruned:
+            _tell(trial, TrialState.PRUNED, None)
+        except Interrupted as error:
+            fail(study, trial._trial_id, str(error) or "interrupted", {INTERRUPTED: True})
+        except UserError as error:
+            if _planned(trial):
+                fail(study, trial._trial_id, redact(error), {INTERRUPTED: True})
+                raise
+            fail(study, trial._trial_id, redact(error))  # a bad mixture that somebody enqueued
+        except Exception as error:
+            if _disk_is_full(error):
+                fail(study, trial._trial_id, "the disk is full", {INTERRUPTED: True})
+                raise UserError(
+                    f"Trial {trial.number}: the disk is full ({error}). Free some space and start "
+                    "the worker again; the trial will be resumed."
+                ) from error
+            log.debug("Trial %d failed.", trial.number, exc_info=error)
+            fail(study, trial._trial_id, reason_of(error))
+        except BaseException:  # Ctrl-C twice, or sys.exit
+            _give_back(trial)
+            raise
+        else:
+            _tell(trial, TrialState.COMPLETE, values)
+    return study._storage.get_trial(trial._trial_id)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a trial failed, in one line without passwords."""
+    text = " ".join(redact(error).split())
+    if not isinstance(error, TrialFailed):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text[:LONGEST_REASON]
+
+
+def _checked(values: float | Sequence[float]) -> list[float]:
+    numbers = [float(v) for v in values] if isinstance(values, Sequence) else [float(values)]
+    if not all(math.isfinite(number) for number in numbers):
+        raise TrialFailed(f"the score is not finite: {values}")
+    return numbers
+
+
+def _tell(trial: optuna.Trial, state: TrialState, values: list[float] | None) -> None:
+    study = patient(trial.study)  # whatever `stop` says: the result may have taken hours
+    try:
+        study.tell(trial, values, state=state, skip_if_finished=True)
+    except UpdateFinishedTrialError:
+        log.debug("Trial %d was finished meanwhile.", trial.number)
+    told = study._storage.get_trial(trial._trial_id)
+    if told.state != state:
+        log.warning(
+            "The result of trial %d came too late: it was taken for lost (%s).",
+            trial.number,
+            told.user_attrs.get(ERROR, told.state.name),
+        )
+
+
+def _give_back(trial: optuna.Trial) -> None:
+    """Leave at once: one attempt to say so; without it the beat stands still, which says it too."""
+    try:
+        fail(impatient(trial.study), trial._trial_id, "interrupted", {INTERRUPTED: True})
+    except Exception as error:
+        log.warning("Trial %d could not be given back: %s", trial.number, redact(error))
+
+
+def _planned(trial: optuna.Trial) -> bool:
+    frozen = trial.study._storage.get_trial(trial._trial_id)
+    return SLOT in frozen.user_attrs and "fixed_params" not in frozen.system_attrs
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False

@@ -1,0 +1,29 @@
+"""Where a study lives: a URL or a path -> an Optuna storage, its lock, and patience with it.
+
+    runs/climb.journal        a journal file: several processes on one machine (the default)
+    postgresql://user@host/db many machines; MySQL by mysql://
+    grpc://host:port          Optuna's gRPC proxy in front of a database, for hundreds of workers
+    sqlite:///file.db         one process
+
+Whatever goes wrong while opening one is a `UserError` of one line. Passwords are never shown:
+every message passes through `redact`.
+"""
+
+from climb_opt.storages.locks import StudyLock, study_lock
+from climb_opt.storages.opening import DEFAULT, describe, location, open_storage
+from climb_opt.storages.outages import impatient, is_outage, patient, persist
+from climb_opt.storages.redaction import redact
+
+__all__ = [
+    "DEFAULT",
+    "StudyLock",
+    "describe",
+    "impatient",
+    "is_outage",
+    "location",
+    "open_storage",
+    "patient",
+    "persist",
+    "redact",
+    "study_lock",
+]

@@ -1,0 +1,186 @@
+"""PostgreSQL, MySQL and SQLite through Optuna's `RDBStorage`, with errors a person can act on."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial
+
+from climb_opt.errors import UserError
+from climb_opt.storages.redaction import redact
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+    from sqlalchemy.orm import Session
+
+log = logging.getLogger(__name__)
+
+# What the driver says -> what to do. The first pattern found in the message counts.
+REMEDIES = (
+    ("password authentication failed", "Check the user and the password in the URL."),
+    ("access denied for user", "Check the user, the password and the rights on the database."),
+    ("no password supplied", "Give the password in the URL or in PGPASSWORD."),
+    ("no pg_hba.conf entry", "Let the server accept this host and user (pg_hba.conf)."),
+    ("permission denied for schema", "Ask its owner: GRANT CREATE ON SCHEMA public TO the user."),
+    ("permission denied", "Ask the owner of the tables to grant this user rights on them."),
+    ("command denied", "Ask for rights on this database: GRANT ALL ON database.* TO the user."),
+    ("read-only", "This server or session takes no writes; give the primary server."),
+    ("unknown database", "Create it first: CREATE DATABASE ..."),
+    ("does not exist", "Create the database and the user first, or correct the URL."),
+    ("resolve host", "Check the host's name in the URL."),
+    ("name or service not known", "Check the host's name in the URL."),
+    ("translate host name", "Check the host's name in the URL."),
+    ("connection refused", "Check the host and the port, and that the server runs."),
+    ("can't connect", "Check the host and the port, and that the server runs."),
+    ("no such file or directory", "Check that the server runs and where its socket lies."),
+    ("timeout", "Check the host and the port, and the firewall between here and there."),
+    ("timed out", "Check the host and the port, and the firewall between here and there."),
+    ("too many clients", "Raise max_connections, or put Optuna's gRPC proxy in front of it."),
+    ("connection slots", "Raise max_connections, or put Optuna's gRPC proxy in front of it."),
+    ("too many connections", "Raise max_connections, or put Optuna's gRPC proxy in front of it."),
+    ("unable to open database file", "Check the path and the rights of its folder."),
+    ("not a database", "That file is no SQLite database; give another path."),
+)
+PASSING = ("already exists", "starting up", "shutting down", "not yet accepting", "recovery mode")
+PATIENCE = 60.0  # seconds for what passes
+
+
+class Database(RDBStorage):
+    """`RDBStorage` that writes a planned trial's parameters and attributes with one insert each.
+
+    Optuna writes a trial of K parameters with 3 K statements in one transaction (727 at K = 240,
+    measured); this needs the same few whatever K is. A trial without parameters, or a newer Optuna
+    without this method, goes Optuna's way.
+    """
+
+    def _get_prepared_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None, session: Session
+    ) -> Any:
+        if template_trial is None or not template_trial.params:
+            return super()._get_prepared_new_trial(study_id, template_trial, session)
+        from optuna.distributions import distribution_to_json
+        from optuna.storages._rdb import models
+        from sqlalchemy import insert
+
+        # The first parameter goes Optuna's way, and with it its check against earlier trials.
+        first = next(iter(template_trial.params))
+        bare = copy.copy(template_trial)
+        bare.params = {first: template_trial.params[first]}
+        trial = super()._get_prepared_new_trial(study_id, bare, session)
+        session.flush()
+        rows = []
+        for name, value in template_trial.params.items():
+            if name != first:
+                kind = template_trial.distributions[name]
+                number = kind.to_internal_repr(value)
+                rows.append((name, number, distribution_to_json(kind)))
+        names = ("param_name", "param_value", "distribution_json")
+        if rows:
+            session.execute(
+                insert(models.TrialParamModel),
+                [{"trial_id": trial.trial_id, **dict(zip(names, r, strict=True))} for r in rows],
+            )
+        return trial
+
+
+def open_database(url: str) -> BaseStorage:
+    """The storage of a database URL; its tables are created when they are missing.
+
+    Raises:
+        UserError: a malformed URL, a missing driver, no connection, no rights, another schema.
+    """
+    address = _parse(url)
+    # Optuna fills `{SCHEMA_VERSION}` into the URL, so a brace in a password must be doubled.
+    text = address.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return optuna.storages.get_storage(Database(text, _engine_options(address)))
+        except Exception as error:
+            if time.monotonic() > until or not _passing(error):
+                raise UserError(explain(error, url)) from None
+            log.info("Storage %s: %s; waiting.", redact(url), first_line(error))
+            time.sleep(0.5)
+
+
+def explain(error: BaseException, url: str) -> str:
+    """One line: which storage, what its driver said, what to do next."""
+    where = redact(url)
+    if isinstance(error, ImportError):
+        extra = "pip install 'climb-opt[postgres]'" if "postgres" in url else "pip install pymysql"
+        return f"Storage {where}: its driver is not installed; run {extra}."
+    if isinstance(error, RuntimeError) and "schema" in str(error):
+        return (
+            f"Storage {where}: its tables were made by another version of Optuna. Back it up, then "
+            "run `optuna storage upgrade --storage URL` with this version."
+        )
+    if type(error).__name__ in ("UndefinedColumn", "CommandError") or "column" in str(error):
+        return (
+            f"Storage {where}: its tables are not Optuna's, or are from another version "
+            f"({first_line(error)}). Give climb_opt a database of its own."
+        )
+    said = first_line(error)
+    remedy = next((r for pattern, r in REMEDIES if pattern in said.lower()), "Check the URL.")
+    return f"Storage {where}: {redact(said).rstrip('.')}. {remedy}"
+
+
+def first_line(error: BaseException) -> str:
+    """What the driver itself said, in one line."""
+    cause: BaseException = error
+    while True:
+        inner = getattr(cause, "orig", None) or cause.__cause__
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return redact(lines[0] if lines else type(cause).__name__)
+
+
+def _parse(url: str) -> URL:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError):
+        raise UserError(
+            f"Storage {redact(url)!r} is not a URL; give postgresql://user@host/database, "
+            "mysql://..., grpc://host:port, sqlite:///file.db or the path of a journal file."
+        ) from None
+    if address.drivername in ("postgres", "postgresql"):
+        return address.set(drivername="postgresql+psycopg")
+    if address.drivername in ("mysql", "mariadb"):
+        return address.set(drivername="mysql+pymysql")
+    if address.get_backend_name() not in ("postgresql", "mysql", "sqlite"):
+        raise UserError(
+            f"Storage {redact(url)!r}: {address.drivername!r} is not supported; use postgresql, "
+            "mysql, grpc, sqlite or the path of a journal file."
+        )
+    return address
+
+
+def _engine_options(address: URL) -> dict[str, Any]:
+    """A silent network must not hang a worker: time limits, and a look before each use."""
+    if address.get_backend_name() == "sqlite":
+        return {}
+    limits: dict[str, Any] = {}
+    if address.get_driver_name() in ("psycopg", "psycopg2"):
+        limits = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10}
+    elif address.get_driver_name() == "pymysql":
+        limits = {"connect_timeout": 10}
+    given = {name: value for name, value in limits.items() if name not in address.query}
+    return {"pool_pre_ping": True, "pool_size": 2, "connect_args": given}
+
+
+def _passing(error: BaseException) -> bool:
+    """A server that starts or stops, or workers that race to create the same tables."""
+    from sqlalchemy.exc import IntegrityError
+
+    if isinstance(error, IntegrityError) or isinstance(error.__cause__, IntegrityError):
+        return True
+    return any(said in str(error).lower() for said in PASSING)

@@ -1,0 +1,78 @@
+"""A URL, a path or nothing -> a storage."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from optuna.storages import BaseStorage, GrpcStorageProxy
+
+from climb_opt.errors import UserError
+from climb_opt.storages.database import open_database
+from climb_opt.storages.journal import open_journal
+from climb_opt.storages.redaction import redact
+
+DEFAULT = "runs/climb.journal"
+VARIABLE = "OPTUNA_STORAGE"  # Optuna's own command line reads it too
+GRPC_WAIT = 10.0  # seconds for the proxy to answer
+
+
+def location(given: str | None = None) -> str:
+    """Where studies are: what was given, else OPTUNA_STORAGE, else the journal in `runs`."""
+    return given or os.environ.get(VARIABLE) or DEFAULT
+
+
+def open_storage(
+    where: str | Path | BaseStorage | None = None, *, write: bool = True
+) -> BaseStorage:
+    """The storage at a URL or path (see the package); an Optuna storage passes through.
+
+    Args:
+        where: None means `OPTUNA_STORAGE`, else `runs/climb.journal`.
+        write: False for commands that only look: a missing journal is then not created, and one
+            without the right to write can be read.
+
+    Raises:
+        UserError: it cannot be reached or used; the message says why and what to do.
+    """
+    if isinstance(where, BaseStorage):
+        return where
+    text = location(None if where is None else str(where))
+    if text.startswith("grpc://"):
+        return _open_grpc(text)
+    if "://" in text:
+        return open_database(text)
+    return open_journal(text, write=write)
+
+
+def describe(storage: BaseStorage) -> str:
+    """A name for messages: the URL without its password, or the path."""
+    backend = getattr(storage, "_backend", storage)
+    engine = getattr(backend, "engine", None)
+    if engine is not None:
+        return str(engine.url.render_as_string(hide_password=True))
+    if isinstance(storage, GrpcStorageProxy):
+        return f"grpc://{storage._host}:{storage._port}"
+    return str(getattr(backend, "_file_path", type(storage).__name__))
+
+
+def _open_grpc(url: str) -> BaseStorage:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 13000
+    except ValueError:
+        host, port = None, 0
+    if not host:
+        raise UserError(f"Storage {redact(url)!r}: give grpc://host:port.")
+    try:
+        storage = GrpcStorageProxy(host=host, port=port)
+        storage.wait_server_ready(timeout=GRPC_WAIT)
+    except ImportError:
+        raise UserError(f"Storage {redact(url)}: run pip install 'climb-opt[grpc]'.") from None
+    except ConnectionError:
+        raise UserError(
+            f"Storage {redact(url)}: no answer in {GRPC_WAIT:.0f} s. Check the host and the port, "
+            "and that Optuna's gRPC proxy runs there (optuna.storages.run_grpc_proxy_server)."
+        ) from None
+    return storage

