@@ -17,6 +17,7 @@ from synthetic_study import ODD_NAMES
 from climb_opt.errors import UserError
 from climb_opt.export import FORMATS, Handover, prepare, render
 from climb_opt.export.handover import slug
+from climb_opt.export.materialise import materialise
 from climb_opt.shards import Corpus
 
 MIXTURE = {"web": 0.25, "code": 0.6, "math": 0.15, "unused": 0.0}
@@ -215,3 +216,87 @@ def test_slugs_are_safe_and_distinct() -> None:
     assert slug("***") == "domain"
     sources = handover({"a/b": 0.4, "a b": 0.3, "A-B": 0.3}).sources
     assert len({s.slug.casefold() for s in sources}) == 3
+
+
+def realised(folder: Path) -> dict[str, float]:
+    facts = json.loads((folder / "mixture.json").read_text(encoding="utf-8"))
+    return {name: domain["realised"] for name, domain in facts["domains"].items()}
+
+
+TINY = {"web": 0.2, "code": 0.3, "math": 0.5}
+
+
+def test_materialised_tokens_hold_the_mixture_in_every_prefix(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    written = materialise(handover(TINY, corpus=tiny_corpus, tokens=12_000), tiny_corpus, tmp_path)
+    tokens = np.fromfile(written.path, dtype="<u2")
+    assert 12_000 <= len(tokens) == written.total < 12_100
+    assert realised(tmp_path) == pytest.approx(TINY, abs=0.005)
+    ours = {name: tiny_corpus.domain(name) for name in TINY}
+    words = {name: set(tiny_corpus.read(d.shards[0]).tolist()) for name, d in ours.items()}
+    only_math = words["math"] - words["web"] - words["code"]
+    shares = [np.isin(part, list(only_math)).mean() for part in np.array_split(tokens, 6)]
+    assert max(shares) - min(shares) < 0.03
+    assert written.epochs["math"] > 1.5  # 2857 tokens, 6000 wanted
+
+
+def test_materialising_twice_gives_the_same_bytes(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    order = handover(TINY, corpus=tiny_corpus, tokens=5_000)
+    first = materialise(order, tiny_corpus, tmp_path / "a").path.read_bytes()
+    assert materialise(order, tiny_corpus, tmp_path / "b").path.read_bytes() == first
+    other = handover(TINY, corpus=tiny_corpus, tokens=5_000, seed=7)
+    assert materialise(other, tiny_corpus, tmp_path / "c").path.read_bytes() != first
+
+
+def test_materialised_documents_are_whole_texts(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    written = materialise(
+        handover(TINY, corpus=tiny_corpus, tokens=4_000), tiny_corpus, tmp_path, kind="documents"
+    )
+    rows = [json.loads(line) for line in written.path.read_text(encoding="utf-8").splitlines()]
+    assert len(rows) == sum(written.documents.values())
+    assert all(
+        sorted(r["text"].split()) == ["plus", "two", "two"] for r in rows if r["domain"] == "math"
+    )
+
+
+def test_the_megatron_index_points_at_every_document(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    written = materialise(handover(TINY, corpus=tiny_corpus, tokens=3_000), tiny_corpus, tmp_path)
+    raw = (tmp_path / "mixture.idx").read_bytes()
+    assert raw[:9] == b"MMIDIDX\x00\x00"
+    count = int.from_bytes(raw[18:26], "little")
+    assert count == sum(written.documents.values())
+    sizes = np.frombuffer(raw, dtype="<i4", count=count, offset=34)
+    tokens = np.fromfile(written.path, dtype="<u2")
+    assert sizes.sum() == len(tokens)
+    assert np.all(tokens[np.cumsum(sizes) - 1] == tiny_corpus.eos)
+
+
+def test_megatron_core_reads_the_materialised_tokens(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
+    written = materialise(handover(TINY, corpus=tiny_corpus, tokens=3_000), tiny_corpus, tmp_path)
+    data = indexed.IndexedDataset(str(tmp_path / "mixture"))
+    assert len(data) == sum(written.documents.values())
+    joined = np.concatenate([data[i] for i in range(len(data))])
+    assert np.array_equal(joined, np.fromfile(written.path, dtype="<u2"))
+
+
+def test_materialising_needs_a_budget_and_an_empty_place(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="give --tokens"):
+        materialise(handover(TINY, corpus=tiny_corpus), tiny_corpus, tmp_path)
+    order = handover(TINY, corpus=tiny_corpus, tokens=1_000)
+    materialise(order, tiny_corpus, tmp_path)
+    with pytest.raises(UserError, match="exists already"):
+        materialise(order, tiny_corpus, tmp_path)
+
+
+def test_a_full_disk_leaves_nothing_that_looks_whole(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    def full(tokens: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    order = handover(TINY, corpus=tiny_corpus, tokens=1_000)
+    with pytest.raises(UserError, match="No space left on device"):
+        materialise(order, tiny_corpus, tmp_path, progress=full)
+    assert not (tmp_path / "mixture.bin").exists()
