@@ -17,6 +17,13 @@ KINDS: dict[str, dict[str, str]] = {
     "sampler": {
         "climb": "climb_opt.samplers.climb:ClimbSampler",
         "simplex-gp": "climb_opt.samplers.gp:SimplexGPSampler",
+        "random": "climb_opt.samplers.stock:random",
+        "tpe": "climb_opt.samplers.stock:tpe",
+        "cma-es": "climb_opt.samplers.stock:cma_es",
+        "qmc": "climb_opt.samplers.stock:qmc",
+        "gp-optuna": "climb_opt.samplers.stock:gp_optuna",
+        "botorch": "climb_opt.samplers.stock:botorch",
+        "nsga2": "climb_opt.samplers.stock:nsga2",
     },
     "predictor": {
         "lightgbm": "climb_opt.predictors.lgbm:LightGBMPredictor",

@@ -1,0 +1,86 @@
+"""Round 1: where a search starts, before anything is known.
+
+regmix     RegMix's sparse draws, as CLIMB's public code makes them (`climb.md` §3.2)
+dirichlet  "Dirichlet based on each cluster's token count", as CLIMB's paper says
+mixed      draws of several concentrations, the best start of `samplers.md` §7 (measured)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace, dirichlet
+
+DESIGNS = ("regmix", "dirichlet", "mixed")
+
+# RegMix's constants, as used by CLIMB's public code.
+MAX_USAGE = 15.0  # a weight may be at most 15 x its prior, and at most 1
+UNIT = 2e-4  # smaller weights become 0, the others multiples of it
+OVERSAMPLE = 100  # accepted draws for each one used
+
+MOST_DRAWN = 20_000_000  # random numbers, before accepting that the usage bound rejects nearly all
+
+
+def initial_design(space: MixtureSpace, kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
+    """n mixtures (n, K) of one of `DESIGNS`, distinct as long as the space holds so many."""
+    if kind == "regmix":
+        return _regmix(space, rng, n)
+    draw = space.sample if kind == "dirichlet" else space.sample_mixed
+    draws = distinct(draw(rng, 4 * n))
+    return draws[_some(rng, len(draws), n)]
+
+
+def distinct(weights: np.ndarray) -> np.ndarray:
+    """The rows of `weights` (n, K) without repeats, in order of first appearance."""
+    _, first = np.unique(weights, axis=0, return_index=True)
+    return weights[np.sort(first)]
+
+
+def _regmix(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
+    accepted = _within_usage(space, rng, OVERSAMPLE * n)
+    rounded = distinct(_round_to_unit(accepted))
+    chosen = rounded[_some(rng, len(rounded), n)]
+    return space.project(chosen)  # the space's own bounds, which RegMix does not know
+
+
+def _within_usage(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
+    """n draws that respect the usage bound (taken from the un-tempered prior, as in RegMix)."""
+    bound = np.minimum(MAX_USAGE * space.prior, 1.0)
+    alpha = np.where(space.prior > 0, space.prior, 1.0) ** SPARSE_TEMPERATURE * (space.prior > 0)
+    alpha /= alpha.sum()
+    batch = max(1, min(2 * n, 2_000_000 // len(space)))
+    kept: list[np.ndarray] = []
+    drawn = found = 0
+    while found < n and drawn < MOST_DRAWN:
+        strength = rng.choice(SPARSE_STRENGTHS, size=batch)
+        draws = dirichlet(rng, np.multiply.outer(strength, alpha))
+        good = draws[np.all(draws <= bound, axis=1)]
+        kept.append(good)
+        found, drawn = found + len(good), drawn + draws.size
+    if found < n:  # hundreds of domains: hardly a sparse draw stays below 15 x every small prior
+        strength = rng.choice(SPARSE_STRENGTHS, size=min(n - found, batch))
+        draws = dirichlet(rng, np.multiply.outer(strength, alpha))
+        capped = MixtureSpace(
+            zip(space.domains, space.prior, strict=True),
+            upper=dict(zip(space.domains, bound, strict=True)),
+        )
+        kept.append(capped.project(draws))
+    return np.concatenate(kept)[:n]
+
+
+def _round_to_unit(weights: np.ndarray) -> np.ndarray:
+    """Weights below UNIT -> 0, the rest to whole multiples of UNIT that sum to exactly 1."""
+    w = np.where(weights < UNIT, 0.0, weights)
+    units = w / w.sum(axis=1, keepdims=True) / UNIT
+    whole = np.floor(units)
+    total = round(1.0 / UNIT)
+    # The public code rounds each weight and leaves the sum a little off; give the missing units to
+    # the largest remainders instead, so that the mixture is one.
+    missing = total - whole.sum(axis=1)
+    rank = np.argsort(np.argsort(-(units - whole), axis=1, kind="stable"), axis=1)
+    whole += rank < missing[:, None]
+    return np.asarray(whole / total)
+
+
+def _some(rng: np.random.Generator, size: int, n: int) -> np.ndarray:
+    return rng.choice(size, size=n, replace=size < n)

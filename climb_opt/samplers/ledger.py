@@ -1,0 +1,85 @@
+"""Facts that all workers of a search must agree on, kept in the study itself.
+
+    slot    of a trial that no worker loop has given one (plain `study.optimize`)
+    basis   the trials a round learns from, written down with the round's first trial
+    seed    of a sampler that was given none
+
+A sampler that reads them computes the same round in every process, whatever has finished since.
+Optuna offers samplers no public call to store such facts; its own samplers use these same private
+ones (`optuna.md` §2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.history import all_trials
+from climb_opt.slots import SLOT, Plan
+
+BASIS = "climb:basis"  # trial system attribute: numbers of the trials its round learns from
+SEED = "climb:seed"  # study system attribute
+
+
+def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
+    """Give `trial` the next idle slot, unless it has one or brings its own mixture.
+
+    Call it under a lock that all users of the study share, or several trials may get one slot.
+    """
+    if SLOT in trial.user_attrs or trial.params or trial.system_attrs.get("fixed_params"):
+        return
+    step = plan.next(all_trials(study))
+    if step.kind == "go":
+        study._storage.set_trial_user_attr(trial._trial_id, SLOT, step.slot)
+        trial.set_user_attr(SLOT, step.slot)  # the caller's copy
+
+
+def slot_of(trial: FrozenTrial, plan: Plan) -> int | None:
+    """The trial's place in the plan; None for enqueued, imported and surplus trials, baselines."""
+    slot = trial.user_attrs.get(SLOT)
+    return slot if isinstance(slot, int) and 0 <= slot < plan.size else None
+
+
+def basis_of(study: optuna.Study, trial: FrozenTrial, plan: Plan, index: int) -> tuple[int, ...]:
+    """Numbers of the finished trials that round `index` learns from.
+
+    They are what was finished, in earlier rounds or outside the plan, when the round's first trial
+    asked; that trial stores them, `trial` if it is the first.
+    """
+    trials = all_trials(study)
+    for other in trials:
+        slot = slot_of(other, plan)
+        if slot is not None and plan.round_of(slot) == index and BASIS in other.system_attrs:
+            return tuple(other.system_attrs[BASIS])
+    numbers = _finished(trials, plan, index)
+    study._storage.set_trial_system_attr(trial._trial_id, BASIS, numbers)
+    return tuple(numbers)
+
+
+def all_finished(study: optuna.Study) -> tuple[int, ...]:
+    """Numbers of all finished trials, for proposals beyond the plan."""
+    return tuple(t.number for t in all_trials(study) if t.state == TrialState.COMPLETE)
+
+
+def stored_seed(study: optuna.Study) -> int:
+    """The study's own seed, drawn by whoever asks first."""
+    stored = study._storage.get_study_system_attrs(study._study_id).get(SEED)
+    if stored is None:
+        drawn = int(np.random.SeedSequence().generate_state(1)[0])
+        study._storage.set_study_system_attr(study._study_id, SEED, drawn)
+        # Read it back: another worker may have written in between.
+        stored = study._storage.get_study_system_attrs(study._study_id)[SEED]
+    return int(stored)
+
+
+def _finished(trials: Iterable[FrozenTrial], plan: Plan, index: int) -> list[int]:
+    numbers = []
+    for trial in trials:
+        slot = slot_of(trial, plan)
+        earlier = slot is None or plan.round_of(slot) < index
+        if trial.state == TrialState.COMPLETE and earlier:
+            numbers.append(trial.number)
+    return numbers

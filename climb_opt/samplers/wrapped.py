@@ -1,0 +1,231 @@
+"""Any Optuna sampler on the simplex, by translating what it reads.
+
+The wrapped sampler searches free coordinates (`encodings.py`). It is given a copy of the study
+whose storage shows every trial in those coordinates and passes everything else on to the real
+storage. So its own state, trial ids, races and restarts are those of stock Optuna, and with the
+same seed it proposes, to the bit, what it would propose on the free space; the study holds weights.
+
+Not a shadow study: one of those forgets the sampler's state at every restart, and each process
+would start its own CMA-ES (measured).
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import weakref
+from collections.abc import Callable, Container, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import HyperbandPruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.samplers.encodings import Encoding, make_encoding
+from climb_opt.simplex import MixtureSpace
+
+FREE = "simplex:free"  # trial system attribute: the free coordinates a mixture was decoded from
+# A mixture that the encoding cannot represent better than this (half its L1 distance) is hidden:
+# its score would be credited to another mixture.
+FAITHFUL = 0.02
+
+
+class SimplexSampler(BaseSampler):
+    """Runs `base`, any Optuna sampler, on the mixtures of `space`.
+
+    Parameters that are not weights are passed to `base` as they are, which searches them jointly.
+
+    Args:
+        space: the mixtures to search. Proposals outside its bounds are capped and redistributed.
+        base: for example `optuna.samplers.TPESampler(seed=0)`. Use it for one study only.
+        encoding: "softmax", "gamma" or "stick-breaking"; or a class or function that makes an
+            `Encoding` of the space.
+    """
+
+    def __init__(
+        self,
+        space: MixtureSpace,
+        base: BaseSampler,
+        *,
+        encoding: str | Callable[[MixtureSpace], Encoding] = "softmax",
+    ) -> None:
+        self._space = space
+        self._base = base
+        self._translator = _Translator(space, make_encoding(encoding, space))
+
+    def __str__(self) -> str:
+        return f"SimplexSampler({type(self._base).__name__})"
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        view, seen = self._view(study, trial)
+        known = self._base.infer_relative_search_space(view, seen)
+        others = {n: d for n, d in known.items() if n not in self._translator.free}
+        return {**self._space.distributions(), **others}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        view, seen = self._view(study, trial)
+        free = self._translator.free
+        known = self._base.infer_relative_search_space(view, seen)
+        weights = self._space.distributions()
+        asked = {n: d for n, d in known.items() if n in free or n in search_space}
+        asked |= {n: d for n, d in search_space.items() if n not in weights}
+        found = self._base.sample_relative(view, seen, asked)
+        # What the base does not know yet (start-up trials, univariate TPE) it draws one by one.
+        u = {
+            name: found[name]
+            if name in found
+            else self._base.sample_independent(view, seen, name, distribution)
+            for name, distribution in free.items()
+        }
+        stored = [float(value) for value in u.values()]
+        study._storage.set_trial_system_attr(trial._trial_id, FREE, stored)
+        params = self._space.params(self._translator.decode(u))
+        others = {n: v for n, v in found.items() if n not in free}
+        return {n: v for n, v in {**params, **others}.items() if n in search_space}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        view, seen = self._view(study, trial)
+        return self._base.sample_independent(view, seen, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._base.before_trial(*self._view(study, trial))
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._base.after_trial(*self._view(study, trial), state, values)
+
+    def reseed_rng(self) -> None:
+        self._base.reseed_rng()
+
+    def _view(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
+        # Under HyperbandPruner `study` shows one bracket only; open the study behind it, translate
+        # that, and narrow the view again.
+        view = copy.copy(getattr(study, "_study", study))  # with its own cache of trials
+        view._storage = _FreeStorage(view._storage, self._translator)  # type: ignore[assignment]
+        if isinstance(view.pruner, HyperbandPruner):
+            view = optuna.pruners._filter_study(view, trial)
+        return view, self._translator.translate(trial)
+
+
+class _Translator:
+    """Trials with weights -> the same trials in free coordinates. Finished ones are kept."""
+
+    def __init__(self, space: MixtureSpace, encoding: Encoding) -> None:
+        self._space = space
+        self._encoding = encoding
+        self.free = encoding.distributions()
+        self._names = frozenset(space.parameter_names)
+        self._forget()
+
+    def _forget(self) -> None:
+        # Storage -> trial id -> what is shown. In-memory studies all count their trials from 0.
+        self._finished: weakref.WeakKeyDictionary[Any, dict[int, FrozenTrial | None]]
+        self._finished = weakref.WeakKeyDictionary()
+        self._mutex = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        dropped = ("_finished", "_mutex")
+        return {name: value for name, value in self.__dict__.items() if name not in dropped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def decode(self, u: dict[str, float]) -> np.ndarray:
+        decoded = self._encoding.decode(np.array([u[name] for name in self.free], dtype=float))
+        return self._space.project(decoded)
+
+    def shown(self, trials: Sequence[FrozenTrial], storage: Any) -> list[FrozenTrial]:
+        """The trials in free coordinates, without the finished ones that hold no mixture.
+
+        One such trial would empty the search space that Optuna's samplers infer (measured).
+        """
+        with self._mutex:
+            finished = self._finished.setdefault(storage, {})
+        seen = [self._seen(trial, finished) for trial in trials]
+        return [trial for trial in seen if trial is not None]
+
+    def translate(self, trial: FrozenTrial) -> FrozenTrial:
+        """The trial in free coordinates; without them while it has no mixture."""
+        free = self._free_of(trial)
+        translated = copy.copy(trial)
+        others = {n: d for n, d in trial.distributions.items() if n not in self._names}
+        params = {n: trial.params[n] for n in others}
+        if free is not None:
+            others = {**self.free, **others}
+            params = {**dict(zip(self.free, free, strict=True)), **params}
+        translated._distributions = others
+        translated._params = params
+        return translated
+
+    def _seen(
+        self, trial: FrozenTrial, finished: dict[int, FrozenTrial | None]
+    ) -> FrozenTrial | None:
+        if not trial.state.is_finished():
+            return self.translate(trial)
+        if trial._trial_id not in finished:
+            known = self._free_of(trial) is not None
+            finished[trial._trial_id] = self.translate(trial) if known else None
+        return finished[trial._trial_id]
+
+    def _free_of(self, trial: FrozenTrial) -> list[float] | None:
+        weights = self._space.weights_of(trial)
+        if weights is None:
+            return None
+        stored = trial.system_attrs.get(FREE)
+        if stored is not None and len(stored) == len(self.free):
+            return list(stored)
+        free = self._encoding.encode(weights)
+        if 0.5 * np.abs(self._encoding.decode(free) - weights).sum() > FAITHFUL:
+            return None
+        return [float(value) for value in free]
+
+
+class _FreeStorage:
+    """The real storage, except that trials read from it are in free coordinates."""
+
+    def __init__(self, storage: Any, translator: _Translator) -> None:
+        self._real = storage
+        self._translator = translator
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_real":  # being copied or unpickled
+            raise AttributeError(name)
+        return getattr(self._real, name)
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        trials = self._real.get_all_trials(study_id, deepcopy=False, states=states)
+        shown = self._translator.shown(trials, self._real)
+        return copy.deepcopy(shown) if deepcopy else shown
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self._translator.translate(self._real.get_trial(trial_id))
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        return self._translator.translate(self._real.get_best_trial(study_id))
