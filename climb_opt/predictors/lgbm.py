@@ -20,7 +20,8 @@ from typing import Any
 import lightgbm
 import numpy as np
 
-from climb_opt.predictors.spread import Spread
+from climb_opt.predictors.forest import Forest
+from climb_opt.predictors.spread import Model, Spread
 
 SEED = 42  # CLIMB's, for the split and for LightGBM
 FEW = 50  # runs, below which CLIMB's settings degenerate: its validation set holds < 5
@@ -86,12 +87,12 @@ class LightGBMPredictor:
         w = np.asarray(weights, dtype=float)
         return self._model(w), self._spread(w)
 
-    def _train(self, weights: np.ndarray, scores: np.ndarray) -> Any:
+    def _train(self, weights: np.ndarray, scores: np.ndarray) -> Model:
         shift, scale = float(scores.mean()), float(scores.std())
         if not scale > 1e-12 * max(1.0, abs(shift)) or len(scores) < 4:
             return lambda w: np.full(len(w), shift)
-        booster = self._boost(weights, (scores - shift) / scale)
-        return lambda w: shift + scale * np.asarray(booster.predict(w, num_threads=1))
+        forest = Forest(self._boost(weights, (scores - shift) / scale))
+        return lambda w: shift + scale * forest(w)
 
     def _boost(self, weights: np.ndarray, scores: np.ndarray) -> lightgbm.Booster:
         n = len(scores)
