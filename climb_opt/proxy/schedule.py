@@ -21,5 +21,5 @@ def learning_rate(recipe: ProxyRecipe, step: int, steps: int) -> float:
         done = (step - warm) / max(steps - warm - 1, 1)
         return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * done)) / 2
     falling = max(round(recipe.decay * steps), 1)
-    left = (steps - step) / (falling + 1)
+    left = (steps - 1 - step) / falling
     return recipe.min_lr + (recipe.lr - recipe.min_lr) * min(left, 1.0)
