@@ -38,14 +38,14 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import lookup
 from climb_opt.errors import UserError
-from climb_opt.history import History, read_history
+from climb_opt.history import History, all_trials, read_history
 from climb_opt.predictors.base import Predictor, expected
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers import ledger
 from climb_opt.samplers.design import distinct, initial_design
 from climb_opt.samplers.presets import ClimbRules, climb_rules
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan
+from climb_opt.slots import SLOT, Plan, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +248,10 @@ class ClimbSampler(BaseSampler):
     ) -> None:
         self._space = space
         # No barrier: a sampler cannot wait. The worker loop can, and does before it asks.
-        self._plan = Plan(tuple(rounds), max_attempts=max_attempts, barrier=False)
+        sizes = (
+            tuple(rounds) if isinstance(rounds, Sequence) else rounds
+        )  # Plan tells what is wrong
+        self._plan = Plan(sizes, max_attempts=max_attempts, barrier=False)
         self._rules = climb_rules(
             preset,
             design=design,
@@ -297,9 +300,23 @@ class ClimbSampler(BaseSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         self._raise_error_if_multi_objective(study)
-        with self._mutex:  # the first of a round computes, the others wait for its batch
-            params = self._space.params(self._propose(study, trial))
+        with self._mutex:
+            weights, stored = self._propose(study, trial.user_attrs.get(SLOT), trial.number)
+            for name, value in stored.items():  # before another thread looks for it
+                study._storage.set_trial_system_attr(trial._trial_id, name, value)
+        params = self._space.params(weights)
         return {name: value for name, value in params.items() if name in search_space}
+
+    def plan_ahead(
+        self, study: optuna.Study, slot: Slot
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Parameters and system attributes of a slot whose trial does not exist yet.
+
+        The worker loop writes them with the trial, in one commit instead of one per domain.
+        """
+        self._raise_error_if_multi_objective(study)
+        weights, stored = self._propose(study, slot, len(all_trials(study)))
+        return self._space.params(weights), stored
 
     def sample_independent(
         self,
@@ -326,18 +343,21 @@ class ClimbSampler(BaseSampler):
         # Our draws depend on seed and slot alone, so that threads need no seeds of their own.
         self._independent_sampler.reseed_rng()
 
-    def _propose(self, study: optuna.Study, trial: FrozenTrial) -> np.ndarray:
-        seed = self._seed if self._seed is not None else ledger.stored_seed(study)
-        slot = ledger.slot_of(trial, self._plan)
-        if slot is None:
-            return self._beyond(study, trial, seed)
-        index = self._plan.round_of(slot)
-        basis = ledger.basis_of(study, trial, self._plan, index) if index else ()
-        batches = self._batches.setdefault(study._storage, {})
-        key = (study._study_id, seed, index, basis)
-        if key not in batches:
-            batches[key] = self._batch(study, seed, index, basis)
-        return batches[key][slot - self._plan.start_of(index)]
+    def _propose(
+        self, study: optuna.Study, slot: Slot | None, number: int
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        with self._mutex:  # the first of a round computes its batch, the others wait
+            seed = self._seed if self._seed is not None else ledger.stored_seed(study)
+            place = ledger.place_of(slot, self._plan)
+            if place is None:
+                return self._beyond(study, seed, number), {}
+            index = self._plan.round_of(place)
+            basis, stored = ledger.basis_of(study, self._plan, index) if index else ((), {})
+            batches = self._batches.setdefault(study._storage, {})
+            key = (study._study_id, seed, index, basis)
+            if key not in batches:
+                batches[key] = self._batch(study, seed, index, basis)
+            return batches[key][place - self._plan.start_of(index)], stored
 
     def _batch(
         self, study: optuna.Study, seed: int, index: int, basis: tuple[int, ...]
@@ -347,10 +367,10 @@ class ClimbSampler(BaseSampler):
             return first_round(self._space, self._rules, m=m, seed=seed)
         return self._next(study, seed, basis, self._rules, m, index)
 
-    def _beyond(self, study: optuna.Study, trial: FrozenTrial, seed: int) -> np.ndarray:
+    def _beyond(self, study: optuna.Study, seed: int, number: int) -> np.ndarray:
         last = self._plan.rounds[-1]
         rules = dataclasses.replace(self._rules, exclude=True, top_n=self._rules.n_top(last))
-        draw = len(self._plan.rounds) + trial.number  # continues the rounds' numbers
+        draw = len(self._plan.rounds) + number  # continues the rounds' numbers
         return self._next(study, seed, ledger.all_finished(study), rules, 1, draw)[0]
 
     def _next(

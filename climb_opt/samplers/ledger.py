@@ -11,14 +11,14 @@ ones (`optuna.md` §2).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.history import all_trials
-from climb_opt.slots import SLOT, Plan
+from climb_opt.slots import SLOT, Plan, Slot
 
 BASIS = "climb:basis"  # trial system attribute: numbers of the trials its round learns from
 SEED = "climb:seed"  # study system attribute
@@ -37,26 +37,27 @@ def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
         trial.set_user_attr(SLOT, step.slot)  # the caller's copy
 
 
-def slot_of(trial: FrozenTrial, plan: Plan) -> int | None:
-    """The trial's place in the plan; None for enqueued, imported and surplus trials, baselines."""
-    slot = trial.user_attrs.get(SLOT)
+def place_of(slot: Slot | None, plan: Plan) -> int | None:
+    """The slot if it lies in the plan; None for baselines and for trials without a slot."""
     return slot if isinstance(slot, int) and 0 <= slot < plan.size else None
 
 
-def basis_of(study: optuna.Study, trial: FrozenTrial, plan: Plan, index: int) -> tuple[int, ...]:
-    """Numbers of the finished trials that round `index` learns from.
+def basis_of(study: optuna.Study, plan: Plan, index: int) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """Numbers of the finished trials that round `index` learns from, and what is still to store.
 
     They are what was finished, in earlier rounds or outside the plan, when the round's first trial
-    asked; that trial stores them, `trial` if it is the first.
+    was asked for. For that one the second item holds the system attribute it must store.
     """
     trials = all_trials(study)
-    for other in trials:
-        slot = slot_of(other, plan)
-        if slot is not None and plan.round_of(slot) == index and BASIS in other.system_attrs:
-            return tuple(other.system_attrs[BASIS])
-    numbers = _finished(trials, plan, index)
-    study._storage.set_trial_system_attr(trial._trial_id, BASIS, numbers)
-    return tuple(numbers)
+    for trial in trials:
+        if BASIS in trial.system_attrs and _round(trial, plan) == index:
+            return tuple(trial.system_attrs[BASIS]), {}
+    numbers = [
+        trial.number
+        for trial in trials
+        if trial.state == TrialState.COMPLETE and _round(trial, plan) < index
+    ]
+    return tuple(numbers), {BASIS: numbers}
 
 
 def all_finished(study: optuna.Study) -> tuple[int, ...]:
@@ -75,11 +76,6 @@ def stored_seed(study: optuna.Study) -> int:
     return int(stored)
 
 
-def _finished(trials: Iterable[FrozenTrial], plan: Plan, index: int) -> list[int]:
-    numbers = []
-    for trial in trials:
-        slot = slot_of(trial, plan)
-        earlier = slot is None or plan.round_of(slot) < index
-        if trial.state == TrialState.COMPLETE and earlier:
-            numbers.append(trial.number)
-    return numbers
+def _round(trial: FrozenTrial, plan: Plan) -> int:
+    place = place_of(trial.user_attrs.get(SLOT), plan)
+    return -1 if place is None else plan.round_of(place)
