@@ -61,7 +61,8 @@ class MixtureSpace:
         # `w/<domain>` for each domain, in the order of `domains`.
         self.parameter_names: tuple[str, ...] = tuple(PREFIX + name for name in self.domains)
         tokens = amounts[order]
-        self.prior: np.ndarray = tokens / tokens.sum()
+        share = tokens / tokens.max()  # first, so that the sum cannot overflow
+        self.prior: np.ndarray = share / share.sum()
         self.lower = self._bound("lower", lower, 0.0)
         self.upper = self._bound("upper", upper, 1.0)
         if max_epochs is not None:
@@ -304,7 +305,7 @@ def _read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
     amounts = np.array(
         [_number(amount, f"The amount of domain {name!r}") for name, amount in pairs]
     )
-    if not names or not np.isfinite(amounts.sum()) or np.any(amounts < 0) or not amounts.sum():
+    if not names or not np.all(np.isfinite(amounts)) or np.any(amounts < 0) or not np.any(amounts):
         raise UserError(
             "The prior needs at least one domain and finite amounts, none negative, "
             f"not all zero, but got {dict(pairs)}."
@@ -324,7 +325,7 @@ def _scale_into(w: np.ndarray, lower: np.ndarray, upper: np.ndarray, p: np.ndarr
     # Where all non-zero weights together cannot reach 1, a hint of prior, then of uniform, opens
     # the other domains; elsewhere zeros stay exact.
     stuck = np.where(w > 1e-20, upper, lower).sum(axis=1) < 1.0
-    w = np.where(stuck[:, None], w + 1e-13 * p + 1e-17, w)
+    w = np.where(stuck[:, None], w + 1e-13 * p + 1e-22, w)
     low, high = np.full(len(w), -60.0), np.full(len(w), 60.0)  # log s
     for _ in range(70):
         middle = (low + high) / 2
