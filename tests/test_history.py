@@ -1,0 +1,158 @@
+"""What counts as learnt: which trials a study's history holds, and in which direction."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState, create_trial
+
+from climb_opt import MixtureSpace, UserError, report_components, set_aggregate
+from climb_opt.history import COMPONENTS, read_history
+
+SPACE = MixtureSpace({"web": 3.0, "code": 1.0})
+
+
+def add(
+    study: optuna.Study,
+    weights: tuple[float, float] = (0.5, 0.5),
+    value: float | None = 1.0,
+    state: TrialState = TrialState.COMPLETE,
+    **attrs: Any,
+) -> None:
+    params = SPACE.params(np.array(weights))
+    given = {} if value is None else {"value": value}
+    study.add_trial(
+        create_trial(
+            params=params,
+            distributions=SPACE.distributions(),
+            state=state,
+            user_attrs=attrs,
+            **given,
+        )
+    )
+
+
+def test_values_are_turned_so_that_lower_is_better() -> None:
+    for direction, sign in (("minimize", 1.0), ("maximize", -1.0)):
+        study = optuna.create_study(direction=direction)
+        add(study, (0.2, 0.8), 3.0)
+        add(study, (0.9, 0.1), 5.0)
+        history = read_history(study, SPACE)
+        np.testing.assert_array_equal(history.values, sign * np.array([3.0, 5.0]))
+        np.testing.assert_array_equal(history.weights, [[0.2, 0.8], [0.9, 0.1]])
+
+
+def test_each_of_several_objectives_is_turned() -> None:
+    study = optuna.create_study(directions=["minimize", "maximize"])
+    study.add_trial(
+        create_trial(
+            params=SPACE.params(np.array([1.0, 0.0])),
+            distributions=SPACE.distributions(),
+            values=[1.0, 2.0],
+        )
+    )
+    np.testing.assert_array_equal(read_history(study, SPACE).values, [[1.0, -2.0]])
+
+
+def test_only_finished_trials_with_a_mixture_and_finite_values_count() -> None:
+    study = optuna.create_study()
+    add(study)  # imported: counts
+    add(study, value=None, state=TrialState.FAIL)
+    add(study, state=TrialState.PRUNED)
+    add(study, value=math.inf)
+    add(study, (0.5, 0.4))  # not a mixture
+    study.add_trial(  # another study's parameters
+        create_trial(params={"x": 1.0}, distributions={"x": FloatDistribution(0, 1)}, value=1.0)
+    )
+    study.add_trial(  # our names, another kind
+        create_trial(
+            params={"w/web": "all", "w/code": "none"},
+            distributions={
+                "w/web": CategoricalDistribution(["all"]),
+                "w/code": CategoricalDistribution(["none"]),
+            },
+            value=1.0,
+        )
+    )
+    study.enqueue_trial({"w/web": 1.0, "w/code": 0.0})
+    study.ask()  # running
+    assert [t.number for t in read_history(study, SPACE).trials] == [0]
+
+
+def test_an_enqueued_trial_counts_once_it_is_finished() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"w/web": 1.0, "w/code": 0.0})
+    study.optimize(lambda trial: SPACE.suggest(trial)["web"], n_trials=1)
+    np.testing.assert_array_equal(read_history(study, SPACE).weights, [[1.0, 0.0]])
+
+
+def test_a_nan_score_fails_its_trial_and_is_left_out() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"w/web": 1.0, "w/code": 0.0})
+    study.optimize(lambda trial: SPACE.suggest(trial)["web"] * math.nan, n_trials=1)
+    history = read_history(study, SPACE)
+    assert len(history) == 0 and history.weights.shape == (0, 2) and history.values.shape == (0,)
+
+
+def test_keep_narrows_the_history() -> None:
+    study = optuna.create_study()
+    for value in (1.0, 2.0, 3.0):
+        add(study, value=value)
+    assert read_history(study, SPACE, lambda t: t.number != 1).values.tolist() == [1.0, 3.0]
+
+
+def test_components_add_up_to_the_value_in_either_direction() -> None:
+    for direction in ("minimize", "maximize"):
+        study = optuna.create_study(direction=direction)
+        set_aggregate(study, {"piqa": 0.25, "arc": 0.75})
+        for piqa, arc in ((0.6, 0.3), (0.5, 0.5)):
+            study.enqueue_trial({"w/web": 1.0, "w/code": 0.0})
+            trial = study.ask()
+            SPACE.suggest(trial)
+            report_components(trial, {"piqa": piqa, "arc": arc, "extra": 9.0})
+            study.tell(trial, 0.25 * piqa + 0.75 * arc)
+        history = read_history(study, SPACE)
+        assert history.names == ("arc", "piqa")
+        assert history.components is not None and history.coefficients is not None
+        np.testing.assert_array_equal(history.components, [[0.3, 0.6], [0.5, 0.5]])
+        np.testing.assert_allclose(history.components @ history.coefficients, history.values)
+
+
+@pytest.mark.parametrize("components", [None, {"piqa": 0.5}, {"piqa": 0.5, "arc": math.nan}])
+def test_components_are_used_only_when_every_trial_has_all_of_them(components: Any) -> None:
+    study = optuna.create_study()
+    set_aggregate(study, {"piqa": 0.5, "arc": 0.5})
+    add(study, **{COMPONENTS: {"piqa": 0.5, "arc": 0.5}})
+    assert read_history(study, SPACE).components is not None
+    add(study, **({} if components is None else {COMPONENTS: components}))
+    history = read_history(study, SPACE)
+    assert len(history) == 2 and history.components is None and history.names == ()
+
+
+@pytest.mark.parametrize("coefficients", [{}, {"piqa": math.inf}])
+def test_an_aggregate_needs_finite_coefficients(coefficients: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="finite coefficients"):
+        set_aggregate(optuna.create_study(), coefficients)
+
+
+def test_a_bracket_of_hyperband_hides_nothing() -> None:
+    seen = []
+
+    class Watching(optuna.samplers.RandomSampler):
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> Any:
+            seen.append(len(read_history(study, SPACE)))
+            return SPACE.params(SPACE.prior)
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> Any:
+            return SPACE.distributions()
+
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9)
+    study = optuna.create_study(sampler=Watching(seed=0), pruner=pruner)
+    set_aggregate(study, {"piqa": 1.0})
+    study.optimize(lambda trial: SPACE.suggest(trial)["web"], n_trials=6)
+    assert seen == list(range(6))
