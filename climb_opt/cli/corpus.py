@@ -80,7 +80,7 @@ def run_build(args: argparse.Namespace) -> int:
         progress=False if args.no_progress else None,
         overwrite=args.overwrite,
     )
-    for domain in corpus.domains:
+    for domain in corpus.domains if corpus else ():
         print(domain.name, domain.tokens, domain.info.get("terms"))
     return 0
 

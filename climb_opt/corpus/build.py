@@ -1,7 +1,7 @@
 """Documents -> corpus: the stages in order. Stop it anywhere and run it again.
 
-    documents -> exact -> tokenizer -> tokens -> (sketches -> near) -> targets -> roles
-              -> encoder -> embeddings -> centroids -> clusters -> (scores) -> domains -> shards
+    documents -> exact -> targets -> tokenizer -> tokens -> (sketches -> near) -> roles
+              -> (encoder) -> embeddings -> centroids -> clusters -> (scores) -> domains -> shards
 
 Every stage's folder below `work/` is named by what it depends on (workspace.py), so a changed
 option redoes only what follows from it. The manifest is written last: a folder without one is not
@@ -10,75 +10,156 @@ a corpus.
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus import cluster, dedup, domains, embed, labels, quality, roles, tokenise
+from climb_opt.corpus import (
+    cluster,
+    counts,
+    dedup,
+    domains,
+    embed,
+    labels,
+    quality,
+    roles,
+    tokenise,
+)
 from climb_opt.corpus.documents import DOMAIN_FIELD, Block
-from climb_opt.corpus.gather import gather
-from climb_opt.corpus.ingest import Inventory, ingest
+from climb_opt.corpus.finish import Findings, write_corpus
+from climb_opt.corpus.folder import WORK, prepared
+from climb_opt.corpus.ingest import ingest
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
 from climb_opt.corpus.sample import sample_documents
-from climb_opt.corpus.workspace import (
-    Stage,
-    Workspace,
-    atomic,
-    load_array,
-    load_json,
-    locked,
-)
-from climb_opt.errors import UserError
-from climb_opt.recipes import difference
-from climb_opt.shards import MANIFEST, Corpus
+from climb_opt.corpus.workspace import Stage, Workspace, load_array
+from climb_opt.shards import Corpus
 
 logger = logging.getLogger(__name__)
 
-WORK = "work"
+
+def build(
+    plan: Plan,
+    output: Path,
+    *,
+    part: tuple[int, int] = (1, 1),
+    workers: int = 1,
+    progress: bool | None = None,
+    overwrite: bool = False,
+) -> Corpus | None:
+    """Build a corpus in `output`, or finish one that was begun there.
+
+    Args:
+        part: (i, n): do the i-th of n shares and wait for the others. Only part 1 writes the
+            corpus; for the others the result is None.
+        workers: processes or threads for work that is bound by Python.
+        progress: None shows bars on a terminal only.
+        overwrite: replace a corpus made with other options.
+
+    Raises:
+        UserError: bad input; another corpus in `output`; no space left on the disk.
+    """
+    with prepared(plan, output, part, overwrite) as finished:
+        if finished is not None:
+            logger.info("%s is already built.", output)
+            return finished
+        build = Build(plan, Workspace(output / WORK, part, workers, progress))
+        stages = build.prepare()
+        findings = build.decide(stages)
+        if part[0] != 1:
+            logger.info("This part is done; part 1 writes the shards.")
+            return None
+        return write_corpus(output, plan, stages, findings)
 
 
-@dataclass
+def preview(
+    plan: Plan, output: Path, *, workers: int = 1, progress: bool | None = None
+) -> list[dict[str, Any]]:
+    """The clusters that the plan's pruning would remove: reason, size, sample documents.
+
+    Nothing is removed; what was computed stays in `output`/work for the build itself.
+    """
+    with prepared(plan, output, (1, 1), True, touch=False):
+        build = Build(plan, Workspace(output / WORK, (1, 1), workers, progress))
+        stages = build.prepare()
+        return domains.removable(stages, build.clusters_count, build.rule, plan.options.seed)
+
+
 class Build:
-    """The stages done so far of one build."""
+    """The stages of one build, done one after the other; each method does those of its name."""
 
-    plan: Plan
-    output: Path
-    workspace: Workspace
+    def __init__(self, plan: Plan, workspace: Workspace) -> None:
+        self.plan = plan
+        self.workspace = workspace
+        self.seed = plan.options.seed
+        self.rule = quality.parse_rule(plan.options.prune, list(plan.scorers))
+        self.fitted: dict[str, Any] | None = None  # how k-means was fitted
+        self.given: list[str] | None = None  # names of clusters that the input brings
 
-    def run(self) -> Corpus:
-        """Do what is missing and return the finished corpus."""
-        stages = self.prepare()
-        found = self.decide(stages)
-        return self._finish(stages, found)
-
-    def prepare(self) -> domains.Stages:
-        """Every stage that does not depend on how clusters become domains."""
+    def prepare(self) -> counts.Stages:
+        """Every stage before the decision how clusters become domains."""
         self._read()
         self._tokenise()
         self._roles()
-        clusters = self._given_clusters() if self.plan.clustered else None
-        if clusters is None or self.plan.options.merge.domains or self._by_distance:
+        if self.plan.clustered:
+            clusters = self.workspace.stage("given", self.documents)
+            self.given = labels.read_labels(clusters, self.documents, self.blocks, DOMAIN_FIELD)
+            if self._merges_given:
+                self._embed()
+        else:
             self._embed()
-        if clusters is None:
             clusters = self._cluster()
-        self._scores(clusters)
-        return self.stages
+        return self._score(clusters)
+
+    def decide(self, stages: counts.Stages) -> Findings:
+        """Domains from clusters."""
+        options = self.plan.options
+        centres = self._centres(stages)
+        stage = self.workspace.stage(
+            "domains",
+            *(stages.clusters, *stages.scores.values(), self.tokens, self.roles),
+            plain(options.merge),
+            plain(options.split),
+            [options.prune, self.seed, domains.SAMPLED],
+        )
+        found = domains.make_domains(
+            stage,
+            stages,
+            domains.Given(centres, self.given, self._wanted_domains),
+            options.merge,
+            options.split,
+            self.rule,
+            self.seed,
+        )
+        labelled = self._against_labels(stages, found) if options.label_field else None
+        return Findings(
+            found, centres, self.tokenizer_file, self.facts, self.inventory, self.copies,
+            self.counts, self.fitted, labelled,
+        )  # fmt: skip
 
     @property
-    def _by_distance(self) -> bool:
-        return self.plan.options.merge.distance is not None
+    def clusters_count(self) -> int:
+        """How many clusters there are, empty ones included."""
+        return len(self.given) if self.given is not None else int((self.fitted or {})["clusters"])
+
+    @property
+    def _wanted_domains(self) -> int:
+        return self.plan.options.merge.domains or DEFAULT_DOMAINS
+
+    @property
+    def _merges_given(self) -> bool:
+        merge = self.plan.options.merge
+        return merge.domains is not None or merge.distance is not None
+
+    # --- documents ----------------------------------------------------------------------------
 
     def _read(self) -> None:
-        plan = self.plan
+        plan, seed = self.plan, self.seed
         facts = [plain(s) for s in plan.sources]
         self.documents = self.workspace.stage("documents", facts, plain(plan.read))
-        self.inventory: Inventory = ingest(self.documents, plan.sources, plan.read)
+        self.inventory = ingest(self.documents, plan.sources, plan.read)
         self.blocks: tuple[Block, ...] = self.inventory.blocks
         for line in self.inventory.lines():
             logger.warning("%s", line)
@@ -87,49 +168,13 @@ class Build:
         self.copies = dedup.find_exact(self.exact, self.documents, self.blocks)
         if self.copies["repeated_ids"]:
             logger.warning(
-                "%d documents repeat an earlier id (e.g. document %s); they are kept.",
+                "%d documents repeat an earlier id (e.g. documents %s); they are kept.",
                 self.copies["repeated_ids"],
                 ", ".join(map(str, self.copies["examples"])),
             )
-        seed = self.plan.options.seed
-        self.chosen = self.workspace.stage(
-            "targets", self.documents, [plain(t) for t in plan.targets], seed
-        )
+        targets = [plain(t) for t in plan.targets]
+        self.chosen = self.workspace.stage("targets", self.documents, targets, seed)
         roles.choose_targets(self.chosen, self.documents, self.blocks, plan.targets, seed)
-
-    def _first(self, block: Block) -> np.ndarray:
-        """Documents that are no copy."""
-        return load_array(self.exact.file(f"{block.name}.first.npy"))
-
-    def _may_train(self, block: Block) -> np.ndarray:
-        """Documents that are no copy and not chosen for a target."""
-        chosen = load_array(self.chosen.file(f"{block.name}.target.npy"))
-        return np.asarray(self._first(block)) & (np.asarray(chosen) == 0)
-
-    def _tokenise(self) -> None:
-        options, seed = self.plan.options.tokens, self.plan.options.seed
-        upstream = (self.exact, self.chosen, seed) if options.tokenizer is None else ()
-        stage = self.workspace.stage("tokenizer", plain(options), *upstream)
-        self.tokenizer_file = stage.once("tokenizer.json", self._make_tokenizer)
-        loaded = tokenise.load_tokenizer(str(self.tokenizer_file))
-        self.facts = tokenise.facts_of(loaded, options.eos)
-        self.tokens = self.workspace.stage("tokens", stage, self.exact, options.eos)
-        tokenise.tokenise(
-            self.tokens, self.documents, self.blocks, self.exact, self.tokenizer_file, self.facts
-        )
-
-    def _make_tokenizer(self, path: Path) -> None:
-        options, seed = self.plan.options.tokens, self.plan.options.seed
-        if options.tokenizer is not None:
-            made = tokenise.load_tokenizer(options.tokenizer)
-        else:
-            sample = sample_documents(
-                self.documents, self.blocks, options.train_bytes, self._may_train, seed
-            )
-            with self.workspace.bar("tokenizer", None) as bar:
-                texts = (d.text for d in _counted(sample, bar))
-                made = tokenise.train_tokenizer(texts, options.vocab_size)
-        made.save(str(path))
 
     def _roles(self) -> None:
         plan, threshold = self.plan, self.plan.options.near_duplicates
@@ -143,262 +188,119 @@ class Build:
             links[roles.NEAR] = near.file("links.npy")
             upstream.append(near)
         self.roles = self.workspace.stage("roles", *upstream)
-        counts = roles.assign_roles(self.roles, self.blocks, links, self.chosen, plan.targets)
-        self.counts = {int(role): count for role, count in counts.items()}
+        found = roles.assign_roles(self.roles, self.blocks, links, self.chosen, plan.targets)
+        self.counts = {int(role): count for role, count in found.items()}
         logger.info(
             "Dropped %d copies, %d near-copies, %d near-copies of a target.",
             *(self.counts.get(r, 0) for r in (roles.COPY, roles.NEAR, roles.NEAR_TARGET)),
         )
 
+    def _first(self, block: Block) -> np.ndarray:
+        """Documents that are no copy."""
+        return load_array(self.exact.file(f"{block.name}.first.npy"), mapped=False)
+
+    def _may_train(self, block: Block) -> np.ndarray:
+        """Documents that are no copy and not chosen for a target."""
+        chosen = load_array(self.chosen.file(f"{block.name}.target.npy"), mapped=False)
+        return self._first(block) & (chosen == 0)
+
     def _trained(self, block: Block) -> np.ndarray:
-        role = load_array(self.roles.file(f"{block.name}.role.npy"))
-        return np.asarray(role) == roles.TRAIN
+        """Documents that are trained on."""
+        role = load_array(self.roles.file(f"{block.name}.role.npy"), mapped=False)
+        trained: np.ndarray = role == roles.TRAIN
+        return trained
+
+    # --- tokens -------------------------------------------------------------------------------
+
+    def _tokenise(self) -> None:
+        options = self.plan.options.tokens
+        upstream: tuple[Any, ...] = (tokenise.identity(options),)
+        if options.tokenizer is None:
+            upstream = (plain(options), self.exact, self.chosen, self.seed)
+        stage = self.workspace.stage("tokenizer", *upstream)
+        self.tokenizer_file = stage.once("tokenizer.json", self._make_tokenizer)
+        loaded = tokenise.load_tokenizer(str(self.tokenizer_file))
+        self.facts = tokenise.facts_of(loaded, options.eos)
+        self.tokens = self.workspace.stage("tokens", stage, self.exact, options.eos)
+        tokenise.tokenise(
+            self.tokens, self.documents, self.blocks, self.exact, self.tokenizer_file, self.facts
+        )
+
+    def _make_tokenizer(self, path: Path) -> None:
+        options = self.plan.options.tokens
+        if options.tokenizer is not None:
+            made = tokenise.load_tokenizer(options.tokenizer)
+        else:
+            sample = sample_documents(
+                self.documents, self.blocks, options.train_bytes, self._may_train, self.seed
+            )
+            with self.workspace.bar("tokenizer", None) as bar:
+                texts = (d.text for d in _counted(sample, bar))
+                made = tokenise.train_tokenizer(texts, options.vocab_size)
+        made.save(str(path))
+
+    # --- clusters -----------------------------------------------------------------------------
 
     def _embed(self) -> None:
-        options, seed = self.plan.options.embed, self.plan.options.seed
-        if options.encoder == embed.TFIDF:
-            encoder = self.workspace.stage("encoder", self.tokens, plain(options), seed)
-            model = embed.fit_tfidf(
-                encoder, self.tokens, self.blocks, self.facts, options, self._first, seed
-            )
-            self.embeddings = self.workspace.stage("embeddings", encoder)
-            embed.embed_tfidf(
-                self.embeddings, model, self.tokens, self.blocks, self.facts.dtype, options
-            )
-            return
-        from climb_opt.corpus import sentences
+        options = self.plan.options.embed
+        if options.encoder != embed.TFIDF:
+            from climb_opt.corpus import sentences
 
-        self.embeddings = self.workspace.stage(
-            "embeddings", self.exact, *sentences.identity(options)
+            facts = sentences.identity(options)
+            self.embeddings = self.workspace.stage("embeddings", self.exact, *facts)
+            sentences.embed(self.embeddings, self.documents, self.exact, self.blocks, options)
+            return
+        encoder = self.workspace.stage("encoder", self.tokens, plain(options), self.seed)
+        model = embed.fit_tfidf(
+            encoder, self.tokens, self.blocks, self.facts, options, self._first, self.seed
         )
-        sentences.embed(self.embeddings, self.documents, self.exact, self.blocks, options)
+        self.embeddings = self.workspace.stage("embeddings", encoder)
+        dtype = self.facts.dtype
+        embed.embed_tfidf(self.embeddings, model, self.tokens, self.blocks, dtype, options)
 
     def _cluster(self) -> Stage:
-        options, seed = self.plan.options.cluster, self.plan.options.seed
-        count = cluster.number_of_clusters(
-            options, self.counts.get(roles.TRAIN, 0), self.wanted_domains
-        )
-        upstream = (self.embeddings, self.roles, count, plain(options), seed)
+        options = self.plan.options.cluster
+        documents = self.counts.get(roles.TRAIN, 0)
+        count = cluster.number_of_clusters(options, documents, self._wanted_domains)
+        upstream = (self.embeddings, self.roles, count, plain(options), self.seed)
         self.centroids = self.workspace.stage("centroids", *upstream)
         self.fitted = cluster.fit_centroids(
-            self.centroids, self.embeddings, self.blocks, count, options, self._trained, seed
+            self.centroids, self.embeddings, self.blocks, count, options, self._trained, self.seed
         )
         clusters = self.workspace.stage("clusters", self.centroids)
-        file = self.centroids.file("centroids.npy")
-        cluster.assign_clusters(
-            clusters, self.embeddings, file, self.blocks, self.fitted["backend"]
-        )
+        file, backend = self.centroids.file("centroids.npy"), self.fitted["backend"]
+        cluster.assign_clusters(clusters, self.embeddings, file, self.blocks, backend)
         return clusters
 
-    @property
-    def wanted_domains(self) -> int:
-        """The number of domains to merge into."""
-        return self.plan.options.merge.domains or DEFAULT_DOMAINS
-
-    def _given_clusters(self) -> Stage:
-        stage = self.workspace.stage("given", self.documents)
-        self.given = labels.read_labels(stage, self.documents, self.blocks, DOMAIN_FIELD)
-        return stage
-
-    def _scores(self, clusters: Stage) -> None:
+    def _score(self, clusters: Stage) -> counts.Stages:
         scores = {}
         for name, spec in self.plan.scorers.items():
-            stage = self.workspace.stage(f"score-{name}", self.roles, spec)
+            stage = self.workspace.stage(f"score-{name}", self.roles, quality.identity(spec))
             quality.score(stage, self.documents, self.blocks, self.roles, name, spec)
             scores[name] = stage
-        self.stages = domains.Stages(
-            self.documents, self.tokens, self.roles, clusters, scores, self.blocks
-        )
+        return counts.Stages(self.documents, self.tokens, self.roles, clusters, scores, self.blocks)
 
-    def decide(self, stages: domains.Stages) -> dict[str, Any]:
-        """Domains from clusters."""
-        options = self.plan.options
-        rule = quality.parse_rule(options.prune, list(self.plan.scorers))
-        upstream = (stages.clusters, *stages.scores.values(), self.tokens, self.roles)
-        stage = self.workspace.stage(
-            "domains",
-            *upstream,
-            plain(options.merge),
-            plain(options.split),
-            options.prune,
-            options.seed,
-            domains.SAMPLED,
-        )
-        given = self.given if self.plan.clustered else None
-        return domains.make_domains(
-            stage,
-            stages,
-            self.cluster_centres(),
-            given,
-            options.merge,
-            self.wanted_domains,
-            options.split,
-            rule,
-            options.seed,
-        )
-
-    def cluster_centres(self) -> np.ndarray | None:
+    def _centres(self, stages: counts.Stages) -> np.ndarray | None:
         """Centroids to merge by; of given clusters, the means of their documents."""
-        if not self.plan.clustered:
+        if self.given is None:
             found: np.ndarray = np.load(self.centroids.file("centroids.npy"))
             return found
-        if self.plan.options.merge.domains is None and not self._by_distance:
+        if not self._merges_given:
             return None
-        return _means(self.stages, self.embeddings, len(self.given))
+        return counts.cluster_means(stages, self.embeddings, len(self.given))
 
-    def _finish(self, stages: domains.Stages, found: dict[str, Any]) -> Corpus:
-        manifest = self.output / MANIFEST
-        if self.workspace.part[0] != 1:
-            logger.info("This part is done; part 1 writes the shards.")
-        else:
-            options = self.plan.options
-            made, targets = gather(
-                self.output, stages, found, self.plan.targets, self.facts.dtype, options.seed
-            )
-            with atomic(self.output / "tokenizer.json") as partial_file:
-                partial_file.write_bytes(self.tokenizer_file.read_bytes())
-            Corpus(
-                self.output,
-                options.name,
-                made,
-                targets,
-                self.facts.dtype,
-                self.facts.vocab_size,
-                self.facts.eos,
-                self._provenance(found),
-            ).save()
-        return Corpus.load(manifest.parent)
-
-    def _provenance(self, found: dict[str, Any]) -> dict[str, Any]:
-        names = {roles.COPY: "copies", roles.NEAR: "near_copies", roles.NEAR_TARGET: "near_target"}
-        facts: dict[str, Any] = {
-            "build": build_facts(self.plan),
-            "documents": self.inventory.documents,
-            "skipped": self.inventory.bad,
-            "damaged": list(self.inventory.damaged),
-            "dropped": {text: self.counts.get(role, 0) for role, text in names.items()},
-            "repeated_ids": self.copies["repeated_ids"],
-            "kmeans": getattr(self, "fitted", None),
-            "removed": found["removed"],
-            "thresholds": found["thresholds"],
-            "cluster_sizes": found["sizes"],
-        }
-        if self.plan.options.label_field:
-            facts["labels"] = self._against_labels(found)
-        return facts
-
-    def _against_labels(self, found: dict[str, Any]) -> dict[str, Any]:
+    def _against_labels(self, stages: counts.Stages, found: dict[str, Any]) -> dict[str, Any]:
         field = str(self.plan.options.label_field)
         stage = self.workspace.stage("labels", self.documents, field)
         names = labels.read_labels(stage, self.documents, self.blocks, field)
-        of_cluster = np.array(found["of_cluster"])
-        shape = (len(of_cluster), len(names))
-        table = labels.contingency(self.stages.clusters, stage, self.blocks, self.roles, shape)
-        merged = np.zeros((len(found["domains"]), len(names)), dtype=np.int64)
-        np.add.at(merged, of_cluster[of_cluster >= 0], table[of_cluster >= 0])
-        nmi, purity = labels.agreement(merged)
-        logger.info("Against %s: NMI %.3f, purity %.3f.", field, nmi, purity)
-        counts = [
-            {names[j]: int(row[j]) for j in np.argsort(-row, kind="stable") if row[j]}
-            for row in merged
-        ]
-        return {"field": field, "nmi": nmi, "purity": purity, "domains": counts}
-
-
-def build(
-    plan: Plan,
-    output: Path,
-    *,
-    part: tuple[int, int] = (1, 1),
-    workers: int = 1,
-    progress: bool | None = None,
-    overwrite: bool = False,
-) -> Corpus:
-    """Build a corpus in `output`, or finish one that was begun there.
-
-    Raises:
-        UserError: bad input; another corpus in `output`; no space left on the disk.
-    """
-    with _prepared(plan, output, part, overwrite) as finished:
-        if finished is not None:
-            logger.info("%s is already built.", output)
-            return finished
-        return Build(plan, output, Workspace(output / WORK, part, workers, progress)).run()
-
-
-def build_facts(plan: Plan) -> dict[str, Any]:
-    """What decides a corpus's content, as the manifest stores it."""
-    sources = [{"name": s.name, "version": s.version} for s in plan.sources]
-    options = plain(replace(plan.options))
-    return {"options": load_json_like(options), "sources": sources}
-
-
-def load_json_like(data: Any) -> Any:
-    """Plain data as it comes back from JSON (tuples as lists), to compare with what was stored."""
-    import json
-
-    return json.loads(json.dumps(data))
-
-
-@contextmanager
-def _prepared(
-    plan: Plan, output: Path, part: tuple[int, int], overwrite: bool
-) -> Iterator[Corpus | None]:
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {str(output)!r} is a file; name a folder.")
-    foreign = output.is_dir() and any(output.iterdir())
-    if foreign and not (output / MANIFEST).exists() and not (output / WORK).is_dir():
-        raise UserError(
-            f"--output {str(output)!r} holds other files and no corpus; name a new folder."
+        facts = labels.against_labels(
+            stages.clusters, stage, self.blocks, self.roles, found["of_cluster"], names
         )
-    try:
-        (output / WORK).mkdir(parents=True, exist_ok=True)
-        with locked(output / WORK, part):
-            yield _finished(plan, output, overwrite)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"No space left on the disk of {str(output)!r}. Free some and run the same "
-                "command again: finished stages are kept."
-            ) from None
-        if isinstance(error, PermissionError):
-            raise UserError(f"--output {str(output)!r} cannot be written: {error}") from None
-        raise
-
-
-def _finished(plan: Plan, output: Path, overwrite: bool) -> Corpus | None:
-    manifest = output / MANIFEST
-    if not manifest.exists():
-        return None
-    stored = load_json(manifest).get("provenance", {}).get("build")
-    ours = build_facts(plan)
-    if stored == ours:
-        return Corpus.load(output)
-    if not overwrite:
-        lines = difference(stored or {}, ours)
-        raise UserError(
-            f"{str(output)!r} holds another corpus ({'; '.join(lines[:5])}). Name another "
-            "--output, or replace it with --overwrite (finished stages are reused)."
-        )
-    manifest.unlink()
-    return None
+        logger.info("Against %s: NMI %.3f, purity %.3f.", field, facts["nmi"], facts["purity"])
+        return {"field": field, **facts}
 
 
 def _counted(items: Iterator[Any], bar: Any) -> Iterator[Any]:
     for item in items:
         bar.update(1)
         yield item
-
-
-def _means(stages: domains.Stages, embeddings: Stage, count: int) -> np.ndarray:
-    total: np.ndarray | None = None
-    documents = np.zeros(count)
-    for block in stages.blocks:
-        rows, clusters = domains.trained_on(stages, block)
-        vectors = np.asarray(embed.read_embeddings(embeddings.path, block)[rows], np.float64)
-        total = np.zeros((count, vectors.shape[1])) if total is None else total
-        np.add.at(total, clusters, vectors)
-        documents += np.bincount(clusters, minlength=count)
-    assert total is not None  # ingest refuses an input without documents
-    means: np.ndarray = total / np.maximum(documents, 1)[:, None]
-    return means

@@ -11,6 +11,7 @@ one per range of hashes.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -112,7 +113,7 @@ def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block) -> None:
     datasketch = need("datasketch", "Finding near-duplicates")
     values, ends = read_tokens(tokens, block, dtype)
     sketches = np.zeros((block.documents, SKETCH), dtype=np.uint32)
-    empty = datasketch.MinHash(num_perm=SKETCH, seed=1, hashfunc=_same, scheme="affine32")
+    empty = datasketch.MinHash(num_perm=SKETCH, seed=1, hashfunc=operator.index, scheme="affine32")
     start = 0
     for row, end in enumerate(ends):
         if end > start:
@@ -125,19 +126,15 @@ def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block) -> None:
     save_array(folder / f"{block.name}.sketch.npy", sketches)
 
 
-def _same(value: int) -> int:
-    return value
-
-
 def _shingles(tokens: np.ndarray) -> np.ndarray:
-    """A 32-bit hash of every run of RUN tokens (the end-of-text token left out), distinct."""
+    """A 32-bit hash of every run of RUN tokens (the end-of-text token left out)."""
     tokens = tokens[:-1].astype(np.uint64) + np.uint64(1)
     run = min(RUN, len(tokens))
     mixed = np.zeros(len(tokens) - run + 1, dtype=np.uint64)
     for offset in range(run):  # a polynomial in an odd 64-bit constant, modulo 2^64
         part = tokens[offset : len(tokens) - run + 1 + offset]
         mixed = (mixed + part) * np.uint64(0x9E3779B97F4A7C15)
-    return np.unique((mixed >> np.uint64(32)).astype(np.uint32))
+    return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
 def find_near(

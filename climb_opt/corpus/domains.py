@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from climb_opt.corpus.counts import Stages, Statistics, smallest_keys, statistics
 from climb_opt.corpus.describe import SAMPLES, excerpt, names_from, top_terms
-from climb_opt.corpus.documents import Block, Document, read_block, read_rows, split_keys
+from climb_opt.corpus.documents import Document, read_block
 from climb_opt.corpus.merge import MergeOptions, extremes, merge, threshold_table
 from climb_opt.corpus.quality import Rule
-from climb_opt.corpus.roles import TRAIN
-from climb_opt.corpus.workspace import Stage, load_array, load_json, save_json
+from climb_opt.corpus.workspace import Stage, load_json, save_json
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -37,58 +37,6 @@ class SplitOptions:
     most_tokens: int = 2_000_000
 
 
-@dataclass(frozen=True)
-class Stages:
-    """The finished stages that the domains are made from."""
-
-    documents: Stage
-    tokens: Stage
-    roles: Stage
-    clusters: Stage
-    scores: Mapping[str, Stage]
-    blocks: Sequence[Block]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Per cluster (K,): documents, tokens, bytes of text, sum of each score."""
-
-    documents: np.ndarray
-    tokens: np.ndarray
-    bytes: np.ndarray
-    scores: Mapping[str, np.ndarray]
-
-    def means(self, cluster: int) -> dict[str, float]:
-        """Mean scores of a cluster's documents."""
-        count = max(1, int(self.documents[cluster]))
-        return {name: float(total[cluster] / count) for name, total in self.scores.items()}
-
-
-def trained_on(stages: Stages, block: Block) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of a block's documents that are trained on and clustered, and their clusters."""
-    role = load_array(stages.roles.file(f"{block.name}.role.npy"), mapped=False)
-    cluster = load_array(stages.clusters.file(f"{block.name}.npy"), mapped=False)
-    rows = np.flatnonzero((role == TRAIN) & (cluster >= 0))
-    return rows, cluster[rows]
-
-
-def statistics(stages: Stages, clusters: int) -> Statistics:
-    """What each cluster holds."""
-    totals = np.zeros((3, clusters), dtype=np.float64)
-    scores = {name: np.zeros(clusters) for name in stages.scores}
-    for block in stages.blocks:
-        rows, cluster = trained_on(stages, block)
-        lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))[rows]
-        sizes = read_rows(stages.documents.path, block.name)["bytes"][rows]
-        for total, weights in zip(totals, (None, lengths, sizes), strict=True):
-            total += np.bincount(cluster, weights, minlength=clusters)
-        for name, stage in stages.scores.items():
-            values = load_array(stage.file(f"{block.name}.npy"))[rows]
-            scores[name] += np.bincount(cluster, values, minlength=clusters)
-    documents, tokens, size = totals.astype(np.int64)
-    return Statistics(documents, tokens, size, scores)
-
-
 def removed_clusters(found: Statistics, rule: Rule | None) -> dict[int, str]:
     """Non-empty clusters that the rule drops, with the reason."""
     if rule is None:
@@ -99,80 +47,93 @@ def removed_clusters(found: Statistics, rule: Rule | None) -> dict[int, str]:
     return {c: reason for c, reason in reasons.items() if reason is not None}
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the decision starts from.
+
+    Attributes:
+        centroids: (K, dimensions), or None where given clusters are not to be merged.
+        names: of the K clusters, where the input brings them.
+        domains: the number to merge into, where no distance is given.
+    """
+
+    centroids: np.ndarray | None
+    names: Sequence[str] | None
+    domains: int
+
+    @property
+    def clusters(self) -> int:
+        """K, empty clusters included."""
+        assert self.names is not None or self.centroids is not None
+        return len(self.names) if self.names is not None else len(self.centroids)  # type: ignore
+
+
 def make_domains(
     stage: Stage,
     stages: Stages,
-    centroids: np.ndarray | None,
-    labels: Sequence[str] | None,
+    given: Given,
     options: MergeOptions,
-    domains: int,
     split: SplitOptions,
     rule: Rule | None,
     seed: int,
 ) -> dict[str, Any]:
     """Decide the domains.
 
-    Args:
-        centroids: (K, dimensions), or None where the input brings its own clusters and they are
-            not to be merged.
-        labels: names of the clusters, where the input brings them.
-
     Returns:
         What domains.json holds: `domains` (name, terms, clusters, counts, held-out threshold,
         samples, quality), `of_cluster` (domain of each cluster, -1 for none), `removed`,
         `thresholds` (Ward distance -> count), `sizes` (extremes of the clusters).
     """
-    make = partial(_make, stages, centroids, labels, options, domains, split, rule, seed)
+    make = partial(_make, stages, given, options, split, rule, seed)
     found: dict[str, Any] = load_json(stage.once("domains.json", make))
     return found
 
 
 def _make(
     stages: Stages,
-    centroids: np.ndarray | None,
-    labels: Sequence[str] | None,
+    given: Given,
     options: MergeOptions,
-    domains: int,
     split: SplitOptions,
     rule: Rule | None,
     seed: int,
     path: Path,
 ) -> None:
-    count = len(labels) if labels is not None else len(_need(centroids))
-    found = statistics(stages, count)
+    found = statistics(stages, given.clusters)
     removed = removed_clusters(found, rule)
     kept = np.array([c for c in np.flatnonzero(found.documents > 0) if c not in removed], int)
     if len(kept) < 2:
         raise UserError(
-            f"{len(kept)} of {count} clusters are left after pruning; a mixture needs at least "
-            "two domains. Lower the thresholds; --dry-run shows what they would remove."
+            f"{len(kept)} of {given.clusters} clusters are left; a mixture needs at least two "
+            "domains. Check the inputs, or lower the thresholds of --prune (see --dry-run)."
         )
     merged = np.arange(len(kept))
-    if centroids is not None:
-        merged = merge(centroids[kept], options, domains)
-    of_cluster = np.full(count, -1, dtype=np.int64)
+    if given.centroids is not None:
+        merged = merge(given.centroids[kept], options, given.domains)
+    of_cluster = np.full(given.clusters, -1, dtype=np.int64)
     of_cluster[kept] = _by_size(merged, found.tokens[kept])
     sizes = extremes(found.documents)
     _warn(sizes, found, of_cluster)
-    smallest = _smallest_keys(stages, of_cluster, seed)
-    facts = _describe(stages, found, of_cluster, labels, smallest, split)
-    thresholds = {} if centroids is None else threshold_table(centroids[kept])
-    gone = [
-        {
-            "cluster": c,
-            "reason": reason,
-            "documents": int(found.documents[c]),
-            "tokens": int(found.tokens[c]),
-        }
-        for c, reason in sorted(removed.items())
-    ]
+    smallest = smallest_keys(stages, of_cluster, seed, SAMPLED)
+    facts = _describe(stages, found, of_cluster, given.names, smallest, split)
+    thresholds = {} if given.centroids is None else threshold_table(given.centroids[kept])
+    gone = [{"cluster": c, "reason": r, **found.facts(c)} for c, r in sorted(removed.items())]
     data = {"domains": facts, "of_cluster": of_cluster.tolist(), "removed": gone}
-    save_json(path, {**data, "thresholds": thresholds, "sizes": sizes, "split": asdict(split)})
+    save_json(path, {**data, "thresholds": thresholds, "sizes": sizes})
 
 
-def _need(centroids: np.ndarray | None) -> np.ndarray:
-    assert centroids is not None  # one of labels and centroids is given
-    return centroids
+def removable(stages: Stages, clusters: int, rule: Rule | None, seed: int) -> list[dict[str, Any]]:
+    """The clusters that the rule would remove, the largest first, with sample documents."""
+    found = statistics(stages, clusters)
+    removed = removed_clusters(found, rule)
+    order = sorted(removed, key=lambda c: -found.tokens[c])
+    index = np.full(clusters, -1, dtype=np.int64)
+    index[order] = np.arange(len(order))
+    numbers = [n for _, n in smallest_keys(stages, index, seed, SAMPLES)] if order else []
+    samples = [[excerpt(d) for d in some] for some in _read_samples(stages, numbers)]
+    return [
+        {"cluster": c, "reason": removed[c], **found.facts(c), "samples": some}
+        for c, some in zip(order, samples, strict=True)
+    ]
 
 
 def _by_size(merged: np.ndarray, tokens: np.ndarray) -> np.ndarray:
@@ -199,25 +160,6 @@ def _warn(sizes: Mapping[str, float], found: Statistics, of_cluster: np.ndarray)
             "One domain holds %.0f %% of the documents; more clusters or domains may help.",
             100 * totals.max() / totals.sum(),
         )
-
-
-def _smallest_keys(
-    stages: Stages, of_cluster: np.ndarray, seed: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each domain the SAMPLED smallest split keys, ascending, and the documents' numbers."""
-    domains = int(of_cluster.max()) + 1
-    kept = [(np.zeros(0, np.uint64), np.zeros(0, np.int64)) for _ in range(domains)]
-    for block in stages.blocks:
-        rows, cluster = trained_on(stages, block)
-        domain = of_cluster[cluster]
-        keys = split_keys(np.asarray(read_rows(stages.documents.path, block.name)), seed)[rows]
-        for index in np.unique(domain[domain >= 0]):
-            mine = domain == index
-            keys_now = np.concatenate([kept[index][0], keys[mine]])
-            numbers = np.concatenate([kept[index][1], rows[mine] + block.start])
-            order = np.argsort(keys_now, kind="stable")[:SAMPLED]
-            kept[index] = keys_now[order], numbers[order]
-    return kept
 
 
 def _describe(

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.corpus.counts import Stages, trained_on
 from climb_opt.corpus.documents import read_rows, split_keys
-from climb_opt.corpus.domains import Stages, trained_on
 from climb_opt.corpus.roles import TARGET, Target
 from climb_opt.corpus.tokenise import read_tokens
 from climb_opt.corpus.workspace import load_array

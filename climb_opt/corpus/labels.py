@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,26 @@ def contingency(
         kept &= (rows >= 0) & (columns >= 0)
         np.add.at(table, (rows[kept], columns[kept]), 1)
     return table
+
+
+def against_labels(
+    clusters: Stage,
+    labels: Stage,
+    blocks: Sequence[Block],
+    keep: Stage,
+    of_cluster: Sequence[int],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """NMI and purity of the domains, and each domain's documents by label, most first."""
+    domain = np.array(of_cluster)
+    table = contingency(clusters, labels, blocks, keep, (len(domain), len(names)))
+    merged = np.zeros((int(domain.max()) + 1, len(names)), dtype=np.int64)
+    np.add.at(merged, domain[domain >= 0], table[domain >= 0])
+    nmi, purity = agreement(merged)
+    counts = [
+        {names[j]: int(row[j]) for j in np.argsort(-row, kind="stable") if row[j]} for row in merged
+    ]
+    return {"nmi": nmi, "purity": purity, "domains": counts}
 
 
 def agreement(table: np.ndarray) -> tuple[float, float]:

@@ -13,6 +13,7 @@ wrong for mixtures (corpus.md, section 7).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -134,6 +135,12 @@ def parse_scorer(text: str) -> tuple[str, str]:
             "quality=sklearn:model.joblib, quality=column:int_score, quality=my_module:function."
         )
     return name, spec
+
+
+def identity(spec: str) -> list[str]:
+    """What scores depend on: the specification, and a model file's content."""
+    file = Path(spec.partition(":")[2])
+    return [spec, hashlib.sha256(file.read_bytes()).hexdigest()] if file.is_file() else [spec]
 
 
 def column_of(spec: str) -> str | None:

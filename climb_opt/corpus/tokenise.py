@@ -7,6 +7,7 @@ another clustering of the same documents does not tokenise again.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,14 @@ def load_tokenizer(path: str) -> Any:
     except Exception as error:  # the library raises bare Exception for every fault
         reason = str(error).splitlines()[0]
         raise UserError(f"Tokenizer {path!r} cannot be loaded: {reason}") from None
+
+
+def identity(options: TokenOptions) -> list[Any]:
+    """What a given tokenizer's tokens depend on: its content, or its name on the hub."""
+    file = Path(options.tokenizer or "")
+    file = file / "tokenizer.json" if file.is_dir() else file
+    known = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else options.tokenizer
+    return [known, options.eos]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:

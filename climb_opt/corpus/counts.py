@@ -1,0 +1,103 @@
+"""Passes over the blocks that end in a few numbers per cluster or domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from climb_opt.corpus.documents import Block, read_rows, split_keys
+from climb_opt.corpus.embed import read_embeddings
+from climb_opt.corpus.roles import TRAIN
+from climb_opt.corpus.workspace import Stage, load_array
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The finished stages that the domains are made from."""
+
+    documents: Stage
+    tokens: Stage
+    roles: Stage
+    clusters: Stage
+    scores: Mapping[str, Stage]
+    blocks: Sequence[Block]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Per cluster (K,): documents, tokens, bytes of text, sum of each score."""
+
+    documents: np.ndarray
+    tokens: np.ndarray
+    bytes: np.ndarray
+    scores: Mapping[str, np.ndarray]
+
+    def means(self, cluster: int) -> dict[str, float]:
+        """Mean scores of a cluster's documents."""
+        count = max(1, int(self.documents[cluster]))
+        return {name: float(total[cluster] / count) for name, total in self.scores.items()}
+
+    def facts(self, cluster: int) -> dict[str, int]:
+        """Size of a cluster."""
+        return {"documents": int(self.documents[cluster]), "tokens": int(self.tokens[cluster])}
+
+
+def trained_on(stages: Stages, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of a block's documents that are trained on and clustered, and their clusters."""
+    role = load_array(stages.roles.file(f"{block.name}.role.npy"), mapped=False)
+    cluster = load_array(stages.clusters.file(f"{block.name}.npy"), mapped=False)
+    rows = np.flatnonzero((role == TRAIN) & (cluster >= 0))
+    return rows, cluster[rows]
+
+
+def statistics(stages: Stages, clusters: int) -> Statistics:
+    """What each cluster holds."""
+    totals = np.zeros((3, clusters), dtype=np.float64)
+    scores = {name: np.zeros(clusters) for name in stages.scores}
+    for block in stages.blocks:
+        rows, cluster = trained_on(stages, block)
+        lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))[rows]
+        sizes = read_rows(stages.documents.path, block.name)["bytes"][rows]
+        for total, weights in zip(totals, (None, lengths, sizes), strict=True):
+            total += np.bincount(cluster, weights, minlength=clusters)
+        for name, stage in stages.scores.items():
+            values = load_array(stage.file(f"{block.name}.npy"))[rows]
+            scores[name] += np.bincount(cluster, values, minlength=clusters)
+    documents, tokens, size = totals.astype(np.int64)
+    return Statistics(documents, tokens, size, scores)
+
+
+def cluster_means(stages: Stages, embeddings: Stage, clusters: int) -> np.ndarray:
+    """The mean embedding of each cluster's documents, (clusters, dimensions)."""
+    total: np.ndarray | None = None
+    documents = np.zeros(clusters)
+    for block in stages.blocks:
+        rows, cluster = trained_on(stages, block)
+        vectors = np.asarray(read_embeddings(embeddings.path, block)[rows], np.float64)
+        total = np.zeros((clusters, vectors.shape[1])) if total is None else total
+        np.add.at(total, cluster, vectors)
+        documents += np.bincount(cluster, minlength=clusters)
+    assert total is not None  # there is at least one block
+    means: np.ndarray = total / np.maximum(documents, 1)[:, None]
+    return means
+
+
+def smallest_keys(
+    stages: Stages, of_cluster: np.ndarray, seed: int, count: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each domain the `count` smallest split keys, ascending, and the documents' numbers."""
+    domains = int(of_cluster.max()) + 1
+    kept = [(np.zeros(0, np.uint64), np.zeros(0, np.int64)) for _ in range(domains)]
+    for block in stages.blocks:
+        rows, cluster = trained_on(stages, block)
+        domain = of_cluster[cluster]
+        keys = split_keys(np.asarray(read_rows(stages.documents.path, block.name)), seed)[rows]
+        for index in np.unique(domain[domain >= 0]):
+            mine = domain == index
+            keys_now = np.concatenate([kept[index][0], keys[mine]])
+            numbers = np.concatenate([kept[index][1], rows[mine] + block.start])
+            order = np.argsort(keys_now, kind="stable")[:count]
+            kept[index] = keys_now[order], numbers[order]
+    return kept

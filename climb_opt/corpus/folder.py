@@ -1,0 +1,76 @@
+"""The folder of a corpus: whose it is, one build at a time, what happens when the disk fills."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from climb_opt.corpus.options import Plan, plain
+from climb_opt.corpus.workspace import load_json, locked
+from climb_opt.errors import UserError
+from climb_opt.recipes import difference
+from climb_opt.shards import MANIFEST, Corpus
+
+WORK = "work"
+
+
+def build_facts(plan: Plan) -> dict[str, Any]:
+    """What decides a corpus's content, as the manifest stores it."""
+    sources = [{"name": s.name, "version": s.version} for s in plan.sources]
+    facts = {"options": plain(plan.options), "sources": sources}
+    plain_facts: dict[str, Any] = json.loads(json.dumps(facts))  # as it comes back: no tuples
+    return plain_facts
+
+
+@contextmanager
+def prepared(
+    plan: Plan, output: Path, part: tuple[int, int], overwrite: bool, touch: bool = True
+) -> Iterator[Corpus | None]:
+    """The output folder, ready and locked for this process; the corpus, if it is finished.
+
+    Args:
+        overwrite: let a corpus made with other options be replaced.
+        touch: False leaves a corpus that is there alone, whatever it is.
+    """
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {str(output)!r} is a file; name a folder.")
+    foreign = output.is_dir() and any(output.iterdir())
+    if foreign and not (output / MANIFEST).exists() and not (output / WORK).is_dir():
+        raise UserError(
+            f"--output {str(output)!r} holds other files and no corpus; name a new folder."
+        )
+    try:
+        (output / WORK).mkdir(parents=True, exist_ok=True)
+        with locked(output / WORK, part):
+            yield _finished(plan, output, overwrite) if touch else None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"No space left on the disk of {str(output)!r}. Free some and run the same "
+                "command again: finished stages are kept."
+            ) from None
+        if isinstance(error, PermissionError):
+            raise UserError(f"--output {str(output)!r} cannot be written: {error}") from None
+        raise
+
+
+def _finished(plan: Plan, output: Path, overwrite: bool) -> Corpus | None:
+    manifest = output / MANIFEST
+    if not manifest.exists():
+        return None
+    stored = load_json(manifest).get("provenance", {}).get("build")
+    ours = build_facts(plan)
+    if stored == ours:
+        return Corpus.load(output)
+    if not overwrite:
+        lines = difference(stored or {}, ours)
+        raise UserError(
+            f"{str(output)!r} holds another corpus ({'; '.join(lines[:5])}). Name another "
+            "--output, or replace it with --overwrite (finished stages are reused)."
+        )
+    manifest.unlink()
+    return None
