@@ -95,6 +95,13 @@ def percent(weight: float) -> str:
     return f"{share:.2f}" if share < 1 else f"{share:.1f}"
 
 
+def times(value: float) -> str:
+    """A factor, such as epochs: two digits that count, nothing finer than a hundredth."""
+    if value == 0:
+        return "0"
+    return "<0.01" if value < 0.01 else number(value, 2)
+
+
 def amount(value: float) -> str:
     """A large count with its unit: 262k, 1.3M, 40.0B."""
     for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -15,7 +15,7 @@ from climb_opt.report.cost import Cost, cost_of, epochs_of, tokens_of
 from climb_opt.report.effects import Effect, domain_effects
 from climb_opt.report.paired import Confirmation
 from climb_opt.report.quality import FEWEST, Predictions, predict_unseen, rank_correlation
-from climb_opt.report.snapshot import Snapshot
+from climb_opt.report.snapshot import Snapshot, facts_of
 from climb_opt.report.surrogate import SimplexGP
 
 OWN = "simplex-gp"  # the report's own predictor: light, always there
@@ -167,7 +167,10 @@ def _provenance(snapshot: Snapshot) -> dict[str, Any]:
     """What all trials agree on, from their facts; where they differ, the values seen."""
     seen: dict[str, list[Any]] = {}
     for trial in snapshot.history.trials:
-        for key, value in trial.user_attrs.get("climb/facts", {}).items():
-            if isinstance(value, (str, bool)) and value not in seen.setdefault(key, []):
+        for key, value in facts_of(trial).items():
+            if key == "versions" and isinstance(value, dict):
+                value = ", ".join(f"{name} {version}" for name, version in sorted(value.items()))
+            told = isinstance(value, (str, bool)) or key.startswith("parameters")
+            if told and key != "model" and value not in seen.setdefault(key, []):
                 seen[key].append(value)
     return {key: values[0] if len(values) == 1 else values for key, values in sorted(seen.items())}

@@ -27,7 +27,7 @@ def best_so_far(snapshot: Snapshot) -> str:
     shown = np.append(values[order], list(levels.values()))
     chart = Chart(
         (0.0, max(2.0, len(order) + 1.0)),
-        _robust(shown, snapshot.sign),
+        shown_range(shown, snapshot.sign),
         "trials finished",
         f"{snapshot.unit} ({snapshot.direction})",
     )
@@ -50,7 +50,7 @@ def best_so_far(snapshot: Snapshot) -> str:
 
 def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
     """What was predicted for each trial, before it was seen, against what it measured."""
-    low, high = _robust(predictions.measured, snapshot.sign)
+    low, high = shown_range(predictions.measured, snapshot.sign)
     chart = Chart((low, high), (low, high), f"measured {snapshot.unit}", "predicted, unseen")
     chart.height = 400.0
     chart.line([(low, low), (high, high)], "diagonal")
@@ -130,6 +130,20 @@ def seeds_plot(confirmation: Confirmation) -> str:
     return drawing(body, chart.height, "Scores of the retrained mixtures, one dot a seed.")
 
 
+def shown_range(values: np.ndarray, sign: float) -> tuple[float, float]:
+    """Limits for plotting `values`: all but those far worse than the rest (see above)."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return (0.0, 1.0)
+    oriented = np.sort(sign * finite)
+    best, middle = oriented[0], float(np.median(oriented))
+    upper = np.quantile(oriented, 0.9)
+    # Six times the distance from the best to the median keeps all but diverged runs.
+    cut = max(float(upper), float(best + 6 * (middle - best)))
+    kept = oriented[oriented <= cut] if cut > best else oriented
+    return limits(list(sign * kept))
+
+
 def hue_of_round(index: int) -> str:
     """The style of a round's marks, for legends."""
     return _hue(index)
@@ -154,19 +168,6 @@ def _divide_rounds(chart: Chart, snapshot: Snapshot, order: np.ndarray) -> None:
 
 def _baseline_rows(snapshot: Snapshot) -> list[int]:
     return [row for rows in snapshot.baselines().values() for row in rows]
-
-
-def _robust(values: np.ndarray, sign: float) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return (0.0, 1.0)
-    oriented = np.sort(sign * finite)
-    best, middle = oriented[0], float(np.median(oriented))
-    upper = np.quantile(oriented, 0.9)
-    # Six times the distance from the best to the median keeps all but diverged runs.
-    cut = max(float(upper), float(best + 6 * (middle - best)))
-    kept = oriented[oriented <= cut] if cut > best else oriented
-    return limits(list(sign * kept))
 
 
 def _hue(index: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from climb_opt.report.advice import distance, effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.effects import MORE, SURE, Change
-from climb_opt.text import amount, duration, in_markdown, number, percent, plus_minus
+from climb_opt.text import amount, duration, in_markdown, number, percent, plus_minus, times
 
 MOST = 40  # domains named one by one
 
@@ -28,13 +28,18 @@ def render(contents: Contents) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column left, the others right; cells are escaped."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[int] = ()) -> str:
+    """A Markdown table; cells are escaped.
+
+    Args:
+        text: columns, besides the first, that are aligned left.
+    """
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(in_markdown(c) for c in cells) + " |"
 
-    rule = "|" + "|".join([":---"] + ["---:"] * (len(head) - 1)) + "|"
+    sides = [":---" if k == 0 or k in text else "---:" for k in range(len(head))]
+    rule = f"|{'|'.join(sides)}|"
     return "\n".join([line(head), rule, *(line(row) for row in rows)])
 
 
@@ -79,7 +84,7 @@ def _mixture(contents: Contents) -> str:
         row = [snapshot.space.domains[k], percent(float(weights[k]))]
         if prior is not None:
             ratio = weights[k] / prior[k] if prior[k] > 0 else np.nan
-            row += [percent(float(prior[k])), "0" if ratio == 0 else f"{number(ratio, 2)}×"]
+            row += [percent(float(prior[k])), f"{times(ratio)}×" if np.isfinite(ratio) else "new"]
         rows.append(row)
     text = f"Rule {in_markdown(chosen.rule)}, {effective_domains(weights):.1f} effective domains"
     if prior is not None:

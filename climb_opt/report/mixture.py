@@ -9,7 +9,7 @@ from climb_opt.report.advice import distance, effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.cost import longest_run
 from climb_opt.report.markup import Html, long_table
-from climb_opt.text import amount, number, percent, plus_minus, unit_words
+from climb_opt.text import amount, number, percent, plus_minus, times, unit_words
 
 
 def recommendation(contents: Contents) -> Html:
@@ -94,7 +94,7 @@ def repetition(contents: Contents) -> Html:
             amount(tokens[k]),
             percent(float(weights[k])),
             "never" if weights[k] == 0 else amount(float(tokens[k] / weights[k])),
-            *([] if epochs is None else [number(float(epochs[k]), 2)]),
+            *([] if epochs is None else [times(float(epochs[k]))]),
         ]
         for k in order
     ]
@@ -122,7 +122,7 @@ def _mixture_table(contents: Contents, weights: np.ndarray) -> Html:
         ]
         if prior is not None:
             ratio = weights[k] / prior[k] if prior[k] > 0 else np.nan
-            row += [percent(float(prior[k])), "0" if ratio == 0 else f"{number(ratio, 2)}×"]
+            row += [percent(float(prior[k])), f"{times(ratio)}×" if np.isfinite(ratio) else "new"]
         rows.append(row)
     head = ["domain", "", "found, %"] + ([] if prior is None else ["prior, %", "change"])
     note = "" if prior is None else "Bars: the mixture found; the tick marks the prior."

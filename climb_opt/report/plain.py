@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from climb_opt.report.advice import Advice, distance, effective_domains
 from climb_opt.report.paired import Confirmation
+from climb_opt.report.snapshot import Snapshot
 from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
 
 WIDTH = 98
@@ -58,10 +60,34 @@ def mixtures(
     return table(["domain, %", *columns], lines, foot=foot)
 
 
+def weights(mixture: Mapping[str, float], domains: Sequence[str]) -> np.ndarray:
+    """The mixture as an array (K,) in the order of `domains`."""
+    return np.array([mixture.get(d, 0.0) for d in domains])
+
+
+def rules(advice: Sequence[Advice], snapshot: Snapshot) -> str:
+    """What each rule recommends, side by side; the one that is followed is starred."""
+    prior = snapshot.space.prior
+    rows = []
+    for one in advice:
+        w = weights(one.mixture, snapshot.space.domains)
+        rows.append(
+            [
+                f"{one.rule} *" if one.default else one.rule,
+                plus_minus(one.mean, one.std),
+                plus_minus(one.gain, one.gain_std, sign=True),
+                f"{effective_domains(w):.1f}",
+                f"{100 * distance(w, prior):.0f} %",
+            ]
+        )
+    unit = snapshot.unit
+    return table(["rule", f"predicted {unit}", "gain over prior", "effective", "from prior"], rows)
+
+
 def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:
     """The mixture found beside the baselines, their scores over seeds below, then the verdict."""
     names = [n for n in confirmation.scores if confirmation.scores[n]]
-    columns = {n: np.array([confirmation.mixtures[n].get(d, 0.0) for d in domains]) for n in names}
+    columns = {n: weights(confirmation.mixtures[n], domains) for n in names}
     unit = confirmation.unit
     scores = [plus_minus(confirmation.mean(n), confirmation.spread(n)) for n in names]
     seeds = [str(len(confirmation.scores[n])) for n in names]

@@ -22,7 +22,7 @@ from climb_opt.errors import UserError
 from climb_opt.history import COMPONENTS, History, all_trials, read_history
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
-from climb_opt.slots import SLOT, Plan, Slot, attempts_by_slot
+from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, attempts_by_slot
 
 RECIPE = "climb/recipe"
 CORPUS = "climb/corpus"
@@ -100,8 +100,9 @@ class Snapshot:
         return dict(Counter(self.plan.state(attempts.get(s, ())) for s in slots))
 
     def failures(self) -> list[FrozenTrial]:
-        """Failed trials, oldest first."""
-        return [t for t in self.trials if t.state == TrialState.FAIL]
+        """Failed trials, oldest first; not those that a worker gave back on request."""
+        failed = [t for t in self.trials if t.state == TrialState.FAIL]
+        return [t for t in failed if not t.user_attrs.get(INTERRUPTED)]
 
     def best_row(self) -> int | None:
         """The row with the best measured score; None without one or with several objectives."""

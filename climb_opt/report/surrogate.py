@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import numpy as np
 
-from climb_opt.gaussian.fitting import fit
-from climb_opt.gaussian.process import GaussianProcess, WeightedSum
+from climb_opt.gaussian.fitting import fit_shape
+from climb_opt.gaussian.process import GaussianProcess, Shape, WeightedSum
 from climb_opt.history import History
+
+MANY = 64  # domains, above which a full fit costs seconds and its last digits change no figure
 
 
 def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
     """The posterior of the oriented score given every row of the history; it has at least one."""
     roots = np.sqrt(history.weights)
     if history.components is None or history.coefficients is None:
-        return fit(roots, history.values)
+        return process_of(roots, history.values)
     used = np.flatnonzero(history.coefficients)
     if len(used) < 2:
-        return fit(roots, history.values)
-    parts = [fit(roots, history.components[:, c]) for c in used]
+        return process_of(roots, history.values)
+    parts = [process_of(roots, history.components[:, c]) for c in used]
     return WeightedSum(parts, history.coefficients[used])
+
+
+def process_of(roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
+    """The process for values (n,) at `roots` (n, K)."""
+    k = roots.shape[1]
+    if k <= MANY:
+        shape = fit_shape(roots, values)
+    else:
+        shape = fit_shape(roots, values, Shape(np.full(k, 0.7), -4.0, 0.0), iterations=15)
+    return GaussianProcess(roots, values, shape)
 
 
 class SimplexGP:
@@ -30,7 +42,7 @@ class SimplexGP:
 
     def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
         """Learn from `weights` (n, K) and `scores` (n,), n >= 1."""
-        self._process = fit(np.sqrt(weights), np.asarray(scores, dtype=float))
+        self._process = process_of(np.sqrt(weights), np.asarray(scores, dtype=float))
 
     def predict(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean (m,) and standard deviation (m,) of a new trial's score."""

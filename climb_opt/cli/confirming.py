@@ -1,0 +1,206 @@
+"""`climb-opt confirm`: retrain what a search recommends, and the baselines, with fresh seeds."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from climb_opt.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from climb_opt.confirm import Finals
+    from climb_opt.recipes import StudyRecipe
+
+FOUND = "found"  # the default rule's mixture
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add `confirm` to the command line."""
+    from climb_opt.cli.steering import storage_arguments
+
+    command = subparsers.add_parser(
+        "confirm",
+        help="retrain the mixture found and the baselines with fresh seeds: is the gain real?",
+        description="Retrain finalists and baselines with common fresh seeds, as a study "
+        "NAME-confirm on the same storage. Start it on as many machines as you like; stopped, it "
+        "is continued by the same command.",
+    )
+    command.add_argument("name", help="the study's name, or its recipe's")
+    storage_arguments(command)
+    command.add_argument("--seeds", type=int, help="fresh seeds (default: the recipe's)")
+    command.add_argument(
+        "--rules", metavar="RULE,...", help="further finalists: rules by name, or all"
+    )
+    command.add_argument(
+        "--budget", type=int, metavar="RUNS", help="a race: at most this many training runs"
+    )
+    command.add_argument("--proxy", metavar="RECIPE", help="train another, larger proxy")
+    command.add_argument("--as", dest="confirm_name", metavar="NAME", help="name the confirm study")
+    command.add_argument("--corpus", help="where the corpus lies on this machine")
+    command.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    command.set_defaults(run=_confirm)
+
+
+def _confirm(args: argparse.Namespace) -> None:
+    from climb_opt import study as studies
+    from climb_opt.cli.results import existing
+    from climb_opt.cli.search import _rank, _stop_flag
+    from climb_opt.confirm import run
+
+    study = existing(args, write=True)
+    confirm = _main(args, study) if _rank() == 0 else _join(args, study)
+    with _stop_flag() as stop:
+        objective = studies.make_objective(
+            confirm, corpus=args.corpus, directory=args.runs, stop=stop
+        )
+        try:
+            if objective.is_main:
+                run(confirm, _runner(objective, stop), max_attempts=_attempts(confirm))
+            else:
+                objective.serve()
+        finally:
+            objective.close()
+        if _rank() > 0:
+            return
+        if stop():
+            raise Interrupted("stopped")
+    _show(confirm)
+
+
+def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
+    from climb_opt import recipes
+    from climb_opt.confirm import open_confirmation
+    from climb_opt.study import read_recipe
+
+    recipe = read_recipe(study)
+    finals = _finals(args, study, recipe)
+    if args.proxy:
+        recipe = dataclasses.replace(recipe, proxy=recipes.read_proxy(args.proxy))
+    confirm, stored = open_confirmation(study, finals, recipe, name=args.confirm_name)
+    names = ", ".join(stored.mixtures)
+    print(f"{confirm.study_name}: {names}, up to {stored.seeds} seeds each.", flush=True)
+    return confirm
+
+
+def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) -> Finals:
+    from climb_opt.cli.results import advice_for, snapshot_of
+    from climb_opt.confirm import Finals, choose, unit_for
+    from climb_opt.study import baselines, space_of
+
+    advice = advice_for(study, snapshot_of(study))
+    if not advice:
+        raise UserError(
+            f"Study {study.study_name!r} has nothing to confirm yet: it needs finished trials and "
+            "one objective."
+        )
+    recommended = {FOUND: next(a for a in advice if a.default).mixture}
+    wanted = _rules(args.rules, [a.rule for a in advice])
+    recommended.update({a.rule: a.mixture for a in advice if a.rule in wanted and not a.default})
+    references = {
+        str(slot).partition("/")[2]: mixture
+        for slot, mixture in baselines(recipe, space_of(study, recipe)).items()
+    }
+    if not references:
+        raise UserError(
+            "The recipe has no baselines to compare with; add `baselines: [prior]` and search "
+            "again under another --study-name."
+        )
+    mixtures, finalists, baseline_names = choose(recommended, references)
+    return Finals(
+        of=study.study_name,
+        mixtures=mixtures,
+        finalists=finalists,
+        references=baseline_names,
+        seeds=recipe.confirm_seeds if args.seeds is None else args.seeds,
+        first_seed=recipe.seed + 1,  # the search itself used recipe.seed throughout
+        budget=args.budget,
+        unit=unit_for(recipe),
+    )
+
+
+def _rules(given: str | None, known: list[str]) -> set[str]:
+    if given is None:
+        return set()
+    if given == "all":
+        return set(known)
+    names = {name.strip() for name in given.split(",")}
+    unknown = sorted(names - set(known))
+    if unknown:
+        raise UserError(f"--rules: unknown rule {unknown[0]!r}. Known: {', '.join(known)}, all.")
+    return names
+
+
+def _join(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
+    """Ranks above 0 wait until rank 0 has created the confirm study."""
+    import optuna
+
+    from climb_opt.cli.search import JOIN_WAIT
+    from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.report.paired import CONFIRM
+
+    name = args.confirm_name or f"{study.study_name}{SUFFIX}"
+    until = time.monotonic() + JOIN_WAIT
+    while time.monotonic() < until:
+        if name in optuna.get_all_study_names(study._storage):
+            confirm = optuna.load_study(study_name=name, storage=study._storage)
+            if CONFIRM in confirm.user_attrs:
+                return confirm
+        time.sleep(0.5)
+    raise UserError(f"Rank 0 did not create study {name!r} within {JOIN_WAIT:.0f} s.")
+
+
+def _runner(objective: Any, stop: Any) -> Any:
+    from climb_opt.study import run_plan
+
+    def call(
+        study: optuna.Study, plan: Any, mixtures: Mapping[Any, Any], attrs: Mapping[Any, Any]
+    ) -> None:
+        run_plan(
+            study,
+            plan,
+            objective,
+            mixtures=mixtures,
+            attrs=attrs,
+            stop=stop,
+            on_trial=_line,
+        )
+
+    return call
+
+
+def _line(trial: optuna.trial.FrozenTrial) -> None:
+    from climb_opt.report.snapshot import ERROR
+    from climb_opt.slots import INTERRUPTED, SLOT
+
+    seconds = trial.duration.total_seconds() if trial.duration else 0.0
+    outcome = f"failed: {trial.user_attrs.get(ERROR)}"
+    if trial.user_attrs.get(INTERRUPTED):
+        outcome = "given back"
+    if trial.values is not None:
+        outcome = f"score {trial.values[0]:.6g}"
+    print(f"{trial.user_attrs.get(SLOT)!s:<28}  {outcome}  {seconds:.1f} s")
+    sys.stdout.flush()
+
+
+def _attempts(confirm: optuna.Study) -> int:
+    from climb_opt.study import read_recipe
+
+    return read_recipe(confirm).max_attempts
+
+
+def _show(confirm: optuna.Study) -> None:
+    from climb_opt.confirm import confirmation_of
+    from climb_opt.report.plain import confirmed
+    from climb_opt.study import space_of
+
+    found = confirmation_of(confirm)
+    print()
+    print(confirmed(found, space_of(confirm).domains))
+    if found.failed:
+        print(f"{found.failed} attempts failed: `climb-opt status {confirm.study_name}`.")

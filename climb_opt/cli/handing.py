@@ -1,0 +1,217 @@
+"""`climb-opt export` and `dashboard`: the mixture for a trainer, the study for a browser."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from climb_opt.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from climb_opt.export import Handover
+    from climb_opt.shards import Corpus
+
+MATERIALISE = "materialise"
+EXPORT_EPILOG = """examples:
+  climb-opt export climb-62m --format megatron --path 'data/{domain}_text_document'
+  climb-opt export climb-62m --format olmo-core --tokens 40e9 --output mix.yaml
+  climb-opt export climb-62m --format materialise --tokens 1e9 --output data/mixed
+  climb-opt export climb-62m --trial 17 --format yaml | climb-opt enqueue climb-62m -
+"""
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add the commands to the command line."""
+    from climb_opt.cli.steering import storage_arguments
+
+    export = subparsers.add_parser(
+        "export",
+        help="the mixture in the form a trainer reads",
+        epilog=EXPORT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_argument("name", help="the study's name, or its recipe's")
+    storage_arguments(export)
+    export.add_argument("--format", required=True, help="a format; an unknown one lists them")
+    export.add_argument("--output", metavar="PATH", help="a file (default: print), or a folder")
+    export.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
+    export.add_argument("--trial", type=int, metavar="N", help="a trial's mixture instead")
+    export.add_argument("--path", metavar="TEMPLATE", help="where a domain's data is: {domain}")
+    export.add_argument("--tokens", metavar="N", help="what the run will train on, e.g. 40e9")
+    export.add_argument("--sequence", type=int, default=2048, help="tokens a sequence")
+    export.add_argument("--seed", type=int, default=42, help="for formats that shuffle")
+    export.add_argument("--corpus", help="where the corpus lies on this machine")
+    export.add_argument("--documents", action="store_true", help="materialise text, not tokens")
+    export.set_defaults(run=_export)
+
+    dashboard = subparsers.add_parser("dashboard", help="optuna-dashboard on the study")
+    dashboard.add_argument("name", help="the study's name, or its recipe's")
+    storage_arguments(dashboard)
+    dashboard.add_argument("--host", default="localhost")
+    dashboard.add_argument("--port", type=int, default=8080)
+    dashboard.add_argument("--artifacts", metavar="FOLDER", help="of the trials (default: stored)")
+    dashboard.set_defaults(run=_dashboard)
+
+
+# --- export --------------------------------------------------------------------------------------
+
+
+def _export(args: argparse.Namespace) -> None:
+    from climb_opt.export import FORMATS, render
+
+    if args.format == MATERIALISE:
+        _materialise(args)
+        return
+    if args.format not in FORMATS:
+        render(args.format, _nothing())  # raises, and lists the formats
+    text = render(args.format, _handover(args, needs_corpus=False)[0])
+    if args.output in (None, "-"):
+        sys.stdout.write(text)
+        return
+    path = Path(args.output)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{args.output!r} cannot be written: {error.strerror}.") from None
+    print(f"{args.format}: {path}")
+
+
+def _materialise(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from climb_opt.export.materialise import materialise
+    from climb_opt.text import amount
+
+    if args.output is None:
+        raise UserError("Materialising writes a folder: give --output FOLDER.")
+    handover, corpus = _handover(args, needs_corpus=True)
+    assert corpus is not None
+    kind: Any = "documents" if args.documents else "tokens"
+    with tqdm(total=handover.tokens, unit="token", unit_scale=True, disable=None) as bar:
+        written = materialise(
+            handover, corpus, Path(args.output), kind=kind, progress=lambda n: bar.update(n)
+        )
+    most = max(written.epochs, key=lambda d: written.epochs[d])
+    print(
+        f"{written.path}: {amount(written.total)} tokens, {sum(written.documents.values())} "
+        f"documents; {most!r} is read {written.epochs[most]:.2f} times."
+    )
+
+
+def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover, Corpus | None]:
+    from climb_opt.cli.results import existing
+    from climb_opt.export import prepare
+
+    study = existing(args)
+    mixture, rule = _mixture(args, study)
+    corpus = _corpus(args, study, needed=needs_corpus)
+    handover = prepare(
+        mixture,
+        study=study.study_name,
+        rule=rule,
+        corpus=corpus,
+        template=args.path,
+        tokens=_tokens(args.tokens),
+        sequence=args.sequence,
+        seed=args.seed,
+    )
+    return handover, corpus
+
+
+def _mixture(args: argparse.Namespace, study: optuna.Study) -> tuple[dict[str, float], str]:
+    from climb_opt.cli.results import advice_for, snapshot_of
+    from climb_opt.study import space_of
+
+    if args.trial is None:
+        advice = advice_for(study, snapshot_of(study), args.rule)
+        if not advice:
+            raise UserError(
+                f"Study {study.study_name!r} has nothing to export yet: no trial has finished. "
+                f"`climb-opt status {study.study_name}` shows how far it is."
+            )
+        chosen = next(a for a in advice if a.default)
+        return dict(chosen.mixture), chosen.rule
+    trials = {t.number: t for t in study.get_trials(deepcopy=False)}
+    if args.trial not in trials:
+        raise UserError(f"Study {study.study_name!r} has no trial {args.trial}.")
+    space = space_of(study)
+    weights = space.weights_of(trials[args.trial])
+    if weights is None:
+        raise UserError(f"Trial {args.trial} of {study.study_name!r} holds no mixture.")
+    return space.mixture(weights), f"trial {args.trial}"
+
+
+def _corpus(args: argparse.Namespace, study: optuna.Study, *, needed: bool) -> Corpus | None:
+    """The corpus where it is at hand; formats that only name paths do without."""
+    from climb_opt.shards import MANIFEST, Corpus
+    from climb_opt.study import check_corpus, read_recipe
+
+    path = args.corpus or read_recipe(study).corpus
+    if not needed and not args.corpus and not (Path(path) / MANIFEST).is_file():
+        return None
+    corpus = Corpus.load(path)
+    check_corpus(study, corpus)
+    return corpus
+
+
+def _tokens(given: str | None) -> int | None:
+    if given is None:
+        return None
+    try:
+        tokens = float(given.replace("_", ""))
+    except ValueError:
+        tokens = float("nan")
+    if not 1 <= tokens < 1e18:
+        raise UserError(f"--tokens must be a number of tokens such as 40e9, but is {given!r}.")
+    return int(tokens)
+
+
+def _nothing() -> Handover:
+    from climb_opt.export import Handover
+
+    return Handover(study="", sources=())
+
+
+# --- dashboard -----------------------------------------------------------------------------------
+
+
+def _dashboard(args: argparse.Namespace) -> None:
+    from climb_opt.cli.results import contents_of, existing
+    from climb_opt.report import notebook
+
+    serve = _server()
+    study = existing(args, write=True)
+    folder = args.artifacts or study.user_attrs.get(notebook.ARTIFACTS)
+    try:
+        notebook.show(study, contents_of(study))
+    except UserError as error:
+        print(f"No cards yet: {error}")
+    store = None
+    if folder is not None and Path(folder).is_dir():
+        from optuna.artifacts import FileSystemArtifactStore
+
+        store = FileSystemArtifactStore(str(folder))
+    url = f"http://{args.host}:{args.port}/dashboard/studies/{study._study_id}"
+    print(f"{study.study_name}: {url}\nCtrl-C stops the dashboard, not the search.", flush=True)
+    try:
+        serve(study._storage, host=args.host, port=args.port, artifact_store=store)
+    except OSError as error:
+        raise UserError(
+            f"Port {args.port} of {args.host} cannot be used: {error.strerror}. "
+            "Give another --port."
+        ) from None
+
+
+def _server() -> Any:
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise UserError(
+            "The dashboard is not installed: pip install 'climb-opt[dashboard]'."
+        ) from None
+    return run_server

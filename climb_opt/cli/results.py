@@ -1,0 +1,199 @@
+"""What a search found: `climb-opt best`, `report`; and `confirm`, `export`, `dashboard` beside."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from climb_opt.cli import confirming, handing
+from climb_opt.cli.steering import storage_arguments
+from climb_opt.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from climb_opt.report.advice import Advice
+    from climb_opt.report.contents import Contents
+    from climb_opt.report.paired import Confirmation
+    from climb_opt.report.snapshot import Snapshot
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add the commands to the command line."""
+    best = subparsers.add_parser("best", help="the recommended mixture, rules side by side")
+    study_arguments(best)
+    best.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
+    best.add_argument("-f", "--format", choices=("table", "json", "yaml"), default="table")
+    best.set_defaults(run=_best)
+
+    report = subparsers.add_parser("report", help="one HTML page, or Markdown for a pull request")
+    study_arguments(report)
+    report.add_argument("--rule", help="the rule to follow")
+    report.add_argument("--predictor", help="whose quality to show (default: the search's own)")
+    report.add_argument("--output", metavar="FILE", help="default: runs/NAME.html, .md")
+    report.add_argument("--markdown", action="store_true", help="Markdown instead of HTML")
+    report.set_defaults(run=_report)
+
+    confirming.add(subparsers)
+    handing.add(subparsers)
+
+
+def study_arguments(command: argparse.ArgumentParser) -> None:
+    """Which study, and where it is."""
+    command.add_argument("name", help="the study's name, or its recipe's")
+    storage_arguments(command)
+
+
+def existing(args: argparse.Namespace, *, write: bool = False) -> optuna.Study:
+    """The study that a command names, by its own name or its recipe's."""
+    import optuna
+
+    from climb_opt.storages import open_storage
+    from climb_opt.study import open_study
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = Path(args.name)
+    name = args.study_name or (path.stem if path.suffix in (".yaml", ".yml") else args.name)
+    storage = open_storage(args.storage, write=write)
+    return open_study(study_name=name, storage=storage, create=False)
+
+
+def snapshot_of(study: optuna.Study) -> Snapshot:
+    """The study as it stands, with the space that its recipe states."""
+    from climb_opt.report.snapshot import take
+    from climb_opt.study import space_of
+
+    return take(study, space=space_of(study))
+
+
+def advice_for(study: optuna.Study, snapshot: Snapshot, rule: str | None = None) -> list[Advice]:
+    """What each rule recommends; empty where there is nothing to recommend from yet."""
+    from climb_opt.report.advice import Advice
+    from climb_opt.selection import best_mixture, compare_rules
+
+    if not len(snapshot.history) or len(snapshot.directions) > 1:
+        return []
+    rules = compare_rules(study)
+    default = best_mixture(study, rule=rule) if rule else best_mixture(study)
+    return [
+        Advice(
+            rule=r.rule,
+            mixture=r.mixture,
+            mean=r.mean,
+            std=r.std,
+            gain=r.gain,
+            gain_std=r.gain_std,
+            default=r.rule == default.rule,
+        )
+        for r in rules
+    ]
+
+
+def confirmation_beside(study: optuna.Study) -> Confirmation | None:
+    """What the study's confirm study holds so far, where there is one."""
+    import optuna
+
+    from climb_opt.confirm import confirmation_of
+    from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.report.paired import CONFIRM
+
+    name = f"{study.study_name}{SUFFIX}"
+    if name not in optuna.get_all_study_names(study._storage):
+        return None
+    confirm = optuna.load_study(study_name=name, storage=study._storage)
+    return confirmation_of(confirm) if CONFIRM in confirm.user_attrs else None
+
+
+def contents_of(
+    study: optuna.Study, *, rule: str | None = None, predictor: str | None = None
+) -> Contents:
+    """Everything a report says of the study."""
+    from climb_opt.report.contents import gather
+
+    snapshot = snapshot_of(study)
+    advice = advice_for(study, snapshot, rule)
+    return gather(snapshot, advice, predictor=predictor, confirmation=confirmation_beside(study))
+
+
+# --- best ----------------------------------------------------------------------------------------
+
+
+def _best(args: argparse.Namespace) -> None:
+    study = existing(args)
+    snapshot = snapshot_of(study)
+    advice = advice_for(study, snapshot, args.rule)
+    if not advice:
+        raise UserError(
+            f"Study {study.study_name!r} has no finished trial yet; watch it with `climb-opt "
+            f"status {study.study_name}`."
+            if len(snapshot.directions) == 1
+            else f"Study {study.study_name!r} has several objectives, so no one best mixture; "
+            f"`climb-opt report {study.study_name}` shows the trade-off."
+        )
+    chosen = next(a for a in advice if a.default)
+    if args.format == "json":
+        print(json.dumps([_plain(a) for a in advice], indent=1, ensure_ascii=False))
+    elif args.format == "yaml":
+        print(_yaml(chosen), end="")
+    else:
+        print(_tables(study, snapshot, advice, chosen))
+
+
+def _tables(study: optuna.Study, snapshot: Snapshot, advice: list[Advice], chosen: Advice) -> str:
+    from climb_opt.report import plain
+
+    space = snapshot.space
+    uniform = dict.fromkeys(space.domains, 1 / len(space))
+    columns = {"found": chosen.mixture, "prior": space.mixture(space.prior), "uniform": uniform}
+    arrays = {name: plain.weights(mixture, space.domains) for name, mixture in columns.items()}
+    parts = [plain.mixtures(space.domains, arrays), plain.rules(advice, snapshot)]
+    confirmation = confirmation_beside(study)
+    if confirmation is not None and any(confirmation.scores.values()):
+        parts.append("\n".join(plain.verdicts(confirmation)))
+    else:
+        parts.append(f"Predicted, not yet retrained: `climb-opt confirm {study.study_name}`.")
+    return "\n\n".join(parts)
+
+
+def _plain(advice: Advice) -> dict[str, Any]:
+    return {
+        "rule": advice.rule,
+        "default": advice.default,
+        "predicted": advice.mean,
+        "predicted_std": advice.std,
+        "gain_over_prior": advice.gain,
+        "gain_std": advice.gain_std,
+        "mixture": dict(advice.mixture),
+    }
+
+
+def _yaml(advice: Advice) -> str:
+    from climb_opt.export import prepare, render
+
+    return render("yaml", prepare(advice.mixture, study="", rule=advice.rule))
+
+
+# --- report --------------------------------------------------------------------------------------
+
+
+def _report(args: argparse.Namespace) -> None:
+    from climb_opt.report import html, markdown
+
+    study = existing(args)
+    contents = contents_of(study, rule=args.rule, predictor=args.predictor)
+    suffix = ".md" if args.markdown else ".html"
+    path = Path(args.output or f"runs/{study.study_name.replace('/', '-')}{suffix}")
+    if args.markdown and args.output in (None, "-"):
+        print(markdown.render(contents), end="")
+        return
+    try:
+        if args.markdown:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(markdown.render(contents), encoding="utf-8")
+        else:
+            html.write(contents, path)
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
+    print(f"Report of {study.study_name}: {path}")
