@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,7 @@ class ProxyObjective:
             outcome.facts["evaluate_seconds"] = time.perf_counter() - evaluated
             if self.group.is_main:
                 self._keep(job, outcome, self.aggregate(components))
+                shutil.rmtree(self.directory / job.name / "model", ignore_errors=True)
         outcome.facts["seconds"] = time.perf_counter() - begun
         facts = {**outcome.facts, "corpus": self.corpus.digest, "versions": _versions()}
         for evaluator in self.evaluators:
