@@ -166,8 +166,9 @@ def climb_pick(
     ranked = _ranked(pool, fitted)
     if rule == "mean-top":
         return space.project(ranked[:top].mean(axis=0))
-    best = ranked[0] if rules.decimals is None else np.round(ranked[0], rules.decimals)
-    return space.project(best)
+    if rules.decimals is None:
+        return np.array(ranked[0])
+    return space.project(np.round(ranked[0], rules.decimals))
 
 
 def can_learn(history: History) -> bool:

@@ -38,9 +38,9 @@ def distinct(weights: np.ndarray) -> np.ndarray:
 
 def _regmix(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
     accepted = _within_usage(space, rng, OVERSAMPLE * n)
-    rounded = distinct(_round_to_unit(accepted))
-    chosen = rounded[_some(rng, len(rounded), n)]
-    return space.project(chosen)  # the space's own bounds, which RegMix does not know
+    # The space's own bounds, which RegMix does not know, may make two mixtures one.
+    rounded = distinct(space.project(_round_to_unit(accepted)))
+    return rounded[_some(rng, len(rounded), n)]
 
 
 def _within_usage(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
