@@ -1,131 +1,165 @@
-"""`climb-opt corpus ...`: build a corpus and look at it."""
+"""`climb-opt corpus ...`: build a corpus, look at it, edit it, hand it on."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
+import json
+import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from climb_opt.errors import Interrupted, UserError
-
-BUILD_EPILOG = """examples:
-  climb-opt corpus build docs/*.jsonl.zst --output corpora/web
-  climb-opt corpus build web/*.parquet --output corpora/web --domains 21 --clusters 1000
-  climb-opt corpus build installed: --output corpora/demo --domains 8 --target prose=kind:prose
-  climb-opt corpus build domains:climblab --output corpora/climblab --tokenizer gpt2
-
-Stop it with Ctrl-C and type it again: it continues.
-"""
+from climb_opt.cli import corpus_build
+from climb_opt.errors import UserError
 
 
 def add(subparsers: Any) -> None:
     """Add the group to the command line."""
     group = subparsers.add_parser("corpus", help="build a corpus, look at it, edit it")
     commands = group.add_subparsers(metavar="COMMAND", required=True)
-    build = commands.add_parser(
-        "build",
-        help="documents -> domains of tokens",
-        epilog=BUILD_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_build(build)
-    build.set_defaults(run=run_build)
+    corpus_build.add(commands)
+    _add_show(commands)
+    _add_edits(commands)
+    _add_exchange(commands)
 
 
-def _add_build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, kind:")
-    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER")
-    parser.add_argument("--name", help="of the corpus (default: the output folder's)")
-    parser.add_argument("--seed", type=int, default=0)
-    read = parser.add_argument_group("reading")
-    read.add_argument("--text-field", default="text")
-    read.add_argument("--id-field", default="id")
-    read.add_argument("--label-field", help="known labels, to hold the domains against")
-    tokens = parser.add_argument_group("tokens")
-    tokens.add_argument("--tokenizer", help="file, folder or hub name (default: train a BPE)")
-    tokens.add_argument("--vocab-size", type=int, default=8192)
-    tokens.add_argument("--eos", help="the tokenizer's end-of-text token")
-    clusters = parser.add_argument_group("domains")
-    clusters.add_argument("--encoder", default="tfidf", help="tfidf, or sentence-transformers")
-    clusters.add_argument("--clusters", type=int, help="fine clusters (default: docs/20, <= 1000)")
-    clusters.add_argument("--fit-points", type=int, help="documents k-means is fitted on")
-    clusters.add_argument("--domains", type=int, help="domains to merge into (default: 16)")
-    clusters.add_argument("--merge-distance", type=float, help="cut the Ward tree here instead")
-    held = parser.add_argument_group("held out")
-    held.add_argument("--heldout", type=float, default=0.02, help="share of every domain")
-    held.add_argument("--near-duplicates", default="0.8", help="similarity, or off")
-    held.add_argument("--target", action="append", default=[], help="NAME=FIELD:VALUE or =FILES")
-    held.add_argument("--target-share", type=float, default=0.25)
-    run = parser.add_argument_group("running")
-    run.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    run.add_argument("--part", default="1/1", metavar="I/N", help="this process's share")
-    run.add_argument("--overwrite", action="store_true", help="replace another corpus there")
-    run.add_argument("--no-progress", action="store_true")
+def _add_show(commands: Any) -> None:
+    show = _command(commands, "show", "domains with tokens, share, quality, terms", run_show)
+    show.add_argument("--samples", action="store_true", help="sample documents of every domain")
+    show.add_argument("--map", type=Path, metavar="FILE.png", help="draw the clusters in 2-D")
+    show.add_argument("--json", action="store_true", help="the manifest's content")
 
 
-def run_build(args: argparse.Namespace) -> int:
-    """Build, then print the table of domains."""
-    from climb_opt.corpus.build import build
-    from climb_opt.corpus.options import make_plan
+def _add_edits(commands: Any) -> None:
+    rename = _command(commands, "rename", "give domains other names", run_rename)
+    rename.add_argument("names", nargs="+", metavar="OLD=NEW")
+    merge = _command(commands, "merge", "make one domain of several", run_merge)
+    merge.add_argument("name", metavar="NEW")
+    merge.add_argument("domains", nargs="+", metavar="DOMAIN")
+    drop = _command(commands, "drop", "leave domains out and delete their tokens", run_drop)
+    drop.add_argument("domains", nargs="+", metavar="DOMAIN")
+    clean = _command(commands, "clean", "delete the build's stages, keep the corpus", run_clean)
+    clean.add_argument("--yes", action="store_true", help="do not ask")
 
-    signal.signal(signal.SIGTERM, _stop)
-    plan = make_plan(_options(args))
-    corpus = build(
-        plan,
-        args.output,
-        part=_part(args.part),
-        workers=args.workers,
-        progress=False if args.no_progress else None,
-        overwrite=args.overwrite,
-    )
-    for domain in corpus.domains if corpus else ():
-        print(domain.name, domain.tokens, domain.info.get("terms"))
+
+def _add_exchange(commands: Any) -> None:
+    export = _command(commands, "export", "write it in another project's layout", run_export)
+    export.add_argument("--format", required=True, help="curator, weborganizer or megatron")
+    export.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    ready = commands.add_parser("import", help="ready Megatron .bin/.idx files -> a corpus")
+    ready.add_argument("files", nargs="+", metavar="FILE.bin", help="a domain each")
+    ready.add_argument("--tokenizer", required=True, help="what the tokens were made with")
+    ready.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    ready.add_argument("--heldout", type=float, default=0.02, help="share of the documents")
+    ready.add_argument("--eos", help="the tokenizer's end-of-text token")
+    ready.add_argument("--seed", type=int, default=0)
+    ready.set_defaults(run=run_import)
+
+
+def _command(commands: Any, name: str, text: str, run: Any) -> Any:
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("corpus", type=Path, metavar="CORPUS", help="its folder")
+    parser.set_defaults(run=run)
+    return parser
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Print the table of domains."""
+    from climb_opt.corpus import show
+    from climb_opt.shards import Corpus
+
+    corpus = Corpus.load(args.corpus)
+    if args.json:
+        data = asdict(corpus)
+        print(json.dumps({**data, "path": str(corpus.path)}, indent=1, ensure_ascii=False))
+    else:
+        lines = show.summary(corpus) + (show.samples(corpus) if args.samples else [])
+        print("\n".join(lines))
+    if args.map is not None:
+        from climb_opt.corpus.map import draw
+
+        draw(corpus, args.map)
     return 0
 
 
-def _options(args: argparse.Namespace) -> Any:
-    from climb_opt.corpus.cluster import ClusterOptions
-    from climb_opt.corpus.domains import SplitOptions
-    from climb_opt.corpus.embed import EmbedOptions
-    from climb_opt.corpus.merge import MergeOptions
-    from climb_opt.corpus.options import BuildOptions
-    from climb_opt.corpus.readers import ReadOptions
-    from climb_opt.corpus.tokenise import TokenOptions
+def run_rename(args: argparse.Namespace) -> int:
+    """Rename domains."""
+    from climb_opt.corpus.edit import rename
+    from climb_opt.shards import Corpus
 
-    return BuildOptions(
-        inputs=tuple(args.inputs),
-        name=args.name or args.output.resolve().name,
-        read=ReadOptions(args.text_field, args.id_field),
-        tokens=TokenOptions(args.tokenizer, args.vocab_size, eos=args.eos),
-        embed=EmbedOptions(args.encoder),
-        cluster=ClusterOptions(args.clusters, fit_points=args.fit_points),
-        merge=MergeOptions(args.domains, args.merge_distance),
-        split=SplitOptions(args.heldout),
-        targets=tuple(args.target),
-        target_share=args.target_share,
-        near_duplicates=_similarity(args.near_duplicates),
-        label_field=args.label_field,
+    names = {}
+    for text in args.names:
+        old, sign, new = text.partition("=")
+        if not sign:
+            raise UserError(f"{text!r}: expected OLD=NEW.")
+        names[old] = new
+    return _shown(rename(Corpus.load(args.corpus), names))
+
+
+def run_merge(args: argparse.Namespace) -> int:
+    """Merge domains."""
+    from climb_opt.corpus.edit import merge
+    from climb_opt.shards import Corpus
+
+    return _shown(merge(Corpus.load(args.corpus), args.name, args.domains))
+
+
+def run_drop(args: argparse.Namespace) -> int:
+    """Drop domains."""
+    from climb_opt.corpus.edit import drop
+    from climb_opt.shards import Corpus
+
+    return _shown(drop(Corpus.load(args.corpus), args.domains))
+
+
+def run_clean(args: argparse.Namespace) -> int:
+    """Delete the stages of a finished build."""
+    from climb_opt.corpus.folder import WORK
+    from climb_opt.shards import Corpus
+
+    corpus = Corpus.load(args.corpus)
+    work = corpus.path / WORK
+    size = sum(f.stat().st_size for f in work.rglob("*") if f.is_file())
+    if not args.yes:
+        print(f"{work} holds {size / 1e6:,.0f} MB of stages: needed for exports of documents and")
+        print("for building again with other options. Type the command with --yes to delete it.")
+        return 0
+    shutil.rmtree(work, ignore_errors=True)
+    print(f"{size / 1e6:,.0f} MB deleted.")
+    return 0
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write another project's layout."""
+    from climb_opt.corpus.layouts import export
+    from climb_opt.shards import Corpus
+
+    export(Corpus.load(args.corpus), args.format, args.output)
+    print(f"{args.output} written.")
+    return 0
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """A corpus of ready tokens."""
+    from climb_opt.corpus.megatron import import_megatron
+
+    corpus = import_megatron(
+        args.files,
+        args.tokenizer,
+        args.output,
+        name=args.output.resolve().name,
+        share=args.heldout,
+        eos=args.eos,
         seed=args.seed,
     )
+    return _shown(corpus)
 
 
-def _similarity(text: str) -> float | None:
-    if text == "off":
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(f"--near-duplicates must be a number or off, but is {text!r}.") from None
+def _shown(corpus: Any) -> int:
+    from climb_opt.corpus.show import summary
 
-
-def _part(text: str) -> tuple[int, int]:
-    index, _, parts = text.partition("/")
-    if not (index.isdigit() and parts.isdigit() and 1 <= int(index) <= int(parts)):
-        raise UserError(f"--part must be I/N with 1 <= I <= N, but is {text!r}.")
-    return int(index), int(parts)
-
-
-def _stop(signum: int, frame: Any) -> None:
-    raise Interrupted(f"signal {signum}")
+    print("\n".join(summary(corpus)))
+    return 0

@@ -30,7 +30,7 @@ from climb_opt.corpus import (
 )
 from climb_opt.corpus.documents import DOMAIN_FIELD, Block
 from climb_opt.corpus.finish import Findings, write_corpus
-from climb_opt.corpus.folder import WORK, prepared
+from climb_opt.corpus.folder import WORK, prepared, save_plan
 from climb_opt.corpus.ingest import ingest
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
 from climb_opt.corpus.sample import sample_documents
@@ -65,6 +65,8 @@ def build(
         if finished is not None:
             logger.info("%s is already built.", output)
             return finished
+        if part[0] == 1:
+            save_plan(plan, output / WORK)
         build = Build(plan, Workspace(output / WORK, part, workers, progress))
         stages = build.prepare()
         findings = build.decide(stages)

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from climb_opt.corpus.options import Plan, plain
-from climb_opt.corpus.workspace import load_json, locked
+from climb_opt import strict
+from climb_opt.corpus.options import BuildOptions, Plan, plain, plan_from
+from climb_opt.corpus.readers import Source
+from climb_opt.corpus.workspace import load_json, locked, save_json
 from climb_opt.errors import UserError
 from climb_opt.recipes import difference
 from climb_opt.shards import MANIFEST, Corpus
 
 WORK = "work"
+PLAN = "plan.json"
 
 
 def build_facts(plan: Plan) -> dict[str, Any]:
@@ -24,6 +27,31 @@ def build_facts(plan: Plan) -> dict[str, Any]:
     facts = {"options": plain(plan.options), "sources": sources}
     plain_facts: dict[str, Any] = json.loads(json.dumps(facts))  # as it comes back: no tuples
     return plain_facts
+
+
+def save_plan(plan: Plan, work: Path) -> None:
+    """Keep the plan with the stages, so that exports find them without the inputs."""
+    save_json(
+        work / PLAN, {"options": plain(plan.options), "sources": list(map(plain, plan.sources))}
+    )
+
+
+def load_plan(output: Path) -> Plan:
+    """The plan that the stages of a corpus were made with.
+
+    Raises:
+        UserError: the stages were deleted, or the corpus was not built from documents.
+    """
+    file = output / WORK / PLAN
+    if not file.is_file():
+        raise UserError(
+            f"{str(output)!r} has no {WORK} folder with the documents; it was cleaned, copied "
+            "without it, or imported. Build the corpus again to export documents."
+        )
+    data = load_json(file)
+    options = strict.build(BuildOptions, data["options"], str(file))
+    sources = [strict.build(Source, s, str(file)) for s in data["sources"]]
+    return plan_from(options, sources)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from climb_opt.corpus.merge import MergeOptions
 from climb_opt.corpus.quality import column_of, parse_rule, parse_scorer
 from climb_opt.corpus.readers import ReadOptions, Source, fields_needed
 from climb_opt.corpus.roles import Target, parse_target
-from climb_opt.corpus.tokenise import TokenOptions
+from climb_opt.corpus.tokenise import TokenOptions, load_tokenizer
 from climb_opt.errors import UserError
 
 DEFAULT_DOMAINS = 16
@@ -71,17 +71,20 @@ def make_plan(options: BuildOptions) -> Plan:
         UserError: an input that is not there, options that contradict each other.
     """
     _check_numbers(options)
+    if options.read.detokenize is not None:
+        load_tokenizer(options.read.detokenize)  # refuse it here, not in a worker
     if not options.inputs:
         raise UserError("Name at least one input: files, folders, globs or prefixed inputs.")
-    targets: list[Target] = []
     sources = find_sources(options.inputs)
-    for text in options.targets:
-        target, files = parse_target(text, options.target_share)
-        if target.name in [t.name for t in targets]:
-            raise UserError(f"Two targets are called {target.name!r}.")
-        targets.append(target)
+    for target, files in _targets(options):
         if files is not None:
             sources += find_sources([files], target.name)
+    return plan_from(options, sources)
+
+
+def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:
+    """The plan of checked options and the sources that were found for them."""
+    targets = [target for target, _ in _targets(options)]
     scorers = dict(parse_scorer(text) for text in options.scores)
     parse_rule(options.prune, list(scorers))
     clustered = _clustered(sources)
@@ -90,6 +93,15 @@ def make_plan(options: BuildOptions) -> Plan:
     extra += [options.label_field] if options.label_field else []
     read = fields_needed(options.read, extra)
     return Plan(options, tuple(sources), read, tuple(targets), scorers, clustered)
+
+
+def _targets(options: BuildOptions) -> list[tuple[Target, str | None]]:
+    found = [parse_target(text, options.target_share) for text in options.targets]
+    names = [target.name for target, _ in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"Two targets are called {name!r}.")
+    return found
 
 
 def _clustered(sources: Sequence[Source]) -> bool:

@@ -17,7 +17,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,14 +161,10 @@ def score(
     stage.over(blocks, task, marker=".npy", processes=True)
 
 
-_loaded: dict[str, Scorer] = {}  # of this process: models are large and blocks are many
-
-
 def _score_block(
     folder: Path, documents: Path, keep: Path, name: str, spec: str, block: Block
 ) -> None:
-    if spec not in _loaded:
-        _loaded[spec] = load_scorer(spec)
+    scorer = load_scorer(spec)
     roles = np.load(keep / f"{block.name}.role.npy")
     scores = np.full(block.documents, np.nan, dtype=np.float32)
     batch: list[Document] = []
@@ -178,7 +174,7 @@ def _score_block(
             batch.append(document)
             rows.append(row)
         if len(batch) == BATCH or (row == block.documents - 1 and batch):
-            scores[rows] = _numbers(_loaded[spec](batch), len(batch), name, spec)
+            scores[rows] = _numbers(scorer(batch), len(batch), name, spec)
             batch, rows = [], []
     save_array(folder / f"{block.name}.npy", scores)
 
@@ -207,6 +203,7 @@ def _numbers(values: Any, count: int, name: str, spec: str) -> np.ndarray:
 # --- kinds ------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=8)  # models are large and blocks are many
 def load_scorer(spec: str) -> Scorer:
     """The scorer of a specification KIND:WHERE."""
     kind, _, where = spec.partition(":")

@@ -18,10 +18,11 @@ import io
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+from climb_opt.corpus.detokenise import detokenise
 from climb_opt.corpus.documents import DOMAIN_FIELD, Bad, Document
 from climb_opt.corpus.need import need
 from climb_opt.errors import UserError
@@ -36,6 +37,7 @@ class ReadOptions:
     text_field: str = "text"
     id_field: str = "id"
     fields: tuple[str, ...] = ()  # kept beside the text: for targets, scorers, labels
+    detokenize: str | None = None  # the tokenizer, where the text field holds tokens
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Source:
     path: str
     name: str  # what its documents are called when they have no id, and messages call it
     bytes: int = 0
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    extra: Mapping[str, Any] = field(default_factory=dict)  # what the kind's reader needs
+    fields: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)  # what the kind's reader needs
     version: str = ""  # changes when the input changes
 
     @property
@@ -87,6 +89,8 @@ def document_from(record: Any, source: Source, row: int, options: ReadOptions) -
     if options.text_field not in record:
         return Bad(f"no field {options.text_field!r}", where)
     text = record[options.text_field]
+    if options.detokenize is not None:
+        text = detokenise(text, options.detokenize)
     if not isinstance(text, str):
         return Bad(f"field {options.text_field!r} is {type(text).__name__}, not text", where)
     if not text.strip():
@@ -297,4 +301,4 @@ READERS: dict[str, Callable[[Source, ReadOptions, Callable[[int], None]], Iterat
 def fields_needed(options: ReadOptions, extra: Sequence[str]) -> ReadOptions:
     """The options with further fields to keep."""
     kept = tuple(dict.fromkeys([*options.fields, *extra]))
-    return ReadOptions(options.text_field, options.id_field, kept)
+    return replace(options, fields=kept)

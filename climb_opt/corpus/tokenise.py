@@ -143,6 +143,8 @@ def tokenise(
     tokenizer = load_tokenizer(str(tokenizer_file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    # A document that spells the end-of-text token must not end there.
+    tokenizer.encode_special_tokens = True
     task = partial(_tokenise_block, stage.path, documents.path, keep.path, tokenizer, facts)
     # The library's threads leave the interpreter lock; a second block keeps them busy while
     # the first is read and written.

@@ -1,0 +1,206 @@
+"""`climb-opt corpus build`: its options and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from climb_opt.errors import Interrupted, UserError
+
+EPILOG = """inputs:
+  docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs; .jsonl[.gz|.zst], text
+  hf:name@config#split                        a Hugging Face dataset, streamed; or hf:folder
+  domains:folder                              sub-folders (or files) are the domains
+  weborganizer:folder#clusters-k24            documents/ with side files
+  installed:                                  text of the Python installation, for a first try
+  For Megatron's .bin/.idx see `climb-opt corpus import`.
+
+examples:
+  climb-opt corpus build docs/*.jsonl.zst --output corpora/web
+  climb-opt corpus build web/*.parquet --output corpora/web --domains 21 --clusters 1000
+  climb-opt corpus build docs.jsonl --output corpora/docs --target prose=kind:prose
+  climb-opt corpus build docs.jsonl --output corpora/docs --score quality=fasttext:quality.bin \\
+      --prune 'quality>=2' --dry-run
+
+Stop it with Ctrl-C and type it again: it continues, with the same result.
+"""
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "build",
+        help="documents -> domains of tokens",
+        description="Documents -> domains of tokens.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="see below")
+    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument("--name", help="of the corpus (default: the output folder's)")
+    parser.add_argument("--seed", type=int, default=0)
+    _add_reading(parser.add_argument_group("reading"))
+    _add_domains(parser.add_argument_group("domains"))
+    _add_held_out(parser.add_argument_group("held out, duplicates"))
+    _add_running(parser.add_argument_group("running"))
+    parser.set_defaults(run=run)
+
+
+def _add_reading(group: Any) -> None:
+    group.add_argument("--text-field", default="text", metavar="FIELD")
+    group.add_argument("--id-field", default="id", metavar="FIELD")
+    group.add_argument("--detokenize", metavar="TOKENIZER", help="the text field holds tokens")
+    group.add_argument("--fields", default="", metavar="A,B", help="keep these fields too")
+    group.add_argument("--label-field", metavar="FIELD", help="known labels to compare with")
+    group.add_argument("--tokenizer", help="file, folder or hub name (default: train a BPE)")
+    group.add_argument("--vocab-size", type=int, default=8192, help="of a trained tokenizer")
+    group.add_argument("--eos", metavar="TOKEN", help="the tokenizer's end-of-text token")
+
+
+def _add_domains(group: Any) -> None:
+    group.add_argument("--domains", type=int, help="how many (default: 16)")
+    group.add_argument("--merge-distance", type=float, help="cut the Ward tree here instead")
+    group.add_argument("--clusters", type=int, help="fine clusters (default: docs/20, max 1000)")
+    group.add_argument("--fit-points", type=int, help="documents k-means is fitted on")
+    group.add_argument("--kmeans", default="auto", help="auto, faiss-gpu, faiss or sklearn")
+    group.add_argument("--encoder", default="tfidf", help="tfidf or a sentence-transformers model")
+    group.add_argument("--dimensions", type=int, default=128, help="of tfidf")
+    group.add_argument("--max-tokens", type=int, help="of a document that the encoder sees")
+    group.add_argument("--devices", default="", metavar="A,B", help="of a model: cuda:0,cuda:1")
+    group.add_argument("--precision", default="auto", help="of a model: auto, bf16 or fp32")
+    group.add_argument("--batch", type=int, default=64, help="documents a model takes at once")
+    group.add_argument("--trust-remote-code", action="store_true", help="of a hub model")
+    group.add_argument("--score", action="append", default=[], metavar="NAME=KIND:WHERE")
+    group.add_argument("--prune", action="append", default=[], metavar="RULE", help="paper, nemo, "
+                       "or quality>=2.5")  # fmt: skip
+    group.add_argument("--dry-run", action="store_true", help="show what --prune would remove")
+
+
+def _add_held_out(group: Any) -> None:
+    group.add_argument("--heldout", type=float, default=0.02, help="share of every domain")
+    group.add_argument("--heldout-tokens", type=int, default=2_000_000, help="at most, a domain")
+    group.add_argument("--target", action="append", default=[], metavar="NAME=FIELD:VALUE|FILES",
+                       help="held out whole, never trained on")  # fmt: skip
+    group.add_argument("--target-share", type=float, default=0.25, help="of matching documents")
+    group.add_argument("--near-duplicates", default="0.8", help="similarity that counts, or off")
+
+
+def _add_running(group: Any) -> None:
+    group.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    group.add_argument("--part", default="1/1", metavar="I/N", help="this process's share")
+    group.add_argument("--overwrite", action="store_true", help="replace another corpus there")
+    group.add_argument("--no-progress", action="store_true")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build, then print the table of domains."""
+    with _stoppable():
+        return _run(args)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from climb_opt.corpus import show
+    from climb_opt.corpus.build import build, preview
+    from climb_opt.corpus.options import make_plan
+
+    plan = make_plan(options_from(args))
+    progress = False if args.no_progress else None
+    if args.workers < 1:
+        raise UserError(f"--workers must be at least 1, but is {args.workers}.")
+    if args.dry_run and not args.prune:
+        raise UserError("--dry-run shows what --prune would remove; give a --prune rule.")
+    if args.dry_run:
+        rows = preview(plan, args.output, workers=args.workers, progress=progress)
+        print("\n".join(show.removal(rows)))
+        return 0
+    corpus = build(
+        plan,
+        args.output,
+        part=_part(args.part),
+        workers=args.workers,
+        progress=progress,
+        overwrite=args.overwrite,
+    )
+    if corpus is not None:
+        print("\n".join(show.summary(corpus)))
+    return 0
+
+
+def options_from(args: argparse.Namespace) -> Any:
+    """The build's options from the parsed arguments."""
+    from climb_opt.corpus.cluster import ClusterOptions
+    from climb_opt.corpus.domains import SplitOptions
+    from climb_opt.corpus.embed import EmbedOptions
+    from climb_opt.corpus.merge import MergeOptions
+    from climb_opt.corpus.options import BuildOptions
+    from climb_opt.corpus.readers import ReadOptions
+    from climb_opt.corpus.tokenise import TokenOptions
+
+    return BuildOptions(
+        inputs=tuple(args.inputs),
+        name=args.name or args.output.resolve().name,
+        read=ReadOptions(args.text_field, args.id_field, _listed(args.fields), args.detokenize),
+        tokens=TokenOptions(args.tokenizer, args.vocab_size, eos=args.eos),
+        embed=EmbedOptions(
+            encoder=args.encoder,
+            dimensions=args.dimensions,
+            max_tokens=args.max_tokens,
+            devices=_listed(args.devices),
+            precision=args.precision,
+            batch=args.batch,
+            trust_remote_code=args.trust_remote_code,
+        ),
+        cluster=ClusterOptions(args.clusters, fit_points=args.fit_points, backend=args.kmeans),
+        merge=MergeOptions(args.domains, args.merge_distance),
+        split=SplitOptions(args.heldout, args.heldout_tokens),
+        targets=tuple(args.target),
+        target_share=args.target_share,
+        near_duplicates=_similarity(args.near_duplicates),
+        scores=tuple(args.score),
+        prune=tuple(args.prune),
+        label_field=args.label_field,
+        seed=args.seed,
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _similarity(text: str) -> float | None:
+    if text == "off":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"--near-duplicates must be a number or off, but is {text!r}.") from None
+
+
+def _part(text: str) -> tuple[int, int]:
+    index, _, parts = text.partition("/")
+    if not (index.isdigit() and parts.isdigit() and 1 <= int(index) <= int(parts)):
+        raise UserError(f"--part must be I/N with 1 <= I <= N, but is {text!r}.")
+    return int(index), int(parts)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM stops a build as Ctrl-C does: partial files are removed, finished ones kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise Interrupted(f"signal {signum}")

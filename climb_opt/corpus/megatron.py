@@ -1,0 +1,224 @@
+"""Megatron's indexed data sets (`.bin` + `.idx`), both ways.
+
+The .idx holds: magic, version, type code, number of sequences n, number of document bounds; lengths
+int32 (n,), byte offsets int64 (n,), document bounds int64 (m + 1,) as sequence numbers. Types are
+uint16 (code 8) for small vocabularies and int32 (code 4) for others. A document is one sequence
+that ends with the end-of-text token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.corpus.gather import StreamWriter
+from climb_opt.corpus.tokenise import TokenFacts, facts_of, load_tokenizer
+from climb_opt.corpus.workspace import Workspace, atomic
+from climb_opt.errors import UserError
+from climb_opt.shards import Corpus, Domain, Stream
+
+MAGIC = b"MMIDIDX\x00\x00"
+HEADER = struct.Struct("<9sQBQQ")
+TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
+CHUNK = 1 << 24  # tokens handled at once
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An indexed data set, memory-mapped: document i is tokens[starts[i] : ends[i]]."""
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+def read_pair(prefix: Path) -> Pair:
+    """The data set `prefix`.bin, `prefix`.idx.
+
+    Raises:
+        UserError: a file is missing, cut short, or not of this format.
+    """
+    index, data = prefix.with_name(prefix.name + ".idx"), prefix.with_name(prefix.name + ".bin")
+    for file in (index, data):
+        if not file.is_file():
+            raise UserError(f"Megatron data {str(prefix)!r}: {file.name} is missing.")
+    size = index.stat().st_size
+    head = index.read_bytes()[: HEADER.size] if size < 1 << 20 else _head(index)
+    if len(head) < HEADER.size or not head.startswith(MAGIC):
+        raise UserError(f"{index} is not a Megatron index (MMIDIDX).")
+    _, _, code, sequences, bounds = HEADER.unpack(head)
+    expected = HEADER.size + 12 * sequences + 8 * bounds
+    if code not in TYPES or size < expected:
+        raise UserError(f"{index} is damaged: {size} bytes of {expected}, type code {code}.")
+    lengths = np.memmap(index, "<i4", "r", HEADER.size, (sequences,)) if sequences else _none()
+    offset = HEADER.size + 4 * sequences
+    starts = np.memmap(index, "<i8", "r", offset, (sequences,)) if sequences else _none()
+    limits = np.memmap(index, "<i8", "r", offset + 8 * sequences, (bounds,))
+    width = np.dtype(TYPES[code]).itemsize
+    sequence_ends = np.asarray(starts) // width + np.asarray(lengths)
+    tokens = np.memmap(data, TYPES[code], "r") if data.stat().st_size else _none()
+    if sequences and int(sequence_ends[-1]) > len(tokens):
+        raise UserError(f"{data} is truncated: the index names {int(sequence_ends[-1])} tokens.")
+    first, last = np.asarray(limits[:-1]), np.asarray(limits[1:])
+    filled = last > first
+    begin = np.asarray(starts)[first[filled]] // width
+    return Pair(tokens, begin, sequence_ends[last[filled] - 1])
+
+
+def write_index(prefix: Path, lengths: np.ndarray, dtype: np.dtype) -> None:
+    """Write `prefix`.idx for documents of these token counts, one sequence each."""
+    count = len(lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype("<i8") * dtype.itemsize
+    with atomic(prefix.with_name(prefix.name + ".idx")) as partial, partial.open("wb") as file:
+        file.write(HEADER.pack(MAGIC, 1, {2: 8, 4: 4}[dtype.itemsize], count, count + 1))
+        file.write(lengths.astype("<i4").tobytes())
+        file.write(offsets[:count].tobytes())
+        file.write(np.arange(count + 1, dtype="<i8").tobytes())
+
+
+def export_megatron(corpus: Corpus, folder: Path, names: Sequence[str] | None = None) -> list[Path]:
+    """One pair per domain, and one per held-out part; returns the domains' prefixes.
+
+    Args:
+        names: of the pairs; None: domain_0, domain_1, ... as NeMo Curator calls them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    prefixes = []
+    for index, domain in enumerate(corpus.domains):
+        prefix = folder / (names[index] if names is not None else f"domain_{index}")
+        _export(corpus, domain.shards, prefix)
+        if domain.heldout is not None:
+            _export(corpus, (domain.heldout,), prefix.with_name(f"{prefix.name}_heldout"))
+        prefixes.append(prefix)
+    return prefixes
+
+
+def _export(corpus: Corpus, shards: Sequence[Stream], prefix: Path) -> None:
+    dtype = np.dtype("<u2" if corpus.dtype == "uint16" else "<i4")
+    lengths: list[np.ndarray] = []
+    with atomic(prefix.with_name(prefix.name + ".bin")) as partial, partial.open("wb") as file:
+        for shard in shards:
+            tokens = corpus.read(shard)
+            carried = 0
+            for low in range(0, len(tokens), CHUNK):
+                part = np.asarray(tokens[low : low + CHUNK])
+                file.write(part.astype(dtype).tobytes())
+                ends = np.flatnonzero(part == corpus.eos) + 1
+                if len(ends):
+                    found = np.diff(ends, prepend=0)
+                    found[0] += carried
+                    lengths.append(found)
+                    carried = len(part) - int(ends[-1])
+                else:
+                    carried += len(part)
+    whole = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
+    write_index(prefix, whole, dtype)
+
+
+def import_megatron(
+    files: Sequence[str],
+    tokenizer: str,
+    output: Path,
+    *,
+    name: str,
+    share: float = 0.02,
+    eos: str | None = None,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Corpus:
+    """A corpus of ready token files, one domain each, with a held-out part by document.
+
+    Args:
+        files: `.bin` files or prefixes; a domain is called by its file.
+        tokenizer: what the tokens were made with; it decodes them, to count bytes.
+
+    Raises:
+        UserError: another folder's content in `output`; tokens that the tokenizer does not have.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise UserError(f"--output {str(output)!r} is not empty; name a new folder.")
+    prefixes = [Path(f.removesuffix(".bin").removesuffix(".idx")) for f in files]
+    prefixes = list(dict.fromkeys(prefixes))
+    if len(prefixes) < 2:
+        raise UserError(f"{len(prefixes)} Megatron files; a mixture needs at least two domains.")
+    pairs = [(p, read_pair(p)) for p in prefixes]
+    loaded = load_tokenizer(tokenizer)
+    facts = facts_of(loaded, eos)
+    output.mkdir(parents=True, exist_ok=True)
+    bars = Workspace(output, progress=progress)
+    with bars.bar("import", sum(len(p.ends) for _, p in pairs)) as bar:
+        domains = tuple(
+            _import(output, index, prefix, pair, loaded, facts, (share, seed), bar)
+            for index, (prefix, pair) in enumerate(pairs)
+        )
+    loaded.save(str(output / "tokenizer.json"))
+    build = {"imported": [p.name for p in prefixes], "tokenizer": tokenizer, "seed": seed}
+    Corpus(
+        output, name, domains, {}, facts.dtype, facts.vocab_size, facts.eos, {"build": build}
+    ).save()
+    return Corpus.load(output)
+
+
+def _import(
+    output: Path,
+    index: int,
+    prefix: Path,
+    pair: Pair,
+    tokenizer: Any,
+    facts: TokenFacts,
+    split: tuple[float, int],
+    bar: Any,
+) -> Domain:
+    share, seed = split
+    writers = [
+        StreamWriter(output, f"domain_{index:03d}{part}", facts.dtype) for part in ("", ".heldout")
+    ]
+    end = np.array([facts.eos])
+    least = _least_key(pair, seed)
+    for tokens in _documents(pair):
+        if len(tokens) and int(tokens.max()) >= facts.vocab_size:
+            raise UserError(
+                f"{prefix}.bin holds token {int(tokens.max())}, but the tokenizer has "
+                f"{facts.vocab_size}; give the tokenizer it was made with."
+            )
+        body = tokens[:-1] if len(tokens) and tokens[-1] == facts.eos else tokens
+        if not len(body):
+            continue
+        key = _key(tokens, seed)
+        held = share > 0 and (key < share * 2.0**64 or (key == least and len(pair.ends) > 1))
+        size = len(tokenizer.decode(body.tolist(), skip_special_tokens=False).encode("utf-8"))
+        writers[held].add(np.concatenate([body, end]), 1, size, whole=held)
+        bar.update(1)
+    shards, heldout = (w.close() for w in writers)
+    held_part = heldout[0] if heldout[0].documents else None
+    return Domain(prefix.name, shards, held_part, {"terms": []})
+
+
+def _documents(pair: Pair) -> Iterator[np.ndarray]:
+    for start, end in zip(pair.starts, pair.ends, strict=True):
+        yield np.asarray(pair.tokens[int(start) : int(end)])
+
+
+def _key(tokens: np.ndarray, seed: int) -> int:
+    data = np.ascontiguousarray(tokens, dtype="<i8").tobytes()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=b"%d" % seed).digest(), "little")
+
+
+def _least_key(pair: Pair, seed: int) -> int:
+    """Held out in any case, so that every domain has a held-out document."""
+    return min((_key(tokens, seed) for tokens in _documents(pair)), default=0)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEADER.size)
+
+
+def _none() -> np.ndarray:
+    return np.zeros(0, dtype=np.int64)

@@ -1,0 +1,93 @@
+"""A corpus as text: its domains, what each is about, where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from climb_opt.shards import Corpus
+
+NAME = 28  # columns
+TERMS = 6
+
+
+def summary(corpus: Corpus) -> list[str]:
+    """Lines: one table of domains, the targets, where the documents went."""
+    total = max(1, sum(d.tokens for d in corpus.domains))
+    qualities = sorted({q for d in corpus.domains for q in d.info.get("quality", {})})
+    columns = ["tokens", "share", "documents", "held out", *qualities]
+    width = min(NAME, max(len(d.name) for d in corpus.domains))
+    lines = [
+        f"{corpus.name}: {len(corpus.domains)} domains, {total:,} tokens, "
+        f"vocabulary {corpus.vocab_size}, digest {corpus.digest}",
+        "",
+        f"{'domain':<{width}}  " + "".join(f"{c:>12}" for c in columns) + "  terms",
+    ]
+    for domain in corpus.domains:
+        documents = sum(s.documents for s in domain.shards)
+        held = domain.heldout.tokens if domain.heldout is not None else 0
+        quality = [f"{domain.info.get('quality', {}).get(q, float('nan')):.2f}" for q in qualities]
+        cells = [f"{domain.tokens:,}", f"{domain.tokens / total:.1%}", f"{documents:,}"]
+        cells += [f"{held:,}", *quality]
+        terms = ", ".join(domain.info.get("terms", [])[:TERMS])
+        name = domain.name if len(domain.name) <= width else f"{domain.name[: width - 1]}…"
+        lines.append(f"{name:<{width}}  " + "".join(f"{c:>12}" for c in cells) + f"  {terms}")
+    lines += [""]
+    for name, stream in corpus.targets.items():
+        lines.append(
+            f"target {name}: {stream.tokens:,} tokens, {stream.documents:,} documents, never "
+            "trained on"
+        )
+    return lines + history(corpus.provenance)
+
+
+def history(provenance: dict[str, Any]) -> list[str]:
+    """What was read, skipped, dropped and removed."""
+    lines = []
+    if "documents" in provenance:
+        dropped = ", ".join(
+            f"{n:,} {what.replace('_', ' ')}" for what, n in provenance["dropped"].items()
+        )
+        lines.append(f"documents read: {provenance['documents']:,}; dropped: {dropped}")
+    for reason, count in sorted(provenance.get("skipped", {}).items()):
+        lines.append(f"skipped: {count:,} {reason}")
+    lines += [f"damaged input: {text}" for text in provenance.get("damaged", [])]
+    removed = provenance.get("removed", [])
+    if removed:
+        tokens = sum(r["tokens"] for r in removed)
+        lines.append(f"pruned: {len(removed)} clusters, {tokens:,} tokens")
+    labels = provenance.get("labels")
+    if labels:
+        lines.append(
+            f"against {labels['field']}: NMI {labels['nmi']:.3f}, purity {labels['purity']:.3f}"
+        )
+    cuts = provenance.get("ward_distance_to_domains")
+    if cuts:
+        table = ", ".join(f"{d}: {n}" for d, n in cuts.items())
+        lines.append(f"a cut of the Ward tree at distance: domains is {table}")
+    return lines + [f"edited: {note}" for note in provenance.get("edits", [])]
+
+
+def samples(corpus: Corpus) -> list[str]:
+    """Lines: sample documents of every domain."""
+    lines = []
+    for domain in corpus.domains:
+        lines += ["", domain.name]
+        lines += [f"  {s['id']}: {s['text']}" for s in domain.info.get("samples", [])]
+    return lines
+
+
+def removal(rows: Sequence[dict[str, Any]], total_tokens: int | None = None) -> list[str]:
+    """Lines: what pruning would remove."""
+    if not rows:
+        return ["Pruning would remove nothing."]
+    tokens = sum(r["tokens"] for r in rows)
+    share = f" ({tokens / total_tokens:.1%} of all)" if total_tokens else ""
+    lines = [f"Pruning would remove {len(rows)} clusters, {tokens:,} tokens{share}:"]
+    for row in rows:
+        lines.append(
+            f"cluster {row['cluster']}: {row['documents']:,} documents, {row['tokens']:,} tokens; "
+            f"{row['reason']}"
+        )
+        lines += [f"    {s['id']}: {s['text'][:100]}" for s in row["samples"]]
+    return lines
