@@ -1,0 +1,175 @@
+"""Trials of an older study as the first knowledge of a new one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from climb_opt import recipes
+from climb_opt.errors import UserError
+from climb_opt.history import COMPONENTS, all_trials
+from climb_opt.recipes import StudyRecipe
+from climb_opt.simplex import PREFIX, MixtureSpace
+from climb_opt.warmstart.lineage import Lineage
+
+IMPORTED = "climb/imported"  # trial: where it comes from
+FROM = "climb/warm"  # study: sources that were imported
+CORPUS = "climb/corpus"  # study: the corpus's name, digest and tokens
+CAUTION = (
+    "The corpora differ: held-out losses compare only if both hold out the same text as target."
+)
+CLOSE = 0.02  # share of tokens read differently up to which a mapped trial still teaches
+# What makes scores comparable. The sampler, rounds, bounds and seed may differ.
+COMPARABLE = ("proxy", "evaluators", "score", "direction")
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came over, in numbers and words."""
+
+    source: str
+    exact: int
+    close: int
+    left_out: Mapping[str, int]  # reason -> trials
+    changes: tuple[str, ...] = ()
+    already: bool = False
+    caution: str = ""
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        if self.already:
+            return [f"{self.source} was imported before; nothing to do."]
+        lines = [f"From {self.source}: {self.exact} trials exactly, {self.close} nearly."]
+        if self.changes:
+            lines.append(f"Domains: {'; '.join(self.changes)}.")
+        lines += [f"Left out {n}: {reason}." for reason, n in self.left_out.items()]
+        if self.caution:
+            lines.append(self.caution)
+        return lines
+
+
+def warm_start(
+    study: optuna.Study,
+    old: optuna.Study,
+    lineage: Lineage,
+    *,
+    space: MixtureSpace,
+    recipe: StudyRecipe | None = None,
+    old_recipe: StudyRecipe | None = None,
+    close: float = CLOSE,
+) -> Imported:
+    """Add the finished trials of `old` to `study` where their mixtures are sound in its domains.
+
+    Call it under the study's lock, before the first trial. A second call adds nothing.
+
+    Args:
+        space: of the new study.
+        recipe, old_recipe: checked for comparable scores, where both are known.
+        close: trials that read more than this share of their tokens differently are left out.
+
+    Raises:
+        UserError: scores that cannot be compared, or other directions.
+    """
+    if old.study_name in study.user_attrs.get(FROM, []):
+        return Imported(old.study_name, 0, 0, {}, already=True)
+    _check(study, old, recipe, old_recipe)
+    exact = near = 0
+    left_out: dict[str, int] = {}
+    for trial in all_trials(old):
+        mixture = _mixture(trial)
+        if trial.state != TrialState.COMPLETE or mixture is None:
+            continue
+        weights, distance = lineage.map(mixture)
+        reason = _unsound(space, weights, distance, close)
+        if reason is not None:
+            left_out[reason] = left_out.get(reason, 0) + 1
+            continue
+        origin = {"study": old.study_name, "trial": trial.number, "distance": round(distance, 6)}
+        add(study, space, space.weights(weights), trial.values, _components(trial), origin)
+        exact, near = exact + (distance < 1e-6), near + (distance >= 1e-6)
+    study.set_user_attr(FROM, [*study.user_attrs.get(FROM, []), old.study_name])
+    caution = "" if _same_corpus(study, old) else CAUTION
+    return Imported(
+        old.study_name, exact, near, left_out, tuple(lineage.changes()), caution=caution
+    )
+
+
+def add(
+    study: optuna.Study,
+    space: MixtureSpace,
+    weights: np.ndarray,
+    values: list[float],
+    components: Mapping[str, float],
+    origin: Mapping[str, Any],
+) -> None:
+    """One finished trial without a slot."""
+    attrs: dict[str, Any] = {IMPORTED: dict(origin)}
+    if components:
+        attrs[COMPONENTS] = dict(components)
+    study.add_trial(
+        create_trial(
+            values=values,
+            params=space.params(weights),
+            distributions=space.distributions(),
+            user_attrs=attrs,
+        )
+    )
+
+
+def _unsound(
+    space: MixtureSpace, weights: Mapping[str, float], distance: float, close: float
+) -> str | None:
+    if distance > close:
+        return (
+            f"more than {100 * close:.0f} % of their tokens came from domains that were removed "
+            "or merged in another ratio"
+        )
+    if not space.contains(np.array([weights[d] for d in space.domains]), atol=1e-6):
+        return "their mixtures are outside the new study's bounds"
+    return None
+
+
+def _check(
+    study: optuna.Study,
+    old: optuna.Study,
+    recipe: StudyRecipe | None,
+    old_recipe: StudyRecipe | None,
+) -> None:
+    if [d.name for d in study.directions] != [d.name for d in old.directions]:
+        raise UserError(
+            f"Study {old.study_name!r} optimises in another direction than "
+            f"{study.study_name!r}; its scores cannot be used."
+        )
+    if recipe is None or old_recipe is None:
+        return
+    was, now = ({k: dataclasses.asdict(r)[k] for k in COMPARABLE} for r in (old_recipe, recipe))
+    lines = recipes.difference(was, now)
+    if lines:
+        raise UserError(
+            f"Scores of {old.study_name!r} cannot be compared with those of "
+            f"{study.study_name!r}: {'; '.join(lines)}."
+        )
+
+
+def _mixture(trial: FrozenTrial) -> dict[str, float] | None:
+    mixture = {
+        name.removeprefix(PREFIX): float(value)
+        for name, value in trial.params.items()
+        if name.startswith(PREFIX)
+    }
+    return mixture if mixture and abs(sum(mixture.values()) - 1.0) < 1e-6 else None
+
+
+def _same_corpus(study: optuna.Study, old: optuna.Study) -> bool:
+    stored = [s.user_attrs.get(CORPUS, {}).get("digest") for s in (study, old)]
+    return stored[0] == stored[1]
+
+
+def _components(trial: FrozenTrial) -> dict[str, float]:
+    return dict(trial.user_attrs.get(COMPONENTS, {}))

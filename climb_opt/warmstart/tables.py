@@ -1,0 +1,137 @@
+"""A CSV of earlier runs: a row a run, a column a domain, the score, and components if known."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from climb_opt.errors import UserError
+from climb_opt.history import AGGREGATE
+from climb_opt.simplex import PREFIX, MixtureSpace
+from climb_opt.warmstart.studies import FROM, Imported, add
+
+ROUNDING = 0.01  # how far from 1 the typed weights of a row may sum
+BAD = 0.1  # share of unusable rows above which the file is refused
+
+
+@dataclass(frozen=True)
+class _Columns:
+    weights: dict[str, str]  # domain -> column
+    value: str | None
+    components: dict[str, str]
+
+
+def import_csv(
+    study: optuna.Study, path: Path, *, space: MixtureSpace, value: str = "value"
+) -> Imported:
+    """Add the runs of a CSV to the study as finished trials.
+
+    Columns named like a domain, or `w/<domain>`, hold weights (a domain without one weighs 0); the
+    column `value` holds the score; columns named like the study's components hold those, and make
+    up the score where `value` is missing. Other columns are ignored. Call it under the study's
+    lock; a second call with the same file name adds nothing.
+
+    Raises:
+        UserError: no weights or no score in the header, more than a tenth of the rows unusable
+            (the first is named), or a study with several objectives.
+    """
+    source = str(path.name)
+    if source in study.user_attrs.get(FROM, []):
+        return Imported(source, 0, 0, {}, already=True)
+    if len(study.directions) > 1:
+        raise UserError("A CSV holds one score a run, but the study has several objectives.")
+    coefficients: dict[str, float] = study.user_attrs.get(AGGREGATE, {})
+    header, rows = _rows(path)
+    columns = _columns(header, space, value, list(coefficients), path)
+    usable, problems = [], []
+    for line, row in rows:
+        try:
+            usable.append((line, *_read(row, columns, space, coefficients)))
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+    if not usable or len(problems) > BAD * len(rows):
+        first = problems[0] if problems else "the file has no rows"
+        raise UserError(f"{path}: {len(problems)} of {len(rows)} rows are unusable; {first}.")
+    for line, weights, score, components in usable:
+        add(study, space, weights, [score], components, {"file": source, "line": line})
+    study.set_user_attr(FROM, [*study.user_attrs.get(FROM, []), source])
+    left_out = {f"unusable rows, the first at {problems[0]}": len(problems)} if problems else {}
+    return Imported(source, len(usable), 0, left_out, _missing(columns, space))
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise UserError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable as CSV: {error}") from None
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise UserError(f"{path}: column {twice[0]!r} appears twice.")
+    return header, rows
+
+
+def _columns(
+    header: list[str], space: MixtureSpace, value: str, components: list[str], path: Path
+) -> _Columns:
+    weights = {}
+    for domain in space.domains:
+        found = next((c for c in (PREFIX + domain, domain) if c in header), None)
+        if found is not None:
+            weights[domain] = found
+    if not weights:
+        raise UserError(
+            f"{path}: no column is named like a domain. Columns: {', '.join(header) or 'none'}; "
+            f"domains: {', '.join(space.domains)}."
+        )
+    known = {c: c for c in components if c in header}
+    if value not in header and (not components or len(known) < len(components)):
+        wanted = f", or all of {', '.join(components)}" if components else ""
+        raise UserError(f"{path}: no column {value!r} with the score{wanted}.")
+    every = known if len(known) == len(components) else {}
+    return _Columns(weights, value if value in header else None, every)
+
+
+def _read(
+    row: Mapping[str, str],
+    columns: _Columns,
+    space: MixtureSpace,
+    coefficients: Mapping[str, float],
+) -> tuple[np.ndarray, float, dict[str, float]]:
+    weights = {d: _number(row[c], c) for d, c in columns.weights.items()}
+    if min(weights.values()) < 0:
+        raise ValueError("a weight is negative")
+    total = sum(weights.values())
+    if abs(total - 1.0) > ROUNDING:
+        raise ValueError(f"its weights sum to {total:.4g}, not to 1")
+    components = {name: _number(row[c], c) for name, c in columns.components.items()}
+    if columns.value is not None:
+        score = _number(row[columns.value], columns.value)
+    else:
+        score = sum(coefficients[name] * v for name, v in components.items())
+    return space.weights(weights, normalise=True), score, components
+
+
+def _number(text: str | None, column: str) -> float:
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"column {column!r} holds {text!r}, not a number")
+    return number
+
+
+def _missing(columns: _Columns, space: MixtureSpace) -> tuple[str, ...]:
+    missing = [d for d in space.domains if d not in columns.weights]
+    return tuple(f"no column for {d!r}, so 0" for d in missing)
