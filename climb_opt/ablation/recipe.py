@@ -168,6 +168,11 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
             f"ablation: the reference {recipe.reference!r} is not among the arms: "
             f"{', '.join(recipe.arms)}."
         )
+    if not recipe.live and recipe.budget.trials is None:
+        raise UserError(
+            "ablation: an emulator trains nothing, so its budget counts trials; give "
+            "budget: {trials: N}."
+        )
     if recipe.live and recipe.grid:
         raise UserError("ablation: a grid varies an emulator's options; give live arms instead.")
     arms(recipe)
@@ -192,6 +197,15 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
     return resolved
 
 
+def chosen_arms(recipe: AblationRecipe, names: Sequence[str]) -> AblationRecipe:
+    """The recipe with these arms only; the reference is dropped if it is not among them."""
+    unknown = [name for name in names if name not in recipe.arms]
+    if unknown:
+        raise UserError(f"No arm {unknown[0]!r} in the ablation. Arms: {', '.join(recipe.arms)}.")
+    reference = recipe.reference if recipe.reference in names else None
+    return replace(recipe, arms={name: recipe.arms[name] for name in names}, reference=reference)
+
+
 def runs(recipe: AblationRecipe) -> list[Run]:
     """Every run, seed by seed, so that an ablation stopped early has compared all arms."""
     seeds = range(recipe.first_seed, recipe.first_seed + recipe.seeds)
@@ -213,6 +227,16 @@ def settings(recipe: AblationRecipe) -> list[tuple[str, Choice]]:
         options = {**recipe.objective.options, **chosen}
         points.append((name, replace(recipe.objective, options=options)))
     return points
+
+
+def judged_study(recipe: AblationRecipe, study: StudyRecipe) -> StudyRecipe:
+    """The study recipe under which the final mixtures of live arms are retrained and scored.
+
+    Every arm is judged by the same one, but for the corpus, which its domains belong to.
+    """
+    base = {**_base(recipe), "corpus": study.corpus}
+    judged = recipes.study_from(recipes.merge(base, recipe.test.study))
+    return replace(judged, rounds=(1,), baselines=(), pruner=None)
 
 
 # --- private ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ function differ from the judged one (a proxy smaller than the target).
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import os
@@ -32,12 +33,11 @@ TYPICAL_DRAWS = 4000
 
 @dataclass(frozen=True)
 class Surface:
-    """A source with its yardsticks: `best` is the lowest score known, `typical` the median score
-    of the sparse prior, `expand` maps searched weights (n, K) to the judged source's (n, K')."""
+    """A source with its yardsticks: `best` is the lowest true score known, `typical` the median one
+    of the sparse prior, `truth` the noise-free score (n,) of searched mixtures (n, K)."""
 
     source: Source
-    noise: float
-    components: bool
+    noisy: NoisyObjective
     best: float
     typical: float
     truth: Callable[[np.ndarray], np.ndarray]
@@ -50,7 +50,9 @@ class Surface:
 
     def objective(self, seed: int) -> NoisyObjective:
         """What a trial of a run with this seed is scored by; arms with one seed share the noise."""
-        return NoisyObjective(self.source, noise=self.noise, seed=seed, components=self.components)
+        own = copy.copy(self.noisy)  # its sigma took thousands of evaluations to measure
+        own.seed = seed
+        return own
 
     def regret(self, weights: np.ndarray) -> np.ndarray:
         """True value (n,) of mixtures (n, K): 0 the best known, 1 a typical random mixture."""
@@ -133,8 +135,7 @@ def _measured(
     typical = float(np.median(judged.score(reference_draws(judged.space, TYPICAL_DRAWS))))
     return Surface(
         source=searched,
-        noise=noise,
-        components=components,
+        noisy=NoisyObjective(searched, noise=noise, components=components),
         best=judged.optimum()[1],
         typical=typical,
         truth=truth,

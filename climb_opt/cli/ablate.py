@@ -5,16 +5,48 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
+import sys
 from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 from climb_opt.errors import UserError
+
+if TYPE_CHECKING:
+    from climb_opt.ablation.recipe import AblationRecipe, Run
+    from climb_opt.ablation.results import Archive, RunResult
 
 log = logging.getLogger(__name__)
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the three commands to the command line."""
+    _add_ablate(subparsers)
     _add_predictors(subparsers)
+
+
+def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
+    command = subparsers.add_parser(
+        "ablate",
+        help="compare arms under one budget, with intervals",
+        description="Run it again to resume; run it in several places to share the work.",
+    )
+    command.add_argument("recipe", help="a shipped ablation, or a .yaml file")
+    command.add_argument(
+        "--scale", help="emulated, mini, paper ...: the recipe's, first by default"
+    )
+    command.add_argument("--arms", help="only these, separated by commas")
+    command.add_argument("--tables", help="the folder of the tables that the recipe names")
+    command.add_argument("--storage", help="keep the runs' studies there: a URL or a journal file")
+    command.add_argument(
+        "--study-name", help="prefix of the studies' names, instead of the recipe's"
+    )
+    command.add_argument("--plan", action="store_true", help="only print what would be run")
+    command.add_argument("--show", action="store_true", help="only print what has finished")
+    command.add_argument("--no-figures", action="store_true", help="write no PNG files")
+    _add_common(command)
+    command.set_defaults(run=_ablate)
 
 
 def _add_predictors(subparsers: argparse._SubParsersAction) -> None:
@@ -34,6 +66,82 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seeds", type=int, help="how many, instead of the recipe's")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     command.add_argument("--output", type=Path, help="folder for the tables and figures")
+
+
+def _ablate(args: argparse.Namespace) -> None:
+    from climb_opt.ablation.plan import plan_text
+    from climb_opt.ablation.results import Archive
+    from climb_opt.ablation.runner import finished, run_ablation
+
+    _quieten()
+    recipe = _recipe(args)
+    name = "-".join(filter(None, [Path(args.recipe).stem, args.scale]))
+    if args.plan:
+        print(plan_text(name, recipe), end="")
+        return
+    prefix = args.study_name or name
+    folder = args.output or Path("runs") / "ablations" / prefix
+    archive = Archive(folder)
+    if args.show:
+        results = finished(recipe, archive)
+    else:
+        with Progress(recipe, archive) as progress:
+            results = run_ablation(
+                recipe,
+                archive,
+                storage=args.storage,
+                prefix=prefix,
+                stop=progress.stop,
+                on_run=progress,
+            )
+    _report(name, recipe, results, folder, figures=not args.no_figures)
+
+
+def _quieten() -> None:
+    # A comparison makes hundreds of studies; their own news would bury its own.
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("climb_opt.samplers").setLevel(logging.WARNING)
+    logging.getLogger("climb_opt.study").setLevel(logging.WARNING)
+
+
+def _recipe(args: argparse.Namespace) -> AblationRecipe:
+    from climb_opt.ablation.recipe import chosen_arms, read_ablation
+
+    overrides = list(args.settings)
+    if args.seeds is not None:
+        overrides.append(f"seeds={args.seeds}")
+    if args.tables:
+        overrides.append(f"objective.folder={args.tables}")
+    recipe = read_ablation(args.recipe, scale=args.scale, overrides=overrides)
+    return chosen_arms(recipe, args.arms.split(",")) if args.arms else recipe
+
+
+def _report(
+    name: str,
+    recipe: AblationRecipe,
+    results: list[RunResult],
+    folder: Path,
+    *,
+    figures: bool,
+) -> None:
+    from climb_opt.ablation import render
+    from climb_opt.ablation.comparison import comparisons
+
+    tables = comparisons(recipe, results)
+    text = render.markdown(name, recipe, tables, command=" ".join(["climb-opt", *sys.argv[1:]]))
+    print(text, end="")
+    _write(folder, "ablation.md", text)
+    _write(folder, "runs.csv", render.as_csv(results))
+    _write(folder, "ablation.json", render.as_json(name, recipe, tables, results))
+    if not figures:
+        return
+    from climb_opt.ablation.figures import write_figures
+
+    for table in tables:
+        for path in write_figures(table, folder / "figures", scaled=not recipe.live):
+            log.info("%s", path)
 
 
 def _predictors(args: argparse.Namespace) -> None:
@@ -67,3 +175,45 @@ def _write(folder: Path, name: str, text: str) -> None:
     partial = folder / f"{name}.partial"
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, folder / name)
+
+
+class Progress:
+    """A bar over runs, and whether the process was asked to stop (SIGTERM)."""
+
+    def __init__(self, recipe: AblationRecipe, archive: Archive) -> None:
+        from climb_opt.ablation.recipe import runs
+
+        planned = runs(recipe)
+        self._total = len(planned)
+        self._done = sum(archive.get(run) is not None for run in planned)
+        self._stopped = False
+
+    def __enter__(self) -> Progress:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=self._total, initial=self._done, unit="run", disable=None)
+        self._before = signal.signal(signal.SIGTERM, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+        self._bar.close()
+
+    def __call__(self, run: Run, result: RunResult) -> None:
+        """A run was finished by this worker."""
+        self._done += 1
+        self._bar.update(1)
+        value = "lost" if result.final is None else f"{result.final:.4g}"
+        log.debug("%d/%d %s: %s", self._done, self._total, run.key, value)
+
+    def stop(self) -> bool:
+        """Whether to stop between two trials or runs."""
+        return self._stopped
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopped = True

@@ -1,0 +1,47 @@
+"""The mixture that a search ends with, by the arm's rule.
+
+observed    the best measurement
+argbest     CLIMB's: the best predicted candidate of its pool
+mean-top    the mean of the best predicted candidates (RegMix, DeMix)
+any rule of `climb_opt.selection`, or `auto` for its default
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import optuna
+
+from climb_opt.errors import UserError
+from climb_opt.history import read_history
+from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.samplers.climb import climb_pick
+from climb_opt.simplex import MixtureSpace
+
+CLIMB_RULES = ("argbest", "mean-top")
+
+
+def final_mixture(
+    study: optuna.Study, space: MixtureSpace, recipe: StudyRecipe, rule: Choice
+) -> np.ndarray:
+    """The weights (K,) to keep.
+
+    Raises:
+        UserError: no trial has finished, an unknown rule or option.
+    """
+    history = read_history(study, space)
+    if not len(history):
+        raise UserError(f"{study.study_name}: no trial has finished, so there is no mixture.")
+    if rule.name == "observed":
+        return np.array(history.weights[int(np.argmin(history.values))])
+    if rule.name in CLIMB_RULES:
+        known = set(inspect.signature(climb_pick).parameters) - {"space", "history", "rule"}
+        own = recipe.sampler.options if recipe.sampler.name == "climb" else {}
+        options = {**{k: v for k, v in own.items() if k in known}, **rule.options}
+        return climb_pick(space, history, rule=rule.name, seed=recipe.seed, **options)
+    from climb_opt.selection import best_mixture
+
+    given = {} if rule.name == "auto" else {"rule": rule.name}
+    chosen = best_mixture(study, **given, **rule.options)
+    return space.weights(chosen, normalise=True)

@@ -1,0 +1,194 @@
+"""Does the ranking of mixtures hold at another proxy size? Retrain some of a search and compare.
+
+An ordinary study `<name>-transfer-<proxy>` beside the search, one named slot per chosen trial
+("trial-17"), worked on by the same worker loop. Mixtures are the best ones, whose order decides,
+and others spread over the ranking, without which a correlation says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt import recipes
+from climb_opt.ablation.statistics import spearman, spearman_interval
+from climb_opt.errors import UserError
+from climb_opt.history import AGGREGATE, COMPONENTS, History, all_trials
+from climb_opt.recipes import StudyRecipe
+from climb_opt.slots import SLOT
+
+RECIPE, CORPUS = "climb/recipe", "climb/corpus"  # study: as written by study.py
+TRANSFER = "climb/transfer"  # study: the search it retrains, and which of its trials
+PREFIX = "trial-"
+MIN_PAIRS = 4
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Scores of the same mixtures at two sizes, lower is better: small (n,) and large (n,).
+
+    `components` holds the same pair for every component that both sizes scored.
+    """
+
+    slots: tuple[str, ...]
+    small: np.ndarray
+    large: np.ndarray
+    missing: int
+    components: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+    @property
+    def rho(self) -> float:
+        """Spearman rank correlation; nan with fewer than two pairs."""
+        return spearman(self.small, self.large) if len(self.small) > 1 else float("nan")
+
+    def interval(self) -> tuple[float, float] | None:
+        """Bootstrap interval of `rho`; None with too few pairs."""
+        return spearman_interval(self.small, self.large)
+
+    def best_kept(self) -> int | None:
+        """Rank at the large size, from 1, of the mixture that was best at the small one."""
+        if not len(self.small):
+            return None
+        return 1 + int(np.sum(self.large < self.large[int(np.argmin(self.small))]))
+
+
+def choose(history: History, n: int, top: int) -> list[FrozenTrial]:
+    """The `top` best trials of a search and n - top spread evenly over the ranks of the others.
+
+    Raises:
+        UserError: fewer than 4 mixtures asked for, or more than the search finished.
+    """
+    if n < MIN_PAIRS or not 0 <= top <= n:
+        raise UserError(
+            f"transfer: give at least {MIN_PAIRS} mixtures, top among them, but got {n} and {top}."
+        )
+    if history.values.ndim > 1:
+        raise UserError("transfer: the study has several objectives; a ranking needs one.")
+    if n > len(history):
+        raise UserError(f"transfer: {n} mixtures asked for, but {len(history)} trials finished.")
+    order = np.argsort(history.values, kind="stable")
+    rest = order[top:]
+    spread = rest[np.linspace(0, len(rest) - 1, n - top).round().astype(int)] if n > top else []
+    return [history.trials[int(i)] for i in [*order[:top], *spread]]
+
+
+def open_transfer(
+    study: optuna.Study, recipe: StudyRecipe, chosen: list[FrozenTrial], *, name: str
+) -> optuna.Study:
+    """Create or join the study in which `chosen` trials of `study` are retrained by `recipe`.
+
+    Raises:
+        UserError: a study of that name retrains other trials, or by another recipe.
+    """
+    opened = optuna.create_study(
+        study_name=name,
+        storage=study._storage,
+        direction=study.directions[0],
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every mixture is given
+    )
+    wanted = {"of": study.study_name, "trials": [t.number for t in chosen]}
+    stored = opened.user_attrs.get(TRANSFER)
+    if stored is None:
+        if opened.trials or opened.user_attrs:
+            raise UserError(f"Study {name!r} exists and is no transfer; give another --study-name.")
+        opened.set_user_attr(RECIPE, recipes.to_json(recipe))
+        opened.set_user_attr(AGGREGATE, recipe.coefficients())
+        if CORPUS in study.user_attrs:
+            opened.set_user_attr(CORPUS, study.user_attrs[CORPUS])
+        opened.set_user_attr(TRANSFER, wanted)
+        return opened
+    old, new = json.loads(opened.user_attrs[RECIPE]), json.loads(recipes.to_json(recipe))
+    different = recipes.difference({**old, **stored}, {**new, **wanted})
+    if different:
+        raise UserError(
+            f"Study {name!r} is another transfer: {'; '.join(different[:3])}. "
+            "Give another --study-name."
+        )
+    return opened
+
+
+def transfer_recipe(recipe: StudyRecipe, proxy: str, seed: int | None = None) -> StudyRecipe:
+    """The search's recipe with another proxy (a shipped name or a path), and no search."""
+    larger = recipes.read_proxy(proxy)
+    chosen = recipe.seed if seed is None else seed
+    return replace(recipe, proxy=larger, rounds=(1,), baselines=(), pruner=None, seed=chosen)
+
+
+def slots(chosen: list[FrozenTrial]) -> tuple[str, ...]:
+    """The named slot of each chosen trial."""
+    return tuple(f"{PREFIX}{trial.number}" for trial in chosen)
+
+
+def transfer_of(study: optuna.Study, larger: optuna.Study) -> Transfer:
+    """What is known so far: pairs of finished trials, oriented so that lower is better."""
+    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    small = {f"{PREFIX}{t.number}": t for t in all_trials(study)}
+    pairs = [
+        (str(t.user_attrs[SLOT]), small[str(t.user_attrs[SLOT])], t)
+        for t in all_trials(larger)
+        if t.state == TrialState.COMPLETE and t.user_attrs.get(SLOT) in small
+    ]
+    planned = len(larger.user_attrs.get(TRANSFER, {}).get("trials", []))
+    return Transfer(
+        slots=tuple(slot for slot, _, _ in pairs),
+        small=np.array([sign * s.values[0] for _, s, _ in pairs]),
+        large=np.array([sign * t.values[0] for _, _, t in pairs]),
+        missing=planned - len(pairs),
+        components=_components([(s, t) for _, s, t in pairs]),
+    )
+
+
+def as_markdown(found: Transfer, small: StudyRecipe, large: StudyRecipe) -> str:
+    """The result as text."""
+    lines = [
+        f"Proxies of {_size(small)} and {_size(large)}, {len(found.small)} mixtures"
+        + (f", {found.missing} missing" if found.missing else "")
+        + ".",
+        "",
+        "| score | rank correlation | 95 % interval |",
+        "| --- | --- | --- |",
+        _row("all", found.small, found.large),
+    ]
+    lines += [_row(name, *pair) for name, pair in sorted(found.components.items())]
+    rank = found.best_kept()
+    if rank is not None:
+        lines += ["", f"The best of the small size is number {rank} of {len(found.large)} at the "
+                  "large one."]  # fmt: skip
+    return "\n".join([*lines, ""])
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _components(
+    pairs: list[tuple[FrozenTrial, FrozenTrial]],
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    names: set[str] | None = None
+    for trial in (t for pair in pairs for t in pair):
+        here = {n for n in trial.user_attrs.get(COMPONENTS, {}) if not n.endswith("_stderr")}
+        names = here if names is None else names & here
+    found = {}
+    for name in sorted(names or ()):
+        both = [[t.user_attrs[COMPONENTS][name] for t in pair] for pair in pairs]
+        small, large = np.array(both, dtype=float).T
+        found[name] = (small, large)
+    return found
+
+
+def _row(name: str, small: np.ndarray, large: np.ndarray) -> str:
+    rho = spearman(small, large) if len(small) > 1 else float("nan")
+    interval = spearman_interval(small, large)
+    shown = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "too few mixtures"
+    return f"| {name} | {rho:.3f} | {shown} |"
+
+
+def _size(recipe: StudyRecipe) -> str:
+    model = recipe.proxy.model
+    shape = model.checkpoint or f"{model.layers} x {model.hidden}"
+    return f"{shape} on {recipe.proxy.tokens:,} tokens"
