@@ -1,0 +1,522 @@
+"""Stock Optuna samplers on the simplex: the same proposals as on the free space, to the bit."""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.testing.pytest_samplers import (
+    BasicSamplerTestCase,
+    MultiObjectiveSamplerTestCase,
+    RelativeSamplerTestCase,
+    SingleOnlySamplerTestCase,
+)
+from optuna.trial import TrialState, create_trial
+from scipy.stats import beta, kstest
+
+from climb_opt import MixtureSpace, SimplexSampler, UserError, lookup
+from climb_opt.samplers.encodings import ENCODINGS, GammaEncoding, make_encoding
+from climb_opt.samplers.wrapped import FREE
+
+SPACE = MixtureSpace({"web": 50.0, "code": 20.0, "math": 15.0, "wiki": 10.0, "law": 5.0})
+TARGET = np.array([0.1, 0.5, 0.3, 0.05, 0.05])
+
+BASES: dict[str, Callable[[], BaseSampler]] = {
+    "random": lambda: RandomSampler(seed=3),
+    "qmc": lambda: QMCSampler(seed=3, scramble=True),
+    "tpe": lambda: TPESampler(seed=3, n_startup_trials=6),
+    "tpe-univariate": lambda: TPESampler(seed=3, n_startup_trials=6, multivariate=False),
+    "cma-es": lambda: CmaEsSampler(seed=3, popsize=5),
+    "nsga2": lambda: NSGAIISampler(seed=3, population_size=6),
+    "gp": lambda: GPSampler(seed=3, n_startup_trials=4, deterministic_objective=True),
+}
+
+
+def loss(weights: np.ndarray) -> float:
+    return float(np.abs(weights - TARGET).sum())
+
+
+def score(trial: optuna.Trial) -> float:
+    return loss(SPACE.weights(SPACE.suggest(trial)))
+
+
+def mixtures(study: optuna.Study) -> np.ndarray:
+    return np.array([SPACE.weights_of(t) for t in study.trials])
+
+
+def stock_mixtures(
+    base: BaseSampler, encoding: str, n: int, storage: BaseStorage | None = None
+) -> np.ndarray:
+    """What `base` proposes when it searches the free coordinates itself, without climb_opt."""
+    coded = make_encoding(encoding, SPACE)
+    free = coded.distributions()
+    found = []
+
+    def objective(trial: optuna.Trial) -> float:
+        u = [trial.suggest_float(name, d.low, d.high) for name, d in free.items()]
+        found.append(SPACE.project(coded.decode(np.array(u))))
+        return loss(found[-1])
+
+    study = optuna.create_study(sampler=base, storage=storage)
+    study.optimize(objective, n_trials=n)
+    return np.array(found)
+
+
+# --- transparency ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encoding", ["softmax", "gamma", "stick-breaking"])
+@pytest.mark.parametrize("base", [name for name in BASES if name != "gp"])
+def test_proposals_are_those_of_the_stock_sampler_to_the_bit(base: str, encoding: str) -> None:
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES[base](), encoding=encoding))
+    study.optimize(score, n_trials=24)
+    expected = stock_mixtures(BASES[base](), encoding, 24)
+    np.testing.assert_array_equal(mixtures(study), expected)
+
+
+def test_optunas_gaussian_process_proposes_the_same_too() -> None:
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["gp"]()))
+    study.optimize(score, n_trials=8)
+    np.testing.assert_array_equal(mixtures(study), stock_mixtures(BASES["gp"](), "softmax", 8))
+
+
+@pytest.mark.parametrize("base", ["qmc", "cma-es", "nsga2"])
+def test_the_base_goes_on_where_it_was_after_a_restart(base: str, tmp_path: Any) -> None:
+    """Every process has its own sampler; the base's state lies in the real storage."""
+
+    def restarted(objective: Callable[[optuna.Trial], Any], make: Callable[[], BaseSampler]) -> Any:
+        path = str(tmp_path / f"{len(list(tmp_path.iterdir()))}.log")
+        for _ in range(4):
+            storage = JournalStorage(JournalFileBackend(path))
+            study = optuna.create_study(
+                storage=storage, study_name="s", sampler=make(), load_if_exists=True
+            )
+            study.optimize(objective, n_trials=7)
+        return study
+
+    wrapped = restarted(score, lambda: SimplexSampler(SPACE, BASES[base]()))
+    coded = make_encoding("softmax", SPACE)
+    free = coded.distributions()
+
+    def stock(trial: optuna.Trial) -> float:
+        u = [trial.suggest_float(name, d.low, d.high) for name, d in free.items()]
+        return loss(SPACE.project(coded.decode(np.array(u))))
+
+    plain = restarted(stock, BASES[base])
+    assert [t.value for t in wrapped.trials] == [t.value for t in plain.trials]
+    if base == "cma-es":
+        key = "cma:generation"
+        generations = [t.system_attrs.get(key) for t in wrapped.trials]
+        assert generations == [t.system_attrs.get(key) for t in plain.trials]
+        assert max(g for g in generations if g is not None) >= 3
+
+
+def test_running_trials_are_seen_as_the_stock_sampler_sees_them() -> None:
+    def run(sampler: BaseSampler, suggest: Callable[[optuna.Trial], float]) -> list[float]:
+        study = optuna.create_study(sampler=sampler)
+        values, held = [], []
+        for i in range(24):
+            trial = study.ask()
+            values.append(suggest(trial))
+            held.append((trial, values[-1]))
+            if i % 3 == 2:  # two or three at a time
+                for old, value in held[:2]:
+                    study.tell(old, value)
+                held = held[2:]
+        return values
+
+    coded = make_encoding("softmax", SPACE)
+
+    def free(trial: optuna.Trial) -> float:
+        u = [trial.suggest_float(n, d.low, d.high) for n, d in coded.distributions().items()]
+        return loss(SPACE.project(coded.decode(np.array(u))))
+
+    for base in ("tpe", "cma-es"):
+        assert run(SimplexSampler(SPACE, BASES[base]()), score) == run(BASES[base](), free)
+
+
+@pytest.mark.parametrize("base", ["tpe", "cma-es", "nsga2"])
+def test_trials_without_our_parameters_do_not_blind_the_base(base: str) -> None:
+    # One of them empties the search space that Optuna infers: CMA-ES would turn into random search.
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES[base]()))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    study.optimize(score, n_trials=30)
+    random = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["random"]()))
+    random.optimize(score, n_trials=30)
+    assert np.median([t.value for t in study.trials[22:]]) < 0.85 * np.median(
+        [t.value for t in random.trials]
+    )
+
+
+# --- what the base sees ----------------------------------------------------------------------
+
+
+class Spy(RandomSampler):
+    """Records the finished trials that it is shown."""
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        self.shown = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return {}
+
+
+def shown(study: optuna.Study, encoding: str) -> list[optuna.trial.FrozenTrial]:
+    spy = Spy(seed=0)
+    study.sampler = SimplexSampler(SPACE, spy, encoding=encoding)
+    study.ask(SPACE.distributions())
+    return spy.shown
+
+
+def imported(weights: np.ndarray, value: float = 1.0) -> optuna.trial.FrozenTrial:
+    return create_trial(
+        params=SPACE.params(weights), distributions=SPACE.distributions(), value=value
+    )
+
+
+def test_imported_mixtures_are_shown_in_free_coordinates() -> None:
+    for encoding in ENCODINGS:
+        study = optuna.create_study()
+        study.add_trial(imported(TARGET, 7.0))
+        (trial,) = shown(study, encoding)
+        coded = make_encoding(encoding, SPACE)
+        assert trial.value == 7.0 and list(trial.params) == list(coded.distributions())
+        np.testing.assert_allclose(
+            coded.decode(np.array(list(trial.params.values()))), TARGET, atol=1e-9
+        )
+        assert all(trial.distributions[n]._contains(v) for n, v in trial.params.items())
+
+
+def test_a_mixture_that_the_encoding_cannot_reach_is_hidden() -> None:
+    space = MixtureSpace({"web": 0.9, "code": 0.09999, "rare": 0.00001})
+    study = optuna.create_study()
+    for weights in ([0.0, 0.0, 1.0], [0.6, 0.3, 0.1]):
+        params = space.params(np.array(weights))
+        study.add_trial(create_trial(params=params, distributions=space.distributions(), value=1.0))
+    seen = {}
+    for encoding in ENCODINGS:
+        spy = Spy(seed=0)
+        SimplexSampler(space, spy, encoding=encoding).sample_relative(
+            study, study.ask()._cached_frozen_trial, space.distributions()
+        )
+        seen[encoding] = [t.number for t in spy.shown]
+    assert seen == {"softmax": [1], "gamma": [0, 1], "stick-breaking": [0, 1]}
+
+
+def test_a_proposal_is_shown_by_the_coordinates_it_came_from() -> None:
+    space = MixtureSpace({"a": 1, "b": 1}, upper=0.5)  # every proposal is projected to (.5, .5)
+    study = optuna.create_study(sampler=SimplexSampler(space, RandomSampler(seed=0)))
+    study.optimize(lambda trial: space.suggest(trial)["a"], n_trials=3)
+    spy = Spy(seed=0)
+    study.sampler = SimplexSampler(space, spy)
+    study.ask(space.distributions())
+    stored = [t.system_attrs[FREE] for t in study.trials[:3]]
+    assert [list(t.params.values()) for t in spy.shown] == stored
+    assert len({tuple(u) for u in stored}) == 3
+
+
+def test_the_study_keeps_weights_and_the_real_trials_are_left_alone() -> None:
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["tpe"]()))
+    study.optimize(score, n_trials=12)
+    assert all(set(t.params) == set(SPACE.parameter_names) for t in study.trials)
+    assert np.all(SPACE.contains(mixtures(study)))
+
+
+# --- encodings -------------------------------------------------------------------------------
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.sampled_from(sorted(ENCODINGS)), st.integers(1, 40), st.integers(0, 2**32))
+def test_any_point_of_the_box_is_a_mixture(name: str, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    space = MixtureSpace({f"d{i}": a for i, a in enumerate(rng.dirichlet(np.full(k, 0.3)) + 1e-9)})
+    coded = make_encoding(name, space)
+    box = list(coded.distributions().values())
+    low, high = np.array([d.low for d in box]), np.array([d.high for d in box])
+    corners = np.where(rng.random((4, len(box))) < 0.5, low, high)
+    inside = low + (high - low) * rng.random((4, len(box)))
+    for u in [low, high, *corners, *inside]:
+        weights = coded.decode(u)
+        assert abs(weights.sum() - 1.0) < 1e-9 and np.all(weights >= 0)
+        again = coded.encode(weights)
+        assert np.all(again >= low) and np.all(again <= high)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(sorted(ENCODINGS)), st.integers(1, 12), st.integers(0, 2**32))
+def test_mixtures_of_moderate_weights_survive_the_way_there_and_back(
+    name: str, k: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    space = MixtureSpace({f"d{i}": a for i, a in enumerate(rng.dirichlet(np.full(k, 5.0)))})
+    coded = make_encoding(name, space)
+    weights = rng.dirichlet(np.full(k, 8.0))
+    np.testing.assert_allclose(coded.decode(coded.encode(weights)), weights, atol=1e-7)
+
+
+def test_random_search_with_the_gamma_encoding_is_the_dirichlet_prior() -> None:
+    study = optuna.create_study(sampler=lookup.find("sampler", "random")(SPACE, seed=1))
+    for _ in range(1500):
+        study.ask(SPACE.distributions())
+    draws = mixtures(study)
+    # The marginals of Dirichlet(p) are Beta(p_i, 1 - p_i), and Cov(w_i, w_j) = -p_i p_j / 2.
+    for w, p in zip(draws.T, SPACE.prior, strict=True):
+        assert kstest(np.maximum(w, 1e-300), beta(p, 1 - p).cdf).pvalue > 1e-3
+    expected = (np.diag(SPACE.prior) - np.outer(SPACE.prior, SPACE.prior)) / 2
+    np.testing.assert_allclose(np.cov(draws.T), expected, atol=0.012)
+
+
+@pytest.mark.parametrize("k", [3, 200])
+def test_gamma_draws_are_right_where_quantiles_underflow(k: int) -> None:
+    space = MixtureSpace({f"d{i}": 1.0 for i in range(k)})
+    coded = GammaEncoding(space, strength=0.05)
+    draws = np.array([coded.decode(u) for u in np.random.default_rng(0).random((3000, k))])
+    assert np.all(np.abs(draws.sum(axis=1) - 1) < 1e-9)
+    np.testing.assert_allclose(draws.mean(axis=0), 1 / k, atol=4.5 / np.sqrt(3000 * k))
+    a = 0.05 / k
+    for small in (1e-250, 1e-100, 1e-10, 1e-3, 0.5):
+        expected = beta(a, 0.05 - a).cdf(small)
+        found = np.mean(draws <= small)  # over all domains, which are alike
+        assert abs(found - expected) < 5 * np.sqrt(expected * (1 - expected) / 3000)
+
+
+def test_uniform_sticks_are_the_flat_dirichlet() -> None:
+    coded = make_encoding("stick-breaking", SPACE)
+    draws = np.array([coded.decode(u) for u in np.random.default_rng(0).random((2000, 4))])
+    for w in draws.T:
+        assert kstest(w, beta(1, 4).cdf).pvalue > 1e-3
+
+
+def test_a_domain_without_prior_keeps_weight_zero() -> None:
+    space = MixtureSpace({"a": 2.0, "b": 1.0, "none": 0.0})
+    for name in ("softmax", "gamma"):
+        coded = make_encoding(name, space)
+        weights = coded.decode(np.full(3, 0.4))
+        assert weights[2] == 0.0 and abs(weights.sum() - 1) < 1e-12
+        np.testing.assert_allclose(coded.decode(coded.encode(weights)), weights, atol=1e-9)
+
+
+def test_renaming_domains_changes_nothing_but_names() -> None:
+    renamed = MixtureSpace(
+        {f"z{9 - i}": p for i, p in enumerate(SPACE.prior)}  # in the reverse alphabetical order
+    )
+    found = []
+    for space in (SPACE, renamed):
+        study = optuna.create_study(sampler=SimplexSampler(space, BASES["cma-es"]()))
+
+        def objective(trial: optuna.Trial, space: MixtureSpace = space) -> float:
+            return loss(space.weights(space.suggest(trial)))
+
+        study.optimize(objective, n_trials=15)
+        found.append([space.weights_of(t) for t in study.trials])
+    np.testing.assert_array_equal(*found)
+
+
+# --- any study -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", ["random", "tpe", "cma-es", "nsga2"])
+def test_a_messy_history_stops_no_sampler(base: str) -> None:
+    study = optuna.create_study()
+    study.add_trial(imported(TARGET))
+    study.add_trial(imported(np.array([1.0, 0, 0, 0, 0])))
+    study.add_trial(create_trial(value=1.0))
+    study.add_trial(imported(np.array([0.5, 0.5, 0.5, 0, 0])))  # not a mixture
+    study.enqueue_trial(SPACE.params(SPACE.prior))
+    study.sampler = SimplexSampler(SPACE, BASES[base]())
+    study.ask()  # the enqueued one stays running
+
+    def objective(trial: optuna.Trial) -> float:
+        value = score(trial)
+        if trial.number % 5 == 0:
+            raise optuna.TrialPruned
+        if trial.number % 7 == 0:
+            raise RuntimeError
+        if base != "cma-es":  # which warns that it has no use for them
+            trial.set_constraint("piqa", value - 1.0)
+        return value if trial.number % 6 else float("nan")
+
+    study.optimize(objective, n_trials=25, catch=(RuntimeError,))
+    proposed = np.array([SPACE.weights_of(t) for t in study.trials[5:]])
+    assert np.all(SPACE.contains(proposed))
+
+
+@pytest.mark.parametrize("base", ["random", "tpe", "nsga2"])
+def test_several_objectives_are_the_bases_business(base: str) -> None:
+    study = optuna.create_study(
+        directions=["minimize", "maximize"], sampler=SimplexSampler(SPACE, BASES[base]())
+    )
+    study.optimize(lambda t: (score(t), SPACE.suggest(t)["web"]), n_trials=20)
+    assert np.all(SPACE.contains(mixtures(study)))
+
+
+def test_bounds_hold_for_every_proposal() -> None:
+    space = MixtureSpace({"a": 5, "b": 3, "c": 2}, upper={"a": 0.4}, lower={"c": 0.1})
+    for encoding in ENCODINGS:
+        sampler = SimplexSampler(space, BASES["tpe"](), encoding=encoding)
+        study = optuna.create_study(sampler=sampler)
+        study.optimize(lambda trial: -space.suggest(trial)["a"], n_trials=15)
+        assert all(space.contains(space.weights_of(t)) for t in study.trials)
+
+
+def test_other_parameters_are_searched_jointly_by_the_base() -> None:
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["tpe"]()))
+
+    def objective(trial: optuna.Trial) -> float:
+        rate = trial.suggest_float("lr", 1e-5, 1e-1, log=True)
+        return score(trial) + abs(np.log10(rate) + 3)
+
+    study.optimize(objective, n_trials=40)
+    late = [abs(np.log10(t.params["lr"]) + 3) for t in study.trials[25:]]
+    assert np.median(late) < 0.6  # uniform: 1
+    assert all(np.all(SPACE.contains(SPACE.weights_of(t))) for t in study.trials)
+
+
+def test_hyperband_shows_the_base_one_bracket() -> None:
+    pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9)
+    spy = Spy(seed=0)
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, spy), pruner=pruner)
+    counts = []
+
+    def objective(trial: optuna.Trial) -> float:
+        value = score(trial)
+        counts.append(len(spy.shown))
+        trial.report(value, 1)  # the pruner makes its brackets at the first look
+        trial.should_prune()
+        return value
+
+    study.optimize(objective, n_trials=16)
+    assert np.all(SPACE.contains(mixtures(study)))
+    assert 0 < counts[-1] < 15
+
+
+def test_threads_draw_distinct_mixtures() -> None:
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["tpe"]()))
+    study.optimize(score, n_trials=30, n_jobs=4)
+    assert len(np.unique(mixtures(study), axis=0)) == 30
+
+
+def test_one_sampler_on_two_studies_mixes_nothing_up() -> None:
+    sampler = SimplexSampler(SPACE, Spy(seed=0))
+    for value in (1.0, 2.0):
+        study = optuna.create_study(sampler=sampler, storage=InMemoryStorage())
+        study.add_trial(imported(TARGET, value))
+        study.ask(SPACE.distributions())
+        assert [t.value for t in sampler._base.shown] == [value]
+
+
+def test_a_pickled_sampler_goes_on() -> None:
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["tpe"]()))
+    study.optimize(score, n_trials=10)
+    study.sampler = pickle.loads(pickle.dumps(study.sampler))
+    study.optimize(score, n_trials=10)
+    np.testing.assert_array_equal(mixtures(study), stock_mixtures(BASES["tpe"](), "softmax", 20))
+
+
+def test_one_domain_is_no_trouble() -> None:
+    space = MixtureSpace({"only": 1.0})
+    for encoding in ENCODINGS:
+        study = optuna.create_study(
+            sampler=SimplexSampler(space, BASES["tpe"](), encoding=encoding)
+        )
+        study.optimize(lambda trial: space.suggest(trial)["only"], n_trials=12)
+        assert {t.params["w/only"] for t in study.trials} == {1.0}
+
+
+# --- by name ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "cma-es", "qmc", "nsga2"])
+def test_a_stock_sampler_is_made_by_its_short_name(name: str) -> None:
+    study = optuna.create_study(sampler=lookup.find("sampler", name)(SPACE, seed=0))
+    study.optimize(score, n_trials=6)
+    assert len(np.unique(mixtures(study), axis=0)) == 6
+
+
+def test_options_go_to_the_optuna_sampler() -> None:
+    sampler = lookup.find("sampler", "tpe")(SPACE, seed=0, n_startup_trials=3, multivariate=False)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(score, n_trials=12)
+    same = TPESampler(seed=0, n_startup_trials=3, multivariate=False)
+    np.testing.assert_array_equal(mixtures(study), stock_mixtures(same, "softmax", 12))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gp-optuna", "botorch"])
+def test_the_heavy_ones_run_too(name: str) -> None:
+    sampler = lookup.find("sampler", name)(SPACE, seed=0, n_startup_trials=5)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(score, n_trials=12)
+    values = [t.value for t in study.trials]
+    assert min(values[5:]) < np.median(values[:5])
+
+
+def test_an_unknown_encoding_is_told_the_known_ones() -> None:
+    with pytest.raises(UserError, match="softmax, gamma, stick-breaking"):
+        SimplexSampler(SPACE, RandomSampler(), encoding="ilr")
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("cma-es", "cmaes", "samplers"), ("gp-optuna", "torch", "gp"), ("botorch", "botorch", "gp")],
+)
+def test_a_missing_extra_is_told_with_the_command_that_installs_it(
+    name: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == module else real(n, *a)
+    )
+    with pytest.raises(UserError, match=rf'pip install "climb-opt\[{extra}\]"'):
+        lookup.find("sampler", name)(SPACE)
+
+
+# --- Optuna's own tests ----------------------------------------------------------------------
+
+
+class TestTPE(BasicSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: SimplexSampler(SPACE, TPESampler(seed=0))
+
+
+class TestRelativeTPE(RelativeSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: SimplexSampler(SPACE, TPESampler(seed=0, n_startup_trials=0))
+
+
+class TestCmaEs(BasicSamplerTestCase, SingleOnlySamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: SimplexSampler(SPACE, CmaEsSampler(seed=0, warn_independent_sampling=False))
+
+
+class TestQMC(BasicSamplerTestCase, RelativeSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: SimplexSampler(
+            SPACE, QMCSampler(seed=0, warn_independent_sampling=False), encoding="gamma"
+        )
+
+
+class TestNSGAII(BasicSamplerTestCase, MultiObjectiveSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: SimplexSampler(SPACE, NSGAIISampler(seed=0), encoding="stick-breaking")
