@@ -1,0 +1,181 @@
+"""Live arms: real proxies of a few hundred parameters, searched with, judged, resumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+pytest.importorskip("torch")
+
+from climb_opt.ablation.comparison import comparisons
+from climb_opt.ablation.live import DOREMI
+from climb_opt.ablation.plan import gpu_hours, plan_text, shape, trial_flops
+from climb_opt.ablation.recipe import AblationRecipe, ablation_from, runs
+from climb_opt.ablation.render import markdown
+from climb_opt.ablation.results import Archive
+from climb_opt.ablation.runner import run_ablation
+from climb_opt.errors import Interrupted, UserError
+from climb_opt.recipes import ModelRecipe, ProxyRecipe
+from climb_opt.shards import Corpus
+from climb_opt.storages import open_storage
+
+PROXY = {
+    "model": {"hidden": 16, "layers": 1, "heads": 2},
+    "tokens": 2048,
+    "sequence": 16,
+    "batch_tokens": 256,
+    "precision": "fp32",
+    "compile": False,
+}
+
+
+def recipe(corpus: Corpus, **changes: Any) -> AblationRecipe:
+    return ablation_from(
+        {
+            "objective": "live",
+            "base": {
+                "corpus": str(corpus.path),
+                "proxy": PROXY,
+                "evaluators": [{"name": "heldout", "target": "sums"}],
+                "score": ["sums/bpb"],
+            },
+            "arms": {
+                "uniform": None,
+                "random": {"sampler": "random"},
+                "doremi": None,
+                "climb": {"rounds": [2, 1, 1]},
+            },
+            "reference": "uniform",
+            "budget": {"trials": 4},
+            "seeds": 1,
+            "test": {"study": {"score": ["heldout/math/bpb"], "evaluators": [
+                {"name": "heldout", "target": [], "domains": True}]}},
+            **changes,
+        }
+    )  # fmt: skip
+
+
+def test_arms_search_and_are_judged_on_the_test(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    asked = recipe(tiny_corpus)
+    results = run_ablation(asked, Archive(tmp_path), prefix="mini")
+    found = {r.arm: r for r in results}
+    assert set(found) == {"uniform", "random", "doremi", "climb"}
+    for result in results:
+        assert result.final is not None and result.mixture is not None and not result.error
+        assert "heldout/math/bpb" in result.scores and "sums/bpb" not in result.scores
+        assert sum(result.mixture.values()) == pytest.approx(1.0, abs=1e-6)
+    assert (found["climb"].trials, found["climb"].rounds) == (4, (2, 1, 1))
+    assert found["climb"].tokens == 4 * 2048 and found["doremi"].tokens == 2 * 2048
+    assert len(found["random"].curve) == 4 and found["uniform"].trials == 0
+    (table,) = comparisons(asked, results)
+    text = markdown("mini", asked, [table])
+    assert "held-out test scores" in text and "1 seeds are too few" in text
+    # The same again: nothing is trained twice, and the studies are ordinary ones.
+    storage = open_storage(str(tmp_path / "studies.journal"))
+    before = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
+    judge = f"mini/judge-{tiny_corpus.path.name}"
+    assert before == {
+        "mini/random/seed0": 4, "mini/climb/seed0": 4, "mini/doremi/seed0": 1, judge: 4,
+    }  # fmt: skip
+    again = run_ablation(asked, Archive(tmp_path), prefix="mini")
+    assert [r.final for r in again] == pytest.approx([r.final for r in results])
+    after = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
+    assert after == before
+    doremi = optuna.load_study(study_name="mini/doremi/seed0", storage=storage)
+    assert doremi.trials[0].user_attrs[DOREMI] == pytest.approx(found["doremi"].mixture)
+
+
+def test_a_stopped_ablation_goes_on_where_it_was(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    asked = recipe(tiny_corpus, arms={"random": {"sampler": "random"}}, reference=None)
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > 25
+
+    with pytest.raises(Interrupted):
+        run_ablation(asked, Archive(tmp_path), stop=stop)
+    assert not (list((tmp_path / "runs").glob("*.json")))
+    (result,) = run_ablation(asked, Archive(tmp_path))
+    assert result.trials == 4 and result.final is not None
+
+
+def test_an_arm_whose_proxies_diverge_does_not_stop_the_others(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    arms = {"wild": {"like": "random", "proxy": {"lr": 1e9, "clip": 1e9}}, "uniform": None}
+    asked = recipe(tiny_corpus, arms=arms, reference=None, budget={"trials": 2})
+    results = {r.arm: r for r in run_ablation(asked, Archive(tmp_path))}
+    assert results["uniform"].final is not None
+    assert results["wild"].final is None and "no trial has finished" in results["wild"].error
+    assert results["wild"].failed >= 2
+    (table,) = comparisons(asked, list(results.values()))
+    assert any("wild: 1 of 1 runs gave no mixture" in r for r in table.remarks)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {"doremi": {"doremi": {"rate": 1}}}}, "unknown key 'rate'"),
+        ({"base": {"corpus": "nowhere", "proxy": PROXY, "evaluators": ["heldout"],
+                   "score": ["sums/bpb"]}}, "No corpus at"),
+    ],
+)  # fmt: skip
+def test_mistakes_stop_before_training(
+    tiny_corpus: Corpus, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run_ablation(recipe(tiny_corpus, reference=None, **changes), Archive(tmp_path))
+
+
+def test_several_processes_of_one_launch_are_told_what_to_do(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="climb_opt search"):
+        run_ablation(recipe(tiny_corpus), Archive(tmp_path))
+
+
+# --- the plan ----------------------------------------------------------------------------------
+
+
+def test_a_shape_counts_what_the_model_has() -> None:
+    from climb_opt.proxy.model import count_parameters
+
+    transformers = pytest.importorskip("transformers")
+    for tied in (True, False):
+        recipe = ModelRecipe(hidden=64, layers=3, heads=4, kv_heads=2, tied=tied)
+        config = transformers.LlamaConfig(
+            vocab_size=512, hidden_size=64, intermediate_size=176, num_hidden_layers=3,
+            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied,
+        )  # fmt: skip
+        real = count_parameters(transformers.LlamaForCausalLM(config))
+        size = shape(recipe, 512)
+        assert size is not None
+        assert size.body + size.embeddings == real["parameters"]
+        assert size.body == real["parameters_without_embeddings"]
+    assert shape(ModelRecipe(checkpoint="gpt2"), 512) is None
+
+
+def test_the_plan_states_shapes_tokens_and_hours(tiny_corpus: Corpus) -> None:
+    asked = recipe(tiny_corpus, seeds=2)
+    text = plan_text("mini", asked)
+    assert "1 layers x 16" in text and "| climb | 2/1/1 |" in text and "H100 hours" in text
+    assert "| doremi | 2 runs |" in text and "final mixtures retrained | 8 runs" in text
+    proxy = ProxyRecipe(model=ModelRecipe(hidden=1024, layers=24, heads=16), tokens=10**9)
+    flops = trial_flops(proxy, 32_000)
+    assert flops is not None
+    size = shape(proxy.model, 32_000)
+    assert size is not None and flops > 6 * size.body * 10**9
+    assert gpu_hours(989e12 * 0.4 * 3600) == pytest.approx(1.0)
+
+
+def test_every_run_is_named_once(tiny_corpus: Corpus) -> None:
+    keys = [run.key for run in runs(recipe(tiny_corpus, seeds=3))]
+    assert len(keys) == len(set(keys)) == 12
+    assert json.dumps(keys)
