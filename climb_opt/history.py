@@ -19,12 +19,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.errors import UserError
-from climb_opt.simplex import MixtureSpace
+from climb_opt.simplex import PREFIX, MixtureSpace
 
 COMPONENTS = "climb/components"  # trial: {name: value}
 AGGREGATE = (
     "climb/aggregate"  # study: {component: coefficient}; value = sum of coefficient x component
 )
+SPACE = "climb/space"  # study: MixtureSpace.to_json()
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,32 @@ def read_history(
 def all_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Every trial of the study, oldest first, not copied; also under `HyperbandPruner`."""
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def store_space(study: optuna.Study, space: MixtureSpace) -> None:
+    """Write the space into the study, where it is not stored yet, so that `space_of` finds it."""
+    # Through the storage: under HyperbandPruner a sampler's study hides its attributes.
+    stored = study._storage.get_study_user_attrs(study._study_id).get(SPACE)
+    if stored != (data := space.to_json()):
+        study._storage.set_study_user_attr(study._study_id, SPACE, data)
+
+
+def space_of(study: optuna.Study) -> MixtureSpace:
+    """The mixtures that a study searches: as stored, else its trials' domains, equally likely.
+
+    Raises:
+        UserError: neither is there.
+    """
+    stored = study._storage.get_study_user_attrs(study._study_id).get(SPACE)
+    if stored is not None:
+        return MixtureSpace.from_json(stored)
+    for trial in reversed(all_trials(study)):
+        if domains := [n.removeprefix(PREFIX) for n in trial.params if n.startswith(PREFIX)]:
+            return MixtureSpace(dict.fromkeys(domains, 1.0))
+    raise UserError(
+        f"Study {study.study_name!r} holds no mixture: no trial has weights (parameters "
+        f"{PREFIX}<domain>) and no space is stored. Was it made with a sampler of climb_opt?"
+    )
 
 
 def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> None:

@@ -161,6 +161,24 @@ class MixtureSpace:
         self.check(weights)
         return weights
 
+    # --- stored with a study ----------------------------------------------------------------
+
+    def to_json(self) -> dict[str, dict[str, float]]:
+        """Prior and bounds by domain, for a study attribute; `from_json` reads it back."""
+        arrays = {"prior": self.prior, "lower": self.lower, "upper": self.upper}
+        return {what: self.mixture(values) for what, values in arrays.items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Mapping[str, float]]) -> MixtureSpace:
+        """The space that `to_json` wrote.
+
+        Raises:
+            UserError: `data` is not of that form.
+        """
+        if not isinstance(data, Mapping) or not {"prior", "lower", "upper"} <= set(data):
+            raise UserError(f"A stored space needs prior, lower and upper, but is {data!r}.")
+        return cls(data["prior"], lower=data["lower"], upper=data["upper"])
+
     # --- which mixtures are allowed --------------------------------------------------------
 
     def contains(self, weights: np.ndarray, atol: float = SUM_TOLERANCE) -> np.ndarray:

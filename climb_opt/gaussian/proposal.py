@@ -76,7 +76,9 @@ def propose(problem: Problem, rng: np.random.Generator, explore: float = 0.0) ->
     )
     pool = _unlike(pool, problem.known)
     if not len(pool):  # the optimum is known to the last digit: look around it
-        return _unlike(candidates(rng, problem.evaluated, problem.space), problem.known)[0]
+        drawn = candidates(rng, problem.evaluated, problem.space)
+        unlike = _unlike(drawn, problem.known)
+        return unlike[0] if len(unlike) else drawn[0]  # one domain: there is nothing else
     return pool[int(np.argmax(gains(problem, pool, rng)))]
 
 

@@ -1,0 +1,14 @@
+"""Which mixture to keep, with how much confidence.
+
+rules.py           the rules, each a function of what a study has learnt
+recommendation.py  what goes with a mixture: gain, interval, spread, warnings
+choosing.py        `best_mixture`, `compare_rules`
+"""
+
+from __future__ import annotations
+
+from climb_opt.selection.choosing import best_mixture, compare_rules
+from climb_opt.selection.recommendation import Estimate, Recommendation
+from climb_opt.selection.rules import RULES
+
+__all__ = ["RULES", "Estimate", "Recommendation", "best_mixture", "compare_rules"]

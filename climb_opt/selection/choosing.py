@@ -1,0 +1,195 @@
+"""`best_mixture` and `compare_rules`: from a study to a recommendation."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+import optuna
+from optuna.study import StudyDirection
+
+from climb_opt.errors import UserError
+from climb_opt.gaussian.hypervolume import front, reference_point
+from climb_opt.history import History, read_history, space_of
+from climb_opt.samplers.beliefs import Beliefs, kept
+from climb_opt.selection.recommendation import (
+    Recommendation,
+    doubts,
+    effective_domains,
+    expected_gain,
+    expected_score,
+    noise_doubt,
+)
+from climb_opt.selection.rules import RULES, Evidence, default_rule, observed_row
+from climb_opt.simplex import MixtureSpace
+from climb_opt.slots import SLOT
+
+
+def best_mixture(
+    study: optuna.Study,
+    *,
+    rule: str = "auto",
+    space: MixtureSpace | None = None,
+    components: bool = False,
+    seed: int = 0,
+) -> Recommendation:
+    """The mixture to keep from `study`: domain -> weight, with its expected gain and doubts.
+
+    Args:
+        rule: one of `climb_opt.selection.RULES`; "auto" takes the one that loses least for the
+            noise that the study shows.
+        space: by default the one the study stores, else its trials' domains with a uniform prior.
+        components: model each stored component of the score, then their sum.
+        seed: of the rule's own draws.
+
+    Raises:
+        UserError: no finished trial with a mixture, or an unknown rule.
+    """
+    _check(rule)
+    space, history = _learnt(study, space)
+    if len(study.directions) > 1:
+        return _balanced(study, space, history, components)
+    evidence = _evidence(space, history, components, seed)
+    return _recommend(study, space, history, evidence, rule)
+
+
+def compare_rules(
+    study: optuna.Study,
+    *,
+    rules: Sequence[str] | None = None,
+    space: MixtureSpace | None = None,
+    components: bool = False,
+    seed: int = 0,
+) -> dict[str, Recommendation]:
+    """What each rule would keep, judged by the same model: rule -> recommendation.
+
+    Raises:
+        UserError: no finished trial with a mixture, several objectives, or an unknown rule.
+    """
+    rules = list(RULES) if rules is None else list(rules)
+    for rule in rules:
+        _check(rule)
+    space, history = _learnt(study, space)
+    if len(study.directions) > 1:
+        raise UserError(
+            "compare_rules needs one objective; for several, best_mixture gives the Pareto set."
+        )
+    evidence = _evidence(space, history, components, seed)
+    return {rule: _recommend(study, space, history, evidence, rule) for rule in rules}
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _check(rule: str) -> None:
+    if rule not in RULES:
+        near = difflib.get_close_matches(rule, RULES, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"Unknown rule {rule!r}.{hint} Known: {', '.join(RULES)}.")
+
+
+def _learnt(study: optuna.Study, space: MixtureSpace | None) -> tuple[MixtureSpace, History]:
+    space = space or space_of(study)
+    history = read_history(study, space)
+    if not len(history):
+        raise UserError(
+            f"Study {study.study_name!r} has no finished trial with a mixture of "
+            f"{len(space)} domains and a finite score, so there is nothing to choose from."
+        )
+    return space, history
+
+
+def _evidence(
+    space: MixtureSpace, history: History, components: bool, seed: int
+) -> Evidence | None:
+    problem = Beliefs(space, components=components).problem(history)
+    return None if problem is None else Evidence(history, problem, seed)
+
+
+def _recommend(
+    study: optuna.Study,
+    space: MixtureSpace,
+    history: History,
+    evidence: Evidence | None,
+    rule: str,
+) -> Recommendation:
+    if evidence is None:  # one trial, or all scores equal
+        reason = "one finished trial" if len(history) == 1 else "all scores are equal"
+        weights = observed_row(history)
+        return _plain(space, history, weights, "observed", (f"{reason}: nothing to model",))
+    name = default_rule(evidence) if rule == "auto" else rule
+    weights = RULES[name](evidence)
+    surrogate = evidence.problem.objectives[0]
+    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
+    warnings = doubts(space, history, surrogate, weights)
+    warnings += noise_doubt(evidence.relative_noise)
+    warnings += _guard_rails(evidence, weights)
+    plain = _plain(space, history, weights, name, tuple(warnings))
+    baseline = _best_baseline(history)
+    return Recommendation(
+        **{
+            **plain.__dict__,
+            "predicted": expected_score(surrogate, weights, sign),
+            "gain": expected_gain(surrogate, weights, space.project(space.prior)),
+            "gain_over_baseline": None
+            if baseline is None
+            else expected_gain(surrogate, weights, baseline),
+            "noise": surrogate.noise,
+        }
+    )
+
+
+def _plain(
+    space: MixtureSpace,
+    history: History,
+    weights: np.ndarray,
+    rule: str,
+    warnings: tuple[str, ...],
+) -> Recommendation:
+    return Recommendation(
+        mixture=space.mixture(weights),
+        rule=rule,
+        effective_domains=effective_domains(weights),
+        distance_from_prior=float(np.abs(weights - space.prior).sum()),
+        trials=len(history),
+        warnings=warnings,
+    )
+
+
+def _best_baseline(history: History) -> np.ndarray | None:
+    """The best of the trials that were run as baselines: those with a named slot."""
+    rows = [i for i, t in enumerate(history.trials) if isinstance(t.user_attrs.get(SLOT), str)]
+    if not rows:
+        return None
+    return np.asarray(history.weights[min(rows, key=lambda i: float(history.values[i]))])
+
+
+def _guard_rails(evidence: Evidence, weights: np.ndarray) -> list[str]:
+    if not kept(evidence.history.trials).any():
+        return ["no trial kept every guard-rail: this is the least unlikely to keep them"]
+    if not evidence.problem.constraints:
+        return []
+    chance = float(np.exp(evidence.problem.feasible(np.sqrt(weights[None]))[0]))
+    return [] if chance >= 0.9 else [f"the guard-rails hold with probability {chance:.0%} only"]
+
+
+def _balanced(
+    study: optuna.Study, space: MixtureSpace, history: History, components: bool
+) -> Recommendation:
+    """Of the Pareto set by expected values, the mixture with the largest hypervolume of its own."""
+    fine = kept(history.trials)
+    rows = np.flatnonzero(fine) if fine.any() else np.arange(len(history))
+    values = history.values[rows]
+    problem = Beliefs(space, components=components).problem(history)
+    if problem is not None:
+        roots = np.sqrt(history.weights[rows])
+        values = np.stack([o.moments(roots)[0] for o in problem.objectives], axis=1)
+    best = np.flatnonzero(front(values))
+    reference = reference_point(values)
+    own = np.prod(np.maximum(reference - values[best], 0.0), axis=1)
+    order = best[np.argsort(-own, kind="stable")]
+    mixtures = [space.mixture(history.weights[rows[i]]) for i in order]
+    warning = f"one of {len(mixtures)} mixtures of the Pareto set (see .front): no single best"
+    plain = _plain(space, history, history.weights[rows[order[0]]], "pareto", (warning,))
+    return Recommendation(**{**plain.__dict__, "front": tuple(mixtures[1:])})

@@ -1,0 +1,142 @@
+"""What goes with a recommended mixture: what it should score, against what, and what to doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import ndtri
+
+from climb_opt.gaussian.process import GaussianProcess, Surrogate
+from climb_opt.history import History
+from climb_opt.simplex import MixtureSpace
+
+LEVEL = 0.9  # of every interval
+WIDTH = float(ndtri(0.5 + LEVEL / 2))  # standard deviations on either side
+OVERCONFIDENT = 1.5  # root mean square of left-out errors in predicted standard deviations
+FAR = 0.5  # L1 distance to the nearest evaluated mixture: a quarter of the weight is elsewhere
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with a 90 % interval, in the study's own units and direction."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.5g} [{self.low:.5g}, {self.high:.5g}]"
+
+
+@dataclass(frozen=True)
+class Recommendation(Mapping[str, float]):
+    """A mixture to keep: a mapping domain -> weight that also says how far to trust it.
+
+    `predicted` is the expected score (without noise), `gain` how much better than the prior and
+    `gain_over_baseline` than the best baseline that was run, positive when better. They are None
+    where nothing could be modelled, and for several objectives, where `front` lists the other
+    mixtures of the Pareto set.
+    """
+
+    mixture: Mapping[str, float]
+    rule: str
+    predicted: Estimate | None = None
+    gain: Estimate | None = None
+    gain_over_baseline: Estimate | None = None
+    noise: float | None = None
+    effective_domains: float = 1.0
+    distance_from_prior: float = 0.0
+    trials: int = 0
+    warnings: tuple[str, ...] = ()
+    front: tuple[Mapping[str, float], ...] = field(default=())
+
+    def __getitem__(self, domain: str) -> float:
+        return self.mixture[domain]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.mixture)
+
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    def __str__(self) -> str:
+        width = max(len(domain) for domain in self.mixture)
+        ranked = sorted(self.mixture.items(), key=lambda item: -item[1])
+        lines = [f"{domain:<{width}}  {weight:.4f}" for domain, weight in ranked if weight > 0]
+        return "\n".join([*lines, *self.summary()])
+
+    def summary(self) -> list[str]:
+        """Everything but the weights, one line each."""
+        lines = [
+            f"rule {self.rule}, {self.trials} trials; {self.effective_domains:.1f} effective "
+            f"domains of {len(self)}, L1 distance {self.distance_from_prior:.2f} from the prior"
+        ]
+        for what, estimate in (
+            ("expected score", self.predicted),
+            ("gain over the prior", self.gain),
+            ("gain over the best baseline", self.gain_over_baseline),
+        ):
+            if estimate is not None:
+                lines.append(f"{what} {estimate}  (90 % interval)")
+        if self.noise is not None:
+            lines.append(f"noise of one evaluation {self.noise:.3g}")
+        return lines + [f"caution: {warning}" for warning in self.warnings]
+
+
+def effective_domains(weights: np.ndarray) -> float:
+    """exp of the entropy of the weights (K,): how many domains they are spread over."""
+    positive = weights[weights > 0]
+    return float(np.exp(-(positive * np.log(positive)).sum()))
+
+
+def expected_score(surrogate: Surrogate, weights: np.ndarray, sign: float) -> Estimate:
+    """The expected score at `weights` (K,); `sign` is -1 where higher is better."""
+    mean, std = surrogate.moments(np.sqrt(weights[None]))
+    return _estimate(sign * float(mean[0]), float(std[0]))
+
+
+def expected_gain(surrogate: Surrogate, weights: np.ndarray, baseline: np.ndarray) -> Estimate:
+    """How much better `weights` (K,) are than `baseline` (K,); positive is better."""
+    mean, covariance = surrogate.joint(np.sqrt(np.stack([weights, baseline])))
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    return _estimate(float(mean[1] - mean[0]), float(np.sqrt(max(variance, 0.0))))
+
+
+def doubts(
+    space: MixtureSpace, history: History, surrogate: Surrogate, weights: np.ndarray
+) -> list[str]:
+    """Reasons to distrust the figures that go with `weights` (K,)."""
+    found = []
+    nearest = float(np.abs(history.weights - weights).sum(axis=1).min())
+    if nearest > FAR:
+        found.append(
+            f"extrapolates: the nearest evaluated mixture is at L1 distance {nearest:.2f}; "
+            "evaluate it before relying on it"
+        )
+    if isinstance(surrogate, GaussianProcess):
+        mean, std = surrogate.left_out()
+        error = float(np.sqrt(np.mean(((history.values - mean) / std) ** 2)))
+        if error > OVERCONFIDENT:
+            found.append(
+                f"the model is over-confident: left-out scores miss by {error:.1f} of its standard "
+                "deviations, so intervals are too narrow"
+            )
+    if len(history) < 2 * len(space):
+        found.append(f"few trials: {len(history)} for {len(space)} domains")
+    return found
+
+
+def noise_doubt(relative: float) -> list[str]:
+    """A word on noise, if it is large; `relative` to the spread of the first results."""
+    if relative < 0.5:
+        return []
+    return [
+        f"noisy: one evaluation varies by {relative:.0%} of the spread of random mixtures; "
+        "confirm the gain with fresh seeds"
+    ]
+
+
+def _estimate(mean: float, std: float) -> Estimate:
+    return Estimate(mean, mean - WIDTH * std, mean + WIDTH * std)

@@ -1,0 +1,135 @@
+"""The rules that turn a finished search into one mixture.
+
+    observed    the best score measured. Under noise it is the luckiest, not the best.
+    evaluated   the evaluated mixture with the best posterior mean
+    predicted   the best posterior mean anywhere in the space
+    supported   the best posterior mean + 1 standard deviation: stays where the data supports it
+    top         the mean of the 128 best posterior means among fresh draws
+    optimum     the mean of the optima of joint posterior samples
+    argbest     CLIMB's: the best prediction of its predictor over its pool
+    mean-top    the mean of the 128 best predictions of CLIMB's predictor over its pool
+    auto        `predicted` if the study is nearly free of noise, else `optimum`
+
+`auto` loses least over noise levels and tables (`tests/bench/bench_search.py --rules`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from climb_opt.gaussian.optima import lowest_mean, mean_of_top, mean_optimum
+from climb_opt.gaussian.proposal import Problem
+from climb_opt.history import History
+from climb_opt.samplers.beliefs import kept
+
+QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted
+EARLY = 16  # results whose spread the noise is compared with: before a search narrows down
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a rule may look at: the history, what is believed from it, and a seed for its draws."""
+
+    history: History
+    problem: Problem
+    seed: int = 0
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A fresh generator: rules do not depend on which of them ran before."""
+        return np.random.default_rng([self.seed, len(self.history)])
+
+    @property
+    def relative_noise(self) -> float:
+        """Noise of one evaluation against the spread of the first results."""
+        spread = float(self.history.values[:EARLY].std())
+        return self.problem.objectives[0].noise / spread if spread > 0 else 0.0
+
+
+Rule = Callable[[Evidence], np.ndarray]  # -> weights (K,)
+
+
+def observed(evidence: Evidence) -> np.ndarray:
+    """The best score measured, among trials that kept every guard-rail if any did."""
+    return observed_row(evidence.history)
+
+
+def observed_row(history: History) -> np.ndarray:
+    """The weights (K,) of the best score measured; the history is not empty."""
+    values = history.values.reshape(len(history), -1).mean(axis=1)
+    fine = kept(history.trials)
+    values = np.where(fine, values, np.inf) if fine.any() else values
+    return np.asarray(history.weights[int(np.argmin(values))])
+
+
+def evaluated(evidence: Evidence) -> np.ndarray:
+    """The evaluated mixture with the best posterior mean, where the guard-rails likely hold."""
+    problem = evidence.problem
+    roots = np.sqrt(problem.evaluated)
+    mean = problem.objectives[0].moments(roots)[0]
+    likely = problem.feasible(roots) >= np.log(0.5)
+    mean = np.where(likely, mean, np.inf) if likely.any() else -problem.feasible(roots)
+    return np.asarray(problem.evaluated[int(np.argmin(mean))])
+
+
+def predicted(evidence: Evidence) -> np.ndarray:
+    """The best posterior mean anywhere."""
+    return lowest_mean(evidence.problem, evidence.rng)
+
+
+def supported(evidence: Evidence) -> np.ndarray:
+    """The best posterior mean + 1 standard deviation."""
+    return lowest_mean(evidence.problem, evidence.rng, caution=1.0)
+
+
+def top(evidence: Evidence) -> np.ndarray:
+    """The mean of the best posterior means among fresh draws."""
+    return mean_of_top(evidence.problem, evidence.rng)
+
+
+def optimum(evidence: Evidence) -> np.ndarray:
+    """The mean of the optima of joint posterior samples."""
+    return mean_optimum(evidence.problem, evidence.rng)
+
+
+def argbest(evidence: Evidence) -> np.ndarray:
+    """CLIMB's own final pick."""
+    return _climb(evidence, "argbest")
+
+
+def mean_top(evidence: Evidence) -> np.ndarray:
+    """The mean of CLIMB's best predictions."""
+    return _climb(evidence, "mean-top")
+
+
+def auto(evidence: Evidence) -> np.ndarray:
+    """`predicted` if nearly free of noise, else `optimum`."""
+    return RULES[default_rule(evidence)](evidence)
+
+
+def default_rule(evidence: Evidence) -> str:
+    """The rule that `auto` stands for."""
+    return "predicted" if evidence.relative_noise < QUIET else "optimum"
+
+
+RULES: dict[str, Rule] = {
+    "observed": observed,
+    "evaluated": evaluated,
+    "predicted": predicted,
+    "supported": supported,
+    "top": top,
+    "optimum": optimum,
+    "argbest": argbest,
+    "mean-top": mean_top,
+    "auto": auto,
+}
+
+
+def _climb(evidence: Evidence, rule: str) -> np.ndarray:
+    from climb_opt.samplers.climb import climb_pick
+
+    space = evidence.problem.space
+    return np.asarray(climb_pick(space, evidence.history, rule=rule, seed=evidence.seed))
