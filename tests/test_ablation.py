@@ -372,7 +372,7 @@ def test_few_seeds_and_missing_runs_are_said() -> None:
     recipe = small(seeds=3)
     (table,) = comparisons(recipe, [result("random", 0, 1.0), result("tpe", 0, 0.5)])
     said = " ".join(table.remarks)
-    assert "3 seeds are too few for an interval" in said
+    assert "With 3 of at least 5 seeds no interval" in said
     assert "tpe: 2 of 3 runs have not finished" in said
     assert "uniform: 3 of 3 runs have not finished" in said
 

@@ -29,6 +29,7 @@ class ArmRow:
     arm: str
     final: Summary
     best: Summary
+    auto: Summary
     against: Paired | None
     trials: int
     failed: int
@@ -80,6 +81,7 @@ def _row(recipe: AblationRecipe, arm: str, note: str, results: list[RunResult]) 
         arm=arm,
         final=summarise(list(values.values())),
         best=summarise([r.best for r in results if r.best is not None]),
+        auto=summarise([r.auto for r in results if r.auto is not None]),
         against=None,
         trials=max((r.trials for r in results), default=0),
         failed=sum(r.failed for r in results),
@@ -122,7 +124,7 @@ def _remarks(recipe: AblationRecipe, rows: list[ArmRow], results: list[RunResult
     remarks = []
     if recipe.seeds < MIN_SEEDS:
         remarks.append(
-            f"{recipe.seeds} seeds are too few for an interval (at least {MIN_SEEDS}): "
+            f"With {recipe.seeds} of at least {MIN_SEEDS} seeds no interval can be given: "
             "differences are shown without one."
         )
     for row in rows:

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
 from climb_opt import lookup, recipes
-from climb_opt.ablation.final import final_mixture
+from climb_opt.ablation.final import COMMON, final_mixture
 from climb_opt.ablation.recipe import Run, allocate
 from climb_opt.ablation.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.statistics import spearman
@@ -56,8 +56,9 @@ def emulate(run: Run, *, storage: BaseStorage | None = None, prefix: str = "abla
     started, cpu = time.perf_counter(), time.process_time()
     _search(study, ground, run)
     history = read_history(study, ground.space)
-    final, error = _final(study, ground.space, run)
+    final, error = _final(study, ground.space, run, run.arm.options.final)
     spent = time.process_time() - cpu
+    ours, _ = _final(study, ground.space, run, COMMON)
     tried = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     rows = [ground.space.weights_of(t) for t in tried]
     result = RunResult(
@@ -67,6 +68,7 @@ def emulate(run: Run, *, storage: BaseStorage | None = None, prefix: str = "abla
         recipe=run_digest(run),
         mixture=None,
         final=None,
+        auto=None if ours is None else float(ground.regret(ours[None])[0]),
         curve=_curve(history, ground),
         ranks=_ranks(history, ground, recipe),
         rounds=recipe.rounds,
@@ -137,9 +139,11 @@ def _evaluate(
 # --- judging -----------------------------------------------------------------------------------
 
 
-def _final(study: optuna.Study, space: MixtureSpace, run: Run) -> tuple[np.ndarray | None, str]:
+def _final(
+    study: optuna.Study, space: MixtureSpace, run: Run, rule: Choice
+) -> tuple[np.ndarray | None, str]:
     try:
-        return final_mixture(study, space, run.arm.study, run.arm.options.final), ""
+        return final_mixture(study, space, run.arm.study, rule), ""
     except UserError as error:  # nothing finished: the run is counted as lost, with its reason
         return None, str(error)
 

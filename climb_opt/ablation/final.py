@@ -17,9 +17,11 @@ from climb_opt.errors import UserError
 from climb_opt.history import read_history
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.samplers.climb import climb_pick
+from climb_opt.selection import best_mixture
 from climb_opt.simplex import MixtureSpace
 
 CLIMB_RULES = ("argbest", "mean-top")
+COMMON = Choice("auto")  # our rule, applied to every search beside its own: compares the data alone
 
 
 def final_mixture(
@@ -30,18 +32,17 @@ def final_mixture(
     Raises:
         UserError: no trial has finished, an unknown rule or option.
     """
-    history = read_history(study, space)
-    if not len(history):
-        raise UserError(f"{study.study_name}: no trial has finished, so there is no mixture.")
-    if rule.name == "observed":
-        return np.array(history.weights[int(np.argmin(history.values))])
     if rule.name in CLIMB_RULES:
+        history = read_history(study, space)
+        if not len(history):
+            raise UserError(f"{study.study_name}: no trial has finished, so there is no mixture.")
         known = set(inspect.signature(climb_pick).parameters) - {"space", "history", "rule"}
         own = recipe.sampler.options if recipe.sampler.name == "climb" else {}
         options = {**{k: v for k, v in own.items() if k in known}, **rule.options}
         return climb_pick(space, history, rule=rule.name, seed=recipe.seed, **options)
-    from climb_opt.selection import best_mixture
-
-    given = {} if rule.name == "auto" else {"rule": rule.name}
-    chosen = best_mixture(study, **given, **rule.options)
-    return space.weights(chosen, normalise=True)
+    options = {"seed": recipe.seed, **rule.options}
+    unknown = set(options) - {"seed", "components"}
+    if unknown:
+        raise UserError(f"final {rule.name!r}: unknown key {sorted(unknown)[0]!r}.")
+    chosen = best_mixture(study, rule=rule.name, space=space, **options)
+    return space.weights(chosen.mixture, normalise=True)

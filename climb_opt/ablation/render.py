@@ -17,6 +17,7 @@ from climb_opt.ablation.comparison import ArmRow, Comparison
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.results import RunResult
 
+AUTO = "our rule"
 PACKAGES = ("climb-opt", "optuna", "numpy", "scipy", "lightgbm", "scikit-learn", "botorch", "torch")
 
 
@@ -40,7 +41,18 @@ def as_csv(results: Sequence[RunResult]) -> str:
     """One line a run."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    keys = ["setting", "arm", "seed", "final", "best", "trials", "failed", "tokens", "seconds"]
+    keys = [
+        "setting",
+        "arm",
+        "seed",
+        "final",
+        "best",
+        "auto",
+        "trials",
+        "failed",
+        "tokens",
+        "seconds",
+    ]
     writer.writerow([*keys, "error", "mixtures", "mixture"])
     for r in results:
         row = [getattr(r, key) for key in keys]
@@ -78,6 +90,11 @@ def versions() -> str:
     return ", ".join(found)
 
 
+def seeds(n: int) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{n} seed" if n == 1 else f"{n} seeds"
+
+
 def number(value: float) -> str:
     """Three significant digits without needless zeros; a dash for what is not there."""
     if not math.isfinite(value):
@@ -97,6 +114,7 @@ def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
         lines += [f"{table.quality}.", ""]
     against = recipe.reference is not None
     head = ["arm", "trials", "final mixture", "best measured"]
+    head += [AUTO] if any(row.auto.n for row in table.rows) else []
     head += [f"minus {recipe.reference} [95 %]", "p", "wins"] if against else []
     if any(row.ranks for row in table.rows):
         head.append("predictor rho")
@@ -110,6 +128,8 @@ def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
 def _cells(row: ArmRow, head: list[str], against: bool) -> list[str]:
     name = f"{row.arm} ({row.note})" if row.note else row.arm
     cells = [name, str(row.trials or "-"), _spread(row.final), _spread(row.best)]
+    if AUTO in head:
+        cells.append(_spread(row.auto))
     if against:
         cells += _difference(row)
     if "predictor rho" in head:
@@ -121,6 +141,8 @@ def _cells(row: ArmRow, head: list[str], against: bool) -> list[str]:
 def _spread(summary: Any) -> str:
     if not summary.n:
         return "-"
+    if summary.lower == summary.upper:  # one seed, or nothing random
+        return number(summary.median)
     return f"{number(summary.median)} [{number(summary.lower)}, {number(summary.upper)}]"
 
 
@@ -149,9 +171,10 @@ def _legend(recipe: AblationRecipe) -> list[str]:
     )
     lines = [
         what,
-        f"Budget per arm and seed: {recipe.budget}; {recipe.seeds} paired seeds from "
-        f"{recipe.first_seed}, random numbers shared by all arms of a seed. "
-        "Cells: median [quartiles] over seeds.",
+        f"Budget per arm and seed: {recipe.budget}; {seeds(recipe.seeds)}, paired, from "
+        f"{recipe.first_seed}; random numbers shared by all arms of a seed. "
+        "Cells: median [quartiles] over seeds. Final mixture: by the arm's own rule; our rule: "
+        "`auto` of climb_opt.selection on the same trials.",
     ]
     if recipe.reference is not None:
         lines.append(

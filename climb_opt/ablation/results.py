@@ -30,8 +30,9 @@ class RunResult:
 
     `final` is the value of the mixture it ended with: true and noise-free where the objective
     knows (an emulator), else its score on the test of the recipe; None when the run gave no
-    mixture, with `error` saying why. `best` is the same for the best measurement. `curve` holds
-    per trial the value of the best measurement so far, `ranks` per round after the first the rank
+    mixture, with `error` saying why. `best` is the same for the best measurement, `auto` for the
+    mixture that our own rule picks from the same trials (emulated runs only). `curve` holds per
+    trial the value of the best measurement so far, `ranks` per round after the first the rank
     correlation of what the predictor foresaw with what was measured (None: not defined).
     """
 
@@ -42,6 +43,7 @@ class RunResult:
     mixture: dict[str, float] | None
     final: float | None
     best: float | None = None
+    auto: float | None = None
     curve: tuple[float | None, ...] = ()
     ranks: tuple[float | None, ...] = ()
     rounds: tuple[int, ...] = ()
