@@ -35,7 +35,7 @@ def final_mixture(
     if rule.name in CLIMB_RULES:
         history = read_history(study, space)
         if not len(history):
-            raise UserError(f"{study.study_name}: no trial has finished, so there is no mixture.")
+            raise UserError(f"{study.study_name}: no finished trial, so there is no mixture.")
         known = set(inspect.signature(climb_pick).parameters) - {"space", "history", "rule"}
         own = recipe.sampler.options if recipe.sampler.name == "climb" else {}
         options = {**{k: v for k, v in own.items() if k in known}, **rule.options}
