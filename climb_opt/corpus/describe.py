@@ -21,7 +21,8 @@ SAMPLE_CHARACTERS = 240
 def top_terms(samples: Sequence[Sequence[Document]]) -> list[list[str]]:
     """For each domain's sample documents the words that tell it from the other domains.
 
-    A word's score is p log(p / q): p, q are the shares of documents holding it, here and overall.
+    A word's score is p log(p / q)^2: p, q are the shares of documents holding it, here and in
+    the average domain. The square favours words of one domain over common ones.
     """
     counts = [_document_counts(documents) for documents in samples]
     overall: defaultdict[str, float] = defaultdict(float)
@@ -32,7 +33,7 @@ def top_terms(samples: Sequence[Sequence[Document]]) -> list[list[str]]:
     for documents, count in zip(samples, counts, strict=True):
         size = max(1, len(documents))
         score = {
-            word: n / size * np.log(n / size * len(samples) / overall[word])
+            word: _distinction(n / size, overall[word] / len(samples))
             for word, n in count.items()
             if n > 1 or size == 1
         }
@@ -65,6 +66,11 @@ def join_terms(terms: Sequence[Sequence[str]]) -> list[str]:
     longest = max((len(t) for t in terms), default=0)
     turns = [t[i] for i in range(longest) for t in terms if i < len(t)]
     return list(dict.fromkeys(turns))[:TERMS]
+
+
+def _distinction(here: float, overall: float) -> float:
+    lift = max(0.0, float(np.log(here / overall)))
+    return here * lift * lift
 
 
 def _document_counts(documents: Sequence[Document]) -> Mapping[str, int]:

@@ -15,6 +15,7 @@ import importlib.metadata
 import os
 import re
 import sysconfig
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,16 @@ DOCSTRING = re.compile(
 def collect(kind: str) -> Iterator[Document]:
     """The documents of a kind, with `fields["kind"]` set, up to the kind's cap."""
     size = 0
+    seen: Counter[str] = Counter()
     for name, text in COLLECTORS[kind]():
         if len(text.strip()) < MIN_PIECE:
             continue
         size += len(text)
         if size > KINDS[kind]:
             return
-        yield Document(f"{kind}/{name}", text, {"kind": kind})
+        again = f"@{seen[name]}" if seen[name] else ""
+        seen[name] += 1
+        yield Document(f"{kind}/{name}{again}", text, {"kind": kind})
 
 
 def _prose() -> Iterator[tuple[str, str]]:

@@ -1,0 +1,189 @@
+"""k-means on any back end, merging, agreement with labels."""
+
+from __future__ import annotations
+
+import builtins
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from climb_opt.corpus import cluster
+from climb_opt.corpus.cluster import ClusterOptions, choose_backend, kmeans, nearest_centroids
+from climb_opt.corpus.documents import Block
+from climb_opt.corpus.labels import agreement
+from climb_opt.corpus.merge import MergeOptions, extremes, merge, threshold_table
+from climb_opt.corpus.sample import sample_rows
+from climb_opt.corpus.workspace import Workspace, save_array
+from climb_opt.errors import UserError
+
+
+def blobs(count: int = 50, centres: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    places = np.eye(8, dtype=np.float32)[:centres] * 3
+    labels = np.repeat(np.arange(centres), count)
+    return (places[labels] + rng.normal(0, 0.1, (len(labels), 8))).astype(np.float32), labels
+
+
+def table_of(found: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    table = np.zeros((found.max() + 1, labels.max() + 1), dtype=np.int64)
+    np.add.at(table, (found, labels), 1)
+    return table
+
+
+@pytest.mark.parametrize("backend", ["faiss", "sklearn"])
+def test_either_back_end_finds_separate_groups(backend: str) -> None:
+    points, labels = blobs()
+    centroids = kmeans(points, 4, 10, 0, backend)
+    assert centroids.shape == (4, 8) and centroids.dtype == np.float32
+    found = nearest_centroids(centroids, backend)(points)
+    assert agreement(table_of(found, labels)) == (pytest.approx(1.0), 1.0)
+
+
+def test_both_back_ends_assign_alike() -> None:
+    points, _ = blobs(seed=3)
+    centroids = kmeans(points, 9, 5, 1, "sklearn")
+    first, second = (nearest_centroids(centroids, b)(points) for b in ("faiss", "sklearn"))
+    assert np.array_equal(first, second)
+
+
+def test_equal_seeds_give_equal_centroids() -> None:
+    points, _ = blobs()
+    for backend in ("faiss", "sklearn"):
+        first, second = (kmeans(points, 6, 5, 7, backend) for _ in range(2))
+        assert np.array_equal(first, second)
+
+
+def test_an_empty_faiss_namespace_is_not_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is left after `pip uninstall` of one of two faiss packages (corpus.md, section 6).
+    monkeypatch.setitem(__import__("sys").modules, "faiss", types.ModuleType("faiss"))
+    assert choose_backend("auto") == "sklearn"
+    with pytest.raises(UserError, match="'faiss-gpu' is not available here. Available: sklearn"):
+        choose_backend("faiss-gpu")
+
+
+def test_faiss_that_raises_on_import_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "faiss":
+            raise RuntimeError("faiss-gpu installed but nvidia-cuda-runtime-cu12 is missing")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    assert choose_backend("auto") == "sklearn"
+
+
+def test_a_gpu_is_used_where_faiss_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    assert choose_backend("auto") == "faiss-gpu"
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    assert choose_backend("auto") == "faiss"
+
+
+def test_embeddings_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    points, _ = blobs()
+    points[7] = np.nan
+    block = Block("b", len(points), 1)
+    stage = Workspace(tmp_path, progress=False).stage("embeddings")
+    save_array(stage.file("b.npy"), points.astype(np.float16))
+    made = Workspace(tmp_path, progress=False).stage("centroids")
+    options = ClusterOptions(clusters=4)
+    everything = lambda b: np.ones(b.documents, dtype=bool)  # noqa: E731
+    facts = cluster.fit_centroids(made, stage, [block], 4, options, everything, 0)
+    assert facts["fit_points"] == len(points) - 1
+    assigned = Workspace(tmp_path, progress=False).stage("clusters")
+    cluster.assign_clusters(assigned, stage, made.file("centroids.npy"), [block], "faiss")
+    found = np.load(assigned.file("b.npy"))
+    assert found[7] == -1 and (np.delete(found, 7) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "documents", "message"),
+    [
+        (ClusterOptions(), 7, "7 documents are fewer than 8 domains"),
+        (ClusterOptions(clusters=50), 20, "--clusters 50 is more than the 20 documents"),
+    ],
+)
+def test_too_many_clusters(options: ClusterOptions, documents: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        cluster.number_of_clusters(options, documents, 8)
+
+
+def test_the_default_number_of_clusters_grows_to_that_of_the_paper() -> None:
+    found = [cluster.number_of_clusters(ClusterOptions(), n, 8) for n in (10, 100, 5000, 10**6)]
+    assert found == [10, 16, 250, 1000]
+
+
+# --- samples ----------------------------------------------------------------------------------
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=8), st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_sampled_rows_are_distinct_kept_ones(sizes: list[int], count: int) -> None:
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    blocks = [Block(str(i), n, 0, int(starts[i])) for i, n in enumerate(sizes)]
+
+    def odd(block: Block) -> np.ndarray:
+        return np.arange(block.documents) % 2 == 1
+
+    found = [(b.name, r) for b, rows in sample_rows(blocks, count, odd, 0) for r in rows]
+    kept = sum(n // 2 for n in sizes)
+    assert len(found) == len(set(found)) == min(count, kept)
+    assert all(row % 2 == 1 for _, row in found)
+
+
+# --- merging ----------------------------------------------------------------------------------
+
+
+def test_ward_merges_what_is_close() -> None:
+    points, labels = blobs(count=5)
+    merged = merge(points, MergeOptions(), 4)
+    assert agreement(table_of(merged, labels))[1] == 1.0
+
+
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_the_wanted_number_of_domains_comes_out(clusters: int, domains: int, seed: int) -> None:
+    points = np.random.default_rng(seed).normal(size=(clusters, 5))
+    merged = merge(points, MergeOptions(), domains)
+    assert set(merged) == set(range(min(clusters, domains)))
+
+
+def test_a_distance_cuts_where_the_table_says() -> None:
+    points, _ = blobs(count=5)
+    for distance, domains in threshold_table(points).items():
+        if domains > 1:
+            merged = merge(points, MergeOptions(distance=float(distance)), 16)
+            assert len(set(merged)) == domains
+
+
+def test_one_domain_left_is_an_error_with_the_table() -> None:
+    points, _ = blobs(count=5)
+    with pytest.raises(UserError, match=r"at distance 1000.0 leaves one domain.*0.5: \d+"):
+        merge(points, MergeOptions(distance=1000.0), 16)
+    with pytest.raises(UserError, match="Only one cluster holds documents"):
+        merge(points[:1], MergeOptions(), 16)
+
+
+def test_agreement_is_that_of_scikit_learn() -> None:
+    from sklearn.metrics import normalized_mutual_info_score
+
+    rng = np.random.default_rng(0)
+    found, labels = rng.integers(0, 5, 300), rng.integers(0, 3, 300)
+    labels[:150] = found[:150] % 3
+    nmi, purity = agreement(table_of(found, labels))
+    assert nmi == pytest.approx(normalized_mutual_info_score(labels, found))
+    assert purity == pytest.approx(table_of(found, labels).max(axis=1).sum() / 300)
+
+
+def test_extremes_count_empty_clusters() -> None:
+    assert extremes([0, 5, 15]) == {
+        "smallest": 0, "median": 5.0, "largest": 15, "largest_share": 0.75, "empty": 1,
+    }  # fmt: skip

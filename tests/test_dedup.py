@@ -1,0 +1,200 @@
+"""Copies, near-copies, and what becomes of them beside a target."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpora import TOPICS, small_corpus, topic_documents, write_jsonl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from climb_opt.corpus import dedup, roles
+from climb_opt.corpus.dedup import _equal_runs, _shingles
+from climb_opt.errors import UserError
+from climb_opt.shards import Corpus, Stream
+
+
+def texts_of(corpus: Corpus, stream: Stream | None) -> list[str]:
+    """The documents of a stream, decoded."""
+    from tokenizers import Tokenizer
+
+    if stream is None:
+        return []
+    tokenizer = Tokenizer.from_file(str(corpus.tokenizer_file))
+    tokens = corpus.read(stream)
+    ends = np.flatnonzero(tokens == corpus.eos)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    return [tokenizer.decode(tokens[a:b].tolist()) for a, b in zip(starts, ends, strict=True)]
+
+
+def trained_on(corpus: Corpus) -> list[str]:
+    return [t for d in corpus.domains for s in d.shards for t in texts_of(corpus, s)]
+
+
+def held_out(corpus: Corpus) -> list[str]:
+    return [t for d in corpus.domains for t in texts_of(corpus, d.heldout)]
+
+
+def changed(text: str, words: int, rng: np.random.Generator) -> str:
+    """A text with some of its words replaced."""
+    parts = text.split()
+    for index in rng.choice(len(parts), words, replace=False):
+        parts[index] = "replaced"
+    return " ".join(parts)
+
+
+@given(st.lists(st.integers(0, 5), max_size=40))
+@settings(max_examples=50, deadline=None)
+def test_every_copy_links_to_its_first_occurrence(values: list[int]) -> None:
+    links = _equal_runs(np.array(values, dtype=np.uint64)[:, None], np.arange(len(values)))
+    expected = [(i, values.index(v)) for i, v in enumerate(values) if values.index(v) < i]
+    assert sorted(map(tuple, links.tolist())) == expected
+
+
+@pytest.mark.parametrize("at_once", [10, 1_000_000])
+def test_copies_are_found_in_one_pass_or_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(dedup, "ROWS_AT_ONCE", at_once)
+    documents = topic_documents(20)
+    write_jsonl(tmp_path / "a.jsonl", documents + documents[:7] + documents[3:5])
+    corpus = small_corpus(tmp_path / "out", tmp_path / "a.jsonl")
+    assert corpus.provenance["dropped"]["copies"] == 9
+    assert corpus.provenance["repeated_ids"] == 9
+    kept = trained_on(corpus) + held_out(corpus)
+    assert sorted(kept) == sorted(d["text"] for d in documents)
+
+
+@pytest.mark.parametrize("at_once", [16, 1_000_000])
+def test_near_copies_are_dropped_and_distinct_documents_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(dedup, "ROWS_AT_ONCE", at_once)
+    rng = np.random.default_rng(1)
+    documents = topic_documents(20, length=200)
+    near = [{"id": f"n{i}", "text": changed(d["text"], 1, rng)} for i, d in enumerate(documents)]
+    write_jsonl(tmp_path / "a.jsonl", documents + near[:30])
+    corpus = small_corpus(tmp_path / "out", tmp_path / "a.jsonl")
+    assert corpus.provenance["dropped"] == {
+        "copies": 0, "near_copies": 30, "near_copies_of_targets": 0,
+    }  # fmt: skip
+    kept = small_corpus(tmp_path / "kept", tmp_path / "a.jsonl", near_duplicates=None)
+    assert kept.provenance["dropped"]["near_copies"] == 0
+    assert sum(s.documents for s in kept.streams()) == 110
+
+
+def test_documents_that_share_little_are_not_near_copies(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    documents = topic_documents(10, length=200)
+    other = [{"text": changed(d["text"], 60, rng)} for d in documents]
+    write_jsonl(tmp_path / "a.jsonl", documents + other)
+    corpus = small_corpus(tmp_path / "out", tmp_path / "a.jsonl")
+    assert corpus.provenance["dropped"]["near_copies"] == 0
+
+
+def test_shingles_of_short_and_equal_documents() -> None:
+    short = np.array([5, 6, 0])
+    assert len(_shingles(short)) == 1
+    long = np.arange(1, 101)
+    assert len(_shingles(np.append(long, 0))) == 100 - dedup.RUN + 1
+    assert np.array_equal(_shingles(np.append(long, 0)), _shingles(np.append(long, 9)))
+
+
+# --- targets ----------------------------------------------------------------------------------
+
+
+def test_a_target_is_held_out_with_all_that_is_near_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    documents = topic_documents(30, length=300)
+    stars = [d for d in documents if d["topic"] == "stars"]
+    copies = [{"id": f"c{i}", "text": d["text"], "topic": "other"} for i, d in enumerate(stars)]
+    near = [
+        {"id": f"n{i}", "text": changed(d["text"], 1, rng), "topic": "other"}
+        for i, d in enumerate(stars)
+    ]
+    # Copies first: the target's documents are then not the first of their groups.
+    write_jsonl(tmp_path / "a.jsonl", copies + near + documents)
+    corpus = small_corpus(
+        tmp_path / "out", tmp_path / "a.jsonl", targets=("sky=topic:stars",), target_share=0.5
+    )
+    target = texts_of(corpus, corpus.target("sky"))
+    assert 8 <= len(target) <= 22
+    assert set(target) <= {d["text"] for d in stars}
+    families = [{d["text"], n["text"]} for d, n in zip(stars, near, strict=True)]
+    trained = set(trained_on(corpus)) | set(held_out(corpus))
+    for family in families:
+        assert not (family & set(target) and family & trained)
+    assert corpus.provenance["dropped"]["near_copies_of_targets"] > 0
+
+
+def test_the_documents_of_a_targets_own_files_are_all_held_out(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", topic_documents(20))
+    exam = topic_documents(5, seed=9, prefix="exam-")
+    write_jsonl(tmp_path / "exam.jsonl", exam)
+    corpus = small_corpus(
+        tmp_path / "out", tmp_path / "a.jsonl", targets=(f"exam={tmp_path / 'exam.jsonl'}",)
+    )
+    assert sorted(texts_of(corpus, corpus.target("exam"))) == sorted(d["text"] for d in exam)
+    assert not set(trained_on(corpus)) & {d["text"] for d in exam}
+    # The target is counted exactly: tokens, documents and bytes of text.
+    stream = corpus.target("exam")
+    assert stream.bytes == sum(len(d["text"].encode()) for d in exam)
+    assert stream.documents == len(exam)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("science", "expected NAME=FIELD:VALUE"),
+        ("a b=c:d", "a name is letters, digits"),
+        ("x=topic:none", "Target 'x' has no documents"),
+        ("x=missing/*.jsonl", "No file matches"),
+    ],
+)
+def test_targets_that_make_no_sense(tmp_path: Path, text: str, message: str) -> None:
+    write_jsonl(tmp_path / "a.jsonl", topic_documents(10))
+    with pytest.raises(UserError, match=message):
+        small_corpus(tmp_path / "out", tmp_path / "a.jsonl", targets=(text,))
+
+
+def test_two_targets_of_one_name_and_a_wrong_share(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", topic_documents(10))
+    for more, message in (
+        ({"targets": ("x=topic:stars", "x=topic:court")}, "Two targets are called 'x'"),
+        ({"targets": ("x=topic:stars",), "target_share": 0.0}, r"must be in \(0, 1\]"),
+    ):
+        with pytest.raises(UserError, match=message):
+            small_corpus(tmp_path / "out", tmp_path / "a.jsonl", **more)
+
+
+@st.composite
+def linked_groups(draw: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    size = draw(st.integers(2, 12))
+    pairs = draw(st.lists(st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)), max_size=9))
+    near = np.array([(max(p), min(p)) for p in pairs if p[0] != p[1]], np.int64).reshape(-1, 2)
+    marks = np.array(draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)), np.uint8)
+    return np.arange(size), near, marks
+
+
+@given(linked_groups())
+@settings(max_examples=100, deadline=None)
+def test_one_document_of_every_group_is_kept(case: Any) -> None:
+    _, near, marks = case
+    members, group = roles._groups(near)
+    none = np.zeros((0, 2), np.int64)
+    found = roles._member_roles(members, group, marks[members], none)
+    for index in np.unique(group):
+        mine = found[group == index]
+        kept = (mine == roles.TRAIN) | (mine >= roles.TARGET)
+        assert kept.sum() == 1
+        in_target = (marks[members][group == index] > 0).any()
+        assert (mine[kept][0] >= roles.TARGET) == in_target
+
+
+def test_topics_do_not_share_words() -> None:
+    for a, b in itertools.combinations(TOPICS.values(), 2):
+        assert not set(a.split()) & set(b.split())

@@ -1,0 +1,222 @@
+"""Scorers, rules, and what pruning removes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from corpora import TOPICS, small_corpus, small_options, topic_documents, write_jsonl
+
+from climb_opt.corpus.build import preview
+from climb_opt.corpus.documents import Document
+from climb_opt.corpus.options import make_plan
+from climb_opt.corpus.quality import (
+    Rule,
+    fasttext_text,
+    load_scorer,
+    parse_rule,
+    parse_scorer,
+)
+from climb_opt.errors import UserError
+
+
+def graded(path: Path, **more: Any) -> Path:
+    """Documents with a grade: kitchen 1, stars 4, court 5, garden 2."""
+    grades = {"kitchen": 1, "stars": 4, "court": 5, "garden": 2}
+    documents = [{**d, "grade": grades[d["topic"]], **more} for d in topic_documents(30)]
+    return write_jsonl(path, documents)
+
+
+def topics_left(corpus: Any) -> set[str]:
+    terms = {t for d in corpus.domains for t in d.info["terms"]}
+    return {topic for topic, words in TOPICS.items() if terms & set(words.split())}
+
+
+def test_clusters_below_a_threshold_are_removed_with_the_reason(tmp_path: Path) -> None:
+    corpus = small_corpus(
+        tmp_path / "out",
+        graded(tmp_path / "a.jsonl"),
+        scores=("quality=column:grade",),
+        prune=("quality>=3",),
+    )
+    assert topics_left(corpus) == {"stars", "court"}
+    removed = corpus.provenance["removed"]
+    assert removed and all("quality is" in r["reason"] and "< 3" in r["reason"] for r in removed)
+    assert {round(d.info["quality"]["quality"]) for d in corpus.domains} == {4, 5}
+
+
+def test_nothing_is_removed_unless_asked(tmp_path: Path) -> None:
+    corpus = small_corpus(
+        tmp_path / "out", graded(tmp_path / "a.jsonl"), scores=("quality=column:grade",)
+    )
+    assert topics_left(corpus) == {"kitchen", "stars", "court", "garden"}
+    assert corpus.provenance["removed"] == []
+
+
+def test_a_dry_run_shows_what_would_go_and_writes_no_corpus(tmp_path: Path) -> None:
+    options = small_options(
+        graded(tmp_path / "a.jsonl"), scores=("quality=column:grade",), prune=("quality>=1.5",)
+    )
+    rows = preview(make_plan(options), tmp_path / "out", progress=False)
+    assert rows and all("flour" in r["samples"][0]["text"] or r["samples"] for r in rows)
+    assert sum(r["documents"] for r in rows) == 30
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_pruning_everything_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"0 of 12 clusters are left.*at least two"):
+        small_corpus(
+            tmp_path / "out",
+            graded(tmp_path / "a.jsonl"),
+            scores=("quality=column:grade",),
+            prune=("quality>=6",),
+        )
+
+
+# --- rules ------------------------------------------------------------------------------------
+
+
+def test_presets_are_those_of_the_paper_and_of_nemo() -> None:
+    names = ["quality", "advertisement", "informational", "educational", "cultural"]
+    paper, nemo = parse_rule(["paper"], names), parse_rule(["nemo"], names)
+    assert paper is not None and nemo is not None
+    level = dict.fromkeys(names, 3.0)
+    assert paper.reason(level) is None
+    assert paper.reason({**level, "quality": 1.9}) is not None  # the mean falls below 3
+    assert paper.reason({**level, "quality": 1.9, "educational": 4.2}) is None
+    assert nemo.reason({**level, "advertisement": 1.9}) == "advertisement is 1.90 < 2"
+    assert nemo.reason({**level, "cultural": 1.0}) is None
+
+
+def test_thresholds_have_directions() -> None:
+    rule = parse_rule(["ads<=1.5", "quality >= 2"], ["ads", "quality"])
+    assert rule == Rule({"quality": 2.0}, {"ads": 1.5})
+    assert rule.reason({"ads": 1.6, "quality": 5}) == "ads is 1.60 > 1.5"
+    assert rule.reason({"ads": 1.5, "quality": 2.0}) is None
+    assert parse_rule([], ["quality"]) is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        (["quality>3"], "expected paper, nemo, or a threshold"),
+        (["style>=3"], "'style', which no --score gives. Scores: quality"),
+        (["nemo"], None),
+    ],
+)
+def test_rules_that_make_no_sense(rules: list[str], message: str | None) -> None:
+    if message is None:
+        with pytest.raises(UserError, match="needs scores named"):
+            parse_rule(rules, ["other"])
+    else:
+        with pytest.raises(UserError, match=message):
+            parse_rule(rules, ["quality"])
+
+
+# --- scorers ----------------------------------------------------------------------------------
+
+DOCUMENTS = [Document("a", "good text", {"grade": "3"}), Document("b", "bad", {"grade": 1})]
+
+
+def test_a_function_scores_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_scorers.py").write_text("def lengths(texts): return [len(t) for t in texts]\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_scorer("my_scorers:lengths")(DOCUMENTS) == [9, 3]
+    corpus = small_corpus(
+        tmp_path / "out", graded(tmp_path / "a.jsonl"), scores=("size=my_scorers:lengths",)
+    )
+    assert all(200 < d.info["quality"]["size"] < 400 for d in corpus.domains)
+    del sys.modules["my_scorers"]
+
+
+def test_a_scikit_learn_model_scores_texts(tmp_path: Path) -> None:
+    import joblib
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.linear_model import SGDClassifier
+    from sklearn.pipeline import make_pipeline
+
+    documents = topic_documents(20)
+    model = make_pipeline(HashingVectorizer(), SGDClassifier(loss="log_loss", random_state=0))
+    model.fit([d["text"] for d in documents], [d["topic"] == "stars" for d in documents])
+    joblib.dump(model, tmp_path / "model.joblib")
+    corpus = small_corpus(
+        tmp_path / "out",
+        graded(tmp_path / "a.jsonl"),
+        scores=(f"starry=sklearn:{tmp_path / 'model.joblib'}",),
+        prune=("starry<=0.5",),
+    )
+    assert topics_left(corpus) == {"kitchen", "court", "garden"}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("['high'] * len(texts)", "must return a number for each text, but returned 'high'"),
+        ("[1.0]", r"returned \(1,\) values for"),
+        ("[float('nan')] * len(texts)", "not finite"),
+        ("[[1, 2], [3]] * (len(texts) // 2)", "must return a number"),
+    ],
+)
+def test_scorers_that_return_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, message: str
+) -> None:
+    name = f"odd_scorer_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(f"def score(texts): return {body}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=message):
+        small_corpus(
+            tmp_path / "out", graded(tmp_path / "a.jsonl"), scores=(f"quality={name}:score",)
+        )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("fasttext:missing.bin", "no file 'missing.bin'"),
+        ("sklearn:missing.joblib", "no file"),
+        ("no_such_module:score", "cannot be imported"),
+    ],
+)
+def test_scorers_that_are_not_there(spec: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_scorer(spec)
+
+
+def test_columns_hold_numbers() -> None:
+    assert load_scorer("column:grade")(DOCUMENTS) == [3.0, 1.0]
+    with pytest.raises(UserError, match="a document has no field 'rank'"):
+        load_scorer("column:rank")(DOCUMENTS)
+    with pytest.raises(UserError, match="must hold numbers, but holds 'high'"):
+        load_scorer("column:grade")([Document("a", "x", {"grade": "high"})])
+
+
+@pytest.mark.parametrize("text", ["quality", "=column:x", "quality=column", "a b=column:x"])
+def test_a_scorer_is_named_and_placed(text: str) -> None:
+    with pytest.raises(UserError, match="expected NAME=KIND:WHERE"):
+        parse_scorer(text)
+
+
+def test_text_is_prepared_for_fasttext_as_nvidia_does() -> None:
+    text = 'One line,\nand "Two" (3).'
+    assert fasttext_text(text) == 'one line , <newline> and "two" ( 3 ) .'
+
+
+def test_a_fasttext_model_scores_texts(tmp_path: Path) -> None:
+    fasttext = pytest.importorskip("fasttext")
+    lines = [f"__label__{4 if d['topic'] == 'stars' else 1} {d['text']}"
+             for d in topic_documents(40)]  # fmt: skip
+    (tmp_path / "train.txt").write_text("\n".join(lines))
+    model = fasttext.train_supervised(str(tmp_path / "train.txt"), dim=8, epoch=25, verbose=0, thread=1, lr=0.2,
+                                      bucket=0)  # fmt: skip
+    model.save_model(str(tmp_path / "quality.bin"))
+    corpus = small_corpus(
+        tmp_path / "out",
+        graded(tmp_path / "a.jsonl"),
+        scores=(f"quality=fasttext:{tmp_path / 'quality.bin'}",),
+        prune=("quality>=2",),
+    )
+    assert topics_left(corpus) == {"stars"}
+    assert all(np.isclose(d.info["quality"]["quality"], 4, atol=0.5) for d in corpus.domains)

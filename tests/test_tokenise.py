@@ -1,0 +1,99 @@
+"""Any tokenizer, exact tokens, whatever the documents hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from climb_opt.corpus import tokenise
+from climb_opt.corpus.tokenise import TokenFacts, encode, facts_of, load_tokenizer, train_tokenizer
+from climb_opt.errors import UserError
+
+TOKENIZER = train_tokenizer(["the cat sat on the mat", "a dog ran"] * 20, 300)
+TOKENIZER.encode_special_tokens = True
+FACTS = facts_of(TOKENIZER)
+
+
+def split(tokens: np.ndarray, counts: np.ndarray) -> list[list[int]]:
+    return [part.tolist() for part in np.split(tokens, np.cumsum(counts)[:-1])]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_every_text_comes_back_from_its_tokens(texts: list[str]) -> None:
+    tokens, counts = encode(TOKENIZER, texts, FACTS)
+    for text, part in zip(texts, split(tokens, counts), strict=True):
+        assert part[-1] == FACTS.eos
+        assert FACTS.eos not in part[:-1]
+        assert TOKENIZER.decode(part[:-1]) == text
+
+
+def test_a_text_that_spells_the_end_of_text_does_not_end_there() -> None:
+    tokens, counts = encode(TOKENIZER, ["one <|endoftext|> document"], FACTS)
+    assert counts.tolist() == [len(tokens)]
+    assert np.flatnonzero(tokens == FACTS.eos).tolist() == [len(tokens) - 1]
+
+
+def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    words = ["cat", "sat", "mat,", "\n\n", "  ", "x=1;", "don't", "ünï", "3.14"]
+    text = " ".join(rng.choice(words, 3000))
+    whole, _ = encode(TOKENIZER, [text], FACTS)
+    monkeypatch.setattr(tokenise, "PIECE", 500)
+    pieces, counts = encode(TOKENIZER, [text], FACTS)
+    assert np.array_equal(whole, pieces) and counts.tolist() == [len(whole)]
+
+
+def test_a_long_text_without_spaces_is_still_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenise, "PIECE", 100)
+    tokens, counts = encode(TOKENIZER, ["x" * 1050, "short"], FACTS)
+    assert TOKENIZER.decode(split(tokens, counts)[0][:-1]) == "x" * 1050
+
+
+def test_small_vocabularies_take_two_bytes_and_large_ones_four() -> None:
+    from tokenizers import Tokenizer, models
+
+    words = {f"w{i}": i for i in range(70_000)} | {"</s>": 70_000}
+    large = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    assert facts_of(large) == TokenFacts(70_001, 70_000, "uint32")
+    assert (FACTS.eos, FACTS.dtype) == (0, "uint16")
+
+
+def test_ids_with_holes_count_up_to_the_largest() -> None:
+    from tokenizers import Tokenizer, models
+
+    sparse = Tokenizer(models.WordLevel({"a": 0, "</s>": 70_000}, unk_token="a"))
+    assert facts_of(sparse).vocab_size == 70_001
+
+
+def test_a_tokenizer_without_a_known_end_of_text_needs_eos() -> None:
+    from tokenizers import Tokenizer, models
+
+    odd = Tokenizer(models.WordLevel({"a": 0, "FIN": 1}, unk_token="a"))
+    with pytest.raises(UserError, match="name its own with --eos"):
+        facts_of(odd)
+    assert facts_of(odd, "FIN").eos == 1
+    with pytest.raises(UserError, match="no token END"):
+        facts_of(odd, "END")
+
+
+def test_tokenizers_that_cannot_be_loaded(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"expected a tokenizer.json"):
+        load_tokenizer(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_tokenizer(str(tmp_path))
+
+
+def test_a_vocabulary_smaller_than_the_bytes_is_refused() -> None:
+    with pytest.raises(UserError, match="at least 257"):
+        train_tokenizer(["text"], 100)
+
+
+def test_training_twice_gives_the_same_tokenizer() -> None:
+    texts = [f"the cat number {i} sat on mat {i % 7}" for i in range(500)]
+    assert train_tokenizer(texts, 400).to_str() == train_tokenizer(texts, 400).to_str()
