@@ -12,7 +12,7 @@ import re
 import unicodedata
 
 # Characters that Markdown (GitHub's) gives a meaning inside a table cell.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$<>&])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~$<>&])")
 
 
 def printable(text: str) -> str:

@@ -31,7 +31,7 @@ def advice_for(snapshot: Snapshot) -> list[Advice]:
     top = snapshot.history.weights[order[:5]].mean(axis=0)
     mixture, best = snapshot.space.mixture(top), snapshot.history.weights[order[0]]
     return [
-        Advice("posterior-mean", mixture, 1.2, 0.004, 0.05, 0.006, "kept to the data", True),
+        Advice("optimum", mixture, 1.2, 0.004, 0.05, 0.006, ("few trials",), True),
         Advice("observed", snapshot.space.mixture(best), 1.19),
     ]
 

@@ -89,19 +89,22 @@ def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
 
 
 def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) -> Finals:
-    from climb_opt.cli.results import advice_for, snapshot_of
+    from climb_opt.cli.results import advice_for, chosen_for, snapshot_of
     from climb_opt.confirm import Finals, choose, unit_for
     from climb_opt.study import baselines, space_of
 
-    advice = advice_for(study, snapshot_of(study))
-    if not advice:
+    snapshot = snapshot_of(study)
+    chosen = chosen_for(study, snapshot)
+    if chosen is None:
         raise UserError(
             f"Study {study.study_name!r} has nothing to confirm yet: it needs finished trials and "
             "one objective."
         )
-    recommended = {FOUND: next(a for a in advice if a.default).mixture}
-    wanted = _rules(args.rules, [a.rule for a in advice])
-    recommended.update({a.rule: a.mixture for a in advice if a.rule in wanted and not a.default})
+    recommended = {FOUND: chosen.mixture}
+    if args.rules is not None:
+        advice = advice_for(study, snapshot)
+        wanted = _rules(args.rules, [a.rule for a in advice])
+        recommended.update({a.rule: a.mixture for a in advice if a.rule in wanted})
     references = {
         str(slot).partition("/")[2]: mixture
         for slot, mixture in baselines(recipe, space_of(study, recipe)).items()
@@ -124,9 +127,7 @@ def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) 
     )
 
 
-def _rules(given: str | None, known: list[str]) -> set[str]:
-    if given is None:
-        return set()
+def _rules(given: str, known: list[str]) -> set[str]:
     if given == "all":
         return set(known)
     names = {name.strip() for name in given.split(",")}

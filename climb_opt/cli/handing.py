@@ -124,17 +124,16 @@ def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover
 
 
 def _mixture(args: argparse.Namespace, study: optuna.Study) -> tuple[dict[str, float], str]:
-    from climb_opt.cli.results import advice_for, snapshot_of
+    from climb_opt.cli.results import chosen_for, snapshot_of
     from climb_opt.study import space_of
 
     if args.trial is None:
-        advice = advice_for(study, snapshot_of(study), args.rule)
-        if not advice:
+        chosen = chosen_for(study, snapshot_of(study), args.rule)
+        if chosen is None:
             raise UserError(
                 f"Study {study.study_name!r} has nothing to export yet: no trial has finished. "
                 f"`climb-opt status {study.study_name}` shows how far it is."
             )
-        chosen = next(a for a in advice if a.default)
         return dict(chosen.mixture), chosen.rule
     trials = {t.number: t for t in study.get_trials(deepcopy=False)}
     if args.trial not in trials:
@@ -149,12 +148,15 @@ def _mixture(args: argparse.Namespace, study: optuna.Study) -> tuple[dict[str, f
 def _corpus(args: argparse.Namespace, study: optuna.Study, *, needed: bool) -> Corpus | None:
     """The corpus where it is at hand; formats that only name paths do without."""
     from climb_opt.shards import MANIFEST, Corpus
-    from climb_opt.study import check_corpus, read_recipe
+    from climb_opt.study import CORPUS, check_corpus, read_recipe
 
-    path = args.corpus or read_recipe(study).corpus
-    if not needed and not args.corpus and not (Path(path) / MANIFEST).is_file():
+    path = Path(args.corpus or read_recipe(study).corpus)
+    optional = not needed and not args.corpus
+    if optional and not (path / MANIFEST).is_file():
         return None
     corpus = Corpus.load(path)
+    if optional and corpus.digest != study.user_attrs.get(CORPUS, {}).get("digest"):
+        return None  # another corpus lies where the study's did
     check_corpus(study, corpus)
     return corpus
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from climb_opt.report.contents import Contents
     from climb_opt.report.paired import Confirmation
     from climb_opt.report.snapshot import Snapshot
+    from climb_opt.selection import Estimate, Recommendation
+
+AUTO = "auto"  # the rule that loses least for the noise a study shows
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -69,26 +72,52 @@ def snapshot_of(study: optuna.Study) -> Snapshot:
 
 
 def advice_for(study: optuna.Study, snapshot: Snapshot, rule: str | None = None) -> list[Advice]:
-    """What each rule recommends; empty where there is nothing to recommend from yet."""
-    from climb_opt.report.advice import Advice
-    from climb_opt.selection import best_mixture, compare_rules
+    """What each rule recommends, the one to follow marked; empty where nothing is to be had yet."""
+    from climb_opt.selection import compare_rules
 
     if not len(snapshot.history) or len(snapshot.directions) > 1:
         return []
-    rules = compare_rules(study)
-    default = best_mixture(study, rule=rule) if rule else best_mixture(study)
-    return [
-        Advice(
-            rule=r.rule,
-            mixture=r.mixture,
-            mean=r.mean,
-            std=r.std,
-            gain=r.gain,
-            gain_std=r.gain_std,
-            default=r.rule == default.rule,
-        )
-        for r in rules
-    ]
+    wanted = rule or AUTO
+    found = compare_rules(study, rules=_rules(wanted), space=snapshot.space)
+    follow = found.pop(AUTO).rule if wanted == AUTO else wanted
+    if follow not in found:  # one trial, or equal scores: every rule falls back to the same
+        follow = next(iter(found))
+    return [_advice(r, name, follow) for name, r in found.items()]
+
+
+def chosen_for(study: optuna.Study, snapshot: Snapshot, rule: str | None = None) -> Advice | None:
+    """The mixture of one rule alone; None where nothing is to be had yet."""
+    from climb_opt.selection import best_mixture
+
+    if not len(snapshot.history) or len(snapshot.directions) > 1:
+        return None
+    found = best_mixture(study, rule=rule or AUTO, space=snapshot.space)
+    return _advice(found, found.rule, found.rule)
+
+
+def _rules(wanted: str) -> list[str]:
+    from climb_opt.selection import RULES
+
+    return [*(r for r in RULES if r != AUTO), *([wanted] if wanted not in RULES else [AUTO])]
+
+
+def _advice(found: Recommendation, name: str, follow: str) -> Advice:
+    from climb_opt.report.advice import Advice
+
+    return Advice(
+        rule=name,
+        mixture=dict(found),
+        mean=None if found.predicted is None else found.predicted.mean,
+        half=_half(found.predicted),
+        gain=None if found.gain is None else found.gain.mean,
+        gain_half=_half(found.gain),
+        warnings=tuple(found.warnings),
+        default=name == follow,
+    )
+
+
+def _half(estimate: Estimate | None) -> float | None:
+    return None if estimate is None else (estimate.high - estimate.low) / 2
 
 
 def confirmation_beside(study: optuna.Study) -> Confirmation | None:
@@ -154,6 +183,7 @@ def _tables(study: optuna.Study, snapshot: Snapshot, advice: list[Advice], chose
         parts.append("\n".join(plain.verdicts(confirmation)))
     else:
         parts.append(f"Predicted, not yet retrained: `climb-opt confirm {study.study_name}`.")
+    parts += [f"Caution: {warning}." for warning in chosen.warnings]
     return "\n\n".join(parts)
 
 
@@ -161,10 +191,11 @@ def _plain(advice: Advice) -> dict[str, Any]:
     return {
         "rule": advice.rule,
         "default": advice.default,
-        "predicted": advice.mean,
-        "predicted_std": advice.std,
+        "expected": advice.mean,
+        "expected_half_interval": advice.half,
         "gain_over_prior": advice.gain,
-        "gain_std": advice.gain_std,
+        "gain_half_interval": advice.gain_half,
+        "warnings": list(advice.warnings),
         "mixture": dict(advice.mixture),
     }
 

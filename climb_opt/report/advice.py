@@ -15,21 +15,20 @@ class Advice:
     Args:
         rule: the rule's name.
         mixture: domain -> weight.
-        mean, std: predicted score and its standard deviation, in the study's units; None if the
-            rule predicts nothing.
-        gain, gain_std: predicted improvement over the prior (positive is better) and its standard
-            deviation, errors shared by both cancelled out; None likewise.
-        note: what to know about this rule's pick, one line.
-        default: the rule that `climb-opt best` follows.
+        mean, half: expected score and half its 90 % interval, in the study's units; None where
+            nothing could be modelled.
+        gain, gain_half: expected improvement over the prior (positive is better), likewise.
+        warnings: what to doubt about this mixture, a line each.
+        default: the rule that is followed.
     """
 
     rule: str
     mixture: Mapping[str, float]
     mean: float | None = None
-    std: float | None = None
+    half: float | None = None
     gain: float | None = None
-    gain_std: float | None = None
-    note: str = ""
+    gain_half: float | None = None
+    warnings: tuple[str, ...] = ()
     default: bool = False
 
 

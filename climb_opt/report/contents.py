@@ -30,7 +30,8 @@ class RoundSummary:
     done: int
     best: float
     median: float
-    spread: float  # standard deviation of the scores
+    quarter: float  # the scores' quartiles, the better one first
+    three_quarters: float
     effective: float  # mean effective number of domains
     correlation: float  # Spearman, predicted against measured, unseen; NaN where undefined
     error: float
@@ -152,7 +153,8 @@ def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundS
                 done=len(rows),
                 best=float(snapshot.sign * np.min(snapshot.sign * values)) if len(rows) else np.nan,
                 median=float(np.median(values)) if len(rows) else np.nan,
-                spread=float(values.std()) if len(rows) else np.nan,
+                quarter=_quantile(snapshot, values, 0.25),
+                three_quarters=_quantile(snapshot, values, 0.75),
                 effective=float(np.mean([effective_domains(w) for w in weights]))
                 if len(rows)
                 else np.nan,
@@ -161,6 +163,12 @@ def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundS
             )
         )
     return tuple(summaries)
+
+
+def _quantile(snapshot: Snapshot, values: np.ndarray, share: float) -> float:
+    if not len(values):
+        return float("nan")
+    return float(snapshot.sign * np.quantile(snapshot.sign * values, share))
 
 
 def _provenance(snapshot: Snapshot) -> dict[str, Any]:

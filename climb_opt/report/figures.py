@@ -66,9 +66,10 @@ def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
         x, y = np.clip([measured, mean], low, high)
         ends = np.clip([mean - std, mean + std], low, high)
         css = _hue(int(index))
+        edge = "" if low <= mean <= high and low <= measured <= high else " outside"
         chart.line([(float(x), float(ends[0])), (float(x), float(ends[1]))], f"whisker {css}")
         text = f"trial {trial.number}: predicted {number(mean)} ± {number(std, 2)}"
-        chart.dot((float(x), float(y)), f"{text}, measured {number(measured)}", f"dot {css}")
+        chart.dot((float(x), float(y)), f"{text}, measured {number(measured)}", f"dot {css}{edge}")
     return chart.render(f"Predicted against measured score of {len(predictions)} unseen trials.")
 
 

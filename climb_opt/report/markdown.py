@@ -101,13 +101,15 @@ def _rules(contents: Contents) -> str:
     rows = [
         [
             f"{a.rule} (default)" if a.default else a.rule,
-            plus_minus(a.mean, a.std),
-            plus_minus(a.gain, a.gain_std, sign=True),
+            plus_minus(a.mean, a.half),
+            plus_minus(a.gain, a.gain_half, sign=True),
             f"{effective_domains(contents.weights(a.mixture)):.1f}",
         ]
         for a in contents.advice
     ]
-    return "## Rules\n\n" + table(["rule", "predicted", "gain over prior", "effective"], rows)
+    return "## Rules\n\n" + table(
+        ["rule", "expected (90 %)", "gain over prior (90 %)", "effective"], rows
+    )
 
 
 def _rounds(contents: Contents) -> str:

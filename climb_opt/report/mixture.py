@@ -28,13 +28,13 @@ def recommendation(contents: Contents) -> Html:
         moved = 100 * distance(weights, snapshot.space.prior)
         lead += f"; {moved:.0f} % of the tokens move against the prior"
     if chosen.gain is not None:
-        lead += f". Predicted gain over the prior: {plus_minus(chosen.gain, chosen.gain_std)}"
-        lead += f" {unit_words(snapshot.unit)}".rstrip()
+        lead += f". Predicted gain over the prior: {plus_minus(chosen.gain, chosen.gain_half)}"
+        lead += f" {unit_words(snapshot.unit)}".rstrip() + " (90 %)"
     return markup.section(
         "mixture",
         "Recommended mixture",
         markup.paragraph(lead + "."),
-        markup.paragraph(chosen.note, "soft") if chosen.note else "",
+        *(markup.paragraph(f"Caution: {w}.", "soft") for w in chosen.warnings),
         _mixture_table(contents, weights),
         _rules_table(contents),
     )
@@ -141,12 +141,19 @@ def _rules_table(contents: Contents) -> Html:
         rows.append(
             [
                 f"{advice.rule} (default)" if advice.default else advice.rule,
-                plus_minus(advice.mean, advice.std),
-                plus_minus(advice.gain, advice.gain_std),
+                plus_minus(advice.mean, advice.half),
+                plus_minus(advice.gain, advice.gain_half, sign=True),
                 f"{effective_domains(weights):.1f}",
                 "–" if moved is None else f"{100 * moved:.0f} %",
                 f"{100 * apart:.0f} %",
             ]
         )
-    head = ["rule", "predicted", "gain over prior", "effective", "from prior", "from default"]
+    head = [
+        "rule",
+        "expected (90 %)",
+        "gain over prior (90 %)",
+        "effective",
+        "from prior",
+        "from default",
+    ]
     return Html("<h3>Rules side by side</h3>" + markup.table(head, rows))

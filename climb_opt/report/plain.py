@@ -74,14 +74,15 @@ def rules(advice: Sequence[Advice], snapshot: Snapshot) -> str:
         rows.append(
             [
                 f"{one.rule} *" if one.default else one.rule,
-                plus_minus(one.mean, one.std),
-                plus_minus(one.gain, one.gain_std, sign=True),
+                plus_minus(one.mean, one.half),
+                plus_minus(one.gain, one.gain_half, sign=True),
                 f"{effective_domains(w):.1f}",
                 f"{100 * distance(w, prior):.0f} %",
             ]
         )
     unit = snapshot.unit
-    return table(["rule", f"predicted {unit}", "gain over prior", "effective", "from prior"], rows)
+    head = ["rule", f"expected {unit}", "gain over prior", "effective", "from prior"]
+    return table(head, rows) + "\n± is half a 90 % interval; * marks the rule that is followed."
 
 
 def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:

@@ -72,15 +72,16 @@ def progress(contents: Contents) -> Html:
     snapshot = contents.snapshot
     if not len(snapshot.history) or len(snapshot.directions) > 1:
         return Html("")
-    styles = [(figures.hue_of_round(r.index), f"round {r.index + 1}") for r in contents.rounds]
-    if np.any(snapshot.rounds < 0):
-        styles.append(("base", "baselines, imported and enqueued"))
+    begun = [r for r in contents.rounds if r.done]
+    styles = [(figures.hue_of_round(r.index), f"round {r.index + 1}") for r in begun]
+    outside = int(np.sum(snapshot.rounds < 0)) - sum(map(len, snapshot.baselines().values()))
+    others = [("base", "imported or enqueued")] if outside else []
     parts = [
         markup.figure(
             figures.best_so_far(snapshot),
             f"Every finished trial; the line is the best so far ({snapshot.direction}). Hollow "
             "dots lie beyond the plot.",
-            markup.key(styles),
+            markup.key([*styles, *others]),
         )
     ]
     if contents.predictions is not None:
@@ -155,16 +156,17 @@ def _rounds_table(contents: Contents) -> Html:
             f"{r.done} of {r.planned}",
             number(r.best),
             number(r.median),
-            number(r.spread, 2),
+            f"{number(r.quarter)} – {number(r.three_quarters)}" if r.done else "–",
             "–" if not np.isfinite(r.effective) else f"{r.effective:.1f}",
             "–" if not np.isfinite(r.correlation) else f"{r.correlation:.2f}",
             number(r.error, 2),
         ]
         for r in contents.rounds
     ]
-    head = ["round", "done", "best", "median", "sd", "effective", "rank corr.", "error"]
+    head = ["round", "done", "best", "median", "middle half", "effective", "rank corr.", "error"]
     text = (
-        "“Effective” is the mean effective number of domains; “rank corr.” and “error” compare "
+        "“Middle half”: the quartiles of the scores. “Effective”: the mean effective number of "
+        "domains. “Rank corr.” and “error” compare "
         f"{contents.predictor}'s predictions, made without the round, with what was measured."
     )
     return Html(markup.table(head, rows) + markup.paragraph(text, "soft"))

@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.errors import UserError
-from climb_opt.history import COMPONENTS, History, all_trials, read_history
+from climb_opt.history import COMPONENTS, SPACE, History, all_trials, read_history
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, attempts_by_slot
@@ -127,6 +127,8 @@ def take(
     recipe = stored_recipe(study)
     attributes = study.user_attrs
     known = True
+    if space is None and attributes.get(SPACE) is not None:
+        space = MixtureSpace.from_json(attributes[SPACE])
     if space is None:
         tokens = _stored_tokens(attributes) or _prior_of_baseline(trials)
         known = tokens is not None

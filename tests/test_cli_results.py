@@ -1,0 +1,313 @@
+"""The commands best, report, confirm, export and dashboard, as a person types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from synthetic_study import ODD_NAMES, Law, Shape, build_study, make_law, make_space
+
+import climb_opt.cli.search as search
+import climb_opt.study as studies
+from climb_opt.cli import main
+from climb_opt.errors import Interrupted
+from climb_opt.shards import Corpus
+from climb_opt.storages import open_storage
+
+SMALL = Shape(domains=4, rounds=(8, 4), name="small", failures=1)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = str(tmp_path_factory.mktemp("storage") / "s.journal")
+    opened = open_storage(path)
+    build_study(SMALL, opened)
+    build_study(Shape(domains=4, rounds=(8, 4), done=0, baselines=(), name="begun"), opened)
+    build_study(Shape(domains=ODD_NAMES, rounds=(12, 6), name="odd <b>'\"/🧪"), opened)
+    return path
+
+
+@pytest.fixture
+def run(
+    storage: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Callable[..., tuple[int, str, str]]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPTUNA_STORAGE", storage)
+
+    def call(*argv: str) -> tuple[int, str, str]:
+        status = main(list(argv))
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+class FakeProxies:
+    """Stands where a `ProxyObjective` would: a formula, one process."""
+
+    is_main = True
+
+    def __init__(self, law: Law, space: Any, fail: bool = False) -> None:
+        self.law, self.space, self.fail = law, space, fail
+        self.calls = 0
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        if self.fail:
+            raise Interrupted("stopped")
+        self.calls += 1
+        weights = self.space.weights(self.space.suggest(trial))
+        seed = int(trial.user_attrs["climb/seed"])
+        rng = np.random.default_rng([seed, int(1e6 * weights[0])])
+        return self.law(weights) + np.random.default_rng(seed).normal(0, 0.02) + rng.normal(0, 1e-3)
+
+    def serve(self) -> None:
+        raise AssertionError("rank 0 does not serve")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProxies]:
+    space = make_space(SMALL)
+    fake = FakeProxies(make_law(SMALL, space), space)
+    monkeypatch.setattr(studies, "make_objective", lambda *_, **__: fake)
+    yield fake
+
+
+# --- best ----------------------------------------------------------------------------------------
+
+
+def test_best_sets_the_mixture_beside_prior_and_uniform(run: Any) -> None:
+    status, out, _ = run("best", "small")
+    assert status == 0
+    assert out.splitlines()[0].split() == ["domain,", "%", "found", "prior", "uniform"]
+    assert "optimum *" in out or "predicted *" in out
+    assert "climb-opt confirm small" in out
+    assert max(len(line) for line in out.splitlines() if "Caution" not in line) <= 98
+
+
+def test_best_as_data_holds_every_rule(run: Any) -> None:
+    _, out, _ = run("best", "small", "-f", "json")
+    rows = json.loads(out)
+    assert {"observed", "optimum", "argbest"} <= {row["rule"] for row in rows}
+    assert sum(row["default"] for row in rows) == 1
+    assert all(sum(row["mixture"].values()) == pytest.approx(1) for row in rows)
+    _, out, _ = run("best", "small", "-f", "yaml", "--rule", "observed")
+    assert sum(yaml.safe_load(out).values()) == pytest.approx(1)
+
+
+def test_best_follows_the_rule_that_is_asked_for(run: Any) -> None:
+    _, out, _ = run("best", "small", "--rule", "observed")
+    assert "observed *" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["best", "nope"], "No study 'nope'"),
+        (["best", "begun"], "no finished trial yet"),
+        (["best", "small", "--rule", "bestest"], "Unknown rule 'bestest'"),
+        (["export", "begun", "--format", "json"], "nothing to export yet"),
+        (["export", "small", "--format", "parquet"], "Known: json, yaml, megatron"),
+        (["export", "small", "--format", "yaml", "--trial", "999"], "no trial 999"),
+        (["export", "small", "--format", "yaml", "--tokens", "many"], "--tokens must be a number"),
+        (["export", "small", "--format", "materialise"], "give --output FOLDER"),
+        (["export", "small", "--format", "materialise", "--output", "x"], "No corpus at"),
+        (["report", "small", "--predictor", "oracle"], "Unknown predictor 'oracle'"),
+        (["confirm", "begun"], "nothing to confirm yet"),
+        (["confirm", "small", "--seeds", "0"], "--seeds must be at least 1"),
+        (["confirm", "small", "--rules", "luck"], "unknown rule 'luck'"),
+        (["confirm", "small", "--proxy", "9000b"], "No recipe '9000b'"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(run: Any, argv: list[str], message: str) -> None:
+    status, _, err = run(*argv)
+    assert status == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_confirm_without_a_corpus_says_so(run: Any) -> None:
+    status, _, err = run("confirm", "small", "--as", "elsewhere")
+    assert status == 2
+    assert "No corpus at 'corpora/demo'" in err
+
+
+# --- report --------------------------------------------------------------------------------------
+
+
+def test_report_writes_a_page(run: Any, tmp_path: Path) -> None:
+    status, out, _ = run("report", "small", "--predictor", "linear")
+    assert status == 0 and "runs/small.html" in out
+    page = (tmp_path / "runs" / "small.html").read_text(encoding="utf-8")
+    assert "Recommended mixture" in page and "Rules side by side" in page
+
+
+def test_report_on_a_study_without_trials_says_so(run: Any, tmp_path: Path) -> None:
+    assert run("report", "begun")[0] == 0
+    page = (tmp_path / "runs" / "begun.html").read_text(encoding="utf-8")
+    assert "No recommendation yet" in page and "0 of 12" in page
+
+
+def test_report_prints_markdown(run: Any) -> None:
+    status, out, _ = run("report", "small", "--markdown", "--predictor", "linear")
+    assert status == 0
+    assert out.startswith("# small\n")
+    assert "## Recommended mixture" in out
+
+
+def test_odd_names_pass_through_every_command(run: Any, tmp_path: Path) -> None:
+    name = "odd <b>'\"/🧪"
+    assert run("best", name)[0] == 0
+    assert run("report", name, "--predictor", "linear", "--output", "odd.html")[0] == 0
+    page = (tmp_path / "odd.html").read_text(encoding="utf-8")
+    assert "<script" not in page and "<img" not in page and "<title>odd &lt;b&gt;" in page
+    _, out, _ = run("export", name, "--format", "json")
+    assert set(json.loads(out)["mixture"]) <= set(ODD_NAMES)
+    _, out, _ = run("best", name)
+    assert "\x1b" not in out and "\x00" not in out
+
+
+# --- confirm -------------------------------------------------------------------------------------
+
+
+def test_confirm_retrains_compares_and_resumes(run: Any, proxies: FakeProxies) -> None:
+    status, out, _ = run("confirm", "small", "--seeds", "2")
+    assert status == 0
+    assert proxies.calls == 6
+    last = [line for line in out.splitlines() if line.startswith("found is ")]
+    assert len(last) == 2 and "bits per byte (2 seeds)" in last[0]
+    assert "bits per byte (± sd over seeds)" in out
+    status, out, _ = run("confirm", "small", "--seeds", "3")
+    assert status == 0 and proxies.calls == 9
+    assert "(3 seeds)" in out
+    _, best, _ = run("best", "small")
+    assert "found is " in best
+    run("report", "small", "--predictor", "linear", "--output", "r.html")
+    page = Path("r.html").read_text(encoding="utf-8")
+    assert 'id="confirmed"' in page and "Retrained with fresh seeds" in page
+    _, out, _ = run("report", "small", "--predictor", "linear", "--markdown")
+    assert "## Retrained with fresh seeds" in out
+
+
+def test_confirm_takes_every_rule_and_a_budget(run: Any, proxies: FakeProxies) -> None:
+    status, out, _ = run("confirm", "small", "--as", "race", "--rules", "all", "--budget", "24")
+    assert status == 0
+    assert proxies.calls <= 24
+    assert "race: found, " in out
+
+
+def test_confirm_that_is_stopped_can_go_on(
+    run: Any, proxies: FakeProxies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopped:
+        def __call__(self) -> bool:
+            return True
+
+    @contextmanager
+    def flag() -> Iterator[Stopped]:
+        yield Stopped()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "_stop_flag", flag)
+        status, _, err = run("confirm", "small", "--as", "later", "--seeds", "1")
+        assert status == 130 and "run the same command again" in err
+        assert proxies.calls == 0
+    assert run("confirm", "small", "--as", "later", "--seeds", "1")[0] == 0
+    assert proxies.calls == 3
+
+
+# --- export --------------------------------------------------------------------------------------
+
+
+def test_a_trials_mixture_can_be_put_in_line_again(run: Any, tmp_path: Path) -> None:
+    _, out, _ = run("export", "small", "--format", "yaml", "--trial", "4")
+    mixture = tmp_path / "again.yaml"
+    mixture.write_text(out, encoding="utf-8")
+    assert sum(yaml.safe_load(out).values()) == pytest.approx(1.0, abs=1e-9)
+    status, out, _ = run("enqueue", "small", str(mixture))
+    assert status == 0 and "In line" in out
+
+
+def test_export_writes_a_file_and_says_where(run: Any, tmp_path: Path) -> None:
+    status, out, _ = run("export", "small", "--format", "nanotron", "--output", "deep/er/mix.yaml")
+    assert status == 0 and "deep/er/mix.yaml" in out
+    assert (tmp_path / "deep" / "er" / "mix.yaml").is_file()
+
+
+def test_materialise_writes_the_mixed_tokens(
+    run: Any, storage: str, tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    opened = open_storage(storage)
+    shape = Shape(domains=tuple(tiny_corpus.tokens()), rounds=(4, 2), name="tiny")
+    study = build_study(shape, opened)
+    facts = {"name": "tiny", "digest": tiny_corpus.digest, "tokens": tiny_corpus.tokens()}
+    study.set_user_attr("climb/corpus", facts)
+    argv = ["export", "tiny", "--format", "materialise", "--tokens", "3e3", "--output", "mixed"]
+    status, out, _ = run(*argv, "--corpus", str(tiny_corpus.path), "--rule", "observed")
+    assert status == 0 and "is read" in out
+    assert (tmp_path / "mixed" / "mixture.bin").is_file()
+    status, _, err = run(*argv, "--corpus", str(tiny_corpus.path), "--rule", "observed")
+    assert status == 2 and "exists already" in err
+
+
+def test_export_without_the_corpus_still_names_paths(run: Any) -> None:
+    status, out, _ = run("export", "small", "--format", "megatron", "--path", "d/{domain}_doc")
+    assert status == 0
+    assert all(line.split()[1].startswith("d/domain-") for line in out.splitlines())
+
+
+# --- dashboard -----------------------------------------------------------------------------------
+
+
+def test_dashboard_shows_the_study_with_cards_and_a_note(
+    run: Any, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    served: dict[str, Any] = {}
+
+    def serve(opened: Any, **settings: Any) -> None:
+        served.update(settings, storage=opened)
+
+    monkeypatch.setattr(optuna_dashboard, "run_server", serve)
+    status, out, _ = run("dashboard", "small", "--port", "8123")
+    assert status == 0
+    assert "http://localhost:8123/dashboard/studies/" in out
+    assert served["port"] == 8123 and served["artifact_store"] is None
+    study = optuna.load_study(study_name="small", storage=open_storage(storage))
+    note = optuna_dashboard._note.get_note(study)
+    assert note.startswith("# small")
+    attrs = study._storage.get_study_system_attrs(study._study_id)
+    for card in ("best-so-far", "mixture-by-round", "predicted-measured", "domain-effects"):
+        assert any(card in key for key in attrs), card
+
+
+def test_dashboard_on_a_study_without_trials_still_starts(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    monkeypatch.setattr(optuna_dashboard, "run_server", lambda *_, **__: None)
+    status, out, _ = run("dashboard", "begun")
+    assert status == 0 and "/dashboard/studies/" in out
+
+
+def test_a_port_in_use_is_one_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+
+    def busy(*_: Any, **__: Any) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(optuna_dashboard, "run_server", busy)
+    status, _, err = run("dashboard", "begun")
+    assert status == 2 and "Give another --port" in err
