@@ -20,9 +20,9 @@ from climb_opt.ablation.statistics import spearman, spearman_interval
 from climb_opt.errors import UserError
 from climb_opt.history import AGGREGATE, COMPONENTS, History, all_trials
 from climb_opt.recipes import StudyRecipe
-from climb_opt.slots import SLOT
+from climb_opt.slots import SLOT, Slot
+from climb_opt.study import CORPUS, RECIPE, space_of
 
-RECIPE, CORPUS = "climb/recipe", "climb/corpus"  # study: as written by study.py
 TRANSFER = "climb/transfer"  # study: the search it retrains, and which of its trials
 PREFIX = "trial-"
 MIN_PAIRS = 4
@@ -120,9 +120,15 @@ def transfer_recipe(recipe: StudyRecipe, proxy: str, seed: int | None = None) ->
     return replace(recipe, proxy=larger, rounds=(1,), baselines=(), pruner=None, seed=chosen)
 
 
-def slots(chosen: list[FrozenTrial]) -> tuple[str, ...]:
-    """The named slot of each chosen trial."""
-    return tuple(f"{PREFIX}{trial.number}" for trial in chosen)
+def mixtures_of(study: optuna.Study, larger: optuna.Study) -> dict[Slot, dict[str, float]]:
+    """slot -> mixture of every trial that `larger` retrains."""
+    space, trials = space_of(study), {t.number: t for t in all_trials(study)}
+    mixtures: dict[Slot, dict[str, float]] = {}
+    for number in larger.user_attrs[TRANSFER]["trials"]:
+        weights = space.weights_of(trials[number])
+        assert weights is not None  # chosen from the history, which holds mixtures only
+        mixtures[f"{PREFIX}{number}"] = space.mixture(weights)
+    return mixtures
 
 
 def transfer_of(study: optuna.Study, larger: optuna.Study) -> Transfer:

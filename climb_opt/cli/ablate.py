@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING
 
+from climb_opt.cli import transfer
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the three commands to the command line."""
     _add_ablate(subparsers)
     _add_predictors(subparsers)
+    transfer.add(subparsers)
 
 
 def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
@@ -85,13 +86,15 @@ def _ablate(args: argparse.Namespace) -> None:
     if args.show:
         results = finished(recipe, archive)
     else:
-        with Progress(recipe, archive) as progress:
+        from climb_opt.cli.search import _stop_flag
+
+        with _stop_flag() as stop, Progress(recipe, archive) as progress:
             results = run_ablation(
                 recipe,
                 archive,
                 storage=args.storage,
                 prefix=prefix,
-                stop=progress.stop,
+                stop=stop,
                 on_run=progress,
             )
     _report(name, recipe, results, folder, figures=not args.no_figures)
@@ -178,7 +181,7 @@ def _write(folder: Path, name: str, text: str) -> None:
 
 
 class Progress:
-    """A bar over runs, and whether the process was asked to stop (SIGTERM)."""
+    """A bar over runs, those of other workers not counted."""
 
     def __init__(self, recipe: AblationRecipe, archive: Archive) -> None:
         from climb_opt.ablation.recipe import runs
@@ -186,13 +189,11 @@ class Progress:
         planned = runs(recipe)
         self._total = len(planned)
         self._done = sum(archive.get(run) is not None for run in planned)
-        self._stopped = False
 
     def __enter__(self) -> Progress:
         from tqdm import tqdm
 
         self._bar = tqdm(total=self._total, initial=self._done, unit="run", disable=None)
-        self._before = signal.signal(signal.SIGTERM, self._on_signal)
         return self
 
     def __exit__(
@@ -201,7 +202,6 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        signal.signal(signal.SIGTERM, self._before)
         self._bar.close()
 
     def __call__(self, run: Run, result: RunResult) -> None:
@@ -210,10 +210,3 @@ class Progress:
         self._bar.update(1)
         value = "lost" if result.final is None else f"{result.final:.4g}"
         log.debug("%d/%d %s: %s", self._done, self._total, run.key, value)
-
-    def stop(self) -> bool:
-        """Whether to stop between two trials or runs."""
-        return self._stopped
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stopped = True

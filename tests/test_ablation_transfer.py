@@ -1,0 +1,97 @@
+"""Mixtures of a search, retrained at another size: the right ones, compared rightly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+
+from climb_opt import recipes
+from climb_opt.ablation import transfer
+from climb_opt.cli import main
+from climb_opt.errors import UserError
+from climb_opt.history import History, all_trials
+from climb_opt.shards import Corpus
+from climb_opt.storages import open_storage
+
+PROXY = {
+    "model": {"hidden": 16, "layers": 1, "heads": 2}, "tokens": 1024, "sequence": 16,
+    "batch_tokens": 256, "precision": "fp32", "compile": False,
+}  # fmt: skip
+
+
+def history(n: int) -> History:
+    study = optuna.create_study()
+    for value in np.random.default_rng(0).permutation(n):
+        study.add_trial(optuna.trial.create_trial(value=float(value)))
+    trials = tuple(study.trials)
+    return History(np.ones((n, 1)), np.array([t.values[0] for t in trials]), trials)
+
+
+def test_the_best_and_a_spread_of_the_others_are_chosen() -> None:
+    chosen = transfer.choose(history(30), 8, 3)
+    values = [t.values[0] for t in chosen]
+    assert values[:3] == [0, 1, 2]
+    assert values[3] == 3 and values[-1] == 29
+    assert values == sorted(set(values))
+
+
+@pytest.mark.parametrize(("n", "top"), [(3, 1), (31, 2), (6, 7)])
+def test_impossible_choices_are_refused(n: int, top: int) -> None:
+    with pytest.raises(UserError, match="transfer:"):
+        transfer.choose(history(30), n, top)
+
+
+def test_correlations_carry_an_interval_and_the_fate_of_the_best() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.normal(size=20)
+    found = transfer.Transfer((), small, small + 0.3 * rng.normal(size=20), 0, {})
+    interval = found.interval()
+    assert interval is not None and interval[0] < found.rho < interval[1]
+    assert found.best_kept() in (1, 2, 3)
+    nothing = transfer.Transfer((), np.zeros(0), np.zeros(0), 4, {})
+    assert np.isnan(nothing.rho) and nothing.interval() is None and nothing.best_kept() is None
+
+
+@pytest.fixture
+def searched(tiny_corpus: Corpus, tmp_path: Path) -> Path:
+    pytest.importorskip("torch")
+    recipe = tmp_path / "tiny.yaml"
+    data = {
+        "corpus": str(tiny_corpus.path), "proxy": PROXY, "rounds": [6], "sampler": "random",
+        "evaluators": [{"name": "heldout", "target": "sums", "domains": True}],
+        "score": ["sums/bpb"], "baselines": [],
+    }  # fmt: skip
+    recipe.write_text(json.dumps(data))
+    proxy = {**PROXY, "model": {"hidden": 32, "layers": 2, "heads": 2}}
+    (tmp_path / "wide.yaml").write_text(json.dumps(proxy))
+    where = ["--storage", str(tmp_path / "s.journal"), "--runs", str(tmp_path / "runs")]
+    assert main(["search", str(recipe), *where]) == 0
+    return tmp_path
+
+
+def test_the_command_retrains_once_and_prints_the_correlation(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--storage", str(searched / "s.journal"), "--runs", str(searched / "runs")]
+    command = ["transfer", "tiny", "--proxy", str(searched / "wide.yaml"), *where]
+    assert main([*command, "--mixtures", "5", "--top", "2"]) == 0
+    first = capsys.readouterr().out
+    assert "| all |" in first and "heldout/math/bpb" in first and "2 x 32" in first
+    storage = open_storage(str(searched / "s.journal"))
+    larger = optuna.load_study(study_name="tiny-transfer-wide", storage=storage)
+    small = optuna.load_study(study_name="tiny", storage=storage)
+    assert len(all_trials(larger)) == 5
+    for trial in all_trials(larger):
+        number = int(trial.user_attrs["climb/slot"].removeprefix("trial-"))
+        assert trial.params == small.trials[number].params
+    stored = recipes.study_from(json.loads(larger.user_attrs["climb/recipe"]))
+    assert stored.proxy.model.hidden == 32 and stored.seed == 0
+    assert main([*command, "--mixtures", "5", "--top", "2"]) == 0
+    assert capsys.readouterr().out == first
+    assert len(all_trials(larger)) == 5
+    assert main([*command, "--mixtures", "6"]) == 2
+    assert "another transfer" in capsys.readouterr().err
