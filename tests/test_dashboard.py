@@ -1,0 +1,177 @@
+"""What workers leave on optuna-dashboard: notes, artifacts and cards."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
+
+from climb_opt.report import notes
+from climb_opt.report.cards import cards
+from climb_opt.report.contents import Contents, gather
+from climb_opt.report.notebook import SHOWN, Notebook, rounds_ended
+from climb_opt.report.snapshot import take
+
+pytest.importorskip("optuna_dashboard")
+
+SHAPE = Shape(domains=4, rounds=(6, 3), name="board", failures=0)
+
+
+def contents_of(study: optuna.Study) -> Contents:
+    return gather(take(study), predictor="linear")
+
+
+def objective_of(shape: Shape) -> Any:
+    space, law = make_space(shape), make_law(shape, make_space(shape))
+
+    def objective(trial: optuna.Trial) -> float:
+        mixture = space.suggest(trial)
+        value = law(space.weights(mixture))
+        trial.set_user_attr("climb/components", {"task0/bpb": value})
+        epochs = {domain: 3.0 * weight for domain, weight in mixture.items()}
+        facts = {"tokens": 262_144, "seconds": 41.2, "device": "cpu", "epochs": epochs}
+        trial.set_user_attr("climb/facts", facts)
+        return value
+
+    return objective
+
+
+def run_one(study: optuna.Study, shape: Shape, notebook: Notebook) -> optuna.trial.FrozenTrial:
+    space = make_space(shape)
+    study.enqueue_trial(space.params(space.sample(np.random.default_rng(0), 1)[0]))
+    trial = study.ask()
+    return study.tell(trial, notebook.annotate(objective_of(shape))(trial))
+
+
+def note_of(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> str:
+    from optuna_dashboard._note import get_note_from_system_attrs
+
+    attrs = study._storage.get_study_system_attrs(study._study_id)
+    return str(get_note_from_system_attrs(attrs, trial._trial_id)["body"])
+
+
+def test_a_trial_gets_a_note_with_its_mixture_scores_and_command() -> None:
+    study = build_study(SHAPE)
+    space = make_space(SHAPE)
+    trial = run_one(study, SHAPE, Notebook(study, prior=space.mixture(space.prior)))
+    note = note_of(study, trial)
+    assert "262k tokens, 41 s" in note
+    assert "| task0/bpb |" in note
+    assert all(domain in note for domain in space.domains)
+    assert notes.BLOCKS[-1] in note
+    assert f"climb-opt export board --trial {trial.number} --format yaml" in note
+
+
+def test_a_trial_gets_its_mixture_as_csv_and_picture(tmp_path: Path) -> None:
+    study = build_study(SHAPE)
+    notebook = Notebook(study, artifacts=tmp_path / "artifacts")
+    trial = run_one(study, SHAPE, notebook)
+    metas = optuna.artifacts.get_all_artifact_meta(trial, storage=study._storage)
+    assert {meta.filename for meta in metas} == {"mixture.csv", "mixture.png"}
+    by_name = {meta.filename: tmp_path / "artifacts" / meta.artifact_id for meta in metas}
+    assert by_name["mixture.png"].read_bytes()[:4] == b"\x89PNG"
+    text = by_name["mixture.csv"].read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert sum(float(row["weight"]) for row in rows) == pytest.approx(1.0)
+
+
+def test_an_artifact_folder_that_cannot_be_written_costs_no_trial(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    study = build_study(SHAPE)
+    with caplog.at_level(logging.WARNING):
+        trial = run_one(study, SHAPE, Notebook(study, artifacts=blocked / "inside"))
+    assert trial.value is not None
+    assert "were not written" in caplog.text
+
+
+def test_without_the_dashboard_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("climb_opt.report.notebook._installed", lambda package: False)
+    study = build_study(SHAPE)
+    objective = objective_of(SHAPE)
+    notebook = Notebook(study, contents=contents_of)
+    assert notebook.annotate(objective) is objective
+    notebook.on_trial(study.trials[-1])
+    assert SHOWN not in study.user_attrs
+
+
+def test_cards_are_refreshed_once_per_round() -> None:
+    seen = []
+
+    def counted(study: optuna.Study) -> Contents:
+        seen.append(study.study_name)
+        return contents_of(study)
+
+    study = build_study(Shape(domains=4, rounds=(6, 3), done=6, name="half", failures=0))
+    notebook = Notebook(study, contents=counted)
+    notebook.on_trial(study.trials[-1])
+    assert study.user_attrs[SHOWN] == 1
+    before = dict(study._storage.get_study_system_attrs(study._study_id))
+    notebook.on_trial(study.trials[-1])
+    assert study._storage.get_study_system_attrs(study._study_id) == before
+
+
+@pytest.mark.parametrize(("done", "ended"), [(0, 0), (5, 0), (6, 1), (8, 1), (9, 2)])
+def test_a_round_has_ended_when_none_of_its_slots_is_left(done: int, ended: int) -> None:
+    shape = Shape(domains=3, rounds=(6, 3), done=done, baselines=(), failures=0)
+    assert rounds_ended(take(build_study(shape))) == ended
+
+
+def test_cards_set_no_size_and_escape_names() -> None:
+    study = build_study(Shape(domains=ODD_NAMES, rounds=(12, 6), name="odd"))
+    snapshot = take(study)
+    made = cards(gather(snapshot, predictor="linear"))
+    assert set(made) == {
+        "best-so-far",
+        "mixture-by-round",
+        "predicted-measured",
+        "domain-effects",
+    }
+    for figure in made.values():
+        assert figure.layout.height is None and figure.layout.width is None
+        assert "<script>" not in figure.to_json()
+
+
+def test_cards_of_240_domains_stay_within_what_a_card_shows() -> None:
+    study = build_study(Shape(domains=240, rounds=(12, 6), name="wide"))
+    made = cards(gather(take(study), predictor="linear"))
+    assert len(made["mixture-by-round"].data) <= 9
+    assert len(made["domain-effects"].data[0].y) <= 24
+
+
+def test_a_note_of_240_domains_names_the_largest_and_counts_the_rest() -> None:
+    mixture = {f"d{k:03d}": (k + 1) / 28_920 for k in range(240)}
+    note = notes.trial_note(mixture, {}, {})
+    assert note.count("\n| d2") == notes.LARGEST
+    assert "216 more domains hold" in note
+
+
+def test_odd_names_stay_in_their_cells() -> None:
+    mixture = dict.fromkeys(ODD_NAMES, 1 / len(ODD_NAMES))
+    note = notes.trial_note(mixture, {"a|b<i>/acc": 0.5}, {"device": "<b>gpu</b>"})
+    assert "<script" not in note.replace("\\<script", "")
+    assert "\x1b" not in note
+    rows = list(csv.reader(io.StringIO(notes.mixture_csv(mixture))))
+    assert {row[0] for row in rows[1:]} == set(ODD_NAMES)
+
+
+def test_bars_are_proportional_in_eighths() -> None:
+    assert notes.bar(1.0, 1.0) == "█" * notes.WIDTH
+    assert len(notes.bar(0.5, 1.0)) == notes.WIDTH // 2
+    assert notes.bar(0.0, 1.0) == ""
+    assert notes.bar(0.5, 0.0) == ""
+
+
+def test_a_picture_of_odd_names_is_drawn_without_warnings(tmp_path: Path) -> None:
+    mixture = dict.fromkeys((*ODD_NAMES, "$x^2$"), 1 / 11)
+    notes.mixture_png(mixture, tmp_path / "m.png", mixture)
+    assert (tmp_path / "m.png").stat().st_size > 1000
