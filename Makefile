@@ -19,7 +19,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## find a mixture, from documents to report, on this machine
-	$(BIN)/climb-opt corpus build installed: --output corpora/demo --recipe demo
+	$(BIN)/climb-opt corpus build installed: --output corpora/demo --domains 8 \
+	  --vocab-size 2048 --target prose=kind:prose --target-share 0.3
 	$(BIN)/climb-opt search demo
 	$(BIN)/climb-opt confirm demo
 	$(BIN)/climb-opt report demo --output runs/demo.html
