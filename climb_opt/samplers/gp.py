@@ -86,15 +86,21 @@ class SimplexGPSampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """A mixture, as parameters."""
-        if not set(self.space.parameter_names) <= set(search_space):
-            return {}
+        """A mixture as parameters; other names are left to the independent sampler."""
+        names = self.space.parameter_names
+        others = {
+            name: self._independent.sample_independent(study, trial, name, distribution)
+            for name, distribution in search_space.items()
+            if name not in names
+        }
+        if not set(names) <= set(search_space):
+            return others
         # One at a time: threads that share this sampler see each other's proposals as pending.
         with self._lock:
             self._introduce(study)
             weights = self._propose(study, trial)
             study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, weights.tolist())
-        return self.space.params(weights)
+        return others | self.space.params(weights)
 
     def sample_independent(
         self,

@@ -1,0 +1,450 @@
+"""SimplexGPSampler: Optuna's own tests, properties, and every kind of bad history."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
+from optuna.samplers import BaseSampler
+from optuna.testing.pytest_samplers import (
+    BasicSamplerTestCase,
+    MultiObjectiveSamplerTestCase,
+    RelativeSamplerTestCase,
+)
+from optuna.trial import TrialState, create_trial
+
+from climb_opt import MixtureSpace, SimplexGPSampler, UserError
+from climb_opt.emulator import MixingLaw, NoisyObjective
+from climb_opt.history import COMPONENTS, SPACE, set_aggregate, space_of
+from climb_opt.samplers.gp import PROPOSAL
+from climb_opt.samplers.start import start_mixture
+from climb_opt.slots import SLOT
+
+PRIOR = {"web": 0.6, "code": 0.25, "math": 0.1, "wiki": 0.05}
+
+
+class _Ours:
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: SimplexGPSampler(MixtureSpace(PRIOR), n_startup=2, seed=0)
+
+
+class TestBasics(_Ours, BasicSamplerTestCase):
+    pass
+
+
+class TestSeveralObjectives(_Ours, MultiObjectiveSamplerTestCase):
+    pass
+
+
+class TestRelative(RelativeSamplerTestCase):
+    """Optuna's relative search spaces hold no weights: they must pass through unharmed."""
+
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: SimplexGPSampler(MixtureSpace(PRIOR), n_startup=2, seed=0)
+
+
+# --- helpers -------------------------------------------------------------------------------------
+
+
+def sampler_of(space: MixtureSpace, **options: object) -> SimplexGPSampler:
+    return SimplexGPSampler(space, **{"seed": 0, "n_startup": 6, **options})  # type: ignore[arg-type]
+
+
+def bowl(space: MixtureSpace) -> Callable[[optuna.Trial], float]:
+    goal = np.linspace(1, 2, len(space)) / np.linspace(1, 2, len(space)).sum()
+
+    def objective(trial: optuna.Trial) -> float:
+        weights = space.weights(space.suggest(trial))
+        return float(((np.sqrt(weights) - np.sqrt(goal)) ** 2).sum())
+
+    return objective
+
+
+def search(space: MixtureSpace, n: int = 14, **options: object) -> optuna.Study:
+    study = optuna.create_study(sampler=sampler_of(space, **options))
+    study.optimize(bowl(space), n_trials=n)
+    return study
+
+
+def mixtures(study: optuna.Study, space: MixtureSpace) -> np.ndarray:
+    rows = [space.weights_of(t) for t in study.get_trials(deepcopy=False)]
+    return np.array([row for row in rows if row is not None])
+
+
+def done(space: MixtureSpace, weights: np.ndarray, value: float) -> optuna.trial.FrozenTrial:
+    return create_trial(
+        params=space.params(weights), distributions=space.distributions(), values=[value]
+    )
+
+
+SPACE4 = MixtureSpace(PRIOR)
+
+# --- properties ----------------------------------------------------------------------------------
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    k=st.integers(1, 9),
+    low=st.sampled_from([0.0, 0.5]),
+    high=st.sampled_from([1.0, 2.0, 1.1]),
+    seed=st.integers(0, 10_000),
+)
+def test_every_mixture_is_in_the_space(k: int, low: float, high: float, seed: int) -> None:
+    upper = 1.0 if high == 1.0 else min(1.0, high / k)
+    space = MixtureSpace({f"d{i}": i + 1.0 for i in range(k)}, lower=low / k, upper=upper)
+    rows = mixtures(search(space, 9, seed=seed, n_startup=5), space)
+    assert len(rows) == 9
+    assert np.all(space.contains(rows)) and rows.min() >= 0 and rows.max() <= 1
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.permutations(sorted(PRIOR)))
+def test_order_and_names_of_domains_change_nothing(order: list[str]) -> None:
+    plain = search(SPACE4)
+    shuffled = MixtureSpace({name: PRIOR[name] for name in order})
+    assert [t.params for t in search(shuffled).trials] == [t.params for t in plain.trials]
+    renamed = MixtureSpace({name.upper(): PRIOR[name] for name in order})
+    np.testing.assert_array_equal(mixtures(search(renamed), renamed), mixtures(plain, SPACE4))
+
+
+def test_the_same_seed_gives_the_same_search_and_another_seed_another() -> None:
+    one, same, other = search(SPACE4), search(SPACE4), search(SPACE4, seed=1)
+    assert [t.params for t in one.trials] == [t.params for t in same.trials]
+    assert one.trials[-1].params != other.trials[-1].params
+
+
+def test_a_restarted_sampler_proposes_what_the_first_would_have() -> None:
+    whole = search(SPACE4, 14)
+    study = search(SPACE4, 11)
+    study.sampler = sampler_of(SPACE4)
+    study.optimize(bowl(SPACE4), n_trials=3)
+    assert [t.params for t in study.trials] == [t.params for t in whole.trials]
+
+
+def test_no_mixture_is_drawn_twice_by_workers_that_ask_together() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+    objective = bowl(SPACE4)
+    for _ in range(3):
+        batch = [study.ask() for _ in range(8)]
+        values = [objective(trial) for trial in batch]
+        for trial, value in zip(batch, values, strict=True):
+            study.tell(trial, value)
+    rows = mixtures(study, SPACE4)
+    gaps = np.abs(rows[:, None] - rows[None]).sum(2) + np.eye(len(rows))
+    assert gaps.min() > 1e-5
+
+
+def test_threads_draw_distinct_mixtures() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+    study.optimize(bowl(SPACE4), n_trials=20, n_jobs=4)
+    rows = mixtures(study, SPACE4)
+    assert len(np.unique(np.round(rows, 6), axis=0)) == 20 and np.all(SPACE4.contains(rows))
+
+
+def test_two_samplers_on_one_study_see_each_others_running_trials() -> None:
+    def second(another: bool) -> dict[str, float]:
+        study = search(SPACE4, 10)
+        SPACE4.suggest(study.ask())
+        if another:
+            study.sampler = sampler_of(SPACE4)  # as in another process
+        trial = study.ask()
+        return SPACE4.suggest(trial)
+
+    assert second(another=True) == second(another=False)
+
+
+def test_a_running_trial_is_known_before_its_parameters_are_stored() -> None:
+    study = search(SPACE4, 10)
+    running = study.ask()
+    announced = [0.4, 0.3, 0.2, 0.1]
+    study._storage.set_trial_system_attr(running._trial_id, PROPOSAL, announced)
+    own = study.ask()
+    pending = study.sampler._pending(  # type: ignore[attr-defined]
+        study.get_trials(deepcopy=False), study.get_trials(deepcopy=False)[own.number]
+    )
+    np.testing.assert_allclose(pending, [announced])
+
+
+def test_enqueued_mixtures_count_as_pending_and_foreign_ones_do_not() -> None:
+    study = search(SPACE4, 8)
+    study.enqueue_trial(SPACE4.params(np.array([0.1, 0.2, 0.3, 0.4])))
+    study.enqueue_trial({"x": 1.0})
+    trials = study.get_trials(deepcopy=False)
+    pending = study.sampler._pending(trials, trials[0])  # type: ignore[attr-defined]
+    np.testing.assert_allclose(pending, [[0.1, 0.2, 0.3, 0.4]])
+
+
+def test_the_start_is_a_function_of_seed_and_slot() -> None:
+    space = MixtureSpace({f"d{i}": i + 1.0 for i in range(7)})
+    np.testing.assert_allclose(start_mixture(space, 0, 0), space.prior)
+    np.testing.assert_allclose(start_mixture(space, 0, 1), 1 / 7)
+    draws = np.array([start_mixture(space, 0, i) for i in range(40)])
+    np.testing.assert_array_equal(start_mixture(space, 0, 17), draws[17])
+    assert len(np.unique(draws, axis=0)) == 40 and np.all(space.contains(draws))
+    assert not np.array_equal(start_mixture(space, 1, 17), draws[17])
+
+
+def test_a_slot_is_used_where_a_worker_gave_one() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+    for slot in (4, 0, 2):
+        trial = study.ask()
+        trial.set_user_attr(SLOT, slot)
+        drawn = SPACE4.weights(SPACE4.suggest(trial))
+        np.testing.assert_allclose(drawn, start_mixture(SPACE4, 0, slot), atol=1e-12)
+        study.tell(trial, 1.0)
+
+
+def test_a_start_that_was_run_as_a_baseline_is_not_run_again() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+    study.add_trial(done(SPACE4, SPACE4.prior, 1.0))
+    trial = study.ask()
+    trial.set_user_attr(SLOT, 0)
+    assert np.abs(SPACE4.weights(SPACE4.suggest(trial)) - SPACE4.prior).sum() > 1e-3
+
+
+def test_other_parameters_are_sampled_beside_the_weights() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+    inner = bowl(SPACE4)
+
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+        return inner(trial) + abs(np.log10(lr) + 3)
+
+    study.optimize(objective, n_trials=10)
+    assert all(set(t.params) == {"lr", *SPACE4.parameter_names} for t in study.trials)
+
+
+def test_the_sampler_survives_pickling() -> None:
+    study = search(SPACE4, 8)
+    copy = pickle.loads(pickle.dumps(study.sampler))
+    study.sampler = copy
+    study.optimize(bowl(SPACE4), n_trials=1)
+    assert len(study.trials) == 9
+
+
+def test_the_space_is_stored_with_the_study() -> None:
+    space = MixtureSpace(PRIOR, lower={"math": 0.05}, upper={"web": 0.7})
+    study = search(space, 1)
+    back = space_of(study)
+    assert back.domains == space.domains and SPACE in study.user_attrs
+    for mine, theirs in ((space.prior, back.prior), (space.lower, back.lower)):
+        np.testing.assert_allclose(mine, theirs)
+    np.testing.assert_allclose(space.upper, back.upper)
+
+
+# --- it searches ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_it_finds_the_optimum_in_either_direction(direction: str) -> None:
+    law = MixingLaw(8, 3, seed=0)
+    sign = 1.0 if direction == "minimize" else -1.0
+    study = optuna.create_study(direction=direction, sampler=SimplexGPSampler(law.space, seed=0))
+    inner = NoisyObjective(law)
+    study.optimize(lambda trial: sign * inner(trial), n_trials=36)
+    random = law.score(law.space.sample_mixed(np.random.default_rng(0), 2000))
+    best = law.optimum()[1]
+    assert (sign * study.best_value - best) / (np.median(random) - best) < 0.02
+
+
+def test_both_directions_draw_the_same_mixtures() -> None:
+    down = search(SPACE4)
+    up = optuna.create_study(direction="maximize", sampler=sampler_of(SPACE4))
+    inner = bowl(SPACE4)
+    up.optimize(lambda trial: -inner(trial), n_trials=14)
+    np.testing.assert_allclose(mixtures(down, SPACE4), mixtures(up, SPACE4), atol=1e-9)
+
+
+def test_noise_lengthens_the_start_and_quiet_ends_it() -> None:
+    law = MixingLaw(6, 3, seed=1)
+
+    def agreeing(noise: float) -> int:
+        study = optuna.create_study(sampler=SimplexGPSampler(law.space, seed=3))
+        study.optimize(NoisyObjective(law, noise=noise), n_trials=32)
+        rows = mixtures(study, law.space)
+        start = np.array([start_mixture(law.space, 3, i, 1) for i in range(32)])
+        return int((np.abs(rows - start).sum(1) < 1e-9).sum())
+
+    assert agreeing(0.0) == 16
+    assert agreeing(3.0) > 24
+
+
+def test_several_objectives_beat_random_on_hypervolume() -> None:
+    from climb_opt.gaussian.hypervolume import hypervolume
+
+    law = MixingLaw(6, 2, seed=0)
+    draws = law.space.sample_mixed(np.random.default_rng(0), 500)
+    reference = np.median(law.components(draws), axis=0)
+
+    def volume(n_startup: int) -> float:
+        sampler = SimplexGPSampler(law.space, n_startup=n_startup, seed=0)
+        study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+
+        def objective(trial: optuna.Trial) -> tuple[float, float]:
+            losses = law.components(law.space.weights(law.space.suggest(trial))[None])[0]
+            return float(losses[0]), -float(losses[1])
+
+        study.optimize(objective, n_trials=18)
+        points = np.array([t.values for t in study.trials]) * np.array([1.0, -1.0])
+        return hypervolume(points, reference)
+
+    assert volume(8) > 1.02 * volume(18)
+
+
+def test_three_objectives_work() -> None:
+    law = MixingLaw(5, 3, seed=0)
+    study = optuna.create_study(directions=["minimize"] * 3, sampler=sampler_of(law.space))
+
+    def objective(trial: optuna.Trial) -> list[float]:
+        return law.components(law.space.weights(law.space.suggest(trial))[None])[0].tolist()
+
+    study.optimize(objective, n_trials=10)
+    assert np.all(law.space.contains(mixtures(study, law.space)))
+
+
+def test_guard_rails_are_respected() -> None:
+    law = MixingLaw(6, 3, seed=0)
+    weights, _ = law.optimum()
+    limit = float(law.components(weights[None])[0, 0]) - 0.02  # the optimum breaks it
+    study = optuna.create_study(sampler=SimplexGPSampler(law.space, n_startup=12, seed=0))
+
+    def objective(trial: optuna.Trial) -> float:
+        losses = law.components(law.space.weights(law.space.suggest(trial))[None])[0]
+        trial.set_constraint("first task", float(losses[0]) - limit)
+        return float(losses.mean())
+
+    study.optimize(objective, n_trials=28)
+    held = [t.constraints["first task"] <= 0 for t in study.trials]
+    assert np.mean(held[18:]) > 0.5
+    assert study.best_trial.constraints["first task"] <= 0
+
+
+def test_a_model_per_component_works_and_a_partial_record_falls_back() -> None:
+    law = MixingLaw(5, 3, seed=0)
+    study = optuna.create_study(sampler=sampler_of(law.space, components=True))
+    set_aggregate(study, dict(zip(law.names, law.coefficients.tolist(), strict=True)))
+    study.optimize(NoisyObjective(law, noise=0.1, components=True), n_trials=9)
+    assert all(COMPONENTS in t.user_attrs for t in study.trials)
+    study.add_trial(done(law.space, law.space.prior, 3.0))  # without components
+    study.optimize(NoisyObjective(law, noise=0.1, components=True), n_trials=2)
+    assert np.all(law.space.contains(mixtures(study, law.space)))
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+def test_constant_scores_are_explored_not_modelled() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+    study.optimize(lambda trial: 0.0 * len(SPACE4.suggest(trial)) + 1.5, n_trials=14)
+    rows = mixtures(study, SPACE4)
+    assert len(np.unique(np.round(rows, 6), axis=0)) == 14
+
+
+@pytest.mark.parametrize("bad", [float("nan"), "error", "pruned"])
+def test_trials_that_fail_are_left_out(bad: object) -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+    inner = bowl(SPACE4)
+
+    def objective(trial: optuna.Trial) -> float:
+        value = inner(trial)
+        if trial.number % 2:
+            return value
+        if bad == "error":
+            raise RuntimeError("lost")
+        if bad == "pruned":
+            raise optuna.TrialPruned
+        return float("nan")
+
+    study.optimize(objective, n_trials=18, catch=RuntimeError)
+    assert len(mixtures(study, SPACE4)) == 18
+    assert sum(t.state == TrialState.COMPLETE for t in study.trials) == 9
+
+
+def test_a_start_that_failed_altogether_goes_on_drawing() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+
+    def objective(trial: optuna.Trial) -> float:
+        SPACE4.suggest(trial)
+        raise RuntimeError("lost")
+
+    study.optimize(objective, n_trials=12, catch=RuntimeError)
+    rows = mixtures(study, SPACE4)
+    assert len(np.unique(np.round(rows, 6), axis=0)) == 12
+    study.optimize(bowl(SPACE4), n_trials=6)
+    assert len(mixtures(study, SPACE4)) == 18
+
+
+def test_foreign_trials_are_ignored() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4, n_startup=3))
+    for i in range(5):
+        study.add_trial(
+            create_trial(
+                params={"x": i / 5}, distributions={"x": FloatDistribution(0, 1)}, values=[0.0]
+            )
+        )
+    other = MixtureSpace({"law": 1.0, "news": 1.0})
+    study.add_trial(done(other, np.array([0.5, 0.5]), -9.0))
+    study.optimize(bowl(SPACE4), n_trials=8)
+    assert len(mixtures(study, SPACE4)) == 8
+
+
+@pytest.mark.parametrize("n", [1, 1000])
+def test_one_or_a_thousand_identical_trials_are_enough_to_go_on(n: int) -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4, n_startup=1))
+    rng = np.random.default_rng(0)
+    study.add_trials([done(SPACE4, SPACE4.prior, v) for v in rng.standard_normal(n).tolist()])
+    study.optimize(bowl(SPACE4), n_trials=2)
+    rows = mixtures(study, SPACE4)[n:]
+    assert np.all(SPACE4.contains(rows)) and np.abs(rows[0] - SPACE4.prior).sum() > 1e-6
+
+
+def test_huge_and_tiny_scores_are_modelled() -> None:
+    for factor in (1e-12, 1e12):
+        study = optuna.create_study(sampler=sampler_of(SPACE4))
+        inner = bowl(SPACE4)
+        study.optimize(lambda trial, f=factor, g=inner: f * g(trial), n_trials=12)
+        assert np.all(SPACE4.contains(mixtures(study, SPACE4)))
+
+
+def test_a_pruner_that_hides_trials_hides_none_from_the_sampler() -> None:
+    study = optuna.create_study(
+        sampler=sampler_of(SPACE4), pruner=optuna.pruners.HyperbandPruner(1, 8)
+    )
+    inner = bowl(SPACE4)
+
+    def objective(trial: optuna.Trial) -> float:
+        value = inner(trial)
+        for step in range(4):
+            trial.report(value, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    study.optimize(objective, n_trials=16)
+    assert len(mixtures(study, SPACE4)) == 16
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(UserError, match="n_startup must be at least 1, but is 0"):
+        SimplexGPSampler(SPACE4, n_startup=0)
+
+
+# --- size ----------------------------------------------------------------------------------------
+
+
+def test_many_domains_and_many_trials_work() -> None:
+    space = MixtureSpace({f"d{i}": 1.0 / (i + 1) for i in range(240)})
+    study = optuna.create_study(sampler=sampler_of(space, n_startup=2))
+    rng = np.random.default_rng(0)
+    rows = space.sample_mixed(rng, 20)
+    study.add_trials([done(space, w, float((w**2).sum())) for w in rows])
+    trial = study.ask()
+    assert abs(sum(space.suggest(trial).values()) - 1) < 1e-9
