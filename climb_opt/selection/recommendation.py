@@ -64,7 +64,7 @@ class Recommendation(Mapping[str, float]):
     def __str__(self) -> str:
         width = max(len(domain) for domain in self.mixture)
         ranked = sorted(self.mixture.items(), key=lambda item: -item[1])
-        lines = [f"{domain:<{width}}  {weight:.4f}" for domain, weight in ranked if weight > 0]
+        lines = [f"{domain:<{width}}  {weight:.4f}" for domain, weight in ranked if weight >= 5e-5]
         return "\n".join([*lines, *self.summary()])
 
     def summary(self) -> list[str]:

@@ -1,0 +1,252 @@
+"""Which mixture to keep: the rules, what goes with them, and studies that give little to go on."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import create_trial
+
+import climb_opt
+from climb_opt import MixtureSpace, UserError
+from climb_opt.emulator import MixingLaw, NoisyObjective
+from climb_opt.history import SPACE, set_aggregate
+from climb_opt.selection import RULES, Recommendation, best_mixture, compare_rules
+from climb_opt.selection.recommendation import Estimate, effective_domains
+from climb_opt.slots import SLOT
+
+LAW = MixingLaw(5, 3, seed=0)
+SPACE5 = LAW.space
+
+
+def study_of(
+    values: object, weights: np.ndarray, space: MixtureSpace = SPACE5, **options: object
+) -> optuna.Study:
+    directions = options.pop("directions", ["minimize"])
+    study = optuna.create_study(directions=directions)  # type: ignore[arg-type]
+    study.set_user_attr(SPACE, space.to_json())
+    for w, value in zip(weights, np.atleast_2d(np.array(values).T).T, strict=True):
+        study.add_trial(
+            create_trial(
+                params=space.params(w),
+                distributions=space.distributions(),
+                values=value.tolist(),
+                **options,  # type: ignore[arg-type]
+            )
+        )
+    return study
+
+
+def finished(n: int = 40, noise: float = 0.0, sign: float = 1.0) -> optuna.Study:
+    rng = np.random.default_rng(0)
+    weights = SPACE5.sample_mixed(rng, n)
+    values = sign * LAW.score(weights) + noise * rng.standard_normal(n)
+    return study_of(values, weights, directions=["minimize" if sign > 0 else "maximize"])
+
+
+def regret(mixture: Recommendation) -> float:
+    return float(LAW.score(SPACE5.weights(mixture)[None])[0] - LAW.optimum()[1])
+
+
+# --- rules ---------------------------------------------------------------------------------------
+
+
+def test_every_rule_recommends_a_mixture_of_the_space() -> None:
+    found = compare_rules(finished(noise=0.05))
+    assert list(found) == list(RULES)
+    typical = np.median(LAW.score(SPACE5.sample_mixed(np.random.default_rng(1), 500)))
+    for rule, recommendation in found.items():
+        assert bool(SPACE5.contains(SPACE5.weights(recommendation)))
+        assert recommendation.rule == ("optimum" if rule == "auto" else rule)
+        assert regret(recommendation) < typical - LAW.optimum()[1]
+
+
+def test_without_noise_the_model_finds_better_than_was_measured() -> None:
+    study = finished()
+    assert best_mixture(study).rule == "predicted"
+    assert regret(best_mixture(study)) < 0.5 * regret(best_mixture(study, rule="observed"))
+
+
+def test_direction_changes_signs_and_nothing_else() -> None:
+    down, up = best_mixture(finished()), best_mixture(finished(sign=-1.0))
+    assert down.mixture == pytest.approx(up.mixture, abs=1e-6)
+    assert down.predicted is not None and up.predicted is not None
+    assert up.predicted.mean == pytest.approx(-down.predicted.mean)
+    assert up.gain is not None and up.gain.mean > 0
+
+
+def test_recommendations_are_a_function_of_study_and_seed() -> None:
+    study = finished(noise=0.2)
+    assert best_mixture(study).mixture == best_mixture(study).mixture
+    assert best_mixture(study, seed=1).mixture != best_mixture(study, seed=2).mixture
+
+
+def test_bounds_are_respected_by_every_rule() -> None:
+    space = MixtureSpace({f"d{i}": 1.0 for i in range(5)}, lower=0.05, upper=0.4)
+    law = MixingLaw(tasks=3, seed=0, space=space)
+    weights = space.sample_mixed(np.random.default_rng(0), 30)
+    study = study_of(law.score(weights), weights, space)
+    for recommendation in compare_rules(study).values():
+        assert bool(space.contains(np.array([recommendation[d] for d in space.domains])))
+
+
+def test_components_can_be_modelled_one_by_one() -> None:
+    study = optuna.create_study(sampler=climb_opt.SimplexGPSampler(SPACE5, seed=0))
+    set_aggregate(study, dict(zip(LAW.names, LAW.coefficients.tolist(), strict=True)))
+    study.optimize(NoisyObjective(LAW, components=True), n_trials=16)
+    parts, whole = best_mixture(study, components=True), best_mixture(study)
+    assert parts.mixture != whole.mixture
+    assert regret(parts) < 0.1 and regret(whole) < 0.1
+
+
+# --- what goes with a mixture --------------------------------------------------------------------
+
+
+def test_intervals_hold_the_truth() -> None:
+    recommendation = best_mixture(finished(60))
+    weights = SPACE5.weights(recommendation)
+    prior = float(LAW.score(SPACE5.prior[None])[0])
+    truth = float(LAW.score(weights[None])[0])
+    for estimate, value in (
+        (recommendation.predicted, truth),
+        (recommendation.gain, prior - truth),
+    ):
+        assert isinstance(estimate, Estimate)
+        wide = 3 * (estimate.high - estimate.low) + 1e-3
+        assert abs(estimate.mean - value) < wide
+        assert estimate.low < estimate.mean < estimate.high
+
+
+def test_the_printed_recommendation_says_what_a_person_needs() -> None:
+    recommendation = best_mixture(finished(noise=0.3))
+    text = str(recommendation)
+    for needed in ("effective domains", "from the prior", "gain over the prior", "90 %", "noise"):
+        assert needed in text
+    assert sum(recommendation.values()) == pytest.approx(1.0)
+    assert set(recommendation) == set(SPACE5.domains) and len(recommendation) == 5
+    assert "confirm the gain with fresh seeds" in text
+
+
+def test_the_best_baseline_is_compared_with() -> None:
+    study = finished()
+    assert best_mixture(study).gain_over_baseline is None
+    for name, weights in (("prior", SPACE5.prior), ("uniform", np.full(5, 0.2))):
+        value = float(LAW.score(weights[None])[0])
+        study.add_trial(
+            create_trial(
+                params=SPACE5.params(weights),
+                distributions=SPACE5.distributions(),
+                values=[value],
+                user_attrs={SLOT: f"baseline/{name}"},
+            )
+        )
+    found = best_mixture(study)
+    assert found.gain is not None and found.gain_over_baseline is not None
+    assert 0 < found.gain_over_baseline.mean <= found.gain.mean + 1e-9
+
+
+def test_effective_domains_count_an_even_split() -> None:
+    assert effective_domains(np.array([0.25, 0.25, 0.25, 0.25, 0.0])) == pytest.approx(4.0)
+    assert effective_domains(np.array([1.0, 0.0])) == pytest.approx(1.0)
+
+
+def test_extrapolation_and_few_trials_are_warned_of() -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.array([60.0, 60.0, 60.0, 60.0, 60.0]), 8)
+    study = study_of(1.0 - weights[:, 0], weights)
+    warnings = " ".join(best_mixture(study, rule="predicted").warnings)
+    assert "extrapolates" in warnings and "few trials: 8 for 5 domains" in warnings
+
+
+def test_guard_rails_are_kept_by_the_recommendation() -> None:
+    rng = np.random.default_rng(0)
+    weights = SPACE5.sample_mixed(rng, 60)
+    study = optuna.create_study()
+    study.set_user_attr(SPACE, SPACE5.to_json())
+    for w in weights:  # the score wants the first domain, the guard-rail caps it at a third
+        study.add_trial(
+            create_trial(
+                params=SPACE5.params(w),
+                distributions=SPACE5.distributions(),
+                values=[1.0 - float(w[0])],
+                constraints={"cap": float(w[0]) - 1 / 3},
+            )
+        )
+    first = SPACE5.domains[0]
+    for rule in ("observed", "evaluated", "predicted", "supported", "optimum"):
+        assert best_mixture(study, rule=rule)[first] < 0.36
+    assert best_mixture(study, rule="predicted")[first] > 0.25
+
+
+def test_a_study_without_a_feasible_trial_says_so() -> None:
+    weights = SPACE5.sample_mixed(np.random.default_rng(0), 12)
+    study = study_of(LAW.score(weights), weights, constraints={"never": 1.0})
+    assert any("no trial kept every guard-rail" in w for w in best_mixture(study).warnings)
+
+
+def test_several_objectives_give_the_pareto_set() -> None:
+    weights = SPACE5.sample_mixed(np.random.default_rng(0), 30)
+    losses = LAW.components(weights)[:, :2] * np.array([1.0, -1.0])
+    study = study_of(losses, weights, directions=["minimize", "maximize"])
+    chosen = best_mixture(study)
+    assert chosen.rule == "pareto" and chosen.front
+    everything = [dict(chosen), *map(dict, chosen.front)]
+    kept = LAW.components(np.array([SPACE5.weights(m) for m in everything]))[:, :2]
+    below = np.all(kept[:, None] < kept[None] - 1e-2, axis=2)
+    assert not below.any()
+    with pytest.raises(UserError, match="needs one objective"):
+        compare_rules(study)
+
+
+# --- little to go on -----------------------------------------------------------------------------
+
+
+def test_one_trial_or_equal_scores_fall_back_to_what_was_observed() -> None:
+    weights = SPACE5.sample_mixed(np.random.default_rng(0), 5)
+    for n, reason in ((1, "one finished trial"), (5, "all scores are equal")):
+        found = best_mixture(study_of(np.ones(n), weights[:n]), rule="predicted")
+        assert found.rule == "observed" and reason in found.warnings[0]
+        assert found.predicted is None and str(found)
+
+
+def test_a_study_without_mixtures_is_refused() -> None:
+    study = optuna.create_study(study_name="empty")
+    with pytest.raises(UserError, match=r"'empty' holds no mixture.*sampler of climb_opt"):
+        best_mixture(study)
+    study.set_user_attr(SPACE, SPACE5.to_json())
+    with pytest.raises(UserError, match="'empty' has no finished trial with a mixture"):
+        best_mixture(study)
+
+
+def test_an_unknown_rule_is_refused_with_a_near_one() -> None:
+    with pytest.raises(UserError, match=r"Unknown rule 'predict'\. Did you mean 'predicted'"):
+        best_mixture(finished(3), rule="predict")
+    with pytest.raises(UserError, match="Known: observed"):
+        compare_rules(finished(3), rules=["predicted", "zzz"])
+
+
+def test_domains_are_found_from_the_trials_where_no_space_is_stored() -> None:
+    stored = finished()
+    bare = optuna.create_study()
+    bare.add_trials(stored.get_trials(deepcopy=False))
+    assert set(best_mixture(bare)) == set(SPACE5.domains)
+
+
+def test_a_malformed_stored_space_is_refused() -> None:
+    with pytest.raises(UserError, match="needs prior, lower and upper"):
+        MixtureSpace.from_json({"prior": {"a": 1.0}})
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_two_or_three_trials_are_modelled(n: int) -> None:
+    weights = SPACE5.sample_mixed(np.random.default_rng(0), n)
+    for rule in ("auto", "predicted", "optimum", "top"):
+        found = best_mixture(study_of(LAW.score(weights), weights), rule=rule)
+        assert sum(found.values()) == pytest.approx(1.0)
+
+
+def test_a_thousand_identical_trials_are_survived() -> None:
+    weights = np.tile(SPACE5.prior, (1000, 1))
+    values = np.random.default_rng(0).standard_normal(1000)
+    found = best_mixture(study_of(values, weights))
+    assert sum(found.values()) == pytest.approx(1.0)
