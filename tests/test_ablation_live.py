@@ -73,7 +73,7 @@ def test_arms_search_and_are_judged_on_the_test(tiny_corpus: Corpus, tmp_path: P
     assert len(found["random"].curve) == 4 and found["uniform"].trials == 0
     (table,) = comparisons(asked, results)
     text = markdown("mini", asked, [table])
-    assert "held-out test scores" in text and "With 1 of at least 5 seeds" in text
+    assert "test scores of the final mixtures" in text and "With 1 of at least 5 seeds" in text
     # The same again: nothing is trained twice, and the studies are ordinary ones.
     storage = open_storage(str(tmp_path / "studies.journal"))
     before = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from climb_opt.ablation.recipe import AblationRecipe, arms, settings
+from climb_opt.ablation.recipe import AblationRecipe, arms, judged_study, settings
 from climb_opt.ablation.results import RunResult
 from climb_opt.ablation.statistics import MIN_SEEDS, Paired, Summary, compare, holm, summarise
 
@@ -46,12 +46,18 @@ class ArmRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All arms in one setting. `quality` is the objective's own line."""
+    """All arms in one setting, lower being better. `quality` is the objective's own line.
+
+    `final_sign` and `search_sign` are -1 where higher is better, in the test and in the search: a
+    table shows such scores with their own sign.
+    """
 
     setting: str
     quality: str
     rows: tuple[ArmRow, ...]
     remarks: tuple[str, ...]
+    final_sign: float = 1.0
+    search_sign: float = 1.0
 
 
 def comparisons(recipe: AblationRecipe, results: Sequence[RunResult]) -> list[Comparison]:
@@ -70,7 +76,15 @@ def _comparison(recipe: AblationRecipe, setting: str, results: Sequence[RunResul
     ]
     rows = _against(rows, recipe.reference)
     quality = next((str(r.facts["quality"]) for r in here if r.facts.get("quality")), "")
-    return Comparison(setting, quality, tuple(rows), tuple(_remarks(recipe, rows, here)))
+    remarks = tuple(_remarks(recipe, rows, here))
+    if not recipe.live:
+        return Comparison(setting, quality, tuple(rows), remarks)
+    search = arms(recipe)[0].study
+    signs = [
+        -1.0 if study.direction == "maximize" else 1.0
+        for study in (judged_study(recipe, search), search)
+    ]
+    return Comparison(setting, quality, tuple(rows), remarks, *signs)
 
 
 def _row(recipe: AblationRecipe, arm: str, note: str, results: list[RunResult]) -> ArmRow:

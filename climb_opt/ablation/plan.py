@@ -80,9 +80,7 @@ def plan_text(name: str, recipe: AblationRecipe) -> str:
 def _emulated(recipe: AblationRecipe, points: int) -> list[str]:
     lines = ["| arm | rounds | trials in all |", "| --- | --- | --- |"]
     for arm in arms(recipe):
-        rounds = "/".join(map(str, arm.study.rounds)) if arm.searches else "no search"
-        total = sum(arm.study.rounds) * recipe.seeds * points if arm.searches else 0
-        lines.append(f"| {arm.name} | {rounds} | {total} |")
+        lines.append(f"| {arm.name} | {_rounds(arm)} | {_trials(arm) * recipe.seeds * points} |")
     return [*lines, "", "No model is trained."]
 
 
@@ -96,8 +94,7 @@ def _live(recipe: AblationRecipe) -> list[str]:
     for arm in arms(recipe):
         trials = _trials(arm) * recipe.seeds
         cells, hours = _costs(arm.study.proxy, trials, _vocabulary(arm.study.corpus))
-        rounds = "/".join(map(str, arm.study.rounds)) if arm.searches else f"{_trials(arm)} runs"
-        lines.append("| " + " | ".join([arm.name, rounds, *cells]) + " |")
+        lines.append("| " + " | ".join([arm.name, _rounds(arm), *cells]) + " |")
         total += hours
     judge = judged_study(recipe, arms(recipe)[0].study)
     finals = len(arms(recipe)) * recipe.seeds * recipe.test.seeds
@@ -107,9 +104,16 @@ def _live(recipe: AblationRecipe) -> list[str]:
     return [
         *lines,
         "",
-        f"In all {total:,.0f} H100 hours, at {PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%} "
-        "(assumed). At most: mixtures that several arms end with are retrained once.",
+        f"In all {total:,.1f} H100 hours, at {PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%} "
+        "(assumed; proxies below 100M parameters reach less). Mixtures that several arms end with "
+        "are retrained once, so this is the most.",
     ]
+
+
+def _rounds(arm: Arm) -> str:
+    if arm.searches:
+        return "/".join(map(str, arm.study.rounds))
+    return "2 runs" if arm.options.doremi is not None else "no search"
 
 
 def _trials(arm: Arm) -> int:
@@ -126,7 +130,7 @@ def _costs(proxy: ProxyRecipe, trials: int, vocabulary: int) -> tuple[list[str],
     else:
         text = [size.text, f"{_big(size.body + size.embeddings)} ({_big(size.body)})"]
         hours = gpu_hours(flops) * trials
-    shown = f"{hours:,.1f}" if hours else "-"
+    shown = ("<0.1" if hours < 0.1 else f"{hours:,.1f}") if hours else "-"
     return [*text, _big(proxy.tokens), _big(proxy.tokens * trials), shown], hours
 
 

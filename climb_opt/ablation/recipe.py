@@ -28,6 +28,7 @@ from climb_opt.strict import build
 
 FOLDER = "ablations"  # inside studies/
 LIVE = "live"
+LIVE_KEYS = ("corpus", "proxy")
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,14 @@ class TestRecipe:
 
 @dataclass(frozen=True)
 class AblationRecipe:
-    """One comparison. `answers` says which published figure it answers to."""
+    """One comparison. `answers` says which published figure it answers to.
+
+    `only`, where it is given, names the arms that a scale runs, in their order.
+    """
 
     objective: Choice
     arms: dict[str, dict[str, Any] | None]
+    only: tuple[str, ...] = ()
     base: dict[str, Any] = field(default_factory=dict)
     answers: str = ""
     reference: str | None = None
@@ -161,6 +166,8 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
     recipe: AblationRecipe = build(AblationRecipe, data, "ablation")
     if not recipe.arms:
         raise UserError("ablation: arms must name at least one arm.")
+    if recipe.only:
+        recipe = replace(recipe, arms=_only(recipe, recipe.only), only=())
     if recipe.seeds < 1:
         raise UserError(f"ablation: seeds must be at least 1, but is {recipe.seeds}.")
     if recipe.reference is not None and recipe.reference not in recipe.arms:
@@ -185,6 +192,8 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
     resolved = []
     for name, given in recipe.arms.items():
         options, over = split(name, arm_data(name, given))
+        if not recipe.live:  # an emulator has neither, so that a recipe serves both
+            over = {key: value for key, value in over.items() if key not in LIVE_KEYS}
         try:
             study = recipes.study_from(recipes.merge(base, over))
         except UserError as error:
@@ -199,11 +208,8 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
 
 def chosen_arms(recipe: AblationRecipe, names: Sequence[str]) -> AblationRecipe:
     """The recipe with these arms only; the reference is dropped if it is not among them."""
-    unknown = [name for name in names if name not in recipe.arms]
-    if unknown:
-        raise UserError(f"No arm {unknown[0]!r} in the ablation. Arms: {', '.join(recipe.arms)}.")
     reference = recipe.reference if recipe.reference in names else None
-    return replace(recipe, arms={name: recipe.arms[name] for name in names}, reference=reference)
+    return replace(recipe, arms=_only(recipe, names), reference=reference)
 
 
 def runs(recipe: AblationRecipe) -> list[Run]:
@@ -251,11 +257,20 @@ def _data(name: str) -> dict[str, Any]:
     return recipes.read_data("studies", name if Path(name).suffix else f"{FOLDER}/{name}")
 
 
+def _only(recipe: AblationRecipe, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+    unknown = [name for name in names if name not in recipe.arms]
+    if unknown:
+        raise UserError(f"No arm {unknown[0]!r} in the ablation. Arms: {', '.join(recipe.arms)}.")
+    return {name: recipe.arms[name] for name in names}
+
+
 def _base(recipe: AblationRecipe) -> dict[str, Any]:
     base = dict(recipe.base)
     parent = base.pop("include", None)
     if parent is not None:
         base = recipes.merge(recipes.read_data("studies", str(parent)), base)
+    if isinstance(base.get("proxy"), str):  # so that an arm can change a part of it
+        base["proxy"] = {"include": base["proxy"]}
     if recipe.live:
         return base
     # An emulator has no corpus and trains nothing; these keys say so in the stored recipe.

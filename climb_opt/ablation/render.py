@@ -16,6 +16,7 @@ from typing import Any
 from climb_opt.ablation.comparison import ArmRow, Comparison
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.results import RunResult
+from climb_opt.ablation.statistics import Summary
 
 AUTO = "our rule"
 PACKAGES = ("climb-opt", "optuna", "numpy", "scipy", "lightgbm", "scikit-learn", "botorch", "torch")
@@ -120,41 +121,44 @@ def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
         head.append("predictor rho")
     head += ["failed", "s/run"]
     lines += [_line(head), _line(["---"] * len(head))]
-    lines += [_line(_cells(row, head, against)) for row in table.rows]
+    lines += [_line(_cells(row, head, table, against)) for row in table.rows]
     lines += ["", *[f"- {remark}" for remark in table.remarks]]
     return [*lines, ""] if table.remarks else lines
 
 
-def _cells(row: ArmRow, head: list[str], against: bool) -> list[str]:
+def _cells(row: ArmRow, head: list[str], table: Comparison, against: bool) -> list[str]:
     name = f"{row.arm} ({row.note})" if row.note else row.arm
-    cells = [name, str(row.trials or "-"), _spread(row.final), _spread(row.best)]
+    spreads = [_spread(row.final, table.final_sign), _spread(row.best, table.search_sign)]
+    cells = [name, str(row.trials or "-"), *spreads]
     if AUTO in head:
-        cells.append(_spread(row.auto))
+        cells.append(_spread(row.auto, table.final_sign))
     if against:
-        cells += _difference(row)
+        cells += _difference(row, table.final_sign)
     if "predictor rho" in head:
         cells.append(" ".join(number(r) for r in row.ranks) or "-")
     failed = f"{row.failed}/{row.attempts}" if row.failed else "0"
     return [*cells, failed, number(row.seconds)]
 
 
-def _spread(summary: Any) -> str:
+def _spread(summary: Summary, sign: float) -> str:
     if not summary.n:
         return "-"
-    if summary.lower == summary.upper:  # one seed, or nothing random
-        return number(summary.median)
-    return f"{number(summary.median)} [{number(summary.lower)}, {number(summary.upper)}]"
+    low, high = sorted((sign * summary.lower, sign * summary.upper))
+    if low == high:  # one seed, or nothing random
+        return number(low)
+    return f"{number(sign * summary.median)} [{number(low)}, {number(high)}]"
 
 
-def _difference(row: ArmRow) -> list[str]:
+def _difference(row: ArmRow, sign: float) -> list[str]:
     paired = row.against
     if paired is None:
         return ["reference", "", ""]
     if not paired.n:
         return ["-", "-", "-"]
-    text = number(paired.difference)
+    text = number(sign * paired.difference)
     if paired.interval is not None:
-        text += f" [{number(paired.interval[0])}, {number(paired.interval[1])}]"
+        low, high = sorted(sign * end for end in paired.interval)
+        text += f" [{number(low)}, {number(high)}]"
     return [text, number(paired.corrected), f"{paired.wins}/{paired.n}"]
 
 
@@ -164,7 +168,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def _legend(recipe: AblationRecipe) -> list[str]:
     what = (
-        "Values: held-out test scores of the final mixtures, retrained; lower is better."
+        "Values: test scores of the final mixtures, retrained with fresh seeds; best measured: the "
+        "search's own score."
         if recipe.live
         else "Values: regret of the true, noise-free score: 0 the best known mixture, 1 a typical "
         "random one (median of the sparse prior); negative where the best known was beaten."
