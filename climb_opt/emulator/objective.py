@@ -12,6 +12,9 @@ from climb_opt.history import report_components
 from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace
 
 
+STREAM = 0x6E6F697365  # "noise"
+
+
 class Source(Protocol):
     """Where scores come from: an `Emulator` or a `MixingLaw`. Lower is better."""
 
@@ -62,7 +65,8 @@ class NoisyObjective:
         """Suggest a mixture and return its noisy score."""
         mixture = self.source.space.suggest(trial)
         weights = self.source.space.weights(mixture)[None]
-        rng = np.random.default_rng([self.seed, trial.number])
+        # A stream of its own: samplers draw from (seed, slot) too.
+        rng = np.random.default_rng([self.seed, trial.number, STREAM])
         if bool(self.source.extrapolates(weights)[0]):
             trial.set_user_attr("climb/extrapolated", True)
         if not self.components:
