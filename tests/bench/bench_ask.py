@@ -1,0 +1,121 @@
+"""CPU time of one ask, in memory, one thread, as ratios to Optuna's GPSampler and TPE.
+
+    python tests/bench/bench_ask.py [--quick]
+
+"first" is the ask that fits or loads, "later" the median of the next ones with a result told in
+between; for ClimbSampler "first" begins a round of 32 and "mean" is over that round. The references
+are Optuna's own samplers on as many plain coordinates.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, GPSampler, TPESampler
+from optuna.trial import create_trial
+
+from climb_opt import ClimbSampler, MixtureSpace, SimplexSampler, UserError, lookup
+from climb_opt.slots import SLOT
+
+ROUND = 32
+
+
+def space_of(k: int) -> MixtureSpace:
+    prior = np.random.default_rng(k).dirichlet(np.ones(k))
+    return MixtureSpace({f"d{i:03d}": float(p) for i, p in enumerate(prior)})
+
+
+def loss(weights: np.ndarray) -> float:
+    """Smooth, with an optimum inside the simplex."""
+    pull = np.cos(np.arange(weights.shape[-1]))
+    return float(np.exp(-np.sqrt(weights) @ (1.0 + pull)) + 0.1 * np.sum(weights**2))
+
+
+def study_with(sampler: BaseSampler, k: int, n: int, free: bool) -> optuna.Study:
+    """n finished trials: weights of `space_of(k)`, or for `free` points of a plain box."""
+    study = optuna.create_study(sampler=sampler)
+    space = space_of(k)
+    for i, weights in enumerate(space.sample_mixed(np.random.default_rng(0), n)):
+        params = {f"x{j}": float(w) for j, w in enumerate(weights)} if free else None
+        study.add_trial(
+            create_trial(
+                params=params or space.params(weights),
+                distributions=box(k) if free else space.distributions(),
+                value=loss(weights),
+                user_attrs={SLOT: i},
+            )
+        )
+    return study
+
+
+def box(k: int) -> dict[str, BaseDistribution]:
+    return {f"x{j}": FloatDistribution(0.0, 1.0) for j in range(k)}
+
+
+def ask_times(sampler: BaseSampler, k: int, n: int, asks: int, free: bool = False) -> list[float]:
+    study = study_with(sampler, k, n, free)
+    times = []
+    for _ in range(asks):
+        start = time.process_time()
+        trial = study.ask(box(k) if free else space_of(k).distributions())
+        times.append(time.process_time() - start)
+        study.tell(trial, loss(np.array(list(trial.params.values()))))
+    return times
+
+
+def samplers(k: int, n: int) -> dict[str, tuple[Callable[[], BaseSampler], bool, int]]:
+    """Name -> how to make it, whether it searches a plain box, how many asks to time."""
+    space = space_of(k)
+    made: dict[str, tuple[Callable[[], BaseSampler], bool, int]] = {
+        "optuna TPE": (lambda: TPESampler(seed=0), True, 6),
+        "optuna GP": (lambda: GPSampler(seed=0, deterministic_objective=False), True, 3),
+        "SimplexSampler(TPE)": (lambda: SimplexSampler(space, TPESampler(seed=0)), False, 6),
+    }
+    for predictor in ("lightgbm", "extra-trees", "loglinear", "gp"):
+        made[f"ClimbSampler({predictor})"] = (
+            lambda p=predictor: ClimbSampler(space, rounds=(n, ROUND), predictor=p, seed=0),
+            False,
+            ROUND,
+        )
+    try:
+        ours = lookup.find("sampler", "simplex-gp")
+    except UserError as error:
+        print(f"(left out: {error})")
+    else:
+        made["SimplexGPSampler"] = (lambda: ours(space, seed=0), False, 4)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="K = 21, n = 112 only")
+    sizes = [(21, 112)] if parser.parse_args().quick else [(21, 112), (21, 1000), (240, 112)]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    for k, n in sizes:
+        print(f"\nK = {k}, n = {n}: CPU ms\n{'':28}{'first':>9}{'later':>9}{'mean':>9}", end="")
+        print(f"{'/ GP':>9}{'/ TPE':>9}   (of later)")
+        later: dict[str, float] = {}
+        for name, (make, free, asks) in samplers(k, n).items():
+            ask_times(make(), k, 16, 2, free)  # imports and first-use costs
+            times = 1e3 * np.array(ask_times(make(), k, n, asks, free))
+            later[name] = float(np.median(times[1:]))
+            ratios = [later[name] / later.get(r, np.nan) for r in ("optuna GP", "optuna TPE")]
+            print(f"{name:28}{times[0]:9.1f}{later[name]:9.1f}{times.mean():9.1f}", end="")
+            print("".join(f"{r:9.3f}" for r in ratios), flush=True)
+
+
+if __name__ == "__main__":
+    main()
