@@ -57,8 +57,7 @@ def check_launch() -> None:
             "with --cpu). Use `torchrun --standalone --nproc_per_node N -m climb_opt ...`."
         )
     local = int(env.get("LOCAL_WORLD_SIZE", "1"))
-    on_cpu = env.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
-    if torch.cuda.is_available() and not on_cpu and local > torch.cuda.device_count():
+    if torch.cuda.is_available() and not _on_cpu() and local > torch.cuda.device_count():
         raise UserError(
             f"{local} processes were asked for on this machine, but it has "
             f"{torch.cuda.device_count()} GPUs. Start at most one process a GPU."
@@ -78,15 +77,14 @@ class ProxyGroup:
 
     def __init__(self, precision: Literal["auto", "fp32", "bf16"] = "auto") -> None:
         check_launch()
+        _meet_again()
         mixed = {"fp32": "no", "bf16": "bf16", "auto": "bf16" if _has_bf16() else "no"}[precision]
         try:
             self.accelerator = Accelerator(
                 mixed_precision=mixed,
                 kwargs_handlers=[
                     InitProcessGroupKwargs(timeout=DATA_TIMEOUT),
-                    DistributedDataParallelKwargs(
-                        broadcast_buffers=False, gradient_as_bucket_view=True
-                    ),
+                    DistributedDataParallelKwargs(gradient_as_bucket_view=True),
                 ],
             )
         except ValueError as error:
@@ -121,7 +119,8 @@ class ProxyGroup:
         if self._control is None:
             return value
         box = [value]
-        torch.distributed.broadcast_object_list(box, src=0, group=self._control)
+        with self._ending_the_group():
+            torch.distributed.broadcast_object_list(box, src=0, group=self._control)
         return box[0]
 
     def gather(self, value: T) -> list[T]:
@@ -129,7 +128,8 @@ class ProxyGroup:
         if self._control is None:
             return [value]
         box: list[Any] = [None] * self.world
-        torch.distributed.all_gather_object(box, value, group=self._control)
+        with self._ending_the_group():
+            torch.distributed.all_gather_object(box, value, group=self._control)
         return box
 
     def run(self, work: Callable[[Any], T], job: Any) -> T:
@@ -162,7 +162,8 @@ class ProxyGroup:
         verdict: TrialFailed | Interrupted | None = None
         result: Any = None
         try:
-            result = work(job)
+            with self._ending_the_group():
+                result = work(job)
         except (TrialFailed, Interrupted) as error:
             # The traceback's frames hold the model, which is to be freed.
             verdict = error.with_traceback(None)
@@ -172,6 +173,20 @@ class ProxyGroup:
         if verdicts:
             raise verdicts[0]
         return result
+
+    @contextmanager
+    def _ending_the_group(self) -> Iterator[None]:
+        # An error of one rank leaves the others waiting for it, and a rank that is gone breaks the
+        # connections for good. `SystemExit` passes everything that would go on with the next trial.
+        try:
+            yield
+        except (TrialFailed, Interrupted):
+            raise
+        except Exception:
+            if self.world == 1:
+                raise
+            log.exception("Rank %d cannot go on; the group ends.", self.rank)
+            raise SystemExit(1) from None
 
     def free(self) -> None:
         """Give back what a trial held; without this every model of a search stays alive."""
@@ -183,9 +198,45 @@ class ProxyGroup:
             torch.cuda.empty_cache()
 
 
+def _meet_again() -> None:
+    """Join the process group of a restart under keys of its own.
+
+    Since torch 2.5 torchrun serves all attempts from one store, and a restarted rank may connect to
+    an address that a dead one left there (pytorch#135712). Workers on several machines count
+    restarts differently: they need TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 around torchrun instead.
+    """
+    env = os.environ
+    attempt, world = env.get("TORCHELASTIC_RESTART_COUNT", "0"), env.get("WORLD_SIZE", "1")
+    shared = env.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if attempt == "0" or not shared or torch.distributed.is_initialized():
+        return
+    if env.get("LOCAL_WORLD_SIZE") != world:
+        log.warning(
+            "The group was restarted. If it does not connect, start torchrun with "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 (pytorch#135712)."
+        )
+        return
+    store = torch.distributed.TCPStore(
+        env["MASTER_ADDR"], int(env["MASTER_PORT"]), int(world), is_master=False
+    )
+    cuda = torch.cuda.is_available() and not _on_cpu()
+    if cuda:
+        torch.cuda.set_device(int(env["LOCAL_RANK"]))
+    torch.distributed.init_process_group(
+        "nccl" if cuda else "gloo",
+        store=torch.distributed.PrefixStore(f"attempt-{attempt}", store),
+        rank=int(env["RANK"]),
+        world_size=int(world),
+        timeout=DATA_TIMEOUT,
+    )
+
+
+def _on_cpu() -> bool:
+    return os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
+
+
 def _has_bf16() -> bool:
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("1", "true", "yes")
-    return torch.cuda.is_available() and not on_cpu and torch.cuda.is_bf16_supported()
+    return torch.cuda.is_available() and not _on_cpu() and torch.cuda.is_bf16_supported()
 
 
 @contextmanager

@@ -39,6 +39,8 @@ class TrainingLoss(torch.nn.Module):  # type: ignore[misc]
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        # The buffers are constants (rotary frequencies): DDP need not send them at every step.
+        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Nats, summed over `tokens` (n, T + 1)."""
