@@ -1,0 +1,147 @@
+"""Write docs/reference.md from the code: commands, recipe keys, names, public docstrings."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+import climb_opt
+from climb_opt import cli, lookup, recipes
+from climb_opt.export import FORMATS
+from climb_opt.selection import RULES
+
+TARGET = Path(__file__).with_name("reference.md")
+RECIPES = (
+    recipes.StudyRecipe,
+    recipes.SpaceRecipe,
+    recipes.Choice,
+    recipes.ProxyRecipe,
+    recipes.ModelRecipe,
+)
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [
+        "# Reference",
+        "Written from the code by `python docs/build.py`; do not edit.",
+        "## Commands",
+        *_commands(),
+        "## Recipe keys",
+        *(_recipe(cls) for cls in RECIPES),
+        "## Names",
+        *_names(),
+        "## Python",
+        *_public(),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _commands() -> list[str]:
+    parts = []
+    for words, parser in _leaves(cli.parser()):
+        usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
+        parts.append(f"### {' '.join(words)}\n\n```text\n{textwrap.fill(usage, 96)}\n```")
+        rows = [
+            f"| `{', '.join(action.option_strings) or action.metavar or action.dest}` | "
+            f"{_cell(action.help or '')} |"
+            for action in parser._actions
+            if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
+        ]
+        if rows:
+            parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
+    return parts
+
+
+def _leaves(
+    parser: argparse.ArgumentParser, words: tuple[str, ...] = ("climb-opt",)
+) -> list[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    groups = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    if not groups:
+        return [(words, parser)]
+    return [
+        leaf for name, inner in groups[0].choices.items() for leaf in _leaves(inner, (*words, name))
+    ]
+
+
+def _recipe(cls: type) -> str:
+    comments = _comments(cls)
+    rows = []
+    for field in dataclasses.fields(cls):
+        default = "required"
+        if field.default is not dataclasses.MISSING:
+            default = f"`{field.default!r}`"
+        elif field.default_factory is not dataclasses.MISSING:
+            made = field.default_factory()
+            default = "see below" if dataclasses.is_dataclass(made) else f"`{made!r}`"
+        kind = _cell(str(field.type))
+        rows.append(f"| `{field.name}` | `{kind}` | {default} | {comments.get(field.name, '')} |")
+    text = inspect.cleandoc(cls.__doc__ or "")
+    head = "| key | type | default | meaning |\n|---|---|---|---|"
+    return "\n".join([f"### {cls.__name__}", "", text, "", head, *rows])
+
+
+def _comments(cls: type) -> dict[str, str]:
+    """What stands behind `#` on a field's line."""
+    source = textwrap.dedent(inspect.getsource(cls))
+    lines = source.splitlines()
+    comments = {}
+    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            text = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+            found = [line.partition("  # ")[2] for line in text.splitlines() if "  # " in line]
+            inner = [line.partition("# ")[2] for line in text.splitlines() if "# " in line]
+            comments[node.target.id] = _cell("; ".join(found or inner))
+    return comments
+
+
+def _names() -> list[str]:
+    parts = []
+    for kind, known in lookup.KINDS.items():
+        rows = [f"| `{name}` | `{target}` |" for name, target in sorted(known.items())]
+        if rows:
+            parts.append("\n".join([f"### {kind}", "", "| name | object |", "|---|---|", *rows]))
+    rows = [f"| `{name}` | {_cell(f.about)} |" for name, f in FORMATS.items()]
+    parts.append(
+        "\n".join(["### export format", "", "| name | what reads it |", "|---|---|", *rows])
+    )
+    rows = [
+        f"| `{name}` | {_cell((rule.__doc__ or '').splitlines()[0])} |"
+        for name, rule in RULES.items()
+    ]
+    parts.append("\n".join(["### rule", "", "| name | what it keeps |", "|---|---|", *rows]))
+    return parts
+
+
+def _public() -> list[str]:
+    parts = []
+    for name in climb_opt.__all__:
+        thing = getattr(climb_opt, name)
+        if name == "__version__":
+            continue
+        text = inspect.cleandoc(thing.__doc__ or "")
+        parts.append(f"### {name}\n\n```text\n{name}{_signature(thing)}\n\n{text}\n```")
+    return parts
+
+
+def _signature(thing: object) -> str:
+    try:
+        text = str(inspect.signature(thing))  # type: ignore[arg-type]
+    except ValueError:
+        return ""
+    return re.sub(r"<\w+ .*? at 0x[0-9a-f]+>", "...", text)  # their addresses change with each run
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").replace("%%", "%").split())
+
+
+if __name__ == "__main__":
+    TARGET.write_text(reference(), encoding="utf-8")
+    print(f"Wrote {TARGET}", file=sys.stderr)

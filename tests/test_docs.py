@@ -1,0 +1,98 @@
+"""The documentation cannot rot: its Python runs, its commands parse, its recipes load."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from climb_opt import recipes
+from climb_opt.cli import parser
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(p for p in DOCS.glob("*.md") if p.name != "reference.md")
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return [body for language, body in FENCE.findall(text) if language in languages]
+
+
+def commands(page: Path) -> list[str]:
+    """Every command of ours on a page, without prompt and pipes, arguments of launchers cut."""
+    found = []
+    for body in blocks(page, "console", "sh", "bash"):
+        for line in body.replace("\\\n", " ").splitlines():
+            for part in line.removeprefix("$ ").split(" | "):
+                words = part.split("  #")[0].strip()
+                if words.startswith("climb-opt "):
+                    found.append(words)
+                elif "-m climb_opt " in words:
+                    found.append("climb-opt " + words.partition("-m climb_opt ")[2])
+    return found
+
+
+COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=lambda value: str(value)[:60])
+def test_every_command_parses(page: str, command: str) -> None:
+    try:
+        args = parser().parse_args(shlex.split(command)[1:])
+    except SystemExit:
+        pytest.fail(f"{page}: {command}")
+    assert callable(args.run)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    scope: dict[str, Any] = {"__name__": "__docs__"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        for body in blocks(page, "python"):
+            exec(compile(body, str(page), "exec"), scope)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_recipes_load(page: Path, tmp_path: Path) -> None:
+    for index, body in enumerate(blocks(page, "yaml")):
+        data = yaml.safe_load(body)
+        if not {"include", "corpus"} & set(data):
+            continue  # a lineage
+        file = tmp_path / f"recipe-{index}.yaml"
+        file.write_text(body, encoding="utf-8")
+        assert recipes.read_study(str(file)).rounds
+        assert recipes.summary("studies", str(file))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)?(?:#[\w-]+)?\)", page.read_text(encoding="utf-8")):
+        if target and "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_anchors_exist(page: Path) -> None:
+    for file, anchor in re.findall(r"\]\(([\w.-]*\.md)?#([\w-]+)\)", page.read_text("utf-8")):
+        text = (page.parent / file if file else page).read_text(encoding="utf-8")
+        heads = [
+            re.sub(r"[^\w\- ]", "", h).strip().lower() for h in re.findall(r"^#+ (.*)$", text, re.M)
+        ]
+        assert anchor in {h.replace(" ", "-") for h in heads}
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    built = runpy.run_path(str(DOCS / "build.py"))["reference"]()
+    stored = (DOCS / "reference.md").read_text(encoding="utf-8")
+    assert stored == built, "run `python docs/build.py`"
