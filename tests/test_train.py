@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ pytest.importorskip("torch")
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from climb_opt import recipes
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.group import ProxyGroup
@@ -376,3 +378,22 @@ def test_a_finished_trials_checkpoint_can_be_removed(make: Callable[..., Trainer
     assert (trainer.directory / "slot-0" / checkpoint.FILE).is_file()
     checkpoint.remove(trainer.directory / "slot-0")
     assert not (trainer.directory / "slot-0").exists()
+
+
+@pytest.mark.parametrize("name", recipes.names("proxies"))
+def test_every_shipped_proxy_states_its_size(name: str) -> None:
+    text = recipes.find("proxies", name).read_text()
+    comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    stated = re.search(
+        r"vocabulary of ([\d,]+): ([\d.]+)M parameters, ([\d.]+)M without embeddings", comment
+    )
+    assert stated is not None
+    vocabulary, total, inner = (float(x.replace(",", "")) for x in stated.groups())
+    corpus = Corpus(Path(), "c", (), {}, "uint16", int(vocabulary), 0)
+    recipe = recipes.read_proxy(name)
+    counts = model.count_config(model.configure(recipe.model, corpus, recipe.sequence))
+    digits = len(stated[2].partition(".")[2])
+    assert round(counts["parameters"] / 1e6, digits) == total
+    assert round(counts["parameters_without_embeddings"] / 1e6, digits) == inner
+    assert recipe.tokens % recipe.batch_tokens == 0  # whole steps
+    assert plan(recipe, 8)[1] >= 32
