@@ -1,0 +1,3 @@
+from climb_opt import ClimbSampler, MixtureSpace
+
+__all__ = ["ClimbSampler", "MixtureSpace"]

@@ -1,0 +1,3 @@
+from climb_opt import MixtureSpace, SimplexGPSampler
+
+__all__ = ["MixtureSpace", "SimplexGPSampler"]
