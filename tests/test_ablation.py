@@ -16,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt import recipes
-from climb_opt.ablation import recipe as ablations
 from climb_opt.ablation import render
 from climb_opt.ablation.arms import STANDARD
 from climb_opt.ablation.comparison import comparisons
 from climb_opt.ablation.emulate import emulate
-from climb_opt.ablation.recipe import ablation_from, allocate, arms, read_ablation, runs
+from climb_opt.ablation.reading import ablation_from, read_ablation, shipped
+from climb_opt.ablation.recipe import AblationRecipe
+from climb_opt.ablation.resolve import allocate, arms, runs
+from climb_opt.ablation.resolve import settings as points_of
 from climb_opt.ablation.results import Archive, RunResult
 from climb_opt.ablation.runner import run_ablation
 from climb_opt.ablation.surfaces import surface
@@ -39,7 +41,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def small(**changes: Any) -> ablations.AblationRecipe:
+def small(**changes: Any) -> AblationRecipe:
     return ablation_from({**SMALL, **changes})
 
 
@@ -85,13 +87,13 @@ def test_dearer_trials_are_fewer() -> None:
 
 def test_a_grid_crosses_its_options() -> None:
     recipe = small(grid={"noise": [0.0, 0.5], "law": [1, 2, 3]})
-    points = ablations.settings(recipe)
+    points = points_of(recipe)
     assert len(points) == 6 and points[0][0] == "noise 0.0, law 1"
     assert points[5][1].options == {"domains": 4, "tasks": 2, "noise": 0.5, "law": 3}
     assert len(runs(recipe)) == 6 * 3 * 2
 
 
-@pytest.mark.parametrize("name", ablations.shipped())
+@pytest.mark.parametrize("name", shipped())
 def test_every_shipped_ablation_reads_at_every_scale(name: str) -> None:
     path = Path(recipes.find("studies", f"ablations/{name}"))
     scales = recipes.load_yaml(path).get("scales", {})
@@ -102,7 +104,7 @@ def test_every_shipped_ablation_reads_at_every_scale(name: str) -> None:
 
 
 def test_shipped_studies_are_not_confused_with_ablations() -> None:
-    assert not set(ablations.shipped()) & set(recipes.names("studies"))
+    assert not set(shipped()) & set(recipes.names("studies"))
 
 
 def test_standard_arms_resolve() -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from climb_opt.ablation.recipe import AblationRecipe, arms, judged_study, settings
+from climb_opt.ablation.recipe import AblationRecipe
+from climb_opt.ablation.resolve import arms, judged_study, settings
 from climb_opt.ablation.results import RunResult
 from climb_opt.ablation.statistics import MIN_SEEDS, Paired, Summary, compare, holm, summarise
 

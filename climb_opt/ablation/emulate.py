@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from climb_opt import lookup, recipes
 from climb_opt.ablation.final import COMMON, final_mixture
-from climb_opt.ablation.recipe import Run, allocate
+from climb_opt.ablation.resolve import Run, allocate
 from climb_opt.ablation.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.statistics import spearman
 from climb_opt.ablation.surfaces import Surface, surface

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup, recipes
-from climb_opt.ablation.recipe import FOLDER
+from climb_opt.ablation.reading import FOLDER
 from climb_opt.ablation.statistics import spearman
 from climb_opt.ablation.surfaces import load_table
 from climb_opt.emulator import Table

@@ -17,7 +17,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import lookup
-from climb_opt.ablation.recipe import AblationRecipe, Run, judged_study
+from climb_opt.ablation.recipe import AblationRecipe
+from climb_opt.ablation.resolve import Run, judged_study
 from climb_opt.ablation.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.statistics import spearman
 from climb_opt.errors import Interrupted

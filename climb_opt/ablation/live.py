@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.ablation.final import final_mixture
 from climb_opt.ablation.judge import Found, Place, fact, judge
-from climb_opt.ablation.recipe import AblationRecipe, Run, runs
+from climb_opt.ablation.recipe import AblationRecipe
+from climb_opt.ablation.resolve import Run, runs
 from climb_opt.ablation.results import RunResult
 from climb_opt.errors import UserError
 from climb_opt.history import all_trials

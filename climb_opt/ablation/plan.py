@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from climb_opt.ablation.recipe import AblationRecipe, Arm, arms, judged_study, settings
+from climb_opt.ablation.recipe import AblationRecipe
+from climb_opt.ablation.resolve import Arm, arms, judged_study, settings
 from climb_opt.errors import UserError
 from climb_opt.recipes import ModelRecipe, ProxyRecipe
 from climb_opt.shards import Corpus

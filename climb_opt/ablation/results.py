@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt import recipes
-from climb_opt.ablation.recipe import Run
+from climb_opt.ablation.resolve import Run
 from climb_opt.strict import build
 
 

@@ -15,7 +15,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from climb_opt.ablation.emulate import emulate
-from climb_opt.ablation.recipe import AblationRecipe, Run, runs
+from climb_opt.ablation.recipe import AblationRecipe
+from climb_opt.ablation.resolve import Run, runs
 from climb_opt.ablation.results import Archive, RunResult
 from climb_opt.errors import Interrupted
 from climb_opt.storages import open_storage

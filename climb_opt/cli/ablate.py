@@ -14,7 +14,8 @@ from climb_opt.cli import transfer
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
-    from climb_opt.ablation.recipe import AblationRecipe, Run
+    from climb_opt.ablation.recipe import AblationRecipe
+    from climb_opt.ablation.resolve import Run
     from climb_opt.ablation.results import Archive, RunResult
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def _quieten() -> None:
 
 
 def _recipe(args: argparse.Namespace) -> AblationRecipe:
-    from climb_opt.ablation.recipe import chosen_arms, read_ablation
+    from climb_opt.ablation.reading import chosen_arms, read_ablation
 
     overrides = list(args.settings)
     if args.seeds is not None:
@@ -184,7 +185,7 @@ class Progress:
     """A bar over runs, those of other workers not counted."""
 
     def __init__(self, recipe: AblationRecipe, archive: Archive) -> None:
-        from climb_opt.ablation.recipe import runs
+        from climb_opt.ablation.resolve import runs
 
         planned = runs(recipe)
         self._total = len(planned)
