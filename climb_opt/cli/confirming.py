@@ -49,6 +49,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def _confirm(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
+    from climb_opt.cli.annotating import notebook_for
     from climb_opt.cli.results import existing
     from climb_opt.cli.search import _rank, _stop_flag
     from climb_opt.confirm import run
@@ -61,7 +62,8 @@ def _confirm(args: argparse.Namespace) -> None:
         )
         try:
             if objective.is_main:
-                run(confirm, _runner(objective, stop), max_attempts=_attempts(confirm))
+                annotated = notebook_for(confirm, args.runs).annotate(objective)
+                run(confirm, _runner(annotated, stop), max_attempts=_attempts(confirm))
             else:
                 objective.serve()
         finally:

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 from climb_opt.history import COMPONENTS
 from climb_opt.report import cards, markdown, notes
 from climb_opt.report.contents import Contents
-from climb_opt.report.snapshot import FACTS, Snapshot
+from climb_opt.report.snapshot import FACTS, Snapshot, take
 from climb_opt.simplex import PREFIX
 from climb_opt.slots import attempts_by_slot
 
@@ -96,11 +96,14 @@ class Notebook:
         """After a trial: the study's cards, if it ended a round."""
         if self._contents is None or not self._installed or not _installed("plotly"):
             return
-        contents = self._contents(self.study)
-        ended = rounds_ended(contents.snapshot)
-        if ended > int(self.study.user_attrs.get(SHOWN, 0)):
-            self.study.set_user_attr(SHOWN, ended)
-            show(self.study, contents)
+        ended = rounds_ended(take(self.study))
+        if ended <= int(self.study.user_attrs.get(SHOWN, 0)):
+            return
+        self.study.set_user_attr(SHOWN, ended)
+        try:
+            show(self.study, self._contents(self.study))
+        except Exception:  # whatever is wrong with a picture, the search goes on
+            log.warning("The dashboard's cards were not refreshed.", exc_info=True)
 
     def _upload(self, trial: optuna.Trial, mixture: dict[str, float]) -> None:
         from optuna.artifacts import FileSystemArtifactStore, upload_artifact
