@@ -36,6 +36,14 @@ KINDS: dict[str, dict[str, str]] = {
         "heldout": "climb_opt.evaluators.heldout:HeldOutLoss",
         "lm-eval": "climb_opt.evaluators.harness:LMEval",
     },
+    "pruner": {
+        "median": "optuna.pruners:MedianPruner",
+        "percentile": "optuna.pruners:PercentilePruner",
+        "successive-halving": "optuna.pruners:SuccessiveHalvingPruner",
+        "hyperband": "optuna.pruners:HyperbandPruner",
+        "threshold": "optuna.pruners:ThresholdPruner",
+        "wilcoxon": "optuna.pruners:WilcoxonPruner",
+    },
     "scorer": {},  # of documents: users name their own
 }
 

@@ -74,8 +74,10 @@ class SlotSampler(BaseSampler):
 class PlanningSampler(SlotSampler):
     """The same, and it can say a slot's mixture before the trial exists."""
 
-    def plan_ahead(self, study: optuna.Study, slot: Slot) -> dict[str, float]:
-        return self.space.params(self.mixture(study, slot))
+    def plan_ahead(
+        self, study: optuna.Study, slot: Slot
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        return self.space.params(self.mixture(study, slot)), {}
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def run(job: Job) -> None:
         objective,
         lock=study_lock(study),
         mixtures={s: m for s, m in BASELINES.items() if s in job.plan.named},
+        space=SPACE,
         pace=job.pace,
     )
 

@@ -18,6 +18,7 @@ FLOORS = {
     "shards": 0.1,
     "recipes": 0.1,
     "lookup": 0.1,
+    "provenance": 0.1,
     "text": 0.1,
     "slots": 1.0,
     "history": 1.0,

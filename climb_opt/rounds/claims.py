@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
@@ -13,9 +13,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt.history import all_trials
 from climb_opt.rounds.beats import BEAT, Watch, sign
-from climb_opt.simplex import PREFIX, SUM_TOLERANCE
+from climb_opt.simplex import PREFIX, SUM_TOLERANCE, MixtureSpace
 from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, Step, attempts_by_slot
-from climb_opt.storages import StudyLock, persist
+from climb_opt.storages import StudyLock, persist, reading_once
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,21 @@ Verdict = Literal["wait", "done", "paused"]
 Mixture = Mapping[str, float]
 
 
+@runtime_checkable
+class PlansAhead(Protocol):
+    """A sampler that knows a slot's mixture before its trial exists.
+
+    The trial is then written in one commit, whatever the number of domains. Called under the
+    study's lock.
+    """
+
+    def plan_ahead(
+        self, study: optuna.Study, slot: Slot
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """The weights as parameters, and system attributes to store with them."""
+        ...
+
+
 class Claims:
     """How one worker comes by its trials.
 
@@ -35,6 +50,7 @@ class Claims:
         study: with a patient storage.
         mixtures: slot -> its mixture (domain -> weight); other slots are the sampler's.
         attrs: slot -> user attributes of its trials, `climb/seed` for example.
+        space: tells whether an attempt had all its weights.
         stop: looked at while the storage is away.
         grace: seconds without a beat after which a running trial is failed.
     """
@@ -47,33 +63,35 @@ class Claims:
         *,
         mixtures: Mapping[Slot, Mixture],
         attrs: Mapping[Slot, Mapping[str, Any]],
+        space: MixtureSpace | None = None,
         stop: Callable[[], bool],
         grace: float,
     ) -> None:
         self.study, self.plan, self.lock = study, plan, lock
-        self.mixtures, self.attrs, self.stop = mixtures, attrs, stop
+        self.mixtures, self.attrs, self.space, self.stop = mixtures, attrs, space, stop
         self._watch = Watch(grace)
 
     def claim(self) -> optuna.Trial | Verdict:
         """A trial that is ours, or why there is none."""
+        if self.study.user_attrs.get(PAUSED):
+            return "paused"
         persist(self.lock.__enter__, self.stop)
         try:
-            trials = self.reap()
-            if self.study.user_attrs.get(PAUSED):
-                return "paused"
-            trial = self._pop(trials)
-            if trial is None:
-                step = self.step(trials)
-                if step.kind != "go":
-                    return step.kind
-                assert step.slot is not None
-                trial = self._start(step.slot, step.attempts)
-            if self.lock.held():
-                return trial
+            with reading_once(self.study, self.reap()) as trials:
+                started = self._pop(trials)
+                if started is None:
+                    step = self.step(trials)
+                    if step.kind != "go":
+                        return step.kind
+                    assert step.slot is not None
+                    started = self._start(step.slot, step.attempts)
+            held = self.lock.held()
         finally:
             self.lock.__exit__(None, None, None)
-        log.warning("The study's lock was lost; trial %d is given back.", trial.number)
-        fail(self.study, trial._trial_id, "the study's lock was lost", {INTERRUPTED: True})
+        if held:
+            return optuna.Trial(self.study, started)
+        log.warning("The study's lock was lost; its trial is given back.")
+        fail(self.study, started, "the study's lock was lost", {INTERRUPTED: True})
         return "wait"
 
     def look(self) -> Verdict | None:
@@ -109,7 +127,7 @@ class Claims:
             fail(self.study, trial._trial_id, reason)
         return all_trials(self.study) if dead else trials
 
-    def _pop(self, trials: Iterable[FrozenTrial]) -> optuna.Trial | None:
+    def _pop(self, trials: Iterable[FrozenTrial]) -> int | None:
         storage = self.study._storage
         for trial in trials:
             if trial.state == TrialState.WAITING:
@@ -119,13 +137,13 @@ class Claims:
                     continue
                 if ours:
                     storage.set_trial_user_attr(trial._trial_id, BEAT, sign(0))
-                    return optuna.Trial(self.study, trial._trial_id)
+                    return trial._trial_id
         return None
 
-    def _start(self, slot: Slot, attempts: tuple[FrozenTrial, ...]) -> optuna.Trial:
+    def _start(self, slot: Slot, attempts: tuple[FrozenTrial, ...]) -> int:
         params, distributions, system_attrs = self._parameters(slot, attempts)
-        earlier = attempts[-1].user_attrs if attempts else {}
-        kept = {k: v for k, v in earlier.items() if not k.startswith("climb/") or k == SEED}
+        earlier = [item for attempt in attempts for item in attempt.user_attrs.items()]
+        kept = {k: v for k, v in earlier if not k.startswith("climb/") or k == SEED}
         template = create_trial(
             state=TrialState.RUNNING,
             params=params,
@@ -133,9 +151,7 @@ class Claims:
             user_attrs={**kept, **self.attrs.get(slot, {}), SLOT: slot, BEAT: sign(0)},
             system_attrs=system_attrs,
         )
-        storage = self.study._storage
-        number = storage.create_new_trial(self.study._study_id, template_trial=template)
-        return optuna.Trial(self.study, number)
+        return self.study._storage.create_new_trial(self.study._study_id, template_trial=template)
 
     def _parameters(
         self, slot: Slot, attempts: tuple[FrozenTrial, ...]
@@ -143,20 +159,18 @@ class Claims:
         for attempt in reversed(attempts):  # a retry keeps its mixture, whoever sampled it
             if self._whole(attempt):
                 return dict(attempt.params), dict(attempt.distributions), _proposal(attempt)
-        params: Mapping[str, float] | None = None
         if slot in self.mixtures:
             params = {PREFIX + d: float(w) for d, w in self.mixtures[slot].items()}
-        elif hasattr(self.study.sampler, "plan_ahead"):
-            params = self.study.sampler.plan_ahead(self.study, slot)
-        if params is None:  # the sampler is asked by the objective's first suggest
-            return {}, {}, {}
-        return dict(params), {name: FloatDistribution(0.0, 1.0) for name in params}, {}
+            return params, _weights(params), {}
+        if isinstance(self.study.sampler, PlansAhead):
+            params, stored = self.study.sampler.plan_ahead(self.study, slot)
+            return params, _weights(params), stored
+        return {}, {}, {}  # the sampler is asked by the objective's first suggest
 
     def _whole(self, trial: FrozenTrial) -> bool:
         """Whether a trial has all its weights: its worker may have died between two of them."""
         weights = {n: w for n, w in trial.params.items() if n.startswith(PREFIX)}
-        space = getattr(self.study.sampler, "space", None)
-        if space is not None and set(weights) != set(space.parameter_names):
+        if self.space is not None and set(weights) != set(self.space.parameter_names):
             return False
         return abs(sum(weights.values()) - 1.0) <= SUM_TOLERANCE
 
@@ -172,6 +186,10 @@ def fail(
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
     except UpdateFinishedTrialError:
         log.info("Trial with id %d was finished meanwhile.", trial_id)
+
+
+def _weights(params: Mapping[str, float]) -> dict[str, BaseDistribution]:
+    return {name: FloatDistribution(0.0, 1.0) for name in params}
 
 
 def _proposal(trial: FrozenTrial) -> dict[str, Any]:

@@ -91,8 +91,9 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
     now = time.time() if now is None else now
     trials = all_trials(study)
     attempts = attempts_by_slot(trials)
-    rounds = tuple(_round(plan, index, attempts) for index in range(len(plan.rounds)))
-    planned = {slot for index in range(len(plan.rounds)) for slot in plan.slots(index)}
+    indices = range(max(1, len(plan.rounds)))
+    rounds = tuple(_round(plan, index, attempts) for index in indices)
+    planned = {slot for index in indices for slot in plan.slots(index)}
     running = tuple(_running(t, now) for t in trials if t.state == TrialState.RUNNING)
     seconds = _seconds(trials)
     workers = max(1, sum(r.slot is not None for r in running))

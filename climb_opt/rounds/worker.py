@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.rounds.beats import Heart, Pace
 from climb_opt.rounds.claims import ERROR, Claims, Mixture, Verdict, fail
+from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot
 from climb_opt.storages import StudyLock, impatient, patient, redact
 
@@ -37,6 +38,7 @@ def work(
     lock: StudyLock,
     mixtures: Mapping[Slot, Mixture] | None = None,
     attrs: Mapping[Slot, Mapping[str, Any]] | None = None,
+    space: MixtureSpace | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
     pace: Pace | None = None,
@@ -52,6 +54,7 @@ def work(
         mixtures: slot -> mixture (domain -> weight) for slots that the sampler does not propose:
             baselines, runs that confirm.
         attrs: slot -> user attributes that its trials start with, for example `climb/seed`.
+        space: tells whether a failed attempt had all its weights, so that a retry keeps them.
         on_trial: called with each trial that this worker finished, failed ones too.
 
     Raises:
@@ -62,7 +65,14 @@ def work(
     pace = pace or Pace()
     study = patient(study, stop)
     claims = Claims(
-        study, plan, lock, mixtures=mixtures or {}, attrs=attrs or {}, stop=stop, grace=pace.grace
+        study,
+        plan,
+        lock,
+        mixtures=mixtures or {},
+        attrs=attrs or {},
+        space=space,
+        stop=stop,
+        grace=pace.grace,
     )
     failed: dict[Any, str] = {}  # slot -> reason, since the last success
     while not stop():

@@ -11,19 +11,28 @@ every message passes through `redact`.
 
 from climb_opt.storages.locks import StudyLock, study_lock
 from climb_opt.storages.opening import DEFAULT, describe, location, open_storage
-from climb_opt.storages.outages import impatient, is_outage, patient, persist
+from climb_opt.storages.outages import (
+    explained,
+    impatient,
+    is_outage,
+    patient,
+    persist,
+    reading_once,
+)
 from climb_opt.storages.redaction import redact
 
 __all__ = [
     "DEFAULT",
     "StudyLock",
     "describe",
+    "explained",
     "impatient",
     "is_outage",
     "location",
     "open_storage",
     "patient",
     "persist",
+    "reading_once",
     "redact",
     "study_lock",
 ]

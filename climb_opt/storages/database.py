@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial
+from optuna.storages import BaseStorage
 
 from climb_opt.errors import UserError
+from climb_opt.storages.bulk import Database
 from climb_opt.storages.redaction import redact
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
-    from sqlalchemy.orm import Session
 
 log = logging.getLogger(__name__)
 
@@ -48,44 +46,6 @@ REMEDIES = (
 )
 PASSING = ("already exists", "starting up", "shutting down", "not yet accepting", "recovery mode")
 PATIENCE = 60.0  # seconds for what passes
-
-
-class Database(RDBStorage):
-    """`RDBStorage` that writes a planned trial's parameters and attributes with one insert each.
-
-    Optuna writes a trial of K parameters with 3 K statements in one transaction (727 at K = 240,
-    measured); this needs the same few whatever K is. A trial without parameters, or a newer Optuna
-    without this method, goes Optuna's way.
-    """
-
-    def _get_prepared_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None, session: Session
-    ) -> Any:
-        if template_trial is None or not template_trial.params:
-            return super()._get_prepared_new_trial(study_id, template_trial, session)
-        from optuna.distributions import distribution_to_json
-        from optuna.storages._rdb import models
-        from sqlalchemy import insert
-
-        # The first parameter goes Optuna's way, and with it its check against earlier trials.
-        first = next(iter(template_trial.params))
-        bare = copy.copy(template_trial)
-        bare.params = {first: template_trial.params[first]}
-        trial = super()._get_prepared_new_trial(study_id, bare, session)
-        session.flush()
-        rows = []
-        for name, value in template_trial.params.items():
-            if name != first:
-                kind = template_trial.distributions[name]
-                number = kind.to_internal_repr(value)
-                rows.append((name, number, distribution_to_json(kind)))
-        names = ("param_name", "param_value", "distribution_json")
-        if rows:
-            session.execute(
-                insert(models.TrialParamModel),
-                [{"trial_id": trial.trial_id, **dict(zip(names, r, strict=True))} for r in rows],
-            )
-        return trial
 
 
 def open_database(url: str) -> BaseStorage:

@@ -121,14 +121,17 @@ class SoleUse:
     In several processes SQLite gives the same waiting trial to more than one (measured).
     """
 
+    _kept: ClassVar[dict[Path, int]] = {}  # until this process ends
+
     def __init__(self, database: Path) -> None:
-        self._database = database
-        self._descriptor: int | None = None
+        self._database = database.resolve()
 
     def __enter__(self) -> SoleUse:
-        if self._descriptor is None:
+        if self._database not in self._kept:
             try:
-                self._descriptor = take_flock(Path(f"{self._database}.worker"), wait=False)
+                self._kept[self._database] = take_flock(
+                    Path(f"{self._database}.worker"), wait=False
+                )
             except BlockingIOError:
                 raise UserError(
                     f"SQLite storage {str(self._database)!r} serves one worker, and one runs. For "
@@ -138,11 +141,7 @@ class SoleUse:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kept until the process ends."""
-
-    def __del__(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+        """Kept."""
 
     def held(self) -> bool:
         return True

@@ -11,13 +11,17 @@ import errno
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.errors import Interrupted
-from climb_opt.storages.database import first_line
+from climb_opt.errors import Interrupted, UserError
+from climb_opt.storages.database import explain, first_line
+from climb_opt.storages.opening import describe
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -71,6 +75,23 @@ def persist(call: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> 
             return answer
 
 
+@contextmanager
+def explained(storage: BaseStorage) -> Iterator[None]:
+    """Turn what a storage or its driver raises inside into a `UserError` of one line."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        ours = isinstance(error, (StorageInternalError, SQLAlchemyError, PermissionError))
+        if not ours and not is_outage(error):
+            raise
+        raise UserError(explain(error, describe(storage))) from error
+
+
 def patient(study: optuna.Study, stop: Callable[[], bool] = lambda: False) -> optuna.Study:
     """The same study, its storage calls repeated until they are answered.
 
@@ -90,9 +111,24 @@ def impatient(study: optuna.Study) -> optuna.Study:
     return view
 
 
+@contextmanager
+def reading_once(study: optuna.Study, trials: list[FrozenTrial]) -> Iterator[list[FrozenTrial]]:
+    """Whoever reads the study's trials inside (the plan, the sampler) gets these, at no cost."""
+    storage = study._storage
+    if not isinstance(storage, _Patient):
+        yield trials
+        return
+    storage.snapshot = trials
+    try:
+        yield trials
+    finally:
+        storage.snapshot = None
+
+
 class _Patient:
     def __init__(self, storage: Any, stop: Callable[[], bool]) -> None:
         self.storage = storage
+        self.snapshot: list[FrozenTrial] | None = None
         self._stop = stop
 
     def __getattr__(self, name: str) -> Any:
@@ -105,6 +141,17 @@ class _Patient:
             return persist(lambda: attribute(*args, **kwargs), self._stop)
 
         return call
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        if self.snapshot is None:
+            trials: list[FrozenTrial] = persist(
+                lambda: self.storage.get_all_trials(study_id, deepcopy, states), self._stop
+            )
+            return trials
+        trials = [t for t in self.snapshot if states is None or t.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -56,10 +56,10 @@ def plain_ask(study: optuna.Study, space: MixtureSpace) -> Callable[[], optuna.T
 
 
 def our_ask(
-    study: optuna.Study, space: MixtureSpace, *, planning: bool = True
+    study: optuna.Study, space: MixtureSpace, *, planning: bool = True, slots: int = 2000
 ) -> Callable[[], optuna.Trial]:
     """A worker's claim, and the mixture it finds or suggests."""
-    plan = Plan((1_000_000,))
+    plan = Plan((slots,))
     study.sampler = (PlanningSampler if planning else SlotSampler)(space, plan, 0)
     claims = Claims(
         patient(study),
@@ -172,7 +172,7 @@ def long_history(server: Postgres, trials: int, domains: int) -> None:
         name = study.study_name
         begun = time.process_time()
         study = optuna.load_study(study_name=name, storage=open_storage(url) if ours else url)
-        ask = (our_ask if ours else plain_ask)(study, space)
+        ask = our_ask(study, space, slots=2 * trials) if ours else plain_ask(study, space)
         study.tell(ask(), 0.0)
         first = time.process_time() - begun
         later = []

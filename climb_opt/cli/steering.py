@@ -1,0 +1,210 @@
+"""What steers a search: status, retry, enqueue, pause, resume."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from climb_opt.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from climb_opt.rounds import Status
+
+FORMATS = ("text", "json", "yaml")
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add the commands to the command line."""
+    status = subparsers.add_parser("status", help="rounds, workers, failures, time left")
+    _steering_arguments(status)
+    status.add_argument("-f", "--format", choices=FORMATS, default="text")
+    status.set_defaults(run=_status)
+
+    retry = subparsers.add_parser("retry", help="try again what was given up")
+    _steering_arguments(retry)
+    retry.add_argument("slots", nargs="*", help="slots; all that were given up by default")
+    retry.set_defaults(run=_retry)
+
+    enqueue = subparsers.add_parser("enqueue", help="put mixtures of your own in line")
+    _steering_arguments(enqueue)
+    enqueue.add_argument(
+        "files", nargs="+", metavar="FILE", help="YAML, domain: weight; - is stdin"
+    )
+    enqueue.set_defaults(run=_enqueue)
+
+    for verb, what in (("pause", "start no new trials"), ("resume", "go on after pause")):
+        command = subparsers.add_parser(verb, help=what)
+        _steering_arguments(command)
+        command.set_defaults(run=_pause if verb == "pause" else _resume)
+
+
+def storage_arguments(command: argparse.ArgumentParser) -> None:
+    """Where the study is, and its name."""
+    command.add_argument(
+        "--storage",
+        help="postgresql://, mysql://, grpc://host:port, sqlite:///, or the path of a journal "
+        "(default: OPTUNA_STORAGE, else runs/climb.journal)",
+    )
+    command.add_argument("--study-name", help="the study's name (default: the recipe's)")
+
+
+def _steering_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", help="the study's name, or its recipe's")
+    storage_arguments(command)
+
+
+def _status(args: argparse.Namespace) -> None:
+    from climb_opt import study as studies
+
+    now = studies.status(_existing(args, write=False))
+    if args.format == "text":
+        print(describe(now))
+    elif args.format == "json":
+        print(json.dumps(asdict(now), indent=1))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(json.loads(json.dumps(asdict(now))), sort_keys=False), end="")
+
+
+def _retry(args: argparse.Namespace) -> None:
+    from climb_opt import study as studies
+
+    slots = [int(slot) if slot.lstrip("-").isdigit() else slot for slot in args.slots]
+    again = studies.retry(_existing(args), slots)
+    listed = ", ".join(map(str, again))
+    print(f"To be tried again: {listed}." if again else "No slot was given up.")
+
+
+def _enqueue(args: argparse.Namespace) -> None:
+    from climb_opt import study as studies
+
+    study = _existing(args)
+    mixtures = [(_stem(file), read_mixture(file)) for file in args.files]
+    for name, mixture in mixtures:
+        print(f"In line: {studies.enqueue(study, name, mixture)}")
+
+
+def _pause(args: argparse.Namespace) -> None:
+    from climb_opt import study as studies
+
+    study = _existing(args)
+    studies.pause(study)
+    print(f"{study.study_name}: no new trials start; `climb-opt resume` lets the workers go on.")
+
+
+def _resume(args: argparse.Namespace) -> None:
+    from climb_opt import study as studies
+
+    study = _existing(args)
+    studies.resume(study)
+    print(f"{study.study_name}: workers go on.")
+
+
+def _existing(args: argparse.Namespace, *, write: bool = True) -> optuna.Study:
+    """The study that a command names, by its own name or its recipe's."""
+    import optuna
+
+    from climb_opt.storages import open_storage
+    from climb_opt.study import open_study
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    name = args.study_name or _stem(args.name)
+    return open_study(
+        study_name=name, storage=open_storage(args.storage, write=write), create=False
+    )
+
+
+def read_mixture(file: str) -> dict[str, float]:
+    """domain -> weight, from a YAML file or (`-`) standard input."""
+    import yaml
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+    except OSError as error:
+        raise UserError(f"Mixture file {file!r} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    numbers = isinstance(data, dict) and all(
+        isinstance(w, (int, float)) and not isinstance(w, bool) for w in data.values()
+    )
+    if not numbers or not data:
+        raise UserError(f"{file}: a mixture is a mapping of domains to weights.")
+    return {str(domain): float(weight) for domain, weight in data.items()}
+
+
+# --- text --------------------------------------------------------------------------------------
+
+
+def describe(now: Status) -> str:
+    """The status, for a person."""
+    lines = [f"{now.name}{' (paused)' if now.paused else ''}", ""]
+    lines.append("round  slots   done  running  waiting   idle  given up")
+    for index, r in enumerate(now.rounds, start=1):
+        lines.append(
+            f"{index:>5}  {r.size:>5}  {r.finished:>5}  {r.running:>7}  {r.waiting:>7}  "
+            f"{r.idle:>5}  {len(r.given_up):>8}"
+        )
+    if now.extra:
+        lines.append(f"and {now.extra} finished outside the rounds")
+    if now.running:
+        lines += ["", "running"]
+        for one in now.running:
+            lines.append(
+                f"  trial {one.number:>4}  slot {one.slot!s:<18}  for {duration(one.seconds)}  "
+                f"{one.worker}  {_beat(one.age)}"
+            )
+    if now.failures:
+        lines += ["", "failed"]
+        for failure in now.failures:
+            mark = " (does not count)" if failure.interrupted else ""
+            lines.append(
+                f"  trial {failure.number:>4}  slot {failure.slot!s:<18}  {failure.reason}{mark}"
+            )
+    if now.given_up:
+        slots = ", ".join(map(str, now.given_up))
+        lines += ["", f"given up: {slots}; `climb-opt retry {now.name}` tries again"]
+    lines += ["", _outlook(now)]
+    return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would use."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _beat(age: float | None) -> str:
+    if age is None:
+        return "no sign of life yet"
+    if age < -5:
+        return f"its clock is {duration(-age)} ahead of this one"
+    return f"last sign of life {duration(max(0.0, age))} ago"
+
+
+def _outlook(now: Status) -> str:
+    parts = [f"{now.finished} of {now.size} slots done", f"best score {number(now.best)}"]
+    if now.trials_per_hour is not None and not now.done:
+        parts.append(f"{now.trials_per_hour:.3g} trials an hour")
+    if now.seconds_left:
+        parts.append(f"about {duration(now.seconds_left)} left")
+    return ", ".join(parts)
+
+
+def number(value: float | None) -> str:
+    """A score, or a dash."""
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _stem(name: str) -> str:
+    path = Path(name)
+    return path.stem if path.suffix in (".yaml", ".yml") else name

@@ -1,0 +1,51 @@
+"""A search as a study: create or join it, work on it, steer it.
+
+    opening.py    recipe or name -> Optuna study; who may join
+    working.py    a worker: the study's sampler, pruner and objective, and what each trial records
+    steering.py   status, retry, enqueue, pause, resume
+
+The recipe is stored in the study when it is created and is the truth from then on; a worker on
+another machine needs the study's name and a copy of the corpus, nothing else.
+"""
+
+from climb_opt.study.opening import (
+    CORPUS,
+    RECIPE,
+    check_corpus,
+    open_study,
+    plan_of,
+    read_recipe,
+    space_of,
+)
+from climb_opt.study.steering import enqueue, pause, resume, retry, status
+from climb_opt.study.working import (
+    FACTS,
+    baselines,
+    build_pruner,
+    build_sampler,
+    make_objective,
+    run_plan,
+    work,
+)
+
+__all__ = [
+    "CORPUS",
+    "FACTS",
+    "RECIPE",
+    "baselines",
+    "build_pruner",
+    "build_sampler",
+    "check_corpus",
+    "enqueue",
+    "make_objective",
+    "open_study",
+    "pause",
+    "plan_of",
+    "read_recipe",
+    "resume",
+    "retry",
+    "run_plan",
+    "space_of",
+    "status",
+    "work",
+]

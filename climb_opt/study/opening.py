@@ -1,0 +1,214 @@
+"""Creating and joining a study. Whoever comes with another recipe or corpus is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+
+from climb_opt import recipes
+from climb_opt.errors import UserError
+from climb_opt.history import AGGREGATE
+from climb_opt.recipes import StudyRecipe
+from climb_opt.shards import Corpus
+from climb_opt.simplex import MixtureSpace
+from climb_opt.slots import Plan
+from climb_opt.storages import describe, explained, open_storage, study_lock
+
+log = logging.getLogger(__name__)
+
+RECIPE = "climb/recipe"  # study: the recipe as JSON; written last, so a study that has it is whole
+CORPUS = "climb/corpus"  # study: the corpus's name, digest and tokens per domain
+BASELINE = "baseline/"  # slots of the recipe's baselines
+PER_MACHINE = ("corpus",)  # keys that may differ: the same corpus may lie elsewhere
+
+
+def open_study(
+    recipe: StudyRecipe | str | None = None,
+    *,
+    storage: str | Path | BaseStorage | None = None,
+    study_name: str | None = None,
+    overrides: Sequence[str] = (),
+    create: bool = True,
+) -> optuna.Study:
+    """The study of a recipe: created, or joined if it exists.
+
+    Args:
+        recipe: a recipe; the path or shipped name of one; the name of an existing study, whose
+            stored recipe is then used; or None with `study_name`, for the same.
+        storage: see `storages.open_storage`.
+        study_name: the recipe's own name by default.
+        overrides: `key.sub=value`, applied to the recipe.
+        create: False for commands that only look at or steer a study.
+
+    Raises:
+        UserError: no such recipe or study, another recipe or corpus than the study's, a study of
+            another program, a storage that cannot be used.
+    """
+    name, wanted = _read(recipe, study_name, overrides)
+    opened = open_storage(storage, write=create)
+    with explained(opened):
+        existing = optuna.get_all_study_names(opened)
+        if name in existing:
+            study = _load(opened, name)
+        elif wanted is None or not create:
+            raise UserError(_no_study(name, existing, opened, recipe))
+        else:
+            study = _create(opened, name, wanted)
+        if wanted is None and overrides:
+            wanted = _overridden(read_recipe(study), overrides)
+        if wanted is not None:
+            check_recipe(study, wanted)
+    return study
+
+
+def read_recipe(study: optuna.Study) -> StudyRecipe:
+    """The recipe that a study was created from."""
+    text = study.user_attrs.get(RECIPE)
+    if text is None:
+        raise UserError(
+            f"Study {study.study_name!r} in {describe(study._storage)} was not made by climb_opt: "
+            "it holds no recipe. Give another --study-name."
+        )
+    return recipes.study_from(json.loads(text))
+
+
+def plan_of(recipe: StudyRecipe) -> Plan:
+    """The slots of a search: its rounds, and a named slot for each baseline."""
+    named = tuple(BASELINE + name for name in recipe.baselines)
+    return Plan(recipe.rounds, named, recipe.max_attempts, recipe.barrier)
+
+
+def space_of(study: optuna.Study, recipe: StudyRecipe | None = None) -> MixtureSpace:
+    """The mixtures that a study searches, from what it stores: the corpus need not be here."""
+    stored = study.user_attrs.get(CORPUS)
+    recipe = recipe or read_recipe(study)
+    if not isinstance(stored, Mapping):
+        raise UserError(f"Study {study.study_name!r} does not say which domains it mixes.")
+    return _space(stored["tokens"], recipe)
+
+
+def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
+    """Raise, showing the difference, unless the study was made from this very recipe."""
+    stored, given = dataclasses.asdict(read_recipe(study)), dataclasses.asdict(wanted)
+    for key in PER_MACHINE:
+        given[key] = stored[key]
+    lines = recipes.difference(_plain(stored), _plain(given))
+    if lines:
+        raise UserError(
+            f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
+            f"another --study-name to start a new study, or only `--study-name {study.study_name}` "
+            "to go on with the stored recipe."
+        )
+
+
+def check_corpus(study: optuna.Study, corpus: Corpus) -> None:
+    """Raise unless this is the very corpus that the study was created with."""
+    stored = study.user_attrs.get(CORPUS)
+    if isinstance(stored, Mapping) and stored["digest"] != corpus.digest:
+        raise UserError(
+            f"Study {study.study_name!r} was made with corpus {stored['name']!r}, digest "
+            f"{stored['digest']}, but {str(corpus.path)!r} has digest {corpus.digest}. Give the "
+            "same corpus (--set corpus=FOLDER where it lies elsewhere), or another --study-name."
+        )
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _read(
+    recipe: StudyRecipe | str | None, study_name: str | None, overrides: Sequence[str]
+) -> tuple[str, StudyRecipe | None]:
+    """The study's name, and the recipe that was asked for; None to use the stored one."""
+    if isinstance(recipe, StudyRecipe):
+        if study_name is None:
+            raise UserError("A recipe that is not from a file needs study_name.")
+        return study_name, recipe
+    if recipe is None:
+        if study_name is None:
+            raise UserError("Name a recipe or a study; `climb-opt ls studies` lists the shipped.")
+        return study_name, None
+    is_file = Path(recipe).suffix in (".yaml", ".yml")
+    if is_file or recipe in recipes.names("studies"):
+        return study_name or Path(recipe).stem, recipes.read_study(recipe, overrides)
+    return study_name or recipe, None
+
+
+def _no_study(name: str, existing: list[str], storage: BaseStorage, recipe: object) -> str:
+    near = difflib.get_close_matches(name, existing, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    what = "recipe or study" if recipe == name else "study"
+    names = ", ".join(existing[:8]) + (", ..." if len(existing) > 8 else "")
+    shipped = f" Shipped recipes: {', '.join(recipes.names('studies'))}." if what != "study" else ""
+    return f"No {what} {name!r} in {describe(storage)}.{hint} Studies: {names or 'none'}.{shipped}"
+
+
+def _load(storage: BaseStorage, name: str) -> optuna.Study:
+    # The sampler is set by whoever works; Optuna's default would be read by nobody.
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+    if RECIPE not in study.user_attrs:
+        with study_lock(study):  # somebody may be creating it at this moment
+            read_recipe(study)
+    return study
+
+
+def _create(storage: BaseStorage, name: str, recipe: StudyRecipe) -> optuna.Study:
+    corpus = Corpus.load(recipe.corpus)
+    tokens = corpus.tokens()
+    _space(tokens, recipe)  # bounds that no mixture meets are found here
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        direction=recipe.direction,
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    with study_lock(study):
+        if RECIPE in study.user_attrs:
+            return study
+        if study.get_trials(deepcopy=False) or _direction(study) != recipe.direction:
+            read_recipe(study)  # raises
+        facts = {"name": corpus.name, "digest": corpus.digest, "tokens": tokens}
+        study.set_user_attr(CORPUS, facts)
+        study.set_user_attr(AGGREGATE, recipe.coefficients())
+        study.set_metric_names(["score"])
+        study.set_user_attr(RECIPE, recipes.to_json(recipe))
+    log.info("Created study %s in %s.", name, describe(storage))
+    return study
+
+
+def _overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:
+    data = dataclasses.asdict(stored)
+    for override in overrides:
+        recipes.set_override(data, override)
+    return recipes.study_from(_plain(data))
+
+
+def _space(tokens: Mapping[str, float], recipe: StudyRecipe) -> MixtureSpace:
+    bounds = recipe.space
+    return MixtureSpace(
+        tokens,
+        lower=bounds.lower,
+        upper=bounds.upper,
+        max_epochs=bounds.max_epochs,
+        trial_tokens=recipe.proxy.tokens,
+    )
+
+
+def _direction(study: optuna.Study) -> str:
+    return "maximize" if study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back: lists for tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(data))
+    return plain

@@ -1,0 +1,98 @@
+"""What a person does to a running search: look, retry, put mixtures in line, pause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from climb_opt import rounds
+from climb_opt.errors import UserError
+from climb_opt.history import all_trials
+from climb_opt.rounds import ENQUEUED, ERROR, PAUSED, Status
+from climb_opt.slots import INTERRUPTED, RETRY, SLOT, Slot, attempts_by_slot
+from climb_opt.storages import explained
+from climb_opt.study.opening import plan_of, read_recipe, space_of
+
+# A mixture typed by hand sums to 1 up to its rounding; more is a mistake.
+ROUNDING = 0.005
+
+
+def status(study: optuna.Study) -> Status:
+    """How the search stands."""
+    with explained(study._storage):
+        return rounds.status(study, plan_of(read_recipe(study)))
+
+
+def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
+    """Let slots that were given up be tried again, as often as at first. Returns them.
+
+    A slot of an earlier round is tried again with its own mixture; rounds that started without it
+    do not learn from it.
+
+    Args:
+        slots: all that were given up, when empty.
+
+    Raises:
+        UserError: a slot that was not given up.
+    """
+    plan = plan_of(read_recipe(study))
+    with explained(study._storage):
+        attempts = attempts_by_slot(all_trials(study))
+        states = {slot: plan.state(tried) for slot, tried in attempts.items()}
+        given_up = [slot for slot, state in states.items() if state == "given up"]
+        for slot in slots:
+            if slot not in given_up:
+                raise UserError(
+                    f"Slot {slot} is {states.get(slot, 'not started')}, not given up. Given up: "
+                    f"{', '.join(map(str, given_up)) or 'none'}."
+                )
+        chosen = tuple(slots or given_up)
+        for slot in chosen:
+            # A mark in the slot's history; the workers do the rest as for any failed attempt.
+            marks = {SLOT: slot, RETRY: True, INTERRUPTED: True, ERROR: "retried on request"}
+            study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=marks))
+    return chosen
+
+
+def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str:
+    """Put a mixture in line: the next free worker tries it, outside the rounds. Returns its slot.
+
+    Raises:
+        UserError: an unknown domain, a bound broken, or weights that do not sum to 1.
+    """
+    with explained(study._storage):
+        space = space_of(study)
+        total = sum(float(w) for w in mixture.values())
+        if abs(total - 1.0) > ROUNDING:
+            raise UserError(f"Mixture {name!r}: the weights sum to {total:.6g}, not to 1.")
+        weights = space.weights(mixture, normalise=True)
+        taken = attempts_by_slot(all_trials(study))
+        slot, count = f"{ENQUEUED}{name}", 1
+        while slot in taken:
+            count += 1
+            slot = f"{ENQUEUED}{name}-{count}"
+        params = space.params(weights)
+        study.add_trial(
+            create_trial(
+                state=TrialState.WAITING,
+                params=params,
+                distributions=space.distributions(),
+                user_attrs={SLOT: slot},
+                system_attrs={"fixed_params": params},
+            )
+        )
+    return slot
+
+
+def pause(study: optuna.Study) -> None:
+    """Start no new trials; those that run are finished."""
+    with explained(study._storage):
+        study.set_user_attr(PAUSED, True)
+
+
+def resume(study: optuna.Study) -> None:
+    """Let the workers go on."""
+    with explained(study._storage):
+        study.set_user_attr(PAUSED, False)

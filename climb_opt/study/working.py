@@ -1,0 +1,219 @@
+"""A worker of a study: its sampler, pruner and objective, and what each trial records."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+
+from climb_opt import lookup, recipes, rounds
+from climb_opt.errors import UserError
+from climb_opt.fixed import FIXED, fixed_mixture
+from climb_opt.provenance import provenance
+from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.rounds import SEED, Pace
+from climb_opt.shards import Corpus
+from climb_opt.simplex import MixtureSpace
+from climb_opt.slots import SLOT, Plan, Slot
+from climb_opt.storages import explained, study_lock
+from climb_opt.study.opening import BASELINE, CORPUS, check_corpus, plan_of, read_recipe, space_of
+
+FACTS = "climb/facts"  # trial: provenance, and what the objective adds to it
+CONFIRM = "climb/confirm"  # study: marks one whose plan is another's
+PRIOR = "prior"  # a baseline's name for the proportional mixture
+
+Objective = Callable[[optuna.Trial], Any]
+
+
+def work(
+    study: optuna.Study,
+    *,
+    corpus: str | Path | None = None,
+    directory: str | Path = "runs",
+    objective: Objective | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    pace: Pace | None = None,
+) -> None:
+    """Train proxies for the study until its plan is done or `stop` says so.
+
+    Start it as often as you like, on any machine, plainly or by `accelerate launch`: the processes
+    of one launch are one worker.
+
+    Args:
+        corpus: where the corpus lies here, if not where the recipe says.
+        directory: checkpoints and kept models go to `directory`/<study>.
+        objective: trial -> score, instead of training and scoring a proxy.
+        on_trial: called with each trial that this worker finished.
+
+    Raises:
+        UserError: a corpus other than the study's, or anything wrong with the recipe; found before
+            any training.
+    """
+    recipe = read_recipe(study)
+    if CONFIRM in study.user_attrs:
+        raise UserError(f"Study {study.study_name!r} confirms a search; use `climb-opt confirm`.")
+    plan, space = plan_of(recipe), space_of(study, recipe)
+    study.sampler = build_sampler(recipe, space)
+    study.pruner = build_pruner(recipe.pruner, plan)
+    run = partial(
+        run_plan,
+        study,
+        plan,
+        mixtures=baselines(recipe, space),
+        stop=stop,
+        on_trial=on_trial,
+        pace=pace,
+    )
+    if objective is not None:
+        run(objective)
+        return
+    proxies = make_objective(study, corpus=corpus, directory=directory, stop=stop)
+    try:
+        if proxies.is_main:
+            run(proxies)
+        else:
+            proxies.serve()
+    finally:
+        proxies.close()
+
+
+def make_objective(
+    study: optuna.Study,
+    *,
+    corpus: str | Path | None = None,
+    directory: str | Path = "runs",
+    stop: Callable[[], bool] = lambda: False,
+) -> Any:
+    """The objective of a study's recipe: a `ProxyObjective` on this machine's copy of the corpus.
+
+    Raises:
+        UserError: the corpus is missing or another, or an extra is not installed.
+    """
+    recipe = read_recipe(study)
+    loaded = Corpus.load(corpus or recipe.corpus)
+    check_corpus(study, loaded)
+    try:
+        from climb_opt.objective import ProxyObjective
+    except ImportError as error:
+        raise UserError(
+            f"Training proxies needs an extra ({error}); run pip install 'climb-opt[proxy]'."
+        ) from None
+    folder = Path(directory) / study.study_name.replace("/", "-")
+    return ProxyObjective(loaded, recipe, directory=folder, stop=stop)
+
+
+def run_plan(
+    study: optuna.Study,
+    plan: Plan,
+    objective: Objective,
+    *,
+    mixtures: Mapping[Slot, Mapping[str, float]] | None = None,
+    attrs: Mapping[Slot, Mapping[str, Any]] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    pace: Pace | None = None,
+) -> None:
+    """`rounds.work` on a study with a recipe: its lock, and provenance on every trial."""
+    recipe = read_recipe(study)
+    with explained(study._storage):
+        rounds.work(
+            study,
+            plan,
+            _recorded(objective, _facts(study, recipe), recipe.seed),
+            lock=study_lock(study),
+            mixtures=mixtures,
+            attrs=attrs,
+            space=space_of(study, recipe),
+            stop=stop,
+            on_trial=on_trial,
+            pace=pace,
+        )
+
+
+def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
+    """The sampler a recipe names, given the plan where it asks for it."""
+    name, options = recipe.sampler.name, dict(recipe.sampler.options)
+    make = lookup.find("sampler", name)
+    known = inspect.signature(make).parameters
+    ours = {"rounds": recipe.rounds, "max_attempts": recipe.max_attempts}
+    given = {"space": space, "seed": recipe.seed, **{k: v for k, v in ours.items() if k in known}}
+    for key in options:
+        if key in given:
+            raise UserError(f"sampler {name!r}: {key!r} is a key of the study, not of the sampler.")
+    lookup.check_options("sampler", name, options, set(given))
+    try:
+        sampler: BaseSampler = make(given.pop("space"), **given, **options)
+    except TypeError as error:
+        raise UserError(f"sampler {name!r}: {error}.") from None
+    return sampler
+
+
+def build_pruner(choice: Choice | None, plan: Plan) -> BasePruner:
+    """The pruner a recipe names; `first_round: true` among its options lets it prune round 1."""
+    if choice is None:
+        return NopPruner()
+    options = dict(choice.options)
+    first_round = bool(options.pop("first_round", False))
+    lookup.check_options("pruner", choice.name, options, set())
+    pruner: BasePruner = lookup.find("pruner", choice.name)(**options)
+    return pruner if first_round else LaterRounds(pruner, plan)
+
+
+class LaterRounds(BasePruner):
+    """Prunes as another pruner does, but never in the first round.
+
+    Round 1 and the baselines are what the predictor learns from; there is nothing yet to compare
+    them with.
+    """
+
+    def __init__(self, pruner: BasePruner, plan: Plan) -> None:
+        self._pruner, self._plan = pruner, plan
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        slot = trial.user_attrs.get(SLOT)
+        if slot is None or self._plan.round_of(slot) == 0:
+            return False
+        return self._pruner.prune(study, trial)
+
+
+def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, float]]:
+    """slot -> mixture of the recipe's baselines: `prior`, or a fixed mixture's name."""
+    mixtures: dict[Slot, dict[str, float]] = {}
+    for name in recipe.baselines:
+        if name != PRIOR and name not in FIXED:
+            raise UserError(
+                f"study.baselines: unknown baseline {name!r}. Known: {PRIOR}, {', '.join(FIXED)}."
+            )
+        weights = fixed_mixture(space, "proportional" if name == PRIOR else name)
+        mixtures[BASELINE + name] = space.mixture(weights)
+    return mixtures
+
+
+def _facts(study: optuna.Study, recipe: StudyRecipe) -> dict[str, Any]:
+    corpus = study.user_attrs.get(CORPUS, {})
+    return {"recipe": recipes.digest(recipe), "corpus": corpus.get("digest"), **provenance()}
+
+
+def _recorded(objective: Objective, facts: Mapping[str, Any], seed: int) -> Objective:
+    """The objective, with provenance and seconds added to what it stores; failed or not."""
+
+    def record(trial: optuna.Trial) -> Any:
+        begun = time.perf_counter()
+        try:
+            return objective(trial)
+        finally:
+            own = trial.user_attrs.get(FACTS, {})
+            used = {"seed": int(trial.user_attrs.get(SEED, seed))}
+            spent = {"seconds": round(time.perf_counter() - begun, 3)}
+            trial.set_user_attr(FACTS, {**facts, **used, **spent, **own})
+
+    return record
