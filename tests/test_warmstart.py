@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_study import Shape, build_study
 
+from climb_opt.cli import warming
 from climb_opt.errors import UserError
 from climb_opt.history import read_history, set_aggregate
 from climb_opt.recipes import read_study
@@ -275,3 +277,39 @@ def test_a_few_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         import_csv(study_of(), tmp_path / "none.csv", space=MixtureSpace(OLD))
+
+
+# --- on the command line -------------------------------------------------------------------------
+
+
+def arguments(*argv: str) -> argparse.Namespace:
+    command = argparse.ArgumentParser()
+    warming.add_arguments(command)
+    return command.parse_args(list(argv))
+
+
+def test_the_options_import_a_study_and_a_csv_once(tmp_path: Path) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    build_study(Shape(domains=4, rounds=(6,), name="old", failures=0), storage)
+    new = build_study(Shape(domains=4, rounds=(6,), name="new", done=0, baselines=()), storage)
+    header = ",".join([*(f"domain-{k:03d}" for k in range(4)), "value"])
+    write(tmp_path / "runs.csv", f"{header}\n0.25,0.25,0.25,0.25,1.5\n")
+    args = arguments("--from", "old", "--import-csv", str(tmp_path / "runs.csv"))
+    lines = warming.begin(new, args)
+    assert lines[0] == "From old: 8 trials exactly, 0 nearly."
+    assert len(new.get_trials(deepcopy=False)) == 9
+    warming.begin(new, args)
+    assert len(new.get_trials(deepcopy=False)) == 9
+    assert warming.begin(new, arguments()) == []
+
+
+def test_a_lineage_without_a_study_is_refused() -> None:
+    with pytest.raises(UserError, match="give --from STUDY too"):
+        warming.begin(study_of(), arguments("--lineage", "x.yaml"))
+
+
+def test_an_older_study_that_is_missing_is_named() -> None:
+    storage = optuna.storages.InMemoryStorage()
+    new = build_study(Shape(domains=4, rounds=(6,), name="new", done=0), storage)
+    with pytest.raises(UserError, match="No study 'olden'"):
+        warming.begin(new, arguments("--from", "olden"))
