@@ -1,0 +1,65 @@
+"""The README cannot rot: its commands parse, its snippets run, its tree exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from climb_opt.cli import parser
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+
+
+def _commands() -> list[str]:
+    lines = [
+        line.partition(" #")[0].strip()
+        for block in _blocks("(?:bash|sh|yaml)")
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    found = (re.search(r"(?:climb-opt|-m climb_opt) .*", line) for line in lines)
+    return sorted({match.group() for match in found if match})
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_every_command_parses(command: str) -> None:
+    words = shlex.split(command.rstrip("\"']"))
+    start = 1 if words[0] == "climb-opt" else 2
+    parser().parse_args(words[start:])
+
+
+@pytest.mark.parametrize("block", _blocks("python"), ids=lambda b: b.split("\n")[0][:40])
+def test_every_snippet_runs(block: str, tmp_path: Path) -> None:
+    script = tmp_path / "snippet.py"
+    script.write_text(block, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"`make (\w+)`", README)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_tree_names_what_exists() -> None:
+    tree = next(b for b in _blocks("text") if "climb_opt/" in b and "simplex.py" in b)
+    for name in re.findall(r"^[│├└─\s]*([\w./]+\.(?:py|toml|md|yaml)|[\w.]+/)", tree, re.MULTILINE):
+        assert list(ROOT.glob(f"**/{name.rstrip('/')}")), name
+
+
+def test_there_is_help_for_every_command() -> None:
+    for action in parser()._subparsers._group_actions:  # type: ignore[union-attr]
+        helped = {choice.dest for choice in action._choices_actions}  # type: ignore[attr-defined]
+        assert helped == set(action.choices)  # type: ignore[arg-type]
