@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.cli import steering
+from climb_opt.cli import annotating, steering, warming
 from climb_opt.cli.steering import number, storage_arguments
 from climb_opt.errors import Interrupted, UserError
 
@@ -46,6 +46,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe"
     )
     search.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    warming.add_arguments(search)
     search.set_defaults(run=_search)
 
     steering.add(subparsers)
@@ -58,14 +59,24 @@ def _search(args: argparse.Namespace) -> None:
     import optuna
 
     from climb_opt import study as studies
+    from climb_opt.cli.annotating import both, notebook_for
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with _stop_flag() as stop:
         study = _join(args)
         corpus = next((s.partition("=")[2] for s in args.set if s.startswith("corpus=")), None)
+        if _rank() == 0:
+            for line in warming.begin(study, args):
+                print(line)
         with _progress(study) as progress:
+            notes = annotating.notebook_for(study, args.runs)
             studies.work(
-                study, corpus=corpus, directory=args.runs, stop=stop, on_trial=progress.show
+                study,
+                corpus=corpus,
+                directory=args.runs,
+                wrap=notes.annotate,
+                stop=stop,
+                on_trial=annotating.both(progress.show, notes.on_trial),
             )
         if _rank() > 0:
             return
@@ -178,11 +189,10 @@ def _progress(study: optuna.Study) -> Iterator[_Progress]:
 
     now = status(study)
     # disable=None: no bar where nobody looks (a file, a pipe, a cluster's log).
-    hidden = True if _rank() > 0 else None
     with (
         logging_redirect_tqdm(),
         tqdm(
-            total=now.size, initial=now.finished, desc=now.name, unit="trial", disable=hidden
+            total=now.size, initial=now.finished, desc=now.name, unit="trial", disable=None
         ) as bar,
     ):
         yield _Progress(study, bar)

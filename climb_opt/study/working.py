@@ -39,6 +39,7 @@ def work(
     corpus: str | Path | None = None,
     directory: str | Path = "runs",
     objective: Objective | None = None,
+    wrap: Callable[[Objective], Objective] = lambda objective: objective,
     stop: Callable[[], bool] = lambda: False,
     on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
     pace: Pace | None = None,
@@ -52,6 +53,8 @@ def work(
         corpus: where the corpus lies here, if not where the recipe says.
         directory: checkpoints and kept models go to `directory`/<study>.
         objective: trial -> score, instead of training and scoring a proxy.
+        around: wraps the objective, to write more with a trial than it does.
+        wrap: put around the objective, for example to write notes on running trials.
         on_trial: called with each trial that this worker finished.
 
     Raises:
@@ -74,12 +77,12 @@ def work(
         pace=pace,
     )
     if objective is not None:
-        run(objective)
+        run(wrap(objective))
         return
     proxies = make_objective(study, corpus=corpus, directory=directory, stop=stop)
     try:
         if proxies.is_main:
-            run(proxies)
+            run(wrap(proxies))
         else:
             proxies.serve()
     finally:
