@@ -140,7 +140,9 @@ def climb_pick(
     seed: int = 0,
     rule: str = "argbest",
     top: int = 128,
-    **overrides: Any,
+    pool_size: int | None = None,
+    pool_temperature: float | None = None,
+    pool_strength: float | None = None,
 ) -> np.ndarray:
     """The mixture (K,) that CLIMB itself recommends after a search.
 
@@ -148,12 +150,17 @@ def climb_pick(
         history: all finished trials.
         rule: "argbest", the paper's and the public code's best predicted candidate; or "mean-top",
             the mean of the `top` best (DeMix's reading of CLIMB, safer under noise).
-        seed: of the search, for the same pool.
-        **overrides: fields of `ClimbRules`.
+        preset, predictor, predictor_options, per_component, seed, pool_size, pool_temperature,
+            pool_strength: as the search's `ClimbSampler` has them, for the same pool and f.
 
     Where nothing can be learnt it is the best observed mixture, or the prior without any.
     """
-    rules = climb_rules(preset, **overrides)
+    rules = climb_rules(
+        preset,
+        pool_size=pool_size,
+        pool_temperature=pool_temperature,
+        pool_strength=pool_strength,
+    )
     if rule not in ("argbest", "mean-top"):
         raise UserError(f"Unknown rule {rule!r}. Rules: argbest, mean-top.")
     if not can_learn(history):
@@ -247,6 +254,8 @@ class ClimbSampler(BaseSampler):
         max_attempts: int = 3,
         independent_sampler: BaseSampler | None = None,
     ) -> None:
+        if seed is not None and seed < 0:
+            raise UserError(f"seed must not be negative, but is {seed}.")
         self._space = space
         # No barrier: a sampler cannot wait. The worker loop can, and does before it asks.
         sizes = (
@@ -262,11 +271,9 @@ class ClimbSampler(BaseSampler):
             top_n=top_n,
             exclude=exclude,
         )
-        self._make = predictor_factory(predictor, predictor_options)
-        if seed is not None and seed < 0:
-            raise UserError(f"seed must not be negative, but is {seed}.")
+        make = predictor_factory(predictor, predictor_options)
+        self._fit = partial(fit_predictor, make=make, per_component=per_component)
         self._seed = seed
-        self._per_component = per_component
         self._independent_sampler = independent_sampler or RandomSampler(seed=seed)
         self._forget()
 
@@ -389,6 +396,3 @@ class ClimbSampler(BaseSampler):
         pool = candidate_pool(self._space, rules, seed)
         rng = np.random.default_rng([seed, 1, draw])
         return next_round(pool, history, rules, self._fit, m=m, rng=rng)
-
-    def _fit(self, history: History) -> Predictor:
-        return fit_predictor(history, self._make, self._per_component)
