@@ -74,7 +74,7 @@ class Postgres:
 
     def close(self) -> None:
         """Stop it for good."""
-        self._server.stop()
+        self.crash()
         atexit.unregister(self._server._cleanup)
 
 
@@ -106,6 +106,24 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.fixture(autouse=True)
+def closed_engines() -> Iterator[None]:
+    """Close every connection that a test's studies left open."""
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
+
+    pools: set[Any] = set()
+
+    def connected(connection: Any, record: Any) -> None:
+        pools.add(record._ConnectionRecord__pool)
+
+    event.listen(Pool, "connect", connected)
+    yield
+    event.remove(Pool, "connect", connected)
+    for pool in pools:
+        pool.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -59,7 +59,6 @@ def _search(args: argparse.Namespace) -> None:
     import optuna
 
     from climb_opt import study as studies
-    from climb_opt.cli.annotating import both, notebook_for
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with _stop_flag() as stop:

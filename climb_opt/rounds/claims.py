@@ -162,7 +162,7 @@ class Claims:
         if slot in self.mixtures:
             params = {PREFIX + d: float(w) for d, w in self.mixtures[slot].items()}
             return params, _weights(params), {}
-        if isinstance(self.study.sampler, PlansAhead):
+        if isinstance(slot, int) and isinstance(self.study.sampler, PlansAhead):
             params, stored = self.study.sampler.plan_ahead(self.study, slot)
             return params, _weights(params), stored
         return {}, {}, {}  # the sampler is asked by the objective's first suggest

@@ -74,17 +74,17 @@ def explain(error: BaseException, url: str) -> str:
     if isinstance(error, ImportError):
         extra = "pip install 'climb-opt[postgres]'" if "postgres" in url else "pip install pymysql"
         return f"Storage {where}: its driver is not installed; run {extra}."
-    if isinstance(error, RuntimeError) and "schema" in str(error):
-        return (
-            f"Storage {where}: its tables were made by another version of Optuna. Back it up, then "
-            "run `optuna storage upgrade --storage URL` with this version."
-        )
-    if type(error).__name__ in ("UndefinedColumn", "CommandError") or "column" in str(error):
-        return (
-            f"Storage {where}: its tables are not Optuna's, or are from another version "
-            f"({first_line(error)}). Give climb_opt a database of its own."
-        )
     said = first_line(error)
+    if "optuna storage upgrade" in said:
+        return (
+            f"Storage {where}: its tables were made by an older Optuna. Back it up, then run "
+            "`optuna storage upgrade --storage URL` once, with this version."
+        )
+    if "column" in said or isinstance(error, RuntimeError):
+        return (
+            f"Storage {where}: its tables are not this Optuna's ({said.rstrip('.')}). Give "
+            "climb_opt a database of its own, or update Optuna if they are a newer one's."
+        )
     remedy = next((r for pattern, r in REMEDIES if pattern in said.lower()), "Check the URL.")
     return f"Storage {where}: {redact(said).rstrip('.')}. {remedy}"
 

@@ -168,19 +168,19 @@ def _create(storage: BaseStorage, name: str, recipe: StudyRecipe) -> optuna.Stud
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        direction=recipe.direction,
+        directions=_directions(recipe),
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),
     )
     with study_lock(study):
         if RECIPE in study.user_attrs:
             return study
-        if study.get_trials(deepcopy=False) or _direction(study) != recipe.direction:
+        if study.get_trials(deepcopy=False) or study.directions != _directions(recipe):
             read_recipe(study)  # raises
         facts = {"name": corpus.name, "digest": corpus.digest, "tokens": tokens}
         study.set_user_attr(CORPUS, facts)
         study.set_user_attr(AGGREGATE, recipe.coefficients())
-        study.set_metric_names(["score"])
+        study.set_metric_names(list(recipe.objectives()))
         study.set_user_attr(RECIPE, recipes.to_json(recipe))
     log.info("Created study %s in %s.", name, describe(storage))
     return study
@@ -204,8 +204,8 @@ def _space(tokens: Mapping[str, float], recipe: StudyRecipe) -> MixtureSpace:
     )
 
 
-def _direction(study: optuna.Study) -> str:
-    return "maximize" if study.directions[0] == StudyDirection.MAXIMIZE else "minimize"
+def _directions(recipe: StudyRecipe) -> list[StudyDirection]:
+    return [StudyDirection[o.direction.upper()] for o in recipe.objectives().values()]
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,6 @@ def work(
         corpus: where the corpus lies here, if not where the recipe says.
         directory: checkpoints and kept models go to `directory`/<study>.
         objective: trial -> score, instead of training and scoring a proxy.
-        around: wraps the objective, to write more with a trial than it does.
         wrap: put around the objective, for example to write notes on running trials.
         on_trial: called with each trial that this worker finished.
 
