@@ -18,7 +18,14 @@ from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import ClimbSampler, MixtureSpace, UserError, report_components, set_aggregate
+from climb_opt import (
+    ClimbSampler,
+    MixtureSpace,
+    UserError,
+    report_components,
+    rounds,
+    set_aggregate,
+)
 from climb_opt.history import History, read_history
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.climb import (
@@ -33,6 +40,7 @@ from climb_opt.samplers.design import MAX_USAGE, UNIT, initial_design
 from climb_opt.samplers.ledger import BASIS, SEED
 from climb_opt.samplers.presets import PRESETS, climb_rules
 from climb_opt.slots import SLOT, Plan
+from climb_opt.storages import study_lock
 
 SPACE = MixtureSpace({"web": 50.0, "code": 20.0, "math": 15.0, "wiki": 10.0, "law": 5.0})
 TARGET = np.array([0.1, 0.5, 0.3, 0.05, 0.05])
@@ -313,6 +321,41 @@ def test_a_slot_planned_ahead_is_the_slot_asked_for() -> None:
             trial = asked.ask(SPACE.distributions())
             trials[trial.user_attrs[SLOT]] = trial.params
         assert params == trials[slot]
+
+
+class Unplanned(ClimbSampler):
+    """Its mixtures are asked for one weight at a time."""
+
+    plan_ahead = None
+
+
+@pytest.mark.parametrize("kind", [ClimbSampler, Unplanned])
+def test_worker_loops_run_the_plan_a_single_optimize_would(kind: type[ClimbSampler]) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(study_name="s", storage=storage)
+    plan = Plan(ROUNDS, named=("baseline/prior",))
+    prior = {"baseline/prior": SPACE.mixture(SPACE.prior)}
+    began = threading.Barrier(2)
+
+    def worker() -> None:
+        sampler = kind(SPACE, **QUICK)
+        study = optuna.load_study(study_name="s", storage=storage, sampler=sampler)
+        began.wait()
+        rounds.work(study, plan, distance, lock=study_lock(study), mixtures=prior, space=SPACE)
+
+    threads = [threading.Thread(target=worker) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    study = optuna.load_study(study_name="s", storage=storage)
+    assert sorted(map(str, slots(study))) == sorted(["baseline/prior", *map(str, range(18))])
+    alone = optuna.create_study()
+    alone.enqueue_trial(SPACE.params(SPACE.prior))
+    search(19, alone)
+    by_slot = {s: w.tolist() for s, w in zip(slots(study), mixtures(study), strict=True)}
+    expected = dict(zip(["baseline/prior", *range(18)], mixtures(alone).tolist(), strict=True))
+    assert by_slot == expected
 
 
 def test_trials_past_the_plan_repeat_no_mixture() -> None:
