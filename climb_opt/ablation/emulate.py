@@ -6,42 +6,73 @@ trial depends on the seed and j alone, and a run cut short is done again from it
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections import OrderedDict
+from dataclasses import dataclass, replace
 
 import numpy as np
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from climb_opt import lookup, recipes
 from climb_opt.ablation.final import COMMON, final_mixture
 from climb_opt.ablation.resolve import Run, allocate
 from climb_opt.ablation.results import RunResult, mixtures_digest, run_digest
+from climb_opt.ablation.searching import search
 from climb_opt.ablation.statistics import spearman
 from climb_opt.ablation.surfaces import Surface, surface
 from climb_opt.emulator.objective import reference_draws
-from climb_opt.errors import TrialFailed, UserError
+from climb_opt.errors import UserError
 from climb_opt.fixed import fixed_mixture
-from climb_opt.history import History, read_history, set_aggregate
+from climb_opt.history import History, read_history
 from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice, StudyRecipe
-from climb_opt.rounds import ERROR
-from climb_opt.simplex import MixtureSpace
-from climb_opt.study import RECIPE, build_sampler
 
-RUN = "climb/ablation"  # study: {key, digest} of the run it belongs to
 RANKED = 500  # random mixtures on which a predictor's ranking is checked
 FORESIGHT = (4, 2, 1)  # where a search without rounds is cut to look at its predictor
 
 
-def emulate(run: Run, *, storage: BaseStorage | None = None, prefix: str = "ablation") -> RunResult:
+@dataclass(frozen=True)
+class Searched:
+    """A finished search, and what can be said of it whatever the final rule."""
+
+    study: optuna.Study
+    result: RunResult
+
+
+class Searches:
+    """The last few searches in memory: arms that differ in their final rule only share one."""
+
+    def __init__(self, size: int = 8) -> None:
+        self._size = size
+        self._kept: OrderedDict[str, Searched] = OrderedDict()
+
+    def get(self, run: Run, ground: Surface, storage: BaseStorage | None, prefix: str) -> Searched:
+        """The run's search; with a storage each run has a study of its own."""
+        if storage is not None:
+            return _searched(run, ground, storage, prefix)
+        parallel = str(run.arm.options.parallel)
+        key = recipes.to_json(run.arm.study) + parallel  # the objective is among its evaluators
+        if key not in self._kept:
+            self._kept[key] = _searched(run, ground, None, prefix)
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+def emulate(
+    run: Run,
+    *,
+    storage: BaseStorage | None = None,
+    prefix: str = "ablation",
+    searches: Searches | None = None,
+) -> RunResult:
     """Do one run and judge the mixture it ends with.
 
     Args:
         storage: where its study goes; by default in memory.
         prefix: of the study's name, `<prefix>/<run.key>`.
+        searches: those of earlier runs of this process.
 
     Raises:
         UserError: an unknown sampler or option, a table that cannot be read, a study of that name
@@ -51,16 +82,25 @@ def emulate(run: Run, *, storage: BaseStorage | None = None, prefix: str = "abla
     ground = surface(Choice(run.objective.name, options))
     if run.arm.options.fixed is not None:
         return _fixed(run, ground)
-    recipe = run.arm.study
-    study = _create(run, ground.space, storage or InMemoryStorage(), prefix)
-    started, cpu = time.perf_counter(), time.process_time()
-    _search(study, ground, run)
-    history = read_history(study, ground.space)
-    final, error = _final(study, ground.space, run, run.arm.options.final)
-    spent = time.process_time() - cpu
-    ours, _ = _final(study, ground.space, run, COMMON)
+    done = (searches or Searches()).get(run, ground, storage, prefix)
+    result = replace(done.result, setting=run.setting, arm=run.arm.name, recipe=run_digest(run))
+    try:
+        final = final_mixture(done.study, ground.space, run.arm.study, run.arm.options.final)
+    except UserError as error:  # nothing finished: the run is counted as lost, with its reason
+        return _judged(replace(result, error=str(error)), None, ground)
+    return _judged(result, final, ground)
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: str) -> Searched:
+    study, seconds = search(run, ground, storage, prefix)
+    recipe, space = run.arm.study, ground.space
+    history = read_history(study, space)
+    curve = _curve(history, ground)
     tried = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-    rows = [ground.space.weights_of(t) for t in tried]
+    rows = [space.weights_of(t) for t in tried]
     result = RunResult(
         setting=run.setting,
         arm=run.arm.name,
@@ -68,84 +108,22 @@ def emulate(run: Run, *, storage: BaseStorage | None = None, prefix: str = "abla
         recipe=run_digest(run),
         mixture=None,
         final=None,
-        auto=None if ours is None else float(ground.regret(ours[None])[0]),
-        curve=_curve(history, ground),
+        best=curve[-1] if curve else None,
+        auto=_ours(study, ground, recipe) if curve else None,
+        curve=curve,
         ranks=_ranks(history, ground, recipe),
         rounds=recipe.rounds,
         trials=sum(t.state == TrialState.COMPLETE for t in tried),
         failed=sum(t.state == TrialState.FAIL for t in tried),
-        seconds=spent,
+        seconds=seconds,
         mixtures=mixtures_digest(np.array([w for w in rows if w is not None])),
-        error=error,
-        facts={"wall_seconds": time.perf_counter() - started},
     )
-    best = result.curve[-1] if result.curve else None
-    return _judged(replace(result, best=best), final, ground)
+    return Searched(study, result)
 
 
-# --- the study ---------------------------------------------------------------------------------
-
-
-def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) -> optuna.Study:
-    name = f"{prefix}/{run.key}"
-    belongs = {"key": run.key, "digest": run_digest(run)}
-    if (earlier := _load(name, storage)) is not None:
-        if RUN not in earlier.user_attrs:
-            raise UserError(
-                f"Study {name!r} exists and is no run of an ablation. Give the ablation another "
-                "--study-name."
-            )
-        optuna.delete_study(study_name=name, storage=storage)  # cut short, or of another recipe
-    study = optuna.create_study(
-        study_name=name, storage=storage, sampler=build_sampler(run.arm.study, space)
-    )
-    study.set_user_attr(RECIPE, recipes.to_json(run.arm.study))
-    study.set_user_attr(RUN, belongs)
-    return study
-
-
-def _load(name: str, storage: BaseStorage) -> optuna.Study | None:
-    try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return None
-
-
-def _search(study: optuna.Study, ground: Surface, run: Run) -> None:
-    objective = ground.objective(run.seed)
-    if objective.components:
-        names, coefficients = ground.source.names, ground.source.coefficients
-        set_aggregate(study, dict(zip(names, coefficients.tolist(), strict=True)))
-    left = sum(run.arm.study.rounds)
-    while left > 0:
-        batch = [study.ask() for _ in range(min(run.arm.options.parallel, left))]
-        for trial in batch:  # all are proposed before the first result is known
-            ground.space.suggest(trial)
-        for trial in batch:
-            _evaluate(study, trial, objective)
-        left -= len(batch)
-
-
-def _evaluate(
-    study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float]
-) -> None:
-    try:
-        study.tell(trial, objective(trial))
-    except TrialFailed as reason:  # it spends its part of the budget, as a lost proxy would
-        trial.set_user_attr(ERROR, str(reason))
-        study.tell(trial, state=TrialState.FAIL)
-
-
-# --- judging -----------------------------------------------------------------------------------
-
-
-def _final(
-    study: optuna.Study, space: MixtureSpace, run: Run, rule: Choice
-) -> tuple[np.ndarray | None, str]:
-    try:
-        return final_mixture(study, space, run.arm.study, rule), ""
-    except UserError as error:  # nothing finished: the run is counted as lost, with its reason
-        return None, str(error)
+def _ours(study: optuna.Study, ground: Surface, recipe: StudyRecipe) -> float:
+    weights = final_mixture(study, ground.space, recipe, COMMON)
+    return float(ground.regret(weights[None])[0])
 
 
 def _fixed(run: Run, ground: Surface) -> RunResult:

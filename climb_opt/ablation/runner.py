@@ -14,7 +14,7 @@ from collections.abc import Callable
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from climb_opt.ablation.emulate import emulate
+from climb_opt.ablation.emulate import Searches, emulate
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import Run, runs
 from climb_opt.ablation.results import Archive, RunResult
@@ -58,6 +58,7 @@ def run_ablation(
     if recipe.live:
         return _run_live(recipe, archive, storage, prefix, stop, on_run)
     opened = None if storage is None else open_storage(storage)
+    searches = Searches()
     left = [run for run in runs(recipe) if archive.get(run) is None]
     while left:
         elsewhere = []
@@ -68,7 +69,7 @@ def run_ablation(
                 if not mine:
                     elsewhere.append(run)
                 elif archive.get(run) is None:
-                    result = emulate(run, storage=opened, prefix=prefix)
+                    result = emulate(run, storage=opened, prefix=prefix, searches=searches)
                     archive.put(run, result)
                     on_run(run, result)
         left = [run for run in elsewhere if archive.get(run) is None]

@@ -1,0 +1,92 @@
+"""The study of an emulated run: created, asked and told, in this process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import TrialState
+
+from climb_opt import recipes
+from climb_opt.ablation.resolve import Run
+from climb_opt.ablation.results import run_digest
+from climb_opt.ablation.surfaces import Surface
+from climb_opt.errors import TrialFailed, UserError
+from climb_opt.history import set_aggregate
+from climb_opt.rounds import ERROR
+from climb_opt.simplex import MixtureSpace
+from climb_opt.study import RECIPE, build_sampler
+
+RUN = "climb/ablation"  # study: {key, digest} of the run it belongs to
+
+
+def search(
+    run: Run, ground: Surface, storage: BaseStorage | None, prefix: str
+) -> tuple[optuna.Study, float]:
+    """The run's finished study, and the CPU seconds it took.
+
+    Args:
+        storage: where the study goes, under `<prefix>/<run.key>`; None: in memory.
+
+    Raises:
+        UserError: an unknown sampler or option, or a study of that name that is not this run's.
+    """
+    study = _create(run, ground.space, storage or InMemoryStorage(), prefix)
+    started = time.process_time()
+    _ask_and_tell(study, ground, run)
+    return study, time.process_time() - started
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) -> optuna.Study:
+    name = f"{prefix}/{run.key}"
+    belongs = {"key": run.key, "digest": run_digest(run)}
+    if (earlier := _load(name, storage)) is not None:
+        if RUN not in earlier.user_attrs:
+            raise UserError(
+                f"Study {name!r} exists and is no run of an ablation. Give the ablation another "
+                "--study-name."
+            )
+        optuna.delete_study(study_name=name, storage=storage)  # cut short, or of another recipe
+    study = optuna.create_study(
+        study_name=name, storage=storage, sampler=build_sampler(run.arm.study, space)
+    )
+    study.set_user_attr(RECIPE, recipes.to_json(run.arm.study))
+    study.set_user_attr(RUN, belongs)
+    return study
+
+
+def _load(name: str, storage: BaseStorage) -> optuna.Study | None:
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+
+
+def _ask_and_tell(study: optuna.Study, ground: Surface, run: Run) -> None:
+    objective = ground.objective(run.seed)
+    if objective.components:
+        names, coefficients = ground.source.names, ground.source.coefficients
+        set_aggregate(study, dict(zip(names, coefficients.tolist(), strict=True)))
+    left = sum(run.arm.study.rounds)
+    while left > 0:
+        batch = [study.ask() for _ in range(min(run.arm.options.parallel, left))]
+        for trial in batch:  # all are proposed before the first result is known
+            ground.space.suggest(trial)
+        for trial in batch:
+            _evaluate(study, trial, objective)
+        left -= len(batch)
+
+
+def _evaluate(
+    study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float]
+) -> None:
+    try:
+        study.tell(trial, objective(trial))
+    except TrialFailed as reason:  # it spends its part of the budget, as a lost proxy would
+        trial.set_user_attr(ERROR, str(reason))
+        study.tell(trial, state=TrialState.FAIL)
