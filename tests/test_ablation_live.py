@@ -107,6 +107,20 @@ def test_a_stopped_ablation_goes_on_where_it_was(tiny_corpus: Corpus, tmp_path: 
     assert result.trials == 4 and result.final is not None
 
 
+def test_a_budget_in_seconds_ends_a_search_between_two_trials(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    asked = recipe(
+        tiny_corpus,
+        arms={"random": {"sampler": "random"}},
+        reference=None,
+        budget={"seconds": 1e-3, "trials": 40},
+    )
+    (result,) = run_ablation(asked, Archive(tmp_path))
+    assert result.trials == 1 and result.final is not None
+    assert "at most 40 trials" in plan_text("x", asked)
+
+
 def test_an_arm_whose_proxies_diverge_does_not_stop_the_others(
     tiny_corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -64,7 +64,7 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
             f"ablation: the reference {recipe.reference!r} is not among the arms: "
             f"{', '.join(recipe.arms)}."
         )
-    if not recipe.live and recipe.budget.trials is None:
+    if not recipe.live and (recipe.budget.trials is None or recipe.budget.seconds is not None):
         raise UserError(
             "ablation: an emulator trains nothing, so its budget counts trials; give "
             "budget: {trials: N}."

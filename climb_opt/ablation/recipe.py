@@ -28,7 +28,10 @@ LIVE = "live"
 
 @dataclass(frozen=True)
 class Budget:
-    """What every arm may spend: trials, tokens trained on, or seconds of training and scoring."""
+    """What every arm may spend: trials, tokens trained on, or seconds of training and scoring.
+
+    A search that stops after `seconds` still needs a plan: `trials` is then the most it may run.
+    """
 
     trials: int | None = None
     tokens: float | None = None
@@ -36,14 +39,18 @@ class Budget:
 
     def __post_init__(self) -> None:
         given = {k: v for k, v in vars(self).items() if v is not None}
-        if len(given) != 1 or not next(iter(given.values())) > 0:
+        if set(given) not in ({"trials"}, {"tokens"}, {"seconds", "trials"}) or not all(
+            value > 0 for value in given.values()
+        ):
             raise UserError(
-                f"budget: give one of trials, tokens or seconds, above 0, but got {given}."
+                "budget: give trials, or tokens, or seconds with the trials that they may be "
+                f"spent on at most; all above 0. This one is {given}."
             )
 
     def __str__(self) -> str:
-        unit, amount = next((k, v) for k, v in vars(self).items() if v is not None)
-        return f"{amount:g} {unit}"
+        if self.seconds is not None:
+            return f"{self.seconds:g} seconds, at most {self.trials} trials"
+        return f"{self.trials} trials" if self.trials else f"{self.tokens:g} tokens"
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _sized(arm: Arm, budget: Budget) -> Arm:
     rounds = arm.study.rounds
     # Baselines are arms of their own here; inside a search they would be trials beyond the budget.
     arm = replace(arm, study=replace(arm.study, baselines=()))
-    if not arm.searches or budget.seconds is not None:
+    if not arm.searches:
         return arm
     if budget.trials is not None:
         affordable = budget.trials * arm.options.share / arm.options.cost
