@@ -24,7 +24,7 @@ from climb_opt import rounds
 from climb_opt.history import all_trials, read_history
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import SLOT, Plan, Slot, attempts_by_slot
-from climb_opt.storages import open_storage, study_lock
+from climb_opt.storages import locks, open_storage, study_lock
 
 SPACE = MixtureSpace({f"domain-{k}": 9.0 - k for k in range(8)})
 BASELINES = {"baseline/prior": SPACE.mixture(SPACE.prior)}
@@ -80,6 +80,28 @@ class PlanningSampler(SlotSampler):
         return self.space.params(self.mixture(study, slot)), {}
 
 
+def climb(plan: Plan, seed: int) -> BaseSampler:
+    """The real one, on a small pool."""
+    from climb_opt import ClimbSampler
+
+    return ClimbSampler(SPACE, rounds=plan.rounds, seed=seed, predictor="loglinear", pool_size=500)
+
+
+def tpe(plan: Plan, seed: int) -> BaseSampler:
+    """A stock sampler, asked weight by weight."""
+    from climb_opt import SimplexSampler
+
+    return SimplexSampler(SPACE, optuna.samplers.TPESampler(seed=None))
+
+
+SAMPLERS: dict[str, Callable[[Plan, int], BaseSampler]] = {
+    "planning": lambda plan, seed: PlanningSampler(SPACE, plan, seed),
+    "asking": lambda plan, seed: SlotSampler(SPACE, plan, seed),
+    "climb": climb,
+    "tpe": tpe,
+}
+
+
 @dataclass(frozen=True)
 class Job:
     """What one process does: on which study, how, and when it dies."""
@@ -88,12 +110,13 @@ class Job:
     name: str
     plan: Plan
     seed: int = 0
-    planning: bool = True
+    sampler: str = "planning"  # of SAMPLERS
     failing: float = 0.0  # share of objectives that raise
     seconds: float = 0.05  # an objective's mean duration
     pace: rounds.Pace = PACE
     dies: str | None = None  # one of MOMENTS
     after: int = 0  # trials before it dies
+    hung: float = 120.0  # seconds after which a holder of the lock is taken for dead
     remote: bool = True  # as on a machine of its own: no other can look whether it lives
 
 
@@ -106,9 +129,9 @@ def score(trial: optuna.Trial) -> float:
 def run(job: Job) -> None:
     """One worker, until the plan is done or it kills itself."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    locks.HUNG = job.hung  # type: ignore[assignment]
     study = optuna.load_study(study_name=job.name, storage=open_storage(job.storage))
-    kind = PlanningSampler if job.planning else SlotSampler
-    study.sampler = kind(SPACE, job.plan, job.seed)
+    study.sampler = SAMPLERS[job.sampler](job.plan, job.seed)
     chance = random.Random(f"{job.seed}/{os.getpid()}")
     begun = 0
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import getpass
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
+import subprocess
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -132,3 +136,49 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     server = Postgres(tmp_path_factory.mktemp("postgres"))
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a database of a MariaDB server, where one is installed."""
+    if shutil.which("mariadbd") is None:
+        pytest.skip("no MariaDB server is installed (mariadbd)")
+    pytest.importorskip("pymysql")
+    folder = tmp_path_factory.mktemp("mysql")
+    data, where = (
+        folder / "data",
+        Path(tempfile.mkdtemp(prefix="climb-")) / "sql",
+    )  # a socket's path is short
+    user = [f"--user={getpass.getuser()}"]
+    subprocess.run(
+        [
+            "mariadb-install-db",
+            f"--datadir={data}",
+            "--auth-root-authentication-method=normal",
+            *user,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    server = subprocess.Popen(
+        ["mariadbd", f"--datadir={data}", f"--socket={where}", "--skip-networking", *user],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield _fresh_mysql(where)
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _fresh_mysql(where: Path) -> str:
+    import pymysql
+
+    until = time.monotonic() + 60
+    while not where.exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    connection = pymysql.connect(unix_socket=str(where), user="root")
+    with connection, connection.cursor() as cursor:
+        cursor.execute("CREATE DATABASE climb")
+    return f"mysql+pymysql://root@localhost/climb?unix_socket={where}"

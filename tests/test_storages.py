@@ -20,7 +20,7 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
-from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
+from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.rounds import BEAT
@@ -567,6 +567,21 @@ def test_behind_the_grpc_proxy_the_lock_is_tickets(postgres: Postgres) -> None: 
         assert isinstance(study_lock(study), TicketLock) and describe(storage) == url
         exclusive(study, optuna.load_study(study_name="s", storage=open_storage(url)))
         storage.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.postgres
+def test_mysql_is_read_in_bulk_and_its_lock_is_freed_by_death(mysql: str) -> None:  # noqa: F811
+    check_bulk(mysql)
+    study = optuna.create_study(study_name="s", storage=open_storage(mysql))
+    exclusive(study, study)
+    with holder(mysql) as process:
+        process.send_signal(signal.SIGKILL)
+        assert seconds_to_lock(study) < 20
+    with pytest.raises(UserError, match="Create it first"):
+        open_storage(mysql.replace("/climb?", "/nothing?"))
+    with pytest.raises(UserError, match="Check the user, the password") as caught:
+        open_storage(mysql.replace("root@", "root:s3cret@"))
+    assert "s3cret" not in str(caught.value)
 
 
 # --- patience ----------------------------------------------------------------------------------

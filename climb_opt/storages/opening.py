@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, GrpcStorageProxy
 
 from climb_opt.errors import UserError
@@ -66,7 +68,9 @@ def _open_grpc(url: str) -> BaseStorage:
     if not host:
         raise UserError(f"Storage {redact(url)!r}: give grpc://host:port.")
     try:
-        storage = GrpcStorageProxy(host=host, port=port)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            storage = GrpcStorageProxy(host=host, port=port)
         storage.wait_server_ready(timeout=GRPC_WAIT)
     except ImportError:
         raise UserError(f"Storage {redact(url)}: run pip install 'climb-opt[grpc]'.") from None

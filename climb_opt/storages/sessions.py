@@ -76,7 +76,8 @@ class SessionLock(ABC):
     def _ask(self, statement: str) -> Any:
         assert self._connection is not None
         wanted = {name: v for name, v in self._values.items() if f":{name}" in statement}
-        return self._connection.execute(text(statement), wanted).scalar()
+        answer = self._connection.execute(text(statement), wanted)
+        return answer.scalar() if answer.returns_rows else None
 
     def _end(self) -> None:
         connection, self._connection = self._connection, None
