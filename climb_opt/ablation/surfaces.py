@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
-from climb_opt.emulator.objective import reference_draws
+from climb_opt.emulator.objective import reference_draws, spread
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
 from climb_opt.simplex import MixtureSpace
@@ -132,15 +132,31 @@ def _measured(
     def truth(weights: np.ndarray) -> np.ndarray:
         return judged.score(expand(weights))
 
-    typical = float(np.median(judged.score(reference_draws(judged.space, TYPICAL_DRAWS))))
     return Surface(
         source=searched,
-        noisy=NoisyObjective(searched, noise=noise, components=components),
+        noisy=_noisy(searched, noise, components),
         best=judged.optimum()[1],
-        typical=typical,
+        typical=_typical(judged),
         truth=truth,
         quality=searched.quality(),
     )
+
+
+def _noisy(source: Source, noise: float, components: bool) -> NoisyObjective:
+    objective = NoisyObjective(source, components=components)
+    if not noise >= 0 or not np.isfinite(noise):
+        raise UserError(f"objective: noise must be at least 0, but is {noise}.")
+    objective.sigma = noise * _spread(source) if noise else 0.0
+    return objective
+
+
+# Thousands of evaluations each, and the same for every noise.
+_spread = lru_cache(maxsize=64)(spread)
+
+
+@lru_cache(maxsize=64)
+def _typical(source: Source) -> float:
+    return float(np.median(source.score(reference_draws(source.space, TYPICAL_DRAWS))))
 
 
 # --- tables --------------------------------------------------------------------------------------

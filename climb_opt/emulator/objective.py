@@ -59,7 +59,7 @@ class NoisyObjective:
         if not noise >= 0 or not np.isfinite(noise):
             raise UserError(f"noise must be at least 0, but is {noise}.")
         self.source, self.seed, self.components = source, seed, components
-        self.sigma = noise * spread(source)
+        self.sigma = noise * spread(source) if noise else 0.0
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Suggest a mixture and return its noisy score."""
