@@ -7,7 +7,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class ProxyObjective:
         self.corpus, self.recipe, self.directory = corpus, recipe, Path(directory)
         self.stop = stop
         self.coefficients = recipe.coefficients()
+        self.also = [objective.coefficients() for objective in recipe.also.values()]
         self.evaluators = [build_evaluator(corpus, choice) for choice in recipe.evaluators]
         check_components(recipe, self.evaluators)
         self.space = MixtureSpace(
@@ -83,8 +84,8 @@ class ProxyObjective:
         """Whether this process asks and tells (rank 0); the others `serve`."""
         return self.group.is_main
 
-    def __call__(self, trial: optuna.Trial) -> float:
-        """Rank 0: train and score the trial's mixture.
+    def __call__(self, trial: optuna.Trial) -> float | tuple[float, ...]:
+        """Rank 0: train and score the trial's mixture; one number an objective of the recipe.
 
         Raises:
             UserError: the sampler proposed something that is not a mixture of this space.
@@ -111,7 +112,8 @@ class ProxyObjective:
             raise optuna.TrialPruned
         report_components(trial, components)
         self._constrain(trial, components)
-        return self.aggregate(components)
+        score = self.aggregate(components)
+        return (score, *(add_up(components, c) for c in self.also)) if self.also else score
 
     def serve(self) -> None:
         """Ranks above 0: do rank 0's trials until it closes."""
@@ -123,7 +125,7 @@ class ProxyObjective:
 
     def aggregate(self, components: dict[str, float]) -> float:
         """The score: sum of coefficient x component."""
-        return sum(c * components[name] for name, c in self.coefficients.items())
+        return add_up(components, self.coefficients)
 
     # --- on every rank ----------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class ProxyObjective:
         """The score so far goes to Optuna; whether its pruner gives the trial up."""
         components = self._evaluate(network)
         hopeless = False
-        if self._trial is not None:
+        if self._trial is not None and not self.also:  # Optuna takes none with several objectives
             self._trial.report(self.aggregate(components), step)
             hopeless = self._may_prune(self._trial) and self._trial.should_prune()
         return self.group.share(hopeless)
@@ -160,7 +162,8 @@ class ProxyObjective:
         components = {**outcome.scores}
         if outcome.model is not None:
             components.update(self._evaluate(outcome.model))
-        for name in (*self.coefficients, *self.recipe.constraints):
+        needed = [*self.coefficients, *(n for c in self.also for n in c), *self.recipe.constraints]
+        for name in needed:
             if name not in components:
                 raise TrialFailed(
                     f"proxy.command gave no score {name!r}; it gave {', '.join(components)}"
@@ -251,7 +254,12 @@ def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         raise UserError(f"study.evaluators: two evaluators give {twice[0]!r}; drop one of them.")
-    for where, names in (("score", recipe.coefficients()), ("constraints", recipe.constraints)):
+    named: list[tuple[str, Mapping[str, float]]] = [
+        ("score", recipe.coefficients()),
+        *((f"also.{name}", objective.coefficients()) for name, objective in recipe.also.items()),
+        ("constraints", recipe.constraints),
+    ]
+    for where, names in named:
         for name in names:
             if name in reported:
                 raise UserError(
@@ -263,6 +271,11 @@ def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
                     f"study.{where}: no evaluator gives {name!r}. Known components: "
                     f"{', '.join(known)}."
                 )
+
+
+def add_up(components: Mapping[str, float], coefficients: Mapping[str, float]) -> float:
+    """Sum of coefficient x component."""
+    return sum(c * components[name] for name, c in coefficients.items())
 
 
 def higher_is_better(component: str, *, default: bool) -> bool:

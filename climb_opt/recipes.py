@@ -82,6 +82,21 @@ class Choice:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+Score = dict[str, float] | list[str]  # component -> coefficient, or a list whose mean is taken
+
+
+@dataclass(frozen=True)
+class ScoreRecipe:
+    """A further objective: what adds up to it, and which way is better."""
+
+    score: Score
+    direction: Literal["minimize", "maximize"] = "minimize"
+
+    def coefficients(self) -> dict[str, float]:
+        """component -> coefficient."""
+        return _coefficients(self.score)
+
+
 @dataclass(frozen=True)
 class StudyRecipe:
     """One search: what is trained, how it is scored, who proposes mixtures."""
@@ -89,8 +104,9 @@ class StudyRecipe:
     corpus: str
     proxy: ProxyRecipe
     evaluators: tuple[Choice, ...]
-    score: dict[str, float] | list[str]  # component -> coefficient, or a list whose mean is taken
+    score: Score  # component -> coefficient, or a list whose mean is taken
     direction: Literal["minimize", "maximize"] = "minimize"
+    also: dict[str, ScoreRecipe] = field(default_factory=dict)  # further objectives: a Pareto set
     rounds: tuple[int, ...] = (64, 32, 16)
     sampler: Choice = field(default_factory=lambda: Choice("climb"))
     pruner: Choice | None = None
@@ -105,10 +121,21 @@ class StudyRecipe:
 
     def coefficients(self) -> dict[str, float]:
         """component -> coefficient of the study's score."""
-        if isinstance(self.score, dict):
-            return dict(self.score)
-        return {name: 1.0 / len(self.score) for name in self.score}
+        return _coefficients(self.score)
 
+    def objectives(self) -> dict[str, ScoreRecipe]:
+        """All objectives by name; the first is "score"."""
+        return {MAIN: ScoreRecipe(self.score, self.direction), **self.also}
+
+
+def _coefficients(score: Score) -> dict[str, float]:
+    if isinstance(score, dict):
+        return dict(score)
+    return {name: 1.0 / len(score) for name in score}
+
+
+MAIN = "score"  # the name of a study's first objective
+ONE_OBJECTIVE = ("climb", "cma-es")  # samplers that cannot search several
 
 # --- reading ---------------------------------------------------------------------------------
 
@@ -174,7 +201,24 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
         raise UserError("study: evaluators must name at least one evaluator.")
     if not recipe.coefficients():
         raise UserError("study: score must name at least one component, e.g. [arc_easy/bpb].")
+    if recipe.also:
+        _check_also(recipe)
     return recipe
+
+
+def _check_also(recipe: StudyRecipe) -> None:
+    for name, objective in recipe.also.items():
+        if name == MAIN or not objective.coefficients():
+            raise UserError(
+                f"study.also: objective {name!r} needs a name of its own and a component at least."
+            )
+    if recipe.sampler.name in ONE_OBJECTIVE:
+        raise UserError(
+            f"study.also: sampler {recipe.sampler.name!r} searches one objective; use simplex-gp, "
+            "or nsga2 or tpe."
+        )
+    if recipe.pruner is not None:
+        raise UserError("study.also: Optuna prunes searches with one objective only; drop pruner.")
 
 
 def to_json(recipe: Any) -> str:

@@ -275,6 +275,8 @@ def test_dashboard_shows_the_study_with_cards_and_a_note(
     run: Any, storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    from optuna_dashboard._note import get_note
+
     served: dict[str, Any] = {}
 
     def serve(opened: Any, **settings: Any) -> None:
@@ -286,7 +288,7 @@ def test_dashboard_shows_the_study_with_cards_and_a_note(
     assert "http://localhost:8123/dashboard/studies/" in out
     assert served["port"] == 8123 and served["artifact_store"] is None
     study = optuna.load_study(study_name="small", storage=open_storage(storage))
-    note = optuna_dashboard._note.get_note(study)
+    note = get_note(study)
     assert note.startswith("# small")
     attrs = study._storage.get_study_system_attrs(study._study_id)
     for card in ("best-so-far", "mixture-by-round", "predicted-measured", "domain-effects"):

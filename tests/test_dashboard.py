@@ -94,6 +94,20 @@ def test_an_artifact_folder_that_cannot_be_written_costs_no_trial(
     assert "were not written" in caplog.text
 
 
+def test_a_note_that_fails_costs_no_trial(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> str:
+        raise ValueError("no note today")
+
+    monkeypatch.setattr(notes, "trial_note", broken)
+    study = build_study(SHAPE)
+    with caplog.at_level(logging.WARNING):
+        trial = run_one(study, SHAPE, Notebook(study))
+    assert trial.value is not None
+    assert "no note today" in caplog.text
+
+
 def test_without_the_dashboard_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("climb_opt.report.notebook._installed", lambda package: False)
     study = build_study(SHAPE)

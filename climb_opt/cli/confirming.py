@@ -97,7 +97,7 @@ def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) 
 
     snapshot = snapshot_of(study)
     chosen = chosen_for(study, snapshot)
-    if chosen is None:
+    if chosen is None or len(snapshot.directions) > 1:
         raise UserError(
             f"Study {study.study_name!r} has nothing to confirm yet: it needs finished trials and "
             "one objective."

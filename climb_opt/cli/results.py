@@ -73,10 +73,13 @@ def snapshot_of(study: optuna.Study) -> Snapshot:
 
 def advice_for(study: optuna.Study, snapshot: Snapshot, rule: str | None = None) -> list[Advice]:
     """What each rule recommends, the one to follow marked; empty where nothing is to be had yet."""
-    from climb_opt.selection import compare_rules
+    from climb_opt.selection import best_mixture, compare_rules
 
-    if not len(snapshot.history) or len(snapshot.directions) > 1:
+    if not len(snapshot.history):
         return []
+    if len(snapshot.directions) > 1:  # one balanced pick of the Pareto set, whatever the rule
+        one = best_mixture(study, space=snapshot.space)
+        return [_advice(one, one.rule, one.rule)]
     wanted = rule or AUTO
     found = compare_rules(study, rules=_rules(wanted), space=snapshot.space)
     follow = found.pop(AUTO).rule if wanted == AUTO else wanted
@@ -89,7 +92,7 @@ def chosen_for(study: optuna.Study, snapshot: Snapshot, rule: str | None = None)
     """The mixture of one rule alone; None where nothing is to be had yet."""
     from climb_opt.selection import best_mixture
 
-    if not len(snapshot.history) or len(snapshot.directions) > 1:
+    if not len(snapshot.history):
         return None
     found = best_mixture(study, rule=rule or AUTO, space=snapshot.space)
     return _advice(found, found.rule, found.rule)
@@ -157,9 +160,6 @@ def _best(args: argparse.Namespace) -> None:
         raise UserError(
             f"Study {study.study_name!r} has no finished trial yet; watch it with `climb-opt "
             f"status {study.study_name}`."
-            if len(snapshot.directions) == 1
-            else f"Study {study.study_name!r} has several objectives, so no one best mixture; "
-            f"`climb-opt report {study.study_name}` shows the trade-off."
         )
     chosen = next(a for a in advice if a.default)
     if args.format == "json":

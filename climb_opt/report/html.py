@@ -54,8 +54,9 @@ def _about(contents: Contents) -> str:
     text = f"{len(snapshot.space)} domains"
     if recipe is not None:
         text = f"Corpus {recipe.corpus}, {text}, sampler {recipe.sampler.name}"
-        score = ", ".join(f"{n}" for n in recipe.coefficients())
-        text += f", score {score} ({snapshot.direction})"
+        for name, objective in recipe.objectives().items():
+            better = "higher" if objective.direction == "maximize" else "lower"
+            text += f", {name} of {', '.join(objective.coefficients())} ({better} is better)"
     return markup.paragraph(text + ".", "soft")
 
 

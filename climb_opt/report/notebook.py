@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,16 @@ class Notebook:
 
         def call(trial: optuna.Trial) -> Any:
             value = objective(trial)
-            self.write(trial)
+            try:
+                self.write(trial)
+            except Exception:  # a note that fails must not cost a trained proxy
+                log.warning("Trial %d has no note.", trial.number, exc_info=True)
             return value
 
         return call
 
     def write(self, trial: optuna.Trial) -> None:
         """The note and the artifacts of a running trial."""
-        from optuna_dashboard import save_note
-
         mixture = {
             name.removeprefix(PREFIX): float(value)
             for name, value in trial.params.items()
@@ -88,7 +90,7 @@ class Notebook:
             prior=self.prior,
             rerun=notes.rerun_command(self.study.study_name, trial.number),
         )
-        save_note(trial, body)
+        _dashboard().save_note(trial, body)
         if self.artifacts is not None:
             self._upload(trial, mixture)
 
@@ -121,11 +123,10 @@ class Notebook:
 
 def show(study: optuna.Study, contents: Contents) -> None:
     """Put the report on the study's page: four cards and a note."""
-    from optuna_dashboard import save_note, save_plotly_graph_object
-
+    dashboard = _dashboard()
     for name, figure in cards.cards(contents).items():
-        save_plotly_graph_object(study, figure, graph_object_id=name)
-    save_note(study, markdown.render(contents))
+        dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
+    dashboard.save_note(study, markdown.render(contents))
 
 
 def rounds_ended(snapshot: Snapshot) -> int:
@@ -136,6 +137,13 @@ def rounds_ended(snapshot: Snapshot) -> int:
         if states - {"finished", "given up"}:
             return index
     return len(snapshot.plan.rounds)
+
+
+def _dashboard() -> Any:
+    with warnings.catch_warnings():  # GPyTorch, which it imports, warns of torch.jit
+        warnings.simplefilter("ignore")
+        import optuna_dashboard
+    return optuna_dashboard
 
 
 def _files(folder: Path, mixture: dict[str, float], prior: dict[str, float] | None) -> list[Path]:

@@ -78,10 +78,9 @@ def pareto_rows(values: np.ndarray) -> list[int]:
 
 
 def objective_names(snapshot: Snapshot) -> list[str]:
-    """What the objectives are called: as stored for the dashboard, else numbered."""
-    stored = snapshot.attributes.get("climb/objectives")
-    if isinstance(stored, list) and len(stored) == len(snapshot.directions):
-        return [str(name) for name in stored]
+    """What the objectives are called: as in the recipe, else numbered."""
+    if snapshot.recipe is not None:
+        return list(snapshot.recipe.objectives())
     return [f"objective {i + 1}" for i in range(len(snapshot.directions))]
 
 
@@ -107,8 +106,9 @@ def is_feasible(snapshot: Snapshot, row: int) -> bool:
 
 def _scatter(snapshot: Snapshot, best: list[int], names: list[str]) -> str:
     x, y = snapshot.measured[:, 0], snapshot.measured[:, 1]
-    arrows = ["→ better" if d == "maximize" else "← better" for d in snapshot.directions]
-    chart = Chart(limits(list(x)), limits(list(y)), f"{names[0]} ({arrows[0]})", f"{names[1]}")
+    better = ["higher" if d == "maximize" else "lower" for d in snapshot.directions]
+    labels = [f"{n} ({b} is better)" for n, b in zip(names, better, strict=True)]
+    chart = Chart(limits(list(x)), limits(list(y)), labels[0], labels[1])
     for row in range(len(x)):
         css = "dot r0" if row in best else "dot base"
         text = f"trial {snapshot.history.trials[row].number}: {number(x[row])}, {number(y[row])}"
