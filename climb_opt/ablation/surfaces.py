@@ -151,11 +151,11 @@ def _noisy(source: Source, noise: float, components: bool) -> NoisyObjective:
 
 
 # Thousands of evaluations each, and the same for every noise.
-_spread = lru_cache(maxsize=64)(spread)
+_spread: Callable[[Any], float] = lru_cache(maxsize=64)(spread)
 
 
 @lru_cache(maxsize=64)
-def _typical(source: Source) -> float:
+def _typical(source: Any) -> float:
     return float(np.median(source.score(reference_draws(source.space, TYPICAL_DRAWS))))
 
 
