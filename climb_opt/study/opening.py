@@ -57,12 +57,11 @@ def open_study(
     opened = open_storage(storage, write=create)
     with explained(opened):
         existing = optuna.get_all_study_names(opened)
-        if name in existing:
-            study = _load(opened, name)
-        elif wanted is None or not create:
+        if name not in existing and (wanted is None or not create):
             raise UserError(_no_study(name, existing, opened, recipe))
-        else:
-            study = _create(opened, name, wanted)
+        study = _load(opened, name) if name in existing else None
+        if study is None or RECIPE not in study.user_attrs:
+            study = _complete(opened, name, wanted if create else None)
         if wanted is None and overrides:
             wanted = _overridden(read_recipe(study), overrides)
         if wanted is not None:
@@ -154,33 +153,35 @@ def _no_study(name: str, existing: list[str], storage: BaseStorage, recipe: obje
 def _load(storage: BaseStorage, name: str) -> optuna.Study:
     # The sampler is set by whoever works; Optuna's default would be read by nobody.
     sampler = optuna.samplers.RandomSampler(seed=0)
-    study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
-    if RECIPE not in study.user_attrs:
-        with study_lock(study):  # somebody may be creating it at this moment
+    return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
+
+
+def _complete(storage: BaseStorage, name: str, recipe: StudyRecipe | None) -> optuna.Study:
+    """A study that does not exist yet, or is without its recipe: its creator died or is at it."""
+    if recipe is None:
+        study = _load(storage, name)
+        with study_lock(study):
             read_recipe(study)
-    return study
-
-
-def _create(storage: BaseStorage, name: str, recipe: StudyRecipe) -> optuna.Study:
+        return study
     corpus = Corpus.load(recipe.corpus)
     tokens = corpus.tokens()
     _space(tokens, recipe)  # bounds that no mixture meets are found here
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        directions=_directions(recipe),
+        direction=recipe.direction,
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),
     )
     with study_lock(study):
         if RECIPE in study.user_attrs:
             return study
-        if study.get_trials(deepcopy=False) or study.directions != _directions(recipe):
-            read_recipe(study)  # raises
+        if study.get_trials(deepcopy=False) or _direction(study) != recipe.direction:
+            read_recipe(study)  # raises: it is another program's
         facts = {"name": corpus.name, "digest": corpus.digest, "tokens": tokens}
         study.set_user_attr(CORPUS, facts)
         study.set_user_attr(AGGREGATE, recipe.coefficients())
-        study.set_metric_names(list(recipe.objectives()))
+        study.set_metric_names(["score"])
         study.set_user_attr(RECIPE, recipes.to_json(recipe))
     log.info("Created study %s in %s.", name, describe(storage))
     return study

@@ -1,0 +1,387 @@
+"""Opening, joining, working on and steering a study."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from conftest import write_tiny_corpus
+from optuna.pruners import MedianPruner, NopPruner
+from optuna.trial import TrialState
+
+from climb_opt import recipes
+from climb_opt import study as studies
+from climb_opt.errors import UserError
+from climb_opt.history import AGGREGATE, all_trials
+from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, SpaceRecipe, StudyRecipe
+from climb_opt.rounds import BEAT, ERROR, Pace
+from climb_opt.shards import Corpus
+from climb_opt.simplex import MixtureSpace
+from climb_opt.slots import SLOT, attempts_by_slot
+from climb_opt.storages import open_storage
+from climb_opt.study import CORPUS, FACTS, RECIPE, open_study
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+PACE = Pace(beat=0.5, grace=5.0, poll=0.05)
+
+
+@pytest.fixture
+def recipe(tiny_corpus: Corpus) -> StudyRecipe:
+    return StudyRecipe(
+        corpus=str(tiny_corpus.path),
+        proxy=ProxyRecipe(
+            model=ModelRecipe(hidden=16, layers=1, heads=2), tokens=4096, sequence=16
+        ),
+        evaluators=(Choice("heldout", {"target": "sums"}),),
+        score=["sums/bpb"],
+        rounds=(3, 2),
+        sampler=Choice("climb", {"predictor": "loglinear", "pool_size": 200}),
+        max_attempts=2,
+    )
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> str:
+    return str(tmp_path / "x.journal")
+
+
+def score(trial: optuna.Trial) -> float:
+    """Distance from a mixture, by the trial's weights."""
+    weights = [trial.suggest_float(f"w/{name}", 0, 1) for name in ("web", "code", "math")]
+    return float(np.sum((np.array(weights) - [0.1, 0.2, 0.7]) ** 2))
+
+
+def finished(study: optuna.Study) -> list[Any]:
+    return [t.user_attrs[SLOT] for t in all_trials(study) if t.state == TrialState.COMPLETE]
+
+
+# --- open and join -----------------------------------------------------------------------------
+
+
+def test_a_study_holds_all_that_a_worker_elsewhere_needs(
+    recipe: StudyRecipe, journal: str, tiny_corpus: Corpus
+) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+    assert studies.read_recipe(study) == recipe
+    stored = study.user_attrs
+    assert stored[CORPUS] == {
+        "name": "tiny",
+        "digest": tiny_corpus.digest,
+        "tokens": tiny_corpus.tokens(),
+    }
+    assert stored[AGGREGATE] == {"sums/bpb": 1.0}
+    joined = open_study("s", storage=journal)
+    assert studies.read_recipe(joined) == recipe
+    assert studies.space_of(joined).domains == MixtureSpace(tiny_corpus.tokens()).domains
+
+
+def test_the_study_is_named_after_the_file_of_its_recipe(
+    recipe: StudyRecipe, journal: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(json.loads(recipes.to_json(recipe))))
+    study = open_study(str(file), storage=journal)
+    assert study.study_name == "mine" and studies.read_recipe(study) == recipe
+    again = open_study(str(file), storage=journal, overrides=["seed=0"])
+    assert again.study_name == "mine"
+    other = open_study(str(file), storage=journal, study_name="b", overrides=["seed=5"])
+    assert studies.read_recipe(other).seed == 5
+
+
+def test_another_recipe_is_refused_and_the_difference_shown(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    open_study(recipe, storage=journal, study_name="s")
+    changed = replace(recipe, seed=7, rounds=(4, 2))
+    with pytest.raises(UserError, match=r"rounds: \[3, 2\] -> \[4, 2\]; seed: 0 -> 7") as caught:
+        open_study(changed, storage=journal, study_name="s")
+    assert "--study-name" in str(caught.value)
+    with pytest.raises(UserError, match="seed: 0 -> 3"):
+        open_study("s", storage=journal, overrides=["seed=3"])
+    elsewhere = replace(recipe, corpus="somewhere/else")
+    open_study(elsewhere, storage=journal, study_name="s")  # the same corpus may lie elsewhere
+
+
+def test_a_recipe_stored_before_a_key_existed_is_the_same_recipe(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+    older = json.loads(study.user_attrs[RECIPE])
+    del older["confirm_seeds"]  # as an older version would have written it
+    study.set_user_attr(RECIPE, json.dumps(older))
+    open_study(recipe, storage=journal, study_name="s")
+
+
+def test_another_corpus_is_refused(recipe: StudyRecipe, journal: str, tmp_path: Path) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+    other = tmp_path / "other"
+    other.mkdir()
+    write_tiny_corpus(other, tokens=10_000)
+    with pytest.raises(UserError, match="the same corpus"):
+        studies.make_objective(study, corpus=other)
+    with pytest.raises(UserError, match="No corpus at"):
+        studies.make_objective(study, corpus=tmp_path / "missing")
+
+
+def test_studies_of_other_programs_are_left_alone(recipe: StudyRecipe, journal: str) -> None:
+    foreign = optuna.create_study(study_name="s", storage=open_storage(journal))
+    foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    for call in (
+        lambda: open_study(recipe, storage=journal, study_name="s"),
+        lambda: studies.read_recipe(open_study("s", storage=journal)),
+    ):
+        with pytest.raises(UserError, match="was not made by climb_opt"):
+            call()
+    assert len(all_trials(foreign)) == 1
+
+
+def test_a_study_whose_creator_died_is_completed_by_the_next(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    optuna.create_study(study_name="s", storage=open_storage(journal))
+    study = open_study(recipe, storage=journal, study_name="s")
+    assert studies.read_recipe(study) == recipe
+
+
+def test_an_unknown_name_lists_what_there_is(recipe: StudyRecipe, journal: str) -> None:
+    open_study(recipe, storage=journal, study_name="climb-mine")
+    with pytest.raises(UserError, match=r"Did you mean 'climb-mine'\?.*Shipped recipes: .*demo"):
+        open_study("climb-min", storage=journal)
+    with pytest.raises(UserError, match=r"No study 's' .* Studies: climb-mine\."):
+        open_study(study_name="s", storage=journal)
+    with pytest.raises(UserError, match="Name a recipe or a study"):
+        open_study(storage=journal)
+    with pytest.raises(UserError, match="needs study_name"):
+        open_study(recipe, storage=journal)
+
+
+def test_nothing_is_created_when_the_corpus_is_missing_or_the_bounds_are_impossible(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    for wrong, said in (
+        (replace(recipe, corpus="missing"), "No corpus at"),
+        (replace(recipe, space=SpaceRecipe(upper=0.1)), "No mixture meets the bounds"),
+    ):
+        with pytest.raises(UserError, match=said):
+            open_study(wrong, storage=journal, study_name="s")
+    assert optuna.get_all_study_names(open_storage(journal)) == []
+
+
+# --- work --------------------------------------------------------------------------------------
+
+
+def test_a_worker_runs_the_plan_and_every_trial_says_what_it_was_made_with(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+
+    def objective(trial: optuna.Trial) -> float:
+        value = score(trial)
+        trial.set_user_attr(FACTS, {"tokens": 4096, "epochs": {"web": 0.5}, "devices": "1 x cpu"})
+        if trial.user_attrs[SLOT] == 1 and len(attempts_by_slot(all_trials(study))[1]) == 1:
+            raise RuntimeError("once")
+        return value
+
+    studies.work(study, objective=objective, pace=PACE)
+    assert finished(study) == ["baseline/prior", "baseline/uniform", 0, 2, 1, 3, 4]
+    for trial in all_trials(study):
+        facts = trial.user_attrs[FACTS]
+        assert facts["recipe"] == recipes.digest(recipe) and facts["tokens"] == 4096
+        assert facts["corpus"] == study.user_attrs[CORPUS]["digest"] and facts["seed"] == 0
+        assert facts["seconds"] >= 0 and facts["devices"] == "1 x cpu"
+        assert {"version", "python", "optuna", "numpy", "host", "cpu", "cores"} <= set(facts)
+    uniform = all_trials(study)[1].params
+    assert uniform == pytest.approx({"w/web": 1 / 3, "w/code": 1 / 3, "w/math": 1 / 3})
+
+
+def test_a_code_checkout_is_named_by_its_commit() -> None:
+    from climb_opt.provenance import provenance
+
+    commit = provenance().get("commit")
+    in_checkout = (Path(studies.__file__).parents[2] / ".git").exists()
+    assert (commit is not None) == in_checkout
+    if commit is not None:
+        assert len(str(commit).removesuffix("+changes")) == 12
+
+
+@pytest.mark.parametrize(
+    ("choice", "kind"),
+    [
+        (Choice("climb", {"preset": "paper"}), "ClimbSampler"),
+        (Choice("tpe", {"n_startup_trials": 3}), "SimplexSampler"),
+        (Choice("random"), "SimplexSampler"),
+    ],
+)
+def test_the_sampler_is_the_one_the_recipe_names(
+    recipe: StudyRecipe, choice: Choice, kind: str, tiny_corpus: Corpus
+) -> None:
+    space = MixtureSpace(tiny_corpus.tokens())
+    sampler = studies.build_sampler(replace(recipe, sampler=choice), space)
+    assert type(sampler).__name__ == kind
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        (Choice("climbb"), "Did you mean 'climb'"),
+        (Choice("climb", {"poolsize": 3}), "Did you mean 'pool_size'"),
+        (Choice("climb", {"seed": 3}), "a key of the study"),
+        (Choice("climb", {"preset": "nvidia"}), "Unknown preset"),
+    ],
+)
+def test_a_sampler_that_cannot_be_made_is_told(
+    recipe: StudyRecipe, choice: Choice, said: str, tiny_corpus: Corpus
+) -> None:
+    space = MixtureSpace(tiny_corpus.tokens())
+    with pytest.raises(UserError, match=said):
+        studies.build_sampler(replace(recipe, sampler=choice), space)
+
+
+def test_an_unknown_baseline_lists_the_known(recipe: StudyRecipe, tiny_corpus: Corpus) -> None:
+    space = MixtureSpace(tiny_corpus.tokens())
+    with pytest.raises(UserError, match=r"unknown baseline 'flat'. Known: prior, uniform"):
+        studies.baselines(replace(recipe, baselines=("flat",)), space)
+
+
+def test_a_pruner_spares_the_first_round_unless_asked(recipe: StudyRecipe) -> None:
+    plan = studies.plan_of(recipe)
+    assert isinstance(studies.build_pruner(None, plan), NopPruner)
+    asked = studies.build_pruner(Choice("median", {"first_round": True}), plan)
+    assert isinstance(asked, MedianPruner)
+    with pytest.raises(UserError, match="Did you mean 'median'"):
+        studies.build_pruner(Choice("medium"), plan)
+    with pytest.raises(UserError, match="unknown key 'warmup'"):
+        studies.build_pruner(Choice("median", {"warmup": 3}), plan)
+    pruner = studies.build_pruner(Choice("threshold", {"upper": 0.5}), plan)
+    study = optuna.create_study(pruner=pruner)
+    pruned = []
+    for slot in ("baseline/prior", 2, None, 3, 4):
+        trial = study.ask()
+        if slot is not None:
+            trial.set_user_attr(SLOT, slot)
+        trial.report(1.0, step=1)
+        pruned.append(trial.should_prune())
+    assert pruned == [False, False, False, True, True]
+
+
+def test_work_on_a_confirm_study_names_the_command_for_it(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+    study.set_user_attr("climb/confirm", {})
+    with pytest.raises(UserError, match="climb-opt confirm"):
+        studies.work(study, objective=score)
+
+
+def test_a_real_proxy_search_runs_and_resumes(
+    recipe: StudyRecipe, journal: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    small = replace(recipe, rounds=(1, 1), baselines=("prior",))
+    study = open_study(small, storage=journal, study_name="s")
+    studies.work(study, directory=tmp_path / "runs", stop=lambda: bool(finished(study)), pace=PACE)
+    assert finished(study) == ["baseline/prior"]
+    studies.work(study, directory=tmp_path / "runs", pace=PACE)
+    assert finished(study) == ["baseline/prior", 0, 1]
+    facts = all_trials(study)[-1].user_attrs[FACTS]
+    assert facts["tokens"] > 0 and set(facts["epochs"]) == {"web", "code", "math"}
+
+
+# --- steer -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def given_up(recipe: StudyRecipe, journal: str) -> optuna.Study:
+    study = open_study(recipe, storage=journal, study_name="s")
+
+    def objective(trial: optuna.Trial) -> float:
+        value = score(trial)
+        if trial.user_attrs[SLOT] in (1, "baseline/uniform"):
+            raise RuntimeError("broken")
+        return value
+
+    studies.work(study, objective=objective, pace=PACE)
+    return study
+
+
+def test_what_was_given_up_is_tried_again_on_request(given_up: optuna.Study) -> None:
+    assert studies.status(given_up).given_up == ("baseline/uniform", 1)
+    with pytest.raises(UserError, match="Slot 2 is finished, not given up"):
+        studies.retry(given_up, [2])
+    with pytest.raises(UserError, match=r"Slot 77 is not started.*Given up: baseline/uniform, 1"):
+        studies.retry(given_up, [77])
+    assert studies.retry(given_up, [1]) == (1,)
+    assert studies.status(given_up).given_up == ("baseline/uniform",)
+    studies.work(given_up, objective=score, pace=PACE)
+    assert finished(given_up)[-1] == 1
+    assert studies.retry(given_up) == ("baseline/uniform",)
+    studies.work(given_up, objective=score, pace=PACE)
+    now = studies.status(given_up)
+    assert now.done and not now.given_up and studies.retry(given_up) == ()
+    tried = attempts_by_slot(all_trials(given_up))[1]
+    assert tried[0].params == tried[-1].params  # with its own mixture
+
+
+def test_mixtures_in_line_are_checked_and_tried(recipe: StudyRecipe, journal: str) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+    assert studies.enqueue(study, "mine", {"web": 0.333, "math": 0.666}) == "enqueued/mine"
+    assert studies.enqueue(study, "mine", {"code": 1.0}) == "enqueued/mine-2"
+    for mixture, said in (
+        ({"web": 0.5, "maths": 0.5}, "Unknown domain 'maths'"),
+        ({"web": 0.5, "math": 0.6}, "sum to 1.1, not to 1"),
+        ({"web": 1.5, "math": -0.5}, "not negative"),
+    ):
+        with pytest.raises(UserError, match=said):
+            studies.enqueue(study, "bad", mixture)
+    assert sum(r.waiting for r in studies.status(study).rounds) == 0
+    studies.work(study, objective=score, pace=PACE)
+    assert finished(study)[:2] == ["enqueued/mine", "enqueued/mine-2"]
+    assert studies.status(study).extra == 2 and studies.status(study).done
+    params = all_trials(study)[0].params
+    assert params["w/math"] == pytest.approx(2 / 3) and sum(params.values()) == pytest.approx(1)
+
+
+def test_pause_and_resume_are_seen_by_workers(recipe: StudyRecipe, journal: str) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+    studies.pause(study)
+    assert studies.status(study).paused
+    until = time.monotonic() + 0.5
+    studies.work(study, objective=score, stop=lambda: time.monotonic() > until, pace=PACE)
+    assert not all_trials(study)
+    studies.resume(study)
+    studies.work(study, objective=score, pace=PACE)
+    assert studies.status(study).done
+
+
+def test_the_status_is_plain_data(given_up: optuna.Study) -> None:
+    now = studies.status(given_up)
+    again = json.loads(json.dumps(dataclasses.asdict(now)))
+    assert again["finished"] == 5 and len(again["failures"]) == 4
+    assert all(f.reason == "RuntimeError: broken" for f in now.failures)
+    failed = next(t for t in all_trials(given_up) if t.state == TrialState.FAIL)
+    assert failed.user_attrs[ERROR] and failed.user_attrs[BEAT] and failed.user_attrs[FACTS]
+
+
+def test_a_long_study_is_never_copied(
+    recipe: StudyRecipe, journal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+    real: Callable[..., Any] = type(study._storage).get_all_trials
+
+    def strict(self: Any, study_id: int, deepcopy: bool = True, states: Any = None) -> Any:
+        assert not deepcopy, "the history was copied"
+        return real(self, study_id, deepcopy, states)
+
+    monkeypatch.setattr(type(study._storage), "get_all_trials", strict)
+    studies.work(study, objective=score, pace=PACE)
+    assert studies.status(study).done
