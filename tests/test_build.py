@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import TOPICS, files_of, small_corpus, small_options, topic_documents, write_jsonl
 
 from climb_opt.corpus import workspace
 from climb_opt.corpus.build import build
@@ -28,6 +27,7 @@ from climb_opt.corpus.readers import ReadOptions
 from climb_opt.corpus.tokenise import TokenOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
+from corpora import TOPICS, files_of, small_corpus, small_options, topic_documents, write_jsonl
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_another_corpus_in_the_folder_is_refused_and_can_be_replaced(
 def test_changed_inputs_are_another_corpus(inputs: list[Path], tmp_path: Path) -> None:
     build(make_plan(options(inputs)), tmp_path / "out", progress=False)
     write_jsonl(inputs[1], topic_documents(3, seed=5))
-    with pytest.raises(UserError, match="holds another corpus .*sources"):
+    with pytest.raises(UserError, match=r"holds another corpus .*sources"):
         build(make_plan(options(inputs)), tmp_path / "out", progress=False)
 
 
@@ -250,7 +250,7 @@ def test_a_full_disk_is_one_clear_line_and_no_corpus(
     plan = make_plan(options(inputs))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(UserError, match="No space left on the disk .* finished stages"):
+        with pytest.raises(UserError, match=r"No space left on the disk .* finished stages"):
             build(plan, tmp_path / "out", progress=False)
     assert not (tmp_path / "out" / "manifest.json").exists()
     with pytest.raises(UserError, match="No corpus at"):

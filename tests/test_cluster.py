@@ -62,7 +62,7 @@ def test_an_empty_faiss_namespace_is_not_faiss(monkeypatch: pytest.MonkeyPatch) 
     # What is left after `pip uninstall` of one of two faiss packages (corpus.md, section 6).
     monkeypatch.setitem(__import__("sys").modules, "faiss", types.ModuleType("faiss"))
     assert choose_backend("auto") == "sklearn"
-    with pytest.raises(UserError, match="'faiss-gpu' is not available here. Available: sklearn"):
+    with pytest.raises(UserError, match=r"'faiss-gpu' is not available here. Available: sklearn"):
         choose_backend("faiss-gpu")
 
 

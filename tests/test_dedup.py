@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import TOPICS, small_corpus, topic_documents, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from climb_opt.corpus import dedup, roles
 from climb_opt.corpus.dedup import _equal_runs, _shingles
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Stream
+from corpora import TOPICS, small_corpus, topic_documents, write_jsonl
 
 
 def texts_of(corpus: Corpus, stream: Stream | None) -> list[str]:
@@ -174,7 +174,9 @@ def test_two_targets_of_one_name_and_a_wrong_share(tmp_path: Path) -> None:
 @st.composite
 def linked_groups(draw: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     size = draw(st.integers(2, 12))
-    pairs = draw(st.lists(st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)), max_size=9))
+    pairs = draw(
+        st.lists(st.tuples(st.integers(0, size - 1), st.integers(0, size - 1)), max_size=9)
+    )
     near = np.array([(max(p), min(p)) for p in pairs if p[0] != p[1]], np.int64).reshape(-1, 2)
     marks = np.array(draw(st.lists(st.integers(0, 2), min_size=size, max_size=size)), np.uint8)
     return np.arange(size), near, marks

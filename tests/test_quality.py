@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import TOPICS, small_corpus, small_options, topic_documents, write_jsonl
 
 from climb_opt.corpus.build import preview
 from climb_opt.corpus.documents import Document
@@ -21,6 +20,7 @@ from climb_opt.corpus.quality import (
     parse_scorer,
 )
 from climb_opt.errors import UserError
+from corpora import TOPICS, small_corpus, small_options, topic_documents, write_jsonl
 
 
 def graded(path: Path, **more: Any) -> Path:

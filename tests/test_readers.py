@@ -12,7 +12,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import zstandard
-from corpora import write_jsonl
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD, Bad, Document
 from climb_opt.corpus.ingest import Inventory, ingest
@@ -20,6 +19,7 @@ from climb_opt.corpus.inputs import find_sources
 from climb_opt.corpus.readers import Damaged, ReadOptions, Source, read
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
+from corpora import write_jsonl
 
 LINES = [{"id": f"d{i}", "text": f"text number {i}", "kind": "odd" if i % 2 else "even"}
          for i in range(50)]  # fmt: skip
@@ -81,7 +81,7 @@ def test_parquet_reads_the_wanted_columns(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(LINES), tmp_path / "a.parquet")
     found = records(tmp_path, fields=("kind",))
     assert found[1] == Document("d1", "text number 1", {"kind": "odd"})
-    with pytest.raises(UserError, match="no column 'body'. Columns: id, text, kind"):
+    with pytest.raises(UserError, match=r"no column 'body'. Columns: id, text, kind"):
         records(tmp_path, text_field="body")
 
 
@@ -189,7 +189,7 @@ def test_more_than_a_tenth_bad_stops(tmp_path: Path) -> None:
 
 def test_a_hopeless_file_stops_early(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"body": "x"}\n' * 5000)
-    with pytest.raises(UserError, match="1000 of the first 1000 .* no field 'text'.*--text-field"):
+    with pytest.raises(UserError, match=r"1000 of the first 1000 .* no field 'text'.*--text-field"):
         ingested(tmp_path, tmp_path / "a.jsonl")
 
 
@@ -206,7 +206,7 @@ def test_one_damaged_file_of_many_is_named_and_its_beginning_kept(tmp_path: Path
 def test_a_damaged_only_file_stops(tmp_path: Path) -> None:
     data = zstandard.compress(as_lines(noise(8000)))
     (tmp_path / "broken.jsonl.zst").write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match="1 of 1 inputs are damaged.*broken"):
+    with pytest.raises(UserError, match=r"1 of 1 inputs are damaged.*broken"):
         ingested(tmp_path, tmp_path)
 
 

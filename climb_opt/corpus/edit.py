@@ -87,10 +87,10 @@ def _join_held_out(corpus: Corpus, domains: Sequence[Domain]) -> Stream | None:
     number = 0
     while f"merged_{number:03d}.heldout.bin" in taken:
         number += 1
-    writer = StreamWriter(corpus.path, f"merged_{number:03d}.heldout", corpus.dtype)
-    for part in parts:
-        writer.add(np.asarray(corpus.read(part)), part.documents, part.bytes, whole=True)
-    return writer.close()[0]
+    with StreamWriter(corpus.path, f"merged_{number:03d}.heldout", corpus.dtype) as writer:
+        for part in parts:
+            writer.add(np.asarray(corpus.read(part)), part.documents, part.bytes, whole=True)
+        return writer.close()[0]
 
 
 def _join_info(domains: Sequence[Domain]) -> dict[str, Any]:

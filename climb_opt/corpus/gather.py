@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ SHARD_TOKENS = 2**29  # 1 GiB of uint16: easy to copy, few enough to open
 
 
 class StreamWriter:
-    """Appends documents to numbered shards below a folder: `stem.bin`, `stem.001.bin`, ..."""
+    """Appends documents to numbered shards below a folder: `stem.bin`, `stem.001.bin`, ...
+
+    A context: its file is closed whatever happens.
+    """
 
     def __init__(self, folder: Path, stem: str, dtype: str) -> None:
         self.folder = folder
@@ -31,6 +35,12 @@ class StreamWriter:
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.done: list[Stream] = []
         self._open()
+
+    def __enter__(self) -> StreamWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def _open(self) -> None:
         number = f".{len(self.done):03d}" if self.done else ""
@@ -81,9 +91,10 @@ def gather(
     stems = [f"domain_{i:03d}" for i in range(count)]
     stems += [f"domain_{i:03d}.heldout" for i in range(count)]
     stems += [f"target_{t.name}" for t in targets]
-    writers = [StreamWriter(folder, stem, dtype) for stem in stems]
     total = sum(b.documents for b in stages.blocks)
-    with stages.tokens.workspace.bar("shards", total) as bar:
+    with ExitStack() as stack:
+        writers = [stack.enter_context(StreamWriter(folder, stem, dtype)) for stem in stems]
+        bar = stack.enter_context(stages.tokens.workspace.bar("shards", total))
         for block in stages.blocks:
             destination = np.full(block.documents, -1, dtype=np.int64)
             rows, cluster = trained_on(stages, block)
@@ -96,7 +107,7 @@ def gather(
             destination[in_target] = 2 * count + (role[in_target] - TARGET)
             _distribute(stages, block, destination, info["bytes"], writers, count, dtype)
             bar.update(block.documents)
-    streams = [w.close() for w in writers]
+        streams = [w.close() for w in writers]
     domains = tuple(
         _domain(fact, streams[i], streams[count + i][0]) for i, fact in enumerate(facts["domains"])
     )

@@ -176,26 +176,29 @@ def _import(
     bar: Any,
 ) -> Domain:
     share, seed = split
-    writers = [
-        StreamWriter(output, f"domain_{index:03d}{part}", facts.dtype) for part in ("", ".heldout")
-    ]
     end = np.array([facts.eos])
     least = _least_key(pair, seed)
-    for tokens in _documents(pair):
-        if len(tokens) and int(tokens.max()) >= facts.vocab_size:
-            raise UserError(
-                f"{prefix}.bin holds token {int(tokens.max())}, but the tokenizer has "
-                f"{facts.vocab_size}; give the tokenizer it was made with."
-            )
-        body = tokens[:-1] if len(tokens) and tokens[-1] == facts.eos else tokens
-        if not len(body):
-            continue
-        key = _key(tokens, seed)
-        held = share > 0 and (key < share * 2.0**64 or (key == least and len(pair.ends) > 1))
-        size = len(tokenizer.decode(body.tolist(), skip_special_tokens=False).encode("utf-8"))
-        writers[held].add(np.concatenate([body, end]), 1, size, whole=held)
-        bar.update(1)
-    shards, heldout = (w.close() for w in writers)
+    stem = f"domain_{index:03d}"
+    with (
+        StreamWriter(output, stem, facts.dtype) as trained,
+        StreamWriter(output, f"{stem}.heldout", facts.dtype) as held,
+    ):
+        for tokens in _documents(pair):
+            if len(tokens) and int(tokens.max()) >= facts.vocab_size:
+                raise UserError(
+                    f"{prefix}.bin holds token {int(tokens.max())}, but the tokenizer has "
+                    f"{facts.vocab_size}; give the tokenizer it was made with."
+                )
+            body = tokens[:-1] if len(tokens) and tokens[-1] == facts.eos else tokens
+            if not len(body):
+                continue
+            key = _key(tokens, seed)
+            chosen = key < share * 2.0**64 or (key == least and len(pair.ends) > 1)
+            size = len(tokenizer.decode(body.tolist(), skip_special_tokens=False).encode("utf-8"))
+            writer = held if share > 0 and chosen else trained
+            writer.add(np.concatenate([body, end]), 1, size, whole=writer is held)
+            bar.update(1)
+        shards, heldout = trained.close(), held.close()
     held_part = heldout[0] if heldout[0].documents else None
     return Domain(prefix.name, shards, held_part, {"terms": []})
 

@@ -1,0 +1,122 @@
+"""Looking at a corpus, and changing its domains by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from climb_opt.corpus import edit, show
+from climb_opt.corpus.describe import names_from, top_terms
+from climb_opt.corpus.documents import Document
+from climb_opt.corpus.map import draw, points
+from climb_opt.errors import UserError
+from climb_opt.shards import Corpus
+from corpora import small_corpus, topic_documents, write_jsonl
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    write_jsonl(tmp_path / "a.jsonl", topic_documents(30))
+    return small_corpus(tmp_path / "out", tmp_path / "a.jsonl", label_field="topic")
+
+
+def names(corpus: Corpus) -> list[str]:
+    return [d.name for d in corpus.domains]
+
+
+def test_domains_are_renamed(corpus: Corpus) -> None:
+    old = names(corpus)
+    edited = edit.rename(corpus, {old[0]: "food", old[2]: old[0]})
+    assert names(edited) == ["food", old[1], old[0], old[3]]
+    assert edited.tokens()["food"] == corpus.tokens()[old[0]]
+    assert edited.provenance["edits"] == [f"rename {old[0]}=food, {old[2]}={old[0]}"]
+    for wrong, message in (
+        ({"nothing": "x"}, "no domain 'nothing'"),
+        ({"food": old[1]}, "Two domains would be called"),
+        ({"food": " "}, "is empty"),
+    ):
+        with pytest.raises(UserError, match=message):
+            edit.rename(edited, wrong)
+
+
+def test_merged_domains_hold_all_their_tokens(corpus: Corpus) -> None:
+    old = names(corpus)
+    parts = [corpus.domain(old[1]), corpus.domain(old[3])]
+    expected = np.concatenate([corpus.read(p.heldout) for p in parts if p.heldout is not None])
+    edited = edit.merge(corpus, "both", [old[1], old[3]])
+    assert names(edited) == [old[0], "both", old[2]]
+    both = edited.domain("both")
+    assert both.tokens == sum(p.tokens for p in parts)
+    assert both.heldout is not None
+    assert np.array_equal(edited.read(both.heldout), expected)
+    assert both.info["documents"] == sum(p.info["documents"] for p in parts)
+    assert set(both.info["terms"]) & set(parts[1].info["terms"])
+    again = edit.merge(edited, "three", ["both", old[0]])
+    assert names(again) == ["three", old[2]]
+    files = {p.name for p in corpus.path.glob("*.bin")}
+    assert files == {s.file for s in again.streams()}
+
+
+def test_dropped_domains_and_their_files_are_gone(corpus: Corpus) -> None:
+    old = names(corpus)
+    file = corpus.domains[1].shards[0].file
+    edited = edit.drop(corpus, [old[1]])
+    assert names(edited) == [old[0], old[2], old[3]]
+    assert not (corpus.path / file).exists()
+    assert edited.digest != corpus.digest
+
+
+def test_a_mixture_needs_two_domains(corpus: Corpus) -> None:
+    old = names(corpus)
+    with pytest.raises(UserError, match="would leave 1 domains"):
+        edit.drop(corpus, old[:3])
+    with pytest.raises(UserError, match="would leave one domain"):
+        edit.merge(corpus, "all", old)
+    with pytest.raises(UserError, match="at least two different"):
+        edit.merge(corpus, "x", [old[0], old[0]])
+    with pytest.raises(UserError, match="There is a domain"):
+        edit.merge(corpus, old[3], old[:2])
+    assert names(Corpus.load(corpus.path)) == old
+
+
+def test_the_summary_names_every_domain_with_its_share(corpus: Corpus) -> None:
+    text = "\n".join(show.summary(corpus))
+    total = sum(corpus.tokens().values())
+    for domain in corpus.domains:
+        (line,) = [li for li in text.splitlines() if li.startswith(domain.name)]
+        assert f"{domain.tokens:,}" in line and f"{domain.tokens / total:.1%}" in line
+        assert domain.info["terms"][0] in line
+    assert "documents read: 120" in text and "against topic: NMI 1.000" in text
+    assert "Ward tree at distance" in text
+    samples = "\n".join(show.samples(corpus))
+    assert all(s["id"] in samples for d in corpus.domains for s in d.info["samples"])
+
+
+def test_the_map_places_every_cluster_of_every_domain(corpus: Corpus, tmp_path: Path) -> None:
+    found = points(corpus)
+    assert found.places.shape == (len(found.clusters), 2)
+    assert set(found.domain) == set(range(4))
+    assert np.array_equal(found.places, points(corpus).places)
+    edited = edit.merge(corpus, "both", names(corpus)[:2])
+    assert set(points(edited).domain) == {0, 1, 2}
+    draw(edited, tmp_path / "map.png")
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_corpus_without_clusters_has_no_map(tiny_corpus: Corpus) -> None:
+    with pytest.raises(UserError, match="has no map"):
+        points(tiny_corpus)
+
+
+def test_names_come_from_what_tells_domains_apart() -> None:
+    samples = [
+        [Document("1", "the cat purrs and the cat sleeps"), Document("2", "the cat purrs")],
+        [Document("3", "the dog barks"), Document("4", "the dog barks and runs")],
+    ]
+    terms = top_terms(samples)
+    assert set(terms[0][:2]) == {"cat", "purrs"} and set(terms[1][:2]) == {"dog", "barks"}
+    assert names_from([["a", "b", "c"], ["a", "b", "c"], ["a", "b", "c"], []]) == [
+        "a-b", "a-b-c", "a-b-c-2", "domain-3",
+    ]  # fmt: skip
