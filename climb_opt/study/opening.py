@@ -169,19 +169,19 @@ def _complete(storage: BaseStorage, name: str, recipe: StudyRecipe | None) -> op
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        direction=recipe.direction,
+        directions=_directions(recipe),
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),
     )
     with study_lock(study):
         if RECIPE in study.user_attrs:
             return study
-        if study.get_trials(deepcopy=False) or _direction(study) != recipe.direction:
+        if study.get_trials(deepcopy=False) or study.directions != _directions(recipe):
             read_recipe(study)  # raises: it is another program's
         facts = {"name": corpus.name, "digest": corpus.digest, "tokens": tokens}
         study.set_user_attr(CORPUS, facts)
         study.set_user_attr(AGGREGATE, recipe.coefficients())
-        study.set_metric_names(["score"])
+        study.set_metric_names(list(recipe.objectives()))
         study.set_user_attr(RECIPE, recipes.to_json(recipe))
     log.info("Created study %s in %s.", name, describe(storage))
     return study
