@@ -150,13 +150,13 @@ def _noisy(source: Source, noise: float, components: bool) -> NoisyObjective:
     return objective
 
 
+def _median(source: Source) -> float:
+    return float(np.median(source.score(reference_draws(source.space, TYPICAL_DRAWS))))
+
+
 # Thousands of evaluations each, and the same for every noise.
 _spread: Callable[[Any], float] = lru_cache(maxsize=64)(spread)
-
-
-@lru_cache(maxsize=64)
-def _typical(source: Any) -> float:
-    return float(np.median(source.score(reference_draws(source.space, TYPICAL_DRAWS))))
+_typical: Callable[[Any], float] = lru_cache(maxsize=64)(_median)
 
 
 # --- tables --------------------------------------------------------------------------------------
