@@ -18,6 +18,7 @@ import climb_opt.cli.search as search
 import climb_opt.study as studies
 from climb_opt.cli import main
 from climb_opt.errors import Interrupted
+from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
 
@@ -32,6 +33,14 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> str:
     build_study(Shape(domains=4, rounds=(8, 4), done=0, baselines=(), name="begun"), opened)
     build_study(Shape(domains=ODD_NAMES, rounds=(12, 6), name="odd <b>'\"/🧪"), opened)
     return path
+
+
+@pytest.fixture(autouse=True)
+def light_rules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CLIMB's own rules, which rank 100,000 candidates, but for the tests that ask."""
+    if request.node.name != "test_best_as_data_holds_every_rule":
+        for rule in ("argbest", "mean-top", "top", "supported"):
+            monkeypatch.delitem(RULES, rule)
 
 
 @pytest.fixture

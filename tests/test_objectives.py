@@ -29,7 +29,7 @@ evaluators: [{{name: heldout, target: sums}}]
 score: [sums/bpb]
 also:
   general: {{score: {{heldout/web/bpb: 0.5, heldout/code/bpb: 0.5}}, direction: minimize}}
-rounds: [14]
+rounds: [10]
 sampler: {{name: simplex-gp}}
 baselines: [prior]
 """
@@ -100,7 +100,7 @@ def test_the_recommendation_keeps_the_guard_rail(
     monkeypatch.setattr(working, "make_objective", lambda *_, **__: Proxies(space, True))
     text = RECIPE.format(corpus=tiny_corpus.path)
     head, _, tail = text.partition("also:\n")
-    rest = tail.partition("\n")[2].replace("rounds: [14]", "rounds: [20]")
+    rest = tail.partition("\n")[2].replace("rounds: [10]", "rounds: [20]")
     Path("rail.yaml").write_text(
         f"{head}constraints: {{general/bpb: 1.25}}\n{rest}", encoding="utf-8"
     )

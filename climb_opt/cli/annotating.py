@@ -53,4 +53,4 @@ def both(
 def _contents(study: optuna.Study) -> Contents:
     from climb_opt.cli.results import contents_of
 
-    return contents_of(study)
+    return contents_of(study, every_rule=False)

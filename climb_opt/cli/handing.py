@@ -190,7 +190,7 @@ def _dashboard(args: argparse.Namespace) -> None:
     study = existing(args, write=True)
     folder = args.artifacts or study.user_attrs.get(notebook.ARTIFACTS)
     try:
-        notebook.show(study, contents_of(study))
+        notebook.show(study, contents_of(study, every_rule=False))
     except UserError as error:
         print(f"No cards yet: {error}")
     store = None
