@@ -139,14 +139,15 @@ def test_no_mixture_is_drawn_twice_by_workers_that_ask_together() -> None:
             study.tell(trial, value)
     rows = mixtures(study, SPACE4)
     gaps = np.abs(rows[:, None] - rows[None]).sum(2) + np.eye(len(rows))
-    assert gaps.min() > 1e-5
+    assert gaps.min() > 5e-5
 
 
 def test_threads_draw_distinct_mixtures() -> None:
     study = optuna.create_study(sampler=sampler_of(SPACE4))
     study.optimize(bowl(SPACE4), n_trials=20, n_jobs=4)
     rows = mixtures(study, SPACE4)
-    assert len(np.unique(np.round(rows, 6), axis=0)) == 20 and np.all(SPACE4.contains(rows))
+    gaps = np.abs(rows[:, None] - rows[None]).sum(2) + np.eye(20)
+    assert gaps.min() > 5e-5 and np.all(SPACE4.contains(rows))
 
 
 def test_two_samplers_on_one_study_see_each_others_running_trials() -> None:

@@ -23,7 +23,7 @@ class GaussianModel:
     process: GaussianProcess
 
     def __call__(self, weights: np.ndarray) -> np.ndarray:
-        return self.process.moments(np.sqrt(weights))[0]
+        return self.process.mean(np.sqrt(weights))
 
 
 @dataclass(frozen=True)

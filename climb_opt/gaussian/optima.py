@@ -31,7 +31,7 @@ def mean_of_top(problem: Problem, rng: np.random.Generator, top: int = TOP) -> n
     """The average (K,) of the `top` lowest posterior means of 10,000 fresh mixed draws."""
     draws = problem.space.sample_mixed(rng, 10_000)
     roots = np.sqrt(draws)
-    mean = problem.objectives[0].moments(roots)[0]
+    mean = problem.objectives[0].mean(roots)
     likely = problem.feasible(roots) >= np.log(0.5)
     draws, mean = (draws[likely], mean[likely]) if likely.sum() >= top else (draws, mean)
     chosen = draws[np.argsort(mean, kind="stable")[:top]]
@@ -75,7 +75,7 @@ def _contenders(problem: Problem, rng: np.random.Generator) -> np.ndarray:
     best = _best(problem, objective)
 
     def lowest(rows: np.ndarray, count: int) -> np.ndarray:
-        value = objective.moments(np.sqrt(rows))[0]
+        value = objective.mean(np.sqrt(rows))
         return rows[np.argsort(value, kind="stable")[:count]]
 
     near = np.concatenate([space.sample_mixed(rng, 1500), around(rng, best, 2500, space)])

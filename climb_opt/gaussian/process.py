@@ -41,6 +41,9 @@ class Surrogate(Protocol):
     def noise(self) -> float:
         """Standard deviation of one evaluation around the function, in units of the values."""
 
+    def mean(self, roots: np.ndarray) -> np.ndarray:
+        """Mean (m,) of the function at `roots` (m, K)."""
+
     def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean (m,) and standard deviation (m,) of the function at `roots` (m, K)."""
 
@@ -71,6 +74,11 @@ class GaussianProcess:
         self.scale = max(scale, 1e-24 * float(np.max(np.abs(values), initial=1e-100)) ** 2)
         self.noise = float(np.sqrt(self.scale * np.exp(shape.log_noise)))
         self._values = values
+
+    def mean(self, roots: np.ndarray) -> np.ndarray:
+        """See `Surrogate`."""
+        cross = self._kernel((roots - self._centre) / self._width, self._x)
+        return np.asarray(self.constant + cross @ self._alpha)
 
     def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Surrogate`."""
@@ -169,6 +177,10 @@ class WeightedSum:
     def noise(self) -> float:
         """See `Surrogate`."""
         return float(np.sqrt(sum((c * p.noise) ** 2 for c, p in self._pairs())))
+
+    def mean(self, roots: np.ndarray) -> np.ndarray:
+        """See `Surrogate`."""
+        return np.asarray(sum(c * part.mean(roots) for c, part in self._pairs()))
 
     def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Surrogate`."""

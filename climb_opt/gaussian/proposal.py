@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from climb_opt.gaussian.hypervolume import front, improvement, reference_point
 from climb_opt.gaussian.improvement import (
@@ -28,6 +29,8 @@ from climb_opt.gaussian.sphere import descend
 from climb_opt.simplex import MixtureSpace
 
 SAMPLES = 256  # joint samples; for several objectives a quarter of them
+SAME = 1e-4  # L1 distance: one token in 20,000 moves
+FRESH = 128  # of 4000 draws: those an exploring trial is drawn from
 BEST = 8  # evaluated mixtures around which candidates are drawn
 DIRECTIONS = 4  # weightings of several objectives along which candidates are sought
 MAX_JOINT = 200  # evaluated mixtures in the joint sample: the most promising, if there are more
@@ -96,7 +99,7 @@ def gains(problem: Problem, pool: np.ndarray, rng: np.random.Generator) -> np.nd
     n = len(known)
     if samples.shape[2] == 1:
         return _improvements(samples[:, :, 0], ok, n)
-    means = np.stack([o.moments(np.sqrt(known))[0] for o in problem.objectives], -1)
+    means = np.stack([o.mean(np.sqrt(known)) for o in problem.objectives], -1)
     reference = reference_point(means)
     total = np.zeros(len(pool))
     for values, fine in zip(samples, ok, strict=True):
@@ -108,7 +111,7 @@ def incumbent(problem: Problem, objective: Surrogate) -> float | None:
     """The lowest expected value at an evaluated mixture that is likely feasible, if any is."""
     roots = np.sqrt(problem.evaluated)
     likely = problem.feasible(roots) >= np.log(0.5)
-    return float(objective.moments(roots)[0][likely].min()) if likely.any() else None
+    return float(objective.mean(roots)[likely].min()) if likely.any() else None
 
 
 # --- private -------------------------------------------------------------------------------------
@@ -128,19 +131,20 @@ def _directions(problem: Problem, rng: np.random.Generator) -> list[Surrogate]:
     if len(problem.objectives) == 1:
         return [problem.objectives[0]]
     roots = np.sqrt(problem.evaluated)
-    spread = np.array([np.ptp(o.moments(roots)[0]) for o in problem.objectives])
+    spread = np.array([np.ptp(o.mean(roots)) for o in problem.objectives])
     weights = rng.dirichlet(np.ones(len(spread)), size=DIRECTIONS)
     weights /= np.where(spread > 0, spread, 1.0)
     return [WeightedSum(problem.objectives, w) for w in weights]
 
 
 def _fresh(problem: Problem, objective: Surrogate, rng: np.random.Generator) -> np.ndarray:
-    draws = _unlike(problem.space.sample_mixed(rng, 4000), problem.known)
+    draws = problem.space.sample_mixed(rng, 4000)
     roots = np.sqrt(draws)
-    mean = np.where(problem.feasible(roots) >= np.log(0.5), 0.0, 1e9 * max(objective.noise, 1e-9))
-    mean += objective.moments(roots)[0]
-    lowest = np.argsort(mean, kind="stable")[:128]
-    return np.asarray(draws[rng.choice(lowest)])
+    mean = objective.mean(roots)
+    breach = problem.feasible(roots) < np.log(0.5)
+    order = np.lexsort((mean, breach))  # likely feasible first, then by expected value
+    lowest = _unlike(draws[order[:FRESH]], problem.known)
+    return np.asarray(rng.choice(lowest)) if len(lowest) else draws[0]
 
 
 def _pool(
@@ -179,7 +183,7 @@ def _pool(
 
 def _best(problem: Problem, objective: Surrogate) -> np.ndarray:
     roots = np.sqrt(problem.evaluated)
-    mean = objective.moments(roots)[0] - 1e3 * objective.noise * np.minimum(
+    mean = objective.mean(roots) - 1e3 * objective.noise * np.minimum(
         problem.feasible(roots) - np.log(0.5), 0.0
     )
     return problem.evaluated[np.argsort(mean, kind="stable")[:BEST]]
@@ -191,7 +195,7 @@ def _promising(problem: Problem) -> np.ndarray:
     if n <= MAX_JOINT:
         return problem.known
     roots = np.sqrt(problem.evaluated)
-    means = np.stack([o.moments(roots)[0] for o in problem.objectives], -1)
+    means = np.stack([o.mean(roots) for o in problem.objectives], -1)
     rank = np.argsort(means.sum(axis=1), kind="stable")
     if means.shape[1] > 1:
         rank = np.argsort(~front(means), kind="stable")
@@ -199,11 +203,5 @@ def _promising(problem: Problem) -> np.ndarray:
 
 
 def _unlike(rows: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """`rows` without those that are, to five digits, among `known` or earlier rows."""
-    seen = {tuple(np.round(w, 5).tolist()) for w in known}
-    kept = []
-    for index, row in enumerate(np.round(rows, 5).tolist()):
-        if tuple(row) not in seen:
-            seen.add(tuple(row))
-            kept.append(index)
-    return rows[kept]
+    """The `rows` (m, K) that no trainer would take for one of the `known` mixtures (n, K)."""
+    return np.asarray(rows[cdist(rows, known, "cityblock").min(axis=1) > SAME])

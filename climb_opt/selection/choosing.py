@@ -184,7 +184,7 @@ def _balanced(
     problem = Beliefs(space, components=components).problem(history)
     if problem is not None:
         roots = np.sqrt(history.weights[rows])
-        values = np.stack([o.moments(roots)[0] for o in problem.objectives], axis=1)
+        values = np.stack([o.mean(roots) for o in problem.objectives], axis=1)
     best = np.flatnonzero(front(values))
     reference = reference_point(values)
     own = np.prod(np.maximum(reference - values[best], 0.0), axis=1)

@@ -69,7 +69,7 @@ def evaluated(evidence: Evidence) -> np.ndarray:
     """The evaluated mixture with the best posterior mean, where the guard-rails likely hold."""
     problem = evidence.problem
     roots = np.sqrt(problem.evaluated)
-    mean = problem.objectives[0].moments(roots)[0]
+    mean = problem.objectives[0].mean(roots)
     likely = problem.feasible(roots) >= np.log(0.5)
     mean = np.where(likely, mean, np.inf) if likely.any() else -problem.feasible(roots)
     return np.asarray(problem.evaluated[int(np.argmin(mean))])
