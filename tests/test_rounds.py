@@ -128,7 +128,10 @@ def test_a_given_up_slot_is_tried_anew_after_a_mark() -> None:
 
 def test_what_was_interrupted_does_not_count_and_keeps_its_mixture() -> None:
     study = study_of()
-    work(study, failing(1, 4, Interrupted("step 3")))
+    for _ in range(4):
+        with pytest.raises(Interrupted):
+            work(study, failing(1, 1, Interrupted("step 3")))
+    work(study)
     assert fleet.audit(study, SMALL).sound and len(mixtures_of(study, 1)) == 5
     given_back = [t for t in all_trials(study) if t.state == TrialState.FAIL]
     assert all(t.user_attrs[INTERRUPTED] for t in given_back)
@@ -158,7 +161,7 @@ def test_bad_input_found_by_the_objective_stops_the_worker_and_loses_nothing() -
 
 def test_a_full_disk_stops_the_worker_and_gives_the_slot_back() -> None:
     study = study_of()
-    full = TrialFailed("could not save")
+    full = RuntimeError("could not save")
     full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(UserError, match="Free some space"):
         work(study, failing(0, 1, full))
@@ -180,6 +183,28 @@ def test_leaving_at_once_still_gives_the_slot_back() -> None:
     with pytest.raises(KeyboardInterrupt):
         work(study, failing(2, 1, KeyboardInterrupt()))
     assert all_trials(study)[-1].user_attrs[INTERRUPTED]
+
+
+def test_a_group_that_lost_a_rank_fails_its_trial_and_ends() -> None:
+    study = study_of()
+
+    def objective(trial: optuna.Trial) -> float:
+        value = score(trial)
+        try:
+            if trial.user_attrs[SLOT] == 0:
+                raise RuntimeError("CUDA error on rank 1")
+        except RuntimeError:
+            raise SystemExit(1) from None
+        return value
+
+    for attempt in (1, 2):
+        with pytest.raises(SystemExit):
+            work(study, objective)
+        failed = [t for t in all_trials(study) if t.state == TrialState.FAIL]
+        assert len(failed) == attempt
+        assert failed[-1].user_attrs[ERROR] == "RuntimeError: CUDA error on rank 1"
+    work(study)
+    assert rounds.status(study, SMALL).given_up == (0,)  # after two attempts, as the plan says
 
 
 def test_a_password_in_an_error_is_not_stored() -> None:

@@ -58,7 +58,7 @@ def work(
         on_trial: called with each trial that this worker finished, failed ones too.
 
     Raises:
-        Interrupted: `stop` said so while the storage was away.
+        Interrupted: the objective was told to stop, or `stop` said so while the storage was away.
         UserError: raised by the objective for a planned trial, or this worker failed on slot after
             slot, or its disk is full; the slot is given back.
     """
@@ -79,8 +79,10 @@ def work(
         claimed = _claim(claims, stop, pace.poll)
         if claimed is None:
             return
-        trial = _run(claimed, objective, stop, pace.beat)
+        trial, verdict = _run(claimed, objective, pace.beat)
         on_trial(trial)
+        if verdict is not None:
+            raise verdict
         if trial.state != TrialState.FAIL:
             failed.clear()
         elif not trial.user_attrs.get(INTERRUPTED):
@@ -128,36 +130,41 @@ def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
 
 
 def _run(
-    trial: optuna.Trial, objective: Objective, stop: Callable[[], bool], beat: float
-) -> FrozenTrial:
+    trial: optuna.Trial, objective: Objective, beat: float
+) -> tuple[FrozenTrial, Exception | None]:
+    """The trial as it ended, and what ends its worker."""
     study = trial.study
+    ends: Exception | None = None
     with Heart(trial, beat):
         try:
             values = _checked(objective(trial))
         except optuna.TrialPruned:
             _tell(trial, TrialState.PRUNED, None)
         except Interrupted as error:
-            fail(study, trial._trial_id, str(error) or "interrupted", {INTERRUPTED: True})
+            ends = error
+            _give_back(trial, str(error) or "interrupted")
         except UserError as error:
             if _planned(trial):
-                fail(study, trial._trial_id, redact(error), {INTERRUPTED: True})
-                raise
-            fail(study, trial._trial_id, redact(error))  # a bad mixture that somebody enqueued
+                ends = error
+                _give_back(trial, redact(error))
+            else:  # a bad mixture that somebody enqueued
+                fail(study, trial._trial_id, redact(error))
         except Exception as error:
             if _disk_is_full(error):
-                fail(study, trial._trial_id, "the disk is full", {INTERRUPTED: True})
-                raise UserError(
-                    f"Trial {trial.number}: the disk is full ({error}). Free some space and start "
-                    "the worker again; the trial will be resumed."
-                ) from error
-            log.debug("Trial %d failed.", trial.number, exc_info=error)
-            fail(study, trial._trial_id, reason_of(error))
-        except BaseException:  # Ctrl-C twice, or sys.exit
-            _give_back(trial)
+                ends = UserError(
+                    f"Trial {trial.number}: the disk is full ({redact(error)}). Free some space "
+                    "and start the worker again; the trial will be resumed."
+                )
+                _give_back(trial, "the disk is full")
+            else:
+                log.debug("Trial %d failed.", trial.number, exc_info=error)
+                fail(study, trial._trial_id, reason_of(error))
+        except BaseException as error:  # a second Ctrl-C, or a group that lost one of its ranks
+            _leave(trial, error)
             raise
         else:
             _tell(trial, TrialState.COMPLETE, values)
-    return study._storage.get_trial(trial._trial_id)
+    return study._storage.get_trial(trial._trial_id), ends
 
 
 def reason_of(error: BaseException) -> str:
@@ -190,12 +197,21 @@ def _tell(trial: optuna.Trial, state: TrialState, values: list[float] | None) ->
         )
 
 
-def _give_back(trial: optuna.Trial) -> None:
+def _give_back(trial: optuna.Trial, reason: str) -> None:
+    fail(trial.study, trial._trial_id, reason, {INTERRUPTED: True})
+
+
+def _leave(trial: optuna.Trial, error: BaseException) -> None:
     """Leave at once: one attempt to say so; without it the beat stands still, which says it too."""
+    crash = error.__context__ if isinstance(error, SystemExit) and error.code else None
+    trial.study = impatient(trial.study)
     try:
-        fail(impatient(trial.study), trial._trial_id, "interrupted", {INTERRUPTED: True})
-    except Exception as error:
-        log.warning("Trial %d could not be given back: %s", trial.number, redact(error))
+        if crash is not None and not _disk_is_full(crash):
+            fail(trial.study, trial._trial_id, reason_of(crash))  # counts, or it would never end
+        else:
+            _give_back(trial, "interrupted")
+    except Exception as away:
+        log.warning("Trial %d could not be given back: %s", trial.number, redact(away))
 
 
 def _planned(trial: optuna.Trial) -> bool:
@@ -207,5 +223,5 @@ def _disk_is_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        error = error.__cause__
+        error = error.__cause__ or error.__context__
     return False

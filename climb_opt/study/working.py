@@ -84,8 +84,12 @@ def work(
             run(wrap(proxies))
         else:
             proxies.serve()
-    finally:
+    except Exception:
         proxies.close()
+        raise
+    # What is no `Exception` (a rank is gone, a second Ctrl-C) leaves at once: the other ranks do
+    # not listen, and saying goodbye would wait for them.
+    proxies.close()
 
 
 def make_objective(
