@@ -67,10 +67,15 @@ class Postgres:
             time.sleep(0.05)
 
     def start(self) -> None:
-        """Start it again."""
+        """Start it again; after a crash on a busy machine that takes a while."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._server.start()
+            for _ in range(5):
+                try:
+                    return self._server.start()
+                except subprocess.TimeoutExpired:
+                    time.sleep(2.0)
+        raise RuntimeError("The PostgreSQL server did not start again.")
 
     def stop(self) -> None:
         """Stop it, ending every session."""

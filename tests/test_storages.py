@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -14,32 +12,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
-from optuna.storages import RDBStorage
-from optuna.trial import TrialState, create_trial
+from optuna.trial import create_trial
 from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
-from climb_opt.errors import Interrupted, UserError
-from climb_opt.rounds import BEAT
-from climb_opt.slots import SLOT
+from climb_opt.errors import UserError
 from climb_opt.storages import (
     describe,
     explained,
-    is_outage,
     location,
     open_storage,
-    patient,
-    persist,
     redact,
-    study_lock,
 )
 from climb_opt.storages.database import explain
 from climb_opt.storages.journal import mend
-from climb_opt.storages.locks import FileLock, SoleUse, ThreadLock
-from climb_opt.storages.tickets import TicketLock
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -329,309 +317,10 @@ def test_a_full_disk_under_the_journal_loses_nothing(tmp_path: Path) -> None:
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-# --- in bulk -----------------------------------------------------------------------------------
-
-
-def trials_of_every_kind(study: optuna.Study) -> None:
-    weights = {f"w/{k}": k / 10 for k in range(5)}
-    kinds: dict[str, Any] = {n: optuna.distributions.FloatDistribution(0, 1) for n in weights}
-    mixed = {**weights, "n": 3, "c": "b"}
-    mixed_kinds = {
-        **kinds,
-        "n": optuna.distributions.IntDistribution(1, 9),
-        "c": optuna.distributions.CategoricalDistribution(["a", "b"]),
-    }
-    attrs = {SLOT: 4, BEAT: {"count": 0, "at": 1.5}, "text": "ünïcode"}
-    for state, value in ((TrialState.COMPLETE, 0.25), (TrialState.RUNNING, None)):
-        study.add_trial(
-            create_trial(
-                state=state,
-                value=value,
-                params=mixed,
-                distributions=mixed_kinds,
-                user_attrs=attrs,
-                system_attrs={"fixed_params": weights},
-                intermediate_values={1: 2.0, 2: float("inf"), 7: float("nan")},
-            )
-        )
-    study.add_trial(create_trial(state=TrialState.COMPLETE, value=float("-inf"), params={}))
-    study.add_trial(create_trial(state=TrialState.WAITING, params=weights, distributions=kinds))
-    study.add_trial(create_trial(state=TrialState.FAIL))
-    study.tell(study.ask(kinds), 3.0)  # the waiting one
-    study.add_trial(create_trial(state=TrialState.WAITING, params=weights, distributions=kinds))
-
-
-def check_bulk(url: str) -> None:
-    ours = optuna.create_study(storage=open_storage(url), study_name="ours")
-    trials_of_every_kind(ours)
-    stock = optuna.load_study(study_name="ours", storage=url)
-    mine = optuna.load_study(study_name="ours", storage=open_storage(url))
-    read, expected = mine.get_trials(), stock.get_trials()
-    assert len(read) == 6
-    for ours_read, theirs in zip(read, expected, strict=True):
-        # NaN is not equal to itself, so the intermediate values are compared as text.
-        assert repr(ours_read.intermediate_values) == repr(theirs.intermediate_values)
-        ours_read.intermediate_values = theirs.intermediate_values = {}
-        assert ours_read == theirs and ours_read._trial_id == theirs._trial_id
-        assert list(ours_read.params) == list(theirs.params)
-    # A running trial that ends is seen to have ended; new ones are seen.
-    stock.tell(1, 5.0)
-    stock.tell(stock.ask(), 6.0)
-    assert [t.value for t in mine.get_trials(deepcopy=False)][1] == 5.0
-    assert len(mine.get_trials(deepcopy=False)) == 6  # ask took the waiting one
-    with pytest.raises(KeyError):
-        mine._storage.get_all_trials(10_000)
-
-
-def test_what_is_written_and_read_in_bulk_is_what_optuna_writes_and_reads(tmp_path: Path) -> None:
-    check_bulk(f"sqlite:///{tmp_path / 'x.db'}")
-
-
 @pytest.mark.postgres
-def test_bulk_on_postgres(postgres: Postgres) -> None:  # noqa: F811
-    check_bulk(postgres.fresh())
-
-
-def test_optuna_still_has_the_methods_that_are_replaced() -> None:
-    assert callable(RDBStorage._get_prepared_new_trial) and callable(RDBStorage._get_trials)
-
-
-# --- locks -------------------------------------------------------------------------------------
-
-
-def exclusive(study: optuna.Study, other: optuna.Study) -> None:
-    """Two holders never at once; the second gets it when the first leaves."""
-    first, second = study_lock(study), study_lock(other)
-    order: list[str] = []
-
-    def wait() -> None:
-        with second:
-            assert second.held()
-            order.append("second")
-
-    with first:
-        assert first.held()
-        thread = threading.Thread(target=wait)
-        thread.start()
-        time.sleep(0.3)
-        order.append("first")
-    thread.join(10)
-    assert order == ["first", "second"]
-
-
-def test_the_lock_of_a_journal_is_exclusive_and_one_per_study(tmp_path: Path) -> None:
-    path = tmp_path / "x.journal"
-    study, other = journal_study(path), journal_study(path, "t")
-    assert isinstance(study_lock(study), FileLock)
-    exclusive(study, journal_study(path))
-    with study_lock(study), study_lock(other):
-        pass
-
-
-def test_a_lock_file_that_was_deleted_is_no_longer_held(tmp_path: Path) -> None:
-    study = journal_study(tmp_path / "x.journal")
-    lock = study_lock(study)
-    with lock:
-        for file in tmp_path.glob("x.journal.*.flock"):
-            file.unlink()
-        assert not lock.held()
-
-
-def test_a_study_in_memory_has_a_lock_too() -> None:
-    study = optuna.create_study()
-    assert isinstance(study_lock(study), ThreadLock)
-    exclusive(study, study)
-
-
-HOLD = """
-import sys, time, optuna
-from climb_opt.storages import open_storage, study_lock
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-study = optuna.load_study(study_name="s", storage=open_storage(sys.argv[1]))
-with study_lock(study):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-@contextmanager
-def holder(url: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the study's lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, url], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def seconds_to_lock(study: optuna.Study) -> float:
-    begun = time.monotonic()
-    with study_lock(study):
-        return time.monotonic() - begun
-
-
-def test_a_killed_holder_frees_the_journals_lock_at_once(tmp_path: Path) -> None:
-    study = journal_study(tmp_path / "x.journal")
-    with holder(str(tmp_path / "x.journal")) as process:
-        process.send_signal(signal.SIGKILL)
-        assert seconds_to_lock(study) < 5
-
-
-def test_sqlite_serves_one_process_and_refuses_another_with_the_remedy(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'x.db'}"
-    study = optuna.create_study(study_name="s", storage=open_storage(url))
-    with holder(url), pytest.raises(UserError, match=r"use a journal .* PostgreSQL"):
-        study_lock(study).__enter__()
-    lock = study_lock(study)
-    assert isinstance(lock, SoleUse)
-    for _ in range(2):  # the same process may come back
-        with lock, study_lock(study):
-            assert lock.held()
-
-
-@pytest.mark.postgres
-def test_the_lock_of_postgres_is_exclusive_and_freed_by_death(
-    postgres: Postgres,  # noqa: F811
-) -> None:
-    url = postgres.fresh()
-    study = optuna.create_study(study_name="s", storage=open_storage(url))
-    exclusive(study, study)
-    with holder(url) as process:
-        process.send_signal(signal.SIGKILL)
-        assert seconds_to_lock(study) < 10
-
-
-@pytest.mark.postgres
-def test_a_lock_that_the_server_took_away_is_not_held(postgres: Postgres) -> None:  # noqa: F811
-    url = postgres.fresh()
-    study = optuna.create_study(study_name="s", storage=open_storage(url))
-    lock = study_lock(study)
-    with lock:
-        assert lock.held()
-        postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        assert not lock.held()
-
-
-@pytest.mark.postgres
-def test_a_holder_that_hangs_loses_the_lock(
-    postgres: Postgres,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("climb_opt.storages.locks.HUNG", 1)
-    study = optuna.create_study(study_name="s", storage=open_storage(postgres.fresh()))
-    hung = study_lock(study)
-    with hung:
-        assert seconds_to_lock(study) < 30  # the server ends the idle session after a second
-        assert not hung.held()
-
-
-def test_tickets_are_exclusive_in_order_and_outlive_a_dead_holder(tmp_path: Path) -> None:
-    study = journal_study(tmp_path / "x.journal")
-    locks = [TicketLock(study._storage, "s", hung=0.5, poll=0.05) for _ in range(4)]
-    inside, most, entered = 0, 0, 0
-    mutex = threading.Lock()
-
-    def turn(lock: TicketLock) -> None:
-        nonlocal inside, most, entered
-        for _ in range(3):
-            with lock:
-                with mutex:
-                    inside, entered = inside + 1, entered + 1
-                    most = max(most, inside)
-                time.sleep(0.01)
-                assert lock.held()
-                with mutex:
-                    inside -= 1
-
-    threads = [threading.Thread(target=turn, args=(lock,)) for lock in locks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1 and entered == 12
-    dead = TicketLock(study._storage, "s", hung=0.5, poll=0.05)
-    dead.__enter__()  # never leaves
-    with locks[0]:
-        assert locks[0].held() and not dead.held()
-
-
-@pytest.mark.postgres
-def test_behind_the_grpc_proxy_the_lock_is_tickets(postgres: Postgres) -> None:  # noqa: F811
-    pytest.importorskip("grpc")
-    with grpc_proxy(postgres.fresh()) as url:
-        storage = open_storage(url)
-        study = optuna.create_study(study_name="s", storage=storage)
-        assert isinstance(study_lock(study), TicketLock) and describe(storage) == url
-        exclusive(study, optuna.load_study(study_name="s", storage=open_storage(url)))
-        storage.close()  # type: ignore[attr-defined]
-
-
-@pytest.mark.postgres
-def test_mysql_is_read_in_bulk_and_its_lock_is_freed_by_death(mysql: str) -> None:  # noqa: F811
-    check_bulk(mysql)
-    study = optuna.create_study(study_name="s", storage=open_storage(mysql))
-    exclusive(study, study)
-    with holder(mysql) as process:
-        process.send_signal(signal.SIGKILL)
-        assert seconds_to_lock(study) < 20
+def test_mysql_says_what_is_missing(mysql: str) -> None:  # noqa: F811
     with pytest.raises(UserError, match="Create it first"):
         open_storage(mysql.replace("/climb?", "/nothing?"))
     with pytest.raises(UserError, match="Check the user, the password") as caught:
         open_storage(mysql.replace("root@", "root:s3cret@"))
     assert "s3cret" not in str(caught.value)
-
-
-# --- patience ----------------------------------------------------------------------------------
-
-
-class Flaky:
-    """A storage that is away for the first few calls."""
-
-    def __init__(self, storage: Any, away: int) -> None:
-        self.storage, self.away = storage, away
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self.storage, name)
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if self.away:
-                self.away -= 1
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return attribute(*args, **kwargs)
-
-        return call if callable(attribute) else attribute
-
-
-def test_a_patient_study_waits_for_its_storage_and_says_so(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    study = optuna.create_study()
-    study._storage = Flaky(study._storage, 2)  # type: ignore[assignment]
-    waiting = patient(study)
-    trial = waiting.ask()
-    trial.suggest_float("x", 0, 1)
-    study._storage.away = 1  # type: ignore[attr-defined]
-    waiting.tell(trial, 1.0)
-    assert study.best_value == 1.0
-    assert "does not answer (" in caplog.text and "answers again" in caplog.text
-    assert patient(waiting) is not waiting and patient(waiting)._storage is not waiting._storage
-
-
-def test_who_is_asked_to_stop_does_not_wait_for_a_storage_that_is_away() -> None:
-    def away() -> None:
-        raise OSError(errno.ESTALE, "stale")
-
-    with pytest.raises(Interrupted):
-        persist(away, lambda: True)
-
-
-def test_what_waiting_cannot_mend_is_raised_at_once() -> None:
-    def wrong() -> None:
-        raise KeyError("no such study")
-
-    with pytest.raises(KeyError):
-        persist(wrong)
-    assert not is_outage(ValueError()) and not is_outage(PermissionError(errno.EACCES, "no"))

@@ -1,0 +1,59 @@
+"""A worker of this very process on a study in memory, with a formula for an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import optuna
+from fleet import BASELINES, SPACE, PlanningSampler, score
+from optuna.trial import TrialState
+
+from climb_opt import rounds
+from climb_opt.history import all_trials
+from climb_opt.rounds import Pace
+from climb_opt.slots import SLOT, Plan, attempts_by_slot
+from climb_opt.storages import study_lock
+
+PACE = Pace(beat=0.2, grace=1.0, poll=0.05)
+SMALL = Plan((3, 2), named=("baseline/prior",), max_attempts=2)
+
+
+def study_of(plan: Plan = SMALL, sampler: Any = PlanningSampler) -> optuna.Study:
+    return optuna.create_study(sampler=sampler(SPACE, plan, 0))
+
+
+def work(study: optuna.Study, objective: Any = score, plan: Plan = SMALL, **options: Any) -> None:
+    rounds.work(
+        study,
+        plan,
+        objective,
+        lock=options.pop("lock", study_lock(study)),
+        mixtures=BASELINES,
+        space=SPACE,
+        pace=PACE,
+        **options,
+    )
+
+
+def slots_of(study: optuna.Study, state: TrialState = TrialState.COMPLETE) -> list[Any]:
+    return [t.user_attrs.get(SLOT) for t in all_trials(study) if t.state == state]
+
+
+def failing(slot: Any, times: int, error: BaseException) -> Callable[[optuna.Trial], float]:
+    """An objective that raises the first few times on one slot."""
+    left = times
+
+    def objective(trial: optuna.Trial) -> float:
+        nonlocal left
+        value = score(trial)
+        if trial.user_attrs.get(SLOT) == slot and left:
+            left -= 1
+            raise error
+        return value
+
+    return objective
+
+
+def mixtures_of(study: optuna.Study, slot: Any) -> list[dict[str, float]]:
+    return [t.params for t in attempts_by_slot(all_trials(study))[slot]]
