@@ -12,7 +12,7 @@ import numpy as np
 from climb_opt.report.paired import Confirmation
 from climb_opt.report.quality import Predictions
 from climb_opt.report.snapshot import Snapshot
-from climb_opt.report.svg import WIDTH, Chart, drawing, element, label, limits, title
+from climb_opt.report.svg import WIDTH, Chart, drawing, element, label, limits, ticks, title
 from climb_opt.text import number, percent, shorten
 
 LARGEST = 8  # domains with a colour of their own; the rest are "other"
@@ -41,10 +41,10 @@ def best_so_far(snapshot: Snapshot) -> str:
     if path:
         chart.steps([*path, (len(order) + 0.5, path[-1][1])], "best")
     chart.levels({f"{name} {number(value)}": value for name, value in levels.items()}, "baseline")
-    ticks = None if len(order) > 4 else list(range(1, len(order) + 1))
+    whole = [tick for tick in ticks(*chart.x) if tick == round(tick)]
     return chart.render(
         f"Score of {len(order)} trials in the order they finished, with the best so far.",
-        x_ticks=ticks,
+        x_ticks=whole,
     )
 
 
