@@ -81,13 +81,18 @@ def write_block(folder: Path, name: str, documents: Sequence[Document]) -> Block
     return Block(name, len(documents), int(rows["bytes"].sum()))
 
 
-def read_block(folder: Path, name: str) -> Iterator[Document]:
-    """The documents of a block, in order."""
+def read_block(folder: Path, name: str, keep: np.ndarray | None = None) -> Iterator[Document]:
+    """The documents of a block, in order.
+
+    Args:
+        keep: (documents,) bool: only these. The others are not parsed.
+    """
     zstandard = need("zstandard", "Reading a corpus")
     with zstandard.open(folder / f"{name}.jsonl.zst", "rb") as file:
-        for line in io.BufferedReader(file, 1 << 20):
-            record = json.loads(line)
-            yield Document(record.pop("id"), record.pop("text"), record)
+        for row, line in enumerate(io.BufferedReader(file, 1 << 20)):
+            if keep is None or keep[row]:
+                record = json.loads(line)
+                yield Document(record.pop("id"), record.pop("text"), record)
 
 
 def read_rows(folder: Path, name: str) -> np.ndarray:

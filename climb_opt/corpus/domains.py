@@ -208,10 +208,11 @@ def _read_samples(stages: Stages, numbers: Sequence[np.ndarray]) -> list[list[Do
     wanted = {int(n): d for d, some in enumerate(numbers) for n in some}
     found: list[list[Document]] = [[] for _ in numbers]
     for block in stages.blocks:
-        mine = [n for n in wanted if block.start <= n < block.start + block.documents]
-        if mine:
-            rows = {n - block.start for n in mine}
-            for row, document in enumerate(read_block(stages.documents.path, block.name)):
-                if row in rows:
-                    found[wanted[row + block.start]].append(document)
+        keep = np.zeros(block.documents, dtype=bool)
+        keep[[n - block.start for n in wanted if 0 <= n - block.start < block.documents]] = True
+        if keep.any():
+            rows = np.flatnonzero(keep) + block.start
+            some = read_block(stages.documents.path, block.name, keep)
+            for number, document in zip(rows.tolist(), some, strict=True):
+                found[wanted[number]].append(document)
     return found

@@ -21,7 +21,7 @@ import numpy as np
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.need import need
 from climb_opt.corpus.sample import sample_rows
-from climb_opt.corpus.tokenise import TokenFacts, read_tokens
+from climb_opt.corpus.tokenise import TokenFacts, read_tokens, token_indices
 from climb_opt.corpus.workspace import Stage, load_array, save_array
 from climb_opt.errors import UserError
 
@@ -156,11 +156,10 @@ def _counts(tokens: np.ndarray, ends: np.ndarray, limit: int, vocab_size: int) -
     """Token counts as a sparse matrix (documents, vocabulary), of each document's beginning."""
     from scipy import sparse
 
-    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)
-    lengths = np.minimum(ends - starts, limit)
+    lengths = np.minimum(np.diff(ends, prepend=0), limit)
     pointers = np.concatenate([[0], np.cumsum(lengths)])
-    offsets = np.arange(pointers[-1]) - np.repeat(pointers[:-1] - starts, lengths)
-    indices = np.asarray(tokens)[offsets].astype(np.int32)
+    chosen = token_indices(ends, np.arange(len(ends)), limit)
+    indices = np.asarray(tokens)[chosen].astype(np.int32)
     ones = np.ones(len(indices), dtype=np.float32)
     counts: Any = sparse.csr_array((ones, indices, pointers), shape=(len(ends), vocab_size))
     counts.sum_duplicates()

@@ -16,7 +16,7 @@ import numpy as np
 from climb_opt.corpus.counts import Stages, trained_on
 from climb_opt.corpus.documents import read_rows, split_keys
 from climb_opt.corpus.roles import TARGET, Target
-from climb_opt.corpus.tokenise import read_tokens
+from climb_opt.corpus.tokenise import read_tokens, token_indices
 from climb_opt.corpus.workspace import load_array
 from climb_opt.shards import Domain, Stream
 
@@ -125,12 +125,11 @@ def _distribute(
     dtype: str,
 ) -> None:
     tokens, ends = read_tokens(stages.tokens.path, block, dtype)
-    lengths = np.diff(ends, prepend=0)
-    owner = np.repeat(destination, lengths)
+    tokens = np.asarray(tokens)
     for index in np.unique(destination[destination >= 0]):
-        mine = destination == index
-        part = tokens[owner == index]
-        writers[index].add(part, int(mine.sum()), int(sizes[mine].sum()), index >= domains)
+        rows = np.flatnonzero(destination == index)
+        part = tokens[token_indices(ends, rows)]
+        writers[index].add(part, len(rows), int(sizes[rows].sum()), index >= domains)
 
 
 def _domain(fact: Mapping[str, Any], shards: tuple[Stream, ...], held_out: Stream) -> Domain:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.corpus.documents import Block, Document, read_block
 from climb_opt.corpus.need import need
+from climb_opt.corpus.roles import TRAIN
 from climb_opt.corpus.workspace import Stage, save_array
 from climb_opt.errors import UserError
 
@@ -167,15 +169,11 @@ def _score_block(
     scorer = load_scorer(spec)
     roles = np.load(keep / f"{block.name}.role.npy")
     scores = np.full(block.documents, np.nan, dtype=np.float32)
-    batch: list[Document] = []
-    rows: list[int] = []
-    for row, document in enumerate(read_block(documents, block.name)):
-        if roles[row] == 0:
-            batch.append(document)
-            rows.append(row)
-        if len(batch) == BATCH or (row == block.documents - 1 and batch):
-            scores[rows] = _numbers(scorer(batch), len(batch), name, spec)
-            batch, rows = [], []
+    rows = np.flatnonzero(roles == TRAIN)
+    trained = read_block(documents, block.name, roles == TRAIN)
+    for low in range(0, len(rows), BATCH):
+        batch = list(islice(trained, BATCH))
+        scores[rows[low : low + BATCH]] = _numbers(scorer(batch), len(batch), name, spec)
     save_array(folder / f"{block.name}.npy", scores)
 
 

@@ -37,9 +37,7 @@ def sample_documents(
         keys = split_keys(read_rows(documents.path, block.name), seed)
         chosen = keep(block) & (keys.astype(np.float64) / 2.0**64 < share)
         if chosen.any():
-            for document, take in zip(read_block(documents.path, block.name), chosen, strict=True):
-                if take:
-                    yield document
+            yield from read_block(documents.path, block.name, chosen)
 
 
 def sample_rows(

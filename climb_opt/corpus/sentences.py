@@ -59,8 +59,7 @@ def _embed_block(
 ) -> None:
     first = load_array(exact / f"{block.name}.first.npy", mapped=False)
     limit = encoder.max_tokens * CHARACTERS_A_TOKEN
-    kept = zip(read_block(documents, block.name), first, strict=True)
-    texts = [document.text[:limit] for document, take in kept if take]
+    texts = [d.text[:limit] for d in read_block(documents, block.name, first)]
     vectors = np.zeros((block.documents, encoder.dimensions), dtype=np.float16)
     if texts:
         vectors[first] = encoder.encode(texts)

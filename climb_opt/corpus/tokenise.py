@@ -41,7 +41,7 @@ class TokenOptions:
 
     tokenizer: str | None = None
     vocab_size: int = 8192
-    train_bytes: int = 16_000_000
+    train_bytes: int = 10_000_000
     eos: str | None = None
 
 
@@ -161,7 +161,7 @@ def _tokenise_block(
 ) -> None:
     kept = load_array(keep / f"{block.name}.first.npy", mapped=False)
     lengths = np.zeros(block.documents, dtype=np.int64)
-    texts = (d.text for d, k in zip(read_block(documents, block.name), kept, strict=True) if k)
+    texts = (document.text for document in read_block(documents, block.name, kept))
     rows = np.flatnonzero(kept)
     done = 0
     with atomic(folder / f"{block.name}.bin") as partial_path, partial_path.open("wb") as file:
@@ -222,6 +222,23 @@ def _slots(texts: Iterator[str]) -> Iterator[list[str]]:
             slot, size = [], 0
     if slot:
         yield slot
+
+
+def token_indices(ends: np.ndarray, rows: np.ndarray, limit: int | None = None) -> np.ndarray:
+    """Where the tokens of these documents are, document after document.
+
+    Args:
+        ends: of all documents, (documents,).
+        limit: only so many tokens of each document.
+    """
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)[rows]
+    lengths = ends[rows] - starts
+    if limit is not None:
+        lengths = np.minimum(lengths, limit)
+    before = np.cumsum(lengths) - lengths
+    indices: np.ndarray = np.repeat(starts - before, lengths)
+    indices += np.arange(len(indices))
+    return indices
 
 
 def read_tokens(folder: Path, block: Block, dtype: str) -> tuple[np.ndarray, np.ndarray]:

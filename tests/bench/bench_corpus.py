@@ -1,0 +1,207 @@
+"""What a corpus build costs beside the libraries it stands on, and that its memory stays flat.
+
+    python tests/bench/bench_corpus.py speed  [--documents 30000]
+    python tests/bench/bench_corpus.py memory [--sizes 10000 100000 1000000]
+    python tests/bench/bench_corpus.py model --encoder FOLDER [--documents 1000]
+
+Ratios of CPU time within one run, on one thread: the machine may be busy, and threads that wait
+would count. Documents are the development pack's where it is there, else made-up words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np  # noqa: E402
+
+from climb_opt.corpus import tokenise  # noqa: E402
+from climb_opt.corpus.build import build  # noqa: E402
+from climb_opt.corpus.cluster import kmeans  # noqa: E402
+from climb_opt.corpus.embed import EmbedOptions  # noqa: E402
+from climb_opt.corpus.options import BuildOptions, make_plan  # noqa: E402
+
+PACK = Path(__file__).parents[3] / "shared" / "data" / "dev" / "corpus.jsonl.zst"
+
+
+def cpu(function: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU seconds of this process and its children, and the result."""
+
+    def now() -> float:
+        times = os.times()
+        return times.user + times.system + times.children_user + times.children_system
+
+    start = now()
+    result = function()
+    return now() - start, result
+
+
+def source_texts() -> list[str]:
+    if PACK.is_file():
+        import zstandard
+
+        with zstandard.open(PACK, "rb") as file:
+            return [json.loads(line)["text"] for line in io.TextIOWrapper(file, "utf-8")]
+    rng = random.Random(0)
+    words = ["".join(rng.choices("etaoinshrdlu", k=rng.randint(2, 9))) for _ in range(20_000)]
+    return [" ".join(rng.choices(words[i % 40 * 500 :][:1500], k=200)) for i in range(20_000)]
+
+
+def synthesise(path: Path, count: int, cut: int | None = None) -> None:
+    """`count` documents: the first half of one text, the second half of another; few repeats."""
+    texts = source_texts()
+    with path.open("w", encoding="utf-8") as file:
+        for index in range(count):
+            turn, place = divmod(index, len(texts))
+            first, second = texts[place], texts[(place + 1 + 7 * turn) % len(texts)]
+            text = first if turn == 0 else first[: len(first) // 2] + second[len(second) // 2 :]
+            text = text[:cut] if cut else text
+            file.write(json.dumps({"id": str(index), "text": text}) + "\n")
+
+
+def speed(args: argparse.Namespace, folder: Path) -> None:
+    """A build beside tokenising alone; tokens beside bare `tokenizers`; k-means beside faiss."""
+    file = folder / "documents.jsonl"
+    synthesise(file, args.documents)
+    with file.open(encoding="utf-8") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    for near, title in ((None, "exact duplicates only"), (0.8, "near-duplicates too")):
+        out = folder / f"out-{near}"
+        plan = make_plan(BuildOptions((str(file),), near_duplicates=near))
+        whole, corpus = cpu(lambda p=plan, o=out: build(p, o, workers=2, progress=False))
+        assert corpus is not None
+        if near is None:
+            bare, _ = cpu(lambda c=corpus: bare_tokenise(c, texts))
+            train, _ = cpu(lambda: tokenise.train_tokenizer(texts[::3], 8192))
+            print(f"bare tokenizers, {len(texts)} documents: {bare:.1f} CPU-s")
+            print(f"  training the tokenizer on a third of them: {train:.1f} CPU-s")
+        print(f"build, {title}: {whole:.1f} CPU-s, {whole / bare:.2f}x tokenising, "
+              f"{whole / (bare + train):.2f}x training and tokenising")  # fmt: skip
+    ours, _ = cpu(lambda: stage_tokenise(folder / "out-None"))
+    print(f"tokens stage: {ours:.1f} CPU-s; speed {bare / ours:.2f}x of bare tokenizers")
+    compare_kmeans(folder / "out-None")
+
+
+def bare_tokenise(corpus: Any, texts: list[str]) -> int:
+    tokenizer = tokenise.load_tokenizer(str(corpus.tokenizer_file))
+    return sum(
+        len(e) for low in range(0, len(texts), 2000)
+        for e in tokenizer.encode_batch_fast(texts[low : low + 2000], add_special_tokens=False)
+    )  # fmt: skip
+
+
+def stage_tokenise(out: Path) -> None:
+    """The finished corpus's tokens again, in a fresh stage."""
+    from climb_opt.corpus.documents import Block
+    from climb_opt.corpus.workspace import Stage, Workspace, load_json
+
+    work = Workspace(out / "work", progress=False)
+
+    def stage(name: str) -> Stage:
+        (path,) = (out / "work").glob(f"{name}-*")
+        return Stage(work, name, path.name.split("-")[-1], path)
+
+    documents = stage("documents")
+    file = stage("tokenizer").file("tokenizer.json")
+    blocks = [Block(**b) for b in load_json(documents.file("00000.json"))["blocks"]]
+    facts = tokenise.facts_of(tokenise.load_tokenizer(str(file)))
+    fresh = work.stage("tokens", "again")
+    tokenise.tokenise(fresh, documents, blocks, stage("exact"), file, facts)
+
+
+def compare_kmeans(out: Path) -> None:
+    import faiss
+
+    (folder,) = (out / "work").glob("embeddings-*")
+    points = np.concatenate([np.load(f) for f in sorted(folder.glob("*.npy"))]).astype(np.float32)
+    clusters = min(1000, len(points) // 20)
+    bare = faiss.Kmeans(points.shape[1], clusters, niter=20, seed=0, min_points_per_centroid=1,
+                        max_points_per_centroid=len(points))  # fmt: skip
+    ratios = []
+    for _ in range(3):
+        reference, _ = cpu(lambda: bare.train(points))
+        ours, _ = cpu(lambda: kmeans(points, clusters, 20, 0, "faiss"))
+        ratios.append(ours / reference)
+    print(f"k-means K={clusters} n={len(points)}: {np.median(ratios):.2f}x bare faiss "
+          f"({min(ratios):.2f}-{max(ratios):.2f})")  # fmt: skip
+
+
+def model(args: argparse.Namespace, folder: Path) -> None:
+    """A build with a sentence-transformers model beside encoding alone."""
+    from climb_opt.corpus.sentences import Encoder
+
+    file = folder / "documents.jsonl"
+    synthesise(file, args.documents)
+    with file.open(encoding="utf-8") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    options = EmbedOptions(encoder=args.encoder, max_tokens=128)
+    with Encoder(options) as encoder:
+        encoder.encode(texts[:64])  # warm
+        bare, _ = cpu(lambda: encoder.encode([t[: 128 * 12] for t in texts]))
+    plan = make_plan(BuildOptions((str(file),), embed=options))
+    whole, _ = cpu(lambda: build(plan, folder / "out", workers=2, progress=False))
+    print(f"encoder alone: {bare:.1f} CPU-s ({len(texts) / bare:.0f} documents a CPU-s); "
+          f"build: {whole:.1f} CPU-s, {whole / bare:.2f}x")  # fmt: skip
+
+
+def memory(args: argparse.Namespace, folder: Path) -> None:
+    """Peak memory of a build in its own process, by number of documents."""
+    for size in args.sizes:
+        file = folder / f"{size}.jsonl"
+        synthesise(file, size, cut=args.cut)
+        command = [sys.executable, __file__, "one", str(file), str(folder / f"out-{size}")]
+        start = time.time()
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peak, seconds = map(float, done.stdout.split()[-2:])
+        print(f"{size:>9,} documents, {file.stat().st_size / 1e6:,.0f} MB: peak {peak:,.0f} MB, "
+              f"{seconds:.0f} CPU-s, {time.time() - start:.0f} s", flush=True)  # fmt: skip
+        file.unlink()
+        subprocess.run(["rm", "-rf", str(folder / f"out-{size}")], check=True)
+
+
+def one(args: argparse.Namespace, folder: Path) -> None:
+    plan = make_plan(BuildOptions((args.file,), near_duplicates=0.8))
+    seconds, _ = cpu(lambda: build(plan, Path(args.out), workers=1, progress=False))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    print(peak, seconds)
+
+
+def commands() -> Iterator[tuple[str, Callable[..., None], list[tuple[str, dict[str, Any]]]]]:
+    yield "speed", speed, [("--documents", {"type": int, "default": 30_000})]
+    sizes = {"type": int, "nargs": "+", "default": [10_000, 100_000, 1_000_000]}
+    yield "memory", memory, [("--sizes", sizes), ("--cut", {"type": int, "default": 300})]
+    encoder = ("--encoder", {"required": True})
+    yield "model", model, [encoder, ("--documents", {"type": int, "default": 1000})]
+    yield "one", one, [("file", {}), ("out", {})]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    found = parser.add_subparsers(dest="what", required=True)
+    runs = {}
+    for name, run, arguments in commands():
+        command = found.add_parser(name)
+        runs[name] = run
+        for argument, settings in arguments:
+            command.add_argument(argument, **settings)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        runs[args.what](args, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
