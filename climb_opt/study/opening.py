@@ -6,11 +6,13 @@ import dataclasses
 import difflib
 import json
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
@@ -181,7 +183,9 @@ def _complete(storage: BaseStorage, name: str, recipe: StudyRecipe | None) -> op
         facts = {"name": corpus.name, "digest": corpus.digest, "tokens": tokens}
         study.set_user_attr(CORPUS, facts)
         study.set_user_attr(AGGREGATE, recipe.coefficients())
-        study.set_metric_names(list(recipe.objectives()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(list(recipe.objectives()))
         study.set_user_attr(RECIPE, recipes.to_json(recipe))
     log.info("Created study %s in %s.", name, describe(storage))
     return study
