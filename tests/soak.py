@@ -1,10 +1,10 @@
-"""The long form of the crash tests: `python tests/soak.py [--runs 5] [--storage journal postgres]`.
+"""The long form of the crash tests: `make soak`, or one of them by `python tests/soak.py --help`.
 
 Each run: 8 processes, plan 64/32/16 with a baseline, one objective in ten raises, three workers are
 killed with SIGKILL (one between the creation of its trial and the first beat), a new worker takes
 the place of each; on PostgreSQL the server crashes once and comes back. Afterwards every slot must
 hold exactly one finished trial, no round may have begun early, no retry may have another mixture.
-Exit status 1 if a run is not sound.
+As a script, the exit status is 1 if a run is not sound.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pathlib import Path
 
 import fleet
 import optuna
+import pytest
 from fleet import BASELINES, Job
-from servers import Postgres
+from servers import Postgres, closed_engines  # noqa: F401
 from tqdm import tqdm
 
 from climb_opt.history import all_trials
@@ -75,6 +76,22 @@ def soak(storage: str, seed: int, server: Postgres | None) -> fleet.Audit:
     if crash_at is not None:
         print(f"{name}: the server was to crash after {crash_at} slots, and did not")
     return audit
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(LIMIT + 120)
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["journal", "postgres"])
+def test_a_long_search_loses_nothing(kind: str, seed: int, tmp_path: Path) -> None:
+    if kind == "journal":
+        audit = soak(str(tmp_path / "x.journal"), seed, None)
+    else:
+        server = Postgres(tmp_path)
+        try:
+            audit = soak(server.fresh(), seed, server)
+        finally:
+            server.close()
+    assert audit.sound, audit
 
 
 def main() -> int:
