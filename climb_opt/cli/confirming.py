@@ -206,4 +206,4 @@ def _show(confirm: optuna.Study) -> None:
     print()
     print(confirmed(found, space_of(confirm).domains))
     if found.failed:
-        print(f"{found.failed} attempts failed: `climb-opt status {confirm.study_name}`.")
+        print(f"Failed attempts: {found.failed}; see `climb-opt status {confirm.study_name}`.")

@@ -84,7 +84,7 @@ def _predicted_measured(contents: Contents, graph: Any) -> go.Figure | None:
     if seen is None:
         return None
     rho = seen.rank_correlation()
-    title = f"Predicted against measured, unseen (rank correlation {rho:.2f})"
+    title = f"Predicted unseen, ρ {rho:.2f}"  # the dashboard's tool bar hides longer ones
     figure = _figure(graph, title, "measured", f"predicted by {in_html(contents.predictor)}")
     for index in np.unique(seen.rounds):
         keep = seen.rounds == index
@@ -104,7 +104,7 @@ def _effects(contents: Contents, graph: Any) -> go.Figure | None:
     shown = [e for e in contents.effects if e.without is not None][:BARS]
     if not shown:
         return None
-    title = "Gain when a domain is left out of the recommended mixture (90 %)"
+    title = "Gain if left out, 90 %"
     figure = _figure(graph, title, contents.snapshot.unit, "")
     names = [in_html(shorten(e.domain, 28)) for e in reversed(shown)]
     changes = [e.without for e in reversed(shown) if e.without is not None]

@@ -20,7 +20,7 @@ import optuna
 from optuna.trial import TrialState
 
 from climb_opt.history import all_trials
-from climb_opt.slots import SLOT
+from climb_opt.slots import INTERRUPTED, SLOT
 from climb_opt.text import plus_minus
 
 CONFIRM = "climb/confirm"  # study: what is being confirmed
@@ -139,7 +139,7 @@ def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation 
             continue
         if trial.state == TrialState.COMPLETE and math.isfinite(trial.value or math.nan):
             scores[place[0]][place[1]] = float(trial.value or 0.0)
-        failed += trial.state == TrialState.FAIL
+        failed += trial.state == TrialState.FAIL and not trial.user_attrs.get(INTERRUPTED)
     return Confirmation(
         study=study.study_name,
         of=stored["of"],
