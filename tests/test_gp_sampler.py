@@ -203,6 +203,16 @@ def test_a_slot_is_used_where_a_worker_gave_one() -> None:
         study.tell(trial, 1.0)
 
 
+def test_imported_trials_shorten_the_start_of_a_worker() -> None:
+    study = optuna.create_study(sampler=sampler_of(SPACE4))
+    rows = SPACE4.sample_mixed(np.random.default_rng(0), 20)
+    study.add_trials([done(SPACE4, w, float(w @ w)) for w in rows])
+    trial = study.ask()
+    trial.set_user_attr(SLOT, 2)
+    drawn = SPACE4.weights(SPACE4.suggest(trial))
+    assert np.abs(drawn - start_mixture(SPACE4, 0, 2)).sum() > 1e-3
+
+
 def test_a_start_that_was_run_as_a_baseline_is_not_run_again() -> None:
     study = optuna.create_study(sampler=sampler_of(SPACE4))
     study.add_trial(done(SPACE4, SPACE4.prior, 1.0))

@@ -142,13 +142,15 @@ class SimplexGPSampler(BaseSampler):
         pending = self._pending(trials, trial)
         index, stream = _place(trial)
         first, last = self._range
-        if index < first or len(history) < min(first, 4):
+        # A slot counts from 0 whatever the study was given beforehand; a trial's number does not.
+        spent = index + (_given(history) if stream == 0 else 0)
+        if spent < first or len(history) < min(first, 4):
             return self._start(index, stream, history, pending)
         problem = self._beliefs.problem(history, pending)
         if problem is None:  # every score is the same
             return self._start(index, stream, history, pending)
         noise = _relative_noise(problem, history)
-        if index < last and noise > NOISY:
+        if spent < last and noise > NOISY:
             return self._start(index, stream, history, pending)
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
         rng = np.random.default_rng([self._seed, stream, 1, index])
@@ -206,6 +208,11 @@ def _place(trial: FrozenTrial) -> tuple[int, int]:
     """The trial's slot, else its number, and which of the two it is: they draw from two streams."""
     slot = trial.user_attrs.get(SLOT)
     return (slot, 0) if isinstance(slot, int) else (trial.number, 1)
+
+
+def _given(history: History) -> int:
+    """Trials that no slot asked for: imported from another study or a table, or enqueued."""
+    return sum(SLOT not in trial.user_attrs for trial in history.trials)
 
 
 def _relative_noise(problem: Problem, history: History) -> float:
