@@ -72,6 +72,7 @@ def test_domains_agree_with_the_sources(by_source: dict[str, list[Any]], tmp_pat
     assert nmi >= NMI and purity >= PURITY
 
 
+@pytest.mark.slow
 def test_pruning_by_a_trained_scorer_removes_the_low_sources_only(
     by_source: dict[str, list[Any]], tmp_path: Path
 ) -> None:
