@@ -157,6 +157,20 @@ def test_several_processes_of_one_launch_are_told_what_to_do(
         run_ablation(recipe(tiny_corpus), Archive(tmp_path))
 
 
+def test_a_test_set_apart_from_the_searchs_target_is_left(tiny_corpus: Corpus) -> None:
+    from climb_opt.evaluators.heldout import HeldOutLoss
+
+    whole = tiny_corpus.read(tiny_corpus.target("sums"))
+    searched = HeldOutLoss(tiny_corpus, target="sums", max_tokens=1000)._texts["sums/bpb"].tokens
+    left = HeldOutLoss(tiny_corpus, target="sums", skip_tokens=1000)._texts["sums/bpb"].tokens
+    assert (left == whole[-len(left) :]).all() and (searched == whole[: len(searched)]).all()
+    assert len(searched) <= 1000 <= len(whole) - len(left), "no token is in both"
+    with pytest.raises(UserError, match="holds no text"):
+        HeldOutLoss(tiny_corpus, target="sums", skip_tokens=10**9)
+    with pytest.raises(UserError, match="must not be negative"):
+        HeldOutLoss(tiny_corpus, target="sums", skip_tokens=-1)
+
+
 # --- the plan ----------------------------------------------------------------------------------
 
 

@@ -31,6 +31,8 @@ class HeldOutLoss:
         target: target sets of the corpus to score; None for all of them.
         domains: score each domain's held-out part too.
         max_tokens: tokens of each set that are used: its first documents.
+        skip_tokens: leave out the documents that begin within the first tokens of each set: with
+            a search's `max_tokens` here, what is left is a test set that it never saw.
 
     Components are "<target>/bpb" and "heldout/<domain>/bpb". Standard errors treat documents as
     independent draws (the ratio estimator's linearisation).
@@ -46,6 +48,7 @@ class HeldOutLoss:
         target: str | Sequence[str] | None = None,
         domains: bool = False,
         max_tokens: int | None = 1_048_576,
+        skip_tokens: int = 0,
     ) -> None:
         names = [target] if isinstance(target, str) else target
         streams = {
@@ -67,10 +70,13 @@ class HeldOutLoss:
             )
         if max_tokens is not None and max_tokens < 1:
             raise UserError(f"heldout: max_tokens must be at least 1, but is {max_tokens}.")
+        if skip_tokens < 0:
+            raise UserError(f"heldout: skip_tokens must not be negative, but is {skip_tokens}.")
         self._eos = corpus.eos
         tokenizer = Tokenizer.from_file(str(corpus.tokenizer_file))
         self._texts = {
-            name: _read(corpus, stream, max_tokens, tokenizer) for name, stream in streams.items()
+            name: _read(corpus, stream, max_tokens, tokenizer, skip_tokens)
+            for name, stream in streams.items()
         }
 
     def components(self) -> list[str]:
@@ -100,8 +106,14 @@ class _Text:
     bytes: np.ndarray
 
 
-def _read(corpus: Corpus, stream: Stream, limit: int | None, tokenizer: Tokenizer) -> _Text:
+def _read(
+    corpus: Corpus, stream: Stream, limit: int | None, tokenizer: Tokenizer, skip: int = 0
+) -> _Text:
     tokens = np.asarray(corpus.read(stream)).astype(np.int64)
+    if skip:
+        starts = np.flatnonzero(tokens == corpus.eos) + 1
+        later = starts[starts >= skip]
+        tokens = tokens[int(later[0]) :] if later.size else tokens[:0]
     ends = np.flatnonzero(tokens == corpus.eos) + 1
     if limit is not None and limit < len(tokens):
         whole = ends[ends <= limit]
