@@ -26,7 +26,7 @@ from climb_opt import study as studies
 from climb_opt.cli import main
 from climb_opt.cli.search import _Stop
 from climb_opt.cli.steering import describe, duration
-from climb_opt.errors import Interrupted
+from climb_opt.errors import Interrupted, UserError
 from climb_opt.history import all_trials
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.rounds import BEAT
@@ -165,6 +165,23 @@ def test_bad_input_is_one_line_and_status_2(
     assert main(command) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1 and "u:pw" not in err
+
+
+def test_a_recipe_that_cannot_train_leaves_its_name_free(
+    home: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(study: optuna.Study, **options: Any) -> Any:
+        raise UserError("proxy.tokens (0) is less than one step.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("climb_opt.study.working.make_objective", refuse)
+        assert main(["search", "mine.yaml", "--set", "proxy.tokens=0"]) == 2
+    assert main(["search", "mine.yaml"]) == 0
+    assert "6 of 6 slots done" in capsys.readouterr().out
+    with monkeypatch.context() as patch:  # a worker that only joins takes nothing away
+        patch.setattr("climb_opt.study.working.make_objective", refuse)
+        assert main(["search", "mine.yaml"]) == 2
+    assert len(all_trials(the_study())) == 6
 
 
 def test_another_recipe_under_the_same_name_is_refused_with_the_difference(

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -58,39 +58,50 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _search(args: argparse.Namespace) -> None:
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    created: list[bool] = []
+    with _stop_flag() as stop:
+        study = _join(args, lambda: created.append(True))
+        try:
+            _work(study, args, stop)
+        except UserError:
+            # A recipe that cannot train must not keep its name from the corrected one.
+            if created and not study.get_trials(deepcopy=False):
+                optuna.delete_study(study_name=study.study_name, storage=study._storage)
+            raise
+
+
+def _work(study: optuna.Study, args: argparse.Namespace, stop: _Stop) -> None:
     from climb_opt import study as studies
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _stop_flag() as stop:
-        study = _join(args)
-        corpus = next((s.partition("=")[2] for s in args.set if s.startswith("corpus=")), None)
-        if _rank() == 0:
-            for line in warming.begin(study, args):
-                print(line)
-        with _progress(study) as progress:
-            notes = annotating.notebook_for(study, args.runs)
-            studies.work(
-                study,
-                corpus=corpus,
-                directory=args.runs,
-                wrap=notes.annotate,
-                stop=stop,
-                on_trial=annotating.both(progress.show, notes.on_trial),
-            )
-        if _rank() > 0:
-            return
-        if stop():
-            raise Interrupted("stopped")
-        print(_conclusion(studies.status(study)))
+    corpus = next((s.partition("=")[2] for s in args.set if s.startswith("corpus=")), None)
+    if _rank() == 0:
+        for line in warming.begin(study, args):
+            print(line)
+    with _progress(study) as progress:
+        notes = annotating.notebook_for(study, args.runs)
+        studies.work(
+            study,
+            corpus=corpus,
+            directory=args.runs,
+            wrap=notes.annotate,
+            stop=stop,
+            on_trial=annotating.both(progress.show, notes.on_trial),
+        )
+    if _rank() > 0:
+        return
+    if stop():
+        raise Interrupted("stopped")
+    print(_conclusion(studies.status(study)))
 
 
-def _join(args: argparse.Namespace) -> optuna.Study:
+def _join(args: argparse.Namespace, on_create: Callable[[], None]) -> optuna.Study:
     """Rank 0 creates or joins; the others wait until it has."""
     from climb_opt.study import open_study
 
     wanted = {"storage": args.storage, "study_name": args.study_name, "overrides": args.set}
     if _rank() == 0:
-        return open_study(args.name, **wanted)
+        return open_study(args.name, on_create=on_create, **wanted)
     until = time.monotonic() + JOIN_WAIT
     while True:
         try:

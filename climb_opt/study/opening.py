@@ -7,7 +7,7 @@ import difflib
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def open_study(
     study_name: str | None = None,
     overrides: Sequence[str] = (),
     create: bool = True,
+    on_create: Callable[[], None] = lambda: None,
 ) -> optuna.Study:
     """The study of a recipe: created, or joined if it exists.
 
@@ -50,6 +51,7 @@ def open_study(
         study_name: the recipe's own name by default.
         overrides: `key.sub=value`, applied to the recipe.
         create: False for commands that only look at or steer a study.
+        on_create: called when this call made the study.
 
     Raises:
         UserError: no such recipe or study, another recipe or corpus than the study's, a study of
@@ -63,7 +65,7 @@ def open_study(
             raise UserError(_no_study(name, existing, opened, recipe))
         study = _load(opened, name) if name in existing else None
         if study is None or RECIPE not in study.user_attrs:
-            study = _complete(opened, name, wanted if create else None)
+            study = _complete(opened, name, wanted if create else None, on_create)
         if wanted is None and overrides:
             wanted = _overridden(read_recipe(study), overrides)
         if wanted is not None:
@@ -158,7 +160,9 @@ def _load(storage: BaseStorage, name: str) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
 
 
-def _complete(storage: BaseStorage, name: str, recipe: StudyRecipe | None) -> optuna.Study:
+def _complete(
+    storage: BaseStorage, name: str, recipe: StudyRecipe | None, on_create: Callable[[], None]
+) -> optuna.Study:
     """A study that does not exist yet, or is without its recipe: its creator died or is at it."""
     if recipe is None:
         study = _load(storage, name)
@@ -187,6 +191,7 @@ def _complete(storage: BaseStorage, name: str, recipe: StudyRecipe | None) -> op
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names(list(recipe.objectives()))
         study.set_user_attr(RECIPE, recipes.to_json(recipe))
+    on_create()
     log.info("Created study %s in %s.", name, describe(storage))
     return study
 
