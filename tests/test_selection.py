@@ -178,6 +178,23 @@ def test_guard_rails_are_kept_by_the_recommendation() -> None:
     assert best_mixture(study, rule="predicted")[first] > 0.25
 
 
+def test_guard_rails_are_kept_where_nothing_is_noisy() -> None:
+    space = MixtureSpace({"a": 1.0, "b": 2.0, "c": 3.0})
+    study = optuna.create_study()
+    study.set_user_attr(SPACE, space.to_json())
+    for w in space.sample_mixed(np.random.default_rng(0), 50):
+        study.add_trial(
+            create_trial(
+                params=space.params(w),
+                distributions=space.distributions(),
+                values=[float((w[0] - 0.95) ** 2 + 0.01 * w[1])],
+                constraints={"cap": float(w[0]) - 0.5},
+            )
+        )
+    for rule in ("predicted", "supported", "optimum", "auto"):
+        assert best_mixture(study, rule=rule)[space.domains[0]] < 0.53
+
+
 def test_a_study_without_a_feasible_trial_says_so() -> None:
     weights = SPACE5.sample_mixed(np.random.default_rng(0), 12)
     study = study_of(LAW.score(weights), weights, constraints={"never": 1.0})

@@ -54,10 +54,10 @@ def mean_of(
 ) -> Smooth:
     """Posterior mean + `caution` x its standard deviation, as a function of sqrt(w).
 
-    With constraints, -log feasibility is added in units of the spread of the objective's noise, so
-    that a likely breach is never worth it.
+    With constraints, -log feasibility is added in units of the spread of the values, so that a
+    likely breach is never worth it, with noise or without.
     """
-    weight = max(objective.noise, 1e-12)
+    weight = max(objective.noise, objective.spread, 1e-12)
 
     def function(root: np.ndarray) -> tuple[float, np.ndarray]:
         mean, std, slope, std_slope = objective.slope(root)

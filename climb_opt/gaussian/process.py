@@ -41,6 +41,10 @@ class Surrogate(Protocol):
     def noise(self) -> float:
         """Standard deviation of one evaluation around the function, in units of the values."""
 
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the values that were seen."""
+
     def mean(self, roots: np.ndarray) -> np.ndarray:
         """Mean (m,) of the function at `roots` (m, K)."""
 
@@ -73,6 +77,7 @@ class GaussianProcess:
         scale = float((values - self.constant) @ self._alpha) / n
         self.scale = max(scale, 1e-24 * float(np.max(np.abs(values), initial=1e-100)) ** 2)
         self.noise = float(np.sqrt(self.scale * np.exp(shape.log_noise)))
+        self.spread = float(np.std(values))
         self._values = values
 
     def mean(self, roots: np.ndarray) -> np.ndarray:
@@ -177,6 +182,11 @@ class WeightedSum:
     def noise(self) -> float:
         """See `Surrogate`."""
         return float(np.sqrt(sum((c * p.noise) ** 2 for c, p in self._pairs())))
+
+    @property
+    def spread(self) -> float:
+        """See `Surrogate`; as if the parts varied independently."""
+        return float(np.sqrt(sum((c * p.spread) ** 2 for c, p in self._pairs())))
 
     def mean(self, roots: np.ndarray) -> np.ndarray:
         """See `Surrogate`."""

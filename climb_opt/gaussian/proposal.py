@@ -183,9 +183,8 @@ def _pool(
 
 def _best(problem: Problem, objective: Surrogate) -> np.ndarray:
     roots = np.sqrt(problem.evaluated)
-    mean = objective.mean(roots) - 1e3 * objective.noise * np.minimum(
-        problem.feasible(roots) - np.log(0.5), 0.0
-    )
+    weight = 1e3 * max(objective.noise, objective.spread)
+    mean = objective.mean(roots) - weight * np.minimum(problem.feasible(roots) - np.log(0.5), 0.0)
     return problem.evaluated[np.argsort(mean, kind="stable")[:BEST]]
 
 
