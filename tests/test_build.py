@@ -167,6 +167,52 @@ def test_parts_and_processes_give_the_same_bytes(
     assert files_of(made.path) == files_of(expected.path)
 
 
+def test_parts_do_not_wait_for_one_that_failed(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "POLL_SECONDS", 0.01)
+    plan = make_plan(options(inputs, merge=MergeOptions(distance=50.0)))
+    errors: dict[int, str] = {}
+
+    def run(index: int) -> None:
+        try:
+            build(plan, tmp_path / "parts", part=(index, 2), progress=False)
+        except UserError as error:
+            errors[index] = str(error)
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in (2, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert "leaves one domain" in errors[1]
+    assert errors[2] == f"Part 1 of 2 stopped: {errors[1]}"
+
+
+def test_embeddings_that_are_not_finite_are_counted(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from climb_opt.corpus.embed import TfIdf
+
+    real = TfIdf.transform
+
+    def broken(rows: slice) -> Any:
+        def transform(self: TfIdf, tokens: Any, ends: Any) -> Any:
+            vectors = real(self, tokens, ends)
+            vectors[rows] = np.nan
+            return vectors
+
+        return transform
+
+    monkeypatch.setattr(TfIdf, "transform", broken(slice(0, 2)))  # of each file
+    corpus = small_corpus(tmp_path / "few", *inputs)
+    assert corpus.provenance["unclustered"] == 6
+    assert sum(s.documents for s in corpus.streams()) == 154
+    monkeypatch.setattr(TfIdf, "transform", broken(slice(0, 15)))
+    with pytest.raises(UserError, match="45 of 160 documents have no cluster"):
+        small_corpus(tmp_path / "many", *inputs)
+
+
 def test_small_blocks_give_the_same_corpus(
     inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

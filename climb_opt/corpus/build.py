@@ -35,6 +35,7 @@ from climb_opt.corpus.ingest import ingest
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
 from climb_opt.corpus.sample import sample_documents
 from climb_opt.corpus.workspace import Stage, Workspace, load_array
+from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 
 logger = logging.getLogger(__name__)
@@ -67,9 +68,14 @@ def build(
             return finished
         if part[0] == 1:
             save_plan(plan, output / WORK)
-        build = Build(plan, Workspace(output / WORK, part, workers, progress))
-        stages = build.prepare()
-        findings = build.decide(stages)
+        workspace = Workspace(output / WORK, part, workers, progress)
+        build = Build(plan, workspace)
+        try:
+            stages = build.prepare()
+            findings = build.decide(stages)
+        except UserError as error:
+            workspace.fail(str(error))
+            raise
         if part[0] != 1:
             logger.info("This part is done; part 1 writes the shards.")
             return None

@@ -33,6 +33,7 @@ class Statistics:
     tokens: np.ndarray
     bytes: np.ndarray
     scores: Mapping[str, np.ndarray]
+    unclustered: int = 0  # documents to train on that are in no cluster
 
     def means(self, cluster: int) -> dict[str, float]:
         """Mean scores of a cluster's documents."""
@@ -56,8 +57,11 @@ def statistics(stages: Stages, clusters: int) -> Statistics:
     """What each cluster holds."""
     totals = np.zeros((3, clusters), dtype=np.float64)
     scores = {name: np.zeros(clusters) for name in stages.scores}
+    to_train = 0
     for block in stages.blocks:
         rows, cluster = trained_on(stages, block)
+        role = load_array(stages.roles.file(f"{block.name}.role.npy"))
+        to_train += int((np.asarray(role) == TRAIN).sum())
         lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))[rows]
         sizes = read_rows(stages.documents.path, block.name)["bytes"][rows]
         for total, weights in zip(totals, (None, lengths, sizes), strict=True):
@@ -66,7 +70,7 @@ def statistics(stages: Stages, clusters: int) -> Statistics:
             values = load_array(stage.file(f"{block.name}.npy"))[rows]
             scores[name] += np.bincount(cluster, values, minlength=clusters)
     documents, tokens, size = totals.astype(np.int64)
-    return Statistics(documents, tokens, size, scores)
+    return Statistics(documents, tokens, size, scores, to_train - int(documents.sum()))
 
 
 def cluster_means(stages: Stages, embeddings: Stage, clusters: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from climb_opt.corpus.counts import Stages, Statistics, smallest_keys, statistics
 from climb_opt.corpus.describe import SAMPLES, excerpt, names_from, top_terms
 from climb_opt.corpus.documents import Document, read_block
+from climb_opt.corpus.ingest import MAX_BAD
 from climb_opt.corpus.merge import MergeOptions, extremes, merge, threshold_table
 from climb_opt.corpus.quality import Rule
 from climb_opt.corpus.workspace import Stage, load_json, save_json
@@ -113,12 +114,14 @@ def _make(
     of_cluster[kept] = _by_size(merged, found.tokens[kept])
     sizes = extremes(found.documents)
     _warn(sizes, found, of_cluster)
+    _check_unclustered(found)
     smallest = smallest_keys(stages, of_cluster, seed, SAMPLED)
     facts = _describe(stages, found, of_cluster, given.names, smallest, split)
     thresholds = {} if given.centroids is None else threshold_table(given.centroids[kept])
     gone = [{"cluster": c, "reason": r, **found.facts(c)} for c, r in sorted(removed.items())]
     data = {"domains": facts, "of_cluster": of_cluster.tolist(), "removed": gone}
-    save_json(path, {**data, "thresholds": thresholds, "sizes": sizes})
+    more = {"thresholds": thresholds, "sizes": sizes, "unclustered": found.unclustered}
+    save_json(path, {**data, **more})
 
 
 def removable(stages: Stages, clusters: int, rule: Rule | None, seed: int) -> list[dict[str, Any]]:
@@ -143,6 +146,18 @@ def _by_size(merged: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     rank[np.argsort(-totals, kind="stable")] = np.arange(len(totals))
     ranked: np.ndarray = rank[merged]
     return ranked
+
+
+def _check_unclustered(found: Statistics) -> None:
+    """Documents that no cluster took: their embedding is not finite, or they name no domain."""
+    total = found.unclustered + int(found.documents.sum())
+    if found.unclustered > MAX_BAD * total:
+        raise UserError(
+            f"{found.unclustered} of {total} documents have no cluster, more than a tenth: their "
+            "embeddings are not finite, or they name no domain. Check the encoder and the inputs."
+        )
+    if found.unclustered:
+        logger.warning("%d documents have no cluster and are left out.", found.unclustered)
 
 
 def _warn(sizes: Mapping[str, float], found: Statistics, of_cluster: np.ndarray) -> None:

@@ -75,6 +75,7 @@ def provenance(plan: Plan, findings: Findings) -> dict[str, Any]:
         "repeated_ids": findings.copies["repeated_ids"],
         "kmeans": findings.fitted,
         "clusters": found["sizes"],
+        "unclustered": found["unclustered"],
         "removed": found["removed"],
         "ward_distance_to_domains": found["thresholds"],
         "labels": findings.labelled,

@@ -49,6 +49,8 @@ def history(provenance: dict[str, Any]) -> list[str]:
             f"{n:,} {what.replace('_', ' ')}" for what, n in provenance["dropped"].items()
         )
         lines.append(f"documents read: {provenance['documents']:,}; dropped: {dropped}")
+    if provenance.get("unclustered"):
+        lines.append(f"in no cluster: {provenance['unclustered']:,} documents, left out")
     for reason, count in sorted(provenance.get("skipped", {}).items()):
         lines.append(f"skipped: {count:,} {reason}")
     lines += [f"damaged input: {text}" for text in provenance.get("damaged", [])]

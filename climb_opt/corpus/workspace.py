@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -74,6 +74,7 @@ class Workspace:
     part: tuple[int, int] = (1, 1)
     workers: int = 1
     progress: bool | None = None
+    started: float = field(default_factory=time.time)
 
     def stage(self, name: str, *facts: Any) -> Stage:
         """The stage `name` whose content is determined by `facts` (plain data, other stages)."""
@@ -83,6 +84,24 @@ class Workspace:
         path = self.root / f"{name}-{digest}"
         path.mkdir(parents=True, exist_ok=True)
         return Stage(self, name, digest, path)
+
+    def fail(self, reason: str) -> None:
+        """Tell the other parts that this one cannot go on; they must not wait for it."""
+        index, parts = self.part
+        if parts > 1:
+            save_json(self.root / f"failed-{index}-of-{parts}.json", reason)
+
+    def check_others(self) -> None:
+        """Raise if another part has failed since this one started.
+
+        Raises:
+            UserError: with that part's reason.
+        """
+        index, parts = self.part
+        for file in self.root.glob(f"failed-*-of-{parts}.json"):
+            other = int(file.name.split("-")[1])
+            if other != index and file.stat().st_mtime > self.started:
+                raise UserError(f"Part {other} of {parts} stopped: {load_json(file)}")
 
     def bar(self, title: str, total: int | None, unit: str = "doc") -> Any:
         """A progress bar with rate and time left."""
@@ -182,6 +201,7 @@ class Stage:
         with self.workspace.bar(f"{self.name}, others", total, "file") as bar:
             while missing:
                 time.sleep(POLL_SECONDS)
+                self.workspace.check_others()
                 missing = [m for m in missing if not m.exists()]
                 bar.update(total - len(missing) - bar.n)
 
