@@ -201,6 +201,7 @@ def test_confirm_retrains_compares_and_resumes(run: Any, proxies: FakeProxies) -
     status, out, _ = run("confirm", "small", "--seeds", "3")
     assert status == 0 and proxies.calls == 9
     assert "(3 seeds)" in out
+    assert "9 of 9 slots done" in run("status", "small-confirm")[1]
     _, best, _ = run("best", "small")
     assert "found is " in best
     run("report", "small", "--predictor", "linear", "--output", "r.html")

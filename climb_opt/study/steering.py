@@ -11,9 +11,10 @@ from climb_opt import rounds
 from climb_opt.errors import UserError
 from climb_opt.history import all_trials
 from climb_opt.rounds import ENQUEUED, ERROR, PAUSED, Status
-from climb_opt.slots import INTERRUPTED, RETRY, SLOT, Slot, attempts_by_slot
+from climb_opt.slots import INTERRUPTED, RETRY, SLOT, Plan, Slot, attempts_by_slot
 from climb_opt.storages import explained
 from climb_opt.study.opening import plan_of, read_recipe, space_of
+from climb_opt.study.working import CONFIRM
 
 # A mixture typed by hand sums to 1 up to its rounding; more is a mistake.
 ROUNDING = 0.005
@@ -22,7 +23,7 @@ ROUNDING = 0.005
 def status(study: optuna.Study) -> Status:
     """How the search stands."""
     with explained(study._storage):
-        return rounds.status(study, plan_of(read_recipe(study)))
+        return rounds.status(study, _plan(study))
 
 
 def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
@@ -37,7 +38,7 @@ def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
     Raises:
         UserError: a slot that was not given up.
     """
-    plan = plan_of(read_recipe(study))
+    plan = _plan(study)
     with explained(study._storage):
         attempts = attempts_by_slot(all_trials(study))
         states = {slot: plan.state(tried) for slot, tried in attempts.items()}
@@ -96,3 +97,12 @@ def resume(study: optuna.Study) -> None:
     """Let the workers go on."""
     with explained(study._storage):
         study.set_user_attr(PAUSED, False)
+
+
+def _plan(study: optuna.Study) -> Plan:
+    """The plan of a search; of a confirmation, the slots it has started: a race decides as it goes."""
+    recipe = read_recipe(study)
+    if CONFIRM not in study.user_attrs:
+        return plan_of(recipe)
+    started = tuple(str(slot) for slot in attempts_by_slot(all_trials(study)))
+    return Plan((), started, recipe.max_attempts) if started else plan_of(recipe)
