@@ -20,7 +20,7 @@ from climb_opt.corpus.documents import Block
 from climb_opt.corpus.embed import read_embeddings
 from climb_opt.corpus.need import need
 from climb_opt.corpus.sample import sample_rows
-from climb_opt.corpus.workspace import Stage, load_json, save_array, save_json
+from climb_opt.corpus.workspace import Advance, Stage, load_json, save_array, save_json
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -195,6 +195,7 @@ def _assign_block(
     embeddings: Path,
     nearest: Callable[[np.ndarray], np.ndarray],
     block: Block,
+    advance: Advance,
 ) -> None:
     vectors = read_embeddings(embeddings, block)
     found = np.full(block.documents, -1, dtype=np.int32)
@@ -203,4 +204,5 @@ def _assign_block(
         finite = np.isfinite(points).all(axis=1)
         if finite.any():
             found[low : low + ROWS_AT_ONCE][finite] = nearest(np.ascontiguousarray(points[finite]))
+        advance(len(points))
     save_array(folder / f"{block.name}.npy", found)

@@ -22,7 +22,7 @@ import numpy as np
 from climb_opt.corpus.documents import Block, read_rows
 from climb_opt.corpus.need import need
 from climb_opt.corpus.tokenise import read_tokens
-from climb_opt.corpus.workspace import Stage, load_array, load_json, save_array, save_json
+from climb_opt.corpus.workspace import Advance, Stage, load_array, load_json, save_array, save_json
 
 ROWS_AT_ONCE = 8_000_000
 PAIRS_AT_ONCE = 100_000
@@ -109,7 +109,7 @@ def sketch(stage: Stage, tokens: Stage, blocks: Sequence[Block], dtype: str) -> 
     stage.over(blocks, task, marker=".sketch.npy", processes=True)
 
 
-def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block) -> None:
+def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block, advance: Advance) -> None:
     datasketch = need("datasketch", "Finding near-duplicates")
     values, ends = read_tokens(tokens, block, dtype)
     sketches = np.zeros((block.documents, SKETCH), dtype=np.uint32)
@@ -123,6 +123,7 @@ def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block) -> None:
                 made.update_batch(shingles[low : low + SHINGLES_AT_ONCE].tolist())
             sketches[row] = made.hashvalues
         start = end
+        advance(1)
     save_array(folder / f"{block.name}.sketch.npy", sketches)
 
 

@@ -22,7 +22,7 @@ from climb_opt.corpus.documents import Block
 from climb_opt.corpus.need import need
 from climb_opt.corpus.sample import sample_rows
 from climb_opt.corpus.tokenise import TokenFacts, read_tokens, token_indices
-from climb_opt.corpus.workspace import Stage, load_array, save_array
+from climb_opt.corpus.workspace import Advance, Stage, load_array, save_array
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -138,9 +138,12 @@ def embed_tfidf(
     stage.over(blocks, task, marker=".npy", threads=stage.workspace.workers)
 
 
-def _embed_block(folder: Path, tokens: Path, dtype: str, encoder: TfIdf, block: Block) -> None:
+def _embed_block(
+    folder: Path, tokens: Path, dtype: str, encoder: TfIdf, block: Block, advance: Advance
+) -> None:
     values, ends = read_tokens(tokens, block, dtype)
     save_array(folder / f"{block.name}.npy", encoder.transform(values, ends).astype(np.float16))
+    advance(block.documents)
 
 
 def read_embeddings(folder: Path, block: Block) -> np.ndarray:

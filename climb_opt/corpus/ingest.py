@@ -12,7 +12,7 @@ from typing import Any
 
 from climb_opt.corpus.documents import Bad, Block, Document, blocks_of, write_block
 from climb_opt.corpus.readers import Damaged, ReadOptions, Source, read
-from climb_opt.corpus.workspace import Stage, load_json, save_json
+from climb_opt.corpus.workspace import Advance, Stage, load_json, save_json
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 MAX_BAD = 0.1  # share of the documents, and of the inputs, that may be bad
 ENOUGH_TO_JUDGE = 1000  # documents after which a source with too many bad ones stops at once
 EXAMPLES = 3
+STEP = 100_000  # bytes read between two looks at the bar
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,28 @@ def ingest(stage: Stage, sources: Sequence[Source], options: ReadOptions) -> Inv
     return inventory
 
 
-def _read_source(folder: Path, options: ReadOptions, unit: _Unit) -> None:
+def _read_source(folder: Path, options: ReadOptions, unit: _Unit, advance: Advance) -> None:
     tally = _Tally(unit.source.name)
-    records = _good(read(unit.source, options), tally)
+    records = _good(read(unit.source, options, _Steps(advance)), tally)
     blocks = [
         asdict(write_block(folder, f"{unit.name}-{i:05d}", block))
         for i, block in enumerate(blocks_of(records))
     ]
     facts = {"blocks": blocks, "bad": tally.bad, "examples": tally.examples}
     save_json(folder / f"{unit.name}.json", {**facts, "damaged": tally.damaged})
+
+
+class _Steps:
+    """Positions in an input -> steps that are worth showing."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._told = 0
+
+    def __call__(self, position: int) -> None:
+        if position - self._told >= STEP:
+            self._advance(position - self._told)
+            self._told = position
 
 
 class _Tally:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
-from climb_opt.corpus.workspace import Stage, load_array, load_json, save_array, save_json
+from climb_opt.corpus.workspace import Advance, Stage, load_array, load_json, save_array, save_json
 from climb_opt.errors import UserError
 
 
@@ -28,9 +28,12 @@ def read_labels(stage: Stage, documents: Stage, blocks: Sequence[Block], field: 
     return names
 
 
-def _labels_of_block(folder: Path, documents: Path, field: str, block: Block) -> None:
+def _labels_of_block(
+    folder: Path, documents: Path, field: str, block: Block, advance: Advance
+) -> None:
     found = [d.fields.get(field) for d in read_block(documents, block.name)]
     save_json(folder / f"{block.name}.json", [None if v is None else str(v) for v in found])
+    advance(block.documents)
 
 
 def _collect(stage: Stage, blocks: Sequence[Block], path: Path) -> None:
@@ -40,10 +43,11 @@ def _collect(stage: Stage, blocks: Sequence[Block], path: Path) -> None:
     save_json(path, sorted(names))
 
 
-def _number_block(folder: Path, names: Sequence[str], block: Block) -> None:
+def _number_block(folder: Path, names: Sequence[str], block: Block, advance: Advance) -> None:
     index: dict[str | None, int] = {name: i for i, name in enumerate(names)}
     found = load_json(folder / f"{block.name}.json")
     save_array(folder / f"{block.name}.npy", np.array([index.get(v, -1) for v in found], np.int32))
+    advance(block.documents)
 
 
 def contingency(

@@ -28,7 +28,7 @@ from climb_opt import lookup
 from climb_opt.corpus.documents import Block, Document, read_block
 from climb_opt.corpus.need import need
 from climb_opt.corpus.roles import TRAIN
-from climb_opt.corpus.workspace import Stage, save_array
+from climb_opt.corpus.workspace import Advance, Stage, save_array
 from climb_opt.errors import UserError
 
 Scorer = Callable[[Sequence[Document]], Any]
@@ -164,7 +164,7 @@ def score(
 
 
 def _score_block(
-    folder: Path, documents: Path, keep: Path, name: str, spec: str, block: Block
+    folder: Path, documents: Path, keep: Path, name: str, spec: str, block: Block, advance: Advance
 ) -> None:
     scorer = load_scorer(spec)
     roles = np.load(keep / f"{block.name}.role.npy")
@@ -174,6 +174,7 @@ def _score_block(
     for low in range(0, len(rows), BATCH):
         batch = list(islice(trained, BATCH))
         scores[rows[low : low + BATCH]] = _numbers(scorer(batch), len(batch), name, spec)
+        advance(len(batch))
     save_array(folder / f"{block.name}.npy", scores)
 
 

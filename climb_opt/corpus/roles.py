@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import TARGET_FIELD, Block, read_block, read_rows, split_keys
-from climb_opt.corpus.workspace import Stage, load_array, load_json, save_array, save_json
+from climb_opt.corpus.workspace import Advance, Stage, load_array, load_json, save_array, save_json
 from climb_opt.errors import UserError
 
 TRAIN, COPY, NEAR, NEAR_TARGET = 0, 1, 2, 3
@@ -70,7 +70,12 @@ def choose_targets(
 
 
 def _choose_block(
-    folder: Path, documents: Path, targets: tuple[Target, ...], seed: int, block: Block
+    folder: Path,
+    documents: Path,
+    targets: tuple[Target, ...],
+    seed: int,
+    block: Block,
+    advance: Advance,
 ) -> None:
     chosen = np.zeros(block.documents, dtype=np.uint8)
     if targets:
@@ -83,6 +88,7 @@ def _choose_block(
                     chosen[row] = index + 1
                     break
     save_array(folder / f"{block.name}.target.npy", chosen)
+    advance(block.documents)
 
 
 def assign_roles(

@@ -21,11 +21,12 @@ import numpy as np
 from climb_opt.corpus.documents import Block, read_block
 from climb_opt.corpus.embed import EmbedOptions
 from climb_opt.corpus.need import need
-from climb_opt.corpus.workspace import Stage, load_array, save_array
+from climb_opt.corpus.workspace import Advance, Stage, load_array, save_array
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+AT_ONCE = 2048  # documents handed to the model: sorted by length among themselves
 CHARACTERS_A_TOKEN = 12  # longer texts are cut before the tokenizer sees them
 
 
@@ -55,14 +56,17 @@ def embed(
 
 
 def _embed_block(
-    folder: Path, documents: Path, exact: Path, encoder: Encoder, block: Block
+    folder: Path, documents: Path, exact: Path, encoder: Encoder, block: Block, advance: Advance
 ) -> None:
     first = load_array(exact / f"{block.name}.first.npy", mapped=False)
     limit = encoder.max_tokens * CHARACTERS_A_TOKEN
     texts = [d.text[:limit] for d in read_block(documents, block.name, first)]
     vectors = np.zeros((block.documents, encoder.dimensions), dtype=np.float16)
-    if texts:
-        vectors[first] = encoder.encode(texts)
+    rows = np.flatnonzero(first)
+    for low in range(0, len(texts), AT_ONCE):
+        part = texts[low : low + AT_ONCE]
+        vectors[rows[low : low + AT_ONCE]] = encoder.encode(part)
+        advance(len(part))
     save_array(folder / f"{block.name}.npy", vectors)
 
 

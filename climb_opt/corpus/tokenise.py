@@ -19,7 +19,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
 from climb_opt.corpus.need import need
-from climb_opt.corpus.workspace import Stage, atomic, load_array, save_array
+from climb_opt.corpus.workspace import Advance, Stage, atomic, load_array, save_array
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -158,6 +158,7 @@ def _tokenise_block(
     tokenizer: Any,
     facts: TokenFacts,
     block: Block,
+    advance: Advance,
 ) -> None:
     kept = load_array(keep / f"{block.name}.first.npy", mapped=False)
     lengths = np.zeros(block.documents, dtype=np.int64)
@@ -170,6 +171,7 @@ def _tokenise_block(
             lengths[rows[done : done + len(some)]] = counts
             done += len(some)
             tokens.tofile(file)
+            advance(len(some))
     save_array(folder / f"{block.name}.lengths.npy", lengths)
 
 

@@ -56,6 +56,7 @@ class Unit(Protocol):
 
 
 U = TypeVar("U", bound=Unit)
+Advance = Callable[[int], None]  # told how much more of a unit is done
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Stage:
     def over(
         self,
         units: Sequence[U],
-        task: Callable[[U], Any],
+        task: Callable[[U, Advance], Any],
         *,
         marker: str,
         processes: bool = False,
@@ -134,7 +135,8 @@ class Stage:
         """Run `task` on every unit whose marker file is missing, and wait for other parts' units.
 
         Args:
-            task: writes the unit's artefacts, `<name><marker>` last.
+            task: writes the unit's artefacts, `<name><marker>` last; may say how it advances, in
+                documents (bytes for inputs).
             processes: may run in worker processes (the task must then be picklable).
             threads: run so many units at once in threads, where processes are not used.
         """
@@ -159,39 +161,25 @@ class Stage:
         return self.file(f"{unit.name}{marker}").exists()
 
     def _run(
-        self, todo: Sequence[U], task: Callable[[U], Any], processes: bool, threads: int
+        self, todo: Sequence[U], task: Callable[[U, Advance], Any], processes: bool, threads: int
     ) -> None:
         known = all(u.documents for u in todo)
         sizes = [u.documents if known else u.bytes for u in todo]
         workers = min(self.workspace.workers, len(todo))
         heavy = sum(u.bytes for u in todo) >= BYTES_WORTH_PROCESSES
+        pool: Executor | None = None
+        if processes and workers > 1 and heavy:
+            pool = process_pool(workers)
+        elif threads > 1 and len(todo) > 1:
+            pool = ThreadPoolExecutor(threads)
         with self.workspace.bar(self.name, sum(sizes), "doc" if known else "B") as bar:
-            if processes and workers > 1 and heavy:
-                self._pool(process_pool(workers), todo, task, sizes, bar)
-            elif threads > 1 and len(todo) > 1:
-                self._pool(ThreadPoolExecutor(threads), todo, task, sizes, bar)
+            jobs = [(u, _Ticker(bar, size)) for u, size in zip(todo, sizes, strict=True)]
+            if pool is None:
+                for unit, ticker in jobs:
+                    task(unit, ticker)
+                    ticker.finish()
             else:
-                for unit, size in zip(todo, sizes, strict=True):
-                    task(unit)
-                    bar.update(size)
-
-    def _pool(
-        self,
-        pool: Executor,
-        todo: Sequence[U],
-        task: Callable[[U], Any],
-        sizes: Sequence[int],
-        bar: Any,
-    ) -> None:
-        try:
-            futures = {pool.submit(task, u): s for u, s in zip(todo, sizes, strict=True)}
-            for future in as_completed(futures):
-                future.result()
-                bar.update(futures[future])
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        pool.shutdown()
+                _run_in(pool, task, jobs, isinstance(pool, ProcessPoolExecutor))
 
     def _wait(self, markers: Iterable[Path]) -> None:
         missing = [m for m in markers if not m.exists()]
@@ -204,6 +192,44 @@ class Stage:
                 self.workspace.check_others()
                 missing = [m for m in missing if not m.exists()]
                 bar.update(total - len(missing) - bar.n)
+
+
+class _Ticker:
+    """Moves a bar by what one unit reports, and by the rest when the unit is done."""
+
+    def __init__(self, bar: Any, size: int) -> None:
+        self._bar = bar
+        self._left = size
+
+    def __call__(self, amount: int) -> None:
+        amount = min(amount, self._left)
+        self._left -= amount
+        self._bar.update(amount)
+
+    def finish(self) -> None:
+        self(self._left)
+
+
+def _run_in(
+    pool: Executor,
+    task: Callable[[U, Advance], Any],
+    jobs: Sequence[tuple[U, _Ticker]],
+    elsewhere: bool,
+) -> None:
+    try:
+        # Another process cannot move this one's bar.
+        futures = {pool.submit(task, u, _silent if elsewhere else t): t for u, t in jobs}
+        for future in as_completed(futures):
+            future.result()
+            futures[future].finish()
+    except BaseException:
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _silent(amount: int) -> None:
+    """Progress that nobody sees."""
 
 
 # --- processes --------------------------------------------------------------------------------
