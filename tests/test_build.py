@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climb_opt.corpus import workspace
+from climb_opt.corpus import files, workspace
 from climb_opt.corpus.build import build
 from climb_opt.corpus.cluster import ClusterOptions
 from climb_opt.corpus.domains import SplitOptions
@@ -274,7 +274,7 @@ def test_a_folder_with_other_files_is_left_alone(inputs: list[Path], tmp_path: P
 def test_a_second_build_at_the_same_time_is_refused(inputs: list[Path], tmp_path: Path) -> None:
     (tmp_path / "out" / "work").mkdir(parents=True)
     with (
-        workspace.locked(tmp_path / "out" / "work", (1, 1)),
+        files.locked(tmp_path / "out" / "work", (1, 1)),
         pytest.raises(UserError, match="Another process is building"),
     ):
         build(make_plan(options(inputs)), tmp_path / "out", progress=False)

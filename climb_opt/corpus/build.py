@@ -29,12 +29,13 @@ from climb_opt.corpus import (
     tokenise,
 )
 from climb_opt.corpus.documents import DOMAIN_FIELD, Block
+from climb_opt.corpus.files import load_array
 from climb_opt.corpus.finish import Findings, write_corpus
 from climb_opt.corpus.folder import WORK, prepared, save_plan
 from climb_opt.corpus.ingest import ingest
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
 from climb_opt.corpus.sample import sample_documents
-from climb_opt.corpus.workspace import Stage, Workspace, load_array
+from climb_opt.corpus.workspace import Stage, Workspace
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 

@@ -18,9 +18,10 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.embed import read_embeddings
+from climb_opt.corpus.files import load_json, save_array, save_json
 from climb_opt.corpus.need import need
 from climb_opt.corpus.sample import sample_rows
-from climb_opt.corpus.workspace import Advance, Stage, load_json, save_array, save_json
+from climb_opt.corpus.workspace import Advance, Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_rows, split_keys
 from climb_opt.corpus.embed import read_embeddings
+from climb_opt.corpus.files import load_array
 from climb_opt.corpus.roles import TRAIN
-from climb_opt.corpus.workspace import Stage, load_array
+from climb_opt.corpus.workspace import Stage
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.corpus.files import atomic, load_array, save_array
 from climb_opt.corpus.need import need
-from climb_opt.corpus.workspace import atomic, load_array, save_array
 
 BLOCK_DOCUMENTS = 8192
 BLOCK_BYTES = 16_000_000

@@ -17,10 +17,11 @@ import numpy as np
 from climb_opt.corpus.counts import Stages, Statistics, smallest_keys, statistics
 from climb_opt.corpus.describe import SAMPLES, excerpt, names_from, top_terms
 from climb_opt.corpus.documents import Document, read_block
+from climb_opt.corpus.files import load_json, save_json
 from climb_opt.corpus.ingest import MAX_BAD
 from climb_opt.corpus.merge import MergeOptions, extremes, merge, threshold_table
 from climb_opt.corpus.quality import Rule
-from climb_opt.corpus.workspace import Stage, load_json, save_json
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)

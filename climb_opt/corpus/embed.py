@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block
+from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.need import need
 from climb_opt.corpus.sample import sample_rows
 from climb_opt.corpus.tokenise import TokenFacts, read_tokens, token_indices
-from climb_opt.corpus.workspace import Advance, Stage, load_array, save_array
+from climb_opt.corpus.workspace import Advance, Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)

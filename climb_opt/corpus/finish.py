@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.counts import Stages
+from climb_opt.corpus.files import atomic
 from climb_opt.corpus.folder import build_facts
 from climb_opt.corpus.gather import gather
 from climb_opt.corpus.ingest import Inventory
 from climb_opt.corpus.options import Plan
 from climb_opt.corpus.roles import COPY, NEAR, NEAR_TARGET
 from climb_opt.corpus.tokenise import TokenFacts
-from climb_opt.corpus.workspace import atomic
 from climb_opt.shards import Corpus
 
 CLUSTERS = "clusters.npz"

@@ -15,9 +15,9 @@ import numpy as np
 
 from climb_opt.corpus.counts import Stages, trained_on
 from climb_opt.corpus.documents import read_rows, split_keys
+from climb_opt.corpus.files import load_array
 from climb_opt.corpus.roles import TARGET, Target
 from climb_opt.corpus.tokenise import read_tokens, token_indices
-from climb_opt.corpus.workspace import load_array
 from climb_opt.shards import Domain, Stream
 
 SHARD_TOKENS = 2**29  # 1 GiB of uint16: easy to copy, few enough to open

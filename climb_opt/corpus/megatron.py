@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.corpus.files import atomic
 from climb_opt.corpus.gather import StreamWriter
 from climb_opt.corpus.tokenise import TokenFacts, facts_of, load_tokenizer
-from climb_opt.corpus.workspace import Workspace, atomic
+from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Domain, Stream
 

@@ -20,8 +20,9 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
 from climb_opt.corpus.embed import EmbedOptions
+from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.need import need
-from climb_opt.corpus.workspace import Advance, Stage, load_array, save_array
+from climb_opt.corpus.workspace import Advance, Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)

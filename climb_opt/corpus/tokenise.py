@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
+from climb_opt.corpus.files import atomic, load_array, save_array
 from climb_opt.corpus.need import need
-from climb_opt.corpus.workspace import Advance, Stage, atomic, load_array, save_array
+from climb_opt.corpus.workspace import Advance, Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -107,7 +107,8 @@ def bare_tokenise(corpus: Any, texts: list[str]) -> int:
 def stage_tokenise(out: Path) -> None:
     """The finished corpus's tokens again, in a fresh stage."""
     from climb_opt.corpus.documents import Block
-    from climb_opt.corpus.workspace import Stage, Workspace, load_json
+    from climb_opt.corpus.files import load_json
+    from climb_opt.corpus.workspace import Stage, Workspace
 
     work = Workspace(out / "work", progress=False)
 

@@ -1,0 +1,68 @@
+"""Artefacts on disk: they appear under their final name only when they are complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.errors import UserError
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` when the block ends without an error."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """An array as .npy, atomically."""
+    with atomic(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
+
+
+def load_array(path: Path, *, mapped: bool = True) -> np.ndarray:
+    """An array of `save_array`, memory-mapped unless it is empty."""
+    array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None)
+    return array
+
+
+def save_json(path: Path, data: Any) -> None:
+    """Plain data as JSON, atomically."""
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def load_json(path: Path) -> Any:
+    """Plain data of `save_json`."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def locked(folder: Path, part: tuple[int, int]) -> Iterator[None]:
+    """Refuse a second build of the same corpus (and part) at the same time."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; two builds would redo each other's work
+        yield
+        return
+    with (folder / f"lock-{part[0]}-of-{part[1]}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"Another process is building {str(folder.parent)!r}; wait for it, or give each "
+                "process its own --part i/n."
+            ) from None
+        yield
