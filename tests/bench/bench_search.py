@@ -32,12 +32,13 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, TPESampler
+from optuna.samplers import BaseSampler
 
-from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler, SimplexSampler
+from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
 from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
 from climb_opt.emulator.objective import reference_draws
 from climb_opt.history import read_history
+from climb_opt.samplers import stock
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.selection import compare_rules
 
@@ -54,8 +55,11 @@ METHODS: dict[str, tuple[Make, int]] = {  # name -> (sampler of space and seed, 
     "climb paper": (lambda space, seed: ClimbSampler(space, preset="paper", seed=seed), 1),
     "gp": (lambda space, seed: SimplexGPSampler(space, seed=seed), 1),
     "gp x8": (lambda space, seed: SimplexGPSampler(space, seed=seed), 8),
-    "tpe": (lambda space, seed: SimplexSampler(space, TPESampler(seed=seed)), 1),
+    "tpe": (lambda space, seed: stock.tpe(space, seed=seed), 1),
+    "optuna gp": (lambda space, seed: stock.gp_optuna(space, seed=seed), 1),
+    "botorch": (lambda space, seed: stock.botorch(space, seed=seed), 1),  # minutes a run
 }
+USUAL = ["climb nemo", "climb paper", "gp", "gp x8", "tpe"]
 
 # What issue 3 asks of the recommended mixture: (one at a time, batches of 8).
 TARGETS = {
@@ -298,7 +302,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON lines: runs done, to resume or share")
     parser.add_argument("--oracles", nargs="+", help="avg13, pile_cc, dclm, law<domains>-<seed>")
     parser.add_argument("--noise", nargs="+", type=float)
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=USUAL)
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=TRIALS)
