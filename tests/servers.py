@@ -69,7 +69,14 @@ class Postgres:
     def start(self) -> None:
         """Start it again; after a crash on a busy machine that takes a while."""
         options = f'-h "" -k {self._sockets}'
-        self._control("-t", "120", "-o", options, "-l", str(self._data / "log"), "start")
+        command = ("-t", "120", "-o", options, "-l", str(self._data / "log"), "start")
+        for attempt in range(10):
+            try:
+                return self._control(*command)
+            except subprocess.CalledProcessError:
+                if attempt == 9:
+                    raise
+                time.sleep(1.0)  # until the last backend of the old one has gone
 
     def stop(self) -> None:
         """Stop it, ending every session."""

@@ -56,7 +56,8 @@ def soak(storage: str, seed: int, server: Postgres | None) -> fleet.Audit:
     crash_at = chance.randint(15, 80) if server is not None else None
     replaced: set[int] = set()
     until = time.monotonic() + LIMIT
-    with tqdm(total=113, desc=f"{name}, {', '.join(deaths)} die", unit="slot") as bar:
+    bar = tqdm(total=113, desc=f"{name}, {', '.join(deaths)} die", unit="slot")
+    try:
         while any(p.is_alive() for p in processes) and time.monotonic() < until:
             time.sleep(0.5)
             done = sum(t.state.name == "COMPLETE" for t in all_trials(patient(study)))
@@ -70,7 +71,9 @@ def soak(storage: str, seed: int, server: Postgres | None) -> fleet.Audit:
                 if process.exitcode == -9 and index not in replaced:
                     replaced.add(index)
                     processes += fleet.start([Job(storage, name, PLAN, seed=seed, failing=0.1)])
-    codes = fleet.finish(processes, 1.0)
+    finally:
+        bar.close()
+        codes = fleet.finish(processes, 0)
     audit = fleet.audit(study, PLAN)
     print(f"{name}: {len(replaced)} killed, exit codes {sorted(set(map(str, codes)))}, {audit}")
     if crash_at is not None:

@@ -226,15 +226,18 @@ def short_soak(storage: str, name: str, meanwhile: Callable[[optuna.Study], None
     """Plan 16/8/4, four workers and one that comes later; three of them are killed."""
     plan = Plan((16, 8, 4), named=tuple(BASELINES))
     study = fleet.create(storage, name)
-    deaths = [(None, 0), ("create", 2), ("first beat", 1), ("objective", 1)]
+    deaths = [None, "create", "first beat", "objective"]  # each on its first trial
     jobs = [
-        Job(storage, name, plan, failing=0.1, dies=dies, after=after, sampler=sampler)
-        for (dies, after), sampler in zip(deaths, ["planning", "asking"] * 2, strict=True)
+        Job(storage, name, plan, failing=0.1, dies=dies, sampler=sampler)
+        for dies, sampler in zip(deaths, ["planning", "asking"] * 2, strict=True)
     ]
     processes = fleet.start(jobs)
-    meanwhile(study)
-    processes += fleet.start([Job(storage, name, plan, failing=0.1)])
-    codes = fleet.finish(processes, 120)
+    try:
+        meanwhile(study)
+        processes += fleet.start([Job(storage, name, plan, failing=0.1)])
+        codes = fleet.finish(processes, 120)
+    finally:
+        fleet.finish(processes, 0)
     assert codes == [0, -9, -9, -9, 0]
     return fleet.audit(study, plan)
 
