@@ -56,7 +56,7 @@ def plain_ask(study: optuna.Study, space: MixtureSpace) -> Callable[[], optuna.T
 
 
 def our_ask(
-    study: optuna.Study, space: MixtureSpace, *, planning: bool = True, slots: int = 2000
+    study: optuna.Study, space: MixtureSpace, *, planning: bool = True, slots: int = 600
 ) -> Callable[[], optuna.Trial]:
     """A worker's claim, and the mixture it finds or suggests."""
     plan = Plan((slots,))
@@ -168,7 +168,7 @@ def long_history(server: Postgres, trials: int, domains: int) -> None:
     url = server.fresh()
     for ours in (False, True):
         study = optuna.create_study(storage=url)
-        fill(server, url.rpartition("/")[2].partition("?")[0], study._study_id, trials, space)
+        fill(server, url.partition("@/")[2].partition("?")[0], study._study_id, trials, space)
         name = study.study_name
         begun = time.process_time()
         study = optuna.load_study(study_name=name, storage=open_storage(url) if ours else url)

@@ -1,0 +1,160 @@
+"""One rank of a group under test: `torchrun ... worker.py SCENARIO CORPUS DIRECTORY`.
+
+Rank 0 writes what happened to DIRECTORY/result.json; faults are injected on rank 1.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from climb_opt.errors import Interrupted, TrialFailed
+from climb_opt.objective import FACTS, ProxyObjective
+from climb_opt.proxy.data import Sequences
+from climb_opt.proxy.run import TrainingLoss
+from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
+from climb_opt.shards import Corpus
+from climb_opt.slots import SLOT
+
+STEPS = 12
+MIXTURE = {"web": 0.2, "code": 0.3, "math": 0.5}
+
+
+def recipe_of(corpus: Path, rows: Path | None = None) -> StudyRecipe:
+    evaluators = [Choice("heldout", {"domains": True, "max_tokens": 700})]
+    if rows is not None:
+        evaluators.append(Choice("lm-eval", {"tasks": ["plus"], "files": {"plus": str(rows)}}))
+    return StudyRecipe(
+        corpus=str(corpus),
+        proxy=ProxyRecipe(
+            model=ModelRecipe(hidden=16, layers=1, heads=2),
+            tokens=STEPS * 15 * 16,
+            sequence=16,
+            batch_tokens=15 * 16,  # 15 sequences: two ranks read 7 and 8
+            micro_batch_tokens=64,
+            lr=1e-2,
+        ),
+        evaluators=tuple(evaluators),
+        score=["sums/bpb"],
+    )
+
+
+class Recorder:
+    """What this rank read and lost, step by step."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        read = Sequences.read
+
+        def recording(sequences: Sequences, ids: Any) -> Any:
+            self.ids += ids.tolist()
+            return read(sequences, ids)
+
+        Sequences.read = recording  # type: ignore[method-assign]
+
+
+def inject(fault: Any) -> None:
+    """`fault(call)` is asked before every forward pass of the trainer on this rank."""
+    forward, calls = TrainingLoss.forward, [0]
+
+    def faulty(module: TrainingLoss, tokens: torch.Tensor) -> torch.Tensor:
+        calls[0] += 1
+        return forward(module, tokens) * fault(calls[0])
+
+    TrainingLoss.forward = faulty  # type: ignore[method-assign]
+
+
+def run_trial(objective: ProxyObjective, study: optuna.Study, **attrs: Any) -> dict[str, Any]:
+    space = objective.space
+    study.enqueue_trial(space.params(space.weights(MIXTURE)), user_attrs=attrs)
+    trial = study.ask()
+    try:
+        value = objective(trial)
+    except (TrialFailed, Interrupted) as error:
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return {"error": str(error), "kind": type(error).__name__}
+    study.tell(trial, value)
+    return {
+        "value": value,
+        "components": trial.user_attrs["climb/components"],
+        "facts": trial.user_attrs[FACTS],
+    }
+
+
+def healthy(corpus: Corpus, directory: Path) -> None:
+    """A trial; one with a NaN on rank 1 only; one that is stopped; its resumption."""
+    rank = int(os.environ.get("RANK", "0"))
+    recorder, poison, looks = Recorder(), [False], [10**9]
+
+    def fault(call: int) -> float:
+        return float("nan") if poison[0] and rank == int(os.environ["WORLD_SIZE"]) - 1 else 1.0
+
+    inject(fault)
+
+    def stop() -> bool:
+        looks[0] -= 1
+        return looks[0] < 0
+
+    rows = directory / "plus.validation.jsonl"
+    objective = ProxyObjective(corpus, recipe_of(corpus.path, rows), directory=directory, stop=stop)
+    original = objective._work
+
+    def work(job: Any) -> Any:
+        poison[0] = job.seed == 666
+        recorder.ids.clear()
+        done = original(job)
+        done[2]["ids"] = objective.group.gather(list(recorder.ids))
+        return done
+
+    objective._work = work  # type: ignore[method-assign]
+    if not objective.is_main:
+        objective.serve()
+        return
+    study = optuna.create_study()
+    results = [run_trial(objective, study)]
+    results.append(run_trial(objective, study, **{"climb/seed": 666}))
+    looks[0] = 0  # the first pulse after the first
+    results.append(run_trial(objective, study, **{SLOT: 3}))
+    looks[0] = 10**9
+    results.append(run_trial(objective, study, **{SLOT: 3}))
+    objective.close()
+    (directory / "result.json").write_text(json.dumps(results))
+
+
+def killed(corpus: Corpus, directory: Path) -> None:
+    """Rank 1 dies by SIGKILL once; the launcher starts the group again."""
+    mark = directory / "was-killed"
+
+    def fault(call: int) -> float:
+        if os.environ["RANK"] == "1" and call == 22 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 1.0
+
+    inject(fault)
+    recipe = recipe_of(corpus.path)
+    recipe = replace(recipe, proxy=replace(recipe.proxy, checkpoint_every=4))
+    objective = ProxyObjective(corpus, recipe, directory=directory)
+    if not objective.is_main:
+        objective.serve()
+        return
+    study = optuna.create_study()
+    result = run_trial(objective, study, **{SLOT: 0})
+    result["restarts"] = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+    objective.close()
+    (directory / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    scenario, corpus_path, directory = sys.argv[1:]
+    {"healthy": healthy, "killed": killed}[scenario](Corpus.load(corpus_path), Path(directory))
