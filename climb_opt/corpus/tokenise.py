@@ -181,21 +181,21 @@ def encode(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The texts' tokens, each followed by the end-of-text token, and each text's token count."""
     pieces: list[str] = []
-    owner: list[int] = []
-    for index, text in enumerate(texts):
-        for piece in _pieces(text):
-            pieces.append(piece)
-            owner.append(index)
-        owner.append(index)  # the end-of-text token that follows
-        pieces.append("")
+    last: list[bool] = []  # whether the piece ends its text
+    for text in texts:
+        parts = [text] if len(text) <= PIECE else list(_pieces(text))
+        pieces += parts
+        last += [False] * (len(parts) - 1) + [True]
+    ids: list[int] = []
+    ends: list[int] = []
     encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
-    eos = np.array([facts.eos], dtype=f"<{facts.dtype[0]}{np.dtype(facts.dtype).itemsize}")
-    arrays = [
-        np.array(e.ids, dtype=eos.dtype) if p else eos
-        for e, p in zip(encodings, pieces, strict=True)
-    ]
-    counts = np.bincount(owner, weights=[len(a) for a in arrays], minlength=len(texts))
-    return np.concatenate(arrays), counts.astype(np.int64)
+    for encoding, ends_text in zip(encodings, last, strict=True):
+        ids += encoding.ids
+        if ends_text:
+            ids.append(facts.eos)
+            ends.append(len(ids))
+    tokens = np.array(ids, dtype=np.dtype(facts.dtype).newbyteorder("<"))
+    return tokens, np.diff(np.array(ends, dtype=np.int64), prepend=0)
 
 
 def _pieces(text: str) -> Iterator[str]:
