@@ -11,7 +11,6 @@ from climb_opt.errors import UserError
 from climb_opt.history import report_components
 from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace
 
-
 STREAM = 0x6E6F697365  # "noise"
 
 

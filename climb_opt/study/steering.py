@@ -100,7 +100,7 @@ def resume(study: optuna.Study) -> None:
 
 
 def _plan(study: optuna.Study) -> Plan:
-    """The plan of a search; of a confirmation, the slots it has started: a race decides as it goes."""
+    """The plan of a search; of a confirmation the slots it started: a race decides as it goes."""
     recipe = read_recipe(study)
     if CONFIRM not in study.user_attrs:
         return plan_of(recipe)
