@@ -113,7 +113,7 @@ def _names() -> list[str]:
     )
     rows = [
         f"| `{name}` | {_cell((rule.__doc__ or '').splitlines()[0])} |"
-        for name, rule in RULES.items()
+        for name, rule in sorted(RULES.items())
     ]
     parts.append("\n".join(["### rule", "", "| name | what it keeps |", "|---|---|", *rows]))
     return parts
