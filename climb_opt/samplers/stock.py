@@ -7,6 +7,7 @@ Some need an extra, which is checked here, not in the middle of a search.
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +94,9 @@ def botorch(
     """BoTorch through optuna-integration; needs the extras `gp` and `samplers`."""
     _need("botorch", "botorch", "gp")
     _need("botorch", "optuna_integration", "samplers")
-    from optuna_integration import BoTorchSampler
+    with warnings.catch_warnings():  # GPyTorch 1.15 warns of torch.jit when it is imported
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from optuna_integration import BoTorchSampler
 
     base = BoTorchSampler(seed=seed, **options)
     return SimplexSampler(space, base, encoding=encoding)
