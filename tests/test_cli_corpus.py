@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,9 +101,18 @@ def test_commands_on_what_is_no_corpus(tmp_path: Path, capsys: pytest.CaptureFix
         assert "No corpus at" in capsys.readouterr().err
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Started in the background by a shell, a process and its children would ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_build_says_how_to_go_on_and_does(tmp_path: Path, sent: signal.Signals) -> None:
-    documents = write_jsonl(tmp_path / "docs.jsonl", topic_documents(3000, length=100))
+    documents = write_jsonl(tmp_path / "docs.jsonl", topic_documents(400, length=100))
     out = tmp_path / "out"
     command = [sys.executable, "-m", "climb_opt", "corpus", "build", str(documents)]
     command += ["--output", str(out), *SMALL, "--name", "same"]
