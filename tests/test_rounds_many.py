@@ -214,7 +214,7 @@ def test_one_worker_and_four_give_the_same_mixtures(tmp_path: Path, sampler: str
 
 
 def test_without_a_barrier_rounds_overlap_and_still_every_slot_ends_once(tmp_path: Path) -> None:
-    plan = Plan((6, 6), barrier=False)
+    plan = Plan((6, 6), max_attempts=8, barrier=False)
     path = str(tmp_path / "x.journal")
     study = fleet.create(path, "s")
     jobs = [Job(path, "s", plan, sampler="asking", failing=0.1)] * 3
@@ -224,7 +224,7 @@ def test_without_a_barrier_rounds_overlap_and_still_every_slot_ends_once(tmp_pat
 
 def short_soak(storage: str, name: str, meanwhile: Callable[[optuna.Study], None]) -> fleet.Audit:
     """Plan 16/8/4, four workers and one that comes later; three of them are killed."""
-    plan = Plan((16, 8, 4), named=tuple(BASELINES))
+    plan = Plan((16, 8, 4), named=tuple(BASELINES), max_attempts=8)
     study = fleet.create(storage, name)
     deaths = [None, "create", "first beat", "objective"]  # each on its first trial
     jobs = [
@@ -275,7 +275,7 @@ def test_a_search_survives_its_workers_and_a_crash_of_the_database(
 @pytest.mark.postgres
 def test_a_search_works_through_the_grpc_proxy(postgres: Postgres) -> None:  # noqa: F811
     pytest.importorskip("grpc")
-    plan = Plan((6, 3))
+    plan = Plan((6, 3), max_attempts=8)
     with grpc_proxy(postgres.fresh()) as url:
         study = fleet.create(url, "s")
         jobs = [Job(url, "s", plan, failing=0.1, hung=3.0)] * 2
