@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import optuna
-from fleet import BASELINES, SPACE, PlanningSampler, score
 from optuna.trial import TrialState
 
 from climb_opt import rounds
@@ -14,6 +13,7 @@ from climb_opt.history import all_trials
 from climb_opt.rounds import Pace
 from climb_opt.slots import SLOT, Plan, attempts_by_slot
 from climb_opt.storages import study_lock
+from fleet import BASELINES, SPACE, PlanningSampler, score
 
 PACE = Pace(beat=0.2, grace=1.0, poll=0.05)
 SMALL = Plan((3, 2), named=("baseline/prior",), max_attempts=2)

@@ -17,16 +17,16 @@ import time
 import warnings
 from pathlib import Path
 
-import fleet
 import optuna
 import pytest
-from fleet import BASELINES, Job
-from servers import Postgres, closed_engines  # noqa: F401
 from tqdm import tqdm
 
+import fleet
 from climb_opt.history import all_trials
 from climb_opt.slots import Plan
 from climb_opt.storages import patient
+from fleet import BASELINES, Job
+from servers import Postgres, closed_engines  # noqa: F401
 
 PLAN = Plan((64, 32, 16), named=tuple(BASELINES), max_attempts=8)
 WORKERS = 8

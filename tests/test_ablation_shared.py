@@ -8,9 +8,6 @@ from typing import Any
 
 import optuna
 import pytest
-from servers import Postgres, closed_engines, postgres  # noqa: F401
-from test_ablation import small
-from test_ablation_live import recipe
 
 from climb_opt.ablation.emulate import emulate
 from climb_opt.ablation.resolve import runs
@@ -20,6 +17,9 @@ from climb_opt.history import all_trials
 from climb_opt.shards import Corpus
 from climb_opt.slots import SLOT
 from climb_opt.storages import open_storage
+from servers import Postgres, closed_engines, postgres  # noqa: F401
+from test_ablation import small
+from test_ablation_live import recipe
 
 pytestmark = pytest.mark.postgres
 

@@ -12,7 +12,6 @@ import numpy as np
 import optuna
 import pytest
 import yaml
-from synthetic_study import ODD_NAMES, Law, Shape, build_study, make_law, make_space
 
 import climb_opt.cli.search as search
 import climb_opt.study as studies
@@ -21,6 +20,7 @@ from climb_opt.errors import Interrupted
 from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
+from synthetic_study import ODD_NAMES, Law, Shape, build_study, make_law, make_space
 
 SMALL = Shape(domains=4, rounds=(8, 4), name="small", failures=1)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import write_tiny_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from climb_opt.errors import UserError
 from climb_opt.proxy.data import BLOCK, Batches, MixtureIndex, Sequences, largest_remainder
 from climb_opt.proxy.permute import Permutations, domain_philox
 from climb_opt.shards import Corpus, Domain, Stream
+from conftest import write_tiny_corpus
 
 
 def fake_sequences(sizes: list[int]) -> Any:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from synthetic_study import ODD_NAMES
 
 from climb_opt.errors import UserError
 from climb_opt.export import FORMATS, Handover, prepare, render
 from climb_opt.export.handover import slug
 from climb_opt.export.materialise import materialise
 from climb_opt.shards import Corpus
+from synthetic_study import ODD_NAMES
 
 MIXTURE = {"web": 0.25, "code": 0.6, "math": 0.15, "unused": 0.0}
 ODD = dict(zip(ODD_NAMES, np.full(len(ODD_NAMES), 1 / len(ODD_NAMES)).tolist(), strict=True))

@@ -10,7 +10,6 @@ import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
-from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 
 from climb_opt.errors import UserError
 from climb_opt.report import html, markdown
@@ -21,6 +20,7 @@ from climb_opt.report.quality import predict_unseen, rank_correlation
 from climb_opt.report.snapshot import Snapshot, take, unit_of
 from climb_opt.report.surrogate import SimplexGP
 from climb_opt.simplex import MixtureSpace
+from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 
 SMALL = Shape(domains=5, rounds=(12, 6, 4))
 QUICK = "linear"

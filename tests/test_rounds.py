@@ -6,21 +6,21 @@ import errno
 import math
 from typing import Any
 
-import fleet
 import numpy as np
 import optuna
 import pytest
-from fleet import SPACE, PlanningSampler, SlotSampler, score
-from one_worker import PACE, SMALL, failing, mixtures_of, slots_of, study_of, work
 from optuna.trial import TrialState, create_trial
-from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
 
+import fleet
 from climb_opt import TrialFailed, rounds
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.history import all_trials
 from climb_opt.rounds import ENQUEUED, ERROR, PAUSED
 from climb_opt.slots import INTERRUPTED, RETRY, SLOT, Plan
 from climb_opt.storages import study_lock
+from fleet import SPACE, PlanningSampler, SlotSampler, score
+from one_worker import PACE, SMALL, failing, mixtures_of, slots_of, study_of, work
+from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

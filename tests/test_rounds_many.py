@@ -9,20 +9,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fleet
 import optuna
 import pytest
-from fleet import BASELINES, Job, PlanningSampler, score
-from one_worker import SMALL, failing, mixtures_of, slots_of, study_of, work
 from optuna.trial import TrialState, create_trial
-from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
 
+import fleet
 from climb_opt import TrialFailed, rounds
 from climb_opt.history import all_trials
 from climb_opt.rounds import BEAT, Claims
 from climb_opt.rounds.beats import Watch, life, sign
 from climb_opt.slots import INTERRUPTED, SLOT, Plan, attempts_by_slot
 from climb_opt.storages import open_storage, patient, study_lock
+from fleet import BASELINES, Job, PlanningSampler, score
+from one_worker import SMALL, failing, mixtures_of, slots_of, study_of, work
+from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

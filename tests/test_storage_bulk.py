@@ -9,13 +9,13 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
-from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 from climb_opt.rounds import BEAT
 from climb_opt.slots import SLOT
 from climb_opt.storages import (
     open_storage,
 )
+from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

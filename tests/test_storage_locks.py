@@ -15,7 +15,6 @@ from typing import Any
 
 import optuna
 import pytest
-from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.storages import (
@@ -28,6 +27,7 @@ from climb_opt.storages import (
 )
 from climb_opt.storages.locks import FileLock, SoleUse, ThreadLock
 from climb_opt.storages.tickets import TicketLock
+from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

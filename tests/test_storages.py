@@ -16,7 +16,6 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import create_trial
-from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 from climb_opt.errors import UserError
 from climb_opt.storages import (
@@ -28,6 +27,7 @@ from climb_opt.storages import (
 )
 from climb_opt.storages.database import explain
 from climb_opt.storages.journal import mend
+from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -14,7 +14,6 @@ import numpy as np
 import optuna
 import pytest
 import yaml
-from conftest import write_tiny_corpus
 from optuna.pruners import MedianPruner, NopPruner
 from optuna.trial import TrialState
 
@@ -29,6 +28,7 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import SLOT, attempts_by_slot
 from climb_opt.storages import open_storage
 from climb_opt.study import CORPUS, FACTS, RECIPE, open_study
+from conftest import write_tiny_corpus
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

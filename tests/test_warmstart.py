@@ -10,7 +10,6 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_study import Shape, build_study
 
 from climb_opt.cli import warming
 from climb_opt.errors import UserError
@@ -18,6 +17,7 @@ from climb_opt.history import read_history, set_aggregate
 from climb_opt.recipes import read_study
 from climb_opt.simplex import MixtureSpace
 from climb_opt.warmstart import Lineage, import_csv, read_lineage, warm_start
+from synthetic_study import Shape, build_study
 
 OLD = {"web": 60.0, "code": 30.0, "math": 10.0}
 

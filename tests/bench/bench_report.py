@@ -18,11 +18,10 @@ import optuna
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from synthetic_study import Shape, build_study
-
 from climb_opt.report import html, markdown
 from climb_opt.report.contents import gather
 from climb_opt.report.snapshot import take
+from synthetic_study import Shape, build_study
 
 
 def main() -> None:

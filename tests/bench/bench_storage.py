@@ -25,13 +25,12 @@ import optuna
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fleet import PlanningSampler, SlotSampler
-from servers import Postgres
-
 from climb_opt.rounds import Claims
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan
 from climb_opt.storages import open_storage, patient, study_lock
+from fleet import PlanningSampler, SlotSampler
+from servers import Postgres
 
 SPAWN = multiprocessing.get_context("forkserver")
 Cycle = Callable[[], None]
