@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module that holds it, imported when the name is first used.
 _LAZY = {
-    "ClimbSampler": "climb_opt.samplers.climb",
+    "ClimbSampler": "climb_opt.samplers.climb_sampler",
     "Corpus": "climb_opt.shards",
     "SimplexGPSampler": "climb_opt.samplers.gp",
     "SimplexSampler": "climb_opt.samplers.wrapped",

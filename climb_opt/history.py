@@ -26,6 +26,7 @@ AGGREGATE = (
     "climb/aggregate"  # study: {component: coefficient}; value = sum of coefficient x component
 )
 SPACE = "climb/space"  # study: MixtureSpace.to_json()
+PICK = "climb/pick"  # study: options of `climb_pick`, as the search's own sampler has them
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,14 @@ def all_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 def store_space(study: optuna.Study, space: MixtureSpace) -> None:
     """Write the space into the study, where it is not stored yet, so that `space_of` finds it."""
+    store_fact(study, SPACE, space.to_json())
+
+
+def store_fact(study: optuna.Study, name: str, value: object) -> None:
+    """Write a study attribute, unless it is stored already; a sampler may call it at every ask."""
     # Through the storage: under HyperbandPruner a sampler's study hides its attributes.
-    stored = study._storage.get_study_user_attrs(study._study_id).get(SPACE)
-    if stored != (data := space.to_json()):
-        study._storage.set_study_user_attr(study._study_id, SPACE, data)
+    if study._storage.get_study_user_attrs(study._study_id).get(name) != value:
+        study._storage.set_study_user_attr(study._study_id, name, value)
 
 
 def space_of(study: optuna.Study) -> MixtureSpace:

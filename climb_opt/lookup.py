@@ -15,7 +15,7 @@ from climb_opt.errors import UserError
 
 KINDS: dict[str, dict[str, str]] = {
     "sampler": {
-        "climb": "climb_opt.samplers.climb:ClimbSampler",
+        "climb": "climb_opt.samplers.climb_sampler:ClimbSampler",
         "simplex-gp": "climb_opt.samplers.gp:SimplexGPSampler",
         "random": "climb_opt.samplers.stock:random",
         "tpe": "climb_opt.samplers.stock:tpe",

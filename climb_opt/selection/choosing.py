@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 
 from climb_opt.errors import UserError
 from climb_opt.gaussian.hypervolume import front, reference_point
-from climb_opt.history import History, read_history, space_of
+from climb_opt.history import PICK, History, read_history, space_of
 from climb_opt.samplers.beliefs import Beliefs, kept
 from climb_opt.selection.recommendation import (
     Recommendation,
@@ -50,7 +50,7 @@ def best_mixture(
     space, history = _learnt(study, space)
     if len(study.directions) > 1:
         return _balanced(study, space, history, components)
-    evidence = _evidence(space, history, components, seed)
+    evidence = _evidence(study, space, history, components, seed)
     return _recommend(study, space, history, evidence, rule)
 
 
@@ -75,7 +75,7 @@ def compare_rules(
         raise UserError(
             "compare_rules needs one objective; for several, best_mixture gives the Pareto set."
         )
-    evidence = _evidence(space, history, components, seed)
+    evidence = _evidence(study, space, history, components, seed)
     return {rule: _recommend(study, space, history, evidence, rule) for rule in rules}
 
 
@@ -101,10 +101,11 @@ def _learnt(study: optuna.Study, space: MixtureSpace | None) -> tuple[MixtureSpa
 
 
 def _evidence(
-    space: MixtureSpace, history: History, components: bool, seed: int
+    study: optuna.Study, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
     problem = Beliefs(space, components=components).problem(history)
-    return None if problem is None else Evidence(history, problem, seed)
+    climb = study._storage.get_study_user_attrs(study._study_id).get(PICK, {})
+    return None if problem is None else Evidence(history, problem, seed, climb)
 
 
 def _recommend(

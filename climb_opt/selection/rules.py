@@ -8,6 +8,7 @@
     optimum     the mean of the optima of joint posterior samples
     argbest     CLIMB's: the best prediction of its predictor over its pool
     mean-top    the mean of the 128 best predictions of CLIMB's predictor over its pool
+                (both with predictor and pool of the study's own ClimbSampler, if it had one)
     auto        `predicted` if the study is nearly free of noise, else `optimum`
 
 `auto` loses least over noise levels and tables (`tests/bench/bench_search.py --rules`).
@@ -15,8 +16,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +33,15 @@ EARLY = 16  # results whose spread the noise is compared with: before a search n
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule may look at: the history, what is believed from it, and a seed for its draws."""
+    """What a rule may look at: the history, what is believed from it, and a seed for its draws.
+
+    `climb` are the options of `climb_pick` that the study's own `ClimbSampler` had, if it had one.
+    """
 
     history: History
     problem: Problem
     seed: int = 0
+    climb: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -132,4 +138,5 @@ def _climb(evidence: Evidence, rule: str) -> np.ndarray:
     from climb_opt.samplers.climb import climb_pick
 
     space = evidence.problem.space
-    return np.asarray(climb_pick(space, evidence.history, rule=rule, seed=evidence.seed))
+    options = {"seed": evidence.seed, **evidence.climb}
+    return np.asarray(climb_pick(space, evidence.history, rule=rule, **options))

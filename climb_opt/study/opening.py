@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 
 from climb_opt import recipes
 from climb_opt.errors import UserError
-from climb_opt.history import AGGREGATE
+from climb_opt.history import AGGREGATE, store_space
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
@@ -171,7 +171,7 @@ def _complete(
         return study
     corpus = Corpus.load(recipe.corpus)
     tokens = corpus.tokens()
-    _space(tokens, recipe)  # bounds that no mixture meets are found here
+    space = _space(tokens, recipe)  # bounds that no mixture meets are found here
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -186,6 +186,7 @@ def _complete(
             read_recipe(study)  # raises: it is another program's
         facts = {"name": corpus.name, "digest": corpus.digest, "tokens": tokens}
         study.set_user_attr(CORPUS, facts)
+        store_space(study, space)
         study.set_user_attr(AGGREGATE, recipe.coefficients())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

@@ -1,0 +1,255 @@
+"""CLIMB as an Optuna sampler: which trial takes which mixture of which round.
+
+A round's batch is a pure function of (seed, round, the trials it learns from). Which trials those
+are is stored with the round's first trial (`ledger.py`), so that all workers agree; slot j of a
+round takes item j of its batch. The equations are in `climb.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.errors import UserError
+from climb_opt.history import PICK, all_trials, read_history, store_fact, store_space
+from climb_opt.predictors.base import Predictor
+from climb_opt.samplers import ledger
+from climb_opt.samplers.climb import (
+    candidate_pool,
+    first_round,
+    fit_predictor,
+    next_round,
+    predictor_factory,
+)
+from climb_opt.samplers.presets import ClimbRules, climb_rules
+from climb_opt.simplex import MixtureSpace
+from climb_opt.slots import SLOT, Plan, Slot
+
+logger = logging.getLogger(__name__)
+
+
+class ClimbSampler(BaseSampler):
+    """CLIMB as an Optuna sampler: proposes the mixture of the trial's slot.
+
+    Under climb_opt's worker loop a trial arrives with its slot and a round starts when the earlier
+    ones are finished. Under plain `study.optimize` or `ask`/`tell` the sampler hands out slots
+    itself and cannot wait: a round that starts early learns from what is finished by then. Trials
+    past the plan get one more draw each from the last predictor's best, never a tried mixture.
+
+    Args:
+        space: the mixtures to search.
+        rounds: trials per round.
+        predictor: "lightgbm", "extra-trees", "gp", "loglinear", "module:Name", or a class.
+        predictor_options: keyword arguments of the predictor.
+        preset: "nemo" or "paper"; see `ClimbRules`.
+        seed: of every draw; None draws one and stores it in the study.
+        design, pool_size, pool_temperature, pool_strength, top_n, exclude: replace the preset's.
+        per_component: one predictor per component where trials store them; None decides by
+            whether there are several.
+        max_attempts: as in `Plan`.
+        independent_sampler: for parameters that are not weights; random by default.
+
+    Raises:
+        UserError: an unknown preset, design or predictor, or a number out of range.
+        ValueError: when used in a study with several objectives.
+    """
+
+    def __init__(
+        self,
+        space: MixtureSpace,
+        *,
+        rounds: Sequence[int] = (64, 32, 16),
+        predictor: str | Callable[..., Predictor] = "lightgbm",
+        predictor_options: Mapping[str, Any] | None = None,
+        preset: str = "nemo",
+        seed: int | None = None,
+        design: str | None = None,
+        pool_size: int | None = None,
+        pool_temperature: float | None = None,
+        pool_strength: float | None = None,
+        top_n: int | None = None,
+        exclude: bool | None = None,
+        per_component: bool | None = None,
+        max_attempts: int = 3,
+        independent_sampler: BaseSampler | None = None,
+    ) -> None:
+        if seed is not None and seed < 0:
+            raise UserError(f"seed must not be negative, but is {seed}.")
+        self._space = space
+        # No barrier: a sampler cannot wait. The worker loop can, and does before it asks.
+        sizes = (
+            tuple(rounds) if isinstance(rounds, Sequence) else rounds
+        )  # Plan tells what is wrong
+        self._plan = Plan(sizes, max_attempts=max_attempts, barrier=False)
+        self._rules = climb_rules(
+            preset,
+            design=design,
+            pool_size=pool_size,
+            pool_temperature=pool_temperature,
+            pool_strength=pool_strength,
+            top_n=top_n,
+            exclude=exclude,
+        )
+        make = predictor_factory(predictor, predictor_options)
+        self._pick = _pick_options(
+            preset=preset,
+            predictor=predictor,
+            predictor_options=dict(predictor_options or {}),
+            per_component=per_component,
+            pool_size=pool_size,
+            pool_temperature=pool_temperature,
+            pool_strength=pool_strength,
+        )
+        self._fit = partial(fit_predictor, make=make, per_component=per_component)
+        self._seed = seed
+        self._independent_sampler = independent_sampler or RandomSampler(seed=seed)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._mutex = threading.RLock()  # n_jobs > 1: threads share one sampler
+        # Storage -> (study, seed, round, basis) -> batch. In-memory studies share the id 0.
+        self._batches: weakref.WeakKeyDictionary[Any, dict[Any, np.ndarray]]
+        self._batches = weakref.WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, Any]:
+        dropped = ("_mutex", "_batches")
+        return {name: value for name, value in self.__dict__.items() if name not in dropped}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._independent_sampler.before_trial(study, trial)
+        with self._mutex:
+            ledger.claim_slot(study, trial, self._plan)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._space.distributions()
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: dict[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        self._raise_error_if_multi_objective(study)
+        with self._mutex:
+            weights, stored = self._propose(study, trial.user_attrs.get(SLOT), trial.number)
+            for name, value in stored.items():  # before another thread looks for it
+                study._storage.set_trial_system_attr(trial._trial_id, name, value)
+        params = self._space.params(weights)
+        return {name: value for name, value in params.items() if name in search_space}
+
+    def plan_ahead(
+        self, study: optuna.Study, slot: Slot
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Parameters and system attributes of a slot whose trial does not exist yet.
+
+        The worker loop writes them with the trial, in one commit instead of one per domain.
+        """
+        self._raise_error_if_multi_objective(study)
+        weights, stored = self._propose(study, slot, len(all_trials(study)))
+        return self._space.params(weights), stored
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        self._raise_error_if_multi_objective(study)
+        return self._independent_sampler.sample_independent(
+            study, trial, param_name, param_distribution
+        )
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._independent_sampler.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        # Our draws depend on seed and slot alone, so that threads need no seeds of their own.
+        self._independent_sampler.reseed_rng()
+
+    def _propose(
+        self, study: optuna.Study, slot: Slot | None, number: int
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        with self._mutex:  # the first of a round computes its batch, the others wait
+            seed = self._seed if self._seed is not None else ledger.stored_seed(study)
+            place = ledger.place_of(slot, self._plan)
+            if place is None:
+                return self._beyond(study, seed, number), {}
+            index = self._plan.round_of(place)
+            basis, stored = ledger.basis_of(study, self._plan, index) if index else ((), {})
+            batches = self._batches.setdefault(study._storage, {})
+            key = (study._study_id, seed, index, basis)
+            if key not in batches:
+                batches[key] = self._batch(study, seed, index, basis)
+            return batches[key][place - self._plan.start_of(index)], stored
+
+    def _batch(
+        self, study: optuna.Study, seed: int, index: int, basis: tuple[int, ...]
+    ) -> np.ndarray:
+        store_space(study, self._space)
+        if self._pick is not None:
+            store_fact(study, PICK, {**self._pick, "seed": seed})
+        m = self._plan.rounds[index]
+        if index == 0:
+            return first_round(self._space, self._rules, m=m, seed=seed)
+        return self._next(study, seed, basis, self._rules, m, index)
+
+    def _beyond(self, study: optuna.Study, seed: int, number: int) -> np.ndarray:
+        last = self._plan.rounds[-1]
+        rules = dataclasses.replace(self._rules, exclude=True, top_n=self._rules.n_top(last))
+        draw = len(self._plan.rounds) + number  # continues the rounds' numbers
+        return self._next(study, seed, ledger.all_finished(study), rules, 1, draw)[0]
+
+    def _next(
+        self,
+        study: optuna.Study,
+        seed: int,
+        basis: tuple[int, ...],
+        rules: ClimbRules,
+        m: int,
+        draw: int,
+    ) -> np.ndarray:
+        numbers = set(basis)
+        history = read_history(study, self._space, lambda t: t.number in numbers)
+        logger.info("Drawing %d mixtures from what %d trials predict.", m, len(history))
+        pool = candidate_pool(self._space, rules, seed)
+        rng = np.random.default_rng([seed, 1, draw])
+        return next_round(pool, history, rules, self._fit, m=m, rng=rng)
+
+
+def _pick_options(predictor: object, **others: Any) -> dict[str, Any] | None:
+    """How `climb_pick` must be called for this search's own pick; None if it can't be written."""
+    if not isinstance(predictor, str):
+        predictor = (
+            f"{getattr(predictor, '__module__', '')}:{getattr(predictor, '__qualname__', '')}"
+        )
+    found = {"predictor": predictor, **{k: v for k, v in others.items() if v is not None}}
+    try:
+        json.dumps(found)
+    except TypeError:  # an option that is no plain value
+        return None
+    return None if "<" in str(predictor) else found
