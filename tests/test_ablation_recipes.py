@@ -1,0 +1,173 @@
+"""Ablation recipes and what they search on: mistakes are named, regret means what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from climb_opt import recipes
+from climb_opt.ablation.arms import STANDARD
+from climb_opt.ablation.emulate import emulate
+from climb_opt.ablation.reading import read_ablation, shipped
+from climb_opt.ablation.resolve import allocate, arms, runs
+from climb_opt.ablation.resolve import settings as points_of
+from climb_opt.ablation.surfaces import surface
+from climb_opt.errors import UserError
+from climb_opt.recipes import Choice
+from test_ablation import small
+
+# --- recipes -----------------------------------------------------------------------------------
+
+
+def test_rounds_are_shares_of_the_budget() -> None:
+    recipe = small(
+        arms={
+            "6:1": {"like": "climb", "rounds": [6, 1]},
+            "climb": None,
+            "half": {"like": "climb", "share": 0.5},
+        },
+        reference=None,
+        budget={"trials": 112},
+    )
+    sizes = {arm.name: arm.study.rounds for arm in arms(recipe)}
+    assert sizes == {"6:1": (96, 16), "climb": (64, 32, 16), "half": (32, 16, 8)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=6), st.integers(0, 300))
+def test_an_allocation_spends_exactly_the_budget(shares: list[int], more: int) -> None:
+    n = len(shares) + more
+    sizes = allocate(n, shares)
+    assert sum(sizes) == n and min(sizes) >= 1
+    order = np.argsort(shares)
+    assert all(np.diff(np.array(sizes)[order]) >= -1)
+
+
+def test_dearer_trials_are_fewer() -> None:
+    recipe = small(arms={"climb-best-at-n": {"cost": 7.0}}, reference=None)
+    assert arms(recipe)[0].study.rounds == (2,)
+    tokens = small(
+        arms={"small": {"like": "random"}, "large": {"like": "random", "proxy": {"tokens": 4000}}},
+        base={"proxy": {"tokens": 1000}, "corpus": "c", "evaluators": ["heldout"], "score": ["a"]},
+        objective="live",
+        budget={"tokens": 16_000},
+        reference=None,
+    )
+    assert [arm.study.rounds for arm in arms(tokens)] == [(16,), (4,)]
+
+
+def test_a_grid_crosses_its_options() -> None:
+    recipe = small(grid={"noise": [0.0, 0.5], "law": [1, 2, 3]})
+    points = points_of(recipe)
+    assert len(points) == 6 and points[0][0] == "noise 0.0, law 1"
+    assert points[5][1].options == {"domains": 4, "tasks": 2, "noise": 0.5, "law": 3}
+    assert len(runs(recipe)) == 6 * 3 * 2
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_ablation_reads_at_every_scale(name: str) -> None:
+    path = Path(recipes.find("studies", f"ablations/{name}"))
+    scales = recipes.load_yaml(path).get("scales", {})
+    assert scales, "every shipped ablation runs at several scales"
+    for scale in scales:
+        recipe = read_ablation(name, scale=scale)
+        assert recipe.answers and arms(recipe) and runs(recipe)
+
+
+def test_shipped_studies_are_not_confused_with_ablations() -> None:
+    assert not set(shipped()) & set(recipes.names("studies"))
+
+
+def test_standard_arms_resolve() -> None:
+    searching = {k: None for k, v in STANDARD.items() if "doremi" not in v}
+    assert len(arms(small(arms=searching, reference=None))) == len(searching)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": {}}, "at least one arm"),
+        ({"arms": {"random": None, "clim": None}}, "Did you mean 'climb'"),
+        ({"arms": {"random": {"like": "climbb"}}}, "is no standard arm"),
+        ({"arms": {"random": {"rouns": [1]}}}, "arm 'random': study: unknown key 'rouns'"),
+        ({"arms": {"random": {"cost": 0}}}, "must be positive"),
+        ({"arms": {"random": {"fixed": "uniform", "doremi": {}}}}, "either fixed or doremi"),
+        ({"arms": {"random": None, "doremi": None}}, "DoReMi trains real proxies"),
+        ({"reference": "nobody"}, "reference 'nobody' is not among the arms"),
+        ({"budget": {"trials": 2}, "arms": {"random": None, "climb": None}}, "3 rounds need one"),
+        ({"budget": {"trials": 5, "tokens": 3}}, "give trials, or tokens, or seconds"),
+        ({"budget": {"seconds": 3}}, "with the trials"),
+        ({"budget": {"trials": -1}}, "all above 0"),
+        ({"budget": {}}, "give trials"),
+        ({"budget": {"seconds": 3, "trials": 5}}, "counts trials"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"objective": "live", "grid": {"noise": [1]}}, "a grid varies"),
+        ({"sedes": 3}, "Did you mean 'seeds'"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        small(**changes)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"name": "mixing-low"}, "Known: live, mixing-law, table"),
+        ({"name": "mixing-law", "domain": 3}, "unknown key 'domain'"),
+        ({"name": "mixing-law", "domains": 4, "merge": 5}, "merge must lie in 1..4"),
+        ({"name": "mixing-law", "bias": 1.0}, "bias must lie in"),
+        ({"name": "mixing-law", "noise": -1}, "noise must be at least 0"),
+        ({"name": "table", "tables": {}}, "no table ''"),
+        ({"name": "table", "tables": {"a": {}}, "table": "b"}, "no table 'b'"),
+    ],
+)
+def test_mistakes_in_an_objective_are_named(objective: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        emulate(runs(small(objective=objective))[1])
+
+
+def test_an_unknown_recipe_or_scale_lists_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Shipped: .*samplers"):
+        read_ablation("sampler")
+    with pytest.raises(UserError, match="Scales: emulated"):
+        read_ablation("samplers", scale="huge")
+    own = tmp_path / "own.yaml"
+    own.write_text("# own\nobjective: mixing-law\narms: [uniform, random]\n")
+    assert list(read_ablation(str(own), overrides=["seeds=3"]).arms) == ["uniform", "random"]
+
+
+# --- objectives --------------------------------------------------------------------------------
+
+
+def test_regret_is_zero_at_the_optimum_and_one_at_a_typical_mixture() -> None:
+    ground = surface(Choice("mixing-law", {"domains": 4, "tasks": 2}))
+    best, _ = ground.source.optimum()
+    assert ground.regret(best[None])[0] == pytest.approx(0.0, abs=1e-9)
+    draws = ground.space.sample_mixed(np.random.default_rng(0), 500)
+    assert np.all(ground.regret(draws) >= -1e-9)
+
+
+def test_merged_domains_search_a_coarser_space_of_the_same_truth() -> None:
+    fine = surface(Choice("mixing-law", {"domains": 8, "tasks": 2}))
+    coarse = surface(Choice("mixing-law", {"domains": 8, "tasks": 2, "merge": 3}))
+    assert len(coarse.space) == 3
+    assert np.allclose(coarse.space.prior @ np.ones(3), 1.0)
+    assert coarse.truth(coarse.space.prior[None]) == pytest.approx(
+        fine.truth(fine.space.prior[None])
+    )
+    assert (coarse.best, coarse.typical) == (fine.best, fine.typical)
+
+
+def test_a_biased_proxy_is_judged_by_the_target() -> None:
+    biased = surface(Choice("mixing-law", {"domains": 6, "tasks": 3, "bias": 0.5}))
+    target = surface(Choice("mixing-law", {"domains": 6, "tasks": 3}))
+    draws = target.space.sample(np.random.default_rng(0), 50)
+    assert np.allclose(biased.truth(draws), target.truth(draws))
+    assert not np.allclose(biased.source.score(draws), target.source.score(draws))
+    assert "rank correlation with the target" in biased.quality
