@@ -48,6 +48,7 @@ def exclusive(study: optuna.Study, other: optuna.Study) -> None:
         with second:
             assert second.held()
             order.append("second")
+            assert second.release()
 
     with first:
         assert first.held()
@@ -152,7 +153,17 @@ def test_a_lock_that_the_server_took_away_is_not_held(postgres: Postgres) -> Non
     with lock:
         assert lock.held()
         postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        assert not lock.held()
+        assert not lock.held() and not lock.release()
+
+
+@pytest.mark.postgres
+def test_a_lock_let_go_is_free_before_it_is_left(postgres: Postgres) -> None:  # noqa: F811
+    url = postgres.fresh()
+    study = optuna.create_study(study_name="s", storage=open_storage(url))
+    with study_lock(study) as lock:
+        assert lock.release()
+        with study_lock(study) as other:
+            assert other.held() and not lock.held()
 
 
 @pytest.mark.postgres

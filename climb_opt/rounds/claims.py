@@ -85,7 +85,7 @@ class Claims:
                         return step.kind
                     assert step.slot is not None
                     started = self._start(step.slot, step.attempts)
-            held = self.lock.held()
+            held = self.lock.release()
         finally:
             self.lock.__exit__(None, None, None)
         if held:

@@ -1,9 +1,9 @@
 """Who may claim a slot now: one lock a study, on every storage.
 
 The lock is held only while a worker looks for a slot and starts a trial. Two things make it safe
-whoever dies: it frees itself when its holder dies, and `held()`, asked after the trial was started,
-says whether it was lost in between (the server restarted, the holder hung); the trial is then
-given back.
+whoever dies: it frees itself when its holder dies, and `release()`, called after the trial was
+started, says whether it was lost in between (the server restarted, the holder hung); the trial is
+then given back.
 
     journal, SQLite   flock on a file beside it: the kernel frees it
     PostgreSQL        an advisory lock of a session of its own: the server frees it
@@ -34,7 +34,7 @@ HUNG = 120
 
 
 class StudyLock(Protocol):
-    """Entered around a claim. `held` is asked before the claim counts."""
+    """Entered around a claim; `release` says whether the claim counts."""
 
     def __enter__(self) -> Any: ...
 
@@ -48,6 +48,10 @@ class StudyLock(Protocol):
     def held(self) -> bool:
         """Whether the lock was ours without a break since it was taken."""
         ...
+
+    def release(self) -> bool:
+        """Let go as soon as can be; whether it was ours until then. Leaving comes after it."""
+        return self.held()
 
 
 def study_lock(study: optuna.Study) -> StudyLock:
@@ -74,7 +78,7 @@ def _database_lock(backend: RDBStorage, name: str) -> StudyLock:
     return SoleUse(Path(url.database))
 
 
-class ThreadLock:
+class ThreadLock(StudyLock):
     """For a storage that lives in this process only."""
 
     _locks: ClassVar[defaultdict[str, threading.Lock]] = defaultdict(threading.Lock)
@@ -93,7 +97,7 @@ class ThreadLock:
         return True
 
 
-class FileLock:
+class FileLock(StudyLock):
     """`flock` on a file; one machine (NFS passes it on only where it is set up to)."""
 
     def __init__(self, file: Path) -> None:
@@ -115,7 +119,7 @@ class FileLock:
             return False
 
 
-class SoleUse:
+class SoleUse(StudyLock):
     """SQLite: the first worker keeps it for its lifetime, any other is refused.
 
     In several processes SQLite gives the same waiting trial to more than one (measured).

@@ -19,12 +19,13 @@ log = logging.getLogger(__name__)
 class SessionLock(ABC):
     """Held by a connection opened for it alone and closed after it.
 
-    A holder that hangs is cut off by the server after `hung` idle seconds; `held` then fails.
+    A holder that hangs is cut off by the server after `hung` idle seconds; it has lost the lock.
     """
 
     limit: str  # makes the server end an idle session
     take: str  # true when taken
     check: str  # true while this very session holds it
+    drop: str  # gives it up; true if this very session held it
 
     def __init__(self, backend: RDBStorage, study: str, *, hung: int) -> None:
         url = backend.engine.url
@@ -65,6 +66,14 @@ class SessionLock(ABC):
         except SQLAlchemyError:
             return False
 
+    def release(self) -> bool:
+        """Give the lock up, and say whether this session had it until now: one statement, so that
+        the next worker waits neither for a second one nor for the connection to close."""
+        try:
+            return bool(self._ask(self.drop))
+        except SQLAlchemyError:
+            return False
+
     def _limit(self) -> None:
         try:
             self._ask(self.limit)
@@ -98,6 +107,7 @@ class PostgresLock(SessionLock):
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
         " AND pid = pg_backend_pid() AND classid = :high AND objid = :low"
     )
+    drop = "SELECT pg_advisory_unlock(:key)"
 
     def values(self, key: int, hung: int) -> dict[str, Any]:
         """A bigint key shows in pg_locks as its two halves."""
@@ -115,6 +125,7 @@ class MySQLLock(SessionLock):
     limit = "SET SESSION wait_timeout = :hung"
     take = "SELECT GET_LOCK(:key, 5)"
     check = "SELECT IS_USED_LOCK(:key) = CONNECTION_ID()"
+    drop = "SELECT RELEASE_LOCK(:key)"
 
     def values(self, key: int, hung: int) -> dict[str, Any]:
         """A name of at most 64 characters."""

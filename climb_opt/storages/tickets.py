@@ -53,6 +53,10 @@ class TicketLock:
         ticket = persist(lambda: self._storage.get_trial(self._ticket))
         return ticket.state == TrialState.RUNNING
 
+    def release(self) -> bool:
+        """Whether nobody did; the ticket is finished when the lock is left."""
+        return self.held()
+
     def _draw(self) -> None:
         if self._queue is None:
             self._queue = self._open_queue()

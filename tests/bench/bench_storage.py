@@ -25,11 +25,12 @@ import optuna
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from climb_opt import ClimbSampler
 from climb_opt.rounds import Claims
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan
 from climb_opt.storages import open_storage, patient, study_lock
-from fleet import PlanningSampler, SlotSampler
+from fleet import SlotSampler
 from servers import Postgres
 
 SPAWN = multiprocessing.get_context("forkserver")
@@ -59,7 +60,11 @@ def our_ask(
 ) -> Callable[[], optuna.Trial]:
     """A worker's claim, and the mixture it finds or suggests."""
     plan = Plan((slots,))
-    study.sampler = (PlanningSampler if planning else SlotSampler)(space, plan, 0)
+    study.sampler = (
+        ClimbSampler(space, rounds=plan.rounds, design="dirichlet", seed=0)
+        if planning
+        else SlotSampler(space, plan, 0)
+    )
     claims = Claims(
         patient(study),
         plan,
