@@ -61,6 +61,20 @@ def test_every_rule_recommends_a_mixture_of_the_space() -> None:
         assert regret(recommendation) < typical - LAW.optimum()[1]
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_runs_that_diverged_do_not_bend_the_recommendation(sign: float) -> None:
+    rng = np.random.default_rng(0)
+    weights = SPACE5.sample_mixed(rng, 40)
+    values = LAW.score(weights) + 1e-3 * rng.standard_normal(40)
+    worst = np.argsort(values)[-4:]
+    values[worst] += [8.0, 30.0, 11.0, 300.0]
+    study = study_of(sign * values, weights, directions=["minimize" if sign > 0 else "maximize"])
+    found = best_mixture(study)
+    assert regret(found) < np.sort(LAW.score(weights))[4] - LAW.optimum()[1]
+    assert found.predicted is not None
+    assert sign * found.predicted.mean > LAW.optimum()[1] - 0.2
+
+
 def test_without_noise_the_model_finds_better_than_was_measured() -> None:
     study = finished()
     assert best_mixture(study).rule == "predicted"

@@ -1,6 +1,7 @@
 """The report's own model of a study: a Gaussian process on the square roots of the weights.
 
 It needs no extra package and fits in milliseconds; `SimplexGPSampler` searches with the same one.
+Runs that diverged count for less (`samplers/taming.py`).
 Where trials store components there is one process per component, then their sum.
 """
 
@@ -11,13 +12,14 @@ import numpy as np
 from climb_opt.gaussian.fitting import fit_shape
 from climb_opt.gaussian.process import GaussianProcess, Shape, WeightedSum
 from climb_opt.history import History
+from climb_opt.samplers.taming import tamed
 
 MANY = 64  # domains, above which a full fit costs seconds and its last digits change no figure
 
 
 def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
     """The posterior of the oriented score given every row of the history; it has at least one."""
-    roots = np.sqrt(history.weights)
+    history, roots = tamed(history), np.sqrt(history.weights)
     if history.components is None or history.coefficients is None:
         return process_of(roots, history.values)
     used = np.flatnonzero(history.coefficients)

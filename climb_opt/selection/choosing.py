@@ -13,6 +13,7 @@ from climb_opt.errors import UserError
 from climb_opt.gaussian.hypervolume import front, reference_point
 from climb_opt.history import PICK, History, read_history, space_of
 from climb_opt.samplers.beliefs import Beliefs, kept
+from climb_opt.samplers.taming import tamed
 from climb_opt.selection.recommendation import (
     Recommendation,
     doubts,
@@ -103,7 +104,7 @@ def _learnt(study: optuna.Study, space: MixtureSpace | None) -> tuple[MixtureSpa
 def _evidence(
     study: optuna.Study, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
-    problem = Beliefs(space, components=components).problem(history)
+    problem = Beliefs(space, components=components).problem(tamed(history))
     climb = study._storage.get_study_user_attrs(study._study_id).get(PICK, {})
     return None if problem is None else Evidence(history, problem, seed, climb)
 
@@ -123,7 +124,7 @@ def _recommend(
     weights = RULES[name](evidence)
     surrogate = evidence.problem.objectives[0]
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-    warnings = doubts(space, history, surrogate, weights)
+    warnings = doubts(space, tamed(history), surrogate, weights)
     warnings += noise_doubt(evidence.relative_noise)
     warnings += _guard_rails(evidence, weights)
     plain = _plain(space, history, weights, name, tuple(warnings))
@@ -182,7 +183,7 @@ def _balanced(
     fine = kept(history.trials)
     rows = np.flatnonzero(fine) if fine.any() else np.arange(len(history))
     values = history.values[rows]
-    problem = Beliefs(space, components=components).problem(history)
+    problem = Beliefs(space, components=components).problem(tamed(history))
     if problem is not None:
         roots = np.sqrt(history.weights[rows])
         values = np.stack([o.mean(roots) for o in problem.objectives], axis=1)

@@ -26,6 +26,7 @@ from climb_opt.gaussian.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gaussian.proposal import Problem
 from climb_opt.history import History
 from climb_opt.samplers.beliefs import kept
+from climb_opt.samplers.taming import tame
 
 QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted
 EARLY = 16  # results whose spread the noise is compared with: before a search narrows down
@@ -51,7 +52,7 @@ class Evidence:
     @property
     def relative_noise(self) -> float:
         """Noise of one evaluation against the spread of the first results."""
-        spread = float(self.history.values[:EARLY].std())
+        spread = float(tame(self.history.values)[:EARLY].std())
         return self.problem.objectives[0].noise / spread if spread > 0 else 0.0
 
 
