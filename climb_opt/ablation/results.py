@@ -95,7 +95,7 @@ class Archive:
         """Write a result, whole or not at all."""
         path = self._path(run)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(_plain(dataclasses.asdict(result))), encoding="utf-8")
+        partial.write_text(json.dumps(plain(dataclasses.asdict(result))), encoding="utf-8")
         os.replace(partial, path)
 
     @contextmanager
@@ -120,11 +120,12 @@ class Archive:
         return self.folder / "runs" / f"{clean[:150]}-{short}.json"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A result's values as JSON holds them: ten digits, None for what is not finite."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, (float, np.floating)):
         return float(f"{float(value):.10g}") if np.isfinite(value) else None
     if isinstance(value, np.integer):

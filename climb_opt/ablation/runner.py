@@ -1,8 +1,8 @@
 """All runs of an ablation, by any number of workers, resumed where they were left.
 
-Emulated runs take seconds, so a worker does one whole; workers that share the output folder share
-the work (one machine, or a network file system with locks). Live runs are studies on a shared
-storage: every worker takes slots of the same studies, on any machine.
+Emulated runs take seconds, so a worker does one whole; workers that share the output folder or the
+storage share the work. Live runs are studies on a shared storage: every worker takes slots of the
+same studies, on any machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from climb_opt.ablation.emulate import Searches, emulate
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import Run, runs
 from climb_opt.ablation.results import Archive, RunResult
+from climb_opt.ablation.sharing import Desk
 from climb_opt.errors import Interrupted
 from climb_opt.storages import open_storage
 
@@ -58,7 +59,7 @@ def run_ablation(
     if recipe.live:
         return _run_live(recipe, archive, storage, prefix, stop, on_run)
     opened = None if storage is None else open_storage(storage)
-    searches = Searches()
+    desk, searches = Desk(opened, prefix, archive.folder), Searches()
     left = [run for run in runs(recipe) if archive.get(run) is None]
     while left:
         elsewhere = []
@@ -69,13 +70,34 @@ def run_ablation(
                 if not mine:
                     elsewhere.append(run)
                 elif archive.get(run) is None:
-                    result = emulate(run, storage=opened, prefix=prefix, searches=searches)
+                    result = _result(run, desk, opened, prefix, searches)
+                    if result is None:
+                        elsewhere.append(run)
+                        continue
                     archive.put(run, result)
                     on_run(run, result)
         left = [run for run in elsewhere if archive.get(run) is None]
         if len(left) == len(elsewhere) and left:
             time.sleep(POLL)
     return finished(recipe, archive)
+
+
+def _result(
+    run: Run, desk: Desk, storage: BaseStorage | None, prefix: str, searches: Searches
+) -> RunResult | None:
+    """Found by another worker, or done here; None while another worker has it."""
+    if (found := desk.result(run)) is not None:
+        return found
+    if not desk.claim(run):
+        return None
+    try:
+        result = emulate(run, storage=storage, prefix=prefix, searches=searches)
+    except KeyError:  # Optuna's answer when a study is gone
+        if desk.lost(run):
+            return None
+        raise
+    desk.keep(run, result)
+    return result
 
 
 def _run_live(

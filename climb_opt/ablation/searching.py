@@ -39,32 +39,51 @@ def search(
     return study, time.process_time() - started
 
 
+def load(name: str, storage: BaseStorage) -> optuna.Study | None:
+    """The study of that name, or None."""
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+
+
+def check_ours(study: optuna.Study) -> None:
+    """Refuse a study that belongs to no ablation.
+
+    Raises:
+        UserError: it does not.
+    """
+    if RUN not in study.user_attrs:
+        raise UserError(
+            f"Study {study.study_name!r} exists and is no run of an ablation. Give the ablation "
+            "another --study-name."
+        )
+
+
 # --- private -----------------------------------------------------------------------------------
 
 
 def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) -> optuna.Study:
     name = f"{prefix}/{run.key}"
     belongs = {"key": run.key, "digest": run_digest(run)}
-    if (earlier := _load(name, storage)) is not None:
-        if RUN not in earlier.user_attrs:
-            raise UserError(
-                f"Study {name!r} exists and is no run of an ablation. Give the ablation another "
-                "--study-name."
-            )
-        optuna.delete_study(study_name=name, storage=storage)  # cut short, or of another recipe
+    if (earlier := load(name, storage)) is not None:
+        check_ours(earlier)
+        if (
+            not earlier.trials
+            and earlier.user_attrs.get(RUN, {}).get("digest") == belongs["digest"]
+        ):
+            belongs = earlier.user_attrs[RUN]  # claimed for this run
+        else:  # cut short, or of another recipe
+            optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(
-        study_name=name, storage=storage, sampler=build_sampler(run.arm.study, space)
+        study_name=name,
+        storage=storage,
+        sampler=build_sampler(run.arm.study, space),
+        load_if_exists=True,
     )
     study.set_user_attr(RECIPE, recipes.to_json(run.arm.study))
     study.set_user_attr(RUN, belongs)
     return study
-
-
-def _load(name: str, storage: BaseStorage) -> optuna.Study | None:
-    try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return None
 
 
 def _ask_and_tell(study: optuna.Study, ground: Surface, run: Run) -> None:

@@ -1,0 +1,138 @@
+"""Workers that share a storage and no folder do every run once, whoever dies."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage, InMemoryStorage
+
+from climb_opt.ablation.emulate import emulate
+from climb_opt.ablation.resolve import Run, runs
+from climb_opt.ablation.results import Archive
+from climb_opt.ablation.runner import run_ablation
+from climb_opt.ablation.sharing import QUIET, Desk
+from climb_opt.errors import UserError
+from climb_opt.storages import open_storage
+from test_ablation import small
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def desks(tmp_path: Path, clock: Clock) -> tuple[BaseStorage, list[Desk]]:
+    storage = InMemoryStorage()
+    folders = [tmp_path / name for name in "abc"]
+    return storage, [Desk(storage, "ablation", folder, clock) for folder in folders]
+
+
+def tpe() -> Run:
+    return next(run for run in runs(small(seeds=1)) if run.arm.name == "tpe")
+
+
+def test_workers_of_two_machines_share_the_runs(tmp_path: Path) -> None:
+    journal = str(tmp_path / "all.journal")
+    asked = small(seeds=3, arms={"random": None, "tpe": None, "uniform": None})
+    done: dict[str, list[str]] = {"a": [], "b": []}
+    found = {}
+
+    def worker(name: str) -> None:
+        found[name] = run_ablation(
+            asked,
+            Archive(tmp_path / name),
+            storage=journal,
+            on_run=lambda run, result: done[name].append(run.key),
+        )
+
+    threads = [threading.Thread(target=worker, args=(name,)) for name in done]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [r.mixtures for r in found["a"]] == [r.mixtures for r in found["b"]]
+    assert [r.final for r in found["a"]] == pytest.approx([r.final for r in found["b"]])
+    assert len(optuna.get_all_study_names(open_storage(journal))) == 6
+    assert {len(results) for results in found.values()} == {9}
+
+
+def test_a_finished_run_is_read_not_repeated(tmp_path: Path) -> None:
+    storage, (ours, theirs, _) = desks(tmp_path, Clock())
+    run = tpe()
+    assert theirs.claim(run)
+    assert theirs.result(run) is None and not ours.claim(run)
+    result = emulate(run, storage=storage)
+    theirs.keep(run, result)
+    read = ours.result(run)
+    assert read is not None and read.mixtures == result.mixtures
+    assert read.final == pytest.approx(result.final)
+    other = next(r for r in runs(small(seeds=1, budget={"trials": 15})) if r.arm.name == "tpe")
+    assert ours.result(other) is None, "another recipe has other results"
+    assert ours.claim(other)
+
+
+def test_a_dead_workers_run_is_taken_over_once(tmp_path: Path) -> None:
+    clock = Clock()
+    storage, (dead, ours, theirs) = desks(tmp_path, clock)
+    run = tpe()
+    assert dead.claim(run)
+    assert not ours.claim(run) and not theirs.claim(run)
+    clock.now = QUIET / 2
+    study = optuna.load_study(study_name=f"ablation/{run.key}", storage=storage)
+    study.add_trial(optuna.trial.create_trial(value=0.0))  # it lives
+    assert not ours.claim(run)
+    clock.now = QUIET * 1.4
+    assert not ours.claim(run), "it moved less than QUIET ago"
+    clock.now = QUIET * 2
+    assert ours.claim(run) and dead.lost(run) and not ours.lost(run)
+    assert not theirs.claim(run), "the new owner has just begun"
+    emulate(run, storage=storage)
+    assert ours.claim(run), "its own run, cut short, is begun again at once"
+
+
+def test_a_worker_that_lost_its_run_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from climb_opt.ablation import runner
+
+    storage = InMemoryStorage()
+    asked = small(seeds=1, arms={"tpe": None}, reference=None)
+    (run,) = runs(asked)
+    calls = 0
+
+    def slow(run: Run, **options: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:  # another machine takes it for dead, and is done before it wakes up
+            optuna.delete_study(study_name=f"ablation/{run.key}", storage=storage)
+            other = Desk(storage, "ablation", tmp_path / "other")
+            assert other.claim(run)
+            other.keep(run, emulate(run, storage=storage))
+            raise KeyError("Record does not exist.")
+        raise AssertionError("the run was repeated")
+
+    monkeypatch.setattr(runner, "emulate", slow)
+    monkeypatch.setattr(runner, "POLL", 0.0)
+    (result,) = run_ablation(asked, Archive(tmp_path / "mine"), storage=storage)
+    assert calls == 1 and result.mixtures == emulate(run).mixtures
+
+
+def test_a_foreign_study_is_refused(tmp_path: Path) -> None:
+    clock = Clock()
+    storage, (ours, *_) = desks(tmp_path, clock)
+    run = tpe()
+    study = optuna.create_study(study_name=f"ablation/{run.key}", storage=storage)
+    assert not ours.claim(run), "another worker may just be creating it"
+    clock.now = 2 * QUIET
+    with pytest.raises(UserError, match="is no run of an ablation"):
+        ours.claim(run)
+    study.set_user_attr("mine", True)
+    with pytest.raises(UserError, match="is no run of an ablation"):
+        ours.result(run)
