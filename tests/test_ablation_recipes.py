@@ -11,11 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt import recipes
+from climb_opt.ablation import render
 from climb_opt.ablation.arms import STANDARD
+from climb_opt.ablation.comparison import comparisons
 from climb_opt.ablation.emulate import emulate
-from climb_opt.ablation.reading import read_ablation, shipped
+from climb_opt.ablation.reading import read_ablation, shipped, title
 from climb_opt.ablation.resolve import allocate, arms, runs
 from climb_opt.ablation.resolve import settings as points_of
+from climb_opt.ablation.results import Archive
+from climb_opt.ablation.runner import run_ablation
 from climb_opt.ablation.surfaces import surface
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
@@ -171,3 +175,29 @@ def test_a_biased_proxy_is_judged_by_the_target() -> None:
     assert np.allclose(biased.truth(draws), target.truth(draws))
     assert not np.allclose(biased.source.score(draws), target.source.score(draws))
     assert "rank correlation with the target" in biased.quality
+
+
+def test_what_an_ablation_leaves_behind_is_its_recipe(tmp_path: Path) -> None:
+    asked = small(objective={"name": "mixing-law", "domains": 4, "noise": 0.3}, seeds=1)
+    results = run_ablation(asked, Archive(tmp_path))
+    left = tmp_path / "ablation.json"
+    left.write_text(render.as_json("mine", asked, comparisons(asked, results), results))
+    again = read_ablation(str(left))
+    assert again == asked and title(str(left)) == "mine"
+    for first, second in zip(results, map(emulate, runs(again)), strict=True):
+        assert first.mixtures == second.mixtures
+        assert first.mixture == pytest.approx(second.mixture)
+    louder = read_ablation(str(left), overrides=["objective.noise=1.0"])
+    assert louder.objective.options == {"domains": 4, "noise": 1.0}
+
+
+def test_a_file_that_is_no_ablation_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        read_ablation(str(path))
+    path.write_text("{")
+    with pytest.raises(UserError, match="is not JSON"):
+        read_ablation(str(path))
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"is no ablation\.json"):
+        read_ablation(str(path))

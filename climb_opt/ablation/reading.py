@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +23,17 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
+def title(name: str) -> str:
+    """What the ablation of a shipped name or a path is called."""
+    return str(_stored(Path(name))["name"]) if Path(name).suffix == ".json" else Path(name).stem
+
+
 def read_ablation(
     name: str, *, scale: str | None = None, overrides: Sequence[str] = ()
 ) -> AblationRecipe:
     """The ablation recipe of a shipped name or a path, at one of its scales.
+
+    The `ablation.json` that an ablation leaves behind is a recipe, too: that of the same runs.
 
     Raises:
         UserError: no such recipe or scale, an unknown key, an unknown arm, a reference that is
@@ -84,11 +92,28 @@ def chosen_arms(recipe: AblationRecipe, names: Sequence[str]) -> AblationRecipe:
 # --- private -----------------------------------------------------------------------------------
 
 
+def _stored(path: Path) -> dict[str, Any]:
+    """What `render.as_json` wrote."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(data, dict) or not {"name", "recipe"} <= set(data):
+        raise UserError(f"{path} is no ablation.json: it has no name and recipe.")
+    return data
+
+
 def _data(name: str) -> dict[str, Any]:
+    if Path(name).suffix == ".json":
+        recipe: dict[str, Any] = _stored(Path(name))["recipe"]
+        objective = recipe["objective"]  # spelt as in YAML, so that --set reaches its options
+        return {**recipe, "objective": {"name": objective["name"], **objective["options"]}}
     if not Path(name).suffix and name not in shipped():
         raise UserError(
             f"No ablation {name!r}. Shipped: {', '.join(shipped())}; "
-            "or give the path of a .yaml file."
+            "or give the path of a .yaml file or of an ablation.json."
         )
     return recipes.read_data("studies", name if Path(name).suffix else f"{FOLDER}/{name}")
 

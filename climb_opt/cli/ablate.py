@@ -34,7 +34,9 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
         help="compare arms under one budget, with intervals",
         description="Run it again to resume; run it in several places to share the work.",
     )
-    command.add_argument("recipe", help="a shipped ablation, or a .yaml file")
+    command.add_argument(
+        "recipe", help="a shipped ablation, a .yaml file, or an ablation.json: that one again"
+    )
     command.add_argument(
         "--scale", help="emulated, mini, paper ...: the recipe's, first by default"
     )
@@ -72,12 +74,13 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 def _ablate(args: argparse.Namespace) -> None:
     from climb_opt.ablation.plan import plan_text
+    from climb_opt.ablation.reading import title
     from climb_opt.ablation.results import Archive
     from climb_opt.ablation.runner import finished, run_ablation
 
     _quieten()
     recipe = _recipe(args)
-    name = "-".join(filter(None, [Path(args.recipe).stem, args.scale]))
+    name = "-".join(filter(None, [title(args.recipe), args.scale]))
     if args.plan:
         print(plan_text(name, recipe), end="")
         return
