@@ -69,6 +69,11 @@ def test_the_table_and_the_json_hold_the_same_fits(folder: Path) -> None:
     assert len(json.loads(foresight.as_json(recipe, cells))["fits"]) == len(cells)
 
 
+def test_a_small_table_is_studied_at_the_sizes_it_allows(folder: Path) -> None:
+    cells = foresight.study_predictors(study(folder, n=[], predictors={"linear": {}}))
+    assert {c.n for c in cells} == {16, 32}
+
+
 def test_other_scales_are_never_trained_on(folder: Path) -> None:
     names = ["run", "b", "a"]  # in another order, at another scale
     rows = [

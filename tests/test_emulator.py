@@ -83,9 +83,12 @@ def test_a_domain_that_never_changes_is_refused(files: tuple[Path, Path]) -> Non
         read_table(*files, key="run")
 
 
-def test_unmatched_runs_can_be_dropped(files: tuple[Path, Path]) -> None:
+def test_unmatched_runs_can_be_dropped(
+    files: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     files[0].write_text(MIXTURES + "d,w,0.1,0.1,0.8\n")
     assert len(read_table(*files, key="run", unmatched="drop")) == 3
+    assert "1 runs are in only one of" in caplog.text
     files[1].write_text("run,loss\nq,1.0\n")
     with pytest.raises(UserError, match="no run in common"):
         read_table(*files, key="run", unmatched="drop")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from climb_opt.recipes import Choice
 from climb_opt.strict import build
 
 HELD_OUT = "held-out rows"
+USUAL = (16, 32, 64, 112)  # rows to train on: 112 is CLIMB's whole budget
 SMALLEST_TEST = 8  # rows: below it a rank correlation says nothing
 
 
@@ -33,7 +34,7 @@ class PredictorRecipe:
     """A predictor study. `train` and `tests` name files as an ablation's tables do.
 
     `scores` maps a name to the results that are averaged (an empty list: all). Without `tests`,
-    the rows not trained on are held out.
+    the rows not trained on are held out. Without `n`, `USUAL` ones that leave rows to test on.
     """
 
     train: dict[str, Any]
@@ -41,7 +42,7 @@ class PredictorRecipe:
     folder: str = "."
     scores: dict[str, list[str]] = field(default_factory=lambda: {"mean of all": []})
     predictors: dict[str, dict[str, Any]] = field(default_factory=dict)  # label -> name, options
-    n: tuple[int, ...] = (16, 32, 64, 112)
+    n: tuple[int, ...] = ()
     seeds: int = 5
 
 
@@ -82,7 +83,7 @@ def predictors_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> Pred
     for override in overrides:
         recipes.set_override(data, override)
     recipe: PredictorRecipe = build(PredictorRecipe, data, "predictors")
-    if recipe.seeds < 1 or not recipe.n or min(recipe.n) < 2:
+    if recipe.seeds < 1 or min(recipe.n, default=2) < 2:
         raise UserError("predictors: seeds must be at least 1, and every n at least 2.")
     return recipe
 
@@ -106,13 +107,7 @@ def study_predictors(
     train = load_table(recipe.train, recipe.folder)
     tests = {k: _aligned(load_table(v, recipe.folder), train, k) for k, v in recipe.tests.items()}
     choices = _choices(recipe)
-    for n in recipe.n:
-        least = 0 if tests else SMALLEST_TEST
-        if n + least > len(train):
-            raise UserError(
-                f"predictors: n = {n} leaves too few of the {len(train)} rows"
-                f"{' to test on' if not tests else ''}; the largest n is {len(train) - least}."
-            )
+    recipe = _sized(recipe, len(train), 0 if tests else SMALLEST_TEST)
     cells = []
     for label, names in recipe.scores.items():
         for n, seed, rows in _draws(recipe, len(train)):
@@ -130,6 +125,17 @@ def study_predictors(
 
 
 # --- private -----------------------------------------------------------------------------------
+
+
+def _sized(recipe: PredictorRecipe, rows: int, held: int) -> PredictorRecipe:
+    """With numbers of rows to train on that leave `held` rows."""
+    chosen = recipe.n or tuple(n for n in USUAL if n + held <= rows) or (USUAL[0],)
+    if max(chosen) + held > rows:
+        raise UserError(
+            f"predictors: n = {max(chosen)} leaves too few of the {rows} rows"
+            f"{' to test on' if held else ''}; the largest n is {rows - held}."
+        )
+    return replace(recipe, n=chosen)
 
 
 def _choices(recipe: PredictorRecipe) -> dict[str, Choice]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from climb_opt.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 LABELS = ("", "index", "name", "run")  # columns that describe a row, in the published tables
 ROUNDING = 0.02  # a row of weights may miss 1 by this much: 3 decimals on 17 domains miss by .004
@@ -88,7 +91,12 @@ def read_table(
     if lone and unmatched == "error":
         raise UserError(
             f"{len(lone)} runs are in only one of {mixtures} and {results}, for example "
-            f'{key}={lone[0]!r}. Complete the files, or read with unmatched="drop".'
+            f"{key}={lone[0]!r}. Complete the files, or leave such runs out: "
+            "unmatched: drop."
+        )
+    if lone:
+        logger.warning(
+            "%d runs are in only one of %s and %s: left out.", len(lone), mixtures, results
         )
     keys = [k for k in w_rows if k in y_rows]
     if not keys:
