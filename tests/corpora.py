@@ -62,3 +62,13 @@ def small_corpus(output: Path, *inputs: Path | str, **more: Any) -> Corpus:
 def files_of(corpus: Path) -> dict[str, bytes]:
     """Every file of a corpus but its stages."""
     return {p.name: p.read_bytes() for p in corpus.iterdir() if p.is_file()}
+
+
+def lengths(texts: list[str]) -> list[int]:
+    """A scorer: characters."""
+    return [len(text) for text in texts]
+
+
+def not_numbers(texts: list[str]) -> list[str]:
+    """What a scorer must not return."""
+    return ["good" for _ in texts]

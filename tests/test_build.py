@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climb_opt.corpus import files, workspace
+from climb_opt.corpus import engines, files, workspace
 from climb_opt.corpus.build import build
 from climb_opt.corpus.cluster import ClusterOptions
 from climb_opt.corpus.domains import SplitOptions
@@ -161,7 +161,7 @@ def test_parts_and_processes_give_the_same_bytes(
         thread.join()
     assert results[2] is None and results[3] is None
     assert files_of(results[1].path) == files_of(expected.path)
-    monkeypatch.setattr(workspace, "BYTES_WORTH_PROCESSES", 0)
+    monkeypatch.setattr(engines, "BYTES_WORTH_PROCESSES", 0)
     made = build(plan, tmp_path / "processes", workers=2, progress=False)
     assert made is not None
     assert files_of(made.path) == files_of(expected.path)

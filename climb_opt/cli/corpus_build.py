@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -92,7 +91,8 @@ def _add_held_out(group: Any) -> None:
 
 
 def _add_running(group: Any) -> None:
-    group.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    group.add_argument("--engine", default="local", help="local, or ray: the nodes of a cluster")
+    group.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     group.add_argument("--part", default="1/1", metavar="I/N", help="this process's share")
     group.add_argument("--overwrite", action="store_true", help="replace another corpus there")
     group.add_argument("--no-progress", action="store_true")
@@ -111,22 +111,17 @@ def _run(args: argparse.Namespace) -> int:
 
     plan = make_plan(options_from(args))
     progress = False if args.no_progress else None
-    if args.workers < 1:
+    if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers must be at least 1, but is {args.workers}.")
     if args.dry_run and not args.prune:
         raise UserError("--dry-run shows what --prune would remove; give a --prune rule.")
+    where = {"engine": args.engine, "workers": args.workers, "progress": progress}
     if args.dry_run:
-        rows = preview(plan, args.output, workers=args.workers, progress=progress)
+        rows = preview(plan, args.output, **where)
         print("\n".join(show.removal(rows)))
         return 0
-    corpus = build(
-        plan,
-        args.output,
-        part=_part(args.part),
-        workers=args.workers,
-        progress=progress,
-        overwrite=args.overwrite,
-    )
+    part = _part(args.part)
+    corpus = build(plan, args.output, part=part, overwrite=args.overwrite, **where)
     if corpus is not None:
         print("\n".join(show.summary(corpus)))
     return 0

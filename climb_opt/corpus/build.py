@@ -29,6 +29,7 @@ from climb_opt.corpus import (
     tokenise,
 )
 from climb_opt.corpus.documents import DOMAIN_FIELD, Block
+from climb_opt.corpus.engines import open_engine
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.finish import Findings, write_corpus
 from climb_opt.corpus.folder import WORK, prepared, save_plan
@@ -41,13 +42,16 @@ from climb_opt.shards import Corpus
 
 logger = logging.getLogger(__name__)
 
+MOST_CHECKED = 64  # inputs that a cluster's nodes are asked for
+
 
 def build(
     plan: Plan,
     output: Path,
     *,
     part: tuple[int, int] = (1, 1),
-    workers: int = 1,
+    engine: str = "local",
+    workers: int | None = 1,
     progress: bool | None = None,
     overwrite: bool = False,
 ) -> Corpus | None:
@@ -56,27 +60,33 @@ def build(
     Args:
         part: (i, n): do the i-th of n shares and wait for the others. Only part 1 writes the
             corpus; for the others the result is None.
-        workers: processes or threads for work that is bound by Python.
+        engine: "local": this machine; "ray": a Ray cluster. The bytes are the same.
+        workers: processes or tasks at once; None: as many as there are cores.
         progress: None shows bars on a terminal only.
         overwrite: replace a corpus made with other options.
 
     Raises:
         UserError: bad input; another corpus in `output`; no space left on the disk.
     """
+    if engine != "local" and part != (1, 1):
+        raise UserError(
+            f"--part shares a build without a cluster; leave it out of --engine {engine}."
+        )
     with prepared(plan, output, part, overwrite) as finished:
         if finished is not None:
             logger.info("%s is already built.", output)
             return finished
         if part[0] == 1:
             save_plan(plan, output / WORK)
-        workspace = Workspace(output / WORK, part, workers, progress)
-        build = Build(plan, workspace)
-        try:
-            stages = build.prepare()
-            findings = build.decide(stages)
-        except UserError as error:
-            workspace.fail(str(error))
-            raise
+        with open_engine(engine, workers, _shared_paths(plan, output)) as runs:
+            workspace = Workspace(output / WORK, part, runs, progress)
+            build = Build(plan, workspace)
+            try:
+                stages = build.prepare()
+                findings = build.decide(stages)
+            except UserError as error:
+                workspace.fail(str(error))
+                raise
         if part[0] != 1:
             logger.info("This part is done; part 1 writes the shards.")
             return None
@@ -84,16 +94,30 @@ def build(
 
 
 def preview(
-    plan: Plan, output: Path, *, workers: int = 1, progress: bool | None = None
+    plan: Plan,
+    output: Path,
+    *,
+    engine: str = "local",
+    workers: int | None = 1,
+    progress: bool | None = None,
 ) -> list[dict[str, Any]]:
     """The clusters that the plan's pruning would remove: reason, size, sample documents.
 
     Nothing is removed; what was computed stays in `output`/work for the build itself.
     """
-    with prepared(plan, output, (1, 1), True, touch=False):
-        build = Build(plan, Workspace(output / WORK, (1, 1), workers, progress))
+    with (
+        prepared(plan, output, (1, 1), True, touch=False),
+        open_engine(engine, workers, _shared_paths(plan, output)) as runs,
+    ):
+        build = Build(plan, Workspace(output / WORK, (1, 1), runs, progress))
         stages = build.prepare()
         return domains.removable(stages, build.clusters_count, build.rule, plan.options.seed)
+
+
+def _shared_paths(plan: Plan, output: Path) -> list[str]:
+    """What every machine that helps must see: the stages and, of many inputs, some."""
+    inputs = [s.path for s in plan.sources if Path(s.path).exists()]
+    return [str(output / WORK), *inputs[:: -(-len(inputs) // MOST_CHECKED) or 1]]
 
 
 class Build:

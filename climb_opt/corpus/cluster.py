@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.embed import read_embeddings
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_json, save_array, save_json
 from climb_opt.corpus.need import need
 from climb_opt.corpus.sample import sample_rows
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -173,9 +174,13 @@ def assign_clusters(
     stage: Stage, embeddings: Stage, centroids: Path, blocks: Sequence[Block], backend: str
 ) -> None:
     """Write `<block>.npy`: int32 nearest centroid, -1 where the embedding is not finite."""
-    nearest = nearest_centroids(np.load(centroids), backend)
-    task = partial(_assign_block, stage.path, embeddings.path, nearest)
-    stage.over(blocks, task, marker=".npy")
+    task = partial(_assign_block, stage.path, embeddings.path, centroids, backend)
+    stage.over(blocks, task, marker=".npy", gpu=backend == "faiss-gpu")
+
+
+@lru_cache(maxsize=1)  # of a process that does block after block
+def _assigner(centroids: Path, backend: str) -> Callable[[np.ndarray], np.ndarray]:
+    return nearest_centroids(np.load(centroids), backend)
 
 
 def nearest_centroids(centroids: np.ndarray, backend: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -194,10 +199,12 @@ def nearest_centroids(centroids: np.ndarray, backend: str) -> Callable[[np.ndarr
 def _assign_block(
     folder: Path,
     embeddings: Path,
-    nearest: Callable[[np.ndarray], np.ndarray],
+    centroids: Path,
+    backend: str,
     block: Block,
     advance: Advance,
 ) -> None:
+    nearest = _assigner(centroids, backend)
     vectors = read_embeddings(embeddings, block)
     found = np.full(block.documents, -1, dtype=np.int32)
     for low in range(0, len(vectors), ROWS_AT_ONCE):

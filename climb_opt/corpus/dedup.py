@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_rows
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.need import need
 from climb_opt.corpus.tokenise import read_tokens
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 
 ROWS_AT_ONCE = 8_000_000
 PAIRS_AT_ONCE = 100_000

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.need import need
 from climb_opt.corpus.sample import sample_rows
 from climb_opt.corpus.tokenise import TokenFacts, read_tokens, token_indices
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def embed_tfidf(
     with np.load(model) as data:
         encoder = TfIdf(data["idf"], data["components"], _limit(options))
     task = partial(_embed_block, stage.path, tokens.path, dtype, encoder)
-    stage.over(blocks, task, marker=".npy", threads=stage.workspace.workers)
+    stage.over(blocks, task, marker=".npy", threads=stage.workspace.engine.workers)
 
 
 def _embed_block(

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.corpus.documents import Bad, Block, Document, blocks_of, write_block
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_json, save_json
 from climb_opt.corpus.readers import Damaged, ReadOptions, Source, read
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 

@@ -26,10 +26,11 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.corpus.documents import Block, Document, read_block
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import save_array
 from climb_opt.corpus.need import need
 from climb_opt.corpus.roles import TRAIN
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 Scorer = Callable[[Sequence[Document]], Any]

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import TARGET_FIELD, Block, read_block, read_rows, split_keys
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 TRAIN, COPY, NEAR, NEAR_TARGET = 0, 1, 2, 3

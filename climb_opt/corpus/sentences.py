@@ -12,7 +12,8 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
 from climb_opt.corpus.embed import EmbedOptions
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.need import need
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -51,9 +53,29 @@ def embed(
     """Write `<block>.npy`: float16 embeddings (documents, dimensions), zero for copies."""
     if all(stage.file(f"{b.name}.npy").exists() for b in blocks):
         return  # a finished stage must not load a model
+    if stage.workspace.engine.remote:
+        away = partial(_embed_away, stage.path, documents.path, exact.path, options)
+        stage.over(blocks, away, marker=".npy", gpu=True)
+        return
     with Encoder(options) as encoder:
         task = partial(_embed_block, stage.path, documents.path, exact.path, encoder)
         stage.over(blocks, task, marker=".npy")
+
+
+def _embed_away(
+    folder: Path,
+    documents: Path,
+    exact: Path,
+    options: EmbedOptions,
+    block: Block,
+    advance: Advance,
+) -> None:
+    _embed_block(folder, documents, exact, _kept(options), block, advance)
+
+
+@lru_cache(maxsize=1)  # of a process that does block after block
+def _kept(options: EmbedOptions) -> Encoder:
+    return Encoder(replace(options, devices=()))  # what the cluster gave this process
 
 
 def _embed_block(

@@ -11,16 +11,17 @@ import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
+from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import atomic, load_array, save_array
 from climb_opt.corpus.need import need
-from climb_opt.corpus.workspace import Advance, Stage
+from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -141,26 +142,32 @@ def tokenise(
     Args:
         keep: stage with `<block>.first.npy`: documents for which it is False get no tokens.
     """
-    tokenizer = load_tokenizer(str(tokenizer_file))
+    task = partial(_tokenise_block, stage.path, documents.path, keep.path, tokenizer_file, facts)
+    # The library's threads leave the interpreter lock; a second block keeps them busy while
+    # the first is read and written.
+    stage.over(blocks, task, marker=".lengths.npy", threads=2)
+
+
+@lru_cache(maxsize=1)  # of a process that does block after block
+def _encoder(file: Path) -> Any:
+    tokenizer = load_tokenizer(str(file))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     # A document that spells the end-of-text token must not end there.
     tokenizer.encode_special_tokens = True
-    task = partial(_tokenise_block, stage.path, documents.path, keep.path, tokenizer, facts)
-    # The library's threads leave the interpreter lock; a second block keeps them busy while
-    # the first is read and written.
-    stage.over(blocks, task, marker=".lengths.npy", threads=2)
+    return tokenizer
 
 
 def _tokenise_block(
     folder: Path,
     documents: Path,
     keep: Path,
-    tokenizer: Any,
+    tokenizer_file: Path,
     facts: TokenFacts,
     block: Block,
     advance: Advance,
 ) -> None:
+    tokenizer = _encoder(tokenizer_file)
     kept = load_array(keep / f"{block.name}.first.npy", mapped=False)
     lengths = np.zeros(block.documents, dtype=np.int64)
     texts = (document.text for document in read_block(documents, block.name, kept))

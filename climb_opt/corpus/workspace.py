@@ -13,49 +13,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
+from climb_opt.corpus.engines import Advance, Engine, Job, Local, U, Unit
 from climb_opt.corpus.files import atomic, load_json, save_json
 from climb_opt.errors import UserError
 
 POLL_SECONDS = 0.5
-# Below this many bytes starting processes costs more than it saves (about 2 s each, measured).
-BYTES_WORTH_PROCESSES = 64_000_000
-
-
-class Unit(Protocol):
-    """What a map runs over: a block of documents, an input."""
-
-    @property
-    def name(self) -> str:
-        """File stem of the unit's artefacts."""
-        ...
-
-    @property
-    def documents(self) -> int:
-        """Its documents; 0 if not known yet."""
-        ...
-
-    @property
-    def bytes(self) -> int:
-        """Its size."""
-        ...
-
-
-U = TypeVar("U", bound=Unit)
-Advance = Callable[[int], None]  # told how much more of a unit is done
 
 
 @dataclass(frozen=True)
@@ -66,13 +36,13 @@ class Workspace:
         root: the folder of the stages.
         part: (i, n): this process does every n-th unit, starting with the i-th (from 1), and waits
             for the others; part 1 does the steps that are not maps.
-        workers: processes for maps that are bound by Python; threads of the libraries are theirs.
+        engine: what runs the units of a map: this process and its children, or a cluster.
         progress: None shows bars on a terminal only.
     """
 
     root: Path
     part: tuple[int, int] = (1, 1)
-    workers: int = 1
+    engine: Engine = field(default_factory=Local)
     progress: bool | None = None
     started: float = field(default_factory=time.time)
 
@@ -130,19 +100,25 @@ class Stage:
         marker: str,
         processes: bool = False,
         threads: int = 1,
+        gpu: bool = False,
     ) -> None:
         """Run `task` on every unit whose marker file is missing, and wait for other parts' units.
 
         Args:
-            task: writes the unit's artefacts, `<name><marker>` last; may say how it advances, in
-                documents (bytes for inputs).
-            processes: may run in worker processes (the task must then be picklable).
+            task: picklable; writes the unit's artefacts, `<name><marker>` last; may say how it
+                advances, in documents (bytes for inputs).
+            processes: worth processes of its own on one machine: bound by Python.
             threads: run so many units at once in threads, where processes are not used.
+            gpu: on a cluster, where there are GPUs: takes one.
         """
         index, parts = self.workspace.part
         todo = [u for u in units[index - 1 :: parts] if not self._done(u, marker)]
         if todo:
-            self._run(todo, task, processes, threads)
+            known = all(u.documents for u in todo)
+            sizes = [u.documents if known else u.bytes for u in todo]
+            with self.workspace.bar(self.name, sum(sizes), "doc" if known else "B") as bar:
+                jobs = [Job(u, bar, size) for u, size in zip(todo, sizes, strict=True)]
+                self.workspace.engine.run(task, jobs, processes=processes, threads=threads, gpu=gpu)
         self._wait([self.file(f"{u.name}{marker}") for u in units])
 
     def once(self, name: str, make: Callable[[Path], Any]) -> Path:
@@ -159,27 +135,6 @@ class Stage:
     def _done(self, unit: Unit, marker: str) -> bool:
         return self.file(f"{unit.name}{marker}").exists()
 
-    def _run(
-        self, todo: Sequence[U], task: Callable[[U, Advance], Any], processes: bool, threads: int
-    ) -> None:
-        known = all(u.documents for u in todo)
-        sizes = [u.documents if known else u.bytes for u in todo]
-        workers = min(self.workspace.workers, len(todo))
-        heavy = sum(u.bytes for u in todo) >= BYTES_WORTH_PROCESSES
-        pool: Executor | None = None
-        if processes and workers > 1 and heavy:
-            pool = process_pool(workers)
-        elif threads > 1 and len(todo) > 1:
-            pool = ThreadPoolExecutor(threads)
-        with self.workspace.bar(self.name, sum(sizes), "doc" if known else "B") as bar:
-            jobs = [(u, _Ticker(bar, size)) for u, size in zip(todo, sizes, strict=True)]
-            if pool is None:
-                for unit, ticker in jobs:
-                    task(unit, ticker)
-                    ticker.finish()
-            else:
-                _run_in(pool, task, jobs, isinstance(pool, ProcessPoolExecutor))
-
     def _wait(self, markers: Iterable[Path]) -> None:
         missing = [m for m in markers if not m.exists()]
         if not missing:
@@ -191,69 +146,3 @@ class Stage:
                 self.workspace.check_others()
                 missing = [m for m in missing if not m.exists()]
                 bar.update(total - len(missing) - bar.n)
-
-
-class _Ticker:
-    """Moves a bar by what one unit reports, and by the rest when the unit is done."""
-
-    def __init__(self, bar: Any, size: int) -> None:
-        self._bar = bar
-        self._left = size
-
-    def __call__(self, amount: int) -> None:
-        amount = min(amount, self._left)
-        self._left -= amount
-        self._bar.update(amount)
-
-    def finish(self) -> None:
-        self(self._left)
-
-
-def _run_in(
-    pool: Executor,
-    task: Callable[[U, Advance], Any],
-    jobs: Sequence[tuple[U, _Ticker]],
-    elsewhere: bool,
-) -> None:
-    try:
-        # Another process cannot move this one's bar.
-        futures = {pool.submit(task, u, _silent if elsewhere else t): t for u, t in jobs}
-        for future in as_completed(futures):
-            future.result()
-            futures[future].finish()
-    except BaseException:
-        pool.shutdown(wait=True, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def _silent(amount: int) -> None:
-    """Progress that nobody sees."""
-
-
-# --- processes --------------------------------------------------------------------------------
-
-
-def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Worker processes that ignore Ctrl-C (the parent decides) and die with their parent."""
-    return ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start_worker)
-
-
-def _context() -> BaseContext:
-    # Not fork: the libraries of the parent have threads. A fork server imports ours once.
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    return multiprocessing.get_context(method)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)  # the parent was killed: nobody reads our results
-
-    threading.Thread(target=watch, daemon=True).start()

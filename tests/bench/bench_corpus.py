@@ -62,15 +62,28 @@ def source_texts() -> list[str]:
 
 
 def synthesise(path: Path, count: int, cut: int | None = None) -> None:
-    """`count` documents: the first half of one text, the second half of another; few repeats."""
+    """`count` documents, few alike: the pack's, then halves of two of them put together.
+
+    Args:
+        cut: characters of a document; it is then made of two passages from anywhere in the pack.
+    """
     texts = source_texts()
+    rng = random.Random(0)
     with path.open("w", encoding="utf-8") as file:
         for index in range(count):
-            turn, place = divmod(index, len(texts))
-            first, second = texts[place], texts[(place + 1 + 7 * turn) % len(texts)]
-            text = first if turn == 0 else first[: len(first) // 2] + second[len(second) // 2 :]
-            text = text[:cut] if cut else text
+            first, second = texts[index % len(texts)], rng.choice(texts)
+            if cut:
+                text = passage(first, cut // 2, rng) + " " + passage(second, cut // 2, rng)
+            elif index < len(texts):
+                text = first
+            else:
+                text = first[: len(first) // 2] + second[len(second) // 2 :]
             file.write(json.dumps({"id": str(index), "text": text}) + "\n")
+
+
+def passage(text: str, length: int, rng: random.Random) -> str:
+    start = rng.randrange(max(1, len(text) - length))
+    return text[start : start + length]
 
 
 def speed(args: argparse.Namespace, folder: Path) -> None:
