@@ -35,7 +35,6 @@ ROWS = [
 def launch(arguments: list[str], *command: str, timeout: float = 240) -> Any:
     environment = {
         **os.environ,
-        "ACCELERATE_USE_CPU": "true",
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": "1",
     }
@@ -141,6 +140,16 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
         check_launch()
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     check_launch()  # on CPUs there may be as many as wanted
+
+
+def test_processes_that_cannot_meet_are_told_how_to_start() -> None:
+    command = [sys.executable, "-c", "from climb_opt.proxy.group import ProxyGroup; ProxyGroup()"]
+    environment = {k: v for k, v in os.environ.items() if k != "MASTER_ADDR"}
+    done = subprocess.run(
+        command, env={**environment, "WORLD_SIZE": "2"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "WORLD_SIZE says 2 processes" in done.stderr and "torchrun" in done.stderr
 
 
 def test_a_group_of_one_needs_no_launcher() -> None:

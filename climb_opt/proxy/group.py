@@ -82,12 +82,19 @@ class ProxyGroup:
         try:
             self.accelerator = Accelerator(
                 mixed_precision=mixed,
+                # Without it, torchrun's processes on a machine without a GPU would each be alone.
+                cpu=_on_cpu() or (_launched() > 1 and not torch.cuda.is_available()),
                 kwargs_handlers=[
                     InitProcessGroupKwargs(timeout=DATA_TIMEOUT),
                     DistributedDataParallelKwargs(gradient_as_bucket_view=True),
                 ],
             )
         except ValueError as error:
+            if "MASTER_ADDR" in str(error):
+                raise UserError(
+                    f"WORLD_SIZE says {_launched()} processes, but no address to meet at is set. "
+                    "Start them with torchrun or accelerate launch, or unset WORLD_SIZE."
+                ) from None
             raise UserError(
                 f"precision {precision!r}: this process already trains in another precision; use "
                 f"one process per precision ({error})."
@@ -95,6 +102,11 @@ class ProxyGroup:
         self.rank = int(self.accelerator.process_index)
         self.world = int(self.accelerator.num_processes)
         self.device = self.accelerator.device
+        if self.world != _launched():
+            raise UserError(
+                f"WORLD_SIZE says {_launched()} processes, but this one sees {self.world}. Start "
+                "them with torchrun or accelerate launch, one process a device."
+            )
         self._control = (
             torch.distributed.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
             if self.world > 1
@@ -229,6 +241,10 @@ def _meet_again() -> None:
         world_size=int(world),
         timeout=DATA_TIMEOUT,
     )
+
+
+def _launched() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _on_cpu() -> bool:
