@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.errors import Interrupted, UserError
+from climb_opt.cli import retraining
+from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
     import optuna
@@ -41,38 +40,30 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--budget", type=int, metavar="RUNS", help="a race: at most this many training runs"
     )
     command.add_argument("--proxy", metavar="RECIPE", help="train another, larger proxy")
-    command.add_argument("--as", dest="confirm_name", metavar="NAME", help="name the confirm study")
-    command.add_argument("--corpus", help="where the corpus lies on this machine")
-    command.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    retraining.arguments(command, "confirm")
     command.set_defaults(run=_confirm)
 
 
 def _confirm(args: argparse.Namespace) -> None:
-    from climb_opt import study as studies
-    from climb_opt.cli.annotating import notebook_for
     from climb_opt.cli.results import existing
-    from climb_opt.cli.search import _rank, _stop_flag
+    from climb_opt.cli.search import _rank
     from climb_opt.confirm import run
+    from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.report.paired import CONFIRM
 
     study = existing(args, write=True)
-    confirm = _main(args, study) if _rank() == 0 else _join(args, study)
-    with _stop_flag() as stop:
-        objective = studies.make_objective(
-            confirm, corpus=args.corpus, directory=args.runs, stop=stop
-        )
-        try:
-            if objective.is_main:
-                annotated = notebook_for(confirm, args.runs).annotate(objective)
-                run(confirm, _runner(annotated, stop), max_attempts=_attempts(confirm))
-            else:
-                objective.serve()
-        finally:
-            objective.close()
-        if _rank() > 0:
-            return
-        if stop():
-            raise Interrupted("stopped")
-    _show(confirm)
+    if _rank() == 0:
+        confirm = _main(args, study)
+    else:
+        name = args.own_name or f"{study.study_name}{SUFFIX}"
+        confirm = retraining.opened(study, name, CONFIRM)
+    attempts = _attempts(confirm)
+    if retraining.retrain(
+        confirm,
+        args,
+        lambda objective, stop: run(confirm, _runner(objective, stop), max_attempts=attempts),
+    ):
+        _show(confirm)
 
 
 def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
@@ -84,7 +75,7 @@ def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
     finals = _finals(args, study, recipe)
     if args.proxy:
         recipe = dataclasses.replace(recipe, proxy=recipes.read_proxy(args.proxy))
-    confirm, stored = open_confirmation(study, finals, recipe, name=args.confirm_name)
+    confirm, stored = open_confirmation(study, finals, recipe, name=args.own_name)
     names = ", ".join(stored.mixtures)
     print(f"{confirm.study_name}: {names}, up to {stored.seeds} seeds each.", flush=True)
     return confirm
@@ -139,25 +130,6 @@ def _rules(given: str, known: list[str]) -> set[str]:
     return names
 
 
-def _join(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
-    """Ranks above 0 wait until rank 0 has created the confirm study."""
-    import optuna
-
-    from climb_opt.cli.search import JOIN_WAIT
-    from climb_opt.confirm.finals import SUFFIX
-    from climb_opt.report.paired import CONFIRM
-
-    name = args.confirm_name or f"{study.study_name}{SUFFIX}"
-    until = time.monotonic() + JOIN_WAIT
-    while time.monotonic() < until:
-        if name in optuna.get_all_study_names(study._storage):
-            confirm = optuna.load_study(study_name=name, storage=study._storage)
-            if CONFIRM in confirm.user_attrs:
-                return confirm
-        time.sleep(0.5)
-    raise UserError(f"Rank 0 did not create study {name!r} within {JOIN_WAIT:.0f} s.")
-
-
 def _runner(objective: Any, stop: Any) -> Any:
     from climb_opt.study import run_plan
 
@@ -171,24 +143,10 @@ def _runner(objective: Any, stop: Any) -> Any:
             mixtures=mixtures,
             attrs=attrs,
             stop=stop,
-            on_trial=_line,
+            on_trial=retraining.line,
         )
 
     return call
-
-
-def _line(trial: optuna.trial.FrozenTrial) -> None:
-    from climb_opt.report.snapshot import ERROR
-    from climb_opt.slots import INTERRUPTED, SLOT
-
-    seconds = trial.duration.total_seconds() if trial.duration else 0.0
-    outcome = f"failed: {trial.user_attrs.get(ERROR)}"
-    if trial.user_attrs.get(INTERRUPTED):
-        outcome = "given back"
-    if trial.values is not None:
-        outcome = f"score {trial.values[0]:.6g}"
-    print(f"{trial.user_attrs.get(SLOT)!s:<28}  {outcome}  {seconds:.1f} s")
-    sys.stdout.flush()
 
 
 def _attempts(confirm: optuna.Study) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import time
+import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from climb_opt.errors import Interrupted, UserError
+from climb_opt.cli import retraining
 
 if TYPE_CHECKING:
     import optuna
@@ -30,9 +31,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--mixtures", type=int, default=12, metavar="N", help="how many in all")
     command.add_argument("--top", type=int, default=6, metavar="N", help="of them the best ones")
     command.add_argument("--seed", type=int, help="training seed (default: the search's)")
-    command.add_argument("--as", dest="transfer_name", metavar="NAME", help="name the study")
-    command.add_argument("--corpus", help="where the corpus lies on this machine")
-    command.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    retraining.arguments(command, "transfer")
     command.set_defaults(run=_transfer)
 
 
@@ -40,32 +39,31 @@ def _transfer(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
     from climb_opt.ablation import transfer
     from climb_opt.cli.results import existing
-    from climb_opt.cli.search import _rank, _stop_flag
-    from climb_opt.slots import Plan
+    from climb_opt.cli.search import _rank
 
     study = existing(args, write=True)
-    name = args.transfer_name or f"{study.study_name}-transfer-{Path(args.proxy).stem}"
-    larger = _create(args, study, name) if _rank() == 0 else _join(study, name)
-    mixtures = transfer.mixtures_of(study, larger)
-    with _stop_flag() as stop:
-        objective = studies.make_objective(
-            larger, corpus=args.corpus, directory=args.runs, stop=stop
-        )
-        try:
-            if objective.is_main:
-                plan = Plan((), tuple(str(slot) for slot in mixtures))
-                studies.run_plan(larger, plan, objective, mixtures=mixtures, stop=stop)
-            else:
-                objective.serve()
-        finally:
-            objective.close()
-        if _rank() > 0:
-            return
-        if stop():
-            raise Interrupted("stopped")
+    name = args.own_name or f"{study.study_name}-transfer-{Path(args.proxy).stem}"
+    if _rank() == 0:
+        larger = _create(args, study, name)
+    else:
+        larger = retraining.opened(study, name, transfer.TRANSFER)
+    if not retraining.retrain(larger, args, partial(_run, study, larger)):
+        return
     found = transfer.transfer_of(study, larger)
     recipes = studies.read_recipe(study), studies.read_recipe(larger)
     print(transfer.as_markdown(found, *recipes), end="")
+
+
+def _run(study: optuna.Study, larger: optuna.Study, objective: Any, stop: Any) -> None:
+    from climb_opt import study as studies
+    from climb_opt.ablation import transfer
+    from climb_opt.slots import Plan
+
+    mixtures = transfer.mixtures_of(study, larger)
+    plan = Plan((), tuple(str(slot) for slot in mixtures))
+    # Standard output is the Markdown, and nothing else.
+    line = partial(retraining.line, file=sys.stderr)
+    studies.run_plan(larger, plan, objective, mixtures=mixtures, stop=stop, on_trial=line)
 
 
 def _create(args: argparse.Namespace, study: optuna.Study, name: str) -> optuna.Study:
@@ -77,20 +75,3 @@ def _create(args: argparse.Namespace, study: optuna.Study, name: str) -> optuna.
     history = read_history(study, space_of(study))
     chosen = transfer.choose(history, args.mixtures, args.top)
     return transfer.open_transfer(study, recipe, chosen, name=name)
-
-
-def _join(study: optuna.Study, name: str) -> optuna.Study:
-    """Ranks above 0 wait until rank 0 has created the study."""
-    import optuna
-
-    from climb_opt.ablation.transfer import TRANSFER
-    from climb_opt.cli.search import JOIN_WAIT
-
-    until = time.monotonic() + JOIN_WAIT
-    while time.monotonic() < until:
-        if name in optuna.get_all_study_names(study._storage):
-            joined = optuna.load_study(study_name=name, storage=study._storage)
-            if TRANSFER in joined.user_attrs:
-                return joined
-        time.sleep(0.5)
-    raise UserError(f"Rank 0 did not create study {name!r} within {JOIN_WAIT:.0f} s.")
