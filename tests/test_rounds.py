@@ -50,6 +50,23 @@ def test_a_failed_attempt_is_tried_again_with_its_mixture_after_the_others() -> 
     assert failed.user_attrs[ERROR] == "RuntimeError: no luck"
 
 
+def test_a_worker_that_waits_names_whom_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="climb_opt")
+    study = study_of()
+    work(study)
+    assert "waiting" not in caplog.text
+    beat = {"count": 0, "worker": "node7:12", "life": None}
+    away = create_trial(
+        state=TrialState.RUNNING,
+        params=SPACE.params(SPACE.prior),
+        distributions=SPACE.distributions(),
+        user_attrs={SLOT: f"{ENQUEUED}x", "climb/beat": beat},
+    )
+    study.add_trial(away)
+    work(study)
+    assert caplog.text.count("waiting for a trial of node7:12.") == 1
+
+
 def test_a_retry_keeps_the_mixture_of_a_stock_sampler() -> None:
     study = optuna.create_study(sampler=fleet.tpe(SMALL, 0))
     work(study, failing(2, 1, TrialFailed("diverged")))

@@ -12,7 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt.history import all_trials
-from climb_opt.rounds.beats import BEAT, Watch, sign
+from climb_opt.rounds.beats import BEAT, Watch, sign, worker_name
 from climb_opt.simplex import PREFIX, SUM_TOLERANCE, MixtureSpace
 from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, Step, attempts_by_slot
 from climb_opt.storages import StudyLock, persist, reading_once
@@ -126,6 +126,12 @@ class Claims:
             log.warning("Trial %d is failed: %s.", trial.number, reason)
             fail(self.study, trial._trial_id, reason)
         return all_trials(self.study) if dead else trials
+
+    def others(self) -> list[str]:
+        """The workers, other than this process, that hold trials of the study."""
+        running = [t for t in all_trials(self.study) if t.state == TrialState.RUNNING]
+        holders = {str(t.user_attrs.get(BEAT, {}).get("worker", "unknown")) for t in running}
+        return sorted(holders - {worker_name()})
 
     def _pop(self, trials: Iterable[FrozenTrial]) -> int | None:
         storage = self.study._storage

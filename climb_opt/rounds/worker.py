@@ -107,20 +107,21 @@ def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.T
             return verdict
         if verdict == "done":
             return None
-        if verdict != said:
+        if verdict != said and (news := _news(claims, verdict)):
             said = verdict
-            log.info(_NEWS[verdict], claims.study.study_name)
+            log.info(news)
         _sleep(pause, stop)
         pause = min(1.5 * pause, longest)
         verdict = claims.look()
     return None
 
 
-_NEWS: dict[Verdict, str] = {
-    "wait": "%s: waiting for trials that run elsewhere.",
-    "paused": "%s: paused; `climb-opt resume` lets it go on.",
-    "done": "%s: done.",
-}
+def _news(claims: Claims, verdict: Verdict) -> str:
+    name = claims.study.study_name
+    if verdict == "paused":
+        return f"{name}: paused; `climb-opt resume` lets it go on."
+    others = claims.others()  # none: a lone worker lost the lock for a moment
+    return f"{name}: waiting for a trial of {', '.join(others)}." if others else ""
 
 
 def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
