@@ -53,6 +53,19 @@ def small_options(*inputs: Path | str, **more: Any) -> BuildOptions:
     return BuildOptions(tuple(map(str, inputs)), **{**defaults, **more})
 
 
+def topic_files(folder: Path) -> list[Path]:
+    """Three files of different size with 160 documents, and copies of five of them."""
+    documents = topic_documents(40, length=60)
+    parts = (documents[:70], documents[70:90], documents[90:] + documents[:5])
+    return [write_jsonl(folder / f"{n}.jsonl", d) for n, d in zip("abc", parts, strict=True)]
+
+
+def topic_options(inputs: list[Path], **more: Any) -> BuildOptions:
+    """Options for `topic_files`, with a target and known labels."""
+    known = {"targets": ("sky=topic:stars",), "label_field": "topic", "name": "test"}
+    return small_options(*inputs, **{**known, **more})
+
+
 def small_corpus(output: Path, *inputs: Path | str, **more: Any) -> Corpus:
     corpus = build(make_plan(small_options(*inputs, **more)), output, progress=False)
     assert corpus is not None

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus import dedup, roles
+from climb_opt.corpus import buckets, dedup, roles
+from climb_opt.corpus.buckets import by_hash
 from climb_opt.corpus.dedup import _equal_runs, _shingles
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Stream
@@ -55,11 +56,32 @@ def test_every_copy_links_to_its_first_occurrence(values: list[int]) -> None:
     assert sorted(map(tuple, links.tolist())) == expected
 
 
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=60), st.integers(1, 70))
+@settings(max_examples=30, deadline=None)
+def test_buckets_bring_equal_hashes_together(
+    tmp_path_factory: pytest.TempPathFactory, values: list[int], at_once: int
+) -> None:
+    hashes = np.array(values + values[::2], dtype=np.uint64)[:, None]
+    parts = [(hashes[i : i + 7], np.arange(i, min(i + 7, len(hashes)))) for i in
+             range(0, len(hashes), 7)]  # fmt: skip
+    folder = tmp_path_factory.mktemp("buckets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(buckets, "ROWS_AT_ONCE", at_once)
+        found = list(by_hash(parts, len(hashes), folder))
+    seen: dict[int, int] = {}
+    for index, (some, numbers) in enumerate(found):
+        assert (np.diff(numbers) > 0).all()
+        assert (hashes[numbers] == some).all()
+        assert all(seen.setdefault(int(h), index) == index for h in some[:, 0])
+    assert sorted(n for _, some in found for n in some.tolist()) == list(range(len(hashes)))
+    assert not list(folder.iterdir())
+
+
 @pytest.mark.parametrize("at_once", [10, 1_000_000])
 def test_copies_are_found_in_one_pass_or_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(dedup, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(buckets, "ROWS_AT_ONCE", at_once)
     documents = topic_documents(20)
     write_jsonl(tmp_path / "a.jsonl", documents + documents[:7] + documents[3:5])
     corpus = small_corpus(tmp_path / "out", tmp_path / "a.jsonl")
@@ -73,7 +95,7 @@ def test_copies_are_found_in_one_pass_or_many(
 def test_near_copies_are_dropped_and_distinct_documents_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(dedup, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(buckets, "ROWS_AT_ONCE", at_once)
     rng = np.random.default_rng(1)
     documents = topic_documents(20, length=200)
     near = [{"id": f"n{i}", "text": changed(d["text"], 1, rng)} for i, d in enumerate(documents)]

@@ -100,12 +100,7 @@ def _fit(
     count = options.fit_points or clusters * POINTS_A_CLUSTER
     if count < clusters:
         raise UserError(f"--fit-points {count} is less than the {clusters} clusters.")
-    parts = [
-        np.asarray(read_embeddings(embeddings, block)[rows], dtype=np.float32)
-        for block, rows in sample_rows(blocks, count, keep, seed)
-    ]
-    points = np.concatenate(parts)
-    points = points[np.isfinite(points).all(axis=1)]
+    points = _sampled_points(embeddings, sample_rows(blocks, count, keep, seed))
     if len(points) < clusters:
         raise UserError(f"Only {len(points)} embeddings are finite, for {clusters} clusters.")
     backend = choose_backend(options.backend)
@@ -113,6 +108,19 @@ def _fit(
     centroids = kmeans(points, clusters, options.iterations, seed, backend)
     save_array(stage.file("centroids.npy"), centroids)
     save_json(path, {"clusters": clusters, "fit_points": len(points), "backend": backend})
+
+
+def _sampled_points(embeddings: Path, sample: Sequence[tuple[Block, np.ndarray]]) -> np.ndarray:
+    """The finite embeddings of these rows (n, dimensions) float32, held in memory once."""
+    total = sum(len(rows) for _, rows in sample)
+    points = np.zeros((total, read_embeddings(embeddings, sample[0][0]).shape[1]), np.float32)
+    filled = 0
+    for block, rows in sample:
+        some = np.asarray(read_embeddings(embeddings, block)[rows])
+        some = some[np.isfinite(some).all(axis=1)]
+        points[filled : filled + len(some)] = some
+        filled += len(some)
+    return points[:filled]
 
 
 def choose_backend(wanted: str) -> str:

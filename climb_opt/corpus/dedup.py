@@ -5,8 +5,8 @@ groups and decides what becomes of each member. Exact copies are found by a 128-
 text; near ones by MinHash (datasketch) over runs of `RUN` tokens, banded, then verified by the
 estimated similarity of their sketches.
 
-Nothing here holds more than `ROWS_AT_ONCE` documents in memory: larger corpora are done in passes,
-one per range of hashes.
+Equal hashes meet by way of buckets.py, so that memory does not grow with the corpus; only the links
+are held whole, 16 bytes for each copy.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.corpus.buckets import by_hash
 from climb_opt.corpus.documents import Block, read_rows
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
@@ -26,7 +27,6 @@ from climb_opt.corpus.need import need
 from climb_opt.corpus.tokenise import read_tokens
 from climb_opt.corpus.workspace import Stage
 
-ROWS_AT_ONCE = 8_000_000
 PAIRS_AT_ONCE = 100_000
 RUN = 8  # tokens of a shingle: about five words
 BANDS, BAND = 13, 5  # finds a pair of similarity .8 with probability .994, of .5 with .34
@@ -51,7 +51,8 @@ def _exact(stage: Stage, documents: Path, blocks: Sequence[Block], path: Path) -
     total = sum(b.documents for b in blocks)
     with stage.workspace.bar(stage.name, 2 * total) as bar:
         for field in ("text", "id"):
-            for rows, numbers in _by_range(documents, blocks, field, bar):
+            hashes = _text_or_id(documents, blocks, field, bar)
+            for rows, numbers in by_hash(hashes, total, stage.path):
                 links = _equal_runs(rows, numbers)
                 if field == "text":
                     texts.append(links)
@@ -69,27 +70,15 @@ def _exact(stage: Stage, documents: Path, blocks: Sequence[Block], path: Path) -
     save_json(path, {"copies": len(links), "repeated_ids": ids, "examples": examples})
 
 
-def _by_range(
+def _text_or_id(
     documents: Path, blocks: Sequence[Block], field: str, bar: Any
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Hashes (n, width) and document numbers (n,), one range of hashes at a time."""
-    total = sum(b.documents for b in blocks)
-    passes = -(-total // ROWS_AT_ONCE)
-    for index in range(passes):
-        hashes, numbers = [], []
-        for block in blocks:
-            values = np.asarray(read_rows(documents, block.name)[field])
-            values = values.reshape(block.documents, -1)
-            inside = np.flatnonzero(_range_of(values[:, 0], passes) == index)
-            hashes.append(values[inside])
-            numbers.append(inside + block.start)
-            bar.update(block.documents / passes)
-        yield np.concatenate(hashes), np.concatenate(numbers)
-
-
-def _range_of(hashes: np.ndarray, passes: int) -> np.ndarray:
-    # The upper 32 bits decide, as an integer product without overflow.
-    return ((hashes >> np.uint64(32)) * np.uint64(passes)) >> np.uint64(32)
+    """Hashes (n, width) and document numbers (n,) of each block."""
+    for block in blocks:
+        values = np.asarray(read_rows(documents, block.name)[field])
+        numbers = np.arange(block.start, block.start + block.documents)
+        yield values.reshape(block.documents, -1), numbers
+        bar.update(block.documents)
 
 
 def _equal_runs(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -160,7 +149,8 @@ def _near(
     starts = np.array([b.start for b in blocks])
     with stage.workspace.bar(stage.name, BANDS * total) as bar:
         for band in range(BANDS):
-            for hashes, numbers in _by_band(sketches, exact, blocks, band, bar):
+            rows = _band(sketches, exact, blocks, band, bar)
+            for hashes, numbers in by_hash(rows, total, path.parent):
                 pairs = _candidates(hashes, numbers)
                 for low in range(0, len(pairs), PAIRS_AT_ONCE):
                     some = pairs[low : low + PAIRS_AT_ONCE]
@@ -172,31 +162,25 @@ def _near(
         np.save(file, links)
 
 
-def _by_band(
+def _band(
     sketches: Path, exact: Path, blocks: Sequence[Block], band: int, bar: Any
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    total = sum(b.documents for b in blocks)
-    passes = -(-total // ROWS_AT_ONCE)
-    for index in range(passes):
-        hashes, numbers = [], []
-        for block in blocks:
-            rows = load_array(sketches / f"{block.name}.sketch.npy")
-            part = np.asarray(rows[:, band * BAND : (band + 1) * BAND]).astype(np.uint64)
-            mixed = np.zeros(len(part), dtype=np.uint64)
-            for column in part.T:
-                mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
-                mixed ^= mixed >> np.uint64(29)
-            first = load_array(exact / f"{block.name}.first.npy")
-            inside = np.flatnonzero(first & (_range_of(mixed, passes) == index))
-            hashes.append(mixed[inside])
-            numbers.append(inside + block.start)
-            bar.update(block.documents / passes)
-        yield np.concatenate(hashes), np.concatenate(numbers)
+    """A band's hash (n, 1) and the number (n,) of each document that is no copy."""
+    for block in blocks:
+        rows = load_array(sketches / f"{block.name}.sketch.npy")
+        part = np.asarray(rows[:, band * BAND : (band + 1) * BAND]).astype(np.uint64)
+        mixed = np.zeros(len(part), dtype=np.uint64)
+        for column in part.T:
+            mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+            mixed ^= mixed >> np.uint64(29)
+        first = np.flatnonzero(load_array(exact / f"{block.name}.first.npy"))
+        yield mixed[first][:, None], first + block.start
+        bar.update(block.documents)
 
 
 def _candidates(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Pairs (later, earlier) of a band's equal hashes: each with the first and the one before."""
-    links = _equal_runs(hashes[:, None], numbers)
+    links = _equal_runs(hashes, numbers)
     before = links[1:][links[1:, 1] == links[:-1, 1]]
     before = np.stack([before[:, 0], links[:-1][links[1:, 1] == links[:-1, 1]][:, 0]], axis=1)
     return np.unique(np.concatenate([links, before]), axis=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import threading
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,8 @@ from climb_opt.errors import UserError
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` when the block ends without an error."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    # Several machines may write below one folder: a process number alone does not tell them apart.
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         yield partial
         os.replace(partial, path)

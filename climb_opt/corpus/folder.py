@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,8 @@ def prepared(
     try:
         (output / WORK).mkdir(parents=True, exist_ok=True)
         with locked(output / WORK, part):
+            if part == (1, 1):
+                _sweep(output / WORK)
             yield _finished(plan, output, overwrite) if touch else None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -84,6 +87,15 @@ def prepared(
         if isinstance(error, PermissionError):
             raise UserError(f"--output {str(output)!r} cannot be written: {error}") from None
         raise
+
+
+def _sweep(work: Path) -> None:
+    """Delete what a killed build left unfinished; nobody else builds here now."""
+    for rest in [*work.glob("*/*.partial"), *work.glob("*/buckets-*")]:
+        if rest.is_dir():
+            shutil.rmtree(rest, ignore_errors=True)
+        else:
+            rest.unlink(missing_ok=True)
 
 
 def _finished(plan: Plan, output: Path, overwrite: bool) -> Corpus | None:

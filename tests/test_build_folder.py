@@ -1,0 +1,111 @@
+"""The output folder of a build: other corpora, other files, a full disk, a second build."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from climb_opt.corpus import files
+from climb_opt.corpus.build import build
+from climb_opt.corpus.merge import MergeOptions
+from climb_opt.corpus.options import make_plan
+from climb_opt.errors import UserError
+from climb_opt.shards import Corpus
+from corpora import (
+    small_corpus,
+    topic_documents,
+    topic_files,
+    topic_options,
+    write_jsonl,
+)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[Path]:
+    return topic_files(tmp_path / "in")
+
+
+def test_a_finished_corpus_is_not_built_again(inputs: list[Path], tmp_path: Path) -> None:
+    plan = make_plan(topic_options(inputs))
+    build(plan, tmp_path / "out", progress=False)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir() if p.suffix == ".bin"}
+    again = build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
+    assert again is not None
+    assert before == {p: p.stat().st_mtime_ns for p in before}
+
+
+def test_another_corpus_in_the_folder_is_refused_and_can_be_replaced(
+    inputs: list[Path], tmp_path: Path
+) -> None:
+    build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
+    other = make_plan(topic_options(inputs, merge=MergeOptions(domains=3)))
+    with pytest.raises(UserError, match=r"holds another corpus \(options.merge.domains: 4 -> 3\)"):
+        build(other, tmp_path / "out", progress=False)
+    assert len(Corpus.load(tmp_path / "out").domains) == 4
+    tokens = {p.name for p in (tmp_path / "out" / "work").glob("tokens-*")}
+    made = build(other, tmp_path / "out", progress=False, overwrite=True)
+    assert made is not None and len(made.domains) == 3
+    assert not (tmp_path / "out" / "domain_003.bin").exists()
+    assert {p.name for p in (tmp_path / "out" / "work").glob("tokens-*")} == tokens
+
+
+def test_changed_inputs_are_another_corpus(inputs: list[Path], tmp_path: Path) -> None:
+    build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
+    write_jsonl(inputs[1], topic_documents(3, seed=5))
+    with pytest.raises(UserError, match=r"holds another corpus .*sources"):
+        build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
+
+
+def test_a_folder_with_other_files_is_left_alone(inputs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="holds other files and no corpus"):
+        build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file; name a folder"):
+        build(make_plan(topic_options(inputs)), tmp_path / "file", progress=False)
+
+
+def test_a_second_build_at_the_same_time_is_refused(inputs: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "out" / "work").mkdir(parents=True)
+    with (
+        files.locked(tmp_path / "out" / "work", (1, 1)),
+        pytest.raises(UserError, match="Another process is building"),
+    ):
+        build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize("moment", [3, 12, 25])
+def test_a_full_disk_is_one_clear_line_and_no_corpus(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    real, count = os.replace, 0
+
+    def full(source: Any, target: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == moment:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    plan = make_plan(topic_options(inputs))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(UserError, match=r"No space left on the disk .* finished stages"):
+            build(plan, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    with pytest.raises(UserError, match="No corpus at"):
+        Corpus.load(tmp_path / "out")
+    assert build(plan, tmp_path / "out", progress=False) is not None
+
+
+def test_a_truncated_shard_does_not_load(inputs: list[Path], tmp_path: Path) -> None:
+    corpus = small_corpus(tmp_path / "out", *inputs)
+    file = corpus.path / corpus.domains[0].shards[0].file
+    file.write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(UserError, match="truncated or changed"):
+        Corpus.load(corpus.path)

@@ -1,0 +1,135 @@
+"""Options of a build: those that cannot be, and what the others make of the documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from climb_opt.corpus.build import build
+from climb_opt.corpus.cluster import ClusterOptions
+from climb_opt.corpus.domains import SplitOptions
+from climb_opt.corpus.embed import EmbedOptions
+from climb_opt.corpus.merge import MergeOptions
+from climb_opt.corpus.options import BuildOptions, make_plan
+from climb_opt.corpus.readers import ReadOptions
+from climb_opt.corpus.tokenise import TokenOptions
+from climb_opt.errors import UserError
+from climb_opt.shards import Corpus
+from corpora import (
+    TOPICS,
+    small_corpus,
+    small_options,
+    topic_documents,
+    topic_files,
+    topic_options,
+    write_jsonl,
+)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[Path]:
+    return topic_files(tmp_path / "in")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"merge": MergeOptions(domains=1)}, "--domains must be at least 2"),
+        ({"merge": MergeOptions(domains=4, distance=1.5)}, "exclude each other"),
+        ({"merge": MergeOptions(distance=-1.0)}, "must be positive"),
+        ({"merge": MergeOptions(distance=50.0)}, "leaves one domain"),
+        ({"merge": MergeOptions(domains=500)}, "documents are fewer than 500 domains"),
+        ({"cluster": ClusterOptions(clusters=5000)}, "--clusters 5000 is more than"),
+        ({"cluster": ClusterOptions(clusters=12, fit_points=5)}, "--fit-points 5 is less"),
+        ({"cluster": ClusterOptions(clusters=12, backend="cuml")}, "'cuml' is not available"),
+        ({"near_duplicates": 0.1}, r"must be in \[0.5, 1\]"),
+        ({"split": SplitOptions(share=0.9)}, r"--heldout must be in \[0, 0.5\]"),
+        ({"tokens": TokenOptions(vocab_size=10)}, "--vocab-size must be at least 257"),
+        ({"tokens": TokenOptions(tokenizer="./nowhere")}, "No tokenizer at"),
+        ({"read": ReadOptions(text_field="body")}, "no field 'body'"),
+        ({"embed": EmbedOptions(encoder="./nowhere")}, "cannot be loaded"),
+        ({"label_field": "colour"}, "No document has the field 'colour'"),
+    ],
+)
+def test_options_that_cannot_be(
+    inputs: list[Path], tmp_path: Path, more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        build(make_plan(topic_options(inputs, **more)), tmp_path / "out", progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_fewer_documents_than_domains(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", topic_documents(1))
+    with pytest.raises(UserError, match="4 documents are fewer than 16 domains"):
+        plan = make_plan(BuildOptions((str(tmp_path / "a.jsonl"),)))
+        build(plan, tmp_path / "out", progress=False)
+
+
+def test_domains_that_the_input_brings_are_kept_by_name(tmp_path: Path) -> None:
+    for topic in TOPICS:
+        documents = [d for d in topic_documents(20) if d["topic"] == topic]
+        write_jsonl(tmp_path / "in" / topic / "a.jsonl", documents)
+    kept = small_corpus(tmp_path / "out", f"domains:{tmp_path / 'in'}", merge=MergeOptions())
+    assert sorted(d.name for d in kept.domains) == sorted(TOPICS)
+    merged = small_corpus(tmp_path / "three", f"domains:{tmp_path / 'in'}",
+                          merge=MergeOptions(domains=3))  # fmt: skip
+    clusters = sorted(c for d in merged.domains for c in d.info["clusters"])
+    assert clusters == sorted(TOPICS) and len(merged.domains) == 3
+
+
+def test_inputs_with_and_without_domains_do_not_mix(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in" / "a" / "a.jsonl", topic_documents(2))
+    write_jsonl(tmp_path / "b.jsonl", topic_documents(2))
+    with pytest.raises(UserError, match="Some inputs bring their own domains"):
+        make_plan(small_options(f"domains:{tmp_path / 'in'}", tmp_path / "b.jsonl"))
+
+
+def test_a_given_tokenizer_is_used_and_kept(
+    inputs: list[Path], tmp_path: Path, tiny_corpus: Corpus
+) -> None:
+    given = TokenOptions(tokenizer=str(tiny_corpus.path))
+    corpus = small_corpus(tmp_path / "out", *inputs, tokens=given)
+    stored = json.loads(corpus.tokenizer_file.read_text())
+    assert stored["model"] == json.loads(tiny_corpus.tokenizer_file.read_text())["model"]
+    assert corpus.vocab_size == tiny_corpus.vocab_size
+
+
+def test_the_scikit_learn_back_end_builds_a_corpus_too(inputs: list[Path], tmp_path: Path) -> None:
+    plain = ClusterOptions(clusters=12, backend="sklearn")
+    corpus = small_corpus(tmp_path / "out", *inputs, cluster=plain, label_field="topic")
+    assert corpus.provenance["kmeans"]["backend"] == "sklearn"
+    assert corpus.provenance["labels"]["purity"] > 0.9
+
+
+def test_nothing_is_held_out_where_none_is_asked_for(inputs: list[Path], tmp_path: Path) -> None:
+    corpus = small_corpus(tmp_path / "out", *inputs, split=SplitOptions(share=0.0))
+    assert all(d.heldout is None for d in corpus.domains)
+
+
+def test_held_out_shares_are_capped_in_tokens(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", topic_documents(200, length=30))
+    whole = small_corpus(tmp_path / "a", tmp_path / "a.jsonl", split=SplitOptions(share=0.3))
+    capped = small_corpus(
+        tmp_path / "b", tmp_path / "a.jsonl", split=SplitOptions(share=0.3, most_tokens=600)
+    )
+    for domain in whole.domains:
+        assert domain.heldout is not None and 40 <= domain.heldout.documents <= 80
+    for domain in capped.domains:
+        assert domain.heldout is not None and domain.heldout.tokens < 1500
+
+
+def test_seeded_held_out_parts_do_not_depend_on_the_order_of_documents(tmp_path: Path) -> None:
+    documents = topic_documents(40)
+    write_jsonl(tmp_path / "a.jsonl", documents)
+    write_jsonl(tmp_path / "b.jsonl", documents[::-1])
+    held = []
+    for name in ("a", "b"):
+        corpus = small_corpus(tmp_path / name, tmp_path / f"{name}.jsonl")
+        held.append(sorted(d.heldout.bytes for d in corpus.domains if d.heldout))
+    assert np.array_equal(held[0], held[1])
