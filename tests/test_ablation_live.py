@@ -33,18 +33,18 @@ PROXY = {
     "precision": "fp32",
     "compile": False,
 }
+BASE: dict[str, Any] = {
+    "proxy": PROXY,
+    "evaluators": [{"name": "heldout", "target": "sums"}],
+    "score": ["sums/bpb"],
+}
 
 
 def recipe(corpus: Corpus, **changes: Any) -> AblationRecipe:
     return ablation_from(
         {
             "objective": "live",
-            "base": {
-                "corpus": str(corpus.path),
-                "proxy": PROXY,
-                "evaluators": [{"name": "heldout", "target": "sums"}],
-                "score": ["sums/bpb"],
-            },
+            "base": {**BASE, "corpus": str(corpus.path)},
             "arms": {
                 "uniform": None,
                 "random": {"sampler": "random"},
@@ -197,6 +197,9 @@ def test_the_plan_states_shapes_tokens_and_hours(tiny_corpus: Corpus) -> None:
     text = plan_text("mini", asked)
     assert "1 layers x 16" in text and "| climb | 2/1/1 |" in text and "H100 hours" in text
     assert "| doremi | 2 runs |" in text and "final mixtures retrained | 8 runs" in text
+    assert "In all <0.1 H100 hours" in text and "Not on this machine" not in text
+    elsewhere = plan_text("mini", recipe(tiny_corpus, base={**BASE, "corpus": "corpora/far"}))
+    assert "Not on this machine: corpora/far; a vocabulary of 32,000 is assumed" in elsewhere
     proxy = ProxyRecipe(model=ModelRecipe(hidden=1024, layers=24, heads=16), tokens=10**9)
     flops = trial_flops(proxy, 32_000)
     assert flops is not None

@@ -105,9 +105,10 @@ def _live(recipe: AblationRecipe) -> list[str]:
     return [
         *lines,
         "",
-        f"In all {total:,.1f} H100 hours, at {PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%} "
+        f"In all {_hours(total)} H100 hours, at {PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%} "
         "(assumed; proxies below 100M parameters reach less). Mixtures that several arms end with "
         "are retrained once, so this is the most.",
+        *_assumed([arm.study.corpus for arm in arms(recipe)]),
     ]
 
 
@@ -131,15 +132,33 @@ def _costs(proxy: ProxyRecipe, trials: int, vocabulary: int) -> tuple[list[str],
     else:
         text = [size.text, f"{_big(size.body + size.embeddings)} ({_big(size.body)})"]
         hours = gpu_hours(flops) * trials
-    shown = ("<0.1" if hours < 0.1 else f"{hours:,.1f}") if hours else "-"
+    shown = _hours(hours) if hours else "-"
     return [*text, _big(proxy.tokens), _big(proxy.tokens * trials), shown], hours
 
 
 def _vocabulary(corpus: str) -> int:
+    return _loaded(corpus) or VOCABULARY
+
+
+def _loaded(corpus: str) -> int | None:
     try:
         return Corpus.load(corpus).vocab_size
     except UserError:  # planned for another machine
-        return VOCABULARY
+        return None
+
+
+def _assumed(corpora: list[str]) -> list[str]:
+    missing = [corpus for corpus in dict.fromkeys(corpora) if _loaded(corpus) is None]
+    if not missing:
+        return []
+    return [
+        "",
+        f"Not on this machine: {', '.join(missing)}; a vocabulary of {VOCABULARY:,} is assumed.",
+    ]
+
+
+def _hours(hours: float) -> str:
+    return "<0.1" if hours < 0.1 else f"{hours:,.1f}"
 
 
 def _big(number: float) -> str:
