@@ -119,6 +119,14 @@ def set_aggregate(study: optuna.Study, coefficients: Mapping[str, float]) -> Non
     study.set_user_attr(AGGREGATE, {name: float(c) for name, c in coefficients.items()})
 
 
+def higher_is_better(component: str, *, default: bool) -> bool:
+    """Which side of a component is good: accuracies rise, losses fall, others as the study."""
+    metric = component.rpartition("/")[2]
+    if metric in ("bpb", "loss", "ppl"):
+        return False
+    return True if metric in ("acc", "acc_norm") else default
+
+
 def _components(
     study: optuna.Study, rows: list[FrozenTrial], sign: float
 ) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:

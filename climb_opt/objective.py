@@ -16,7 +16,7 @@ import optuna
 from climb_opt import lookup
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.evaluators.base import Evaluator, Provenance
-from climb_opt.history import report_components
+from climb_opt.history import higher_is_better, report_components
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.group import ProxyGroup
@@ -276,14 +276,6 @@ def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
 def add_up(components: Mapping[str, float], coefficients: Mapping[str, float]) -> float:
     """Sum of coefficient x component."""
     return sum(c * components[name] for name, c in coefficients.items())
-
-
-def higher_is_better(component: str, *, default: bool) -> bool:
-    """Which side of a component is good: accuracies rise, losses fall, others as the study."""
-    metric = component.rpartition("/")[2]
-    if metric in ("bpb", "loss", "ppl"):
-        return False
-    return True if metric in ("acc", "acc_norm") else default
 
 
 def folder_name(trial: optuna.Trial) -> str:

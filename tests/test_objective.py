@@ -16,8 +16,8 @@ pytest.importorskip("torch")
 from transformers import AutoModelForCausalLM
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError
-from climb_opt.history import COMPONENTS, read_history, set_aggregate
-from climb_opt.objective import FACTS, SEED, ProxyObjective, higher_is_better
+from climb_opt.history import COMPONENTS, higher_is_better, read_history, set_aggregate
+from climb_opt.objective import FACTS, SEED, ProxyObjective
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace

@@ -25,6 +25,7 @@ from climb_opt.ablation.resolve import Run, runs
 from climb_opt.ablation.results import RunResult
 from climb_opt.errors import UserError
 from climb_opt.history import all_trials
+from climb_opt.report.notebook import Notebook
 from climb_opt.rounds import ERROR
 from climb_opt.slots import Plan
 from climb_opt.study import FACTS, make_objective, open_study, run_plan, space_of, work
@@ -93,7 +94,9 @@ def _work(
 ) -> str:
     """Work on the study; why it was given up, if its trials fail one after another."""
     try:
-        work(study, directory=place.directory, stop=stop, on_trial=on_trial)
+        space = space_of(study)
+        notes = Notebook(study, prior=space.mixture(space.prior))
+        work(study, directory=place.directory, wrap=notes.annotate, stop=stop, on_trial=on_trial)
     except UserError as error:
         if not any(t.state == TrialState.FAIL for t in all_trials(study)):
             raise  # the recipe is wrong, not the arm

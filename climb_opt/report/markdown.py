@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,12 @@ import numpy as np
 from climb_opt.report.advice import distance, effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.effects import MORE, SURE, Change
+from climb_opt.report.objectives import rails, trade_offs
+from climb_opt.report.snapshot import ERROR
 from climb_opt.text import amount, duration, in_markdown, number, percent, plus_minus, times
 
 MOST = 40  # domains named one by one
+MOST_REASONS = 10  # of failures
 
 
 def render(contents: Contents) -> str:
@@ -20,10 +24,14 @@ def render(contents: Contents) -> str:
         f"# {in_markdown(contents.snapshot.name)}",
         _overview(contents),
         _confirmation(contents),
+        _pareto(contents),
         _mixture(contents),
         _rules(contents),
         _rounds(contents),
         _effects(contents),
+        _guard_rails(contents),
+        _failures(contents),
+        _provenance(contents),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -92,7 +100,42 @@ def _mixture(contents: Contents) -> str:
     rest = len(weights) - MOST
     more = f"\n\n{rest} more domains hold {percent(float(weights[order[MOST:]].sum()))} %."
     tail = more if rest > 0 else ""
-    return f"## Recommended mixture\n\n{text}.\n\n{table(head, rows)}{tail}"
+    doubts = "".join(f"\n\n*Caution: {in_markdown(w)}.*" for w in chosen.warnings)
+    return f"## Recommended mixture\n\n{text}.{doubts}\n\n{table(head, rows)}{tail}"
+
+
+def _pareto(contents: Contents) -> str:
+    found = trade_offs(contents.snapshot)
+    if found is None:
+        return ""
+    rows = table(found.head, found.rows, text=(len(found.head) - 1,))
+    return f"## Trade-offs\n\n{found.text}\n\n{rows}"
+
+
+def _guard_rails(contents: Contents) -> str:
+    found = rails(contents.snapshot)
+    return (
+        ""
+        if found is None
+        else f"## Guard-rails\n\n{found.text}\n\n{table(found.head, found.rows)}"
+    )
+
+
+def _failures(contents: Contents) -> str:
+    reasons = Counter(
+        str(t.user_attrs.get(ERROR, "no reason stored")) for t in contents.snapshot.failures()
+    )
+    rows = [[str(n), reason] for reason, n in reasons.most_common(MOST_REASONS)]
+    return f"## Failures\n\n{table(['attempts', 'reason'], rows, text=(1,))}" if rows else ""
+
+
+def _provenance(contents: Contents) -> str:
+    kept = {k: v for k, v in contents.provenance.items() if k in ("commit", "corpus", "recipe")}
+    words = [f"{contents.cost.device_hours:.3g} hours on {in_markdown(contents.cost.kind)}"]
+    for name, value in kept.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        words.append(f"{name} {in_markdown(shown)}")
+    return "## Cost and provenance\n\n" + "; ".join(words) + "."
 
 
 def _rules(contents: Contents) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from climb_opt.history import higher_is_better
 from climb_opt.report import markup
 from climb_opt.report.advice import effective_domains
 from climb_opt.report.contents import Contents
@@ -15,14 +18,37 @@ from climb_opt.text import number, percent
 MOST = 20
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A sentence and a table, for a page or for Markdown."""
+
+    text: str
+    head: list[str]
+    rows: list[list[str]]
+
+
 def several(contents: Contents) -> Html:
     """The Pareto set of a study with several objectives."""
     snapshot = contents.snapshot
-    if len(snapshot.directions) < 2 or not len(snapshot.history):
+    found = trade_offs(snapshot)
+    if found is None:
         return Html("")
+    best, names = pareto_rows(snapshot.history.values), objective_names(snapshot)
+    return markup.section(
+        "pareto",
+        "Trade-offs",
+        markup.paragraph(found.text),
+        markup.figure(_scatter(snapshot, best, names), "Trials; the Pareto set in colour."),
+        markup.table(found.head, found.rows, text=(len(found.head) - 1,)),
+    )
+
+
+def trade_offs(snapshot: Snapshot) -> Listing | None:
+    """The Pareto set; None with one objective or before a trial has finished."""
+    if len(snapshot.directions) < 2 or not len(snapshot.history):
+        return None
     best = pareto_rows(snapshot.history.values)
-    names = objective_names(snapshot)
-    rows: list[list[markup.Cell]] = []
+    rows = []
     for row in best[:MOST]:
         weights = snapshot.history.weights[row]
         first = np.argsort(-weights, kind="stable")[:3]
@@ -37,25 +63,28 @@ def several(contents: Contents) -> Html:
                 mixture,
             ]
         )
-    head = ["trial", *names, "effective", "largest weights, %"]
-    text = (
-        f"{len(best)} of {len(snapshot.history)} trials are not beaten on every objective at once."
-    )
-    return markup.section(
-        "pareto",
-        "Trade-offs",
-        markup.paragraph(text),
-        markup.figure(_scatter(snapshot, best, names), "Trials; the Pareto set in colour."),
-        markup.table(head, rows, text=(len(head) - 1,)),
+    return Listing(
+        f"{len(best)} of {len(snapshot.history)} trials are not beaten on every objective at once.",
+        ["trial", *objective_names(snapshot), "effective", "largest weights, %"],
+        rows,
     )
 
 
 def guard_rails(contents: Contents) -> Html:
     """Each constraint of the recipe: its bound and how many trials meet it."""
-    snapshot = contents.snapshot
-    if snapshot.recipe is None or not snapshot.recipe.constraints:
+    found = rails(contents.snapshot)
+    if found is None:
         return Html("")
-    rows: list[list[markup.Cell]] = []
+    return markup.section(
+        "rails", "Guard-rails", markup.paragraph(found.text), markup.table(found.head, found.rows)
+    )
+
+
+def rails(snapshot: Snapshot) -> Listing | None:
+    """The recipe's constraints and how many trials meet them; None without one."""
+    if snapshot.recipe is None or not snapshot.recipe.constraints:
+        return None
+    rows = []
     for name, worst in snapshot.recipe.constraints.items():
         values = [components_of(t).get(name) for t in snapshot.history.trials]
         known = [v for v in values if v is not None]
@@ -63,8 +92,7 @@ def guard_rails(contents: Contents) -> Html:
         rows.append([name, number(worst), f"{met} of {len(known)}"])
     feasible = sum(is_feasible(snapshot, row) for row in range(len(snapshot.history)))
     text = f"{feasible} of {len(snapshot.history)} trials meet every guard-rail."
-    head = ["component", "not worse than", "met by"]
-    return markup.section("rails", "Guard-rails", markup.paragraph(text), markup.table(head, rows))
+    return Listing(text, ["component", "not worse than", "met by"], rows)
 
 
 def pareto_rows(values: np.ndarray) -> list[int]:
@@ -86,11 +114,8 @@ def objective_names(snapshot: Snapshot) -> list[str]:
 
 def meets(name: str, value: float, worst: float, snapshot: Snapshot) -> bool:
     """Whether a component keeps its guard-rail: accuracies are floors, losses ceilings."""
-    if name.rpartition("/")[2] in ("bpb", "loss", "ppl"):
-        return value <= worst
-    if name.rpartition("/")[2] in ("acc", "acc_norm"):
-        return value >= worst
-    return value <= worst if snapshot.sign > 0 else value >= worst
+    floor = higher_is_better(name, default=snapshot.sign < 0)
+    return value >= worst if floor else value <= worst
 
 
 def is_feasible(snapshot: Snapshot, row: int) -> bool:
