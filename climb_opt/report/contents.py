@@ -38,6 +38,14 @@ class RoundSummary:
 
 
 @dataclass(frozen=True)
+class Atlas:
+    """The corpus's clusters on a map: where (n, 2), and the index of each one's domain (n,)."""
+
+    places: np.ndarray
+    domain: np.ndarray
+
+
+@dataclass(frozen=True)
 class Contents:
     """A report without its layout."""
 
@@ -50,6 +58,7 @@ class Contents:
     cost: Cost
     confirmation: Confirmation | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    atlas: Atlas | None = None
 
     @property
     def chosen(self) -> Advice | None:
@@ -91,6 +100,7 @@ def gather(
     *,
     predictor: str | None = None,
     confirmation: Confirmation | None = None,
+    atlas: Atlas | None = None,
 ) -> Contents:
     """Compute a report.
 
@@ -98,6 +108,7 @@ def gather(
         advice: recommended mixtures, one per rule.
         predictor: whose quality to show; the search's own when None.
         confirmation: the retrained mixtures, where there are some.
+        atlas: the corpus's clusters in two dimensions, where they are at hand.
 
     Raises:
         UserError: an unknown predictor.
@@ -119,6 +130,7 @@ def gather(
         cost=cost_of(snapshot),
         confirmation=confirmation,
         provenance=_provenance(snapshot),
+        atlas=atlas,
     )
 
 

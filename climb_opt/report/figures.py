@@ -16,6 +16,7 @@ from climb_opt.report.svg import WIDTH, Chart, drawing, element, label, limits, 
 from climb_opt.text import number, percent, shorten
 
 LARGEST = 8  # domains with a colour of their own; the rest are "other"
+WHISKER = 0.15  # of the plot's height: longer ones are told, not drawn
 HUES = 6  # colours of rounds, repeated after that
 
 
@@ -30,6 +31,7 @@ def best_so_far(snapshot: Snapshot) -> str:
         shown_range(shown, snapshot.sign),
         "trials finished",
         f"{snapshot.unit} ({snapshot.direction})",
+        right=88.0 if levels else 12.0,  # the baselines' names
     )
     _divide_rounds(chart, snapshot, order)
     best, path = np.inf, []
@@ -40,7 +42,7 @@ def best_so_far(snapshot: Snapshot) -> str:
             path.append((float(place), float(values[row])))
     if path:
         chart.steps([*path, (len(order) + 0.5, path[-1][1])], "best")
-    chart.levels({f"{name} {number(value)}": value for name, value in levels.items()}, "baseline")
+    chart.levels({shorten(name, 14): value for name, value in levels.items()}, "baseline")
     whole = [tick for tick in ticks(*chart.x) if tick == round(tick)]
     return chart.render(
         f"Score of {len(order)} trials in the order they finished, with the best so far.",
@@ -54,6 +56,7 @@ def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
     chart = Chart((low, high), (low, high), f"measured {snapshot.unit}", "predicted, unseen")
     chart.height = 400.0
     chart.line([(low, low), (high, high)], "diagonal")
+    spread = whiskers(predictions, snapshot)
     for row, mean, std, measured, index in zip(
         predictions.rows,
         predictions.mean,
@@ -67,10 +70,21 @@ def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
         ends = np.clip([mean - std, mean + std], low, high)
         css = _hue(int(index))
         edge = "" if low <= mean <= high and low <= measured <= high else " outside"
-        chart.line([(float(x), float(ends[0])), (float(x), float(ends[1]))], f"whisker {css}")
+        if spread is None:
+            chart.line([(float(x), float(ends[0])), (float(x), float(ends[1]))], f"whisker {css}")
         text = f"trial {trial.number}: predicted {number(mean)} ± {number(std, 2)}"
         chart.dot((float(x), float(y)), f"{text}, measured {number(measured)}", f"dot {css}{edge}")
     return chart.render(f"Predicted against measured score of {len(predictions)} unseen trials.")
+
+
+def whiskers(predictions: Predictions, snapshot: Snapshot) -> float | None:
+    """None where predicted standard deviations can be drawn; else the median one, to be told.
+
+    Whiskers as long as the plot would only hide the dots.
+    """
+    low, high = shown_range(predictions.measured, snapshot.sign)
+    middle = float(np.median(predictions.std))
+    return middle if middle > WHISKER * (high - low) else None
 
 
 def mixture_stacks(snapshot: Snapshot, columns: dict[str, np.ndarray]) -> str:

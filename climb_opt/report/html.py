@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import climb_opt
-from climb_opt.report import influence, markup, mixture, objectives, sections
+from climb_opt.report import atlas, influence, markup, mixture, objectives, sections
 from climb_opt.report.contents import Contents
 from climb_opt.text import in_html, printable
 
@@ -33,6 +33,7 @@ def render(contents: Contents, *, now: datetime | None = None) -> str:
         mixture.recommendation(contents),
         sections.progress(contents),
         mixture.mixtures(contents),
+        atlas.atlas(contents),
         influence.influence(contents),
         mixture.repetition(contents),
         objectives.guard_rails(contents),

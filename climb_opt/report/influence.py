@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from climb_opt.report import markup
 from climb_opt.report.contents import Contents
 from climb_opt.report.effects import MORE, SURE, Change, Effect
 from climb_opt.report.markup import Html
-from climb_opt.report.svg import Chart
+from climb_opt.report.svg import Chart, limits
 from climb_opt.text import number, percent, plus_minus, shorten
 
 CURVES = 6
 ROWS = 24
+TALLEST = 3.0  # times the median curve's height is drawn; what is beyond is cut, and told
 
 
 def influence(contents: Contents) -> Html:
@@ -21,11 +24,12 @@ def influence(contents: Contents) -> Html:
         return Html("")
     sign, unit = contents.snapshot.sign, contents.snapshot.unit
     shown = contents.effects[:CURVES]
-    top = max(float(np.max(np.abs(e.mean) + SURE * e.std)) for e in shown)
-    curves = "".join(markup.figure(_curve(e, sign, unit, top), _reading(e, sign)) for e in shown)
+    scale = _scale(shown)
+    curves = "".join(markup.figure(_curve(e, unit, scale), _reading(e, sign)) for e in shown)
     text = (
         "Around the recommended mixture one domain's weight is changed while the others keep their "
-        "proportions. Bands hold 90 %: where a band crosses the line, the data does not tell."
+        "proportions. Bands hold 90 %: where a band crosses the line, the data does not tell. All "
+        "curves have one scale."
     )
     return markup.section(
         "domains",
@@ -36,17 +40,28 @@ def influence(contents: Contents) -> Html:
     )
 
 
-def _curve(effect: Effect, sign: float, unit: str, top: float) -> str:
+def _scale(effects: Sequence[Effect]) -> tuple[float, float]:
+    lowest = [float(np.min(-e.mean - SURE * e.std)) for e in effects]
+    highest = [float(np.max(-e.mean + SURE * e.std)) for e in effects]
+    tall = TALLEST * float(np.median(np.array(highest) - np.array(lowest)))
+    low, high = max(min(lowest), -tall), min(max(highest), tall)
+    return limits([min(low, 0.0), max(high, 0.0)])
+
+
+def _curve(effect: Effect, unit: str, scale: tuple[float, float]) -> str:
     # Up is better, whichever way the score runs.
     gain, half = -effect.mean, SURE * effect.std
-    chart = Chart((0.0, max(0.01, float(effect.at[-1]) * 100)), (-1.08 * top, 1.08 * top))
-    chart.height, chart.left = 210.0, 62.0
+    chart = Chart((0.0, max(0.01, float(effect.at[-1]) * 100)), scale)
+    chart.height, chart.left, chart.top = 200.0, 62.0, 12.0
     chart.x_label = f"weight of {shorten(effect.domain, 32)}, %"
     chart.y_label = "gain" if unit == "score" else f"gain, {unit}"
     x = 100 * effect.at
     chart.line([(0.0, 0.0), (chart.x[1], 0.0)], "zero")
-    chart.band(_points(x, gain + half), _points(x, gain - half), "band")
-    chart.line(_points(x, gain), "curve")
+    low, high = chart.y
+    upper, lower = np.clip(gain + half, low, high), np.clip(gain - half, low, high)
+    chart.band(_points(x, upper), _points(x, lower), "band")
+    inside = (gain >= low) & (gain <= high)
+    chart.line(_points(x[inside], gain[inside]), "curve")
     chart.dot((100 * effect.weight, 0.0), f"recommended: {percent(effect.weight)} %", "dot r0", 5)
     return chart.render(f"Gain against the weight of {effect.domain}, with a 90 % band.")
 

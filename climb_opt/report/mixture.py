@@ -34,7 +34,7 @@ def recommendation(contents: Contents) -> Html:
         "mixture",
         "Recommended mixture",
         markup.paragraph(lead + "."),
-        *(markup.paragraph(f"Caution: {w}.", "soft") for w in chosen.warnings),
+        *(markup.paragraph(f"Caution: {w}.", "caution") for w in chosen.warnings),
         _mixture_table(contents, weights),
         _rules_table(contents),
     )

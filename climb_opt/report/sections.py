@@ -76,6 +76,9 @@ def progress(contents: Contents) -> Html:
     styles = [(figures.hue_of_round(r.index), f"round {r.index + 1}") for r in begun]
     outside = int(np.sum(snapshot.rounds < 0)) - sum(map(len, snapshot.baselines().values()))
     others = [("base", "imported or enqueued")] if outside else []
+    for name, rows in snapshot.baselines().items():
+        level = number(float(np.mean(snapshot.measured[rows])))
+        others.append(("base dashed", f"{name} {level}"))
     parts = [
         markup.figure(
             figures.best_so_far(snapshot),
@@ -85,12 +88,15 @@ def progress(contents: Contents) -> Html:
         )
     ]
     if contents.predictions is not None:
+        spread = figures.whiskers(contents.predictions, snapshot)
+        told = "Whiskers: one standard deviation."
+        if spread is not None:
+            told = f"The predicted standard deviation is {number(spread, 2)} in the middle."
         parts.append(
             markup.figure(
                 figures.predicted_measured(contents.predictions, snapshot),
                 f"Predicted by {contents.predictor} before it saw the trial: later rounds from "
-                "the rounds before them, round 1 by cross-validation. Whiskers: one standard "
-                "deviation.",
+                f"the rounds before them, round 1 by cross-validation. {told}",
                 markup.key(styles),
             )
         )

@@ -132,14 +132,14 @@ class Chart:
             self.marks.append(element("polygon", points=self._path(points), class_=css))
 
     def levels(self, named: Mapping[str, float], css: str) -> None:
-        """Horizontal lines across the plot, named at the right end, one above the other."""
+        """Horizontal lines across the plot, named in the margin at its right."""
         end, free = WIDTH - self.right, self.height
         inside = [(v, n) for n, v in named.items() if self.y[0] <= v <= self.y[1]]
         for value, text in sorted(inside, key=lambda pair: -self.up(pair[0])):
             y = self.up(value)
             self.marks.append(element("line", x1=self.left, x2=end, y1=y, y2=y, class_=css))
-            free = min(y - 4, free - 14)
-            self.marks.append(label(end - 2, free, text, anchor="end", css="note"))
+            free = min(y + 4, free - 14)
+            self.marks.append(label(end + 5, free, text, css="note"))
 
     def divide(self, value: float, text: str) -> None:
         """A vertical line, for example between rounds, with `text` above it."""
