@@ -61,6 +61,8 @@ def test_workers_of_two_machines_share_the_runs(tmp_path: Path) -> None:
     assert [r.final for r in found["a"]] == pytest.approx([r.final for r in found["b"]])
     assert len(optuna.get_all_study_names(open_storage(journal))) == 6
     assert {len(results) for results in found.values()} == {9}
+    searched = [key for keys in done.values() for key in keys if "uniform" not in key]
+    assert len(searched) == len(set(searched)) == 6, "no search was done twice"
 
 
 def test_a_finished_run_is_read_not_repeated(tmp_path: Path) -> None:

@@ -69,13 +69,15 @@ def run_ablation(
             with archive.claim(run) as mine:
                 if not mine:
                     elsewhere.append(run)
-                elif archive.get(run) is None:
-                    result = _result(run, desk, opened, prefix, searches)
-                    if result is None:
-                        elsewhere.append(run)
-                        continue
+                elif archive.get(run) is not None:
+                    continue
+                elif (found := desk.result(run)) is not None:
+                    archive.put(run, found)
+                elif (result := _result(run, desk, opened, prefix, searches)) is not None:
                     archive.put(run, result)
                     on_run(run, result)
+                else:
+                    elsewhere.append(run)
         left = [run for run in elsewhere if archive.get(run) is None]
         if len(left) == len(elsewhere) and left:
             time.sleep(POLL)
@@ -85,9 +87,7 @@ def run_ablation(
 def _result(
     run: Run, desk: Desk, storage: BaseStorage | None, prefix: str, searches: Searches
 ) -> RunResult | None:
-    """Found by another worker, or done here; None while another worker has it."""
-    if (found := desk.result(run)) is not None:
-        return found
+    """Done here; None while another worker has it."""
     if not desk.claim(run):
         return None
     try:
