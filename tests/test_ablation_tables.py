@@ -96,6 +96,12 @@ def test_few_seeds_and_missing_runs_are_said() -> None:
     assert "uniform: 3 of 3 runs have not finished" in said
 
 
+def test_a_search_that_was_given_up_is_said() -> None:
+    recipe = small(seeds=1)
+    (table,) = comparisons(recipe, [result("tpe", 0, 0.5, trials=3, error="out of memory")])
+    assert "tpe: 1 of 1 searches were given up: out of memory" in table.remarks
+
+
 def test_extrapolated_results_are_marked() -> None:
     recipe = small(seeds=1)
     facts = {"final_extrapolates": True, "quality": "emulator, rho 0.9"}

@@ -149,6 +149,13 @@ def _remarks(recipe: AblationRecipe, rows: list[ArmRow], results: list[RunResult
             reasons = sorted({r.error for r in results if r.arm == row.arm and r.error})
             why = f": {reasons[0]}" if reasons else ""
             remarks.append(f"{row.arm}: {row.lost} of {recipe.seeds} runs gave no mixture{why}")
+        cut = sorted(
+            r.error for r in results if r.arm == row.arm and r.error and r.final is not None
+        )
+        if cut:
+            remarks.append(
+                f"{row.arm}: {len(cut)} of {recipe.seeds} searches were given up: {cut[0]}"
+            )
         if row.attempts and row.failed / row.attempts >= MANY_FAILURES:
             remarks.append(
                 f"{row.arm}: {row.failed} of {row.attempts} trials failed; its figures rest on "
