@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,17 @@ def test_mistakes_on_the_command_line_are_one_line(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["ablate", "samplers", "--arms", "climb,clim", "--plan"]) == 2
     assert "No arm 'clim'" in capsys.readouterr().err
+
+
+def test_several_settings_begin_with_an_overview() -> None:
+    recipe = small(seeds=6, grid={"noise": [0.0, 0.3]}, arms={"random": None, "tpe": None})
+    results = [
+        replace(result(arm, seed, level + 0.01 * seed), setting=f"noise {noise}")
+        for noise, arm, level in [(0.0, "random", 0.5), (0.0, "tpe", 0.1), (0.3, "random", 0.5)]
+        for seed in range(6)
+    ]
+    text = render.markdown("x", recipe, comparisons(recipe, results))
+    assert "| arm | noise 0.0 | noise 0.3 |" in text
+    assert "| tpe | 0.125 + | - |" in text and "| random | 0.525 | 0.525 |" in text
+    fewer = render.markdown("x", recipe, comparisons(recipe, results[1:]))
+    assert "| random | 0.530 (5) | 0.525 |" in fewer

@@ -19,6 +19,7 @@ from climb_opt.ablation.results import RunResult
 from climb_opt.ablation.statistics import Summary
 
 AUTO = "our rule"
+CLEAR = 0.05  # a corrected p below it marks a difference in the overview
 PACKAGES = ("climb-opt", "optuna", "numpy", "scipy", "lightgbm", "scikit-learn", "botorch", "torch")
 
 
@@ -29,6 +30,8 @@ def markdown(
     lines = [f"# {name}", ""]
     if recipe.answers:
         lines += [f"Answers to: {recipe.answers}", ""]
+    if len(tables) > 1:
+        lines += _overview(recipe, tables)
     for table in tables:
         lines += _table(recipe, table)
     lines += _legend(recipe)
@@ -124,6 +127,28 @@ def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
     lines += [_line(_cells(row, head, table, against)) for row in table.rows]
     lines += ["", *[f"- {remark}" for remark in table.remarks]]
     return [*lines, ""] if table.remarks else lines
+
+
+def _overview(recipe: AblationRecipe, tables: Sequence[Comparison]) -> list[str]:
+    """Arms down, settings across: the medians, and which differ from the reference."""
+    lines = ["## Final mixtures", "", _line(["arm", *(table.setting for table in tables)])]
+    lines.append(_line(["---"] * (1 + len(tables))))
+    for i, row in enumerate(tables[0].rows):
+        here = [(table.rows[i], table.final_sign) for table in tables]
+        lines.append(_line([row.arm, *(_median(row, sign) for row, sign in here)]))
+    lines += ["", "Medians over seeds; fewer seeds than planned in brackets."]
+    if recipe.reference is not None:
+        lines[-1] += f" + better and - worse than {recipe.reference} (corrected p below {CLEAR})."
+    return [*lines, ""]
+
+
+def _median(row: ArmRow, sign: float) -> str:
+    if not row.final.n:
+        return "-"
+    text = number(sign * row.final.median)
+    if row.against is not None and row.against.corrected < CLEAR:
+        text += " +" if row.against.difference < 0 else " -"
+    return f"{text} ({row.final.n})" if row.missing or row.lost else text
 
 
 def _cells(row: ArmRow, head: list[str], table: Comparison, against: bool) -> list[str]:
