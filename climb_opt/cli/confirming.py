@@ -77,13 +77,15 @@ def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
         recipe = dataclasses.replace(recipe, proxy=recipes.read_proxy(args.proxy))
     confirm, stored = open_confirmation(study, finals, recipe, name=args.own_name)
     names = ", ".join(stored.mixtures)
-    print(f"{confirm.study_name}: {names}, up to {stored.seeds} seeds each.", flush=True)
+    limit = "" if stored.budget is None else f", {stored.budget} runs in all"
+    print(f"{confirm.study_name}: {names}, up to {stored.seeds} seeds each{limit}.", flush=True)
     return confirm
 
 
 def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) -> Finals:
     from climb_opt.cli.results import advice_for, chosen_for, snapshot_of
     from climb_opt.confirm import Finals, choose, unit_for
+    from climb_opt.confirm.finals import apart
     from climb_opt.study import baselines, space_of
 
     snapshot = snapshot_of(study)
@@ -108,6 +110,9 @@ def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) 
             "again under another --study-name."
         )
     mixtures, finalists, baseline_names = choose(recommended, references)
+    for name in sorted(set(recommended) - set(finalists)):
+        same = min(finalists, key=lambda f: apart(recommended[f], recommended[name]))
+        print(f"{name} recommends the same mixture as {same}.")
     return Finals(
         of=study.study_name,
         mixtures=mixtures,
@@ -163,5 +168,8 @@ def _show(confirm: optuna.Study) -> None:
     found = confirmation_of(confirm)
     print()
     print(confirmed(found, space_of(confirm).domains))
+    open_ends = [d for d in found.differences() if d.verdict not in ("better", "worse")]
+    if open_ends:
+        print("More seeds narrow the intervals: the same command with a larger --seeds goes on.")
     if found.failed:
         print(f"Failed attempts: {found.failed}; see `climb-opt status {confirm.study_name}`.")

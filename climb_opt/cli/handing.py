@@ -109,7 +109,7 @@ def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover
 
     study = existing(args)
     mixture, rule = _mixture(args, study)
-    corpus = _corpus(args, study, needed=needs_corpus)
+    corpus = corpus_of(study, args.corpus, needed=needs_corpus)
     handover = prepare(
         mixture,
         study=study.study_name,
@@ -145,16 +145,20 @@ def _mixture(args: argparse.Namespace, study: optuna.Study) -> tuple[dict[str, f
     return space.mixture(weights), f"trial {args.trial}"
 
 
-def _corpus(args: argparse.Namespace, study: optuna.Study, *, needed: bool) -> Corpus | None:
-    """The corpus where it is at hand; formats that only name paths do without."""
+def corpus_of(study: optuna.Study, path: str | None, *, needed: bool) -> Corpus | None:
+    """The study's corpus; None where it is not at hand and neither `needed` nor named by `path`.
+
+    Raises:
+        UserError: it is missing though needed, or it is another one.
+    """
     from climb_opt.shards import MANIFEST, Corpus
     from climb_opt.study import CORPUS, check_corpus, read_recipe
 
-    path = Path(args.corpus or read_recipe(study).corpus)
-    optional = not needed and not args.corpus
-    if optional and not (path / MANIFEST).is_file():
+    optional = not needed and not path
+    folder = Path(path or read_recipe(study).corpus)
+    if optional and not (folder / MANIFEST).is_file():
         return None
-    corpus = Corpus.load(path)
+    corpus = Corpus.load(folder)
     if optional and corpus.digest != study.user_attrs.get(CORPUS, {}).get("digest"):
         return None  # another corpus lies where the study's did
     check_corpus(study, corpus)

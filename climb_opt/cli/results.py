@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import optuna
 
     from climb_opt.report.advice import Advice
-    from climb_opt.report.contents import Contents
+    from climb_opt.report.contents import Atlas, Contents
     from climb_opt.report.paired import Confirmation
     from climb_opt.report.snapshot import Snapshot
     from climb_opt.selection import Estimate, Recommendation
@@ -37,6 +37,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     report.add_argument("--predictor", help="whose quality to show (default: the search's own)")
     report.add_argument("--output", metavar="FILE", help="default: runs/NAME.html, .md")
     report.add_argument("--markdown", action="store_true", help="Markdown instead of HTML")
+    report.add_argument("--corpus", help="where the corpus lies on this machine, for its map")
     report.set_defaults(run=_report)
 
     confirming.add(subparsers)
@@ -124,14 +125,14 @@ def _half(estimate: Estimate | None) -> float | None:
 
 
 def confirmation_beside(study: optuna.Study) -> Confirmation | None:
-    """What the study's confirm study holds so far, where there is one."""
+    """What the study's latest confirm study holds so far, where there is one."""
     import optuna
 
     from climb_opt.confirm import confirmation_of
-    from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.confirm.finals import CONFIRMED_IN, SUFFIX
     from climb_opt.report.paired import CONFIRM
 
-    name = f"{study.study_name}{SUFFIX}"
+    name = study.user_attrs.get(CONFIRMED_IN, f"{study.study_name}{SUFFIX}")
     if name not in optuna.get_all_study_names(study._storage):
         return None
     confirm = optuna.load_study(study_name=name, storage=study._storage)
@@ -144,11 +145,13 @@ def contents_of(
     rule: str | None = None,
     predictor: str | None = None,
     every_rule: bool = True,
+    atlas: Atlas | None = None,
 ) -> Contents:
     """Everything a report says of the study.
 
     Args:
         every_rule: False for the recommended mixture alone, which takes a fraction of the time.
+        atlas: the map of the study's corpus, to show the mixture on.
     """
     from climb_opt.report.contents import gather
 
@@ -158,7 +161,26 @@ def contents_of(
     else:
         chosen = chosen_for(study, snapshot, rule)
         advice = [] if chosen is None else [chosen]
-    return gather(snapshot, advice, predictor=predictor, confirmation=confirmation_beside(study))
+    return gather(
+        snapshot,
+        advice,
+        predictor=predictor,
+        confirmation=confirmation_beside(study),
+        atlas=atlas,
+    )
+
+
+def atlas_of(study: optuna.Study, path: str | None) -> Atlas | None:
+    """The map of the study's corpus; None where it is not at hand or was not clustered here."""
+    from climb_opt.corpus import map as maps
+    from climb_opt.corpus.finish import CLUSTERS
+    from climb_opt.report.contents import Atlas
+
+    corpus = handing.corpus_of(study, path, needed=False)
+    if corpus is None or not (corpus.path / CLUSTERS).is_file():
+        return None
+    found = maps.points(corpus)
+    return Atlas(found.places, found.domain)
 
 
 # --- best ----------------------------------------------------------------------------------------
@@ -225,7 +247,8 @@ def _report(args: argparse.Namespace) -> None:
     from climb_opt.report import html, markdown
 
     study = existing(args)
-    contents = contents_of(study, rule=args.rule, predictor=args.predictor)
+    atlas = None if args.markdown else atlas_of(study, args.corpus)
+    contents = contents_of(study, rule=args.rule, predictor=args.predictor, atlas=atlas)
     suffix = ".md" if args.markdown else ".html"
     path = Path(args.output or f"runs/{study.study_name.replace('/', '-')}{suffix}")
     if args.markdown and args.output in (None, "-"):

@@ -16,8 +16,9 @@ from climb_opt.report.paired import CONFIRM, LEVEL
 from climb_opt.report.snapshot import CORPUS, RECIPE, unit_of
 
 SUFFIX = "-confirm"
+CONFIRMED_IN = "climb/confirmed-in"  # study: the name of its latest confirm study
 SAME = 0.005  # mixtures that share all but this much of their tokens are one
-FIRST_LOOK = 2  # seeds before a race can say anything
+FIRST_LOOK = 3  # seeds before a race can say anything: with two, Student's interval is boundless
 
 Mixture = Mapping[str, float]
 
@@ -49,17 +50,22 @@ class Finals:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UserError(f"--seeds must be at least 1, but is {self.seeds}.")
-        fewest = FIRST_LOOK * len(self.mixtures)
+        fewest = self.first_look * len(self.mixtures)
         if self.budget is not None and self.budget < fewest:
             raise UserError(
                 f"--budget {self.budget} is too small: {len(self.mixtures)} mixtures need "
-                f"{FIRST_LOOK} seeds each, so {fewest} runs."
+                f"{self.first_look} seeds each, so {fewest} runs."
             )
+
+    @property
+    def first_look(self) -> int:
+        """Seeds that every mixture gets before a race looks at the scores."""
+        return min(FIRST_LOOK, self.seeds)
 
     @property
     def looks(self) -> int:
         """How often a race may stop."""
-        return 1 if self.budget is None else max(1, self.seeds - FIRST_LOOK + 1)
+        return 1 if self.budget is None else self.seeds - self.first_look + 1
 
     def seed_of(self, number: int) -> int:
         """The training seed of "seed-<number>"."""
@@ -121,6 +127,7 @@ def open_confirmation(
         if corpus is not None:
             created.set_user_attr(CORPUS, corpus)
         created.set_user_attr(CONFIRM, _write(finals))
+        study.set_user_attr(CONFIRMED_IN, name)
         return created, finals
     joined = _join(created, _read(stored), finals, text)
     if joined != _read(stored):

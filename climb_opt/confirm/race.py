@@ -1,9 +1,10 @@
 """Which slots to run now, and running them.
 
-Without a budget, every mixture gets every seed. Under one it is a race: two seeds for everyone,
+Without a budget, every mixture gets every seed. Under one it is a race: three seeds for everyone,
 then one more at a time for the baselines and the finalists not yet clearly behind the leader, until
-the leader's verdict is clear or the budget is spent. Each look costs confidence: the level is split
-among the looks as it is among the finalists.
+the leader's verdict is clear or the budget is spent; where it does not reach for all of them, the
+best ones go on. Each look costs confidence: the level is split among the looks as it is among the
+finalists.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from climb_opt.confirm.finals import FIRST_LOOK, Finals, Mixture, read_finals
+from climb_opt.confirm.finals import Finals, Mixture, read_finals
 from climb_opt.history import all_trials
 from climb_opt.report.paired import SEED_SLOT, Confirmation, read_confirmation, read_slot
 from climb_opt.slots import Plan, Slot, attempts_by_slot
@@ -36,7 +37,7 @@ def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confir
     """
     finals = read_finals(study)
     while True:
-        slots = wanted(study, finals)
+        slots = wanted(study, finals, max_attempts)
         places = {slot: read_slot(slot) for slot in slots}
         mixtures: dict[Slot, Mixture] = {}
         attrs: dict[Slot, dict[str, Any]] = {}
@@ -47,7 +48,7 @@ def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confir
                 {SEED: finals.seed_of(place[1])},
             )
         runner(study, Plan((), slots, max_attempts), mixtures, attrs)
-        if set(wanted(study, finals)) <= set(slots):
+        if set(wanted(study, finals, max_attempts)) <= set(slots):
             return confirmation_of(study)
 
 
@@ -59,27 +60,30 @@ def confirmation_of(study: optuna.Study) -> Confirmation:
     return replace(found, dropped=tuple(f for f in finals.finalists if _behind(found, f)))
 
 
-def wanted(study: optuna.Study, finals: Finals) -> tuple[str, ...]:
+def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[str, ...]:
     """The slots to run now: a pure function of the finished ones, so all workers agree.
 
     Seed by seed, so that a search stopped early has pairs to compare.
     """
     if finals.budget is None:
         return _slots(finals.mixtures, range(1, finals.seeds + 1))
-    slots = list(_slots(finals.mixtures, range(1, FIRST_LOOK + 1)))
+    slots = list(_slots(finals.mixtures, range(1, finals.first_look + 1)))
     found = read_confirmation(study)
     attempts = attempts_by_slot(all_trials(study))
-    plan = Plan((), tuple(slots))
-    for number in range(FIRST_LOOK + 1, finals.seeds + 1):
+    plan = Plan((), tuple(slots), max_attempts)
+    for number in range(finals.first_look + 1, finals.seeds + 1):
         states = {plan.state(attempts.get(slot, ())) for slot in slots}
         if found is None or states - {"finished", "given up"}:
             break  # look again when everyone has run this far
         view = _upto(found, number - 1)
         left = [f for f in finals.finalists if not _behind(view, f)]
-        more = _slots([*left, *finals.references], [number])
-        if _decided(view, left) or len(slots) + len(more) > finals.budget:
+        reach = finals.budget - len(slots) - len(finals.references)
+        if _decided(view, left) or reach < 1:
             break
-        slots += more
+        means = {f: view.sign * view.mean(f) for f in left}
+        means[finals.finalists[0]] = -np.inf  # the one to report goes on whatever happens
+        ahead = sorted(left, key=lambda f: means[f])[:reach]
+        slots += _slots([*(f for f in left if f in ahead), *finals.references], [number])
     return tuple(slots)
 
 

@@ -91,7 +91,7 @@ def progress(contents: Contents) -> Html:
         spread = figures.whiskers(contents.predictions, snapshot)
         told = "Whiskers: one standard deviation."
         if spread is not None:
-            told = f"The predicted standard deviation is {number(spread, 2)} in the middle."
+            told = f"Median standard deviation of a prediction: {number(spread, 2)}."
         parts.append(
             markup.figure(
                 figures.predicted_measured(contents.predictions, snapshot),
