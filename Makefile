@@ -42,8 +42,15 @@ bench: $(STAMP)  ## print speed and quality as ratios against named references
 soak: $(STAMP)  ## crash tests, long form
 	$(BIN)/python -m pytest -m slow tests/soak.py
 
-gpu: $(STAMP)  ## measure training on the GPU: tokens a second, share of its peak
-	$(BIN)/python tests/bench/bench_gpu.py
+gpu: $(STAMP)  ## on a GPU machine: its tests, its speed, a search of 112 proxies of 10M parameters
+	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python tests/bench/bench_gpu.py --proxy 350m
+	$(BIN)/python tests/bench/bench_gpu.py --proxy 62m
+	$(BIN)/climb-opt corpus build installed: --output corpora/demo --domains 8 \
+	  --vocab-size 2048 --target prose=kind:prose --target-share 0.3
+	$(BIN)/climb-opt search demo-gpu
+	$(BIN)/climb-opt confirm demo-gpu
+	$(BIN)/climb-opt report demo-gpu --output runs/demo-gpu.html
 
 wheel: $(STAMP)  ## build the wheel
 	$(BIN)/python -m build --wheel --outdir dist
