@@ -65,6 +65,7 @@ def _best_so_far(axes: Any, rows: Sequence[ArmRow], scaled: bool) -> bool:
         axes.plot(steps, middle, color=colour, label=row.arm, linewidth=1.3)
         axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
     axes.set_xlabel("trials finished")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(_label("best measurement so far", scaled))
     if scaled:
         axes.set_yscale("symlog", linthresh=1e-3)
@@ -104,8 +105,8 @@ def _predictor(axes: Any, rows: Sequence[ArmRow], scaled: bool) -> bool:
 def _colours(n: int) -> list[Any]:
     import matplotlib
 
-    palette = matplotlib.colormaps["tab20"]
-    return [palette(i % 20) for i in range(n)]
+    palette = matplotlib.colormaps["tab10" if n <= 10 else "tab20"]
+    return [palette(i % palette.N) for i in range(n)]
 
 
 def _label(what: str, scaled: bool) -> str:
