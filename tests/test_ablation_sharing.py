@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 from climb_opt.ablation.emulate import emulate
 from climb_opt.ablation.resolve import Run, runs
-from climb_opt.ablation.results import Archive
+from climb_opt.ablation.results import Archive, run_digest
 from climb_opt.ablation.runner import run_ablation
 from climb_opt.ablation.sharing import QUIET, Desk
 from climb_opt.errors import UserError
@@ -78,6 +78,15 @@ def test_a_finished_run_is_read_not_repeated(tmp_path: Path) -> None:
     other = next(r for r in runs(small(seeds=1, budget={"trials": 15})) if r.arm.name == "tpe")
     assert ours.result(other) is None, "another recipe has other results"
     assert ours.claim(other)
+
+
+def test_a_run_is_the_same_wherever_the_tables_lie() -> None:
+    def digests(folder: str, mixtures: str) -> list[str]:
+        files = {"mixtures": mixtures, "results": "results.csv", "key": "run"}
+        table = {"name": "table", "tables": {"ours": files}, "folder": folder}
+        return [run_digest(run) for run in runs(small(objective=table, seeds=1))]
+
+    assert digests("here", "a.csv") == digests("/there", "a.csv") != digests("here", "b.csv")
 
 
 def test_a_dead_workers_run_is_taken_over_once(tmp_path: Path) -> None:

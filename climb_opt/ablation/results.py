@@ -21,6 +21,7 @@ import numpy as np
 
 from climb_opt import recipes
 from climb_opt.ablation.resolve import Run
+from climb_opt.recipes import Choice
 from climb_opt.strict import build
 
 
@@ -59,9 +60,11 @@ class RunResult:
 
 
 def run_digest(run: Run) -> str:
-    """A short name for everything that decides a run's outcome."""
-    parts = [recipes.to_json(run.arm.study), recipes.to_json(run.arm.options)]
-    parts += [recipes.to_json(run.objective), str(run.seed)]
+    """A short name for everything that decides a run's outcome; where tables lie does not."""
+    evaluators = tuple(_placeless(choice) for choice in run.arm.study.evaluators)
+    study = dataclasses.replace(run.arm.study, evaluators=evaluators)
+    parts = [recipes.to_json(study), recipes.to_json(run.arm.options)]
+    parts += [recipes.to_json(_placeless(run.objective)), str(run.seed)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -118,6 +121,11 @@ class Archive:
         clean = "".join(c if c.isalnum() or c in "-._" else "_" for c in run.key)
         short = hashlib.sha256(run.key.encode()).hexdigest()[:8]
         return self.folder / "runs" / f"{clean[:150]}-{short}.json"
+
+
+def _placeless(choice: Choice) -> Choice:
+    options = {key: value for key, value in choice.options.items() if key != "folder"}
+    return dataclasses.replace(choice, options=options)
 
 
 def plain(value: Any) -> Any:
