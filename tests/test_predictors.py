@@ -278,3 +278,17 @@ def test_a_large_pool_is_ranked_as_a_small_one() -> None:
     predictor.fit(w, law(w))
     parts = [expected(predictor, pool[i : i + 1000]) for i in range(0, 6000, 1000)]
     np.testing.assert_allclose(expected(predictor, pool), np.concatenate(parts), atol=1e-12)
+
+
+def test_the_mixing_law_goes_straight_on_beyond_what_it_was_fitted_on() -> None:
+    """Sixteen runs may bend it; at a vertex it must not promise a million standard deviations."""
+    vertices = np.eye(17)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        weights = rng.dirichlet(np.full(17, 2.0), 16)
+        scores = np.exp(3 * weights[:, 0]) + 0.3 * rng.standard_normal(16)
+        predictor = make("loglinear")
+        predictor.fit(weights, scores)
+        far = np.abs(predictor.predict(vertices)[0] - scores.mean()) / scores.std()
+        assert far.max() < 50
+        np.testing.assert_allclose(predictor.predict(vertices)[0], predictor.mean(vertices))

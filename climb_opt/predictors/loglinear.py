@@ -22,7 +22,7 @@ from scipy.linalg import cho_factor, cho_solve
 PENALTIES = np.geomspace(100.0, 1e-4, 13)  # on g, for standardised scores
 BENDS = (0.0, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0)  # k, for standardised scores
 STEPS = 12  # Gauss-Newton steps for each pair; more change no digit that matters
-LIMIT = 20.0  # of |k g.x|: far outside anything the data can support
+LIMIT = 20.0  # of |k g.x| while fitting: far outside anything the data can support
 # A law weighs error^(-n/4). n/2 would be the likelihood's exponent, but leave-one-out errors are
 # noisy themselves: with n/2 one standard deviation covers 45-60 % at n = 16, with n/4 56-68 %.
 EXPONENT = 0.25
@@ -33,12 +33,13 @@ class _Law:
     theta: np.ndarray  # (1 + K): c, g
     bend: float
     covariance: np.ndarray  # (1 + K, 1 + K): of theta, for a residual variance of 1
+    reach: tuple[float, float]  # least and largest g.x that was fitted
     error: float  # leave-one-out mean square
     variance: float  # of a residual, calibrated on the leave-one-out errors
 
     def predict(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance (n,) of a new standardised score at centred roots `x` (n, K)."""
-        value, jacobian = _evaluate(x, self.theta, self.bend)
+        value, jacobian = _evaluate(x, self.theta, self.bend, self.reach)
         own = np.sum((jacobian @ self.covariance) * jacobian, axis=1)
         return value, self.variance * (1.0 + own)
 
@@ -74,7 +75,9 @@ class LogLinearPredictor:
         if self._constant:
             return np.full(len(w), self._shift)
         x = np.sqrt(w) - self._center
-        values = [_bent(x @ law.theta[1:], law.bend)[0] + law.theta[0] for law in self._laws]
+        values = [
+            _bent(x @ law.theta[1:], law.bend, law.reach)[0] + law.theta[0] for law in self._laws
+        ]
         return self._shift + self._scale * np.tensordot(self._shares, values, axes=1)
 
     def predict(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,17 +98,31 @@ class LogLinearPredictor:
         return self._shift + self._scale * first, self._scale * std
 
 
-def _evaluate(x: np.ndarray, theta: np.ndarray, bend: float) -> tuple[np.ndarray, np.ndarray]:
+ANYWHERE = (-np.inf, np.inf)
+
+
+def _evaluate(
+    x: np.ndarray, theta: np.ndarray, bend: float, reach: tuple[float, float] = ANYWHERE
+) -> tuple[np.ndarray, np.ndarray]:
     """The law (n,) and its derivatives (n, 1 + K) by c and g."""
-    value, gain = _bent(x @ theta[1:], bend)
+    value, gain = _bent(x @ theta[1:], bend, reach)
     return theta[0] + value, np.concatenate([np.ones((len(x), 1)), gain[:, None] * x], axis=1)
 
 
-def _bent(slope: np.ndarray, bend: float) -> tuple[np.ndarray, np.ndarray]:
+def _bent(
+    slope: np.ndarray, bend: float, reach: tuple[float, float] = ANYWHERE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The bent slope (n,) and its derivative; straight on beyond `reach`.
+
+    Past the mixtures that were fitted, the exponential would promise a million standard deviations
+    where a few runs happened to bend it (measured at n = 16 and 17 domains, per component).
+    """
     if not bend:
         return slope, np.ones(len(slope))
-    bent = np.clip(bend * slope, -LIMIT, LIMIT)
-    return np.expm1(bent) / bend, np.exp(bent)
+    inside = np.clip(slope, *reach)
+    bent = np.clip(bend * inside, -LIMIT, LIMIT)
+    gain = np.exp(bent)
+    return np.expm1(bent) / bend + gain * (slope - inside), gain
 
 
 def _fit_all(x: np.ndarray, z: np.ndarray) -> list[_Law]:
@@ -148,4 +165,6 @@ def _fit(x: np.ndarray, z: np.ndarray, theta: np.ndarray, bend: float, penalty: 
     error = float(np.mean(left_out**2))
     # A left-out point has variance s2 / (1 - leverage): the s2 that makes this true on average.
     variance = float(np.mean(left_out**2 * np.maximum(1.0 - leverage, 1e-3)))
-    return _Law(theta, bend, covariance, error, variance)
+    fitted = x @ theta[1:]
+    reach = (float(fitted.min()), float(fitted.max()))
+    return _Law(theta, bend, covariance, reach, error, variance)
