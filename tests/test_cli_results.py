@@ -17,6 +17,7 @@ import climb_opt.cli.search as search
 import climb_opt.study as studies
 from climb_opt.cli import main
 from climb_opt.errors import Interrupted
+from climb_opt.report import board
 from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
@@ -284,19 +285,19 @@ def test_export_without_the_corpus_still_names_paths(run: Any) -> None:
 def test_dashboard_shows_the_study_with_cards_and_a_note(
     run: Any, storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    pytest.importorskip("optuna_dashboard")
     from optuna_dashboard._note import get_note
 
     served: dict[str, Any] = {}
 
-    def serve(opened: Any, **settings: Any) -> None:
-        served.update(settings, storage=opened)
+    def serve(app: board.Application, **settings: Any) -> None:
+        served.update(settings)
 
-    monkeypatch.setattr(optuna_dashboard, "run_server", serve)
+    monkeypatch.setattr(board, "serve", serve)
     status, out, _ = run("dashboard", "small", "--port", "8123")
     assert status == 0
     assert "http://localhost:8123/dashboard/studies/" in out
-    assert served["port"] == 8123 and served["artifact_store"] is None
+    assert served == {"host": "localhost", "port": 8123}
     study = optuna.load_study(study_name="small", storage=open_storage(storage))
     note = get_note(study)
     assert note.startswith("# small")
@@ -308,18 +309,18 @@ def test_dashboard_shows_the_study_with_cards_and_a_note(
 def test_dashboard_on_a_study_without_trials_still_starts(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    optuna_dashboard = pytest.importorskip("optuna_dashboard")
-    monkeypatch.setattr(optuna_dashboard, "run_server", lambda *_, **__: None)
+    pytest.importorskip("optuna_dashboard")
+    monkeypatch.setattr(board, "serve", lambda *_, **__: None)
     status, out, _ = run("dashboard", "begun")
     assert status == 0 and "/dashboard/studies/" in out
 
 
 def test_a_port_in_use_is_one_line(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    optuna_dashboard = pytest.importorskip("optuna_dashboard")
+    pytest.importorskip("optuna_dashboard")
 
     def busy(*_: Any, **__: Any) -> None:
         raise OSError(98, "Address already in use")
 
-    monkeypatch.setattr(optuna_dashboard, "run_server", busy)
+    monkeypatch.setattr(board, "serve", busy)
     status, _, err = run("dashboard", "begun")
     assert status == 2 and "Give another --port" in err

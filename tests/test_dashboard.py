@@ -7,12 +7,13 @@ import io
 import logging
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import numpy as np
 import optuna
 import pytest
 
-from climb_opt.report import notes
+from climb_opt.report import board, notes
 from climb_opt.report.cards import cards
 from climb_opt.report.contents import Contents, gather
 from climb_opt.report.notebook import SHOWN, Notebook, rounds_ended
@@ -189,3 +190,23 @@ def test_a_picture_of_odd_names_is_drawn_without_warnings(tmp_path: Path) -> Non
     mixture = dict.fromkeys((*ODD_NAMES, "$x^2$"), 1 / 11)
     notes.mixture_png(mixture, tmp_path / "m.png", mixture)
     assert (tmp_path / "m.png").stat().st_size > 1000
+
+
+def get(app: board.Application, path: str, **headers: str) -> tuple[str, dict[str, str], bytes]:
+    environ: dict[str, Any] = {"PATH_INFO": path, **headers}
+    setup_testing_defaults(environ)
+    seen: list[Any] = []
+    body = b"".join(app(environ, lambda status, headers, *_: seen.extend([status, headers])))
+    return seen[0], {name.lower(): value for name, value in seen[1]}, body
+
+
+def test_the_dashboard_is_served_as_wide_as_the_window() -> None:
+    study = build_study(SHAPE)
+    app = board.application(study._storage)
+    status, headers, page = get(app, "/dashboard")
+    assert status.startswith("200")
+    assert page.count(board.STYLE) == 1
+    assert int(headers["content-length"]) == len(page)
+    status, headers, body = get(app, "/api/studies")
+    assert status.startswith("200") and headers["content-type"] == "application/json"
+    assert b"board" in body and board.STYLE not in body

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,37 +188,37 @@ def _nothing() -> Handover:
 
 
 def _dashboard(args: argparse.Namespace) -> None:
-    from climb_opt.cli.results import contents_of, existing
-    from climb_opt.report import notebook
+    from climb_opt.cli.results import existing
+    from climb_opt.report import board, notebook
 
-    serve = _server()
     study = existing(args, write=True)
     folder = args.artifacts or study.user_attrs.get(notebook.ARTIFACTS)
-    try:
-        notebook.show(study, contents_of(study, every_rule=False))
-    except UserError as error:
-        print(f"No cards yet: {error}")
     store = None
     if folder is not None and Path(folder).is_dir():
         from optuna.artifacts import FileSystemArtifactStore
 
         store = FileSystemArtifactStore(str(folder))
+    app = board.application(study._storage, store)
     url = f"http://{args.host}:{args.port}/dashboard/studies/{study._study_id}"
     print(f"{study.study_name}: {url}\nCtrl-C stops the dashboard, not the search.", flush=True)
+    # The cards of a large study take some seconds: the browser need not wait for them.
+    cards = threading.Thread(target=_refresh, args=(study,), daemon=True)
+    cards.start()
     try:
-        serve(study._storage, host=args.host, port=args.port, artifact_store=store)
+        board.serve(app, host=args.host, port=args.port)
     except OSError as error:
         raise UserError(
             f"Port {args.port} of {args.host} cannot be used: {error.strerror}. "
             "Give another --port."
         ) from None
+    cards.join()
 
 
-def _server() -> Any:
+def _refresh(study: optuna.Study) -> None:
+    from climb_opt.cli.results import contents_of
+    from climb_opt.report import notebook
+
     try:
-        from optuna_dashboard import run_server
-    except ImportError:
-        raise UserError(
-            "The dashboard is not installed: pip install 'climb-opt[dashboard]'."
-        ) from None
-    return run_server
+        notebook.show(study, contents_of(study, every_rule=False))
+    except UserError as error:
+        print(f"No cards yet: {error}", flush=True)
