@@ -154,6 +154,7 @@ def test_cards_set_no_size_and_escape_names() -> None:
     for figure in made.values():
         assert figure.layout.height is None and figure.layout.width is None
         assert "<script>" not in figure.to_json()
+        assert "&quot;" not in figure.to_json()  # Plotly would show it as it stands
 
 
 def test_cards_of_240_domains_stay_within_what_a_card_shows() -> None:

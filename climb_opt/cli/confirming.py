@@ -90,10 +90,15 @@ def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) 
 
     snapshot = snapshot_of(study)
     chosen = chosen_for(study, snapshot)
-    if chosen is None or len(snapshot.directions) > 1:
+    if len(snapshot.directions) > 1:
         raise UserError(
-            f"Study {study.study_name!r} has nothing to confirm yet: it needs finished trials and "
-            "one objective."
+            f"Study {study.study_name!r} has several objectives, but a verdict is about one. Choose "
+            "from its Pareto set in `climb-opt report`, then `climb-opt export --trial N`."
+        )
+    if chosen is None:
+        raise UserError(
+            f"Study {study.study_name!r} has nothing to confirm yet: no trial has finished. "
+            f"`climb-opt status {study.study_name}` shows how far it is."
         )
     recommended = {FOUND: chosen.mixture}
     if args.rules is not None:

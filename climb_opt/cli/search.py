@@ -179,9 +179,9 @@ class _Progress:
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         head = f"trial {trial.number:>4}  {place:<20}"
         if trial.values is not None:
-            return (
-                f"{head}  score {number(trial.values[0])}  best {number(now.best)}  {seconds:.1f} s"
-            )
+            scores = " / ".join(map(number, trial.values))
+            best = f"  best {number(now.best)}" if len(trial.values) == 1 else ""
+            return f"{head}  score {scores}{best}  {seconds:.1f} s"
         what = trial.state.name.lower()
         if trial.user_attrs.get(INTERRUPTED):
             what = "given back"
@@ -209,7 +209,8 @@ def _progress(study: optuna.Study) -> Iterator[_Progress]:
 
 
 def _conclusion(now: Status) -> str:
-    text = f"{now.name}: {now.finished} of {now.size} slots done, best score {number(now.best)}."
+    best = "" if now.best is None else f", best score {number(now.best)}"
+    text = f"{now.name}: {now.finished} of {now.size} slots done{best}."
     if now.given_up:
         slots = ", ".join(map(str, now.given_up))
         text += (

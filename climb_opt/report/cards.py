@@ -6,6 +6,7 @@ a size and none shows more than 24 bars.
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from climb_opt.errors import UserError
 from climb_opt.report.contents import Contents
 from climb_opt.report.effects import SURE
 from climb_opt.report.figures import largest, shown_range
-from climb_opt.text import in_html, number, shorten
+from climb_opt.text import number, printable, shorten
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -70,7 +71,7 @@ def _mixture_by_round(contents: Contents, graph: Any) -> go.Figure | None:
     stack, names = np.array(list(columns.values())), list(columns)
     top = largest(stack)
     for _, k in top:
-        domain = in_html(shorten(contents.snapshot.space.domains[k], 28))
+        domain = _words(shorten(contents.snapshot.space.domains[k], 28))
         figure.add_trace(graph.Bar(x=names, y=100 * stack[:, k], name=domain))
     rest = 1 - stack[:, [k for _, k in top]].sum(axis=1)
     if rest.max() > 1e-6:
@@ -85,7 +86,7 @@ def _predicted_measured(contents: Contents, graph: Any) -> go.Figure | None:
         return None
     rho = seen.rank_correlation()
     title = f"Predicted unseen, ρ {rho:.2f}"  # the dashboard's tool bar hides longer ones
-    figure = _figure(graph, title, "measured", f"predicted by {in_html(contents.predictor)}")
+    figure = _figure(graph, title, "measured", f"predicted by {_words(contents.predictor)}")
     for index in np.unique(seen.rounds):
         keep = seen.rounds == index
         name = f"round {index + 1}"
@@ -106,7 +107,7 @@ def _effects(contents: Contents, graph: Any) -> go.Figure | None:
         return None
     title = "Gain if left out, 90 %"
     figure = _figure(graph, title, contents.snapshot.unit, "")
-    names = [in_html(shorten(e.domain, 28)) for e in reversed(shown)]
+    names = [_words(shorten(e.domain, 28)) for e in reversed(shown)]
     changes = [e.without for e in reversed(shown) if e.without is not None]
     error = {"type": "data", "array": [SURE * c.std for c in changes]}
     colours = [COLOURS[0] if c.sure else "#8a94a0" for c in changes]
@@ -126,7 +127,7 @@ def _effects(contents: Contents, graph: Any) -> go.Figure | None:
 
 def _level(graph: Any, figure: go.Figure, end: int, level: float, text: str) -> None:
     line = {"dash": "dash", "color": "#8a94a0", "width": 1.5}
-    name = in_html(text)
+    name = _words(text)
     figure.add_trace(graph.Scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=name))
 
 
@@ -148,6 +149,11 @@ def _figure(graph: Any, title: str, x: str, y: str) -> go.Figure:
         template="plotly_white",
     )
     return figure
+
+
+def _words(text: str) -> str:
+    # Plotly reads a few tags and entities; quotes are none of them.
+    return html.escape(printable(text), quote=False)
 
 
 def _plotly() -> Any:

@@ -18,6 +18,7 @@ from climb_opt.text import amount, duration, in_markdown, number, percent, short
 LARGEST = 24  # domains in a note; all of them are in mixture.csv
 BLOCKS = "▏▎▍▌▋▊▉█"
 WIDTH = 16  # characters of the longest bar
+NAME = 40  # of a domain's name
 
 
 def trial_note(
@@ -117,7 +118,7 @@ def _mixture(
     head = ["domain", "%", "bar"] + (["prior, %"] if prior else []) + (["epochs"] if epochs else [])
     rows = []
     for name, weight in pairs[:LARGEST]:
-        row = [name, percent(weight), bar(weight, largest)]
+        row = [shorten(name, NAME), percent(weight), bar(weight, largest)]
         row += [percent(prior.get(name, 0.0))] if prior else []
         row += [times(float(epochs.get(name, 0.0)))] if epochs else []
         rows.append(row)
