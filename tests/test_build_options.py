@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from climb_opt.corpus import counts
 from climb_opt.corpus.build import build
 from climb_opt.corpus.cluster import ClusterOptions
 from climb_opt.corpus.domains import SplitOptions
@@ -133,3 +134,23 @@ def test_seeded_held_out_parts_do_not_depend_on_the_order_of_documents(tmp_path:
         corpus = small_corpus(tmp_path / name, tmp_path / f"{name}.jsonl")
         held.append(sorted(d.heldout.bytes for d in corpus.domains if d.heldout))
     assert np.array_equal(held[0], held[1])
+
+
+def test_a_document_of_huge_length_is_trained_on_and_not_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = topic_documents(20)
+    # Some are long beside the limit, whatever their keys; the others are enough to hold out.
+    for document in documents[::4]:
+        document["text"] = " ".join([document["text"]] * 20)
+    write_jsonl(tmp_path / "a.jsonl", documents)
+    monkeypatch.setattr(counts, "LONGEST_HELD_OUT", 600)
+    made = small_corpus(tmp_path / "out", tmp_path / "a.jsonl", split=SplitOptions(share=0.5))
+    for domain in made.domains:
+        assert domain.heldout is not None and domain.heldout.documents >= 8
+        tokens = made.read(domain.heldout)
+        ends = np.flatnonzero(tokens == made.eos)
+        assert np.diff(ends, prepend=-1).max() <= 600
+    monkeypatch.setattr(counts, "LONGEST_HELD_OUT", 1)
+    none = small_corpus(tmp_path / "none", tmp_path / "a.jsonl")
+    assert all(d.heldout is None for d in none.domains)

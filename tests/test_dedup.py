@@ -126,6 +126,20 @@ def test_shingles_of_short_and_equal_documents() -> None:
     assert np.array_equal(_shingles(np.append(long, 0)), _shingles(np.append(long, 9)))
 
 
+def test_a_long_document_s_sketch_does_not_depend_on_how_it_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = topic_documents(1, length=300)
+    write_jsonl(tmp_path / "a.jsonl", documents * 3 + topic_documents(20))
+    found = []
+    for size in (50_000, 7):
+        monkeypatch.setattr(dedup, "SHINGLES_AT_ONCE", size)
+        out = small_corpus(tmp_path / f"{size}", tmp_path / "a.jsonl").path
+        (file,) = out.glob("work/sketches-*/*.sketch.npy")
+        found.append(np.load(file))
+    assert np.array_equal(*found)
+
+
 # --- targets ----------------------------------------------------------------------------------
 
 

@@ -44,8 +44,10 @@ def test_a_long_text_in_pieces_has_the_tokens_of_the_whole(monkeypatch: pytest.M
     text = " ".join(rng.choice(words, 3000))
     whole, _ = encode(TOKENIZER, [text], FACTS)
     monkeypatch.setattr(tokenise, "PIECE", 500)
-    pieces, counts = encode(TOKENIZER, [text], FACTS)
-    assert np.array_equal(whole, pieces) and counts.tolist() == [len(whole)]
+    monkeypatch.setattr(tokenise, "BATCH", 2000)  # and not all of its pieces at once
+    pieces, counts = encode(TOKENIZER, ["cat", text, "mat"], FACTS)
+    assert np.array_equal(whole, split(pieces, counts)[1])
+    assert len(counts) == 3 and counts[1] == len(whole)
 
 
 def test_a_long_text_without_spaces_is_still_cut(monkeypatch: pytest.MonkeyPatch) -> None:

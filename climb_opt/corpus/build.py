@@ -155,7 +155,7 @@ class Build:
             *(stages.clusters, *stages.scores.values(), self.tokens, self.roles),
             plain(options.merge),
             plain(options.split),
-            [options.prune, self.seed, domains.SAMPLED],
+            [options.prune, self.seed, domains.SAMPLED, counts.LONGEST_HELD_OUT],
         )
         found = domains.make_domains(
             stage,
@@ -268,7 +268,7 @@ class Build:
                 self.documents, self.blocks, options.train_bytes, self._may_train, self.seed
             )
             with self.workspace.bar("tokenizer", None) as bar:
-                texts = (d.text for d in _counted(sample, bar))
+                texts = (d.text[: tokenise.PIECE] for d in _counted(sample, bar))
                 made = tokenise.train_tokenizer(texts, options.vocab_size)
         made.save(str(path))
 

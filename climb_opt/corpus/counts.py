@@ -13,6 +13,9 @@ from climb_opt.corpus.files import load_array
 from climb_opt.corpus.roles import TRAIN
 from climb_opt.corpus.workspace import Stage
 
+LONGEST_HELD_OUT = 250_000  # tokens; a longer document would be its domain's held-out part alone
+NEVER = np.uint64(2**64 - 1)
+
 
 @dataclass(frozen=True)
 class Stages:
@@ -89,6 +92,14 @@ def cluster_means(stages: Stages, embeddings: Stage, clusters: int) -> np.ndarra
     return means
 
 
+def held_out_keys(stages: Stages, block: Block, rows: np.ndarray, seed: int) -> np.ndarray:
+    """Split keys of these documents; the largest possible for those too long to be held out."""
+    keys = split_keys(np.asarray(read_rows(stages.documents.path, block.name)), seed)[rows]
+    lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))[rows]
+    keys[np.asarray(lengths) > LONGEST_HELD_OUT] = NEVER
+    return keys
+
+
 def smallest_keys(
     stages: Stages, of_cluster: np.ndarray, seed: int, count: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -98,7 +109,7 @@ def smallest_keys(
     for block in stages.blocks:
         rows, cluster = trained_on(stages, block)
         domain = of_cluster[cluster]
-        keys = split_keys(np.asarray(read_rows(stages.documents.path, block.name)), seed)[rows]
+        keys = held_out_keys(stages, block, rows, seed)
         for index in np.unique(domain[domain >= 0]):
             mine = domain == index
             keys_now = np.concatenate([kept[index][0], keys[mine]])

@@ -109,9 +109,9 @@ def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block, advance:
     for row, end in enumerate(ends):
         if end > start:
             made = empty.copy()
-            shingles = _shingles(np.asarray(values[start:end]))
-            for low in range(0, len(shingles), SHINGLES_AT_ONCE):
-                made.update_batch(shingles[low : low + SHINGLES_AT_ONCE].tolist())
+            for low in range(start, max(start + 1, end - RUN), SHINGLES_AT_ONCE):
+                part = values[low : min(end, low + SHINGLES_AT_ONCE + RUN)]
+                made.update_batch(_shingles(np.asarray(part)).tolist())
             sketches[row] = made.hashvalues
         start = end
         advance(1)
@@ -119,7 +119,7 @@ def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block, advance:
 
 
 def _shingles(tokens: np.ndarray) -> np.ndarray:
-    """A 32-bit hash of every run of RUN tokens (the end-of-text token left out)."""
+    """A 32-bit hash of every run of RUN tokens, the last token (the end of text) left out."""
     tokens = tokens[:-1].astype(np.uint64) + np.uint64(1)
     run = min(RUN, len(tokens))
     mixed = np.zeros(len(tokens) - run + 1, dtype=np.uint64)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.counts import Stages, Statistics, smallest_keys, statistics
+from climb_opt.corpus.counts import NEVER, Stages, Statistics, smallest_keys, statistics
 from climb_opt.corpus.describe import SAMPLES, excerpt, names_from, top_terms
 from climb_opt.corpus.documents import Document, read_block
 from climb_opt.corpus.files import load_json, save_json
@@ -216,8 +216,8 @@ def _threshold(documents: int, tokens: int, keys: np.ndarray, split: SplitOption
     if split.share <= 0 or documents < 2:
         return 0
     share = min(split.share, split.most_tokens / max(1, tokens))
-    least = min(LEAST_HELD_OUT, documents // 2)
-    return max(int(share * 2**64), int(keys[least - 1]) + 1)
+    least = min(LEAST_HELD_OUT, documents // 2, int((keys < NEVER).sum()))
+    return max(int(share * 2**64), int(keys[least - 1]) + 1 if least else 0)
 
 
 def _read_samples(stages: Stages, numbers: Sequence[np.ndarray]) -> list[list[Document]]:

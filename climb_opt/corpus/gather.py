@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.counts import Stages, trained_on
-from climb_opt.corpus.documents import read_rows, split_keys
+from climb_opt.corpus.counts import Stages, held_out_keys, trained_on
+from climb_opt.corpus.documents import read_rows
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.roles import TARGET, Target
 from climb_opt.corpus.tokenise import read_tokens, token_indices
@@ -100,7 +100,7 @@ def gather(
             rows, cluster = trained_on(stages, block)
             domain = of_cluster[cluster]
             info = np.asarray(read_rows(stages.documents.path, block.name))
-            held = split_keys(info, seed)[rows] < below[np.maximum(domain, 0)]
+            held = held_out_keys(stages, block, rows, seed) < below[np.maximum(domain, 0)]
             destination[rows] = np.where(domain >= 0, domain + count * held, -1)
             role = load_array(stages.roles.file(f"{block.name}.role.npy"))
             in_target = np.asarray(role) >= TARGET

@@ -214,8 +214,17 @@ def load_scorer(spec: str) -> Scorer:
         if not Path(where).is_file():
             raise UserError(f"Scorer {spec!r}: no file {where!r}.")
         return _fasttext(where) if kind == "fasttext" else _sklearn(where)
-    function = lookup.find("scorer", spec)
-    return lambda documents: function([d.text for d in documents])
+    return partial(_called, spec, lookup.find("scorer", spec))
+
+
+def _called(spec: str, function: Callable[[list[str]], Any], documents: Sequence[Document]) -> Any:
+    try:
+        return function([d.text for d in documents])
+    except Exception as error:  # the user's own code: anything
+        raise UserError(
+            f"Scorer {spec!r} raised {error!r}, on documents {documents[0].id!r} to "
+            f"{documents[-1].id!r}."
+        ) from error
 
 
 def _column(name: str, documents: Sequence[Document]) -> list[float]:

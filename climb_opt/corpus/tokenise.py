@@ -30,6 +30,7 @@ EOS = "<|endoftext|>"
 # Names of the token that ends a document, in the order they are looked for.
 EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<eos>", "<|eot|>", "<|im_end|>", "[SEP]")
 PIECE = 1_000_000  # characters encoded at once; a longer document is cut before a space
+BATCH = 4 * PIECE  # characters encoded in one call
 SLOT = 2000  # documents encoded in one call
 
 
@@ -187,22 +188,41 @@ def encode(
     tokenizer: Any, texts: Sequence[str], facts: TokenFacts
 ) -> tuple[np.ndarray, np.ndarray]:
     """The texts' tokens, each followed by the end-of-text token, and each text's token count."""
-    pieces: list[str] = []
-    last: list[bool] = []  # whether the piece ends its text
-    for text in texts:
-        parts = [text] if len(text) <= PIECE else list(_pieces(text))
-        pieces += parts
-        last += [False] * (len(parts) - 1) + [True]
-    ids: list[int] = []
+    dtype = np.dtype(facts.dtype).newbyteorder("<")
+    arrays: list[np.ndarray] = []
     ends: list[int] = []
-    encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
-    for encoding, ends_text in zip(encodings, last, strict=True):
-        ids += encoding.ids
-        if ends_text:
-            ids.append(facts.eos)
-            ends.append(len(ids))
-    tokens = np.array(ids, dtype=np.dtype(facts.dtype).newbyteorder("<"))
-    return tokens, np.diff(np.array(ends, dtype=np.int64), prepend=0)
+    total = 0
+    for pieces, last in _batches(texts):
+        ids: list[int] = []
+        encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        for encoding, ends_text in zip(encodings, last, strict=True):
+            ids += encoding.ids
+            if ends_text:
+                ids.append(facts.eos)
+                ends.append(total + len(ids))
+        arrays.append(np.array(ids, dtype=dtype))
+        total += len(ids)
+    return np.concatenate(arrays), np.diff(np.array(ends, dtype=np.int64), prepend=0)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[tuple[list[str], list[bool]]]:
+    """Pieces for one call of the library, and whether each ends its text."""
+    pieces: list[str] = []
+    last: list[bool] = []
+    size = 0
+    for text in texts:
+        parts = [text] if len(text) <= PIECE else _pieces(text)
+        done = 0
+        for part in parts:
+            pieces.append(part)
+            done += len(part)
+            last.append(done == len(text))
+            size += len(part)
+            if size >= BATCH:  # a document of any length takes no more memory than this
+                yield pieces, last
+                pieces, last, size = [], [], 0
+    if pieces:
+        yield pieces, last
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -227,7 +247,7 @@ def _slots(texts: Iterator[str]) -> Iterator[list[str]]:
     for text in texts:
         slot.append(text)
         size += len(text)
-        if len(slot) >= SLOT or size >= 4 * PIECE:
+        if len(slot) >= SLOT or size >= BATCH:
             yield slot
             slot, size = [], 0
     if slot:
