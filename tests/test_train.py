@@ -22,7 +22,7 @@ from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome
-from climb_opt.proxy.run import TrainingLoss
+from climb_opt.proxy.loss import TrainingLoss
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.train import Trainer, plan
 from climb_opt.recipes import ModelRecipe, ProxyRecipe

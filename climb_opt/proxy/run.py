@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from transformers import LlamaForCausalLM
 
 from climb_opt.errors import Interrupted, TrialFailed
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.data import Batches, MixtureIndex
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, Watch
+from climb_opt.proxy.loss import TrainingLoss, can_chunk
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.recipes import ProxyRecipe
 
@@ -31,45 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CHUNK_LOGITS = 2**18  # logits of one chunk: 1 MB, which stays in a core's cache
 GPU_CHECK_EVERY = 20  # steps between looks at the gradient's norm: each look waits for the GPU
-
-
-class TrainingLoss(torch.nn.Module):  # type: ignore[misc]
-    """Sum of the next-token losses; one module, so that projection and loss compile together.
-
-    Args:
-        chunked: never hold all logits: projection and loss are taken for some rows at a time,
-            gradients with them. For small proxies on a CPU they are most of the work, and chunks
-            that stay in the cache made a step 1.4 times as fast (measured, `bench_train.py`).
-    """
-
-    def __init__(self, model: Any, *, chunked: bool = False) -> None:
-        super().__init__()
-        self.model = model
-        self._options: Any = None
-        if chunked:
-            rows = max(CHUNK_LOGITS // model.config.vocab_size, 16)
-            self._options = torch.nn.LinearCrossEntropyOptions(
-                batch_chunk_size=rows, chunking_method=None
-            )
-        # The buffers are constants (rotary frequencies): DDP need not send them at every step.
-        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Nats, summed over `tokens` (n, T + 1)."""
-        inputs, targets = tokens[:, :-1], tokens[:, 1:].flatten()
-        if self._options is None:
-            logits = self.model(input_ids=inputs, use_cache=False).logits.flatten(0, 1)
-            return F.cross_entropy(logits.float(), targets, reduction="sum")
-        hidden = self.model.model(input_ids=inputs, use_cache=False).last_hidden_state
-        return F.linear_cross_entropy(
-            hidden.flatten(0, 1),
-            self.model.lm_head.weight,
-            targets,
-            reduction="sum",
-            options=self._options,
-        )
 
 
 class Run:
@@ -152,7 +113,7 @@ class Run:
         self.losses = self.losses.to(device)
         compiled = self.recipe.compile
         compiled = device.type == "cuda" if compiled is None else compiled
-        chunked = device.type == "cpu" and not compiled and _can_chunk(self.model)
+        chunked = device.type == "cpu" and not compiled and can_chunk(self.model)
         module = TrainingLoss(self.model, chunked=chunked).train()
         if compiled:
             module.compile(dynamic=False)
@@ -291,11 +252,6 @@ class _Reader:
         if step + 1 < self.run.trainer.steps:
             self.next = (step + 1, self.pool.submit(self.run.read, step + 1))
         return tokens
-
-
-def _can_chunk(network: Any) -> bool:
-    # Our own shape only: a checkpoint of another kind may scale or cap its logits. torch >= 2.13.
-    return type(network) is LlamaForCausalLM and hasattr(torch.nn, "LinearCrossEntropyOptions")
 
 
 def adamw(network: Any, recipe: ProxyRecipe) -> torch.optim.Optimizer:

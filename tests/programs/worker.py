@@ -20,7 +20,7 @@ import torch
 from climb_opt.errors import Interrupted, TrialFailed
 from climb_opt.objective import FACTS, ProxyObjective
 from climb_opt.proxy.data import Sequences
-from climb_opt.proxy.run import TrainingLoss
+from climb_opt.proxy.loss import TrainingLoss
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.slots import SLOT
