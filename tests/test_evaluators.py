@@ -381,6 +381,43 @@ def test_stock_tasks_are_found_by_name_and_need_their_data(tiny_corpus: Corpus) 
         LMEval(tiny_corpus, tasks=["arc_easy"])  # offline: the hub is out of reach
 
 
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs: {{data_files: {{train: {folder}/train.json, validation: {folder}/valid.json}}}}
+training_split: train
+validation_split: validation
+fewshot_split: train
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: "{{{{answers}}}}"
+doc_to_target: "{{{{right}}}}"
+num_fewshot: 0
+metric_list: [{{metric: acc}}, {{metric: acc_norm}}]
+"""
+
+
+def test_task_files_of_ones_own_with_groups_and_shots(
+    tiny_corpus: Corpus, network: Any, accelerator: Any, tmp_path: Path
+) -> None:
+    row = {"question": "two plus", "answers": ["two", "a cat"], "right": 0}
+    for part, count in (("train", 3), ("valid", 4)):
+        (tmp_path / f"{part}.json").write_text("\n".join([json.dumps(row)] * count))
+    for name in ("plus_a", "plus_b"):
+        (tmp_path / f"{name}.yaml").write_text(TASK.format(name=name, folder=tmp_path))
+    (tmp_path / "group.yaml").write_text("group: pluses\ntask: [plus_a, plus_b]\n")
+    options: dict[str, Any] = {"tasks": ["pluses", "plus_a"], "include_path": str(tmp_path)}
+    plain = LMEval(tiny_corpus, **options)
+    assert plain.facts()["documents"] == {"pluses": 8, "plus_a": 4}
+    scores = plain.evaluate(network, accelerator)
+    assert set(plain.components()) <= set(scores)
+    assert scores["pluses/bpb"] == pytest.approx(scores["plus_a/bpb"])
+    shown = LMEval(tiny_corpus, **options, shots=2).evaluate(network, accelerator)
+    assert shown["plus_a/bpb"] != scores["plus_a/bpb"]  # two examples stand before the question
+    with pytest.raises(UserError, match="is not a folder of task files"):
+        LMEval(tiny_corpus, tasks=["plus_a"], include_path=str(tmp_path / "nowhere"))
+
+
 @pytest.mark.slow
 def test_the_development_packs_tasks_are_scored(
     tiny_corpus: Corpus, network: Any, accelerator: Any, dev_pack: Path

@@ -60,6 +60,7 @@ class LMEval:
         split: the split of stock tasks that is scored.
         limit: score only the first documents of each task.
         shots: examples in the prompt of stock tasks; None for each task's own number.
+        include_path: a folder of your own task files in lm-eval's YAML, beside the stock ones.
         files: task name -> a local file of rows {"query", "choices", "label"}; names that begin
             like a stock task (arc_easy, arc_challenge, piqa, hellaswag) use its prompt.
         prompts: task name of `files` -> another prompt, in which {{query}} stands for the question.
@@ -82,6 +83,7 @@ class LMEval:
         split: Literal["validation", "test"] = "validation",
         limit: int | None = None,
         shots: int | None = None,
+        include_path: str | None = None,
         files: Mapping[str, str] | None = None,
         prompts: Mapping[str, str] | None = None,
         allow_test: bool = False,
@@ -100,7 +102,7 @@ class LMEval:
         self._allow_test, self._limit = allow_test, limit
         self._rows = {name: read_rows(Path(path)) for name, path in files.items()}
         stock = [name for name in tasks if name not in files]
-        loaded = stock_tasks(stock, split, shots) if stock else {}
+        loaded = stock_tasks(stock, split, shots, include_path) if stock else {}
         for name, rows in self._rows.items():
             prompt = (prompts or {}).get(name)
             loaded[name] = file_task(name, rows, Path(files[name]), prompt)
