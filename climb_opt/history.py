@@ -127,6 +127,23 @@ def higher_is_better(component: str, *, default: bool) -> bool:
     return True if metric in ("acc", "acc_norm") else default
 
 
+def excesses(
+    components: Mapping[str, float], rails: Mapping[str, float], *, maximize: bool
+) -> dict[str, float]:
+    """How far each guard-rail's component is beyond its worst value: kept where <= 0.
+
+    Args:
+        rails: component -> its worst value; a component that was not measured is left out.
+        maximize: whether the study's score is better when higher.
+    """
+    found = {}
+    for name, worst in rails.items():
+        if name in components:
+            excess = components[name] - worst
+            found[name] = -excess if higher_is_better(name, default=maximize) else excess
+    return found
+
+
 def _components(
     study: optuna.Study, rows: list[FrozenTrial], sign: float
 ) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:

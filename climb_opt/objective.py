@@ -16,7 +16,7 @@ import optuna
 from climb_opt import lookup
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.evaluators.base import Evaluator, Provenance
-from climb_opt.history import higher_is_better, report_components
+from climb_opt.history import excesses, report_components
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.group import ProxyGroup
@@ -222,10 +222,10 @@ class ProxyObjective:
         return plan.round_of(slot) > 0 or self.recipe.prune_first_round
 
     def _constrain(self, trial: optuna.Trial, components: dict[str, float]) -> None:
-        for name, worst in self.recipe.constraints.items():
-            excess = components[name] - worst
-            floor = higher_is_better(name, default=self.recipe.direction == "maximize")
-            trial.set_constraint(name, -excess if floor else excess)
+        maximize = self.recipe.direction == "maximize"
+        found = excesses(components, self.recipe.constraints, maximize=maximize)
+        for name, excess in found.items():
+            trial.set_constraint(name, excess)
 
     def _say_disk(self) -> None:
         if isinstance(self.trainer, Trainer) and self.group.is_main:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from climb_opt.cli import warming
 from climb_opt.errors import UserError
 from climb_opt.history import read_history, set_aggregate
-from climb_opt.recipes import read_study
+from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.simplex import MixtureSpace
 from climb_opt.warmstart import Lineage, import_csv, read_lineage, warm_start
 from synthetic_study import Shape, build_study
@@ -161,6 +162,31 @@ def test_components_and_origin_come_along() -> None:
     history = read_history(study, space)
     assert history.components is not None and history.components.tolist() == [[1.0]]
     assert history.trials[0].user_attrs["climb/imported"]["study"] == "old"
+
+
+def guarded(**rails: float) -> StudyRecipe:
+    return replace(read_study("demo"), constraints={f"{k}/bpb": v for k, v in rails.items()})
+
+
+def test_imported_trials_are_judged_by_the_new_guard_rails() -> None:
+    old, study = old_study([{"web": 1.0}, {"code": 1.0}, {"math": 1.0}]), study_of()
+    space = MixtureSpace(OLD)
+    warm_start(study, old, read_lineage(OLD, OLD), space=space, recipe=guarded(a=2.5))
+    assert [t.constraints["a/bpb"] <= 0 for t in study.trials] == [True, True, False]
+    result = warm_start(
+        study_of("b"), old, read_lineage(OLD, OLD), space=space, recipe=guarded(c=1.0)
+    )
+    assert result.exact == 0
+    assert any("'c/bpb', which a guard-rail needs" in reason for reason in result.left_out)
+
+
+def test_a_csv_needs_the_columns_of_the_guard_rails(tmp_path: Path) -> None:
+    file = write(tmp_path / "runs.csv", "web,code,math,value,a/bpb\n1,0,0,1.0,3.0\n")
+    study, space = study_of(), MixtureSpace(OLD)
+    import_csv(study, file, space=space, recipe=guarded(a=2.5))
+    assert study.trials[0].constraints == {"a/bpb": 0.5}
+    with pytest.raises(UserError, match="'c/bpb', which a guard-rail needs"):
+        import_csv(study_of("b"), file, space=space, recipe=guarded(c=1.0))
 
 
 def test_scores_of_another_proxy_are_refused() -> None:

@@ -92,8 +92,8 @@ def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) 
     chosen = chosen_for(study, snapshot)
     if len(snapshot.directions) > 1:
         raise UserError(
-            f"Study {study.study_name!r} has several objectives, but a verdict is about one. Choose "
-            "from its Pareto set in `climb-opt report`, then `climb-opt export --trial N`."
+            f"Study {study.study_name!r} has several objectives, but a verdict is about one. "
+            "Choose from its Pareto set in `climb-opt report`, then `climb-opt export --trial N`."
         )
     if chosen is None:
         raise UserError(

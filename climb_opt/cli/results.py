@@ -206,14 +206,19 @@ def _best(args: argparse.Namespace) -> None:
 
 def _tables(study: optuna.Study, snapshot: Snapshot, advice: list[Advice], chosen: Advice) -> str:
     from climb_opt.report import plain
+    from climb_opt.report.objectives import trade_offs
 
     space = snapshot.space
     uniform = dict.fromkeys(space.domains, 1 / len(space))
     columns = {"found": chosen.mixture, "prior": space.mixture(space.prior), "uniform": uniform}
     arrays = {name: plain.weights(mixture, space.domains) for name, mixture in columns.items()}
-    parts = [plain.mixtures(space.domains, arrays), plain.rules(advice, snapshot)]
+    parts = [plain.mixtures(space.domains, arrays)]
+    found = trade_offs(snapshot)
+    parts.append(plain.rules(advice, snapshot) if found is None else plain.listing(found))
     confirmation = confirmation_beside(study)
-    if confirmation is not None and any(confirmation.scores.values()):
+    if found is not None:
+        parts.append("Another of them: `climb-opt export --trial N`.")
+    elif confirmation is not None and any(confirmation.scores.values()):
         parts.append("\n".join(plain.verdicts(confirmation)))
     else:
         parts.append(f"Predicted, not yet retrained: `climb-opt confirm {study.study_name}`.")

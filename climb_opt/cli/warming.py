@@ -71,7 +71,7 @@ def _from_study(study: optuna.Study, args: argparse.Namespace) -> Imported:
 
 
 def _from_csv(study: optuna.Study, file: str) -> Imported:
-    from climb_opt.study import space_of
+    from climb_opt.study import read_recipe, space_of
     from climb_opt.warmstart import import_csv
 
-    return import_csv(study, Path(file), space=space_of(study))
+    return import_csv(study, Path(file), space=space_of(study), recipe=read_recipe(study))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from climb_opt.history import higher_is_better
+from climb_opt.history import excesses
 from climb_opt.report import markup
 from climb_opt.report.advice import effective_domains
 from climb_opt.report.contents import Contents
@@ -33,7 +34,7 @@ def several(contents: Contents) -> Html:
     found = trade_offs(snapshot)
     if found is None:
         return Html("")
-    best, names = pareto_rows(snapshot.history.values), objective_names(snapshot)
+    best, names = pareto_set(snapshot), objective_names(snapshot)
     return markup.section(
         "pareto",
         "Trade-offs",
@@ -47,7 +48,7 @@ def trade_offs(snapshot: Snapshot) -> Listing | None:
     """The Pareto set; None with one objective or before a trial has finished."""
     if len(snapshot.directions) < 2 or not len(snapshot.history):
         return None
-    best = pareto_rows(snapshot.history.values)
+    best = pareto_set(snapshot)
     rows = []
     for row in best[:MOST]:
         weights = snapshot.history.weights[row]
@@ -63,8 +64,10 @@ def trade_offs(snapshot: Snapshot) -> Listing | None:
                 mixture,
             ]
         )
+    among = len(_comparable(snapshot))
+    kept = "" if among == len(snapshot.history) else " that meet every guard-rail"
     return Listing(
-        f"{len(best)} of {len(snapshot.history)} trials are not beaten on every objective at once.",
+        f"{len(best)} of {among} trials{kept} are not beaten on every objective at once.",
         ["trial", *objective_names(snapshot), "effective", "largest weights, %"],
         rows,
     )
@@ -88,11 +91,17 @@ def rails(snapshot: Snapshot) -> Listing | None:
     for name, worst in snapshot.recipe.constraints.items():
         values = [components_of(t).get(name) for t in snapshot.history.trials]
         known = [v for v in values if v is not None]
-        met = sum(meets(name, v, worst, snapshot) for v in known)
+        met = sum(_beyond(snapshot, {name: v})[name] <= 0 for v in known)
         rows.append([name, number(worst), f"{met} of {len(known)}"])
     feasible = sum(is_feasible(snapshot, row) for row in range(len(snapshot.history)))
     text = f"{feasible} of {len(snapshot.history)} trials meet every guard-rail."
     return Listing(text, ["component", "not worse than", "met by"], rows)
+
+
+def pareto_set(snapshot: Snapshot) -> list[int]:
+    """Rows of the history that no other beats, among those that meet every guard-rail if any do."""
+    rows = _comparable(snapshot)
+    return [int(rows[r]) for r in pareto_rows(snapshot.history.values[rows])]
 
 
 def pareto_rows(values: np.ndarray) -> list[int]:
@@ -112,12 +121,6 @@ def objective_names(snapshot: Snapshot) -> list[str]:
     return [f"objective {i + 1}" for i in range(len(snapshot.directions))]
 
 
-def meets(name: str, value: float, worst: float, snapshot: Snapshot) -> bool:
-    """Whether a component keeps its guard-rail: accuracies are floors, losses ceilings."""
-    floor = higher_is_better(name, default=snapshot.sign < 0)
-    return value >= worst if floor else value <= worst
-
-
 def is_feasible(snapshot: Snapshot, row: int) -> bool:
     """Whether a trial of the history meets every guard-rail; one not measured counts as unmet."""
     trial = snapshot.history.trials[row]
@@ -125,8 +128,19 @@ def is_feasible(snapshot: Snapshot, row: int) -> bool:
     if stored:
         return all(v <= 0 for v in stored.values())
     rails = {} if snapshot.recipe is None else snapshot.recipe.constraints
-    values = components_of(trial)
-    return all(n in values and meets(n, values[n], w, snapshot) for n, w in rails.items())
+    found = _beyond(snapshot, components_of(trial))
+    return all(found.get(name, np.inf) <= 0 for name in rails)
+
+
+def _beyond(snapshot: Snapshot, components: Mapping[str, float]) -> dict[str, float]:
+    rails = {} if snapshot.recipe is None else snapshot.recipe.constraints
+    return excesses(components, rails, maximize=snapshot.sign < 0)
+
+
+def _comparable(snapshot: Snapshot) -> np.ndarray:
+    every = np.arange(len(snapshot.history))
+    fine = np.array([is_feasible(snapshot, int(row)) for row in every], dtype=bool)
+    return every[fine] if fine.any() else every
 
 
 def _scatter(snapshot: Snapshot, best: list[int], names: list[str]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from climb_opt.report.advice import Advice, distance, effective_domains
+from climb_opt.report.objectives import Listing
 from climb_opt.report.paired import Confirmation
 from climb_opt.report.snapshot import Snapshot
 from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
@@ -83,6 +84,11 @@ def rules(advice: Sequence[Advice], snapshot: Snapshot) -> str:
     unit = snapshot.unit
     head = ["rule", f"expected {unit}", "gain over prior", "effective", "from prior"]
     return table(head, rows) + "\n± is half a 90 % interval; * marks the rule that is followed."
+
+
+def listing(found: Listing) -> str:
+    """A sentence and its table."""
+    return f"{found.text}\n\n{table(found.head, found.rows)}"
 
 
 def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:

@@ -192,6 +192,8 @@ def _balanced(
     own = np.prod(np.maximum(reference - values[best], 0.0), axis=1)
     order = best[np.argsort(-own, kind="stable")]
     mixtures = [space.mixture(history.weights[rows[i]]) for i in order]
-    warning = f"one of {len(mixtures)} mixtures of the Pareto set (see .front): no single best"
-    plain = _plain(space, history, history.weights[rows[order[0]]], "pareto", (warning,))
+    warnings = [f"one of {len(mixtures)} mixtures of the Pareto set: no single best"]
+    if not fine.any():
+        warnings.append("no trial kept every guard-rail")
+    plain = _plain(space, history, history.weights[rows[order[0]]], "pareto", tuple(warnings))
     return Recommendation(**{**plain.__dict__, "front": tuple(mixtures[1:])})

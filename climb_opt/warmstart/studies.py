@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt import recipes
 from climb_opt.errors import UserError
-from climb_opt.history import COMPONENTS, all_trials
+from climb_opt.history import COMPONENTS, all_trials, excesses
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.warmstart.lineage import Lineage
@@ -26,7 +26,7 @@ CAUTION = (
 )
 CLOSE = 0.02  # share of tokens read differently up to which a mapped trial still teaches
 # What makes scores comparable. The sampler, rounds, bounds and seed may differ.
-COMPARABLE = ("proxy", "evaluators", "score", "direction")
+COMPARABLE = ("proxy", "evaluators", "score", "direction", "also")
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,14 @@ def warm_start(
         if trial.state != TrialState.COMPLETE or mixture is None:
             continue
         weights, distance = lineage.map(mixture)
-        reason = _unsound(space, weights, distance, close)
+        components = _components(trial)
+        reason = _unsound(space, weights, distance, close) or unjudged(recipe, components)
         if reason is not None:
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
         origin = {"study": old.study_name, "trial": trial.number, "distance": round(distance, 6)}
-        add(study, space, space.weights(weights), trial.values, _components(trial), origin)
+        rails = beyond(recipe, components)
+        add(study, space, space.weights(weights), trial.values, components, origin, rails)
         exact, near = exact + (distance < 1e-6), near + (distance >= 1e-6)
     study.set_user_attr(FROM, [*study.user_attrs.get(FROM, []), old.study_name])
     caution = "" if _same_corpus(study, old) else CAUTION
@@ -107,8 +109,9 @@ def add(
     values: list[float],
     components: Mapping[str, float],
     origin: Mapping[str, Any],
+    constraints: Mapping[str, float],
 ) -> None:
-    """One finished trial without a slot."""
+    """One finished trial without a slot; `constraints` are its guard-rails, kept where <= 0."""
     attrs: dict[str, Any] = {IMPORTED: dict(origin)}
     if components:
         attrs[COMPONENTS] = dict(components)
@@ -118,8 +121,23 @@ def add(
             params=space.params(weights),
             distributions=space.distributions(),
             user_attrs=attrs,
+            constraints=dict(constraints),
         )
     )
+
+
+def beyond(recipe: StudyRecipe | None, components: Mapping[str, float]) -> dict[str, float]:
+    """How far the components are beyond the recipe's guard-rails."""
+    if recipe is None:
+        return {}
+    return excesses(components, recipe.constraints, maximize=recipe.direction == "maximize")
+
+
+def unjudged(recipe: StudyRecipe | None, components: Mapping[str, float]) -> str | None:
+    """Why a trial with these components cannot be told to keep the guard-rails; None if it can."""
+    rails = {} if recipe is None else recipe.constraints
+    missing = sorted(set(rails) - set(components))
+    return f"they have no score {missing[0]!r}, which a guard-rail needs" if missing else None
 
 
 def _unsound(

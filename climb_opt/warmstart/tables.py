@@ -13,8 +13,9 @@ import optuna
 
 from climb_opt.errors import UserError
 from climb_opt.history import AGGREGATE
+from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
-from climb_opt.warmstart.studies import FROM, Imported, add
+from climb_opt.warmstart.studies import FROM, Imported, add, beyond, unjudged
 
 ROUNDING = 0.01  # how far from 1 the typed weights of a row may sum
 BAD = 0.1  # share of unusable rows above which the file is refused
@@ -28,14 +29,20 @@ class _Columns:
 
 
 def import_csv(
-    study: optuna.Study, path: Path, *, space: MixtureSpace, value: str = "value"
+    study: optuna.Study,
+    path: Path,
+    *,
+    space: MixtureSpace,
+    value: str = "value",
+    recipe: StudyRecipe | None = None,
 ) -> Imported:
     """Add the runs of a CSV to the study as finished trials.
 
     Columns named like a domain, or `w/<domain>`, hold weights (a domain without one weighs 0); the
     column `value` holds the score; columns named like the study's components hold those, and make
-    up the score where `value` is missing. Other columns are ignored. Call it under the study's
-    lock; a second call with the same file name adds nothing.
+    up the score where `value` is missing; columns named like the recipe's guard-rails are needed.
+    Other columns are ignored. Call it under the study's lock; a second call with the same file name
+    adds nothing.
 
     Raises:
         UserError: no weights or no score in the header, more than a tenth of the rows unusable
@@ -49,17 +56,23 @@ def import_csv(
     coefficients: dict[str, float] = study.user_attrs.get(AGGREGATE, {})
     header, rows = _rows(path)
     columns = _columns(header, space, value, list(coefficients), path)
+    guarded = [] if recipe is None else list(recipe.constraints)
+    if reason := unjudged(recipe, dict.fromkeys(header, 0.0)):
+        raise UserError(f"{path}: its runs cannot be used: {reason}.")
     usable, problems = [], []
     for line, row in rows:
         try:
-            usable.append((line, *_read(row, columns, space, coefficients)))
+            rails = {n: _number(row[n], n) for n in guarded}
+            usable.append((line, *_read(row, columns, space, coefficients), rails))
         except ValueError as error:
             problems.append(f"line {line}: {error}")
     if not usable or len(problems) > BAD * len(rows):
         first = problems[0] if problems else "the file has no rows"
         raise UserError(f"{path}: {len(problems)} of {len(rows)} rows are unusable; {first}.")
-    for line, weights, score, components in usable:
-        add(study, space, weights, [score], components, {"file": source, "line": line})
+    for line, weights, score, components, rails in usable:
+        origin = {"file": source, "line": line}
+        known = {**rails, **components}
+        add(study, space, weights, [score], known, origin, beyond(recipe, rails))
     study.set_user_attr(FROM, [*study.user_attrs.get(FROM, []), source])
     left_out = {f"unusable rows, the first at {problems[0]}": len(problems)} if problems else {}
     return Imported(source, len(usable), 0, left_out, _missing(columns, space))
