@@ -16,7 +16,7 @@ import yaml
 import climb_opt.cli.search as search
 import climb_opt.study as studies
 from climb_opt.cli import main
-from climb_opt.errors import Interrupted
+from climb_opt.errors import Interrupted, UserError
 from climb_opt.report import board
 from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
@@ -210,6 +210,18 @@ def test_confirm_retrains_compares_and_resumes(run: Any, proxies: FakeProxies) -
     assert 'id="confirmed"' in page and "Retrained with fresh seeds" in page
     _, out, _ = run("report", "small", "--predictor", "linear", "--markdown")
     assert "## Retrained with fresh seeds" in out
+
+
+def test_a_confirmation_that_cannot_train_keeps_no_name(
+    run: Any, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise UserError("No corpus.")
+
+    monkeypatch.setattr(studies, "make_objective", broken)
+    status, _, err = run("confirm", "small", "--as", "gone")
+    assert status == 2 and "No corpus" in err
+    assert "gone" not in optuna.get_all_study_names(open_storage(storage))
 
 
 def test_confirm_takes_every_rule_and_a_budget(run: Any, proxies: FakeProxies) -> None:

@@ -90,7 +90,7 @@ def test_two_objectives_go_from_recipe_to_pareto_set(
     status, out, _ = run("best", "two")
     assert status == 0 and "are not beaten on every objective" in out and "Caution: one of" in out
     status, _, err = run("confirm", "two")
-    assert status == 2 and "one objective" in err
+    assert status == 2 and "a verdict is about one" in err
 
 
 def test_the_recommendation_keeps_the_guard_rail(

@@ -45,10 +45,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _confirm(args: argparse.Namespace) -> None:
+    import optuna
+
     from climb_opt.cli.results import existing
     from climb_opt.cli.search import _rank
     from climb_opt.confirm import run
-    from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.confirm.finals import CONFIRMED_IN, SUFFIX
     from climb_opt.report.paired import CONFIRM
 
     study = existing(args, write=True)
@@ -57,13 +59,19 @@ def _confirm(args: argparse.Namespace) -> None:
     else:
         name = args.own_name or f"{study.study_name}{SUFFIX}"
         confirm = retraining.opened(study, name, CONFIRM)
-    attempts = _attempts(confirm)
-    if retraining.retrain(
-        confirm,
-        args,
-        lambda objective, stop: run(confirm, _runner(objective, stop), max_attempts=attempts),
-    ):
-        _show(confirm)
+
+    def train(objective: Any, stop: Any) -> None:
+        study.set_user_attr(CONFIRMED_IN, confirm.study_name)
+        run(confirm, _runner(objective, stop), max_attempts=_attempts(confirm))
+
+    try:
+        if retraining.retrain(confirm, args, train):
+            _show(confirm)
+    except UserError:
+        # What cannot train, for want of its corpus for example, must not keep the name.
+        if _rank() == 0 and not confirm.get_trials(deepcopy=False):
+            optuna.delete_study(study_name=confirm.study_name, storage=study._storage)
+        raise
 
 
 def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:

@@ -127,7 +127,6 @@ def open_confirmation(
         if corpus is not None:
             created.set_user_attr(CORPUS, corpus)
         created.set_user_attr(CONFIRM, _write(finals))
-        study.set_user_attr(CONFIRMED_IN, name)
         return created, finals
     joined = _join(created, _read(stored), finals, text)
     if joined != _read(stored):

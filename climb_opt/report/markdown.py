@@ -130,6 +130,8 @@ def _failures(contents: Contents) -> str:
 
 
 def _provenance(contents: Contents) -> str:
+    if not contents.cost.trials:
+        return ""
     kept = {k: v for k, v in contents.provenance.items() if k in ("commit", "corpus", "recipe")}
     words = [f"{contents.cost.device_hours:.3g} hours on {in_markdown(contents.cost.kind)}"]
     for name, value in kept.items():
