@@ -47,9 +47,7 @@ def _scatter(parts: Iterable[Rows], buckets: int, folder: Path) -> int:
     for hashes, numbers in parts:
         held.append((hashes, numbers))
         size, width = size + len(numbers), hashes.shape[1]
-        if (
-            size >= ROWS_AT_ONCE // 2
-        ):  # few, long appends
+        if size >= ROWS_AT_ONCE // 2:  # few, long appends
             _append(_joined(held), buckets, folder)
             held, size = [], 0
     if held:
