@@ -57,6 +57,17 @@ def test_megatron_there_and_back_keeps_tokens_and_bytes(corpus: Corpus, tmp_path
         assert after.tokens + after.heldout.tokens == before.tokens
 
 
+def test_held_out_parts_of_megatron_files_stay_held_out(corpus: Corpus, tmp_path: Path) -> None:
+    export(corpus, "megatron", tmp_path / "out")
+    files = sorted(map(str, (tmp_path / "out").glob("*.bin")))
+    back = import_megatron(files, str(corpus.path), tmp_path / "back", name="b", progress=False)
+    assert len(files) == 2 * len(corpus.domains) and len(back.domains) == len(corpus.domains)
+    for before, after in zip(corpus.domains, back.domains, strict=True):
+        assert before.heldout is not None and after.heldout is not None
+        assert before.shards[0].sha256 == after.shards[0].sha256
+        assert before.heldout.sha256 == after.heldout.sha256
+
+
 def test_wide_vocabularies_are_int32_for_megatron(tmp_path: Path) -> None:
     from climb_opt.corpus.megatron import write_index
 

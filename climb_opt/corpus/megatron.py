@@ -95,9 +95,13 @@ def export_megatron(corpus: Corpus, folder: Path, names: Sequence[str] | None = 
         prefix = folder / (names[index] if names is not None else f"domain_{index}")
         _export(corpus, domain.shards, prefix)
         if domain.heldout is not None:
-            _export(corpus, (domain.heldout,), prefix.with_name(f"{prefix.name}_heldout"))
+            _export(corpus, (domain.heldout,), _held_out_of(prefix))
         prefixes.append(prefix)
     return prefixes
+
+
+def _held_out_of(prefix: Path) -> Path:
+    return prefix.with_name(f"{prefix.name}_heldout")
 
 
 def _export(corpus: Corpus, shards: Sequence[Stream], prefix: Path) -> None:
@@ -136,7 +140,8 @@ def import_megatron(
     """A corpus of ready token files, one domain each, with a held-out part by document.
 
     Args:
-        files: `.bin` files or prefixes; a domain is called by its file.
+        files: `.bin` files or prefixes; a domain is called by its file. Where `<name>_heldout` is
+            named beside `<name>`, as exports are, it is that domain's held-out part.
         tokenizer: what the tokens were made with; it decodes them, to count bytes.
 
     Raises:
@@ -145,18 +150,20 @@ def import_megatron(
     if output.exists() and any(output.iterdir()):
         raise UserError(f"--output {str(output)!r} is not empty; name a new folder.")
     prefixes = [Path(f.removesuffix(".bin").removesuffix(".idx")) for f in files]
-    prefixes = list(dict.fromkeys(prefixes))
+    named = dict.fromkeys(prefixes)
+    held = {p: _held_out_of(p) for p in named if _held_out_of(p) in named}
+    prefixes = [p for p in named if p not in held.values()]
     if len(prefixes) < 2:
         raise UserError(f"{len(prefixes)} Megatron files; a mixture needs at least two domains.")
-    pairs = [(p, read_pair(p)) for p in prefixes]
+    pairs = {p: (read_pair(p), read_pair(held[p]) if p in held else None) for p in prefixes}
     loaded = load_tokenizer(tokenizer)
     facts = facts_of(loaded, eos)
     output.mkdir(parents=True, exist_ok=True)
     bars = Workspace(output, progress=progress)
-    with bars.bar("import", sum(len(p.ends) for _, p in pairs)) as bar:
+    with bars.bar("import", sum(len(p.ends) for p, _ in pairs.values())) as bar:
         domains = tuple(
-            _import(output, index, prefix, pair, loaded, facts, (share, seed), bar)
-            for index, (prefix, pair) in enumerate(pairs)
+            _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar)
+            for index, prefix in enumerate(prefixes)
         )
     loaded.save(str(output / "tokenizer.json"))
     build = {"imported": [p.name for p in prefixes], "tokenizer": tokenizer, "seed": seed}
@@ -170,38 +177,49 @@ def _import(
     output: Path,
     index: int,
     prefix: Path,
-    pair: Pair,
+    pairs: tuple[Pair, Pair | None],
     tokenizer: Any,
     facts: TokenFacts,
     split: tuple[float, int],
     bar: Any,
 ) -> Domain:
+    pair, apart = pairs
     share, seed = split
-    end = np.array([facts.eos])
     least = _least_key(pair, seed)
     stem = f"domain_{index:03d}"
     with (
         StreamWriter(output, stem, facts.dtype) as trained,
         StreamWriter(output, f"{stem}.heldout", facts.dtype) as held,
     ):
-        for tokens in _documents(pair):
-            if len(tokens) and int(tokens.max()) >= facts.vocab_size:
-                raise UserError(
-                    f"{prefix}.bin holds token {int(tokens.max())}, but the tokenizer has "
-                    f"{facts.vocab_size}; give the tokenizer it was made with."
-                )
-            body = tokens[:-1] if len(tokens) and tokens[-1] == facts.eos else tokens
-            if not len(body):
-                continue
+        for tokens, whole, size in _checked(pair, prefix, tokenizer, facts):
             key = _key(tokens, seed)
             chosen = key < share * 2.0**64 or (key == least and len(pair.ends) > 1)
-            size = len(tokenizer.decode(body.tolist(), skip_special_tokens=False).encode("utf-8"))
-            writer = held if share > 0 and chosen else trained
-            writer.add(np.concatenate([body, end]), 1, size, whole=writer is held)
+            writer = held if apart is None and share > 0 and chosen else trained
+            writer.add(whole, 1, size, whole=writer is held)
             bar.update(1)
+        if apart is not None:
+            for _, whole, size in _checked(apart, _held_out_of(prefix), tokenizer, facts):
+                held.add(whole, 1, size, whole=True)
         shards, heldout = trained.close(), held.close()
     held_part = heldout[0] if heldout[0].documents else None
     return Domain(prefix.name, shards, held_part, {"terms": []})
+
+
+def _checked(
+    pair: Pair, prefix: Path, tokenizer: Any, facts: TokenFacts
+) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+    """Each document that is not empty: as stored, with its end-of-text token, its text's bytes."""
+    end = np.array([facts.eos])
+    for tokens in _documents(pair):
+        if len(tokens) and int(tokens.max()) >= facts.vocab_size:
+            raise UserError(
+                f"{prefix}.bin holds token {int(tokens.max())}, but the tokenizer has "
+                f"{facts.vocab_size}; give the tokenizer it was made with."
+            )
+        body = tokens[:-1] if len(tokens) and tokens[-1] == facts.eos else tokens
+        if len(body):
+            text = tokenizer.decode(body.tolist(), skip_special_tokens=False)
+            yield tokens, np.concatenate([body, end]), len(text.encode("utf-8"))
 
 
 def _documents(pair: Pair) -> Iterator[np.ndarray]:
