@@ -96,3 +96,12 @@ def test_a_summary_leaves_lost_runs_out_and_counts_them() -> None:
     summary = summarise([1.0, 2.0, float("nan"), 3.0])
     assert (summary.n, summary.median) == (3, 2.0)
     assert summarise([]).n == 0
+
+
+def test_two_fixed_mixtures_are_compared_once() -> None:
+    fixed, other = dict.fromkeys(range(10), 0.25), dict.fromkeys(range(10), 0.75)
+    paired = compare(fixed, other)
+    assert (paired.n, paired.wins, paired.difference) == (1, 1, -0.5)
+    assert paired.p == 1.0 and paired.interval is None
+    searched = {seed: 0.5 + 0.01 * seed for seed in range(10)}
+    assert compare(fixed, searched).n == 10
