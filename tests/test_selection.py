@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import optuna
 import pytest
@@ -10,9 +12,9 @@ from optuna.trial import create_trial
 import climb_opt
 from climb_opt import MixtureSpace, UserError
 from climb_opt.emulator import MixingLaw, NoisyObjective
-from climb_opt.history import SPACE, set_aggregate
+from climb_opt.history import SPACE, read_history, set_aggregate
 from climb_opt.selection import RULES, Recommendation, best_mixture, compare_rules
-from climb_opt.selection.recommendation import Estimate, effective_domains
+from climb_opt.selection.recommendation import Estimate, doubts, effective_domains
 from climb_opt.slots import SLOT
 
 LAW = MixingLaw(5, 3, seed=0)
@@ -59,6 +61,22 @@ def test_every_rule_recommends_a_mixture_of_the_space() -> None:
         assert bool(SPACE5.contains(SPACE5.weights(recommendation)))
         assert recommendation.rule == ("optimum" if rule == "auto" else rule)
         assert regret(recommendation) < typical - LAW.optimum()[1]
+
+
+def test_a_promise_far_beyond_what_was_measured_is_doubted() -> None:
+    class Flat:
+        def __init__(self, mean: float) -> None:
+            self.mean = mean
+
+        def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return np.full(len(roots), self.mean), np.zeros(len(roots))
+
+    history = read_history(finished(), SPACE5)
+    best, middle = float(history.values.min()), float(np.median(history.values))
+    for times, doubted in ((1.5, False), (3.0, True)):
+        surrogate: Any = Flat(best - times * (middle - best))
+        found = doubts(SPACE5, history, surrogate, history.weights[0])
+        assert any("3.0 times" in doubt for doubt in found) is doubted
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])

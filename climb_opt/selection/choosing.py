@@ -104,7 +104,7 @@ def _learnt(study: optuna.Study, space: MixtureSpace | None) -> tuple[MixtureSpa
 def _evidence(
     study: optuna.Study, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
-    problem = Beliefs(space, components=components).problem(tamed(history))
+    problem = Beliefs(space, components=components).problem(history)
     climb = study._storage.get_study_user_attrs(study._study_id).get(PICK, {})
     return None if problem is None else Evidence(history, problem, seed, climb)
 
@@ -183,7 +183,7 @@ def _balanced(
     fine = kept(history.trials)
     rows = np.flatnonzero(fine) if fine.any() else np.arange(len(history))
     values = history.values[rows]
-    problem = Beliefs(space, components=components).problem(tamed(history))
+    problem = Beliefs(space, components=components).problem(history)
     if problem is not None:
         roots = np.sqrt(history.weights[rows])
         values = np.stack([o.mean(roots) for o in problem.objectives], axis=1)

@@ -15,6 +15,7 @@ from climb_opt.simplex import MixtureSpace
 LEVEL = 0.9  # of every interval
 WIDTH = float(ndtri(0.5 + LEVEL / 2))  # standard deviations on either side
 OVERCONFIDENT = 1.5  # root mean square of left-out errors in predicted standard deviations
+BOLD = 2.0  # times the best trial's lead over the median that a mixture may promise beyond it
 FAR = 0.5  # L1 distance to the nearest evaluated mixture: a quarter of the weight is elsewhere
 
 
@@ -114,6 +115,13 @@ def doubts(
         found.append(
             f"extrapolates: the nearest evaluated mixture is at L1 distance {nearest:.2f}; "
             "evaluate it before relying on it"
+        )
+    lead = float(np.median(history.values) - history.values.min())
+    promised = float(history.values.min() - surrogate.moments(np.sqrt(weights[None]))[0][0])
+    if promised > BOLD * lead > 0:
+        found.append(
+            "promises more than was ever measured: its lead over the best trial is "
+            f"{promised / lead:.1f} times that trial's over the median"
         )
     if isinstance(surrogate, GaussianProcess):
         mean, std = surrogate.left_out()
