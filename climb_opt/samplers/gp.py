@@ -23,6 +23,7 @@ from climb_opt.gaussian.proposal import Problem, propose
 from climb_opt.history import History, all_trials, read_history, store_space
 from climb_opt.samplers.beliefs import Beliefs
 from climb_opt.samplers.start import start_mixture
+from climb_opt.samplers.taming import tame
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import SLOT
 
@@ -217,8 +218,8 @@ def _given(history: History) -> int:
 
 def _relative_noise(problem: Problem, history: History) -> float:
     """Noise of one evaluation against the spread of the first results, the noisiest objective's."""
-    early = history.values.reshape(len(history), -1)[:32]
-    spreads = early.std(axis=0)
+    columns = history.values.reshape(len(history), -1).T
+    spreads = [tame(column)[:32].std() for column in columns]
     surrogates: Sequence[Surrogate] = problem.objectives
     ratios = [s.noise / float(d) for s, d in zip(surrogates, spreads, strict=True) if d > 0]
     return max(ratios, default=0.0)
