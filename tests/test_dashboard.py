@@ -171,6 +171,15 @@ def test_a_note_of_240_domains_names_the_largest_and_counts_the_rest() -> None:
     assert "216 more domains hold" in note
 
 
+def test_standard_errors_stand_beside_their_scores() -> None:
+    scores = {"a/bpb": 1.23456, "a/bpb_stderr": 0.01, "b/acc": 0.5}
+    note = notes.trial_note({"web": 1.0}, scores, {})
+    assert "| a/bpb | 1.235 ± 0.010 |" in note and "| b/acc | 0.5000 |" in note
+    assert "stderr" not in note
+    many = notes.trial_note({"web": 1.0}, {f"t{k}/bpb": 1.0 for k in range(30)}, {})
+    assert many.count("/bpb |") == notes.LARGEST and "6 more in climb/components" in many
+
+
 def test_odd_names_stay_in_their_cells() -> None:
     mixture = dict.fromkeys(ODD_NAMES, 1 / len(ODD_NAMES))
     note = notes.trial_note(mixture, {"a|b<i>/acc": 0.5}, {"device": "<b>gpu</b>"})

@@ -13,9 +13,18 @@ import numpy as np
 
 from climb_opt.report.advice import effective_domains
 from climb_opt.report.markdown import table
-from climb_opt.text import amount, duration, in_markdown, number, percent, shorten, times
+from climb_opt.text import (
+    amount,
+    duration,
+    in_markdown,
+    percent,
+    plus_minus,
+    shorten,
+    times,
+)
 
 LARGEST = 24  # domains in a note; all of them are in mixture.csv
+STDERR = "_stderr"  # ends the name of a score's standard error
 BLOCKS = "▏▎▍▌▋▊▉█"
 WIDTH = 16  # characters of the longest bar
 NAME = 40  # of a domain's name
@@ -39,8 +48,7 @@ def trial_note(
     """
     parts = [_summary(mixture, facts), _mixture(mixture, facts, prior)]
     if components:
-        rows = [[name, number(value, 5)] for name, value in components.items()]
-        parts.insert(1, table(["task", "score"], rows))
+        parts.insert(1, _scores(components))
     if rerun:
         parts.append(f"Train it again, with the storage in OPTUNA_STORAGE:\n\n```\n{rerun}\n```")
     return "\n\n".join(parts) + "\n"
@@ -107,6 +115,16 @@ def _summary(mixture: Mapping[str, float], facts: Mapping[str, Any]) -> str:
         most = max(epochs, key=lambda d: float(epochs[d]))
         words.append(f"{in_markdown(most)} read {float(epochs[most]):.2g} times")
     return ", ".join(words) + "."
+
+
+def _scores(components: Mapping[str, float]) -> str:
+    named = {n: v for n, v in components.items() if not n.endswith(STDERR)}
+    rows = [
+        [shorten(name, NAME), plus_minus(value, components.get(name + STDERR))]
+        for name, value in named.items()
+    ]
+    more = f"\n\n{len(rows) - LARGEST} more in climb/components." if len(rows) > LARGEST else ""
+    return table(["task", "score"], rows[:LARGEST]) + more
 
 
 def _mixture(
