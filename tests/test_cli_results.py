@@ -212,6 +212,12 @@ def test_confirm_retrains_compares_and_resumes(run: Any, proxies: FakeProxies) -
     assert "## Retrained with fresh seeds" in out
 
 
+def test_the_report_shows_the_latest_verdict(run: Any, proxies: FakeProxies) -> None:
+    assert run("confirm", "small", "--seeds", "2", "--as", "second")[0] == 0
+    _, out, _ = run("report", "small", "--markdown")
+    assert "Retrained with fresh seeds" in out and "| found | " in out
+
+
 def test_a_confirmation_that_cannot_train_keeps_no_name(
     run: Any, storage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,8 @@ def _confirm(args: argparse.Namespace) -> None:
         confirm = retraining.opened(study, name, CONFIRM)
 
     def train(objective: Any, stop: Any) -> None:
-        study.set_user_attr(CONFIRMED_IN, confirm.study_name)
+        earlier = [n for n in study.user_attrs.get(CONFIRMED_IN, []) if n != confirm.study_name]
+        study.set_user_attr(CONFIRMED_IN, [*earlier, confirm.study_name])
         run(confirm, _runner(objective, stop), max_attempts=_attempts(confirm))
 
     try:

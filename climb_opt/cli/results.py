@@ -125,18 +125,23 @@ def _half(estimate: Estimate | None) -> float | None:
 
 
 def confirmation_beside(study: optuna.Study) -> Confirmation | None:
-    """What the study's latest confirm study holds so far, where there is one."""
+    """What the study's latest confirm study with a verdict holds, else the latest one, if any."""
     import optuna
 
     from climb_opt.confirm import confirmation_of
     from climb_opt.confirm.finals import CONFIRMED_IN, SUFFIX
     from climb_opt.report.paired import CONFIRM
 
-    name = study.user_attrs.get(CONFIRMED_IN, f"{study.study_name}{SUFFIX}")
-    if name not in optuna.get_all_study_names(study._storage):
-        return None
-    confirm = optuna.load_study(study_name=name, storage=study._storage)
-    return confirmation_of(confirm) if CONFIRM in confirm.user_attrs else None
+    names = [f"{study.study_name}{SUFFIX}", *study.user_attrs.get(CONFIRMED_IN, [])]
+    there = set(optuna.get_all_study_names(study._storage))
+    found = []
+    for name in reversed([n for n in names if n in there]):
+        confirm = optuna.load_study(study_name=name, storage=study._storage)
+        if CONFIRM in confirm.user_attrs:
+            found.append(confirmation_of(confirm))
+            if found[-1].differences():
+                return found[-1]
+    return found[0] if found else None
 
 
 def contents_of(

@@ -16,7 +16,7 @@ from climb_opt.report.paired import CONFIRM, LEVEL
 from climb_opt.report.snapshot import CORPUS, RECIPE, unit_of
 
 SUFFIX = "-confirm"
-CONFIRMED_IN = "climb/confirmed-in"  # study: the name of its latest confirm study
+CONFIRMED_IN = "climb/confirmed-in"  # study: the names of its confirm studies, latest last
 SAME = 0.005  # mixtures that share all but this much of their tokens are one
 FIRST_LOOK = 3  # seeds before a race can say anything: with two, Student's interval is boundless
 
