@@ -19,7 +19,10 @@ from climb_opt.errors import UserError
 from corpora import files_of, small_options, topic_documents, write_jsonl
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'climb-opt[ray]'")
-pytestmark = pytest.mark.filterwarnings("ignore:::ray", "ignore::ResourceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:::ray", "ignore::ResourceWarning"),
+    pytest.mark.timeout(600),
+]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,7 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # on a busy machine Ray's own 15 starves them
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # of the nodes: this file's tasks
         head = {"num_cpus": 1, "include_dashboard": False}
         nodes = Cluster(initialize_head=True, head_node_args=head)
@@ -130,6 +134,7 @@ def test_a_node_that_does_not_see_the_files_is_named(cluster: Any, tmp_path: Pat
         run(print, 1, [str(tmp_path), "/nowhere/in.jsonl"])
 
 
+@pytest.mark.slow
 def test_a_lost_node_s_tasks_are_done_elsewhere(cluster: Any, tmp_path: Path) -> None:
     added = cluster.add_node(num_cpus=1)
 
