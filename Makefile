@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint types bench soak gpu wheel clean help
+.PHONY: demo test lint types bench soak ray gpu wheel clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -41,6 +41,10 @@ bench: $(STAMP)  ## print speed and quality as ratios against named references
 
 soak: $(STAMP)  ## crash tests, long form
 	$(BIN)/python -m pytest -m slow tests/soak.py
+
+ray: $(STAMP)  ## install Ray, and build a corpus on a cluster of two nodes that is started here
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	$(BIN)/python -m pytest tests/test_ray_engine.py -m ''
 
 gpu: $(STAMP)  ## on a GPU machine: its tests, its speed, a search of 112 proxies of 10M parameters
 	$(BIN)/python -m pytest -m gpu tests/gpu
