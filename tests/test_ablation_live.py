@@ -105,6 +105,7 @@ def test_a_stopped_ablation_goes_on_where_it_was(tiny_corpus: Corpus, tmp_path: 
     assert not (list((tmp_path / "runs").glob("*.json")))
     (result,) = run_ablation(asked, Archive(tmp_path))
     assert result.trials == 4 and result.final is not None
+    assert result.failed == 0, "a trial that was stopped and resumed has not failed"
 
 
 def test_a_budget_in_seconds_ends_a_search_between_two_trials(

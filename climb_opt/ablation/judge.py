@@ -27,7 +27,7 @@ from climb_opt.history import COMPONENTS, History, all_trials, read_history
 from climb_opt.predictors.base import expected
 from climb_opt.rounds import SEED
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT, Plan, Slot
+from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot
 from climb_opt.study import FACTS, make_objective, open_study, read_recipe, run_plan, space_of
 
 JUDGE_SEED = 1_000  # first of the fresh training seeds, far from the runs' own
@@ -148,10 +148,11 @@ def _with_search(result: RunResult, found: Found) -> RunResult:
     study = found.study
     assert study is not None
     trials = [t for t in all_trials(study) if t.state.is_finished()]
+    failures = [t for t in trials if t.state == TrialState.FAIL]
     spent = replace(
         result,
         trials=sum(t.state == TrialState.COMPLETE for t in trials),
-        failed=sum(t.state == TrialState.FAIL for t in trials),
+        failed=sum(not t.user_attrs.get(INTERRUPTED) for t in failures),  # stopped ones are resumed
         tokens=sum(fact(t, "tokens") for t in trials),
         seconds=sum(fact(t, "seconds") for t in trials),
     )
