@@ -161,6 +161,8 @@ class ProxyGroup:
                     self._do(work, message[1])
                 except (TrialFailed, Interrupted) as verdict:
                     log.debug("rank %d: %s", self.rank, verdict)  # rank 0 reports it
+        # A process that ends with a live process group may abort in gloo's threads.
+        self.close()
 
     def close(self) -> None:
         """Let the other ranks return from `serve`, and leave the process group."""
