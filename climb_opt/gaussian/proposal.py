@@ -23,14 +23,14 @@ from climb_opt.gaussian.improvement import (
     mean_of,
     negative_improvement,
 )
-from climb_opt.gaussian.pools import CLOSE, around, candidates, enough
+from climb_opt.gaussian.pools import CLOSE, around, candidates, sparse
 from climb_opt.gaussian.process import Surrogate, WeightedSum, draw
 from climb_opt.gaussian.sphere import descend
 from climb_opt.simplex import MixtureSpace
 
 SAMPLES = 256  # joint samples; for several objectives a quarter of them
 SAME = 1e-4  # L1 distance: one token in 20,000 moves
-FRESH = 128  # of 4000 draws or more: those an exploring trial is drawn from
+FRESH = 128  # of 8000 draws or more: those an exploring trial is drawn from
 BEST = 8  # evaluated mixtures around which candidates are drawn
 DIRECTIONS = 4  # weightings of several objectives along which candidates are sought
 MAX_JOINT = 200  # evaluated mixtures in the joint sample: the most promising, if there are more
@@ -138,7 +138,7 @@ def _directions(problem: Problem, rng: np.random.Generator) -> list[Surrogate]:
 
 
 def _fresh(problem: Problem, objective: Surrogate, rng: np.random.Generator) -> np.ndarray:
-    draws = problem.space.sample_mixed(rng, enough(4000, len(problem.space)))
+    draws = sparse(rng, 8000, problem.space)
     parts = [np.sqrt(part) for part in np.array_split(draws, -(-len(draws) // 4000))]  # memory
     mean = np.concatenate([objective.mean(part) for part in parts])
     breach = np.concatenate([problem.feasible(part) for part in parts]) < np.log(0.5)
