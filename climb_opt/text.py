@@ -30,6 +30,11 @@ def in_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", printable(text))
 
 
+def counted(n: int, noun: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def width(text: str) -> int:
     """Columns that `text` takes in a terminal: two for East Asian wide characters and emoji."""
     return sum(_columns(c) for c in text)

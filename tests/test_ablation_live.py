@@ -196,7 +196,7 @@ def test_a_shape_counts_what_the_model_has() -> None:
 def test_the_plan_states_shapes_tokens_and_hours(tiny_corpus: Corpus) -> None:
     asked = recipe(tiny_corpus, seeds=2)
     text = plan_text("mini", asked)
-    assert "1 layers x 16" in text and "| climb | 2/1/1 |" in text and "H100 hours" in text
+    assert "1 layer x 16" in text and "| climb | 2/1/1 |" in text and "H100 hours" in text
     assert "| doremi | 2 runs |" in text and "final mixtures retrained | 8 runs" in text
     assert "In all <0.1 H100 hours" in text and "Not on this machine" not in text
     elsewhere = plan_text("mini", recipe(tiny_corpus, base={**BASE, "corpus": "corpora/far"}))

@@ -74,6 +74,21 @@ def test_a_small_table_is_studied_at_the_sizes_it_allows(folder: Path) -> None:
     assert {c.n for c in cells} == {16, 32}
 
 
+def test_a_table_too_small_to_study_says_how_small(folder: Path) -> None:
+    for name in ("weights.csv", "losses.csv"):
+        rows = read_rows(folder / name)
+        write(folder / name, rows[0], rows[1:9])
+    with pytest.raises(UserError, match="a table of 8 rows is too small: 8 are held out"):
+        foresight.study_predictors(study(folder, n=[]))
+
+
+def test_a_single_result_is_not_split_into_components(folder: Path) -> None:
+    rows = read_rows(folder / "losses.csv")
+    write(folder / "losses.csv", rows[0][:2], [row[:2] for row in rows[1:]])
+    cells = foresight.study_predictors(study(folder, predictors={"linear": {}}))
+    assert {c.per_component for c in cells} == {False}
+
+
 def test_other_scales_are_never_trained_on(folder: Path) -> None:
     names = ["run", "b", "a"]  # in another order, at another scale
     rows = [

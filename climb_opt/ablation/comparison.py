@@ -156,7 +156,7 @@ def _remarks(recipe: AblationRecipe, rows: list[ArmRow], results: list[RunResult
             remarks.append(
                 f"{row.arm}: {len(cut)} of {recipe.seeds} searches were given up: {cut[0]}"
             )
-        if row.attempts and row.failed / row.attempts >= MANY_FAILURES:
+        if row.trials and row.failed / row.attempts >= MANY_FAILURES:
             remarks.append(
                 f"{row.arm}: {row.failed} of {row.attempts} trials failed; its figures rest on "
                 "what was left."

@@ -23,6 +23,7 @@ from climb_opt.errors import UserError
 from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
+from climb_opt.text import counted
 
 HELD_OUT = "held-out rows"
 USUAL = (16, 32, 64, 112)  # rows to train on: 112 is CLIMB's whole budget
@@ -115,7 +116,8 @@ def study_predictors(
             sets = tests or {HELD_OUT: _rows(train, held)}
             for predictor, choice in choices.items():
                 on_fit(f"{label}, n = {n}, seed {seed}: {predictor}")
-                for parts in (False, True) if len(names) != 1 else (False,):
+                several = len(names or train.names) > 1
+                for parts in (False, True) if several else (False,):
                     fitted = _fit(choice, _rows(train, rows), names, parts)
                     for test, table in sets.items():
                         for what, figures in _judge(fitted, table, names, parts).items():
@@ -129,6 +131,11 @@ def study_predictors(
 
 def _sized(recipe: PredictorRecipe, rows: int, held: int) -> PredictorRecipe:
     """With numbers of rows to train on that leave `held` rows."""
+    if rows < held + 2:
+        raise UserError(
+            f"predictors: a table of {rows} rows is too small: {held} are held out to test on, "
+            "and no fewer than 2 can be trained on."
+        )
     chosen = recipe.n or tuple(n for n in USUAL if n + held <= rows) or (USUAL[0],)
     if max(chosen) + held > rows:
         raise UserError(
@@ -224,7 +231,8 @@ def as_markdown(recipe: PredictorRecipe, cells: Sequence[Cell]) -> str:
             lines += _markdown_table([c for c in cells if (c.score, c.test) == (score, test)])
     lines += [
         "Cells: Spearman rank correlation (root mean square error after the best shift and "
-        f"stretch / std), median of {recipe.seeds} seeds; all predictors see the same rows.",
+        f"stretch / std), median of {counted(recipe.seeds, 'seed')}; all predictors see the same "
+        "rows.",
         "",
     ]
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from climb_opt.ablation.resolve import Arm, arms, judged_study, settings
 from climb_opt.errors import UserError
 from climb_opt.recipes import ModelRecipe, ProxyRecipe
 from climb_opt.shards import Corpus
+from climb_opt.text import counted
 
 PEAK = 989e12  # FLOP/s of an H100 SXM in bf16, dense (NVIDIA data sheet)
 UTILISATION = 0.4  # assumed; small proxies reach less
@@ -42,7 +43,7 @@ def shape(model: ModelRecipe, vocabulary: int) -> Shape | None:
     layer = 2 * h * h + 2 * h * kv + 3 * h * inner + 2 * h
     body = model.layers * layer + h
     head = vocabulary * h
-    text = f"{model.layers} layers x {h}, {model.heads} heads, MLP {inner}"
+    text = f"{counted(model.layers, 'layer')} x {h}, {model.heads} heads, MLP {inner}"
     return Shape(text, model.layers, h, body, head if model.tied else 2 * head, head)
 
 
@@ -68,7 +69,7 @@ def plan_text(name: str, recipe: AblationRecipe) -> str:
     points = len(settings(recipe))
     lines += [
         f"Objective: {recipe.objective.name}; budget per arm and seed: {recipe.budget}; "
-        f"{recipe.seeds} seeds" + (f"; {points} settings" if points > 1 else "") + ".",
+        f"{counted(recipe.seeds, 'seed')}" + (f"; {points} settings" if points > 1 else "") + ".",
         "",
     ]
     lines += _live(recipe) if recipe.live else _emulated(recipe, points)

@@ -17,6 +17,7 @@ from climb_opt.ablation.comparison import ArmRow, Comparison
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.results import RunResult
 from climb_opt.ablation.statistics import Summary
+from climb_opt.text import counted
 
 AUTO = "our rule"
 CLEAR = 0.05  # a corrected p below it marks a difference in the overview
@@ -92,11 +93,6 @@ def versions() -> str:
         except metadata.PackageNotFoundError:
             continue
     return ", ".join(found)
-
-
-def seeds(n: int) -> str:
-    """ "1 seed", "3 seeds"."""
-    return f"{n} seed" if n == 1 else f"{n} seeds"
 
 
 def number(value: float) -> str:
@@ -201,7 +197,7 @@ def _legend(recipe: AblationRecipe) -> list[str]:
     )
     lines = [
         what,
-        f"Budget per arm and seed: {recipe.budget}; {seeds(recipe.seeds)}, paired, from "
+        f"Budget per arm and seed: {recipe.budget}; {counted(recipe.seeds, 'seed')}, paired, from "
         f"{recipe.first_seed}; random numbers shared by all arms of a seed. "
         "Cells: median [quartiles] over seeds. Final mixture: by the arm's own rule; our rule: "
         "`auto` of climb_opt.selection on the same trials.",
