@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus import buckets, dedup, roles
+from climb_opt.corpus import buckets, minhash, roles
 from climb_opt.corpus.buckets import by_hash
-from climb_opt.corpus.dedup import _equal_runs, _shingles
+from climb_opt.corpus.dedup import _equal_runs
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Stream
 from corpora import TOPICS, small_corpus, topic_documents, write_jsonl
@@ -118,12 +118,33 @@ def test_documents_that_share_little_are_not_near_copies(tmp_path: Path) -> None
     assert corpus.provenance["dropped"]["near_copies"] == 0
 
 
-def test_shingles_of_short_and_equal_documents() -> None:
-    short = np.array([5, 6, 0])
-    assert len(_shingles(short)) == 1
-    long = np.arange(1, 101)
-    assert len(_shingles(np.append(long, 0))) == 100 - dedup.RUN + 1
-    assert np.array_equal(_shingles(np.append(long, 0)), _shingles(np.append(long, 9)))
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=12), st.sampled_from([20, 50_000]))
+@settings(max_examples=30, deadline=None)
+def test_sketches_are_those_of_datasketch(lengths: list[int], at_once: int) -> None:
+    import datasketch
+
+    rng = np.random.default_rng(sum(lengths))
+    tokens = rng.integers(1, 9, size=sum(lengths) + len(lengths)).astype(np.uint16)
+    ends = np.cumsum(np.array(lengths) + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(minhash, "SHINGLES_AT_ONCE", at_once)
+        found = minhash.sketches_of(tokens, ends)
+    for row, (length, end) in enumerate(zip(lengths, ends.tolist(), strict=True)):
+        text = tokens[end - 1 - length : end - 1]
+        if length < minhash.RUN:
+            hashes = minhash.short_shingles(text, np.zeros(1, int), np.array([length]))
+        else:
+            hashes = minhash.shingles(text)
+        expected = datasketch.MinHash(minhash.SKETCH, seed=1, hashfunc=int, scheme="affine32")
+        expected.update_batch(hashes.tolist())
+        assert np.array_equal(found[row], expected.hashvalues)
+
+
+def test_shingles_tell_short_documents_apart_and_ignore_the_end_of_text() -> None:
+    tokens = np.array([5, 6, 0, 5, 6, 7, 0, 5, 6, 9])
+    found = minhash.sketches_of(tokens, np.array([3, 7, 7, 10]))
+    assert (found[0] != found[1]).any() and (found[0] == found[3]).all()
+    assert (found[2] == 0).all()  # a copy has no tokens
 
 
 def test_a_long_document_s_sketch_does_not_depend_on_how_it_is_cut(
@@ -133,7 +154,7 @@ def test_a_long_document_s_sketch_does_not_depend_on_how_it_is_cut(
     write_jsonl(tmp_path / "a.jsonl", documents * 3 + topic_documents(20))
     found = []
     for size in (50_000, 7):
-        monkeypatch.setattr(dedup, "SHINGLES_AT_ONCE", size)
+        monkeypatch.setattr(minhash, "SHINGLES_AT_ONCE", size)
         out = small_corpus(tmp_path / f"{size}", tmp_path / "a.jsonl").path
         (file,) = out.glob("work/sketches-*/*.sketch.npy")
         found.append(np.load(file))

@@ -24,6 +24,7 @@ from climb_opt.corpus import (
     domains,
     embed,
     labels,
+    minhash,
     quality,
     roles,
     tokenise,
@@ -215,7 +216,7 @@ class Build:
         upstream: list[Any] = [self.exact, self.chosen]
         if threshold is not None:
             sketches = self.workspace.stage("sketches", self.tokens)
-            dedup.sketch(sketches, self.tokens, self.blocks, self.facts.dtype)
+            minhash.sketch(sketches, self.tokens, self.blocks, self.facts.dtype)
             near = self.workspace.stage("near", sketches, threshold)
             dedup.find_near(near, sketches, self.exact, self.blocks, threshold)
             links[roles.NEAR] = near.file("links.npy")

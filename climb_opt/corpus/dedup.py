@@ -1,9 +1,9 @@
-"""Stages `exact`, `sketches` and `near`: which documents are copies of an earlier one.
+"""Stages `exact` and `near`: which documents are copies of an earlier one.
 
 Both end in links (copy, original), pairs of document numbers. `roles.py` joins the links into
 groups and decides what becomes of each member. Exact copies are found by a 128-bit hash of the
-text; near ones by MinHash (datasketch) over runs of `RUN` tokens, banded, then verified by the
-estimated similarity of their sketches.
+text; near ones by their MinHash sketches (minhash.py), banded, then verified by the similarity that
+the sketches estimate.
 
 Equal hashes meet by way of buckets.py, so that memory does not grow with the corpus; only the links
 are held whole, 16 bytes for each copy.
@@ -11,7 +11,6 @@ are held whole, 16 bytes for each copy.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,17 +20,11 @@ import numpy as np
 
 from climb_opt.corpus.buckets import by_hash
 from climb_opt.corpus.documents import Block, read_rows
-from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
-from climb_opt.corpus.need import need
-from climb_opt.corpus.tokenise import read_tokens
+from climb_opt.corpus.minhash import BAND, BANDS, SKETCH
 from climb_opt.corpus.workspace import Stage
 
 PAIRS_AT_ONCE = 100_000
-RUN = 8  # tokens of a shingle: about five words
-BANDS, BAND = 13, 5  # finds a pair of similarity .8 with probability .994, of .5 with .34
-SKETCH = BANDS * BAND
-SHINGLES_AT_ONCE = 50_000
 EXAMPLES = 3
 
 
@@ -92,41 +85,6 @@ def _equal_runs(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 # --- near copies ------------------------------------------------------------------------------
-
-
-def sketch(stage: Stage, tokens: Stage, blocks: Sequence[Block], dtype: str) -> None:
-    """Write `<block>.sketch.npy`: the MinHash values (documents, SKETCH) of every document."""
-    task = partial(_sketch_block, stage.path, tokens.path, dtype)
-    stage.over(blocks, task, marker=".sketch.npy", processes=True)
-
-
-def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block, advance: Advance) -> None:
-    datasketch = need("datasketch", "Finding near-duplicates")
-    values, ends = read_tokens(tokens, block, dtype)
-    sketches = np.zeros((block.documents, SKETCH), dtype=np.uint32)
-    empty = datasketch.MinHash(num_perm=SKETCH, seed=1, hashfunc=operator.index, scheme="affine32")
-    start = 0
-    for row, end in enumerate(ends):
-        if end > start:
-            made = empty.copy()
-            for low in range(start, max(start + 1, end - RUN), SHINGLES_AT_ONCE):
-                part = values[low : min(end, low + SHINGLES_AT_ONCE + RUN)]
-                made.update_batch(_shingles(np.asarray(part)).tolist())
-            sketches[row] = made.hashvalues
-        start = end
-        advance(1)
-    save_array(folder / f"{block.name}.sketch.npy", sketches)
-
-
-def _shingles(tokens: np.ndarray) -> np.ndarray:
-    """A 32-bit hash of every run of RUN tokens, the last token (the end of text) left out."""
-    tokens = tokens[:-1].astype(np.uint64) + np.uint64(1)
-    run = min(RUN, len(tokens))
-    mixed = np.zeros(len(tokens) - run + 1, dtype=np.uint64)
-    for offset in range(run):  # a polynomial in an odd 64-bit constant, modulo 2^64
-        part = tokens[offset : len(tokens) - run + 1 + offset]
-        mixed = (mixed + part) * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
 def find_near(
