@@ -29,7 +29,7 @@ from climb_opt.corpus import (
     roles,
     tokenise,
 )
-from climb_opt.corpus.documents import DOMAIN_FIELD, Block
+from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block
 from climb_opt.corpus.engines import open_engine
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.finish import Findings, write_corpus
@@ -192,7 +192,7 @@ class Build:
     def _read(self) -> None:
         plan, seed = self.plan, self.seed
         facts = [plain(s) for s in plan.sources]
-        self.documents = self.workspace.stage("documents", facts, plain(plan.read))
+        self.documents = self.workspace.stage("documents", FORMAT, facts, plain(plan.read))
         self.inventory = ingest(self.documents, plan.sources, plan.read)
         self.blocks: tuple[Block, ...] = self.inventory.blocks
         for line in self.inventory.lines():

@@ -1,8 +1,9 @@
 """Documents, and the blocks in which a build keeps them.
 
-A block is a file of at most `BLOCK_DOCUMENTS` documents or about `BLOCK_BYTES` of text, so that
-memory stays flat whatever the inputs' sizes. Beside it lies one row a document (`ROW`): hashes and
-length, all that deduplication, splitting and counting need to know.
+A block is at most `BLOCK_DOCUMENTS` documents or about `BLOCK_BYTES` of text, so that memory stays
+flat whatever the inputs' sizes. Its texts lie in one file, end to end: most stages need nothing
+else, and have nothing to parse. Ids and other fields lie in another, and in a third one row a
+document (`ROW`): hashes and length, all that deduplication, splitting and counting need to know.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 from climb_opt.corpus.files import atomic, load_array, save_array
 from climb_opt.corpus.need import need
 
+FORMAT = 2  # of a block's files; stages of another format are done again
 BLOCK_DOCUMENTS = 8192
 BLOCK_BYTES = 16_000_000
 
@@ -57,26 +60,30 @@ class Block:
     start: int = 0
 
 
-def row_of(document: Document) -> tuple[tuple[int, int], int, int]:
-    """A document's `ROW`."""
-    text = document.text.encode("utf-8")
+def row_of(identity: str, text: bytes) -> tuple[tuple[int, int], int, int]:
+    """The `ROW` of a document with this id and UTF-8 text."""
     digest = hashlib.blake2b(text, digest_size=16).digest()
-    key = hashlib.blake2b(document.id.encode("utf-8"), digest_size=8).digest()
+    key = hashlib.blake2b(identity.encode("utf-8"), digest_size=8).digest()
     low, high = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
     return (low, high), int.from_bytes(key, "little"), len(text)
 
 
 def write_block(folder: Path, name: str, documents: Sequence[Document]) -> Block:
-    """Write a block and its rows."""
+    """Write a block's texts, its ids with the other fields, and its rows."""
     zstandard = need("zstandard", "Building a corpus")
-    rows = np.array([row_of(d) for d in documents], dtype=ROW)
+    packed = zstandard.ZstdCompressor(level=1)
+    rows = np.zeros(len(documents), dtype=ROW)
     with (
-        atomic(folder / f"{name}.jsonl.zst") as partial,
-        zstandard.open(partial, "wb", zstandard.ZstdCompressor(level=1)) as file,
+        atomic(folder / f"{name}.texts.zst") as partial,
+        zstandard.open(partial, "wb", packed) as file,
     ):
-        for document in documents:
-            record = {"id": document.id, "text": document.text, **document.fields}
-            file.write(json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n")
+        for row, document in enumerate(documents):
+            text = document.text.encode("utf-8")
+            rows[row] = row_of(document.id, text)
+            file.write(text)
+    others = json.dumps([[d.id, d.fields] for d in documents])
+    with atomic(folder / f"{name}.fields.zst") as partial:
+        partial.write_bytes(packed.compress(others.encode("ascii")))
     save_array(folder / f"{name}.rows.npy", rows)
     return Block(name, len(documents), int(rows["bytes"].sum()))
 
@@ -85,14 +92,33 @@ def read_block(folder: Path, name: str, keep: np.ndarray | None = None) -> Itera
     """The documents of a block, in order.
 
     Args:
-        keep: (documents,) bool: only these. The others are not parsed.
+        keep: (documents,) bool: only these.
     """
+    others = read_fields(folder, name)
+    chosen = others if keep is None else compress(others, keep.tolist())
+    for (identity, fields), text in zip(chosen, read_texts(folder, name, keep), strict=True):
+        yield Document(identity, text, fields)
+
+
+def read_texts(folder: Path, name: str, keep: np.ndarray | None = None) -> Iterator[str]:
+    """The texts of a block's documents, without parsing anything. `keep` as in `read_block`."""
     zstandard = need("zstandard", "Reading a corpus")
-    with zstandard.open(folder / f"{name}.jsonl.zst", "rb") as file:
-        for row, line in enumerate(io.BufferedReader(file, 1 << 20)):
-            if keep is None or keep[row]:
-                record = json.loads(line)
-                yield Document(record.pop("id"), record.pop("text"), record)
+    sizes = read_rows(folder, name)["bytes"].tolist()
+    wanted = [True] * len(sizes) if keep is None else keep.tolist()
+    with zstandard.open(folder / f"{name}.texts.zst", "rb") as file:
+        stream = io.BufferedReader(file, 1 << 20)
+        for size, kept in zip(sizes, wanted, strict=True):
+            text = stream.read(size)
+            if kept:
+                yield text.decode("utf-8")
+
+
+def read_fields(folder: Path, name: str) -> list[tuple[str, dict[str, Any]]]:
+    """The id and the other fields of each of a block's documents."""
+    zstandard = need("zstandard", "Reading a corpus")
+    packed = (folder / f"{name}.fields.zst").read_bytes()
+    found = json.loads(zstandard.ZstdDecompressor().decompress(packed))
+    return [(identity, fields) for identity, fields in found]
 
 
 def read_rows(folder: Path, name: str) -> np.ndarray:

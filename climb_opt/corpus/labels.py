@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import Block, read_block
+from climb_opt.corpus.documents import Block, read_fields
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.workspace import Stage
@@ -33,7 +33,7 @@ def read_labels(stage: Stage, documents: Stage, blocks: Sequence[Block], field: 
 def _labels_of_block(
     folder: Path, documents: Path, field: str, block: Block, advance: Advance
 ) -> None:
-    found = [d.fields.get(field) for d in read_block(documents, block.name)]
+    found = [fields.get(field) for _, fields in read_fields(documents, block.name)]
     save_json(folder / f"{block.name}.json", [None if v is None else str(v) for v in found])
     advance(block.documents)
 

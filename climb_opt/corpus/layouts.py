@@ -11,7 +11,7 @@ Documents that a build dropped or held out for a target are left out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ import numpy as np
 
 from climb_opt.corpus.build import Build
 from climb_opt.corpus.counts import Stages, trained_on
-from climb_opt.corpus.documents import Block, Document, read_block, write_block
+from climb_opt.corpus.documents import Block, Document, read_block
 from climb_opt.corpus.files import atomic, load_array, save_array
 from climb_opt.corpus.folder import WORK, load_plan
 from climb_opt.corpus.megatron import export_megatron
+from climb_opt.corpus.need import need
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
@@ -104,10 +105,10 @@ def _write_side_files(
     of_cluster: np.ndarray,
     folder: Path,
 ) -> None:
-    chosen = set(rows.tolist())
-    source = enumerate(read_block(stages.documents.path, block.name))
-    write_block(folder / "documents", block.name, [d for row, d in source if row in chosen])
-    (folder / "documents" / f"{block.name}.rows.npy").unlink()
+    kept = np.zeros(block.documents, dtype=bool)
+    kept[rows] = True
+    documents = read_block(stages.documents.path, block.name, kept)
+    _write_packed(folder / "documents" / f"{block.name}.jsonl.zst", documents)
     lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))
     domains = int(of_cluster.max()) + 1
     sides = {
@@ -119,6 +120,14 @@ def _write_side_files(
         sides[f"scores_{name}"] = load_array(stage.file(f"{block.name}.npy"))[rows]
     for name, values in sides.items():
         save_array(folder / name / f"{block.name}.npy", np.asarray(values))
+
+
+def _write_packed(file: Path, documents: Iterable[Document]) -> None:
+    zstandard = need("zstandard", "WebOrganizer's layout")
+    with atomic(file) as partial, zstandard.open(partial, "wb") as out:
+        for document in documents:
+            record = {"id": document.id, "text": document.text, **document.fields}
+            out.write(json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n")
 
 
 def _by_domain(

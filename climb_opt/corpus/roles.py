@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import TARGET_FIELD, Block, read_block, read_rows, split_keys
+from climb_opt.corpus.documents import TARGET_FIELD, Block, read_fields, read_rows, split_keys
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.workspace import Stage
@@ -83,9 +83,9 @@ def _choose_block(
     if targets:
         keys = split_keys(read_rows(documents, block.name), seed ^ TARGET_SEED)
         fractions = keys.astype(np.float64) / 2.0**64
-        for row, document in enumerate(read_block(documents, block.name)):
+        for row, (_, fields) in enumerate(read_fields(documents, block.name)):
             for index, target in enumerate(targets):
-                matches = str(document.fields.get(target.field)) == target.value
+                matches = str(fields.get(target.field)) == target.value
                 if matches and fractions[row] < target.share:
                     chosen[row] = index + 1
                     break

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import Block, read_block
+from climb_opt.corpus.documents import Block, read_texts
 from climb_opt.corpus.embed import EmbedOptions
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, save_array
@@ -83,7 +83,7 @@ def _embed_block(
 ) -> None:
     first = load_array(exact / f"{block.name}.first.npy", mapped=False)
     limit = encoder.max_tokens * CHARACTERS_A_TOKEN
-    texts = [d.text[:limit] for d in read_block(documents, block.name, first)]
+    texts = [text[:limit] for text in read_texts(documents, block.name, first)]
     vectors = np.zeros((block.documents, encoder.dimensions), dtype=np.float16)
     rows = np.flatnonzero(first)
     for low in range(0, len(texts), AT_ONCE):
