@@ -21,6 +21,7 @@ from climb_opt.ablation.results import Archive
 from climb_opt.ablation.runner import run_ablation
 from climb_opt.ablation.surfaces import surface
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.study import space_of
 
 LAW = {"name": "mixing-law", "domains": 4, "tasks": 2}
 SMALL: dict[str, Any] = {
@@ -75,6 +76,10 @@ def test_a_run_is_an_ordinary_study_with_its_recipe(tmp_path: Path) -> None:
     run = next(r for r in runs(recipe) if r.arm.name == "tpe")
     assert run.arm.study == stored
     assert {r.arm: r.mixtures for r in results}["tpe"] == emulate(run).mixtures
+    # Reports and the dashboard find the mixtures it searched, though there is no corpus.
+    space = surface(run.objective).space
+    assert space_of(study).mixture(space.prior) == pytest.approx(space.mixture(space.prior))
+    assert study.metric_names == ["score"]
 
 
 def test_a_foreign_study_is_not_touched(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
@@ -14,7 +16,7 @@ from climb_opt.ablation.resolve import Run
 from climb_opt.ablation.results import run_digest
 from climb_opt.ablation.surfaces import Surface
 from climb_opt.errors import TrialFailed, UserError
-from climb_opt.history import set_aggregate
+from climb_opt.history import set_aggregate, store_space
 from climb_opt.rounds import ERROR
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study import RECIPE, build_sampler
@@ -81,6 +83,10 @@ def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) ->
         sampler=build_sampler(run.arm.study, space),
         load_if_exists=True,
     )
+    store_space(study, space)  # not every sampler does; reports and the dashboard's cards need it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(run.arm.study.objectives()))
     study.set_user_attr(RECIPE, recipes.to_json(run.arm.study))
     study.set_user_attr(RUN, belongs)
     return study

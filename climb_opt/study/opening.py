@@ -18,7 +18,7 @@ from optuna.study import StudyDirection
 
 from climb_opt import recipes
 from climb_opt.errors import UserError
-from climb_opt.history import AGGREGATE, store_space
+from climb_opt.history import AGGREGATE, SPACE, store_space
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
@@ -95,6 +95,8 @@ def space_of(study: optuna.Study, recipe: StudyRecipe | None = None) -> MixtureS
     stored = study.user_attrs.get(CORPUS)
     recipe = recipe or read_recipe(study)
     if not isinstance(stored, Mapping):
+        if SPACE in study.user_attrs:  # an emulated run of an ablation: it has no corpus
+            return MixtureSpace.from_json(study.user_attrs[SPACE])
         raise UserError(f"Study {study.study_name!r} does not say which domains it mixes.")
     return _space(stored["tokens"], recipe)
 
