@@ -80,6 +80,7 @@ def test_a_run_is_an_ordinary_study_with_its_recipe(tmp_path: Path) -> None:
     space = surface(run.objective).space
     assert space_of(study).mixture(space.prior) == pytest.approx(space.mixture(space.prior))
     assert study.metric_names == ["score"]
+    assert [t.user_attrs["climb/slot"] for t in study.trials] == list(range(14))
 
 
 def test_a_foreign_study_is_not_touched(tmp_path: Path) -> None:

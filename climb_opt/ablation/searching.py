@@ -19,6 +19,7 @@ from climb_opt.errors import TrialFailed, UserError
 from climb_opt.history import set_aggregate, store_space
 from climb_opt.rounds import ERROR
 from climb_opt.simplex import MixtureSpace
+from climb_opt.slots import SLOT
 from climb_opt.study import RECIPE, build_sampler
 
 RUN = "climb/ablation"  # study: {key, digest} of the run it belongs to
@@ -102,6 +103,8 @@ def _ask_and_tell(study: optuna.Study, ground: Surface, run: Run) -> None:
         batch = [study.ask() for _ in range(min(run.arm.options.parallel, left))]
         for trial in batch:  # all are proposed before the first result is known
             ground.space.suggest(trial)
+            if SLOT not in trial.user_attrs:  # for reports; what was proposed no longer hangs on it
+                trial.set_user_attr(SLOT, trial.number)
         for trial in batch:
             _evaluate(study, trial, objective)
         left -= len(batch)
