@@ -62,7 +62,8 @@ class MixingLaw:
     def quality(self) -> str:
         """One line that goes with every result."""
         _, _, gap = self._solve()
-        return f"mixing law, {len(self.space)} domains; optimum certified to {gap:.1e}"
+        certain = max(gap, float(np.finfo(float).eps))  # at a vertex rounding may leave it below 0
+        return f"mixing law, {len(self.space)} domains; optimum certified to {certain:.1e}"
 
     def optimum(self) -> tuple[np.ndarray, float]:
         """The best mixture (K,) within the bounds, and its score."""
