@@ -89,6 +89,9 @@ def test_arms_search_and_are_judged_on_the_test(tiny_corpus: Corpus, tmp_path: P
     assert after == before
     doremi = optuna.load_study(study_name="mini/doremi/seed0", storage=storage)
     assert doremi.trials[0].user_attrs[DOREMI] == pytest.approx(found["doremi"].mixture)
+    attributes = storage.get_study_system_attrs(doremi._study_id)
+    written = [str(text) for key, text in attributes.items() if "note" in key]
+    assert any("effective domains" in text for text in written), "of the learnt mixture"
 
 
 def test_a_stopped_ablation_goes_on_where_it_was(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -144,6 +144,7 @@ def _doremi(run: Run, study: optuna.Study, place: Place) -> Found:
             proxies.close()
         trial.set_user_attr(DOREMI, result.mixture)
         trial.set_user_attr(FACTS, result.facts)
+        Notebook(study, prior=prior).try_to_write(trial, result.mixture)
         return float(result.facts["reference_loss"])
 
     plan = Plan((), ("doremi",), run.arm.study.max_attempts)

@@ -65,17 +65,27 @@ class Notebook:
 
         def call(trial: optuna.Trial) -> Any:
             value = objective(trial)
-            try:
-                self.write(trial)
-            except Exception:  # a note that fails must not cost a trained proxy
-                log.warning("Trial %d has no note.", trial.number, exc_info=True)
+            self.try_to_write(trial)
             return value
 
         return call
 
-    def write(self, trial: optuna.Trial) -> None:
-        """The note and the artifacts of a running trial."""
-        mixture = {
+    def try_to_write(self, trial: optuna.Trial, learnt: dict[str, float] | None = None) -> None:
+        """`write`, if the dashboard is installed; a failure is logged and no more."""
+        if not self._installed:
+            return
+        try:
+            self.write(trial, learnt)
+        except Exception:  # a note that fails must not cost a trained proxy
+            log.warning("Trial %d has no note.", trial.number, exc_info=True)
+
+    def write(self, trial: optuna.Trial, learnt: dict[str, float] | None = None) -> None:
+        """The note and the artifacts of a running trial.
+
+        Args:
+            learnt: the mixture that came of it, where it is not the one it was trained on.
+        """
+        mixture = learnt or {
             name.removeprefix(PREFIX): float(value)
             for name, value in trial.params.items()
             if name.startswith(PREFIX)
@@ -88,7 +98,7 @@ class Notebook:
             attrs.get(COMPONENTS, {}),
             attrs.get(FACTS, {}),
             prior=self.prior,
-            rerun=notes.rerun_command(self.study.study_name, trial.number),
+            rerun="" if learnt else notes.rerun_command(self.study.study_name, trial.number),
         )
         _dashboard().save_note(trial, body)
         if self.artifacts is not None:
