@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from climb_opt.corpus.embed import EmbedOptions, TfIdf, _counts
+from climb_opt.corpus import tfidf
+from climb_opt.corpus.embed import EmbedOptions
+from climb_opt.corpus.tfidf import TfIdf, right_vectors, token_counts
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import small_corpus, topic_documents, write_jsonl
@@ -24,7 +26,7 @@ def vectors_of(corpus: Corpus) -> np.ndarray:
 def test_counts_are_those_of_each_documents_beginning() -> None:
     tokens = np.array([1, 2, 2, 0, 3, 0, 4, 4, 4, 4, 0], dtype=np.uint16)
     ends = np.array([4, 6, 6, 11])  # the third document has no tokens
-    assert _counts(tokens, ends, 3, 5).toarray().tolist() == [
+    assert token_counts(tokens, ends, 3, 5, np.arange(4)).toarray().tolist() == [
         [0, 1, 2, 0, 0],
         [1, 0, 0, 1, 0],
         [0, 0, 0, 0, 0],
@@ -38,18 +40,55 @@ def test_tfidf_vectors_are_those_of_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     tokens = rng.integers(1, 30, 2000)
     ends = np.arange(100, 2001, 100)
-    counts = _counts(tokens, ends, 1000, 30)
+    counts = token_counts(tokens, ends, 1000, 30, np.arange(20))
     reference = TfidfTransformer(sublinear_tf=True).fit(counts)
     encoder = TfIdf(reference.idf_.astype(np.float32), np.eye(30, dtype=np.float32), 1000)
     expected = reference.transform(counts).toarray()
     assert np.allclose(encoder.transform(tokens, ends), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("vocab_size", [30, 2**30])  # pairs of 32 and of 64 bits
+def test_counts_of_some_documents_are_those_documents_counts(vocab_size: int) -> None:
+    rng = np.random.default_rng(1)
+    tokens, ends = rng.integers(0, 30, 500), np.sort(rng.integers(0, 501, 40))
+    ends[-1] = 500
+    rows = np.array([0, 3, 4, 17, 39])
+    some = token_counts(tokens, ends, 20, vocab_size, rows)
+    starts = np.concatenate([[0], ends[:-1]])
+    for found, row in zip(some[:, :30].toarray(), rows, strict=True):
+        text = tokens[starts[row] : ends[row]][:20]
+        assert found.tolist() == np.bincount(text, minlength=30).tolist()
+
+
+def test_vectors_do_not_depend_on_how_documents_are_taken_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(2)
+    tokens, ends = rng.integers(0, 50, 3000), np.sort(rng.integers(0, 3001, 60))
+    encoder = TfIdf(
+        rng.random(50, dtype=np.float32), rng.standard_normal((50, 7), dtype=np.float32), 90
+    )
+    whole = encoder.transform(tokens, ends)
+    monkeypatch.setattr(tfidf, "TOKENS_AT_ONCE", 100)
+    assert np.array_equal(encoder.transform(tokens, ends), whole)
+
+
+def test_singular_vectors_are_those_of_a_full_decomposition() -> None:
+    from scipy import sparse
+
+    rng = np.random.default_rng(3)
+    left = np.linalg.qr(rng.standard_normal((80, 60)))[0]
+    right = np.linalg.qr(rng.standard_normal((60, 60)))[0]
+    matrix = (left * 0.7 ** np.arange(60)) @ right.T
+    found = right_vectors(sparse.csr_array(matrix.astype(np.float32)), 6, seed=0)
+    assert np.allclose(np.abs(found.T @ right[:, :6]), np.eye(6), atol=1e-3)
+
+
 def test_embeddings_are_unit_vectors_stored_once_as_float16(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", topic_documents(30))
     corpus = small_corpus(tmp_path / "out", tmp_path / "a.jsonl")
     vectors = vectors_of(corpus)
-    assert vectors.dtype == np.float16 and vectors.shape == (120, 119)
+    assert vectors.dtype == np.float16 and vectors.shape == (120, 64)
     assert np.allclose(np.linalg.norm(vectors.astype(np.float32), axis=1), 1, atol=2e-3)
 
 

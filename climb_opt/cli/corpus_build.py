@@ -69,7 +69,7 @@ def _add_domains(group: Any) -> None:
     group.add_argument("--fit-points", type=int, help="documents k-means is fitted on")
     group.add_argument("--kmeans", default="auto", help="auto, faiss-gpu, faiss or sklearn")
     group.add_argument("--encoder", default="tfidf", help="tfidf or a sentence-transformers model")
-    group.add_argument("--dimensions", type=int, default=128, help="of tfidf")
+    group.add_argument("--dimensions", type=int, default=64, help="of tfidf")
     group.add_argument("--max-tokens", type=int, help="of a document that the encoder sees")
     group.add_argument("--devices", default="", metavar="A,B", help="of a model: cuda:0,cuda:1")
     group.add_argument("--precision", default="auto", help="of a model: auto, bf16 or fp32")
