@@ -164,8 +164,8 @@ def as_markdown(found: Transfer, small: StudyRecipe, large: StudyRecipe) -> str:
     lines += [_row(name, *pair) for name, pair in sorted(found.components.items())]
     rank = found.best_kept()
     if rank is not None:
-        lines += ["", f"The best of the small size is number {rank} of {len(found.large)} at the "
-                  "large one."]  # fmt: skip
+        best = f"The best with the search's proxy is number {rank} of {len(found.large)} with the"
+        lines += ["", f"{best} other."]
     return "\n".join([*lines, ""])
 
 
