@@ -13,6 +13,7 @@ from climb_opt.errors import UserError
 
 NAMES = ("best_so_far", "final", "predictor")
 DOTS_PER_INCH = 150
+SPREAD = 4.0  # largest over smallest value above which a logarithmic axis is worth reading
 
 
 def write_figures(table: Comparison, folder: Path, *, scaled: bool) -> list[Path]:
@@ -68,7 +69,7 @@ def _best_so_far(axes: Any, rows: Sequence[ArmRow], scaled: bool) -> bool:
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel(_label("best measurement so far", scaled))
     if scaled:
-        axes.set_yscale("symlog", linthresh=1e-3)
+        _stretch(axes, "y", 1e-3)
     if curves:
         axes.legend(fontsize=6, ncols=2)
     return bool(curves)
@@ -85,7 +86,7 @@ def _final(axes: Any, rows: Sequence[ArmRow], scaled: bool) -> bool:
     axes.set_xlabel(_label("final mixture: seeds, quartiles, median", scaled))
     axes.grid(axis="x", color="0.9")
     if scaled:
-        axes.set_xscale("symlog", linthresh=1e-2)
+        _stretch(axes, "x", 1e-2)
     return bool(judged)
 
 
@@ -100,6 +101,22 @@ def _predictor(axes: Any, rows: Sequence[ArmRow], scaled: bool) -> bool:
         axes.set_xticks(range(1, 1 + max(len(row.ranks) for row in ranked)))
         axes.legend(fontsize=6, ncols=2)
     return bool(ranked)
+
+
+def _stretch(axes: Any, name: str, threshold: float) -> None:
+    """A logarithmic axis above `threshold`, in plain numbers, where the values are far apart."""
+    from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
+
+    low, high = getattr(axes.dataLim, f"interval{name}")
+    if high <= threshold or (threshold < low and high < SPREAD * low):
+        return
+    getattr(axes, f"set_{name}scale")("symlog", linthresh=threshold)
+    floor = 0.9 * low if low > threshold else min(1.1 * low, -0.1 * threshold)
+    getattr(axes, f"set_{name}lim")(floor, 1.15 * max(high, threshold))
+    axis = getattr(axes, f"{name}axis")
+    between = (1, 2, 5) if high < 1e3 * max(low, threshold) else (1,)
+    axis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=threshold, subs=between))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _colours(n: int) -> list[Any]:
