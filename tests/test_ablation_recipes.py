@@ -177,6 +177,25 @@ def test_a_biased_proxy_is_judged_by_the_target() -> None:
     assert "rank correlation with the target" in biased.quality
 
 
+def test_the_emulated_proxies_rank_as_well_as_their_recipes_say() -> None:
+    recipe = read_ablation("table3-proxy", scale="emulated")
+    found = {}
+    for run in runs(recipe)[1:4]:
+        options = {**run.objective.options, **run.arm.options.objective}
+        found[run.arm.name] = float(surface(Choice("mixing-law", options)).quality.split()[-1])
+    assert found == pytest.approx({"62M": 0.90, "132M": 0.96, "350M": 0.98}, abs=0.012)
+    best_at_n = read_ablation("table6-best-at-n", scale="emulated")
+    assert surface(best_at_n.objective).quality.endswith("target 0.90")
+
+
+def test_a_comparison_says_what_each_arm_searched_on() -> None:
+    biased = {"like": "random", "objective": {"bias": 0.5}}
+    asked = small(arms={"random": None, "biased": biased, "too": biased}, seeds=1)
+    (table,) = comparisons(asked, [emulate(run) for run in runs(asked)])
+    assert "rank correlation" not in table.quality
+    assert [r for r in table.remarks if r.startswith("biased, too: ") and "rank corr" in r]
+
+
 def test_what_an_ablation_leaves_behind_is_its_recipe(tmp_path: Path) -> None:
     asked = small(objective={"name": "mixing-law", "domains": 4, "noise": 0.3}, seeds=1)
     results = run_ablation(asked, Archive(tmp_path))

@@ -77,7 +77,7 @@ def _comparison(recipe: AblationRecipe, setting: str, results: Sequence[RunResul
     ]
     rows = _against(rows, recipe.reference)
     quality = next((str(r.facts["quality"]) for r in here if r.facts.get("quality")), "")
-    remarks = tuple(_remarks(recipe, rows, here))
+    remarks = (*_qualities(here, quality), *_remarks(recipe, rows, here))
     if not recipe.live:
         return Comparison(setting, quality, tuple(rows), remarks)
     search = arms(recipe)[0].study
@@ -133,6 +133,14 @@ def _against(rows: list[ArmRow], reference: str | None) -> list[ArmRow]:
         for (name, p), c in zip(paired.items(), corrected, strict=True)
     }
     return [replace(row, against=final.get(row.arm)) for row in rows]
+
+
+def _qualities(results: list[RunResult], shown: str) -> list[str]:
+    """A line for the arms that searched on something else than the comparison's first line says."""
+    arms_of: dict[str, list[str]] = {}
+    for arm, text in {r.arm: str(r.facts.get("quality", "")) for r in results}.items():
+        arms_of.setdefault(text, []).append(arm)
+    return [f"{', '.join(own)}: {t}." for t, own in arms_of.items() if t and t != shown]
 
 
 def _remarks(recipe: AblationRecipe, rows: list[ArmRow], results: list[RunResult]) -> list[str]:
