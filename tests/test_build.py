@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climb_opt.corpus import engines, workspace
+from climb_opt.corpus import engines, tokenise, workspace
 from climb_opt.corpus.build import build
 from climb_opt.corpus.cluster import ClusterOptions
 from climb_opt.corpus.merge import MergeOptions
@@ -149,9 +149,10 @@ def test_parts_and_processes_give_the_same_bytes(
     assert results[2] is None and results[3] is None
     assert files_of(results[1].path) == files_of(expected.path)
     monkeypatch.setattr(engines, "BYTES_WORTH_PROCESSES", 0)
-    made = build(plan, tmp_path / "processes", workers=2, progress=False)
-    assert made is not None
-    assert files_of(made.path) == files_of(expected.path)
+    for workers in (2, tokenise.MOST_THREADED + 1):  # more tokenise in processes, too
+        made = build(plan, tmp_path / f"{workers}", workers=workers, progress=False)
+        assert made is not None
+        assert files_of(made.path) == files_of(expected.path)
 
 
 def test_parts_do_not_wait_for_one_that_failed(
