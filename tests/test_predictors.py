@@ -292,3 +292,41 @@ def test_the_mixing_law_goes_straight_on_beyond_what_it_was_fitted_on() -> None:
         far = np.abs(predictor.predict(vertices)[0] - scores.mean()) / scores.std()
         assert far.max() < 50
         np.testing.assert_allclose(predictor.predict(vertices)[0], predictor.mean(vertices))
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_a_gp_whose_fit_leaves_the_possible_still_ranks(
+    failing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gp = pytest.importorskip("climb_opt.predictors.gp")
+    real, calls = gp.fit_gpytorch_mll_scipy, 0
+
+    def sometimes(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls <= failing:
+            raise gp.NotPSDError("Matrix not positive definite")
+        return real(*args, **options)
+
+    monkeypatch.setattr(gp, "fit_gpytorch_mll_scipy", sometimes)
+    rng = np.random.default_rng(0)
+    weights = rng.dirichlet(np.ones(4), 60)
+    scores = np.exp(-3.0 * np.sqrt(weights[:, 0])) + weights[:, 1]
+    model = gp.GPPredictor()
+    model.fit(weights[:40], scores[:40])
+    assert calls == min(failing + 1, 3)
+    assert spearmanr(model.mean(weights[40:]), scores[40:]).statistic > 0.9
+
+
+def test_the_gp_fits_the_run_that_once_stopped_a_study(tables: Path) -> None:
+    gp = pytest.importorskip("climb_opt.predictors.gp")
+    rows = np.sort(np.random.default_rng([4, 64]).permutation(512)[:64])
+    weights = np.loadtxt(tables / "regmix/train_mixture_1m.csv", delimiter=",", skiprows=1)[:, 1:]
+    with (tables / "regmix/train_pile_loss_1m.csv").open(newline="") as file:
+        losses = np.array(
+            [float(r["metric/the_pile_ubuntu_irc_val_loss"]) for r in csv.DictReader(file)]
+        )
+    model = gp.GPPredictor()
+    model.fit(weights[rows], losses[rows])
+    held = np.setdiff1d(np.arange(512), rows)
+    assert spearmanr(model.mean(weights[held]), losses[held]).statistic > 0.9
