@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt.corpus import tokenise
+from climb_opt.corpus.engines import serial_tokenizers
 from climb_opt.corpus.tokenise import (
     TokenFacts,
     encode,
@@ -101,6 +103,23 @@ def test_words_are_looked_up_only_where_merging_gives_the_same(
     assert not words_may_be_looked_up(made)  # without a pre-tokenizer, anything is one word
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     assert words_may_be_looked_up(made) is expected
+
+
+def test_the_library_s_own_threads_are_back_when_the_last_user_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "TOKENIZERS_PARALLELISM"
+    for before in ("true", None):
+        monkeypatch.delenv(name, raising=False)
+        if before is not None:
+            monkeypatch.setenv(name, before)
+        first, second = serial_tokenizers(), serial_tokenizers()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert os.environ[name] == "false"
+        second.__exit__(None, None, None)
+        assert os.environ.get(name) == before
 
 
 def test_small_vocabularies_take_two_bytes_and_large_ones_four() -> None:

@@ -26,7 +26,8 @@ RUN = 8  # tokens of a shingle: about five words
 _DOUBLINGS = (1, 2, 4)  # to RUN
 BANDS, BAND = 13, 5  # finds a pair of similarity .8 with probability .994, of .5 with .34
 SKETCH = BANDS * BAND
-SHINGLES_AT_ONCE = 50_000  # their hashes stay in a core's cache while all permutations pass
+WORTH_PROCESSES = 1_000_000_000  # bytes of text that take longer than starting processes
+SHINGLES_AT_ONCE = 100_000  # their hashes stay in a core's cache while all permutations pass
 FACTOR = 0x9E3779B97F4A7C15  # odd, its bits irregular: 2^64 over the golden ratio
 EMPTY = np.uint32(2**32 - 1)
 
@@ -34,7 +35,9 @@ EMPTY = np.uint32(2**32 - 1)
 def sketch(stage: Stage, tokens: Stage, blocks: Sequence[Block], dtype: str) -> None:
     """Write `<block>.sketch.npy`: the MinHash values (documents, SKETCH) of every document."""
     task = partial(_sketch_block, stage.path, tokens.path, dtype)
-    stage.over(blocks, task, marker=".sketch.npy", threads=stage.workspace.engine.workers)
+    # Two threads take as long as one: its calls are short, and each waits for the interpreter.
+    many = sum(b.bytes for b in blocks) >= WORTH_PROCESSES
+    stage.over(blocks, task, marker=".sketch.npy", processes=many)
 
 
 def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block, advance: Advance) -> None:

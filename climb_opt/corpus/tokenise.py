@@ -12,6 +12,7 @@ import json
 import logging
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_texts
-from climb_opt.corpus.engines import Advance
+from climb_opt.corpus.engines import Advance, serial_tokenizers
 from climb_opt.corpus.files import atomic, load_array, save_array
 from climb_opt.corpus.need import need
 from climb_opt.corpus.workspace import Stage
@@ -35,7 +36,9 @@ PIECE = 1_000_000  # characters encoded at once; a longer document is cut before
 BATCH = 4 * PIECE  # characters of a long document encoded in one call
 # What is encoded in one call: its encodings, some 150 bytes a token, should stay in a core's cache
 # (against 2000 documents: a tenth less CPU time, measured).
-SLOT_DOCUMENTS, SLOT_CHARACTERS = 64, 200_000
+SLOT_DOCUMENTS = 64
+SHARED_SLOT_DOCUMENTS = 1000  # where the library's threads share a call, and wait for each other
+SLOT_CHARACTERS = 3000  # times the documents: a slot ends there, too
 MOST_THREADED = 4  # cores that threads keep busy; taking over the ids holds the interpreter lock
 
 
@@ -148,11 +151,18 @@ def tokenise(
     Args:
         keep: stage with `<block>.first.npy`: documents for which it is False get no tokens.
     """
-    task = partial(_tokenise_block, stage.path, documents.path, keep.path, tokenizer_file, facts)
-    # The library's threads leave the interpreter lock; a second block keeps them busy while
-    # the first is read and written.
-    many = stage.workspace.engine.workers > MOST_THREADED
-    stage.over(blocks, task, marker=".lengths.npy", processes=many, threads=2)
+    engine, parts = stage.workspace.engine, stage.workspace.part[1]
+    serial = len(blocks) // parts >= engine.workers  # else only the library can use all cores
+    slot = SLOT_DOCUMENTS if serial else SHARED_SLOT_DOCUMENTS
+    task = partial(
+        _tokenise_block, stage.path, documents.path, keep.path, tokenizer_file, facts, slot
+    )
+    # The library leaves the interpreter lock while it encodes. With its own threads, a second
+    # block keeps them busy while the first is read and written.
+    threads = engine.workers if serial else 2
+    many = engine.workers > MOST_THREADED
+    with serial_tokenizers() if serial else nullcontext():
+        stage.over(blocks, task, marker=".lengths.npy", processes=many, threads=threads)
 
 
 @lru_cache(maxsize=1)  # of a process that does block after block
@@ -191,6 +201,7 @@ def _tokenise_block(
     keep: Path,
     tokenizer_file: Path,
     facts: TokenFacts,
+    slot: int,
     block: Block,
     advance: Advance,
 ) -> None:
@@ -201,7 +212,7 @@ def _tokenise_block(
     rows = np.flatnonzero(kept)
     done = 0
     with atomic(folder / f"{block.name}.bin") as partial_path, partial_path.open("wb") as file:
-        for some in _slots(texts):
+        for some in _slots(texts, slot):
             tokens, counts = encode(tokenizer, some, facts)
             lengths[rows[done : done + len(some)]] = counts
             done += len(some)
@@ -268,13 +279,13 @@ def _pieces(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _slots(texts: Iterator[str]) -> Iterator[list[str]]:
+def _slots(texts: Iterator[str], documents: int) -> Iterator[list[str]]:
     slot: list[str] = []
     size = 0
     for text in texts:
         slot.append(text)
         size += len(text)
-        if len(slot) >= SLOT_DOCUMENTS or size >= SLOT_CHARACTERS:
+        if len(slot) >= documents or size >= documents * SLOT_CHARACTERS:
             yield slot
             slot, size = [], 0
     if slot:
