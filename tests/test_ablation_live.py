@@ -83,7 +83,11 @@ def test_arms_search_and_are_judged_on_the_test(tiny_corpus: Corpus, tmp_path: P
     assert before == {
         "mini/random/seed0": 4, "mini/climb/seed0": 4, "mini/doremi/seed0": 1, judge: 4,
     }  # fmt: skip
-    again = run_ablation(asked, Archive(tmp_path), prefix="mini")
+    done: list[str] = []
+    again = run_ablation(
+        asked, Archive(tmp_path), prefix="mini", on_run=lambda run, _: done.append(run.key)
+    )
+    assert not done
     assert [r.final for r in again] == pytest.approx([r.final for r in results])
     after = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
     assert after == before

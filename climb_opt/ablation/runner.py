@@ -118,8 +118,10 @@ def _run_live(
         stop,
     )
     for run, result in run_live(recipe, place, _log_trial):
+        known = archive.get(run) is not None  # judged before, or by another worker
         archive.put(run, result)
-        on_run(run, result)
+        if not known:
+            on_run(run, result)
     return finished(recipe, archive)
 
 
