@@ -99,7 +99,7 @@ class Stage:
         *,
         marker: str,
         processes: bool = False,
-        threads: int = 1,
+        threads: int = 0,
         gpu: bool = False,
     ) -> None:
         """Run `task` on every unit whose marker file is missing, and wait for other parts' units.
@@ -108,7 +108,8 @@ class Stage:
             task: picklable; writes the unit's artefacts, `<name><marker>` last; may say how it
                 advances, in documents (bytes for inputs).
             processes: worth processes of its own on one machine: bound by Python.
-            threads: run so many units at once in threads, where processes are not used.
+            threads: run so many units at once in threads, where processes are not used; 0: in
+                the calling thread.
             gpu: on a cluster, where there are GPUs: takes one.
         """
         index, parts = self.workspace.part
