@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from climb_opt.corpus.tokenise import (
     facts_of,
     load_tokenizer,
     train_tokenizer,
-    words_may_be_looked_up,
 )
 from climb_opt.errors import UserError
 
@@ -64,45 +62,6 @@ def test_a_long_text_without_spaces_is_still_cut(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tokenise, "PIECE", 100)
     tokens, counts = encode(TOKENIZER, ["x" * 1050, "short"], FACTS)
     assert TOKENIZER.decode(split(tokens, counts)[0][:-1]) == "x" * 1050
-
-
-@given(st.lists(st.text(st.sampled_from("acehmnostd '<|>\n."), min_size=1), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
-def test_words_that_are_looked_up_have_the_tokens_they_merge_to(texts: list[str]) -> None:
-    assert words_may_be_looked_up(TOKENIZER)
-    fast = load_tokenizer_again(TOKENIZER)
-    fast.model.ignore_merges = True
-    for some in (texts, ["the cat sat<|endoftext|>the mat <|endoftext|>", "dog"]):
-        assert np.array_equal(encode(fast, some, FACTS)[0], encode(TOKENIZER, some, FACTS)[0])
-
-
-def load_tokenizer_again(tokenizer: Any) -> Any:
-    from tokenizers import Tokenizer
-
-    again = Tokenizer.from_str(tokenizer.to_str())
-    again.encode_special_tokens = True
-    return again
-
-
-@pytest.mark.parametrize(
-    ("merges", "more", "expected"),
-    [
-        ([("a", "b"), ("ab", "c")], ["abc"], True),
-        # Alone, "abc" merges to "ab" and "c"; beside others "bc" came first.
-        ([("a", "b"), ("b", "c"), ("a", "bc")], ["bc", "abc"], False),
-        ([("a", "b")], ["EOS"], False),  # a word that no merge gives
-    ],
-)
-def test_words_are_looked_up_only_where_merging_gives_the_same(
-    merges: list[tuple[str, str]], more: list[str], expected: bool
-) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = ["<|endoftext|>", "a", "b", "c", "ab", *more]
-    made = Tokenizer(models.BPE({w: i for i, w in enumerate(words)}, merges))
-    assert not words_may_be_looked_up(made)  # without a pre-tokenizer, anything is one word
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    assert words_may_be_looked_up(made) is expected
 
 
 def test_the_library_s_own_threads_are_back_when_the_last_user_is_done(
