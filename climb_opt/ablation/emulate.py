@@ -27,6 +27,7 @@ from climb_opt.fixed import fixed_mixture
 from climb_opt.history import History, read_history
 from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.threads import one_blas_thread
 
 RANKED = 500  # random mixtures on which a predictor's ranking is checked
 FORESIGHT = (4, 2, 1)  # where a search without rounds is cut to look at its predictor
@@ -60,6 +61,7 @@ class Searches:
         return self._kept[key]
 
 
+@one_blas_thread()
 def emulate(
     run: Run,
     *,

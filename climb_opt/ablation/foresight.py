@@ -24,6 +24,7 @@ from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
 from climb_opt.text import counted
+from climb_opt.threads import one_blas_thread
 
 HELD_OUT = "held-out rows"
 USUAL = (16, 32, 64, 112)  # rows to train on: 112 is CLIMB's whole budget
@@ -95,6 +96,7 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
+@one_blas_thread()
 def study_predictors(
     recipe: PredictorRecipe, on_fit: Callable[[str], None] = lambda text: None
 ) -> list[Cell]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from climb_opt.corpus.need import need
 from climb_opt.corpus.tokenise import token_indices
+from climb_opt.threads import one_blas_thread
 
 TOKENS_AT_ONCE = 250_000
 ITERATIONS = 3  # of the subspace; more find no better clusters (development pack, measured)
@@ -90,10 +91,9 @@ def weighted(counts: Any, idf: np.ndarray) -> Any:
 def right_vectors(matrix: Any, count: int, seed: int) -> np.ndarray:
     """The right singular vectors (columns, count) of the largest singular values, largest first."""
     extmath = need("sklearn.utils.extmath", "TF-IDF + SVD")
-    threads = need("threadpoolctl", "TF-IDF + SVD")  # comes with scikit-learn
-    # One thread: more only spin here (6 times the CPU time, measured), and the result would
-    # depend on their number.
-    with threads.threadpool_limits(1):
+    # More threads only spin here (6 times the CPU time, measured), and the result would depend on
+    # their number.
+    with one_blas_thread():
         found = extmath.randomized_svd(matrix, count, n_iter=ITERATIONS, random_state=seed)[2]
     return np.ascontiguousarray(found.T, dtype=np.float32)
 

@@ -21,6 +21,7 @@ from climb_opt.emulator.tables import Table
 from climb_opt.errors import UserError
 from climb_opt.gaussian.sphere import tidy
 from climb_opt.simplex import MixtureSpace
+from climb_opt.threads import one_blas_thread
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class Emulator:
         self._optimum: np.ndarray | None = None
 
     @classmethod
+    @one_blas_thread()
     def fit(
         cls,
         table: Table,

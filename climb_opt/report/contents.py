@@ -17,6 +17,7 @@ from climb_opt.report.paired import Confirmation
 from climb_opt.report.quality import FEWEST, Predictions, predict_unseen, rank_correlation
 from climb_opt.report.snapshot import Snapshot, facts_of
 from climb_opt.report.surrogate import SimplexGP
+from climb_opt.threads import one_blas_thread
 
 OWN = "simplex-gp"  # the report's own predictor: light, always there
 
@@ -94,6 +95,7 @@ class Contents:
         return tokens_of(self.snapshot)
 
 
+@one_blas_thread()
 def gather(
     snapshot: Snapshot,
     advice: Sequence[Advice] = (),

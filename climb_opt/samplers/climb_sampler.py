@@ -36,6 +36,7 @@ from climb_opt.samplers.climb import (
 from climb_opt.samplers.presets import ClimbRules, climb_rules
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import SLOT, Plan, Slot
+from climb_opt.threads import one_blas_thread
 
 logger = logging.getLogger(__name__)
 
@@ -224,6 +225,7 @@ class ClimbSampler(BaseSampler):
         draw = len(self._plan.rounds) + number  # continues the rounds' numbers
         return self._next(study, seed, ledger.all_finished(study), rules, 1, draw)[0]
 
+    @one_blas_thread()
     def _next(
         self,
         study: optuna.Study,

@@ -26,6 +26,7 @@ from climb_opt.samplers.start import start_mixture
 from climb_opt.samplers.taming import tame
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import SLOT
+from climb_opt.threads import one_blas_thread
 
 PROPOSAL = "simplex_gp:weights"  # trial system attribute: the weights, before they are parameters
 # Relative noise below which no trial is spent on exploring, and above which the start is longer.
@@ -101,7 +102,7 @@ class SimplexGPSampler(BaseSampler):
         if not set(names) <= set(search_space):
             return others
         # One at a time: threads that share this sampler see each other's proposals as pending.
-        with self._lock:
+        with self._lock, one_blas_thread():
             self._introduce(study)
             weights = self._propose(study, trial)
             study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, weights.tolist())

@@ -25,8 +25,10 @@ from climb_opt.selection.recommendation import (
 from climb_opt.selection.rules import RULES, Evidence, default_rule, observed_row
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import SLOT
+from climb_opt.threads import one_blas_thread
 
 
+@one_blas_thread()
 def best_mixture(
     study: optuna.Study,
     *,
@@ -55,6 +57,7 @@ def best_mixture(
     return _recommend(study, space, history, evidence, rule)
 
 
+@one_blas_thread()
 def compare_rules(
     study: optuna.Study,
     *,
