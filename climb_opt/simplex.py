@@ -10,7 +10,7 @@ Notation: K domains, `p` the prior (K,), `w` weights (K,) or (n, K), `lower <= w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import optuna
@@ -313,6 +313,12 @@ def _log_gamma_draws(rng: np.random.Generator, alpha: np.ndarray) -> np.ndarray:
 
 def _read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
     pairs = list(prior.items()) if isinstance(prior, Mapping) else list(prior)
+    for pair in pairs:
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise UserError(
+                f"The prior needs an amount for each domain, but got {pair!r} alone; give "
+                "{domain: tokens}, or 1 for each domain to start from the uniform mixture."
+            )
     names = [name for name, _ in pairs]
     for name in names:
         if not isinstance(name, str) or not name:

@@ -173,6 +173,7 @@ def test_weights_reads_a_mixture_with_domains_left_out() -> None:
         ({"a": float("nan")}, {}, "finite"),
         ({"a": "many"}, {}, "must be a number"),
         ([("a", 1.0), ("b", 1.0), ("a", 2.0)], {}, "'a' is named twice"),
+        (["web", "code"], {}, "amount for each domain, but got 'web' alone"),
         ({"": 1.0}, {}, "non-empty"),
         (AMOUNTS, {"lower": {"web": -0.1}}, r"\[0, 1\]"),
         (AMOUNTS, {"upper": {"code": 1.5}}, r"\[0, 1\]"),
