@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +23,6 @@ from optuna.samplers import (
 )
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.testing.pytest_samplers import (
-    BasicSamplerTestCase,
-    MultiObjectiveSamplerTestCase,
-    RelativeSamplerTestCase,
-    SingleOnlySamplerTestCase,
-)
 from optuna.trial import TrialState, create_trial
 
 from climb_opt import MixtureSpace, SimplexSampler, UserError, lookup
@@ -410,36 +406,8 @@ def test_a_missing_extra_is_told_with_the_command_that_installs_it(
         lookup.find("sampler", name)(SPACE)
 
 
-# --- Optuna's own tests ----------------------------------------------------------------------
-
-
-class TestTPE(BasicSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: SimplexSampler(SPACE, TPESampler(seed=0))
-
-
-class TestRelativeTPE(RelativeSamplerTestCase):
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: SimplexSampler(SPACE, TPESampler(seed=0, n_startup_trials=0))
-
-
-class TestCmaEs(BasicSamplerTestCase, SingleOnlySamplerTestCase):
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: SimplexSampler(SPACE, CmaEsSampler(seed=0, warn_independent_sampling=False))
-
-
-class TestQMC(BasicSamplerTestCase, RelativeSamplerTestCase):
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: SimplexSampler(
-            SPACE, QMCSampler(seed=0, warn_independent_sampling=False), encoding="gamma"
-        )
-
-
-class TestNSGAII(BasicSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture
-    def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: SimplexSampler(SPACE, NSGAIISampler(seed=0), encoding="stick-breaking")
+def test_a_second_botorch_sampler_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = types.ModuleType("optuna_integration")  # as it leaves itself: without a spec
+    lazy.BoTorchSampler = RandomSampler  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "optuna_integration", lazy)
+    assert "RandomSampler" in str(lookup.find("sampler", "botorch")(SPACE, seed=1))

@@ -115,7 +115,11 @@ def nsga2(
 
 
 def _need(sampler: str, module: str, extra: str) -> None:
-    if importlib.util.find_spec(module) is None:
+    try:
+        missing = importlib.util.find_spec(module) is None
+    except ValueError:  # imported, as a lazy module without a spec: optuna_integration
+        missing = False
+    if missing:
         raise UserError(
             f'The sampler {sampler!r} needs {module}: pip install "climb-opt[{extra}]".'
         )
