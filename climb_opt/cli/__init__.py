@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
@@ -54,7 +53,5 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("-v", "--verbose", action="store_true", help="log more")
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
     for group in GROUPS:
-        if importlib.util.find_spec(f"climb_opt.cli.{group}") is None:  # not landed yet
-            continue
         importlib.import_module(f"climb_opt.cli.{group}").add(subparsers)
     return top
