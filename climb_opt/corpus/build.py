@@ -296,7 +296,8 @@ class Build:
         options = self.plan.options.cluster
         documents = self.counts.get(roles.TRAIN, 0)
         count = cluster.number_of_clusters(options, documents, self._wanted_domains)
-        upstream = (self.embeddings, self.roles, count, plain(options), self.seed)
+        points = cluster.number_of_points(options, count)
+        upstream = (self.embeddings, self.roles, count, points, plain(options), self.seed)
         self.centroids = self.workspace.stage("centroids", *upstream)
         self.fitted = cluster.fit_centroids(
             self.centroids, self.embeddings, self.blocks, count, options, self._trained, self.seed

@@ -15,7 +15,8 @@ speed   reference: a script that reads the lines of a JSON Lines file, encodes t
         file. build: everything from the same file with the same tokenizer to the finished corpus:
         reading, compressed blocks, exact and near copies, TF-IDF, k-means, merging, naming,
         tokens, held-out parts, shards with their hashes, manifest. Not the map, which
-        `corpus show` draws.
+        `corpus show` draws; nor the imports of either side: what a process of its own takes for
+        200 documents stands beside.
 model   reference: a script that loads a sentence-transformers model and calls its `encode` once on
         all documents, with the batch size and precision of the build.
         build: everything as above, with this encoder, its tokenizer trained. Both are whole
@@ -137,12 +138,19 @@ def compare_builds(count: int, file: Path, known: Path) -> None:
         workers = int(os.environ["RAYON_NUM_THREADS"])
         return build(make_plan(options), file.parent / str(near), workers=workers, progress=False)
 
-    alone()  # warm: the file is in the disk's cache
+    few = file.parent / "few.jsonl"
+    with file.open(encoding="utf-8") as lines:
+        few.write_text("".join(islice(lines, 200)), encoding="utf-8")
+    command = [sys.executable, __file__, "one", str(few), str(file.parent / "few")]
+    fixed, _ = clocks(lambda: subprocess.run(command, check=True, capture_output=True))
+    alone()  # warm: the file is in the disk's cache, the libraries are imported
+    build(make_plan(BuildOptions((str(few),))), file.parent / "warm", progress=False)
     runs = (alone, partial(whole, None), alone, partial(whole, 0.8), alone)
     first, plain, second, full, third = map(clocks, runs)
     print(f"{count:,} documents, {file.stat().st_size / 1e6:.0f} MB. Tokenising the file alone: "
           f"{second[0]:.1f} CPU-s, {second[1]:.1f} s (training a tokenizer on 8000 documents: "
-          f"{train:.1f} CPU-s)", flush=True)  # fmt: skip
+          f"{train:.1f} CPU-s; 200 documents in a process of its own: {fixed:.1f} CPU-s)",
+          flush=True)  # fmt: skip
     print(f"build, exact copies removed: {against(plain, first, second)}")
     print(f"build, near copies too (the default): {against(full, second, third)}", flush=True)
 
@@ -305,7 +313,7 @@ def commands() -> Iterator[tuple[str, Callable[..., None], list[tuple[str, dict[
     yield "speed", speed, [("--documents", {"type": int, "nargs": "+", "default": [60_000]})]
     yield "model", model, [("--encoder", {}), ("--documents", {"type": int, "default": 2000})]
     sizes = {"type": int, "nargs": "+", "default": [10_000, 100_000, 1_000_000]}
-    yield "memory", memory, [("--sizes", sizes), ("--cut", {"type": int, "default": 300})]
+    yield "memory", memory, [("--sizes", sizes), ("--cut", {"type": int, "default": 1000})]
     yield "one", one, [("file", {}), ("out", {})]  # the last three are run by those above
     yield "encode", encode, [("file", {}), ("encoder", {})]
     yield "with-model", with_model, [("file", {}), ("encoder", {}), ("out", {})]
