@@ -20,6 +20,7 @@ FLOORS = {
     "lookup": 0.1,
     "provenance": 0.1,
     "text": 0.1,
+    "threads": 0.1,
     "slots": 1.0,
     "history": 1.0,
     "gaussian": 1.0,
