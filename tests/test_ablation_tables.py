@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,15 @@ def test_the_command_runs_resumes_and_shows(
     assert (out / "ablation.md").read_text() == whole
     assert {p.name for p in out.iterdir()} >= {"ablation.json", "runs.csv", "figures"}
     assert len(list((out / "figures").glob("*.png"))) == 3
+
+
+def test_an_experimental_sampler_is_not_announced_at_every_trial(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "climb_opt", "ablate", "samplers", "--arms", "qmc"]
+    command += ["--seeds", "1", "--set", "budget.trials=14", "--no-figures"]
+    done = subprocess.run(
+        [*command, "--output", str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "| qmc |" in done.stdout and "ExperimentalWarning" not in done.stderr
 
 
 def test_mistakes_on_the_command_line_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:

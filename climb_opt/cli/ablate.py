@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from climb_opt.cli import transfer
+from climb_opt.cli.naming import quieten_optuna
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,9 +107,7 @@ def _ablate(args: argparse.Namespace) -> None:
 
 def _quieten() -> None:
     # A comparison makes hundreds of studies; their own news would bury its own.
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quieten_optuna()
     logging.getLogger("climb_opt.samplers").setLevel(logging.WARNING)
     logging.getLogger("climb_opt.study").setLevel(logging.WARNING)
 

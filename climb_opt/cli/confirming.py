@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import retraining
+from climb_opt.cli.naming import existing, study_arguments
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ FOUND = "found"  # the default rule's mixture
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `confirm` to the command line."""
-    from climb_opt.cli.steering import storage_arguments
 
     command = subparsers.add_parser(
         "confirm",
@@ -30,8 +30,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "NAME-confirm on the same storage. Start it on as many machines as you like; stopped, it "
         "is continued by the same command.",
     )
-    command.add_argument("name", help="the study's name, or its recipe's")
-    storage_arguments(command)
+    study_arguments(command)
     command.add_argument("--seeds", type=int, help="fresh seeds (default: the recipe's)")
     command.add_argument(
         "--rules", metavar="RULE,...", help="further finalists: rules by name, or all"
@@ -47,7 +46,6 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _confirm(args: argparse.Namespace) -> None:
     import optuna
 
-    from climb_opt.cli.results import existing
     from climb_opt.cli.search import _rank
     from climb_opt.confirm import run
     from climb_opt.confirm.finals import CONFIRMED_IN, SUFFIX

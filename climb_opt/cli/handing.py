@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from climb_opt.cli.naming import existing, study_arguments
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ EXPORT_EPILOG = """examples:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
-    from climb_opt.cli.steering import storage_arguments
 
     export = subparsers.add_parser(
         "export",
@@ -35,8 +35,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         epilog=EXPORT_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    export.add_argument("name", help="the study's name, or its recipe's")
-    storage_arguments(export)
+    study_arguments(export)
     export.add_argument("--format", required=True, help="a format; an unknown one lists them")
     export.add_argument("--output", metavar="PATH", help="a file (default: print), or a folder")
     export.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
@@ -50,8 +49,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     export.set_defaults(run=_export)
 
     dashboard = subparsers.add_parser("dashboard", help="optuna-dashboard on the study")
-    dashboard.add_argument("name", help="the study's name, or its recipe's")
-    storage_arguments(dashboard)
+    study_arguments(dashboard)
     dashboard.add_argument("--host", default="localhost")
     dashboard.add_argument("--port", type=int, default=8080)
     dashboard.add_argument("--artifacts", metavar="FOLDER", help="of the trials (default: stored)")
@@ -105,7 +103,6 @@ def _materialise(args: argparse.Namespace) -> None:
 
 
 def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover, Corpus | None]:
-    from climb_opt.cli.results import existing
     from climb_opt.export import prepare
 
     study = existing(args)
@@ -188,7 +185,6 @@ def _nothing() -> Handover:
 
 
 def _dashboard(args: argparse.Namespace) -> None:
-    from climb_opt.cli.results import existing
     from climb_opt.report import board, notebook
 
     study = existing(args, write=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import confirming, handing
-from climb_opt.cli.steering import storage_arguments
+from climb_opt.cli.naming import existing, study_arguments
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,26 +42,6 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
     confirming.add(subparsers)
     handing.add(subparsers)
-
-
-def study_arguments(command: argparse.ArgumentParser) -> None:
-    """Which study, and where it is."""
-    command.add_argument("name", help="the study's name, or its recipe's")
-    storage_arguments(command)
-
-
-def existing(args: argparse.Namespace, *, write: bool = False) -> optuna.Study:
-    """The study that a command names, by its own name or its recipe's."""
-    import optuna
-
-    from climb_opt.storages import open_storage
-    from climb_opt.study import open_study
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = Path(args.name)
-    name = args.study_name or (path.stem if path.suffix in (".yaml", ".yml") else args.name)
-    storage = open_storage(args.storage, write=write)
-    return open_study(study_name=name, storage=storage, create=False)
 
 
 def snapshot_of(study: optuna.Study) -> Snapshot:

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import annotating, steering, warming
-from climb_opt.cli.steering import number, storage_arguments
+from climb_opt.cli.naming import quieten_optuna, storage_arguments
+from climb_opt.cli.steering import number
 from climb_opt.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _search(args: argparse.Namespace) -> None:
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quieten_optuna()
     created: list[bool] = []
     with _stop_flag() as stop:
         study = _join(args, lambda: created.append(True))

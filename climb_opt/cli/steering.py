@@ -9,11 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from climb_opt.cli.naming import existing, stem, study_arguments
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
-    import optuna
-
     from climb_opt.rounds import Status
 
 FORMATS = ("text", "json", "yaml")
@@ -22,17 +21,17 @@ FORMATS = ("text", "json", "yaml")
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
     status = subparsers.add_parser("status", help="rounds, workers, failures, time left")
-    _steering_arguments(status)
+    study_arguments(status)
     status.add_argument("-f", "--format", choices=FORMATS, default="text")
     status.set_defaults(run=_status)
 
     retry = subparsers.add_parser("retry", help="try again what was given up")
-    _steering_arguments(retry)
+    study_arguments(retry)
     retry.add_argument("slots", nargs="*", help="slots; all that were given up by default")
     retry.set_defaults(run=_retry)
 
     enqueue = subparsers.add_parser("enqueue", help="put mixtures of your own in line")
-    _steering_arguments(enqueue)
+    study_arguments(enqueue)
     enqueue.add_argument(
         "files", nargs="+", metavar="FILE", help="YAML, domain: weight; - is stdin"
     )
@@ -40,29 +39,14 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
     for verb, what in (("pause", "start no new trials"), ("resume", "go on after pause")):
         command = subparsers.add_parser(verb, help=what)
-        _steering_arguments(command)
+        study_arguments(command)
         command.set_defaults(run=_pause if verb == "pause" else _resume)
-
-
-def storage_arguments(command: argparse.ArgumentParser) -> None:
-    """Where the study is, and its name."""
-    command.add_argument(
-        "--storage",
-        help="postgresql://, mysql://, grpc://host:port, sqlite:///, or the path of a journal "
-        "(default: OPTUNA_STORAGE, else runs/climb.journal)",
-    )
-    command.add_argument("--study-name", help="the study's name (default: the recipe's)")
-
-
-def _steering_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("name", help="the study's name, or its recipe's")
-    storage_arguments(command)
 
 
 def _status(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
 
-    now = studies.status(_existing(args, write=False))
+    now = studies.status(existing(args))
     if args.format == "text":
         print(describe(now))
     elif args.format == "json":
@@ -77,7 +61,7 @@ def _retry(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
 
     slots = [int(slot) if slot.lstrip("-").isdigit() else slot for slot in args.slots]
-    again = studies.retry(_existing(args), slots)
+    again = studies.retry(existing(args, write=True), slots)
     listed = ", ".join(map(str, again))
     print(f"To be tried again: {listed}." if again else "No slot was given up.")
 
@@ -85,8 +69,8 @@ def _retry(args: argparse.Namespace) -> None:
 def _enqueue(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
 
-    study = _existing(args)
-    mixtures = [(_stem(file), read_mixture(file)) for file in args.files]
+    study = existing(args, write=True)
+    mixtures = [(stem(file), read_mixture(file)) for file in args.files]
     for name, mixture in mixtures:
         print(f"In line: {studies.enqueue(study, name, mixture)}")
 
@@ -94,7 +78,7 @@ def _enqueue(args: argparse.Namespace) -> None:
 def _pause(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
 
-    study = _existing(args)
+    study = existing(args, write=True)
     studies.pause(study)
     print(f"{study.study_name}: no new trials start; `climb-opt resume` lets the workers go on.")
 
@@ -102,23 +86,9 @@ def _pause(args: argparse.Namespace) -> None:
 def _resume(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
 
-    study = _existing(args)
+    study = existing(args, write=True)
     studies.resume(study)
     print(f"{study.study_name}: workers go on.")
-
-
-def _existing(args: argparse.Namespace, *, write: bool = True) -> optuna.Study:
-    """The study that a command names, by its own name or its recipe's."""
-    import optuna
-
-    from climb_opt.storages import open_storage
-    from climb_opt.study import open_study
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    name = args.study_name or _stem(args.name)
-    return open_study(
-        study_name=name, storage=open_storage(args.storage, write=write), create=False
-    )
 
 
 def read_mixture(file: str) -> dict[str, float]:
@@ -203,8 +173,3 @@ def _outlook(now: Status) -> str:
 def number(value: float | None) -> str:
     """A score, or a dash."""
     return "-" if value is None else f"{value:.6g}"
-
-
-def _stem(name: str) -> str:
-    path = Path(name)
-    return path.stem if path.suffix in (".yaml", ".yml") else name

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import retraining
+from climb_opt.cli.naming import existing, study_arguments
 
 if TYPE_CHECKING:
     import optuna
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `transfer` to the command line."""
-    from climb_opt.cli.steering import storage_arguments
 
     command = subparsers.add_parser(
         "transfer",
@@ -25,8 +25,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "with another proxy, as a study NAME-transfer-PROXY on the same storage. Start it on as "
         "many machines as you like; stopped, it is continued by the same command.",
     )
-    command.add_argument("name", help="the study's name, or its recipe's")
-    storage_arguments(command)
+    study_arguments(command)
     command.add_argument("--proxy", required=True, metavar="RECIPE", help="the other proxy")
     command.add_argument("--mixtures", type=int, default=12, metavar="N", help="how many in all")
     command.add_argument("--top", type=int, default=6, metavar="N", help="of them the best ones")
@@ -38,7 +37,6 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _transfer(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
     from climb_opt.ablation import transfer
-    from climb_opt.cli.results import existing
     from climb_opt.cli.search import _rank
 
     study = existing(args, write=True)

@@ -1,0 +1,53 @@
+"""What commands on a study share: naming it, opening it, and keeping Optuna quiet meanwhile."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def study_arguments(command: argparse.ArgumentParser) -> None:
+    """Which study, and where it is."""
+    command.add_argument("name", help="the study's name, or its recipe's")
+    storage_arguments(command)
+
+
+def storage_arguments(command: argparse.ArgumentParser) -> None:
+    """Where the study is, and its name."""
+    command.add_argument(
+        "--storage",
+        help="postgresql://, mysql://, grpc://host:port, sqlite:///, or the path of a journal "
+        "(default: OPTUNA_STORAGE, else runs/climb.journal)",
+    )
+    command.add_argument("--study-name", help="the study's name (default: the recipe's)")
+
+
+def existing(args: argparse.Namespace, *, write: bool = False) -> optuna.Study:
+    """The study that a command names, by its own name or its recipe's."""
+    from climb_opt.storages import open_storage
+    from climb_opt.study import open_study
+
+    quieten_optuna()
+    name = args.study_name or stem(args.name)
+    storage = open_storage(args.storage, write=write)
+    return open_study(study_name=name, storage=storage, create=False)
+
+
+def quieten_optuna() -> None:
+    """Leave out Optuna's own line a trial, and that some of its samplers may change one day."""
+    import optuna
+    from optuna.exceptions import ExperimentalWarning
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", ExperimentalWarning)
+
+
+def stem(name: str) -> str:
+    """`my-study` of `folder/my-study.yaml`; other names are left alone."""
+    path = Path(name)
+    return path.stem if path.suffix in (".yaml", ".yml") else name
