@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from climb_opt.corpus.documents import Document
 
 WORD = re.compile(r"[^\W\d_]{3,30}")
-LOOKED_AT = 4000  # characters of a sample document
+LOOKED_AT = 2000  # characters of a sample document
 TERMS = 10
 IN_NAME = 2
 SAMPLES = 3
@@ -69,7 +68,7 @@ def join_terms(terms: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _distinction(here: float, overall: float) -> float:
-    lift = max(0.0, float(np.log(here / overall)))
+    lift = max(0.0, math.log(here / overall))
     return here * lift * lift
 
 
