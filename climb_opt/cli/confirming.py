@@ -22,7 +22,6 @@ FOUND = "found"  # the default rule's mixture
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `confirm` to the command line."""
-
     command = subparsers.add_parser(
         "confirm",
         help="retrain the mixture found and the baselines with fresh seeds: is the gain real?",

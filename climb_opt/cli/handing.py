@@ -28,7 +28,6 @@ EXPORT_EPILOG = """examples:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
-
     export = subparsers.add_parser(
         "export",
         help="the mixture in the form a trainer reads",

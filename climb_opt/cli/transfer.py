@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `transfer` to the command line."""
-
     command = subparsers.add_parser(
         "transfer",
         help="retrain mixtures of a search at another proxy size: do the ranks agree?",

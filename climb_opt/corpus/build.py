@@ -21,12 +21,14 @@ from climb_opt.corpus import (
     cluster,
     counts,
     dedup,
+    describe,
     domains,
     embed,
     labels,
     minhash,
     quality,
     roles,
+    tfidf,
     tokenise,
 )
 from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block
@@ -156,7 +158,8 @@ class Build:
             *(stages.clusters, *stages.scores.values(), self.tokens, self.roles),
             plain(options.merge),
             plain(options.split),
-            [options.prune, self.seed, domains.SAMPLED, counts.LONGEST_HELD_OUT],
+            [options.prune, self.seed, counts.LONGEST_HELD_OUT],
+            [domains.SAMPLED, describe.LOOKED_AT],
         )
         found = domains.make_domains(
             stage,
@@ -284,7 +287,8 @@ class Build:
             self.embeddings = self.workspace.stage("embeddings", self.exact, *facts)
             sentences.embed(self.embeddings, self.documents, self.exact, self.blocks, options)
             return
-        encoder = self.workspace.stage("encoder", self.tokens, plain(options), self.seed)
+        upstream = (self.tokens, plain(options), tfidf.ITERATIONS, self.seed)
+        encoder = self.workspace.stage("encoder", *upstream)
         model = embed.fit_tfidf(
             encoder, self.tokens, self.blocks, self.facts, options, self._first, self.seed
         )
