@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # Before the first import that starts threads: on a busy machine two spinning threads are fifty
 # times slower than one (measured). And nothing that a test may read lies on a hub.
@@ -16,6 +18,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from climb_opt.shards import Corpus, Domain, Stream
+
+if TYPE_CHECKING:
+    from searching import Formula
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -40,6 +45,34 @@ def tables() -> Path:
 def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Three domains of made-up words (sizes 4:2:1) and a target that is like the smallest."""
     return write_tiny_corpus(tmp_path_factory.mktemp("tiny-corpus"))
+
+
+@pytest.fixture(scope="session")
+def accelerator() -> Any:
+    """What a proxy runs on, here one CPU."""
+    from climb_opt.proxy.group import ProxyGroup
+
+    return ProxyGroup("fp32").accelerator
+
+
+@pytest.fixture(scope="module")
+def network(tiny_corpus: Corpus) -> Any:
+    """A proxy for the tiny corpus, as it is before training."""
+    from climb_opt.proxy import model
+    from climb_opt.recipes import ModelRecipe
+
+    recipe = ModelRecipe(hidden=32, layers=2, heads=4)
+    return model.build(recipe, model.configure(recipe, tiny_corpus, 32), seed=1).eval()
+
+
+@pytest.fixture
+def home(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Formula]:
+    """An empty folder with a recipe `mine.yaml`, and a stand-in for proxies."""
+    from searching import arrange
+
+    return arrange(tiny_corpus, tmp_path, monkeypatch)
 
 
 def write_tiny_corpus(path: Path, tokens: int = 20_000) -> Corpus:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
-import sys
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -21,16 +18,15 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import MixtureSpace, SimplexSampler, UserError, lookup
+from climb_opt import MixtureSpace, SimplexSampler, UserError
 from climb_opt.samplers.encodings import ENCODINGS, make_encoding
 from climb_opt.samplers.wrapped import FREE
-
-SPACE = MixtureSpace({"web": 50.0, "code": 20.0, "math": 15.0, "wiki": 10.0, "law": 5.0})
-TARGET = np.array([0.1, 0.5, 0.3, 0.05, 0.05])
+from climbing import SPACE, TARGET, mixtures
+from wrapping import loss, score, stock_mixtures
 
 BASES: dict[str, Callable[[], BaseSampler]] = {
     "random": lambda: RandomSampler(seed=3),
@@ -41,36 +37,6 @@ BASES: dict[str, Callable[[], BaseSampler]] = {
     "nsga2": lambda: NSGAIISampler(seed=3, population_size=6),
     "gp": lambda: GPSampler(seed=3, n_startup_trials=4, deterministic_objective=True),
 }
-
-
-def loss(weights: np.ndarray) -> float:
-    return float(np.abs(weights - TARGET).sum())
-
-
-def score(trial: optuna.Trial) -> float:
-    return loss(SPACE.weights(SPACE.suggest(trial)))
-
-
-def mixtures(study: optuna.Study) -> np.ndarray:
-    return np.array([SPACE.weights_of(t) for t in study.trials])
-
-
-def stock_mixtures(
-    base: BaseSampler, encoding: str, n: int, storage: BaseStorage | None = None
-) -> np.ndarray:
-    """What `base` proposes when it searches the free coordinates itself, without climb_opt."""
-    coded = make_encoding(encoding, SPACE)
-    free = coded.distributions()
-    found = []
-
-    def objective(trial: optuna.Trial) -> float:
-        u = [trial.suggest_float(name, d.low, d.high) for name, d in free.items()]
-        found.append(SPACE.project(coded.decode(np.array(u))))
-        return loss(found[-1])
-
-    study = optuna.create_study(sampler=base, storage=storage)
-    study.optimize(objective, n_trials=n)
-    return np.array(found)
 
 
 # --- transparency ----------------------------------------------------------------------------
@@ -358,56 +324,6 @@ def test_one_domain_is_no_trouble() -> None:
         assert {t.params["w/only"] for t in study.trials} == {1.0}
 
 
-# --- by name ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["random", "tpe", "cma-es", "qmc", "nsga2"])
-def test_a_stock_sampler_is_made_by_its_short_name(name: str) -> None:
-    study = optuna.create_study(sampler=lookup.find("sampler", name)(SPACE, seed=0))
-    study.optimize(score, n_trials=6)
-    assert len(np.unique(mixtures(study), axis=0)) == 6
-
-
-def test_options_go_to_the_optuna_sampler() -> None:
-    sampler = lookup.find("sampler", "tpe")(SPACE, seed=0, n_startup_trials=3, multivariate=False)
-    study = optuna.create_study(sampler=sampler)
-    study.optimize(score, n_trials=12)
-    same = TPESampler(seed=0, n_startup_trials=3, multivariate=False)
-    np.testing.assert_array_equal(mixtures(study), stock_mixtures(same, "softmax", 12))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["gp-optuna", "botorch"])
-def test_the_heavy_ones_run_too(name: str) -> None:
-    sampler = lookup.find("sampler", name)(SPACE, seed=0, n_startup_trials=5)
-    study = optuna.create_study(sampler=sampler)
-    study.optimize(score, n_trials=12)
-    values = [t.value for t in study.trials]
-    assert min(values[5:]) < np.median(values[:5])
-
-
 def test_an_unknown_encoding_is_told_the_known_ones() -> None:
     with pytest.raises(UserError, match="softmax, gamma, stick-breaking"):
         SimplexSampler(SPACE, RandomSampler(), encoding="ilr")
-
-
-@pytest.mark.parametrize(
-    ("name", "module", "extra"),
-    [("cma-es", "cmaes", "samplers"), ("gp-optuna", "torch", "gp"), ("botorch", "botorch", "gp")],
-)
-def test_a_missing_extra_is_told_with_the_command_that_installs_it(
-    name: str, module: str, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda n, *a: None if n == module else real(n, *a)
-    )
-    with pytest.raises(UserError, match=rf'pip install "climb-opt\[{extra}\]"'):
-        lookup.find("sampler", name)(SPACE)
-
-
-def test_a_second_botorch_sampler_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    lazy = types.ModuleType("optuna_integration")  # as it leaves itself: without a spec
-    lazy.BoTorchSampler = RandomSampler  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "optuna_integration", lazy)
-    assert "RandomSampler" in str(lookup.find("sampler", "botorch")(SPACE, seed=1))

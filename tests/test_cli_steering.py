@@ -1,0 +1,140 @@
+"""`climb-opt status`, retry, enqueue, pause, resume: what is typed and what is printed."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+
+from climb_opt import study as studies
+from climb_opt.cli import main
+from climb_opt.cli.steering import describe, duration
+from climb_opt.history import all_trials
+from climb_opt.rounds import BEAT
+from climb_opt.slots import SLOT
+from climb_opt.study import open_study
+from searching import fail_on, the_study
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def test_status_for_people_and_for_programs(home: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    home(fail_on(1))
+    main(["search", "mine.yaml"])
+    study = the_study()
+    beat = {"count": 1, "at": time.time() - 50, "worker": "gpu-7:4711", "life": None}
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, user_attrs={BEAT: beat, SLOT: "enqueued/x"}
+        )
+    )
+    capsys.readouterr()
+    assert main(["status", "mine.yaml"]) == 0
+    text = capsys.readouterr().out
+    assert "gpu-7:4711  last sign of life 50 s ago" in text
+    assert text.count("RuntimeError: out of luck") == 2
+    assert "given up: 1; `climb-opt retry mine` tries again" in text
+    assert "5 of 6 slots done, best score" in text
+    assert main(["status", "mine", "-f", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["finished"] == 5 and data["rounds"][0]["given_up"] == [1]
+    assert main(["status", "mine", "-f", "yaml"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == {
+        **data,
+        "running": [{**data["running"][0], "age": pytest.approx(50, abs=20), "seconds": ANY}],
+    }
+
+
+class Anything:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+ANY = Anything()
+
+
+def test_retry_names_what_it_tries_again(home: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    home(fail_on("baseline/prior"))
+    main(["search", "mine.yaml"])
+    home()
+    capsys.readouterr()
+    assert main(["retry", "mine", "4"]) == 2
+    assert "Slot 4 is finished, not given up" in capsys.readouterr().err
+    assert main(["retry", "mine", "baseline/prior"]) == 0
+    assert main(["search", "mine"]) == 0
+    assert main(["retry", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert "To be tried again: baseline/prior." in out and "6 of 6 slots done" in out
+    assert "No slot was given up." in out
+
+
+def test_enqueue_reads_mixtures_from_files_and_standard_input(
+    home: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_study("mine.yaml", storage="runs/climb.journal")
+    Path("half.yaml").write_text("web: 0.5\nmath: 0.5\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("{web: 1}"))
+    assert main(["enqueue", "mine", "half.yaml", "-"]) == 0
+    assert capsys.readouterr().out == "In line: enqueued/half\nIn line: enqueued/-\n"
+    assert main(["search", "mine"]) == 0
+    first = all_trials(the_study())[0]
+    assert first.params == {"w/web": 0.5, "w/code": 0.0, "w/math": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("web: 0.5", "sum to 0.5, not to 1"),
+        ("sea: 1", "Unknown domain 'sea'"),
+        ("- web", "a mapping of domains to weights"),
+        ("web: yes", "a mapping of domains to weights"),
+        ("web: [", "not readable as YAML"),
+    ],
+)
+def test_a_bad_mixture_is_one_line_and_status_2(
+    home: Any, text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study("mine.yaml", storage="runs/climb.journal")
+    Path("bad.yaml").write_text(text)
+    assert main(["enqueue", "mine", "bad.yaml"]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+    assert main(["enqueue", "mine", "missing.yaml"]) == 2
+    assert not all_trials(study)
+
+
+def test_pause_and_resume(home: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    open_study("mine.yaml", storage="runs/climb.journal")
+    assert main(["pause", "mine"]) == 0
+    assert main(["status", "mine"]) == 0
+    assert "mine (paused)" in capsys.readouterr().out
+    assert main(["resume", "mine"]) == 0
+    assert main(["search", "mine"]) == 0
+    assert "6 of 6 slots done" in capsys.readouterr().out
+
+
+def test_a_clock_that_is_ahead_is_said_to_be(home: Any) -> None:
+    study = open_study("mine.yaml", storage="runs/climb.journal")
+    beat = {"count": 1, "at": time.time() + 600, "worker": "far:1"}
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, user_attrs={BEAT: beat, SLOT: 0}
+        )
+    )
+    assert "its clock is 10.0 min ahead" in describe(studies.status(study))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(3, "3 s"), (119, "119 s"), (150, "2.5 min"), (9000, "2.5 h"), (400_000, "4.6 d")],
+)
+def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
