@@ -117,8 +117,8 @@ def passage(text: str, length: int, rng: random.Random) -> str:
 
 def speed(args: argparse.Namespace, folder: Path) -> None:
     """A build beside tokenising the file alone; tokens beside bare `tokenizers`; k-means."""
-    for count in args.documents:
-        place = folder / str(count)
+    for turn, count in enumerate(args.documents):  # a size may be given several times
+        place = folder / f"{turn}-{count}"
         place.mkdir()
         compare_builds(count, place / "documents.jsonl", place / "tokenizer.json")
     compare_tokens(place / "0.8", place / "documents.jsonl", place / "tokenizer.json")
