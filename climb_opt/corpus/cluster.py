@@ -28,7 +28,8 @@ from climb_opt.errors import UserError
 logger = logging.getLogger(__name__)
 
 # Of the default number of clusters. 40 make no worse domains, but pruning by score then leaves more
-# of what should go, as after 5 iterations instead of 10 (development pack, measured).
+# of what should go; 5 iterations instead of 10 remove more of what should stay (development pack,
+# measured).
 DOCUMENTS_A_CLUSTER = 20
 MOST_CLUSTERS = 1000  # Section 4.1: K_init
 # k-means is fitted on so many documents a cluster, and on no fewer than FIT_POINTS. faiss warns of
