@@ -12,21 +12,21 @@ import pytest
 from optuna.samplers import RandomSampler, TPESampler
 
 from climb_opt import UserError, lookup
-from climbing import SPACE, mixtures
-from wrapping import score, stock_mixtures
+from climbing import SPACE, distance, mixtures
+from wrapping import stock_mixtures
 
 
 @pytest.mark.parametrize("name", ["random", "tpe", "cma-es", "qmc", "nsga2"])
 def test_a_stock_sampler_is_made_by_its_short_name(name: str) -> None:
     study = optuna.create_study(sampler=lookup.find("sampler", name)(SPACE, seed=0))
-    study.optimize(score, n_trials=6)
+    study.optimize(distance, n_trials=6)
     assert len(np.unique(mixtures(study), axis=0)) == 6
 
 
 def test_options_go_to_the_optuna_sampler() -> None:
     sampler = lookup.find("sampler", "tpe")(SPACE, seed=0, n_startup_trials=3, multivariate=False)
     study = optuna.create_study(sampler=sampler)
-    study.optimize(score, n_trials=12)
+    study.optimize(distance, n_trials=12)
     same = TPESampler(seed=0, n_startup_trials=3, multivariate=False)
     np.testing.assert_array_equal(mixtures(study), stock_mixtures(same, "softmax", 12))
 
@@ -36,7 +36,7 @@ def test_options_go_to_the_optuna_sampler() -> None:
 def test_the_heavy_ones_run_too(name: str) -> None:
     sampler = lookup.find("sampler", name)(SPACE, seed=0, n_startup_trials=5)
     study = optuna.create_study(sampler=sampler)
-    study.optimize(score, n_trials=12)
+    study.optimize(distance, n_trials=12)
     values = [t.value for t in study.trials]
     assert min(values[5:]) < np.median(values[:5])
 

@@ -25,8 +25,8 @@ from optuna.trial import TrialState, create_trial
 from climb_opt import MixtureSpace, SimplexSampler, UserError
 from climb_opt.samplers.encodings import ENCODINGS, make_encoding
 from climb_opt.samplers.wrapped import FREE
-from climbing import SPACE, TARGET, mixtures
-from wrapping import loss, score, stock_mixtures
+from climbing import SPACE, TARGET, distance, mixtures
+from wrapping import loss, stock_mixtures
 
 BASES: dict[str, Callable[[], BaseSampler]] = {
     "random": lambda: RandomSampler(seed=3),
@@ -46,14 +46,14 @@ BASES: dict[str, Callable[[], BaseSampler]] = {
 @pytest.mark.parametrize("base", [name for name in BASES if name != "gp"])
 def test_proposals_are_those_of_the_stock_sampler_to_the_bit(base: str, encoding: str) -> None:
     study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES[base](), encoding=encoding))
-    study.optimize(score, n_trials=24)
+    study.optimize(distance, n_trials=24)
     expected = stock_mixtures(BASES[base](), encoding, 24)
     np.testing.assert_array_equal(mixtures(study), expected)
 
 
 def test_optunas_gaussian_process_proposes_the_same_too() -> None:
     study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["gp"]()))
-    study.optimize(score, n_trials=8)
+    study.optimize(distance, n_trials=8)
     np.testing.assert_array_equal(mixtures(study), stock_mixtures(BASES["gp"](), "softmax", 8))
 
 
@@ -71,7 +71,7 @@ def test_the_base_goes_on_where_it_was_after_a_restart(base: str, tmp_path: Any)
             study.optimize(objective, n_trials=7)
         return study
 
-    wrapped = restarted(score, lambda: SimplexSampler(SPACE, BASES[base]()))
+    wrapped = restarted(distance, lambda: SimplexSampler(SPACE, BASES[base]()))
     coded = make_encoding("softmax", SPACE)
     free = coded.distributions()
 
@@ -109,7 +109,7 @@ def test_running_trials_are_seen_as_the_stock_sampler_sees_them() -> None:
         return loss(SPACE.project(coded.decode(np.array(u))))
 
     for base in ("tpe", "cma-es"):
-        assert run(SimplexSampler(SPACE, BASES[base]()), score) == run(BASES[base](), free)
+        assert run(SimplexSampler(SPACE, BASES[base]()), distance) == run(BASES[base](), free)
 
 
 @pytest.mark.parametrize("base", ["tpe", "cma-es", "nsga2"])
@@ -117,9 +117,9 @@ def test_trials_without_our_parameters_do_not_blind_the_base(base: str) -> None:
     # One of them empties the search space that Optuna infers: CMA-ES would turn into random search.
     study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES[base]()))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
-    study.optimize(score, n_trials=30)
+    study.optimize(distance, n_trials=30)
     random = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["random"]()))
-    random.optimize(score, n_trials=30)
+    random.optimize(distance, n_trials=30)
     assert np.median([t.value for t in study.trials[22:]]) < 0.85 * np.median(
         [t.value for t in random.trials]
     )
@@ -192,7 +192,7 @@ def test_a_proposal_is_shown_by_the_coordinates_it_came_from() -> None:
 
 def test_the_study_keeps_weights_and_the_real_trials_are_left_alone() -> None:
     study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["tpe"]()))
-    study.optimize(score, n_trials=12)
+    study.optimize(distance, n_trials=12)
     assert all(set(t.params) == set(SPACE.parameter_names) for t in study.trials)
     assert np.all(SPACE.contains(mixtures(study)))
 
@@ -228,7 +228,7 @@ def test_a_messy_history_stops_no_sampler(base: str) -> None:
     study.ask()  # the enqueued one stays running
 
     def objective(trial: optuna.Trial) -> float:
-        value = score(trial)
+        value = distance(trial)
         if trial.number % 5 == 0:
             raise optuna.TrialPruned
         if trial.number % 7 == 0:
@@ -247,7 +247,7 @@ def test_several_objectives_are_the_bases_business(base: str) -> None:
     study = optuna.create_study(
         directions=["minimize", "maximize"], sampler=SimplexSampler(SPACE, BASES[base]())
     )
-    study.optimize(lambda t: (score(t), SPACE.suggest(t)["web"]), n_trials=20)
+    study.optimize(lambda t: (distance(t), SPACE.suggest(t)["web"]), n_trials=20)
     assert np.all(SPACE.contains(mixtures(study)))
 
 
@@ -265,7 +265,7 @@ def test_other_parameters_are_searched_jointly_by_the_base() -> None:
 
     def objective(trial: optuna.Trial) -> float:
         rate = trial.suggest_float("lr", 1e-5, 1e-1, log=True)
-        return score(trial) + abs(np.log10(rate) + 3)
+        return distance(trial) + abs(np.log10(rate) + 3)
 
     study.optimize(objective, n_trials=40)
     late = [abs(np.log10(t.params["lr"]) + 3) for t in study.trials[25:]]
@@ -280,7 +280,7 @@ def test_hyperband_shows_the_base_one_bracket() -> None:
     counts = []
 
     def objective(trial: optuna.Trial) -> float:
-        value = score(trial)
+        value = distance(trial)
         counts.append(len(spy.shown))
         trial.report(value, 1)  # the pruner makes its brackets at the first look
         trial.should_prune()
@@ -293,7 +293,7 @@ def test_hyperband_shows_the_base_one_bracket() -> None:
 
 def test_threads_draw_distinct_mixtures() -> None:
     study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["tpe"]()))
-    study.optimize(score, n_trials=30, n_jobs=4)
+    study.optimize(distance, n_trials=30, n_jobs=4)
     assert len(np.unique(mixtures(study), axis=0)) == 30
 
 
@@ -308,9 +308,9 @@ def test_one_sampler_on_two_studies_mixes_nothing_up() -> None:
 
 def test_a_pickled_sampler_goes_on() -> None:
     study = optuna.create_study(sampler=SimplexSampler(SPACE, BASES["tpe"]()))
-    study.optimize(score, n_trials=10)
+    study.optimize(distance, n_trials=10)
     study.sampler = pickle.loads(pickle.dumps(study.sampler))
-    study.optimize(score, n_trials=10)
+    study.optimize(distance, n_trials=10)
     np.testing.assert_array_equal(mixtures(study), stock_mixtures(BASES["tpe"](), "softmax", 20))
 
 

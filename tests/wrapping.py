@@ -15,10 +15,6 @@ def loss(weights: np.ndarray) -> float:
     return float(np.abs(weights - TARGET).sum())
 
 
-def score(trial: optuna.Trial) -> float:
-    return loss(SPACE.weights(SPACE.suggest(trial)))
-
-
 def stock_mixtures(
     base: BaseSampler, encoding: str, n: int, storage: BaseStorage | None = None
 ) -> np.ndarray:
