@@ -18,15 +18,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import AGGREGATE, COMPONENTS, SPACE
 from climb_opt.errors import UserError
 from climb_opt.simplex import PREFIX, MixtureSpace
-
-COMPONENTS = "climb/components"  # trial: {name: value}
-AGGREGATE = (
-    "climb/aggregate"  # study: {component: coefficient}; value = sum of coefficient x component
-)
-SPACE = "climb/space"  # study: MixtureSpace.to_json()
-PICK = "climb/pick"  # study: options of `climb_pick`, as the search's own sampler has them
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from climb_opt import lookup
+from climb_opt.attributes import FACTS, SEED, SLOT
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.evaluators.base import Evaluator, Provenance
 from climb_opt.history import excesses, report_components
@@ -26,12 +27,10 @@ from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT, Plan
+from climb_opt.slots import Plan
 
 log = logging.getLogger(__name__)
 
-FACTS = "climb/facts"  # trial: what was trained on what, how fast
-SEED = "climb/seed"  # trial: overrides the recipe's seed
 _PACKAGES = ("climb-opt", "torch", "transformers", "accelerate")
 
 

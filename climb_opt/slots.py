@@ -14,11 +14,9 @@ from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import INTERRUPTED, RETRY, SLOT
 from climb_opt.errors import UserError
 
-SLOT = "climb/slot"  # user attribute: int, or the name of a baseline's slot
-INTERRUPTED = "climb/interrupted"  # user attribute: stopped by request, so not an attempt
-RETRY = "climb/retry"  # user attribute: started anew on request; earlier failures are forgiven
 Slot = int | str
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import climb_opt
 from climb_opt import cli, lookup, recipes
+from climb_opt.attributes import ATTRIBUTES
 from climb_opt.export import FORMATS
 from climb_opt.selection import RULES
 
@@ -37,6 +38,8 @@ def reference() -> str:
         *(_recipe(cls) for cls in RECIPES),
         "## Names",
         *_names(),
+        "## What a study holds",
+        _attributes(),
         "## Python",
         *_public(),
     ]
@@ -117,6 +120,20 @@ def _names() -> list[str]:
     ]
     parts.append("\n".join(["### rule", "", "| name | what it keeps |", "|---|---|", *rows]))
     return parts
+
+
+def _attributes() -> str:
+    rows = [
+        f"| `{name}` | {about.owner} | {_cell(about.shape)} | {_files(about.written)} | "
+        f"{_files(about.read)} |"
+        for name, about in ATTRIBUTES.items()
+    ]
+    head = "| attribute | of | shape | written by | read by |\n|---|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def _files(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "people"
 
 
 def _public() -> list[str]:

@@ -9,9 +9,10 @@ import optuna
 from optuna.trial import TrialState
 
 from climb_opt import rounds
+from climb_opt.attributes import SLOT
 from climb_opt.history import all_trials
 from climb_opt.rounds import Pace
-from climb_opt.slots import SLOT, Plan, attempts_by_slot
+from climb_opt.slots import Plan, attempts_by_slot
 from climb_opt.storages import study_lock
 from fleet import BASELINES, SPACE, PlanningSampler, score
 

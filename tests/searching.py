@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from climb_opt import recipes
+from climb_opt.attributes import SLOT
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.slots import SLOT
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
 

@@ -12,10 +12,9 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from climb_opt.history import AGGREGATE, COMPONENTS
+from climb_opt.attributes import AGGREGATE, COMPONENTS, SLOT
 from climb_opt.recipes import read_study, to_json
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT
 
 ODD_NAMES = (
     "quotes \"double\" and 'single'",

@@ -12,7 +12,6 @@ import pytest
 pytest.importorskip("torch")
 
 from climb_opt.ablation.comparison import comparisons
-from climb_opt.ablation.live import DOREMI
 from climb_opt.ablation.plan import gpu_hours, plan_text, shape, trial_flops
 from climb_opt.ablation.reading import ablation_from
 from climb_opt.ablation.recipe import AblationRecipe
@@ -20,6 +19,7 @@ from climb_opt.ablation.render import markdown
 from climb_opt.ablation.resolve import runs
 from climb_opt.ablation.results import Archive
 from climb_opt.ablation.runner import run_ablation
+from climb_opt.attributes import DOREMI
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.recipes import ModelRecipe, ProxyRecipe
 from climb_opt.shards import Corpus

@@ -19,15 +19,15 @@ import pytest
 
 from climb_opt import recipes
 from climb_opt import study as studies
+from climb_opt.attributes import BEAT, FACTS, INTERRUPTED, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.search import _Stop
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.history import all_trials
-from climb_opt.rounds import BEAT
 from climb_opt.shards import Corpus
-from climb_opt.slots import INTERRUPTED, SLOT, attempts_by_slot
+from climb_opt.slots import attempts_by_slot
 from climb_opt.storages import open_storage
-from climb_opt.study import FACTS, open_study
+from climb_opt.study import open_study
 from searching import fail_on, the_study, write
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

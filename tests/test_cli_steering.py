@@ -13,11 +13,10 @@ import pytest
 import yaml
 
 from climb_opt import study as studies
+from climb_opt.attributes import BEAT, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.steering import describe, duration
 from climb_opt.history import all_trials
-from climb_opt.rounds import BEAT
-from climb_opt.slots import SLOT
 from climb_opt.study import open_study
 from searching import fail_on, the_study
 

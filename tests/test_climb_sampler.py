@@ -21,10 +21,10 @@ from climb_opt import (
     best_mixture,
     rounds,
 )
-from climb_opt.history import PICK, read_history, space_of
+from climb_opt.attributes import BASIS, PICK, SAMPLER_SEED, SLOT
+from climb_opt.history import read_history, space_of
 from climb_opt.samplers.climb import climb_pick
-from climb_opt.samplers.ledger import BASIS, SEED
-from climb_opt.slots import SLOT, Plan
+from climb_opt.slots import Plan
 from climb_opt.storages import study_lock
 from climbing import (
     QUICK,
@@ -228,7 +228,7 @@ def test_without_a_seed_the_study_holds_one_for_all_workers() -> None:
     for _ in range(3):
         study.sampler = ClimbSampler(SPACE, **{**QUICK, "seed": None})
         study.optimize(distance, n_trials=4)
-    seed = study._storage.get_study_system_attrs(study._study_id)[SEED]
+    seed = study._storage.get_study_system_attrs(study._study_id)[SAMPLER_SEED]
     expected = search(12, seed=seed)
     np.testing.assert_array_equal(mixtures(study), mixtures(expected))
 

@@ -17,6 +17,7 @@ from climb_opt import (
     MixtureSpace,
     UserError,
 )
+from climb_opt.attributes import SLOT
 from climb_opt.history import read_history
 from climb_opt.samplers.climb import (
     climb_pick,
@@ -24,7 +25,7 @@ from climb_opt.samplers.climb import (
 )
 from climb_opt.samplers.design import initial_design
 from climb_opt.samplers.presets import PRESETS
-from climb_opt.slots import SLOT, Plan
+from climb_opt.slots import Plan
 from climbing import (
     QUICK,
     ROUNDS,

@@ -16,9 +16,9 @@ import pytest
 
 pytest.importorskip("torch")
 
+from climb_opt.attributes import COMPONENTS, FACTS
 from climb_opt.errors import Interrupted, TrialFailed, UserError
-from climb_opt.history import COMPONENTS
-from climb_opt.objective import FACTS, ProxyObjective
+from climb_opt.objective import ProxyObjective
 from climb_opt.proxy import command as command_module
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.job import Job

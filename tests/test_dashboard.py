@@ -13,10 +13,11 @@ import numpy as np
 import optuna
 import pytest
 
+from climb_opt.attributes import SHOWN
 from climb_opt.report import board, notes
 from climb_opt.report.cards import cards
 from climb_opt.report.contents import Contents, gather
-from climb_opt.report.notebook import SHOWN, Notebook, rounds_ended
+from climb_opt.report.notebook import Notebook, rounds_ended
 from climb_opt.report.snapshot import take
 from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 

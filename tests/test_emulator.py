@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt import UserError
+from climb_opt.attributes import COMPONENTS
 from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Table, models, read_table
 from climb_opt.emulator.objective import reference_draws, spread
-from climb_opt.history import COMPONENTS
 from climb_opt.samplers.gp import SimplexGPSampler
 from climb_opt.simplex import MixtureSpace
 

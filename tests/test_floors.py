@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "climb_opt"
 
 FLOORS = {
     "errors": 0.0,
+    "attributes": 0.0,
     "strict": 0.05,
     "simplex": 0.1,
     "shards": 0.1,

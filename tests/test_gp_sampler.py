@@ -19,11 +19,11 @@ from optuna.testing.pytest_samplers import (
 from optuna.trial import create_trial
 
 from climb_opt import MixtureSpace, SimplexGPSampler
+from climb_opt.attributes import COMPONENTS, SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
-from climb_opt.history import COMPONENTS, SPACE, set_aggregate, space_of
+from climb_opt.history import set_aggregate, space_of
 from climb_opt.samplers.gp import PROPOSAL
 from climb_opt.samplers.start import start_mixture
-from climb_opt.slots import SLOT
 
 PRIOR = {"web": 0.6, "code": 0.25, "math": 0.1, "wiki": 0.05}
 

@@ -13,10 +13,10 @@ from optuna.trial import TrialState, create_trial
 
 import fleet
 from climb_opt import TrialFailed, rounds
+from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SEED, SLOT
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.history import all_trials
-from climb_opt.rounds import ENQUEUED, ERROR, PAUSED
-from climb_opt.slots import INTERRUPTED, RETRY, SLOT, Plan
+from climb_opt.slots import Plan
 from climb_opt.storages import study_lock
 from fleet import SPACE, PlanningSampler, SlotSampler, score
 from one_worker import PACE, SMALL, failing, mixtures_of, slots_of, study_of, work
@@ -194,7 +194,7 @@ def test_attributes_of_a_slot_are_there_from_the_start_and_kept_by_a_retry() -> 
     seeds: list[Any] = []
 
     def objective(trial: optuna.Trial) -> float:
-        seeds.append(trial.user_attrs[rounds.SEED])
+        seeds.append(trial.user_attrs[SEED])
         if len(seeds) == 1:
             raise TrialFailed("once")
         return score(trial)
@@ -205,7 +205,7 @@ def test_attributes_of_a_slot_are_there_from_the_start_and_kept_by_a_retry() -> 
         objective,
         lock=study_lock(study),
         mixtures={"found/seed-1": SPACE.mixture(SPACE.prior)},
-        attrs={"found/seed-1": {rounds.SEED: 41}},
+        attrs={"found/seed-1": {SEED: 41}},
         pace=PACE,
     )
     assert seeds == [41, 41] and slots_of(study) == ["found/seed-1"]

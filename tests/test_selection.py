@@ -11,11 +11,11 @@ from optuna.trial import create_trial
 
 import climb_opt
 from climb_opt import MixtureSpace, UserError
+from climb_opt.attributes import SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
-from climb_opt.history import SPACE, read_history, set_aggregate
+from climb_opt.history import read_history, set_aggregate
 from climb_opt.selection import RULES, Recommendation, best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, doubts, effective_domains
-from climb_opt.slots import SLOT
 
 LAW = MixingLaw(5, 3, seed=0)
 SPACE5 = LAW.space

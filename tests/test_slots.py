@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt import UserError
-from climb_opt.slots import INTERRUPTED, SLOT, Plan, attempts_by_slot
+from climb_opt.attributes import INTERRUPTED, SLOT
+from climb_opt.slots import Plan, attempts_by_slot
 
 COMPLETE, FAIL, PRUNED = TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED
 RUNNING, WAITING = TrialState.RUNNING, TrialState.WAITING

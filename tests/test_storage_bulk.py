@@ -10,8 +10,7 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState, create_trial
 
-from climb_opt.rounds import BEAT
-from climb_opt.slots import SLOT
+from climb_opt.attributes import BEAT, SLOT
 from climb_opt.storages import (
     open_storage,
 )

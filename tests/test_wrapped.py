@@ -23,8 +23,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from climb_opt import MixtureSpace, SimplexSampler, UserError
+from climb_opt.attributes import FREE
 from climb_opt.samplers.encodings import ENCODINGS, make_encoding
-from climb_opt.samplers.wrapped import FREE
 from climbing import SPACE, TARGET, distance, mixtures
 from wrapping import loss, stock_mixtures
 

@@ -21,14 +21,14 @@ from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import Run, judged_study
 from climb_opt.ablation.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.statistics import spearman
+from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SEED, SLOT
 from climb_opt.errors import Interrupted
 from climb_opt.fixed import fixed_mixture
-from climb_opt.history import COMPONENTS, History, all_trials, read_history
+from climb_opt.history import History, all_trials, read_history
 from climb_opt.predictors.base import expected
-from climb_opt.rounds import SEED
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot
-from climb_opt.study import FACTS, make_objective, open_study, read_recipe, run_plan, space_of
+from climb_opt.slots import Plan, Slot
+from climb_opt.study import make_objective, open_study, read_recipe, run_plan, space_of
 
 JUDGE_SEED = 1_000  # first of the fresh training seeds, far from the runs' own
 SAME = 6  # decimals: mixtures equal up to them are retrained once

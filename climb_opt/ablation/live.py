@@ -23,16 +23,15 @@ from climb_opt.ablation.judge import Found, Place, fact, judge
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import Run, runs
 from climb_opt.ablation.results import RunResult
+from climb_opt.attributes import DOREMI, ERROR, FACTS
 from climb_opt.errors import UserError
 from climb_opt.history import all_trials
 from climb_opt.report.notebook import Notebook
-from climb_opt.rounds import ERROR
 from climb_opt.slots import Plan
-from climb_opt.study import FACTS, make_objective, open_study, run_plan, space_of, work
+from climb_opt.study import make_objective, open_study, run_plan, space_of, work
 
 log = logging.getLogger(__name__)
 
-DOREMI = "climb/doremi"  # study: the mixture that DoReMi ended with, and its facts
 DOREMI_OPTIONS = ("eta", "smoothing", "reference")
 
 

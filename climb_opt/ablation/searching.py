@@ -15,14 +15,11 @@ from climb_opt import recipes
 from climb_opt.ablation.resolve import Run
 from climb_opt.ablation.results import run_digest
 from climb_opt.ablation.surfaces import Surface
+from climb_opt.attributes import ABLATION, ERROR, RECIPE, SLOT
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.history import set_aggregate, store_space
-from climb_opt.rounds import ERROR
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT
-from climb_opt.study import RECIPE, build_sampler
-
-RUN = "climb/ablation"  # study: {key, digest} of the run it belongs to
+from climb_opt.study import build_sampler
 
 
 def search(
@@ -56,7 +53,7 @@ def check_ours(study: optuna.Study) -> None:
     Raises:
         UserError: it does not.
     """
-    if RUN not in study.user_attrs:
+    if ABLATION not in study.user_attrs:
         raise UserError(
             f"Study {study.study_name!r} exists and is no run of an ablation. Give the ablation "
             "another --study-name."
@@ -73,9 +70,9 @@ def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) ->
         check_ours(earlier)
         if (
             not earlier.trials
-            and earlier.user_attrs.get(RUN, {}).get("digest") == belongs["digest"]
+            and earlier.user_attrs.get(ABLATION, {}).get("digest") == belongs["digest"]
         ):
-            belongs = earlier.user_attrs[RUN]  # claimed for this run
+            belongs = earlier.user_attrs[ABLATION]  # claimed for this run
         else:  # cut short, or of another recipe
             optuna.delete_study(study_name=name, storage=storage)
     study = optuna.create_study(
@@ -89,7 +86,7 @@ def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) ->
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(run.arm.study.objectives()))
     study.set_user_attr(RECIPE, recipes.to_json(run.arm.study))
-    study.set_user_attr(RUN, belongs)
+    study.set_user_attr(ABLATION, belongs)
     return study
 
 

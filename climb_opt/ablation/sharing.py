@@ -19,12 +19,12 @@ from optuna.storages import BaseStorage
 
 from climb_opt.ablation.resolve import Run
 from climb_opt.ablation.results import RunResult, plain, run_digest
-from climb_opt.ablation.searching import RUN, check_ours, load
+from climb_opt.ablation.searching import check_ours, load
+from climb_opt.attributes import ABLATION, RESULT
 from climb_opt.storages.locks import study_lock
 from climb_opt.strict import build
 
 QUIET = 120.0  # seconds; an arm that thinks longer about one trial would be done twice, not wrongly
-RESULT = "climb/result"  # study: the finished run's RunResult, as JSON
 
 
 class Desk:
@@ -83,7 +83,7 @@ class Desk:
     def lost(self, run: Run) -> bool:
         """Whether the run's study was taken for a dead worker's, and is another worker's now."""
         study = self._study(run)
-        return study is None or study.user_attrs.get(RUN, {}).get("owner") != self._owner
+        return study is None or study.user_attrs.get(ABLATION, {}).get("owner") != self._owner
 
     # --- private ---------------------------------------------------------------------------------
 
@@ -96,11 +96,11 @@ class Desk:
         return study
 
     def _same(self, study: optuna.Study, run: Run) -> bool:
-        belongs = study.user_attrs.get(RUN)
+        belongs = study.user_attrs.get(ABLATION)
         return belongs is None or belongs["digest"] == run_digest(run)  # None: just being created
 
     def _dead(self, study: optuna.Study, run: Run) -> bool:
-        if study.user_attrs.get(RUN, {}).get("owner") == self._owner:
+        if study.user_attrs.get(ABLATION, {}).get("owner") == self._owner:
             return True  # we hold its lock in this folder
         state = (study._study_id, study._storage.get_n_trials(study._study_id))
         before, since = self._seen.get(run.key, (None, 0.0))
@@ -121,5 +121,5 @@ class Desk:
         except optuna.exceptions.DuplicatedStudyError:
             return False
         belongs = {"key": run.key, "digest": run_digest(run), "owner": self._owner}
-        study.set_user_attr(RUN, belongs)
+        study.set_user_attr(ABLATION, belongs)
         return True

@@ -17,13 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import recipes
 from climb_opt.ablation.statistics import spearman, spearman_interval
+from climb_opt.attributes import AGGREGATE, COMPONENTS, CORPUS, RECIPE, SLOT, TRANSFER
 from climb_opt.errors import UserError
-from climb_opt.history import AGGREGATE, COMPONENTS, History, all_trials
+from climb_opt.history import History, all_trials
 from climb_opt.recipes import StudyRecipe
-from climb_opt.slots import SLOT, Slot
-from climb_opt.study import CORPUS, RECIPE, space_of
+from climb_opt.slots import Slot
+from climb_opt.study import space_of
 
-TRANSFER = "climb/transfer"  # study: the search it retrains, and which of its trials
 PREFIX = "trial-"
 MIN_PAIRS = 4
 

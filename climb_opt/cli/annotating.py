@@ -22,7 +22,8 @@ def notebook_for(study: optuna.Study, runs: str | Path) -> Notebook:
     Args:
         runs: artifacts go to its folder `artifacts`, which the study remembers.
     """
-    from climb_opt.report.notebook import ARTIFACTS, Notebook
+    from climb_opt.attributes import ARTIFACTS
+    from climb_opt.report.notebook import Notebook
     from climb_opt.study import space_of
 
     folder = study.user_attrs.get(ARTIFACTS)

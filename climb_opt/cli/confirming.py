@@ -45,10 +45,10 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _confirm(args: argparse.Namespace) -> None:
     import optuna
 
+    from climb_opt.attributes import CONFIRM, CONFIRMED_IN
     from climb_opt.cli.search import _rank
     from climb_opt.confirm import run
-    from climb_opt.confirm.finals import CONFIRMED_IN, SUFFIX
-    from climb_opt.report.paired import CONFIRM
+    from climb_opt.confirm.finals import SUFFIX
 
     study = existing(args, write=True)
     if _rank() == 0:

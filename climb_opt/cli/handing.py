@@ -148,8 +148,9 @@ def corpus_of(study: optuna.Study, path: str | None, *, needed: bool) -> Corpus 
     Raises:
         UserError: it is missing though needed, or it is another one.
     """
+    from climb_opt.attributes import CORPUS
     from climb_opt.shards import MANIFEST, Corpus
-    from climb_opt.study import CORPUS, check_corpus, read_recipe
+    from climb_opt.study import check_corpus, read_recipe
 
     optional = not needed and not path
     folder = Path(path or read_recipe(study).corpus)
@@ -184,10 +185,11 @@ def _nothing() -> Handover:
 
 
 def _dashboard(args: argparse.Namespace) -> None:
-    from climb_opt.report import board, notebook
+    from climb_opt.attributes import ARTIFACTS
+    from climb_opt.report import board
 
     study = existing(args, write=True)
-    folder = args.artifacts or study.user_attrs.get(notebook.ARTIFACTS)
+    folder = args.artifacts or study.user_attrs.get(ARTIFACTS)
     store = None
     if folder is not None and Path(folder).is_dir():
         from optuna.artifacts import FileSystemArtifactStore

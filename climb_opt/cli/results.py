@@ -108,9 +108,9 @@ def confirmation_beside(study: optuna.Study) -> Confirmation | None:
     """What the study's latest confirm study with a verdict holds, else the latest one, if any."""
     import optuna
 
+    from climb_opt.attributes import CONFIRM, CONFIRMED_IN
     from climb_opt.confirm import confirmation_of
-    from climb_opt.confirm.finals import CONFIRMED_IN, SUFFIX
-    from climb_opt.report.paired import CONFIRM
+    from climb_opt.confirm.finals import SUFFIX
 
     names = [f"{study.study_name}{SUFFIX}", *study.user_attrs.get(CONFIRMED_IN, [])]
     there = set(optuna.get_all_study_names(study._storage))

@@ -76,8 +76,7 @@ def opened(study: optuna.Study, name: str, mark: str) -> optuna.Study:
 
 def line(trial: optuna.trial.FrozenTrial, *, file: TextIO | None = None) -> None:
     """Print one line for a trial that ended, on standard output unless told otherwise."""
-    from climb_opt.report.snapshot import ERROR
-    from climb_opt.slots import INTERRUPTED, SLOT
+    from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
 
     seconds = trial.duration.total_seconds() if trial.duration else 0.0
     outcome = f"failed: {trial.user_attrs.get(ERROR)}"

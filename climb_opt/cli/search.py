@@ -169,8 +169,7 @@ class _Progress:
         self._bar.refresh()
 
     def _line(self, trial: FrozenTrial, now: Status) -> str:
-        from climb_opt.rounds import ERROR
-        from climb_opt.slots import INTERRUPTED, SLOT
+        from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
 
         slot = trial.user_attrs.get(SLOT)
         if isinstance(slot, int):

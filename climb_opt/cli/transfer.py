@@ -36,6 +36,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _transfer(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
     from climb_opt.ablation import transfer
+    from climb_opt.attributes import TRANSFER
     from climb_opt.cli.search import _rank
 
     study = existing(args, write=True)
@@ -43,7 +44,7 @@ def _transfer(args: argparse.Namespace) -> None:
     if _rank() == 0:
         larger = _create(args, study, name)
     else:
-        larger = retraining.opened(study, name, transfer.TRANSFER)
+        larger = retraining.opened(study, name, TRANSFER)
     if not retraining.retrain(larger, args, partial(_run, study, larger)):
         return
     found = transfer.transfer_of(study, larger)

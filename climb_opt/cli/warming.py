@@ -49,7 +49,8 @@ def begin(study: optuna.Study, args: argparse.Namespace) -> list[str]:
 
 
 def _from_study(study: optuna.Study, args: argparse.Namespace) -> Imported:
-    from climb_opt.study import CORPUS, open_study, read_recipe, space_of
+    from climb_opt.attributes import CORPUS
+    from climb_opt.study import open_study, read_recipe, space_of
     from climb_opt.warmstart import read_lineage, warm_start
 
     where = study._storage

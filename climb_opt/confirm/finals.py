@@ -9,14 +9,13 @@ from typing import Any
 
 import optuna
 
+from climb_opt.attributes import AGGREGATE, CONFIRM, CORPUS, RECIPE
 from climb_opt.errors import UserError
-from climb_opt.history import AGGREGATE
 from climb_opt.recipes import StudyRecipe, to_json
-from climb_opt.report.paired import CONFIRM, LEVEL
-from climb_opt.report.snapshot import CORPUS, RECIPE, unit_of
+from climb_opt.report.paired import LEVEL
+from climb_opt.report.snapshot import unit_of
 
 SUFFIX = "-confirm"
-CONFIRMED_IN = "climb/confirmed-in"  # study: the names of its confirm studies, latest last
 SAME = 0.005  # mixtures that share all but this much of their tokens are one
 FIRST_LOOK = 3  # seeds before a race can say anything: with two, Student's interval is boundless
 

@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import optuna
 
+from climb_opt.attributes import SEED
 from climb_opt.confirm.finals import Finals, Mixture, read_finals
 from climb_opt.history import all_trials
 from climb_opt.report.paired import SEED_SLOT, Confirmation, read_confirmation, read_slot
 from climb_opt.slots import Plan, Slot, attempts_by_slot
-
-SEED = "climb/seed"  # trial: overrides the recipe's seed
 
 # The worker loop: runs a plan until every slot is finished, given each slot's mixture and the user
 # attributes of its trials.

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 import optuna
 
+from climb_opt.attributes import EXTRAPOLATED
 from climb_opt.errors import UserError
 from climb_opt.history import report_components
 from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace
@@ -67,7 +68,7 @@ class NoisyObjective:
         # A stream of its own: samplers draw from (seed, slot) too.
         rng = np.random.default_rng([self.seed, trial.number, STREAM])
         if bool(self.source.extrapolates(weights)[0]):
-            trial.set_user_attr("climb/extrapolated", True)
+            trial.set_user_attr(EXTRAPOLATED, True)
         if not self.components:
             return float(self.source.score(weights)[0] + self.sigma * rng.standard_normal())
         coefficients = self.source.coefficients

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.report.snapshot import CORPUS, Snapshot, facts_of
+from climb_opt.attributes import CORPUS
+from climb_opt.report.snapshot import Snapshot, facts_of
 
 
 @dataclass(frozen=True)

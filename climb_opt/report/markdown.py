@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from climb_opt.attributes import ERROR
 from climb_opt.report.advice import distance, effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.effects import MORE, SURE, Change
 from climb_opt.report.objectives import rails, trade_offs
-from climb_opt.report.snapshot import ERROR
 from climb_opt.text import amount, duration, in_markdown, number, percent, plus_minus, times
 
 MOST = 40  # domains named one by one

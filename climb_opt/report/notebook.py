@@ -18,17 +18,15 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.history import COMPONENTS
+from climb_opt.attributes import COMPONENTS, FACTS, SHOWN
 from climb_opt.report import cards, markdown, notes
 from climb_opt.report.contents import Contents
-from climb_opt.report.snapshot import FACTS, Snapshot, take
+from climb_opt.report.snapshot import Snapshot, take
 from climb_opt.simplex import PREFIX
 from climb_opt.slots import attempts_by_slot
 
 log = logging.getLogger(__name__)
 
-ARTIFACTS = "climb/artifacts"  # study: the folder of its artifacts
-SHOWN = "climb/rounds-shown"  # study: rounds whose end the cards show
 
 Objective = Callable[[optuna.Trial], Any]
 

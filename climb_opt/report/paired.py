@@ -19,11 +19,10 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from climb_opt.attributes import CONFIRM, INTERRUPTED, SLOT
 from climb_opt.history import all_trials
-from climb_opt.slots import INTERRUPTED, SLOT
 from climb_opt.text import plus_minus
 
-CONFIRM = "climb/confirm"  # study: what is being confirmed
 SEED_SLOT = "/seed-"  # "found/seed-3"
 LEVEL = 0.05
 

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from climb_opt.attributes import ERROR, RECIPE, SLOT
 from climb_opt.report import figures, markup
 from climb_opt.report.contents import Contents
 from climb_opt.report.markup import Html
@@ -112,8 +113,8 @@ def failures(contents: Contents) -> Html:
     rows: list[list[markup.Cell]] = [
         [
             str(t.number),
-            str(t.user_attrs.get("climb/slot", "–")),
-            str(t.user_attrs.get("climb/error", "no reason stored: the worker died")),
+            str(t.user_attrs.get(SLOT, "–")),
+            str(t.user_attrs.get(ERROR, "no reason stored: the worker died")),
         ]
         for t in failed
     ]
@@ -142,7 +143,7 @@ def provenance(contents: Contents) -> Html:
         [key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)]
         for key, value in contents.provenance.items()
     ]
-    recipe = snapshot.attributes.get("climb/recipe")
+    recipe = snapshot.attributes.get(RECIPE)
     text = "" if recipe is None else _pretty(recipe)
     return markup.section(
         "provenance",

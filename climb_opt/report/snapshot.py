@@ -18,17 +18,21 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import (
+    BASELINE,
+    COMPONENTS,
+    CORPUS,
+    FACTS,
+    INTERRUPTED,
+    RECIPE,
+    SLOT,
+    SPACE,
+)
 from climb_opt.errors import UserError
-from climb_opt.history import COMPONENTS, SPACE, History, all_trials, read_history
+from climb_opt.history import History, all_trials, read_history
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
-from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, attempts_by_slot
-
-RECIPE = "climb/recipe"
-CORPUS = "climb/corpus"
-ERROR = "climb/error"
-FACTS = "climb/facts"
-BASELINE = "baseline/"
+from climb_opt.slots import Plan, Slot, attempts_by_slot
 
 
 @dataclass(frozen=True)

@@ -11,17 +11,12 @@ a death leaves either nothing or a trial whose beat stands still. It is then fai
 worker, and its slot tried again with the same mixture. Clocks are never compared between machines.
 """
 
-from climb_opt.rounds.beats import BEAT, Pace
-from climb_opt.rounds.claims import ENQUEUED, ERROR, PAUSED, SEED, Claims
+from climb_opt.rounds.beats import Pace
+from climb_opt.rounds.claims import Claims
 from climb_opt.rounds.status import Status, status
 from climb_opt.rounds.worker import work
 
 __all__ = [
-    "BEAT",
-    "ENQUEUED",
-    "ERROR",
-    "PAUSED",
-    "SEED",
     "Claims",
     "Pace",
     "Status",

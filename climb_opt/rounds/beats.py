@@ -18,12 +18,10 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.slots import SLOT
+from climb_opt.attributes import BEAT, SLOT
 from climb_opt.storages import impatient, is_outage
 
 log = logging.getLogger(__name__)
-
-BEAT = "climb/beat"  # trial: the last sign of life of its worker
 
 
 @dataclass(frozen=True)

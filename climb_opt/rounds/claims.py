@@ -11,18 +11,15 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, SEED, SLOT
 from climb_opt.history import all_trials
-from climb_opt.rounds.beats import BEAT, Watch, sign, worker_name
+from climb_opt.rounds.beats import Watch, sign, worker_name
 from climb_opt.simplex import PREFIX, SUM_TOLERANCE, MixtureSpace
-from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, Step, attempts_by_slot
+from climb_opt.slots import Plan, Slot, Step, attempts_by_slot
 from climb_opt.storages import StudyLock, persist, reading_once
 
 log = logging.getLogger(__name__)
 
-PAUSED = "climb/paused"  # study: true while no new trial may start
-ENQUEUED = "enqueued/"  # slots of mixtures that a person put in line, outside the rounds
-ERROR = "climb/error"  # trial: why it failed
-SEED = "climb/seed"  # trial: overrides the recipe's seed, so a retry keeps it
 
 Verdict = Literal["wait", "done", "paused"]
 Mixture = Mapping[str, float]
@@ -149,7 +146,7 @@ class Claims:
     def _start(self, slot: Slot, attempts: tuple[FrozenTrial, ...]) -> int:
         params, distributions, system_attrs = self._parameters(slot, attempts)
         earlier = [item for attempt in attempts for item in attempt.user_attrs.items()]
-        kept = {k: v for k, v in earlier if not k.startswith("climb/") or k == SEED}
+        kept = {k: v for k, v in earlier if not k.startswith(OURS) or k == SEED}
         template = create_trial(
             state=TrialState.RUNNING,
             params=params,

@@ -14,10 +14,9 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import BEAT, ERROR, INTERRUPTED, PAUSED, SLOT
 from climb_opt.history import all_trials
-from climb_opt.rounds.beats import BEAT
-from climb_opt.rounds.claims import ERROR, PAUSED
-from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot, attempts_by_slot
+from climb_opt.slots import Plan, Slot, attempts_by_slot
 
 RECENT = 20  # finished trials that the rate is taken from
 

@@ -13,11 +13,12 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.rounds.beats import Heart, Pace
-from climb_opt.rounds.claims import ERROR, Claims, Mixture, Verdict, fail
+from climb_opt.rounds.claims import Claims, Mixture, Verdict, fail
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import INTERRUPTED, SLOT, Plan, Slot
+from climb_opt.slots import Plan, Slot
 from climb_opt.storages import StudyLock, impatient, patient, redact
 
 log = logging.getLogger(__name__)

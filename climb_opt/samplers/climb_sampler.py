@@ -22,8 +22,9 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import PICK, SLOT
 from climb_opt.errors import UserError
-from climb_opt.history import PICK, all_trials, read_history, store_fact, store_space
+from climb_opt.history import all_trials, read_history, store_fact, store_space
 from climb_opt.predictors.base import Predictor
 from climb_opt.samplers import ledger
 from climb_opt.samplers.climb import (
@@ -35,7 +36,7 @@ from climb_opt.samplers.climb import (
 )
 from climb_opt.samplers.presets import ClimbRules, climb_rules
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT, Plan, Slot
+from climb_opt.slots import Plan, Slot
 from climb_opt.threads import one_blas_thread
 
 logger = logging.getLogger(__name__)

@@ -17,6 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import SLOT
 from climb_opt.errors import UserError
 from climb_opt.gaussian.process import Surrogate
 from climb_opt.gaussian.proposal import Problem, propose
@@ -25,7 +26,6 @@ from climb_opt.samplers.beliefs import Beliefs
 from climb_opt.samplers.start import start_mixture
 from climb_opt.samplers.taming import tame
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT
 from climb_opt.threads import one_blas_thread
 
 PROPOSAL = "simplex_gp:weights"  # trial system attribute: the weights, before they are parameters

@@ -17,11 +17,9 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import BASIS, SAMPLER_SEED, SLOT
 from climb_opt.history import all_trials
-from climb_opt.slots import SLOT, Plan, Slot
-
-BASIS = "climb:basis"  # trial system attribute: numbers of the trials its round learns from
-SEED = "climb:seed"  # study system attribute
+from climb_opt.slots import Plan, Slot
 
 
 def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
@@ -67,12 +65,12 @@ def all_finished(study: optuna.Study) -> tuple[int, ...]:
 
 def stored_seed(study: optuna.Study) -> int:
     """The study's own seed, drawn by whoever asks first."""
-    stored = study._storage.get_study_system_attrs(study._study_id).get(SEED)
+    stored = study._storage.get_study_system_attrs(study._study_id).get(SAMPLER_SEED)
     if stored is None:
         drawn = int(np.random.SeedSequence().generate_state(1)[0])
-        study._storage.set_study_system_attr(study._study_id, SEED, drawn)
+        study._storage.set_study_system_attr(study._study_id, SAMPLER_SEED, drawn)
         # Read it back: another worker may have written in between.
-        stored = study._storage.get_study_system_attrs(study._study_id)[SEED]
+        stored = study._storage.get_study_system_attrs(study._study_id)[SAMPLER_SEED]
     return int(stored)
 
 

@@ -24,10 +24,10 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import FREE
 from climb_opt.samplers.encodings import Encoding, make_encoding
 from climb_opt.simplex import MixtureSpace
 
-FREE = "simplex:free"  # trial system attribute: the free coordinates a mixture was decoded from
 # A mixture that the encoding cannot represent better than this (half its L1 distance) is hidden:
 # its score would be credited to another mixture.
 FAITHFUL = 0.02

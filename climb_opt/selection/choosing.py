@@ -9,9 +9,10 @@ import numpy as np
 import optuna
 from optuna.study import StudyDirection
 
+from climb_opt.attributes import PICK, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gaussian.hypervolume import front, reference_point
-from climb_opt.history import PICK, History, read_history, space_of
+from climb_opt.history import History, read_history, space_of
 from climb_opt.samplers.beliefs import Beliefs, kept
 from climb_opt.samplers.taming import tamed
 from climb_opt.selection.recommendation import (
@@ -24,7 +25,6 @@ from climb_opt.selection.recommendation import (
 )
 from climb_opt.selection.rules import RULES, Evidence, default_rule, observed_row
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT
 from climb_opt.threads import one_blas_thread
 
 

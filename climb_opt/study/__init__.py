@@ -8,18 +8,9 @@ The recipe is stored in the study when it is created and is the truth from then 
 another machine needs the study's name and a copy of the corpus, nothing else.
 """
 
-from climb_opt.study.opening import (
-    CORPUS,
-    RECIPE,
-    check_corpus,
-    open_study,
-    plan_of,
-    read_recipe,
-    space_of,
-)
+from climb_opt.study.opening import check_corpus, open_study, plan_of, read_recipe, space_of
 from climb_opt.study.steering import enqueue, pause, resume, retry, status
 from climb_opt.study.working import (
-    FACTS,
     baselines,
     build_pruner,
     build_sampler,
@@ -29,9 +20,6 @@ from climb_opt.study.working import (
 )
 
 __all__ = [
-    "CORPUS",
-    "FACTS",
-    "RECIPE",
     "baselines",
     "build_pruner",
     "build_sampler",

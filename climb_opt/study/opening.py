@@ -17,8 +17,9 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from climb_opt import recipes
+from climb_opt.attributes import AGGREGATE, BASELINE, CORPUS, RECIPE, SPACE
 from climb_opt.errors import UserError
-from climb_opt.history import AGGREGATE, SPACE, store_space
+from climb_opt.history import store_space
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
@@ -27,9 +28,6 @@ from climb_opt.storages import describe, explained, open_storage, study_lock
 
 log = logging.getLogger(__name__)
 
-RECIPE = "climb/recipe"  # study: the recipe as JSON; written last, so a study that has it is whole
-CORPUS = "climb/corpus"  # study: the corpus's name, digest and tokens per domain
-BASELINE = "baseline/"  # slots of the recipe's baselines
 PER_MACHINE = ("corpus",)  # keys that may differ: the same corpus may lie elsewhere
 
 

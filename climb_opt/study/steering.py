@@ -8,13 +8,13 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from climb_opt import rounds
+from climb_opt.attributes import CONFIRM, ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SLOT
 from climb_opt.errors import UserError
 from climb_opt.history import all_trials
-from climb_opt.rounds import ENQUEUED, ERROR, PAUSED, Status
-from climb_opt.slots import INTERRUPTED, RETRY, SLOT, Plan, Slot, attempts_by_slot
+from climb_opt.rounds import Status
+from climb_opt.slots import Plan, Slot, attempts_by_slot
 from climb_opt.storages import explained
 from climb_opt.study.opening import plan_of, read_recipe, space_of
-from climb_opt.study.working import CONFIRM
 
 # A mixture typed by hand sums to 1 up to its rounding; more is a mistake.
 ROUNDING = 0.005

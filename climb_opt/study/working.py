@@ -15,19 +15,18 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, recipes, rounds
+from climb_opt.attributes import BASELINE, CONFIRM, CORPUS, FACTS, SEED, SLOT
 from climb_opt.errors import UserError
 from climb_opt.fixed import FIXED, fixed_mixture
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
-from climb_opt.rounds import SEED, Pace
+from climb_opt.rounds import Pace
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import SLOT, Plan, Slot
+from climb_opt.slots import Plan, Slot
 from climb_opt.storages import explained, study_lock
-from climb_opt.study.opening import BASELINE, CORPUS, check_corpus, plan_of, read_recipe, space_of
+from climb_opt.study.opening import check_corpus, plan_of, read_recipe, space_of
 
-FACTS = "climb/facts"  # trial: provenance, and what the objective adds to it
-CONFIRM = "climb/confirm"  # study: marks one whose plan is another's
 PRIOR = "prior"  # a baseline's name for the proportional mixture
 
 Objective = Callable[[optuna.Trial], Any]

@@ -12,15 +12,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt import recipes
+from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM
 from climb_opt.errors import UserError
-from climb_opt.history import COMPONENTS, all_trials, excesses
+from climb_opt.history import all_trials, excesses
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.warmstart.lineage import Lineage
 
-IMPORTED = "climb/imported"  # trial: where it comes from
-FROM = "climb/warm"  # study: sources that were imported
-CORPUS = "climb/corpus"  # study: the corpus's name, digest and tokens
 CAUTION = (
     "The corpora differ: held-out losses compare only if both hold out the same text as target."
 )
@@ -76,7 +74,7 @@ def warm_start(
     Raises:
         UserError: scores that cannot be compared, or other directions.
     """
-    if old.study_name in study.user_attrs.get(FROM, []):
+    if old.study_name in study.user_attrs.get(WARM, []):
         return Imported(old.study_name, 0, 0, {}, already=True)
     _check(study, old, recipe, old_recipe)
     exact = near = 0
@@ -95,7 +93,7 @@ def warm_start(
         rails = beyond(recipe, components)
         add(study, space, space.weights(weights), trial.values, components, origin, rails)
         exact, near = exact + (distance < 1e-6), near + (distance >= 1e-6)
-    study.set_user_attr(FROM, [*study.user_attrs.get(FROM, []), old.study_name])
+    study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), old.study_name])
     caution = "" if _same_corpus(study, old) else CAUTION
     return Imported(
         old.study_name, exact, near, left_out, tuple(lineage.changes()), caution=caution

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import optuna
 
+from climb_opt.attributes import AGGREGATE, WARM
 from climb_opt.errors import UserError
-from climb_opt.history import AGGREGATE
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
-from climb_opt.warmstart.studies import FROM, Imported, add, beyond, unjudged
+from climb_opt.warmstart.studies import Imported, add, beyond, unjudged
 
 ROUNDING = 0.01  # how far from 1 the typed weights of a row may sum
 BAD = 0.1  # share of unusable rows above which the file is refused
@@ -49,7 +49,7 @@ def import_csv(
             (the first is named), or a study with several objectives.
     """
     source = str(path.name)
-    if source in study.user_attrs.get(FROM, []):
+    if source in study.user_attrs.get(WARM, []):
         return Imported(source, 0, 0, {}, already=True)
     if len(study.directions) > 1:
         raise UserError("A CSV holds one score a run, but the study has several objectives.")
@@ -73,7 +73,7 @@ def import_csv(
         origin = {"file": source, "line": line}
         known = {**rails, **components}
         add(study, space, weights, [score], known, origin, beyond(recipe, rails))
-    study.set_user_attr(FROM, [*study.user_attrs.get(FROM, []), source])
+    study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), source])
     left_out = {f"unusable rows, the first at {problems[0]}": len(problems)} if problems else {}
     return Imported(source, len(usable), 0, left_out, _missing(columns, space))
 

@@ -27,7 +27,7 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import create_trial
 
 from climb_opt import ClimbSampler, MixtureSpace, SimplexSampler, UserError, lookup
-from climb_opt.slots import SLOT
+from climb_opt.attributes import SLOT
 
 ROUND = 32
 

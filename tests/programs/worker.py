@@ -17,13 +17,13 @@ from typing import Any
 import optuna
 import torch
 
+from climb_opt.attributes import FACTS, SLOT
 from climb_opt.errors import Interrupted, TrialFailed
-from climb_opt.objective import FACTS, ProxyObjective
+from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.data import Sequences
 from climb_opt.proxy.loss import TrainingLoss
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.slots import SLOT
 
 STEPS = 12
 MIXTURE = {"web": 0.2, "code": 0.3, "math": 0.5}

@@ -1,0 +1,246 @@
+"""Everything climb_opt stores in a study beside weights and scores: each name once.
+
+Whoever looks at a study with another tool, or adds something to what it holds, begins here; the
+table of docs/reference.md is made of this file. An attribute is Optuna's *user* attribute unless it
+says *system*; names are stored, so a changed name is a study that no longer opens.
+
+>>> from climb_opt.attributes import ATTRIBUTES, SLOT
+>>> ATTRIBUTES[SLOT].shape
+"the place in the plan: a number, or a named slot's name"
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Owner = Literal["study", "trial", "study system", "trial system"]
+
+
+class Attribute(NamedTuple):
+    """One stored name: on what, of what shape, which files write and which read it."""
+
+    owner: Owner
+    shape: str
+    written: tuple[str, ...]
+    read: tuple[str, ...]
+
+
+ATTRIBUTES: dict[str, Attribute] = {}
+
+
+def _stored(owner: Owner, name: str, shape: str, *, written: str, read: str = "") -> str:
+    ATTRIBUTES[name] = Attribute(owner, shape, tuple(written.split()), tuple(read.split()))
+    return name
+
+
+# --- what a search is, on the study ---------------------------------------------------------------
+
+RECIPE = _stored(
+    "study",
+    "climb/recipe",
+    "the recipe as JSON text; written last, so that a study that has it is whole",
+    written="study/opening confirm/finals ablation/searching ablation/transfer",
+    read="study/opening report/snapshot confirm/finals ablation/transfer report/sections",
+)
+CORPUS = _stored(
+    "study",
+    "climb/corpus",
+    "{name, digest, tokens: {domain: count}} of the corpus",
+    written="study/opening confirm/finals ablation/transfer",
+    read="study/opening study/working report/snapshot report/cost warmstart/studies",
+)
+SPACE = _stored(
+    "study",
+    "climb/space",
+    "`MixtureSpace.to_json()`",
+    written="history",
+    read="history study/opening report/snapshot",
+)
+AGGREGATE = _stored(
+    "study",
+    "climb/aggregate",
+    "{component: coefficient}; a trial's value is the sum of coefficient x component",
+    written="history study/opening confirm/finals ablation/transfer",
+    read="history warmstart/tables",
+)
+PICK = _stored(
+    "study",
+    "climb/pick",
+    "options of `climb_pick`, as the search's own ClimbSampler has them",
+    written="samplers/climb_sampler",
+    read="selection/choosing",
+)
+PAUSED = _stored(
+    "study",
+    "climb/paused",
+    "true while no new trial may start",
+    written="study/steering",
+    read="rounds/claims rounds/status",
+)
+WARM = _stored(
+    "study",
+    "climb/warm",
+    "[source]: studies and tables that were imported",
+    written="warmstart/studies warmstart/tables",
+    read="warmstart/studies warmstart/tables",
+)
+ARTIFACTS = _stored(
+    "study",
+    "climb/artifacts",
+    "the folder of its artifacts",
+    written="cli/annotating",
+    read="cli/annotating cli/handing",
+)
+SHOWN = _stored(
+    "study",
+    "climb/rounds-shown",
+    "how many rounds' ends the dashboard's cards show",
+    written="report/notebook",
+    read="report/notebook",
+)
+
+# --- studies beside a search ----------------------------------------------------------------------
+
+CONFIRM = _stored(
+    "study",
+    "climb/confirm",
+    "{mixtures, seeds, ...}: what is being confirmed; its plan is not the recipe's",
+    written="confirm/finals",
+    read="confirm/finals report/paired study/steering study/working",
+)
+CONFIRMED_IN = _stored(
+    "study",
+    "climb/confirmed-in",
+    "[study name] of its confirm studies, latest last",
+    written="cli/confirming",
+    read="cli/confirming cli/results",
+)
+TRANSFER = _stored(
+    "study",
+    "climb/transfer",
+    "{study, trials}: the search that a transfer retrains, and which of its trials",
+    written="ablation/transfer",
+    read="ablation/transfer cli/transfer",
+)
+ABLATION = _stored(
+    "study",
+    "climb/ablation",
+    "{key, digest, owner} of the ablation's run it belongs to",
+    written="ablation/searching ablation/sharing",
+    read="ablation/searching ablation/sharing",
+)
+RESULT = _stored(
+    "study",
+    "climb/result",
+    "the finished run's `RunResult`, as JSON text",
+    written="ablation/sharing",
+    read="ablation/sharing",
+)
+
+# --- what a trial is, and what became of it -------------------------------------------------------
+
+SLOT = _stored(
+    "trial",
+    "climb/slot",
+    "the place in the plan: a number, or a named slot's name",
+    written="rounds/claims study/steering samplers/ledger ablation/searching",
+    read="slots rounds/worker rounds/status samplers/gp report/snapshot",
+)
+SEED = _stored(
+    "trial",
+    "climb/seed",
+    "the proxy's seed where it is not the recipe's; a retry keeps it",
+    written="rounds/claims confirm/race ablation/judge",
+    read="objective study/working rounds/claims",
+)
+BEAT = _stored(
+    "trial",
+    "climb/beat",
+    "{worker, count}: the last sign of life of its worker",
+    written="rounds/claims rounds/beats",
+    read="rounds/beats rounds/status",
+)
+ERROR = _stored(
+    "trial",
+    "climb/error",
+    "why it failed, one line",
+    written="rounds/claims study/steering ablation/searching",
+    read="rounds/status rounds/worker report/markdown report/sections",
+)
+INTERRUPTED = _stored(
+    "trial",
+    "climb/interrupted",
+    "true where it was stopped on request: no attempt of its slot",
+    written="rounds/claims rounds/worker study/steering",
+    read="slots rounds/status report/snapshot",
+)
+RETRY = _stored(
+    "trial",
+    "climb/retry",
+    "true where the slot was started anew on request: earlier failures are forgiven",
+    written="study/steering",
+    read="slots",
+)
+COMPONENTS = _stored(
+    "trial",
+    "climb/components",
+    "{component: value}: task scores and losses",
+    written="history warmstart/studies",
+    read="history report/snapshot warmstart/studies ablation/judge ablation/transfer",
+)
+FACTS = _stored(
+    "trial",
+    "climb/facts",
+    "{recipe, corpus, versions, seed, seconds, ...}: what was trained on what, how fast",
+    written="objective study/working ablation/live",
+    read="study/working report/snapshot report/notebook ablation/judge",
+)
+IMPORTED = _stored(
+    "trial",
+    "climb/imported",
+    "{study or file, trial or row}: where an imported trial comes from",
+    written="warmstart/studies",
+)
+DOREMI = _stored(
+    "trial",
+    "climb/doremi",
+    "{domain: weight}: the mixture that DoReMi ended with",
+    written="ablation/live",
+    read="ablation/live",
+)
+EXTRAPOLATED = _stored(
+    "trial",
+    "climb/extrapolated",
+    "true where an emulator was asked beyond its table",
+    written="emulator/objective",
+)
+
+# --- what a sampler remembers ---------------------------------------------------------------------
+
+SAMPLER_SEED = _stored(
+    "study system",
+    "climb:seed",
+    "the seed that ClimbSampler drew for want of one",
+    written="samplers/ledger",
+    read="samplers/ledger",
+)
+BASIS = _stored(
+    "trial system",
+    "climb:basis",
+    "numbers of the trials that its round learns from",
+    written="samplers/ledger",
+    read="samplers/ledger",
+)
+FREE = _stored(
+    "trial system",
+    "simplex:free",
+    "the free coordinates that a stock sampler's mixture was decoded from",
+    written="samplers/wrapped",
+    read="samplers/wrapped",
+)
+
+# --- beginnings of named slots --------------------------------------------------------------------
+
+OURS = "climb/"  # every user attribute of ours begins so
+BASELINE = "baseline/"  # slots of the recipe's baselines
+ENQUEUED = "enqueued/"  # slots of mixtures that a person put in line, outside the rounds
