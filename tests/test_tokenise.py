@@ -114,13 +114,3 @@ def test_tokenizers_that_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_tokenizer(str(tmp_path))
-
-
-def test_a_vocabulary_smaller_than_the_bytes_is_refused() -> None:
-    with pytest.raises(UserError, match="at least 257"):
-        train_tokenizer(["text"], 100)
-
-
-def test_training_twice_gives_the_same_tokenizer() -> None:
-    texts = [f"the cat number {i} sat on mat {i % 7}" for i in range(500)]
-    assert train_tokenizer(texts, 400).to_str() == train_tokenizer(texts, 400).to_str()

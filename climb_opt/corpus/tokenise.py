@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.corpus.bpe import EOS
+from climb_opt.corpus.bpe import train_tokenizer as train_tokenizer
 from climb_opt.corpus.documents import Block, read_texts
 from climb_opt.corpus.engines import Advance, serial_tokenizers
 from climb_opt.corpus.files import atomic, load_array, save_array
@@ -28,7 +30,6 @@ from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-EOS = "<|endoftext|>"
 # Names of the token that ends a document, in the order they are looked for.
 EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<eos>", "<|eot|>", "<|im_end|>", "[SEP]")
 PIECE = 1_000_000  # characters encoded at once; a longer document is cut before a space
@@ -93,30 +94,6 @@ def identity(options: TokenOptions) -> list[Any]:
     file = file / "tokenizer.json" if file.is_dir() else file
     known = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else options.tokenizer
     return [known, options.eos]
-
-
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """A byte-level BPE trained on the texts; token 0 ends a document."""
-    tokenizers = need("tokenizers", "Training a tokenizer")
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if vocab_size < len(alphabet) + 1:
-        raise UserError(
-            f"--vocab-size must be at least {len(alphabet) + 1} (all bytes and the end of text), "
-            f"but is {vocab_size}."
-        )
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[EOS],
-        initial_alphabet=sorted(alphabet),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
 
 
 def facts_of(tokenizer: Any, eos: str | None = None) -> TokenFacts:
