@@ -108,7 +108,8 @@ class Corpus:
         del data["path"]
         text = json.dumps({"schema": SCHEMA, **data}, indent=1, ensure_ascii=False)
         partial = self.path / f"{MANIFEST}.partial"
-        partial.write_text(text, encoding="utf-8")
+        # An input's path may not be UTF-8: Python's escape of it is JSON's.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(partial, self.path / MANIFEST)
 
     @property

@@ -1,7 +1,8 @@
 """Names and numbers as a person reads them, and safe wherever they are printed.
 
 A domain's name is whatever a corpus calls it: it may hold quotes, slashes, HTML, control characters
-or emoji. Each place it is printed has one function here: a terminal, HTML, Markdown.
+or emoji. Each place it is printed has one function here: a terminal, HTML, Markdown. What is no
+text at all, as file names that are not UTF-8, is made text by `storable` before anything else.
 """
 
 from __future__ import annotations
@@ -10,14 +11,48 @@ import html
 import math
 import re
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 # Characters that Markdown (GitHub's) gives a meaning inside a table cell.
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$<>&])")
 
+# Halves of surrogate pairs: JSON can spell them, and Python writes bytes that are no UTF-8 so.
+_HALVES = re.compile("[\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """`text` as text that any file takes: "caf\\xe9" for a byte that is no UTF-8.
+
+    Text that is valid stays as it is.
+    """
+    return _HALVES.sub(_escaped, text)
+
+
+def escape_rest(error: UnicodeError) -> tuple[str, int]:
+    """The error handler of a stream that takes less than all characters: what it lacks, escaped."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = storable(error.object[error.start : error.end])
+    return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
+
+
+def storable_value(value: Any) -> Any:
+    """Plain data with every text in it, keys too, made `storable`."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {storable_value(key): storable_value(inner) for key, inner in value.items()}
+    return [storable_value(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def same_name(name: str) -> str:
+    """Equal for names that one file system or another takes for the same: case, composition."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
 
 def printable(text: str) -> str:
     """`text` on one line, without control or invisible direction-changing characters."""
-    return "".join(_visible(c) for c in str(text))
+    return "".join(_visible(c) for c in storable(str(text)))
 
 
 def in_html(text: str) -> str:
@@ -129,11 +164,16 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h"
 
 
+def _escaped(half: re.Match[str]) -> str:
+    code = ord(half[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
 def _visible(character: str) -> str:
     # Cc: control, Cf: format (direction overrides; the joiner inside emoji is one too and stays),
-    # Cs: half a surrogate pair, Zl/Zp: line separators.
+    # Zl/Zp: line separators.
     category = unicodedata.category(character)
-    if character == "\u200d" or category not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+    if character == "\u200d" or category not in ("Cc", "Cf", "Zl", "Zp"):
         return character
     return " " if character in "\t\n\r" or category in ("Zl", "Zp") else "\ufffd"
 

@@ -81,7 +81,7 @@ def test_parquet_reads_the_wanted_columns(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(LINES), tmp_path / "a.parquet")
     found = records(tmp_path, fields=("kind",))
     assert found[1] == Document("d1", "text number 1", {"kind": "odd"})
-    with pytest.raises(UserError, match=r"no column 'body'. Columns: id, text, kind"):
+    with pytest.raises(UserError, match=r"no column 'body'. Fields there are: id, text, kind"):
         records(tmp_path, text_field="body")
 
 

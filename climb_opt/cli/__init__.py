@@ -7,13 +7,16 @@ is one line on standard error and status 2; Ctrl-C and SIGTERM leave everything 
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
+import io
 import logging
 import sys
 from collections.abc import Sequence
 
 import climb_opt
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.text import escape_rest
 
 GROUPS = ("corpus", "search", "results", "ablate", "listing")
 EPILOG = """examples:
@@ -25,6 +28,7 @@ EPILOG = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    _print_any_name()
     args = parser().parse_args(argv)
     level = logging.DEBUG if args.verbose else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -39,6 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `climb-opt ... | head`
         return 0
+
+
+def _print_any_name() -> None:
+    """Let names be printed whatever they are and whatever the terminal takes."""
+    codecs.register_error("storable", escape_rest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="storable")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from typing import Any
 
 from climb_opt.cli import corpus_build
 from climb_opt.errors import UserError
+from climb_opt.text import storable, storable_value
 
 
 def add(subparsers: Any) -> None:
@@ -73,8 +74,8 @@ def run_show(args: argparse.Namespace) -> int:
 
     corpus = Corpus.load(args.corpus)
     if args.json:
-        data = asdict(corpus)
-        print(json.dumps({**data, "path": str(corpus.path)}, indent=1, ensure_ascii=False))
+        data = storable_value({**asdict(corpus), "path": str(corpus.path)})
+        print(json.dumps(data, indent=1, ensure_ascii=False))
     else:
         lines = show.summary(corpus) + (show.samples(corpus) if args.samples else [])
         print("\n".join(lines))
@@ -150,7 +151,7 @@ def run_import(args: argparse.Namespace) -> int:
         args.files,
         args.tokenizer,
         args.output,
-        name=args.output.resolve().name,
+        name=storable(args.output.resolve().name),
         share=args.heldout,
         eos=args.eos,
         seed=args.seed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.text import storable
 
 EPILOG = """inputs:
   docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs; .jsonl[.gz|.zst], text
@@ -139,7 +140,7 @@ def options_from(args: argparse.Namespace) -> Any:
 
     return BuildOptions(
         inputs=tuple(args.inputs),
-        name=args.name or args.output.resolve().name,
+        name=storable(args.name or args.output.resolve().name),
         read=ReadOptions(args.text_field, args.id_field, _listed(args.fields), args.detokenize),
         tokens=TokenOptions(args.tokenizer, args.vocab_size, eos=args.eos),
         embed=EmbedOptions(

@@ -274,7 +274,7 @@ class Build:
             with self.workspace.bar("tokenizer", None) as bar:
                 texts = (d.text[: tokenise.PIECE] for d in _counted(sample, bar))
                 made = tokenise.train_tokenizer(texts, options.vocab_size, bar.refresh)
-        made.save(str(path))
+        tokenise.save_tokenizer(made, path)
 
     # --- clusters -----------------------------------------------------------------------------
 

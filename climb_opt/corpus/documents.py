@@ -35,11 +35,15 @@ ROW = np.dtype([("text", "<u8", (2,)), ("id", "<u8"), ("bytes", "<i8")])
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its id and the other fields that were asked for."""
+    """A text with its id and the other fields that were asked for.
+
+    `named`: its id is its own, not its place in the input.
+    """
 
     id: str
     text: str
     fields: dict[str, Any] = field(default_factory=dict)
+    named: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,11 @@ def load_array(path: Path, *, mapped: bool = True) -> np.ndarray:
 
 
 def save_json(path: Path, data: Any) -> None:
-    """Plain data as JSON, atomically."""
+    """Plain data as JSON, atomically. Paths that are not UTF-8 come back as they were."""
     with atomic(path) as partial:
-        partial.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(data, indent=1, ensure_ascii=False)
+        # Python's escape of half a surrogate pair is JSON's.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def load_json(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
 from climb_opt.corpus.readers import Source
 from climb_opt.errors import UserError
+from climb_opt.text import storable
 
 _LINES = (".jsonl", ".ndjson", ".json")
 JSONL = (*_LINES[:2], *(f"{end}{z}" for z in (".gz", ".zst", ".zstd") for end in _LINES))
@@ -38,6 +40,16 @@ def find_sources(inputs: Sequence[str], target: str | None = None) -> list[Sourc
     if target is not None:
         sources = [_with_fields(s, {TARGET_FIELD: target}) for s in sources]
     return sources
+
+
+def names_input(name: str) -> bool:
+    """Whether a text names an input: it exists, matches something, or begins with a prefix."""
+    prefix, colon, _ = name.partition(":")
+    return bool(colon and prefix in PREFIXES) or os.path.exists(name) or bool(_matches(name))
+
+
+def _matches(name: str) -> list[str]:
+    return sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
 
 
 def _sources(name: str) -> Iterator[Source]:
@@ -84,7 +96,7 @@ def _files(root: Path, files: Sequence[Path]) -> Iterator[Source]:
         if kind != "texts":
             stat = file.stat()
             version = f"{stat.st_size}-{stat.st_mtime_ns}"
-            yield Source(kind, str(file), file.name, stat.st_size, version=version)
+            yield Source(kind, str(file), storable(file.name), stat.st_size, version=version)
 
 
 def _texts(root: Path, files: Sequence[Path]) -> Source:
@@ -92,7 +104,7 @@ def _texts(root: Path, files: Sequence[Path]) -> Source:
     stats = [f.stat() for f in files]
     version = "-".join(str(max((s.st_mtime_ns for s in stats), default=0)))
     size = sum(s.st_size for s in stats)
-    name = root.name or str(root)
+    name = storable(root.name or str(root))
     return Source("texts", str(root), name, size, extra={"files": names}, version=version)
 
 
@@ -121,7 +133,7 @@ def _domains(rest: str) -> Iterator[Source]:
             continue
         name = child.name if child.is_dir() else child.name.split(".")[0]
         for source in found:
-            yield _with_fields(source, {DOMAIN_FIELD: name.removeprefix("centroid=")})
+            yield _with_fields(source, {DOMAIN_FIELD: storable(name.removeprefix("centroid="))})
 
 
 def _weborganizer(rest: str) -> Iterator[Source]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_fields
 from climb_opt.corpus.engines import Advance
+from climb_opt.corpus.fields import label_of
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
@@ -34,7 +35,7 @@ def _labels_of_block(
     folder: Path, documents: Path, field: str, block: Block, advance: Advance
 ) -> None:
     found = [fields.get(field) for _, fields in read_fields(documents, block.name)]
-    save_json(folder / f"{block.name}.json", [None if v is None else str(v) for v in found])
+    save_json(folder / f"{block.name}.json", [None if v is None else label_of(v) for v in found])
     advance(block.documents)
 
 

@@ -27,6 +27,7 @@ from climb_opt.corpus.need import need
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
+from climb_opt.text import storable_value
 
 FORMATS = ("curator", "weborganizer", "megatron")
 
@@ -127,7 +128,8 @@ def _write_packed(file: Path, documents: Iterable[Document]) -> None:
     with atomic(file) as partial, zstandard.open(partial, "wb") as out:
         for document in documents:
             record = {"id": document.id, "text": document.text, **document.fields}
-            out.write(json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n")
+            line = json.dumps(storable_value(record), ensure_ascii=False)
+            out.write(line.encode("utf-8") + b"\n")
 
 
 def _by_domain(
@@ -152,4 +154,4 @@ def _record(document: Document, scores: dict[str, float]) -> dict[str, Any]:
 def _write_lines(file: Path, records: list[dict[str, Any]]) -> None:
     with atomic(file) as partial, partial.open("w", encoding="utf-8") as out:
         for record in records:
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            out.write(json.dumps(storable_value(record), ensure_ascii=False) + "\n")

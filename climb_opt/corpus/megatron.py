@@ -19,7 +19,7 @@ import numpy as np
 
 from climb_opt.corpus.files import atomic
 from climb_opt.corpus.gather import StreamWriter
-from climb_opt.corpus.tokenise import TokenFacts, facts_of, load_tokenizer
+from climb_opt.corpus.tokenise import TokenFacts, facts_of, load_tokenizer, save_tokenizer
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Domain, Stream
@@ -165,7 +165,7 @@ def import_megatron(
             _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar)
             for index, prefix in enumerate(prefixes)
         )
-    loaded.save(str(output / "tokenizer.json"))
+    save_tokenizer(loaded, output / "tokenizer.json")
     build = {"imported": [p.name for p in prefixes], "tokenizer": tokenizer, "seed": seed}
     Corpus(
         output, name, domains, {}, facts.dtype, facts.vocab_size, facts.eos, {"build": build}

@@ -1,4 +1,4 @@
-"""Inputs -> documents: one function per format, `read(source, options) -> Document | Bad`.
+"""Inputs -> documents: one function per format gives rows, `read` makes `Document | Bad` of them.
 
     docs/*.jsonl.zst            JSON lines, plain, .gz or .zst; folders are searched
     web/*.parquet               a text column
@@ -24,15 +24,18 @@ from typing import IO, Any
 
 from climb_opt.corpus.detokenise import detokenise
 from climb_opt.corpus.documents import DOMAIN_FIELD, Bad, Document
+from climb_opt.corpus.fields import ABSENT, column_names, columns_of, hint, value_at
 from climb_opt.corpus.need import need
 from climb_opt.errors import UserError
+from climb_opt.text import storable, storable_value
 
 Record = Document | Bad
+Row = tuple[int, Any]  # its number from 0, and its fields, a Bad, or a ready Document
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Where the text, the id and further fields of a document are."""
+    """Where the text, the id and further fields of a document are (see corpus/fields.py)."""
 
     text_field: str = "text"
     id_field: str = "id"
@@ -74,10 +77,13 @@ def read(
         Damaged: the file cannot be read further.
         UserError: the options cannot fit the file (no such column).
     """
-    reader = READERS[source.kind]
-    for record in reader(source, options, progress):
-        if isinstance(record, Document) and source.fields:
-            record = Document(record.id, record.text, {**record.fields, **source.fields})
+    sides = {name: _side(file) for name, file in source.extra.get("sides", {}).items()}
+    for row, found in READERS[source.kind](source, options, progress):
+        ready = isinstance(found, (Document, Bad))
+        record: Record = found if ready else document_from(found, source, row, options)
+        if isinstance(record, Document) and (sides or source.fields):
+            added = _side_values(sides, row, source)
+            record = replace(record, fields={**record.fields, **added, **source.fields})
         yield record
 
 
@@ -86,9 +92,9 @@ def document_from(record: Any, source: Source, row: int, options: ReadOptions) -
     where = f"{source.name}:{row + 1}"
     if not isinstance(record, Mapping):
         return Bad("not a JSON object", where)
-    if options.text_field not in record:
+    text = value_at(record, options.text_field)
+    if text is ABSENT:
         return Bad(f"no field {options.text_field!r}", where)
-    text = record[options.text_field]
     if options.detokenize is not None:
         text = detokenise(text, options.detokenize)
     if not isinstance(text, str):
@@ -99,9 +105,11 @@ def document_from(record: Any, source: Source, row: int, options: ReadOptions) -
         text.encode("utf-8")
     except UnicodeEncodeError:  # JSON can spell half a surrogate pair
         return Bad("not UTF-8", where)
-    identity = record.get(options.id_field)
-    name = where if identity is None else str(identity).encode("utf-8", "replace").decode("utf-8")
-    return Document(name, text, {f: record[f] for f in options.fields if f in record})
+    identity = value_at(record, options.id_field)
+    named = identity is not ABSENT and identity is not None
+    kept = {name: value_at(record, name) for name in options.fields}
+    fields = {name: storable_value(value) for name, value in kept.items() if value is not ABSENT}
+    return Document(storable(str(identity)) if named else where, text, fields, named)
 
 
 # --- formats ----------------------------------------------------------------------------------
@@ -109,26 +117,20 @@ def document_from(record: Any, source: Source, row: int, options: ReadOptions) -
 
 def read_jsonl(
     source: Source, options: ReadOptions, progress: Callable[[int], None]
-) -> Iterator[Record]:
-    """JSON lines, plain, gzip or zstandard. Side files (WebOrganizer) add fields by row."""
-    sides = {name: _side(file) for name, file in source.extra.get("sides", {}).items()}
+) -> Iterator[Row]:
+    """JSON lines, plain, gzip or zstandard."""
     with open(source.path, "rb") as raw:
         for row, line in enumerate(_lines(raw, source)):
             if not line.strip():
                 continue
             progress(raw.tell())
+            where = f"{source.name}:{row + 1}"
             try:
-                record = json.loads(line.decode("utf-8"))
+                yield row, json.loads(line.decode("utf-8"))
             except UnicodeDecodeError:
-                yield Bad("not UTF-8", f"{source.name}:{row + 1}")
-                continue
+                yield row, Bad("not UTF-8", where)
             except (ValueError, RecursionError):
-                yield Bad("not JSON", f"{source.name}:{row + 1}")
-                continue
-            document = document_from(record, source, row, options)
-            if sides and isinstance(document, Document):
-                document = _with_sides(document, sides, row, source)
-            yield document
+                yield row, Bad("not JSON", where)
 
 
 def _lines(raw: IO[bytes], source: Source) -> Iterator[bytes]:
@@ -186,24 +188,25 @@ class _Chunks(io.RawIOBase):
 
 def read_parquet(
     source: Source, options: ReadOptions, progress: Callable[[int], None]
-) -> Iterator[Record]:
+) -> Iterator[Row]:
     """Parquet: only the columns that are asked for are read, a few rows at a time."""
     parquet = need("pyarrow.parquet", f"Reading {source.name}", "climb-opt[corpus]")
     arrow = need("pyarrow", f"Reading {source.name}")
     try:
-        with parquet.ParquetFile(source.path) as file:
-            names = file.schema_arrow.names
-            if options.text_field not in names:
+        with open(source.path, "rb") as raw, parquet.ParquetFile(raw) as file:
+            schema = file.schema_arrow
+            if not columns_of(schema, [options.text_field]):
                 raise UserError(
                     f"{source.name} has no column {options.text_field!r}. "
-                    f"Columns: {', '.join(names)}. Name the text's with --text-field."
+                    f"{hint(options.text_field, column_names(schema))} "
+                    "Name the text's with --text-field."
                 )
-            wanted = (options.text_field, options.id_field, *options.fields)
-            columns = [n for n in names if n in wanted]
+            wanted = [options.text_field, options.id_field, *options.fields]
+            columns = columns_of(schema, wanted)
             rows, total, row = max(1, file.metadata.num_rows), source.bytes, 0
             for batch in file.iter_batches(batch_size=256, columns=columns):
                 for record in _rows_of(batch, arrow):
-                    yield document_from(record, source, row, options)
+                    yield row, record
                     row += 1
                 progress(total * row // rows)
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -230,7 +233,7 @@ def _rows_of(batch: Any, arrow: Any) -> Iterator[dict[str, Any]]:
 
 def read_texts(
     source: Source, options: ReadOptions, progress: Callable[[int], None]
-) -> Iterator[Record]:
+) -> Iterator[Row]:
     """Text files, one document each; the id is the path below the input folder."""
     consumed = 0
     for row, name in enumerate(source.extra["files"]):
@@ -241,34 +244,33 @@ def read_texts(
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
-            yield Bad("not UTF-8", str(path))
+            yield row, Bad("not UTF-8", storable(str(path)))
             continue
-        record = {options.text_field: text, options.id_field: name}
-        yield document_from(record, source, row, options)
+        yield row, {options.text_field: text, options.id_field: name}
 
 
 def read_installed(
     source: Source, options: ReadOptions, progress: Callable[[int], None]
-) -> Iterator[Record]:
+) -> Iterator[Row]:
     """Text of installed packages: see corpus/installed.py."""
     from climb_opt.corpus.installed import collect
 
     consumed = 0
-    for document in collect(source.path):
+    for row, document in enumerate(collect(source.path)):
         consumed += len(document.text)
         progress(min(consumed, source.bytes))
-        yield document
+        yield row, document
 
 
 def read_hub(
     source: Source, options: ReadOptions, progress: Callable[[int], None]
-) -> Iterator[Record]:
+) -> Iterator[Row]:
     """One shard of a Hugging Face dataset, streamed from the hub or read from disk."""
     from climb_opt.corpus.hub import records
 
     for row, record in enumerate(records(source)):
         progress(row)
-        yield document_from(record, source, row, options)
+        yield row, record
 
 
 def _side(file: str) -> Any:
@@ -276,7 +278,7 @@ def _side(file: str) -> Any:
     return numpy.load(file, mmap_mode="r")
 
 
-def _with_sides(document: Document, sides: Mapping[str, Any], row: int, source: Source) -> Document:
+def _side_values(sides: Mapping[str, Any], row: int, source: Source) -> dict[str, Any]:
     added = {}
     for name, values in sides.items():
         if row >= len(values):
@@ -286,10 +288,10 @@ def _with_sides(document: Document, sides: Mapping[str, Any], row: int, source: 
             )
         value = values[row].item()
         added[name] = str(value) if name == DOMAIN_FIELD else value
-    return Document(document.id, document.text, {**document.fields, **added})
+    return added
 
 
-READERS: dict[str, Callable[[Source, ReadOptions, Callable[[int], None]], Iterator[Record]]] = {
+READERS: dict[str, Callable[[Source, ReadOptions, Callable[[int], None]], Iterator[Row]]] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "texts": read_texts,

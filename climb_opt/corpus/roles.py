@@ -7,6 +7,7 @@ there and all else is dropped. Of any other group the first member is trained on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,9 @@ import numpy as np
 
 from climb_opt.corpus.documents import TARGET_FIELD, Block, read_fields, read_rows, split_keys
 from climb_opt.corpus.engines import Advance
+from climb_opt.corpus.fields import label_of
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
+from climb_opt.corpus.inputs import names_input
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 
@@ -46,6 +49,9 @@ class Target:
 def parse_target(text: str, share: float) -> tuple[Target, str | None]:
     """`NAME=FIELD:VALUE` or `NAME=FILES` -> the target, and the inputs to add for the latter.
 
+    What exists, or begins with a prefix of inputs (`hf:`), is FILES. A field may be put into double
+    quotes: one that is called like a prefix, or with a colon in it.
+
     Raises:
         UserError: neither form, or a share outside (0, 1].
     """
@@ -57,10 +63,16 @@ def parse_target(text: str, share: float) -> tuple[Target, str | None]:
         )
     if not 0 < share <= 1:
         raise UserError(f"--target-share must be in (0, 1], but is {share}.")
-    field, colon, value = rest.partition(":")
-    if colon and value and field.isidentifier() and not Path(rest).exists():
+    field, value = _field_and_value(rest)
+    if field and value and (rest.startswith('"') or not names_input(rest)):
         return Target(name, field, value, share), None
     return Target(name, TARGET_FIELD, name), rest
+
+
+def _field_and_value(text: str) -> tuple[str, str]:
+    quoted = re.fullmatch(r'"(.+?)":(.+)', text, re.DOTALL)
+    field, _, value = text.partition(":")
+    return (quoted[1], quoted[2]) if quoted else (field, value)
 
 
 def choose_targets(
@@ -85,7 +97,8 @@ def _choose_block(
         fractions = keys.astype(np.float64) / 2.0**64
         for row, (_, fields) in enumerate(read_fields(documents, block.name)):
             for index, target in enumerate(targets):
-                matches = str(fields.get(target.field)) == target.value
+                value = fields.get(target.field)
+                matches = value is not None and label_of(value) == target.value
                 if matches and fractions[row] < target.share:
                     chosen[row] = index + 1
                     break

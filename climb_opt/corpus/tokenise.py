@@ -77,7 +77,7 @@ def load_tokenizer(path: str) -> Any:
         file = file / "tokenizer.json"
     try:
         if file.is_file():
-            return tokenizers.Tokenizer.from_file(str(file))
+            return tokenizers.Tokenizer.from_buffer(file.read_bytes())
         if Path(path).exists() or path.startswith((".", "/")):
             raise UserError(f"No tokenizer at {path!r}: expected a tokenizer.json.")
         return tokenizers.Tokenizer.from_pretrained(path)
@@ -86,6 +86,11 @@ def load_tokenizer(path: str) -> Any:
     except Exception as error:  # the library raises bare Exception for every fault
         reason = str(error).splitlines()[0]
         raise UserError(f"Tokenizer {path!r} cannot be loaded: {reason}") from None
+
+
+def save_tokenizer(tokenizer: Any, path: Path) -> None:
+    """Write a tokenizer's file. The library's own `save` takes no path that is not UTF-8."""
+    path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
 
 
 def identity(options: TokenOptions) -> list[Any]:

@@ -108,7 +108,7 @@ class LMEval:
             loaded[name] = file_task(name, rows, Path(files[name]), prompt)
         self._tasks = [loaded[name] for name in tasks]
         self._check_shared_rows()
-        tokenizer = Tokenizer.from_file(str(corpus.tokenizer_file))
+        tokenizer = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
         self._lm = ProxyLM(tokenizer, corpus.eos)
         self._ranks: tuple[int, int] | None = None
         self._requests: dict[str, _Requests] = {}

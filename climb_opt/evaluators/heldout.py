@@ -73,7 +73,7 @@ class HeldOutLoss:
         if skip_tokens < 0:
             raise UserError(f"heldout: skip_tokens must not be negative, but is {skip_tokens}.")
         self._eos = corpus.eos
-        tokenizer = Tokenizer.from_file(str(corpus.tokenizer_file))
+        tokenizer = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
         self._texts = {
             name: _read(corpus, stream, max_tokens, tokenizer, skip_tokens)
             for name, stream in streams.items()

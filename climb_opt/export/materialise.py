@@ -178,7 +178,7 @@ def _write_documents(
         raise UserError(
             "Writing documents needs the tokenizers package: pip install 'climb-opt[corpus]'."
         ) from None
-    tokenizer = Tokenizer.from_file(str(corpus.tokenizer_file))
+    tokenizer = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
     lengths = []
     for name, document in order:
         text = tokenizer.decode(document[:-1].tolist(), skip_special_tokens=False)

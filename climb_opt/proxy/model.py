@@ -97,7 +97,7 @@ def save(model: Any, corpus: Corpus, folder: Path) -> None:
 
 def tokenizer(corpus: Corpus) -> Any:
     """The corpus's tokenizer as `transformers` wants it."""
-    raw = Tokenizer.from_file(str(corpus.tokenizer_file))
+    raw = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
     end = raw.id_to_token(corpus.eos)
     return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=end, bos_token=end)
 
@@ -151,7 +151,7 @@ def _check_tokenizer(name: str, corpus: Corpus) -> None:
         # transformers reports a missing tokenizer as either, depending on the files present.
         log.warning("Checkpoint %r has no tokenizer; only its vocabulary's size was checked.", name)
         return
-    ours = Tokenizer.from_file(str(corpus.tokenizer_file)).get_vocab()
+    ours = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes()).get_vocab()
     different = [token for token, number in ours.items() if theirs.get(token) != number]
     if different:
         raise UserError(
