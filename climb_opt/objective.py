@@ -212,13 +212,8 @@ class ProxyObjective:
                 outcome.facts["model"] = str(kept)
 
     def _may_prune(self, trial: optuna.Trial) -> bool:
-        # Round 1 is what the predictor learns from first; outside the plan nothing is pruned:
-        # baselines and confirmations must be comparable.
-        slot = trial.user_attrs.get(SLOT)
-        if not isinstance(slot, int):
-            return False
-        plan = Plan(self.recipe.rounds)
-        return plan.round_of(slot) > 0 or self.recipe.prune_first_round
+        slot, plan = trial.user_attrs.get(SLOT), Plan(self.recipe.rounds)
+        return plan.may_prune(slot, first_round=self.recipe.prune_first_round)
 
     def _constrain(self, trial: optuna.Trial, components: dict[str, float]) -> None:
         maximize = self.recipe.direction == "maximize"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ import yaml
 
 from climb_opt.errors import UserError
 from climb_opt.strict import as_list, build
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,9 @@ class StudyRecipe:
     rounds: tuple[int, ...] = (64, 32, 16)
     sampler: Choice = field(default_factory=lambda: Choice("climb"))
     pruner: Choice | None = None
-    prune_first_round: bool = False  # else trials of round 1 always run to their end
+    prune_first_round: bool = (
+        False  # else trials of round 1 always run to their end; never baselines
+    )
     space: SpaceRecipe = field(default_factory=SpaceRecipe)
     baselines: tuple[str, ...] = ("prior", "uniform")
     barrier: bool = True
@@ -192,6 +198,7 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
     for key in ("sampler", "pruner"):
         if data.get(key) is not None:
             data[key] = choice_data(data[key], f"study.{key}")
+    _move_first_round(data)
     if "evaluators" in data:
         data["evaluators"] = [
             choice_data(e, "study.evaluators") for e in as_list(data["evaluators"])
@@ -204,6 +211,25 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
     if recipe.also:
         _check_also(recipe)
     return recipe
+
+
+def _move_first_round(data: dict[str, Any]) -> None:
+    """Version 0.1.0 had the key `prune_first_round` a second time, among the pruner's options."""
+    pruner = data.get("pruner")
+    if pruner is not None and "first_round" in pruner["options"]:
+        options = dict(pruner["options"])
+        first_round = bool(options.pop("first_round"))
+        data.update(pruner={**pruner, "options": options}, prune_first_round=first_round)
+        _say_moved(str(first_round).lower())
+
+
+@functools.cache  # a command reads a study's recipe several times
+def _say_moved(value: str) -> None:
+    log.warning(
+        "study.pruner: first_round is the recipe's key prune_first_round now; read as "
+        "prune_first_round: %s.",
+        value,
+    )
 
 
 def _check_also(recipe: StudyRecipe) -> None:

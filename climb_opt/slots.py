@@ -78,6 +78,14 @@ class Plan:
                 return index
         return len(self.rounds)
 
+    def may_prune(self, slot: Slot | None, *, first_round: bool) -> bool:
+        """Whether a trial of this slot may be given up by a pruner.
+
+        Outside the rounds nothing is: baselines and confirmations must be comparable. Round 1 is
+        what the predictor learns from, and is spared unless `first_round`.
+        """
+        return isinstance(slot, int) and (first_round or self.round_of(slot) > 0)
+
     def start_of(self, index: int) -> int:
         """The first slot of round `index`."""
         return sum(self.rounds[:index])

@@ -49,6 +49,20 @@ def test_a_search_prints_a_line_a_trial_and_its_result(
     assert Path("runs/climb.journal").is_file()
 
 
+def test_a_pruned_trial_has_no_score_in_its_line(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def give_up(trial: optuna.Trial) -> None:
+        if trial.user_attrs[SLOT] == 4:
+            trial.report(3.25, step=1)  # which Optuna makes the trial's value
+            raise optuna.TrialPruned
+
+    home(give_up)
+    assert main(["search", "mine.yaml"]) == 0
+    line = next(x for x in capsys.readouterr().out.splitlines() if "slot 4" in x)
+    assert re.search(r"slot 4 +pruned  \d+\.\d s$", line)
+
+
 def test_the_same_command_goes_on_and_trains_nothing_twice(
     home: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

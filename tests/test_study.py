@@ -14,7 +14,7 @@ import numpy as np
 import optuna
 import pytest
 import yaml
-from optuna.pruners import MedianPruner, NopPruner
+from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import TrialState
 
 from climb_opt import recipes
@@ -254,25 +254,96 @@ def test_an_unknown_baseline_lists_the_known(recipe: StudyRecipe, tiny_corpus: C
         studies.baselines(replace(recipe, baselines=("flat",)), space)
 
 
-def test_a_pruner_spares_the_first_round_unless_asked(recipe: StudyRecipe) -> None:
-    plan = studies.plan_of(recipe)
-    assert isinstance(studies.build_pruner(None, plan), NopPruner)
-    asked = studies.build_pruner(Choice("median", {"first_round": True}), plan)
-    assert isinstance(asked, MedianPruner)
-    with pytest.raises(UserError, match="Did you mean 'median'"):
-        studies.build_pruner(Choice("medium"), plan)
-    with pytest.raises(UserError, match="unknown key 'warmup'"):
-        studies.build_pruner(Choice("median", {"warmup": 3}), plan)
-    pruner = studies.build_pruner(Choice("threshold", {"upper": 0.5}), plan)
-    study = optuna.create_study(pruner=pruner)
-    pruned = []
-    for slot in ("baseline/prior", 2, None, 3, 4):
-        trial = study.ask()
-        if slot is not None:
-            trial.set_user_attr(SLOT, slot)
-        trial.report(1.0, step=1)
-        pruned.append(trial.should_prune())
-    assert pruned == [False, False, False, True, True]
+def test_a_pruner_that_cannot_be_made_is_told() -> None:
+    assert isinstance(studies.build_pruner(None), NopPruner)
+    assert isinstance(studies.build_pruner(Choice("median", {})), MedianPruner)
+    for choice, said in (
+        (Choice("medium"), "Did you mean 'median'"),
+        (Choice("median", {"warmup": 3}), "unknown key 'warmup'"),
+        (Choice("threshold", {}), "pruner 'threshold': .* lower or upper"),
+        (Choice("percentile", {"percentile": 200.0}), "pruner 'percentile': "),
+    ):
+        with pytest.raises(UserError, match=said):
+            studies.build_pruner(choice)
+
+
+def hopeless(trial: optuna.Trial) -> float:
+    value = score(trial)
+    trial.report(1.0, step=1)
+    if trial.should_prune():
+        raise optuna.TrialPruned
+    return value
+
+
+@pytest.mark.parametrize(("key", "pruned"), [(False, [3, 4]), (True, [0, 1, 2, 3, 4])])
+@pytest.mark.parametrize("own", [True, False])
+def test_one_key_decides_whether_round_one_is_pruned_for_proxies_and_own_objectives(
+    recipe: StudyRecipe, journal: str, tmp_path: Path, key: bool, pruned: list[int], own: bool
+) -> None:
+    wanted = replace(
+        recipe,
+        proxy=replace(recipe.proxy, batch_tokens=512, report_every=4),
+        pruner=Choice("threshold", {"upper": 0.001}),
+        prune_first_round=key,
+    )
+    study = open_study(wanted, storage=journal, study_name="s")
+    studies.work(study, directory=tmp_path, pace=PACE, objective=hopeless if own else None)
+    trials = all_trials(study)
+    states = {slot: TrialState.PRUNED for slot in pruned}
+    assert {t.user_attrs[SLOT]: t.state for t in trials} == {
+        "baseline/prior": TrialState.COMPLETE,
+        "baseline/uniform": TrialState.COMPLETE,
+        **{slot: states.get(slot, TrialState.COMPLETE) for slot in range(5)},
+    }
+
+
+@pytest.mark.parametrize("key", [False, True])
+def test_a_sampler_sees_its_bracket_of_hyperband_whatever_is_said_of_round_one(
+    recipe: StudyRecipe, journal: str, key: bool
+) -> None:
+    options = {"min_resource": 1, "max_resource": 9, "reduction_factor": 3}
+    wanted = replace(
+        recipe,
+        sampler=Choice("random"),
+        pruner=Choice("hyperband", options),
+        prune_first_round=key,
+        rounds=(6, 6),
+        baselines=(),
+    )
+    study = open_study(wanted, storage=journal, study_name="s")
+    brackets: list[int] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        filtered = optuna.pruners._filter_study(trial.study, all_trials(trial.study)[trial.number])
+        brackets.append(len(filtered.get_trials(deepcopy=False)))
+        value = score(trial)
+        for step in range(1, 10):
+            trial.report(value + 1 / step, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value
+
+    studies.work(study, objective=objective, pace=PACE)
+    assert isinstance(study.pruner, HyperbandPruner)
+    assert brackets[-1] < 12  # not all trials: those of its bracket
+    early = [t.state for t in all_trials(study) if t.user_attrs[SLOT] < 6]
+    assert (TrialState.PRUNED in early) == key
+    assert TrialState.PRUNED in [t.state for t in all_trials(study)]
+
+
+def test_a_stored_recipe_with_the_old_option_opens_and_is_read_as_the_key(
+    recipe: StudyRecipe, journal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = replace(recipe, pruner=Choice("median", {"n_min_trials": 2}))
+    study = open_study(wanted, storage=journal, study_name="s")
+    stored = json.loads(study.user_attrs[RECIPE])
+    stored["pruner"]["options"]["first_round"] = True
+    study.set_user_attr(RECIPE, json.dumps(stored))
+    recipes._say_moved.cache_clear()
+    again = studies.read_recipe(open_study(study_name="s", storage=journal))
+    assert again == replace(wanted, prune_first_round=True)
+    assert caplog.text.count("read as prune_first_round: true.") == 1
+    assert open_study(again, storage=journal, study_name="s")
 
 
 def test_work_on_a_confirm_study_names_the_command_for_it(

@@ -178,7 +178,8 @@ class _Progress:
             place = slot or "no slot"
         seconds = trial.duration.total_seconds() if trial.duration else 0.0
         head = f"trial {trial.number:>4}  {place:<20}"
-        if trial.values is not None:
+        # Optuna gives a pruned trial its last report as a value: not a score.
+        if trial.values is not None and trial.state.name != "PRUNED":
             scores = " / ".join(map(number, trial.values))
             best = f"  best {number(now.best)}" if len(trial.values) == 1 else ""
             return f"{head}  score {scores}{best}  {seconds:.1f} s"

@@ -64,7 +64,7 @@ def work(
         raise UserError(f"Study {study.study_name!r} confirms a search; use `climb-opt confirm`.")
     plan, space = plan_of(recipe), space_of(study, recipe)
     study.sampler = build_sampler(recipe, space)
-    study.pruner = build_pruner(recipe.pruner, plan)
+    study.pruner = build_pruner(recipe.pruner)
     run = partial(
         run_plan,
         study,
@@ -75,7 +75,7 @@ def work(
         pace=pace,
     )
     if objective is not None:
-        run(wrap(objective))
+        run(wrap(_sparing(objective, plan, recipe)))
         return
     proxies = make_objective(study, corpus=corpus, directory=directory, stop=stop)
     try:
@@ -162,32 +162,32 @@ def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
     return sampler
 
 
-def build_pruner(choice: Choice | None, plan: Plan) -> BasePruner:
-    """The pruner a recipe names; `first_round: true` among its options lets it prune round 1."""
+def build_pruner(choice: Choice | None) -> BasePruner:
+    """The pruner a recipe names. Which trials it may prune is `Plan.may_prune`'s to say."""
     if choice is None:
         return NopPruner()
     options = dict(choice.options)
-    first_round = bool(options.pop("first_round", False))
     lookup.check_options("pruner", choice.name, options, set())
-    pruner: BasePruner = lookup.find("pruner", choice.name)(**options)
-    return pruner if first_round else LaterRounds(pruner, plan)
+    try:
+        pruner: BasePruner = lookup.find("pruner", choice.name)(**options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"pruner {choice.name!r}: {' '.join(str(error).split())}") from None
+    return pruner
 
 
-class LaterRounds(BasePruner):
-    """Prunes as another pruner does, but never in the first round.
+def _sparing(objective: Objective, plan: Plan, recipe: StudyRecipe) -> Objective:
+    """A person's own objective, told "go on" for the trials that the plan lets run to their end.
 
-    Round 1 and the baselines are what the predictor learns from; there is nothing yet to compare
-    them with.
+    Not a pruner around the pruner: Optuna shows a sampler its bracket only if the study's pruner is
+    the `HyperbandPruner` itself.
     """
 
-    def __init__(self, pruner: BasePruner, plan: Plan) -> None:
-        self._pruner, self._plan = pruner, plan
+    def spare(trial: optuna.Trial) -> Any:
+        if not plan.may_prune(trial.user_attrs.get(SLOT), first_round=recipe.prune_first_round):
+            trial.should_prune = lambda: False  # type: ignore[method-assign]
+        return objective(trial)
 
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        slot = trial.user_attrs.get(SLOT)
-        if slot is None or self._plan.round_of(slot) == 0:
-            return False
-        return self._pruner.prune(study, trial)
+    return spare
 
 
 def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, float]]:
