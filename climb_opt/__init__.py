@@ -24,7 +24,8 @@ _LAZY = {
     "compare_rules": "climb_opt.selection",
     "open_study": "climb_opt.study",
     "report_components": "climb_opt.history",
-    "set_aggregate": "climb_opt.history",
+    "read_history": "climb_opt.view",
+    "set_aggregate": "climb_opt.view",
     "work": "climb_opt.study",
 }
 

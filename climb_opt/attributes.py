@@ -40,28 +40,28 @@ RECIPE = _stored(
     "climb/recipe",
     "the recipe as JSON text; written last, so that a study that has it is whole",
     written="study/opening confirm/finals ablation/searching ablation/transfer",
-    read="study/opening report/snapshot confirm/finals ablation/transfer report/sections",
+    read="view confirm/finals ablation/transfer report/sections",
 )
 CORPUS = _stored(
     "study",
     "climb/corpus",
     "{name, digest, tokens: {domain: count}} of the corpus",
     written="study/opening confirm/finals ablation/transfer",
-    read="study/opening study/working report/snapshot report/cost warmstart/studies",
+    read="view report/cost warmstart/studies",
 )
 SPACE = _stored(
     "study",
     "climb/space",
     "`MixtureSpace.to_json()`",
-    written="history",
-    read="history study/opening report/snapshot",
+    written="view",
+    read="view",
 )
 AGGREGATE = _stored(
     "study",
     "climb/aggregate",
     "{component: coefficient}; a trial's value is the sum of coefficient x component",
-    written="history study/opening confirm/finals ablation/transfer",
-    read="history warmstart/tables",
+    written="view study/opening confirm/finals ablation/transfer",
+    read="view warmstart/tables",
 )
 PICK = _stored(
     "study",
@@ -106,7 +106,7 @@ CONFIRM = _stored(
     "climb/confirm",
     "{mixtures, seeds, ...}: what is being confirmed; its plan is not the recipe's",
     written="confirm/finals",
-    read="confirm/finals report/paired study/steering study/working",
+    read="view confirm/finals report/paired study/working",
 )
 CONFIRMED_IN = _stored(
     "study",
@@ -230,6 +230,13 @@ BASIS = _stored(
     "numbers of the trials that its round learns from",
     written="samplers/ledger",
     read="samplers/ledger",
+)
+PROPOSAL = _stored(
+    "trial system",
+    "simplex_gp:weights",
+    "[weight], before they are parameters: other workers count them as pending",
+    written="samplers/gp",
+    read="samplers/gp",
 )
 FREE = _stored(
     "trial system",

@@ -13,7 +13,8 @@ from climb_opt import (
     MixtureSpace,
 )
 from climb_opt.attributes import SLOT
-from climb_opt.history import History, read_history
+from climb_opt.history import History
+from climb_opt.view import read_history
 
 SPACE = MixtureSpace({"web": 50.0, "code": 20.0, "math": 15.0, "wiki": 10.0, "law": 5.0})
 TARGET = np.array([0.1, 0.5, 0.3, 0.05, 0.05])

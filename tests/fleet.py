@@ -22,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import rounds
 from climb_opt.attributes import SLOT
-from climb_opt.history import all_trials, read_history
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan, Slot, attempts_by_slot
 from climb_opt.storages import locks, open_storage, study_lock
+from climb_opt.view import all_trials, read_history
 
 SPACE = MixtureSpace({f"domain-{k}": 9.0 - k for k in range(8)})
 BASELINES = {"baseline/prior": SPACE.mixture(SPACE.prior)}

@@ -10,10 +10,10 @@ from optuna.trial import TrialState
 
 from climb_opt import rounds
 from climb_opt.attributes import SLOT
-from climb_opt.history import all_trials
 from climb_opt.rounds import Pace
 from climb_opt.slots import Plan, attempts_by_slot
 from climb_opt.storages import study_lock
+from climb_opt.view import all_trials
 from fleet import BASELINES, SPACE, PlanningSampler, score
 
 PACE = Pace(beat=0.2, grace=1.0, poll=0.05)

@@ -22,9 +22,9 @@ import pytest
 from tqdm import tqdm
 
 import fleet
-from climb_opt.history import all_trials
 from climb_opt.slots import Plan
 from climb_opt.storages import patient
+from climb_opt.view import all_trials
 from fleet import BASELINES, Job
 from servers import Postgres, closed_engines  # noqa: F401
 

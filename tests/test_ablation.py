@@ -21,7 +21,7 @@ from climb_opt.ablation.results import Archive
 from climb_opt.ablation.runner import run_ablation
 from climb_opt.ablation.surfaces import surface
 from climb_opt.errors import Interrupted, UserError
-from climb_opt.study import space_of
+from climb_opt.view import StudyView
 
 LAW = {"name": "mixing-law", "domains": 4, "tasks": 2}
 SMALL: dict[str, Any] = {
@@ -78,7 +78,7 @@ def test_a_run_is_an_ordinary_study_with_its_recipe(tmp_path: Path) -> None:
     assert {r.arm: r.mixtures for r in results}["tpe"] == emulate(run).mixtures
     # Reports and the dashboard find the mixtures it searched, though there is no corpus.
     space = surface(run.objective).space
-    assert space_of(study).mixture(space.prior) == pytest.approx(space.mixture(space.prior))
+    assert StudyView(study).space.mixture(space.prior) == pytest.approx(space.mixture(space.prior))
     assert study.metric_names == ["score"]
     assert [t.user_attrs["climb/slot"] for t in study.trials] == list(range(14))
 

@@ -14,9 +14,9 @@ from climb_opt.ablation.resolve import runs
 from climb_opt.ablation.results import Archive
 from climb_opt.ablation.runner import run_ablation
 from climb_opt.attributes import SLOT
-from climb_opt.history import all_trials
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
+from climb_opt.view import all_trials
 from servers import Postgres, closed_engines, postgres  # noqa: F401
 from test_ablation import small
 from test_ablation_live import recipe

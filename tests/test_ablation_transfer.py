@@ -13,9 +13,10 @@ from climb_opt import recipes
 from climb_opt.ablation import transfer
 from climb_opt.cli import main
 from climb_opt.errors import UserError
-from climb_opt.history import History, all_trials
+from climb_opt.history import History
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
+from climb_opt.view import all_trials
 
 PROXY = {
     "model": {"hidden": 16, "layers": 1, "heads": 2}, "tokens": 1024, "sequence": 16,

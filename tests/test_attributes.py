@@ -5,10 +5,11 @@ from __future__ import annotations
 import doctest
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from climb_opt import attributes
+from climb_opt import attributes, view
 from climb_opt.attributes import ATTRIBUTES
 
 PACKAGE = Path(attributes.__file__).parent
@@ -21,7 +22,7 @@ FILES = {str(p.relative_to(PACKAGE).with_suffix("")): p.read_text() for p in PAC
 
 
 def test_no_other_file_spells_a_stored_name() -> None:
-    spelt = re.compile(r"\"(?:climb/|climb:|simplex:)[\w-]+\"")
+    spelt = re.compile(r"\"(?:climb/|climb:|simplex:|simplex_gp:)[\w-]+\"")
     assert {file for file, text in FILES.items() if spelt.search(text)} == {"attributes"}
 
 
@@ -33,5 +34,7 @@ def test_the_files_said_to_write_and_read_it_name_it(name: str) -> None:
         assert re.search(rf"\b{CONSTANTS[name]}\b", FILES[file]), f"{file} does not name {name}"
 
 
-def test_the_example_in_its_docstring_runs() -> None:
-    assert doctest.testmod(attributes).failed == 0
+@pytest.mark.parametrize("module", [attributes, view], ids=lambda m: m.__name__)
+def test_the_examples_in_docstrings_run(module: ModuleType) -> None:
+    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert found.attempted and not found.failed

@@ -23,11 +23,11 @@ from climb_opt.attributes import BEAT, FACTS, INTERRUPTED, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.search import _Stop
 from climb_opt.errors import Interrupted, UserError
-from climb_opt.history import all_trials
 from climb_opt.shards import Corpus
 from climb_opt.slots import attempts_by_slot
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
+from climb_opt.view import all_trials
 from searching import fail_on, the_study, write
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

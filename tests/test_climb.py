@@ -15,7 +15,6 @@ from climb_opt import (
     report_components,
     set_aggregate,
 )
-from climb_opt.history import read_history
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.climb import (
     candidate_pool,
@@ -26,6 +25,7 @@ from climb_opt.samplers.climb import (
 )
 from climb_opt.samplers.design import MAX_USAGE, UNIT, initial_design
 from climb_opt.samplers.presets import PRESETS, climb_rules
+from climb_opt.view import read_history
 from climbing import (
     QUICK,
     SPACE,

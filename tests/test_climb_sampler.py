@@ -22,10 +22,10 @@ from climb_opt import (
     rounds,
 )
 from climb_opt.attributes import BASIS, PICK, SAMPLER_SEED, SLOT
-from climb_opt.history import read_history, space_of
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.slots import Plan
 from climb_opt.storages import study_lock
+from climb_opt.view import StudyView, read_history
 from climbing import (
     QUICK,
     ROUNDS,
@@ -270,7 +270,7 @@ def test_the_space_and_the_samplers_own_pick_are_stored() -> None:
     study = optuna.create_study()
     study.sampler = ClimbSampler(space, **{**QUICK, "preset": "paper"})
     study.optimize(lambda trial: (space.suggest(trial)["a"] - 0.4) ** 2, n_trials=18)
-    assert space_of(study).to_json() == space.to_json()
+    assert StudyView(study).space.to_json() == space.to_json()
     own = climb_pick(
         space, read_history(study, space), preset="paper", predictor="loglinear", pool_size=400
     )

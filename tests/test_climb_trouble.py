@@ -18,7 +18,6 @@ from climb_opt import (
     UserError,
 )
 from climb_opt.attributes import SLOT
-from climb_opt.history import read_history
 from climb_opt.samplers.climb import (
     climb_pick,
     first_round,
@@ -26,6 +25,7 @@ from climb_opt.samplers.climb import (
 from climb_opt.samplers.design import initial_design
 from climb_opt.samplers.presets import PRESETS
 from climb_opt.slots import Plan
+from climb_opt.view import read_history
 from climbing import (
     QUICK,
     ROUNDS,

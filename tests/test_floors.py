@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ FLOORS = {
     "threads": 0.1,
     "slots": 1.0,
     "history": 1.0,
+    "view": 1.05,
     "gaussian": 1.0,
     "predictors": 1.1,
     "corpus": 1.1,
@@ -107,3 +109,17 @@ def test_light_things_load_no_heavy_library(code: str) -> None:
     check = f"import sys\n{code}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# Where Optuna's private names may be called: they are what may change under us.
+PRIVATE = {"view.py", "samplers/wrapped.py"}  # a stock sampler's view of its study is a storage
+
+
+def test_only_storages_workers_and_the_view_touch_what_is_private_to_optuna() -> None:
+    private = re.compile(r"(?<!self)\._(?:storage|study_id|trial_id)\b")
+    touching = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if private.search(path.read_text(encoding="utf-8"))
+    }
+    assert {p for p in touching if not p.startswith(("storages/", "rounds/"))} <= PRIVATE

@@ -21,9 +21,9 @@ from optuna.trial import create_trial
 from climb_opt import MixtureSpace, SimplexGPSampler
 from climb_opt.attributes import COMPONENTS, SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
-from climb_opt.history import set_aggregate, space_of
 from climb_opt.samplers.gp import PROPOSAL
 from climb_opt.samplers.start import start_mixture
+from climb_opt.view import StudyView, set_aggregate
 
 PRIOR = {"web": 0.6, "code": 0.25, "math": 0.1, "wiki": 0.05}
 
@@ -243,7 +243,7 @@ def test_the_sampler_survives_pickling() -> None:
 def test_the_space_is_stored_with_the_study() -> None:
     space = MixtureSpace(PRIOR, lower={"math": 0.05}, upper={"web": 0.7})
     study = search(space, 1)
-    back = space_of(study)
+    back = StudyView(study).space
     assert back.domains == space.domains and SPACE in study.user_attrs
     for mine, theirs in ((space.prior, back.prior), (space.lower, back.lower)):
         np.testing.assert_allclose(mine, theirs)

@@ -13,7 +13,7 @@ from optuna.trial import TrialState, create_trial
 
 from climb_opt import MixtureSpace, UserError, report_components, set_aggregate
 from climb_opt.attributes import COMPONENTS
-from climb_opt.history import read_history
+from climb_opt.view import read_history
 
 SPACE = MixtureSpace({"web": 3.0, "code": 1.0})
 

@@ -17,11 +17,12 @@ from transformers import AutoModelForCausalLM
 
 from climb_opt.attributes import COMPONENTS, FACTS, SEED, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
-from climb_opt.history import higher_is_better, read_history, set_aggregate
+from climb_opt.history import higher_is_better
 from climb_opt.objective import ProxyObjective
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
+from climb_opt.view import read_history, set_aggregate
 
 PROXY = ProxyRecipe(
     model=ModelRecipe(hidden=16, layers=1, heads=2),

@@ -15,9 +15,9 @@ import fleet
 from climb_opt import TrialFailed, rounds
 from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SEED, SLOT
 from climb_opt.errors import Interrupted, UserError
-from climb_opt.history import all_trials
 from climb_opt.slots import Plan
 from climb_opt.storages import study_lock
+from climb_opt.view import all_trials
 from fleet import SPACE, PlanningSampler, SlotSampler, score
 from one_worker import PACE, SMALL, failing, mixtures_of, slots_of, study_of, work
 from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401

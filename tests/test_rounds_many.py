@@ -16,11 +16,11 @@ from optuna.trial import TrialState, create_trial
 import fleet
 from climb_opt import TrialFailed, rounds
 from climb_opt.attributes import BEAT, INTERRUPTED, SLOT
-from climb_opt.history import all_trials
 from climb_opt.rounds import Claims
 from climb_opt.rounds.beats import Watch, life, sign
 from climb_opt.slots import Plan, attempts_by_slot
 from climb_opt.storages import open_storage, patient, study_lock
+from climb_opt.view import all_trials
 from fleet import BASELINES, Job, PlanningSampler, score
 from one_worker import SMALL, failing, mixtures_of, slots_of, study_of, work
 from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401

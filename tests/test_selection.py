@@ -13,9 +13,9 @@ import climb_opt
 from climb_opt import MixtureSpace, UserError
 from climb_opt.attributes import SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
-from climb_opt.history import read_history, set_aggregate
 from climb_opt.selection import RULES, Recommendation, best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, doubts, effective_domains
+from climb_opt.view import read_history, set_aggregate
 
 LAW = MixingLaw(5, 3, seed=0)
 SPACE5 = LAW.space
@@ -260,7 +260,7 @@ def test_one_trial_or_equal_scores_fall_back_to_what_was_observed() -> None:
 
 def test_a_study_without_mixtures_is_refused() -> None:
     study = optuna.create_study(study_name="empty")
-    with pytest.raises(UserError, match=r"'empty' holds no mixture.*sampler of climb_opt"):
+    with pytest.raises(UserError, match=r"'empty' has no trial yet.*sampler of climb_opt"):
         best_mixture(study)
     study.set_user_attr(SPACE, SPACE5.to_json())
     with pytest.raises(UserError, match="'empty' has no finished trial with a mixture"):

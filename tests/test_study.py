@@ -21,7 +21,6 @@ from climb_opt import recipes
 from climb_opt import study as studies
 from climb_opt.attributes import AGGREGATE, BEAT, CORPUS, ERROR, FACTS, RECIPE, SLOT
 from climb_opt.errors import UserError
-from climb_opt.history import all_trials
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, SpaceRecipe, StudyRecipe
 from climb_opt.rounds import Pace
 from climb_opt.shards import Corpus
@@ -29,6 +28,7 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import attempts_by_slot
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
+from climb_opt.view import StudyView, all_trials
 from conftest import write_tiny_corpus
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -83,7 +83,7 @@ def test_a_study_holds_all_that_a_worker_elsewhere_needs(
     assert stored[AGGREGATE] == {"sums/bpb": 1.0}
     joined = open_study("s", storage=journal)
     assert studies.read_recipe(joined) == recipe
-    assert studies.space_of(joined).domains == MixtureSpace(tiny_corpus.tokens()).domains
+    assert StudyView(joined).space.domains == MixtureSpace(tiny_corpus.tokens()).domains
 
 
 def test_the_study_is_named_after_the_file_of_its_recipe(

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from climb_opt.history import read_history
 from climb_opt.samplers.taming import REACH, tame, tamed
+from climb_opt.view import read_history
 from synthetic_study import Shape, build_study, make_space
 
 SCORES = arrays.arrays(float, st.integers(0, 30), elements=st.floats(-1e6, 1e6))

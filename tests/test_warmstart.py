@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from climb_opt.cli import warming
 from climb_opt.errors import UserError
-from climb_opt.history import read_history, set_aggregate
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.simplex import MixtureSpace
+from climb_opt.view import read_history, set_aggregate
 from climb_opt.warmstart import Lineage, import_csv, read_lineage, warm_start
 from synthetic_study import Shape, build_study
 

@@ -24,10 +24,11 @@ from climb_opt.ablation.surfaces import Surface, surface
 from climb_opt.emulator.objective import reference_draws
 from climb_opt.errors import UserError
 from climb_opt.fixed import fixed_mixture
-from climb_opt.history import History, read_history
+from climb_opt.history import History
 from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.threads import one_blas_thread
+from climb_opt.view import read_history
 
 RANKED = 500  # random mixtures on which a predictor's ranking is checked
 FORESIGHT = (4, 2, 1)  # where a search without rounds is cut to look at its predictor

@@ -14,11 +14,11 @@ import numpy as np
 import optuna
 
 from climb_opt.errors import UserError
-from climb_opt.history import read_history
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.selection import best_mixture
 from climb_opt.simplex import MixtureSpace
+from climb_opt.view import read_history
 
 CLIMB_RULES = ("argbest", "mean-top")
 COMMON = Choice("auto")  # our rule, applied to every search beside its own: compares the data alone

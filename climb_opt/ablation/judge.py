@@ -24,11 +24,12 @@ from climb_opt.ablation.statistics import spearman
 from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SEED, SLOT
 from climb_opt.errors import Interrupted
 from climb_opt.fixed import fixed_mixture
-from climb_opt.history import History, all_trials, read_history
+from climb_opt.history import History
 from climb_opt.predictors.base import expected
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan, Slot
-from climb_opt.study import make_objective, open_study, read_recipe, run_plan, space_of
+from climb_opt.study import make_objective, open_study, read_recipe, run_plan
+from climb_opt.view import StudyView, all_trials, read_history
 
 JUDGE_SEED = 1_000  # first of the fresh training seeds, far from the runs' own
 SAME = 6  # decimals: mixtures equal up to them are retrained once
@@ -77,7 +78,7 @@ def judge(
     judged = judged_study(recipe, found[0].run.arm.study)
     name = f"{place.prefix}/judge-{Path(corpus).name}"
     study = open_study(judged, storage=place.storage, study_name=name)
-    space = space_of(study)
+    space = StudyView(study).space
     finals = [_with_fixed(f, space) for f in found]
     slots = {f.run.key: _slot(f.mixture, space) for f in finals if f.mixture is not None}
     wanted = {slot: f.mixture for f in finals if (slot := slots.get(f.run.key)) and f.mixture}
@@ -159,7 +160,7 @@ def _with_search(result: RunResult, found: Found) -> RunResult:
     if found.run.arm.options.doremi is not None:
         return spent
     recipe = read_recipe(study)
-    history = read_history(study, space_of(study, recipe))
+    history = read_history(study, StudyView(study).space)
     curve = np.minimum.accumulate(history.values) if len(history) else np.zeros(0)
     name = str(recipe.sampler.options.get("predictor", "lightgbm"))
     return replace(

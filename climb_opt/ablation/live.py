@@ -25,10 +25,10 @@ from climb_opt.ablation.resolve import Run, runs
 from climb_opt.ablation.results import RunResult
 from climb_opt.attributes import DOREMI, ERROR, FACTS
 from climb_opt.errors import UserError
-from climb_opt.history import all_trials
 from climb_opt.report.notebook import Notebook
 from climb_opt.slots import Plan
-from climb_opt.study import make_objective, open_study, run_plan, space_of, work
+from climb_opt.study import make_objective, open_study, run_plan, work
+from climb_opt.view import StudyView, all_trials
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _found(
 
     lost = _work(study, place, lambda: place.stop() or spent.over, on_finished)
     place.check_stop()
-    space = space_of(study)
+    space = StudyView(study).space
     try:
         weights = final_mixture(study, space, run.arm.study, run.arm.options.final)
     except UserError as error:  # nothing finished: the run is counted as lost, with its reason
@@ -93,7 +93,7 @@ def _work(
 ) -> str:
     """Work on the study; why it was given up, if its trials fail one after another."""
     try:
-        space = space_of(study)
+        space = StudyView(study).space
         notes = Notebook(study, prior=space.mixture(space.prior))
         work(study, directory=place.directory, wrap=notes.annotate, stop=stop, on_trial=on_trial)
     except UserError as error:
@@ -127,7 +127,7 @@ def _doremi(run: Run, study: optuna.Study, place: Place) -> Found:
             f"arm {run.arm.name!r}: doremi: unknown key {odd[0]!r}. "
             f"Known keys: {', '.join(DOREMI_OPTIONS)}."
         )
-    space = space_of(study)
+    space = StudyView(study).space
     prior = space.mixture(space.prior)
     reference = options.pop("reference", prior)
 

@@ -17,9 +17,9 @@ from climb_opt.ablation.results import run_digest
 from climb_opt.ablation.surfaces import Surface
 from climb_opt.attributes import ABLATION, ERROR, RECIPE, SLOT
 from climb_opt.errors import TrialFailed, UserError
-from climb_opt.history import set_aggregate, store_space
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study import build_sampler
+from climb_opt.view import set_aggregate, store_space
 
 
 def search(

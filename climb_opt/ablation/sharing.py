@@ -23,6 +23,7 @@ from climb_opt.ablation.searching import check_ours, load
 from climb_opt.attributes import ABLATION, RESULT
 from climb_opt.storages.locks import study_lock
 from climb_opt.strict import build
+from climb_opt.view import StudyView
 
 QUIET = 120.0  # seconds; an arm that thinks longer about one trial would be done twice, not wrongly
 
@@ -69,7 +70,7 @@ class Desk:
             return False
         with study_lock(study):
             now = self._study(run)
-            if now is not None and now._study_id != study._study_id:
+            if now is not None and StudyView(now).number != StudyView(study).number:
                 return False  # another waiter was faster
             if now is not None:
                 optuna.delete_study(study_name=study.study_name, storage=self._storage)
@@ -102,7 +103,8 @@ class Desk:
     def _dead(self, study: optuna.Study, run: Run) -> bool:
         if study.user_attrs.get(ABLATION, {}).get("owner") == self._owner:
             return True  # we hold its lock in this folder
-        state = (study._study_id, study._storage.get_n_trials(study._study_id))
+        view = StudyView(study)
+        state = (view.number, len(view.trials()))
         before, since = self._seen.get(run.key, (None, 0.0))
         if state != before:
             self._seen[run.key] = (state, self._clock())

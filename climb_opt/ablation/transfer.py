@@ -19,10 +19,10 @@ from climb_opt import recipes
 from climb_opt.ablation.statistics import spearman, spearman_interval
 from climb_opt.attributes import AGGREGATE, COMPONENTS, CORPUS, RECIPE, SLOT, TRANSFER
 from climb_opt.errors import UserError
-from climb_opt.history import History, all_trials
+from climb_opt.history import History
 from climb_opt.recipes import StudyRecipe
 from climb_opt.slots import Slot
-from climb_opt.study import space_of
+from climb_opt.view import StudyView, all_trials
 
 PREFIX = "trial-"
 MIN_PAIRS = 4
@@ -87,7 +87,7 @@ def open_transfer(
     """
     opened = optuna.create_study(
         study_name=name,
-        storage=study._storage,
+        storage=StudyView(study).storage,
         direction=study.directions[0],
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every mixture is given
@@ -122,7 +122,7 @@ def transfer_recipe(recipe: StudyRecipe, proxy: str, seed: int | None = None) ->
 
 def mixtures_of(study: optuna.Study, larger: optuna.Study) -> dict[Slot, dict[str, float]]:
     """slot -> mixture of every trial that `larger` retrains."""
-    space, trials = space_of(study), {t.number: t for t in all_trials(study)}
+    space, trials = StudyView(study).space, {t.number: t for t in all_trials(study)}
     mixtures: dict[Slot, dict[str, float]] = {}
     for number in larger.user_attrs[TRANSFER]["trials"]:
         weights = space.weights_of(trials[number])

@@ -24,13 +24,13 @@ def notebook_for(study: optuna.Study, runs: str | Path) -> Notebook:
     """
     from climb_opt.attributes import ARTIFACTS
     from climb_opt.report.notebook import Notebook
-    from climb_opt.study import space_of
+    from climb_opt.view import StudyView
 
     folder = study.user_attrs.get(ARTIFACTS)
     if folder is None:
         folder = str((Path(runs) / FOLDER).resolve())
         study.set_user_attr(ARTIFACTS, folder)
-    space = space_of(study)
+    space = StudyView(study).space
     return Notebook(
         study,
         artifacts=Path(folder),

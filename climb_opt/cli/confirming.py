@@ -43,12 +43,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _confirm(args: argparse.Namespace) -> None:
-    import optuna
-
     from climb_opt.attributes import CONFIRM, CONFIRMED_IN
     from climb_opt.cli.search import _rank
     from climb_opt.confirm import run
     from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.study import discard_untried
 
     study = existing(args, write=True)
     if _rank() == 0:
@@ -67,8 +66,8 @@ def _confirm(args: argparse.Namespace) -> None:
             _show(confirm)
     except UserError:
         # What cannot train, for want of its corpus for example, must not keep the name.
-        if _rank() == 0 and not confirm.get_trials(deepcopy=False):
-            optuna.delete_study(study_name=confirm.study_name, storage=study._storage)
+        if _rank() == 0:
+            discard_untried(confirm)
         raise
 
 
@@ -92,7 +91,8 @@ def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) 
     from climb_opt.cli.results import advice_for, chosen_for, snapshot_of
     from climb_opt.confirm import Finals, choose, unit_for
     from climb_opt.confirm.finals import apart
-    from climb_opt.study import baselines, space_of
+    from climb_opt.study import baselines
+    from climb_opt.view import StudyView
 
     snapshot = snapshot_of(study)
     chosen = chosen_for(study, snapshot)
@@ -113,7 +113,7 @@ def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) 
         recommended.update({a.rule: a.mixture for a in advice if a.rule in wanted})
     references = {
         str(slot).partition("/")[2]: mixture
-        for slot, mixture in baselines(recipe, space_of(study, recipe)).items()
+        for slot, mixture in baselines(recipe, StudyView(study).space).items()
     }
     if not references:
         raise UserError(
@@ -174,11 +174,11 @@ def _attempts(confirm: optuna.Study) -> int:
 def _show(confirm: optuna.Study) -> None:
     from climb_opt.confirm import confirmation_of
     from climb_opt.report.plain import confirmed
-    from climb_opt.study import space_of
+    from climb_opt.view import StudyView
 
     found = confirmation_of(confirm)
     print()
-    print(confirmed(found, space_of(confirm).domains))
+    print(confirmed(found, StudyView(confirm).space.domains))
     open_ends = [d for d in found.differences() if d.verdict not in ("better", "worse")]
     if open_ends:
         print("More seeds narrow the intervals: the same command with a larger --seeds goes on.")

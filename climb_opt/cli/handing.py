@@ -122,7 +122,7 @@ def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover
 
 def _mixture(args: argparse.Namespace, study: optuna.Study) -> tuple[dict[str, float], str]:
     from climb_opt.cli.results import chosen_for, snapshot_of
-    from climb_opt.study import space_of
+    from climb_opt.view import StudyView
 
     if args.trial is None:
         chosen = chosen_for(study, snapshot_of(study), args.rule)
@@ -135,7 +135,7 @@ def _mixture(args: argparse.Namespace, study: optuna.Study) -> tuple[dict[str, f
     trials = {t.number: t for t in study.get_trials(deepcopy=False)}
     if args.trial not in trials:
         raise UserError(f"Study {study.study_name!r} has no trial {args.trial}.")
-    space = space_of(study)
+    space = StudyView(study).space
     weights = space.weights_of(trials[args.trial])
     if weights is None:
         raise UserError(f"Trial {args.trial} of {study.study_name!r} holds no mixture.")
@@ -148,16 +148,17 @@ def corpus_of(study: optuna.Study, path: str | None, *, needed: bool) -> Corpus 
     Raises:
         UserError: it is missing though needed, or it is another one.
     """
-    from climb_opt.attributes import CORPUS
     from climb_opt.shards import MANIFEST, Corpus
     from climb_opt.study import check_corpus, read_recipe
+    from climb_opt.view import StudyView
 
     optional = not needed and not path
     folder = Path(path or read_recipe(study).corpus)
     if optional and not (folder / MANIFEST).is_file():
         return None
     corpus = Corpus.load(folder)
-    if optional and corpus.digest != study.user_attrs.get(CORPUS, {}).get("digest"):
+    made_with = StudyView(study).corpus
+    if optional and (made_with is None or made_with.digest != corpus.digest):
         return None  # another corpus lies where the study's did
     check_corpus(study, corpus)
     return corpus
@@ -187,16 +188,18 @@ def _nothing() -> Handover:
 def _dashboard(args: argparse.Namespace) -> None:
     from climb_opt.attributes import ARTIFACTS
     from climb_opt.report import board
+    from climb_opt.view import StudyView
 
     study = existing(args, write=True)
+    view = StudyView(study)
     folder = args.artifacts or study.user_attrs.get(ARTIFACTS)
     store = None
     if folder is not None and Path(folder).is_dir():
         from optuna.artifacts import FileSystemArtifactStore
 
         store = FileSystemArtifactStore(str(folder))
-    app = board.application(study._storage, store)
-    url = f"http://{args.host}:{args.port}/dashboard/studies/{study._study_id}"
+    app = board.application(view.storage, store)
+    url = f"http://{args.host}:{args.port}/dashboard/studies/{view.number}"
     print(f"{study.study_name}: {url}\nCtrl-C stops the dashboard, not the search.", flush=True)
     # The cards of a large study take some seconds: the browser need not wait for them.
     cards = threading.Thread(target=_refresh, args=(study,), daemon=True)

@@ -47,9 +47,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def snapshot_of(study: optuna.Study) -> Snapshot:
     """The study as it stands, with the space that its recipe states."""
     from climb_opt.report.snapshot import take
-    from climb_opt.study import space_of
 
-    return take(study, space=space_of(study))
+    return take(study)
 
 
 def advice_for(study: optuna.Study, snapshot: Snapshot, rule: str | None = None) -> list[Advice]:
@@ -106,18 +105,16 @@ def _half(estimate: Estimate | None) -> float | None:
 
 def confirmation_beside(study: optuna.Study) -> Confirmation | None:
     """What the study's latest confirm study with a verdict holds, else the latest one, if any."""
-    import optuna
-
     from climb_opt.attributes import CONFIRM, CONFIRMED_IN
     from climb_opt.confirm import confirmation_of
     from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.view import StudyView
 
     names = [f"{study.study_name}{SUFFIX}", *study.user_attrs.get(CONFIRMED_IN, [])]
-    there = set(optuna.get_all_study_names(study._storage))
     found = []
-    for name in reversed([n for n in names if n in there]):
-        confirm = optuna.load_study(study_name=name, storage=study._storage)
-        if CONFIRM in confirm.user_attrs:
+    for name in reversed(names):
+        confirm = StudyView(study).sibling(name)
+        if confirm is not None and CONFIRM in confirm.user_attrs:
             found.append(confirmation_of(confirm))
             if found[-1].differences():
                 return found[-1]

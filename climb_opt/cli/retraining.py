@@ -60,16 +60,14 @@ def opened(study: optuna.Study, name: str, mark: str) -> optuna.Study:
     Raises:
         UserError: rank 0 has not within two minutes.
     """
-    import optuna
-
     from climb_opt.cli.search import JOIN_WAIT
+    from climb_opt.view import StudyView
 
     until = time.monotonic() + JOIN_WAIT
     while time.monotonic() < until:
-        if name in optuna.get_all_study_names(study._storage):
-            found = optuna.load_study(study_name=name, storage=study._storage)
-            if mark in found.user_attrs:
-                return found
+        found = StudyView(study).sibling(name)
+        if found is not None and mark in found.user_attrs:
+            return found
         time.sleep(0.5)
     raise UserError(f"Rank 0 did not create study {name!r} within {JOIN_WAIT:.0f} s.")
 

@@ -57,7 +57,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _search(args: argparse.Namespace) -> None:
-    import optuna
+    from climb_opt.study import discard_untried
 
     quieten_optuna()
     created: list[bool] = []
@@ -67,8 +67,8 @@ def _search(args: argparse.Namespace) -> None:
             _work(study, args, stop)
         except UserError:
             # A recipe that cannot train must not keep its name from the corrected one.
-            if created and not study.get_trials(deepcopy=False):
-                optuna.delete_study(study_name=study.study_name, storage=study._storage)
+            if created:
+                discard_untried(study)
             raise
 
 
@@ -153,10 +153,10 @@ class _Progress:
     """One line a trial, and a bar with rate and time left where a person looks."""
 
     def __init__(self, study: optuna.Study, bar: Any) -> None:
-        from climb_opt.study import plan_of, read_recipe
+        from climb_opt.view import StudyView
 
         self._study, self._bar = study, bar
-        self._plan = plan_of(read_recipe(study))
+        self._plan = StudyView(study).plan
 
     def show(self, trial: FrozenTrial) -> None:
         from climb_opt import rounds

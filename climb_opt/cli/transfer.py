@@ -66,10 +66,10 @@ def _run(study: optuna.Study, larger: optuna.Study, objective: Any, stop: Any) -
 
 def _create(args: argparse.Namespace, study: optuna.Study, name: str) -> optuna.Study:
     from climb_opt.ablation import transfer
-    from climb_opt.history import read_history
-    from climb_opt.study import read_recipe, space_of
+    from climb_opt.study import read_recipe
+    from climb_opt.view import StudyView, read_history
 
     recipe = transfer.transfer_recipe(read_recipe(study), args.proxy, args.seed)
-    history = read_history(study, space_of(study))
+    history = read_history(study, StudyView(study).space)
     chosen = transfer.choose(history, args.mixtures, args.top)
     return transfer.open_transfer(study, recipe, chosen, name=name)

@@ -11,6 +11,7 @@ from climb_opt.errors import UserError
 if TYPE_CHECKING:
     import optuna
 
+    from climb_opt.view import StudyView
     from climb_opt.warmstart import Imported
 
 
@@ -49,30 +50,38 @@ def begin(study: optuna.Study, args: argparse.Namespace) -> list[str]:
 
 
 def _from_study(study: optuna.Study, args: argparse.Namespace) -> Imported:
-    from climb_opt.attributes import CORPUS
-    from climb_opt.study import open_study, read_recipe, space_of
+    from climb_opt.study import open_study, read_recipe
+    from climb_opt.view import StudyView
     from climb_opt.warmstart import read_lineage, warm_start
 
-    where = study._storage
+    view = StudyView(study)
+    where = view.storage
     if args.from_storage is not None:
         from climb_opt.storages import open_storage
 
         where = open_storage(args.from_storage, write=False)
     old = open_study(study_name=args.source, storage=where, create=False)
-    before, now = (s.user_attrs[CORPUS]["tokens"] for s in (old, study))
+    before, now = (_tokens(v) for v in (StudyView(old), view))
     lineage = read_lineage(before, now, None if args.lineage is None else Path(args.lineage))
     return warm_start(
         study,
         old,
         lineage,
-        space=space_of(study),
+        space=view.space,
         recipe=read_recipe(study),
         old_recipe=read_recipe(old),
     )
 
 
+def _tokens(view: StudyView) -> dict[str, float]:
+    if view.corpus is None:
+        raise UserError(f"Study {view.name!r} does not say which domains it mixes.")
+    return dict(view.corpus.tokens)
+
+
 def _from_csv(study: optuna.Study, file: str) -> Imported:
-    from climb_opt.study import read_recipe, space_of
+    from climb_opt.study import read_recipe
+    from climb_opt.view import StudyView
     from climb_opt.warmstart import import_csv
 
-    return import_csv(study, Path(file), space=space_of(study), recipe=read_recipe(study))
+    return import_csv(study, Path(file), space=StudyView(study).space, recipe=read_recipe(study))

@@ -14,6 +14,7 @@ from climb_opt.errors import UserError
 from climb_opt.recipes import StudyRecipe, to_json
 from climb_opt.report.paired import LEVEL
 from climb_opt.report.snapshot import unit_of
+from climb_opt.view import StudyView
 
 SUFFIX = "-confirm"
 SAME = 0.005  # mixtures that share all but this much of their tokens are one
@@ -111,7 +112,7 @@ def open_confirmation(
     direction = study.directions[0]
     created = optuna.create_study(
         study_name=name,
-        storage=study._storage,
+        storage=StudyView(study).storage,
         direction=direction,
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every mixture is given

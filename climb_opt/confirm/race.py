@@ -18,9 +18,9 @@ import optuna
 
 from climb_opt.attributes import SEED
 from climb_opt.confirm.finals import Finals, Mixture, read_finals
-from climb_opt.history import all_trials
 from climb_opt.report.paired import SEED_SLOT, Confirmation, read_confirmation, read_slot
 from climb_opt.slots import Plan, Slot, attempts_by_slot
+from climb_opt.view import all_trials
 
 # The worker loop: runs a plan until every slot is finished, given each slot's mixture and the user
 # attributes of its trials.

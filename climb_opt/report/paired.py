@@ -20,8 +20,8 @@ import optuna
 from optuna.trial import TrialState
 
 from climb_opt.attributes import CONFIRM, INTERRUPTED, SLOT
-from climb_opt.history import all_trials
 from climb_opt.text import plus_minus
+from climb_opt.view import all_trials
 
 SEED_SLOT = "/seed-"  # "found/seed-3"
 LEVEL = 0.05

@@ -6,7 +6,6 @@ Works on any study whose trials hold mixtures, whether climb_opt's workers ran i
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,24 +14,14 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import (
-    BASELINE,
-    COMPONENTS,
-    CORPUS,
-    FACTS,
-    INTERRUPTED,
-    RECIPE,
-    SLOT,
-    SPACE,
-)
-from climb_opt.errors import UserError
-from climb_opt.history import History, all_trials, read_history
-from climb_opt.recipes import StudyRecipe, study_from
-from climb_opt.simplex import PREFIX, MixtureSpace
+from climb_opt.attributes import BASELINE, COMPONENTS, FACTS, INTERRUPTED, SLOT
+from climb_opt.history import History
+from climb_opt.recipes import StudyRecipe
+from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan, Slot, attempts_by_slot
+from climb_opt.view import StudyView, read_history
 
 
 @dataclass(frozen=True)
@@ -115,50 +104,29 @@ class Snapshot:
         return int(np.argmin(self.history.values))
 
 
-def take(
-    study: optuna.Study, *, space: MixtureSpace | None = None, rounds: Sequence[int] | None = None
-) -> Snapshot:
+def take(study: optuna.Study, *, space: MixtureSpace | None = None) -> Snapshot:
     """The study as it stands.
 
     Args:
-        space: its mixture space; read from the study's trials when None.
-        rounds: the plan's rounds, for studies that store no recipe.
+        space: its mixture space, where the study does not say it.
 
     Raises:
         UserError: no trial of the study holds a mixture, so there is nothing to show.
     """
-    trials = tuple(all_trials(study))
-    recipe = stored_recipe(study)
-    attributes = study.user_attrs
-    known = True
-    if space is None and attributes.get(SPACE) is not None:
-        space = MixtureSpace.from_json(attributes[SPACE])
-    if space is None:
-        tokens = _stored_tokens(attributes) or _prior_of_baseline(trials)
-        known = tokens is not None
-        space = MixtureSpace(tokens or dict.fromkeys(_domains(study, trials), 1.0))
-    plan = _plan(trials, recipe, rounds)
+    view = StudyView(study)
+    known = space is not None or view.prior_known
+    space = space or view.space
     return Snapshot(
-        name=study.study_name,
+        name=view.name,
         space=space,
         prior_known=known,
-        directions=tuple(
-            "maximize" if d == StudyDirection.MAXIMIZE else "minimize" for d in study.directions
-        ),
-        plan=plan,
-        recipe=recipe,
-        attributes=attributes,
-        trials=trials,
+        directions=tuple("maximize" if up else "minimize" for up in view.maximize),
+        plan=view.plan,
+        recipe=view.recipe,
+        attributes=view.attributes,
+        trials=tuple(view.trials()),
         history=read_history(study, space),
     )
-
-
-def stored_recipe(study: optuna.Study) -> StudyRecipe | None:
-    """The recipe that the study was created from, if any."""
-    text = study.user_attrs.get(RECIPE)
-    if text is None:
-        return None
-    return study_from(json.loads(text) if isinstance(text, str) else text)
 
 
 def unit_of(components: Sequence[str]) -> str:
@@ -179,49 +147,3 @@ def components_of(trial: FrozenTrial) -> dict[str, float]:
 def facts_of(trial: FrozenTrial) -> dict[str, Any]:
     """The provenance stored with a trial."""
     return dict(trial.user_attrs.get(FACTS, {}))
-
-
-def _plan(
-    trials: Sequence[FrozenTrial], recipe: StudyRecipe | None, rounds: Sequence[int] | None
-) -> Plan:
-    named = sorted({s for t in trials if isinstance(s := t.user_attrs.get(SLOT), str)})
-    if recipe is not None:
-        named = [f"{BASELINE}{name}" for name in recipe.baselines]
-        return Plan(recipe.rounds, tuple(named), recipe.max_attempts, recipe.barrier)
-    if rounds is None:
-        numbers = [s for t in trials if isinstance(s := t.user_attrs.get(SLOT), int)]
-        rounds = (max(numbers, default=0) + 1,)
-    return Plan(tuple(rounds), tuple(named))
-
-
-def _stored_tokens(attributes: Mapping[str, Any]) -> dict[str, float] | None:
-    stored = attributes.get(CORPUS)
-    tokens = stored.get("tokens") if isinstance(stored, Mapping) else None
-    return dict(tokens) if isinstance(tokens, Mapping) and tokens else None
-
-
-def _prior_of_baseline(trials: Sequence[FrozenTrial]) -> dict[str, float] | None:
-    for trial in trials:
-        if trial.user_attrs.get(SLOT) == f"{BASELINE}prior" and trial.params:
-            return _mixture(trial)
-    return None
-
-
-def _domains(study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[str]:
-    for trial in trials:
-        mixture = _mixture(trial)
-        if mixture and abs(sum(mixture.values()) - 1.0) < 1e-6:
-            return list(mixture)
-    what = "no trial yet" if not trials else f"{len(trials)} trials, but none holds a mixture"
-    raise UserError(
-        f"Study {study.study_name!r} has {what}: nothing to show. Start or continue it with "
-        f"`climb-opt search {study.study_name}`."
-    )
-
-
-def _mixture(trial: FrozenTrial) -> dict[str, float]:
-    return {
-        name.removeprefix(PREFIX): float(value)
-        for name, value in trial.params.items()
-        if name.startswith(PREFIX)
-    }

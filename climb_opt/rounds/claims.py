@@ -12,11 +12,11 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, SEED, SLOT
-from climb_opt.history import all_trials
 from climb_opt.rounds.beats import Watch, sign, worker_name
 from climb_opt.simplex import PREFIX, SUM_TOLERANCE, MixtureSpace
 from climb_opt.slots import Plan, Slot, Step, attempts_by_slot
 from climb_opt.storages import StudyLock, persist, reading_once
+from climb_opt.view import all_trials
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BEAT, ERROR, INTERRUPTED, PAUSED, SLOT
-from climb_opt.history import all_trials
 from climb_opt.slots import Plan, Slot, attempts_by_slot
+from climb_opt.view import all_trials
 
 RECENT = 20  # finished trials that the rate is taken from
 

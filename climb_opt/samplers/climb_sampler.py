@@ -24,7 +24,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import PICK, SLOT
 from climb_opt.errors import UserError
-from climb_opt.history import all_trials, read_history, store_fact, store_space
 from climb_opt.predictors.base import Predictor
 from climb_opt.samplers import ledger
 from climb_opt.samplers.climb import (
@@ -38,6 +37,7 @@ from climb_opt.samplers.presets import ClimbRules, climb_rules
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan, Slot
 from climb_opt.threads import one_blas_thread
+from climb_opt.view import StudyView, all_trials, read_history, remember, store_fact, store_space
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class ClimbSampler(BaseSampler):
         with self._mutex:
             weights, stored = self._propose(study, trial.user_attrs.get(SLOT), trial.number)
             for name, value in stored.items():  # before another thread looks for it
-                study._storage.set_trial_system_attr(trial._trial_id, name, value)
+                remember(study, trial, name, value)
         params = self._space.params(weights)
         return {name: value for name, value in params.items() if name in search_space}
 
@@ -203,8 +203,9 @@ class ClimbSampler(BaseSampler):
                 return self._beyond(study, seed, number), {}
             index = self._plan.round_of(place)
             basis, stored = ledger.basis_of(study, self._plan, index) if index else ((), {})
-            batches = self._batches.setdefault(study._storage, {})
-            key = (study._study_id, seed, index, basis)
+            view = StudyView(study)
+            batches = self._batches.setdefault(view.storage, {})
+            key = (view.number, seed, index, basis)
             if key not in batches:
                 batches[key] = self._batch(study, seed, index, basis)
             return batches[key][place - self._plan.start_of(index)], stored

@@ -17,18 +17,18 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import SLOT
+from climb_opt.attributes import PROPOSAL, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gaussian.process import Surrogate
 from climb_opt.gaussian.proposal import Problem, propose
-from climb_opt.history import History, all_trials, read_history, store_space
+from climb_opt.history import History
 from climb_opt.samplers.beliefs import Beliefs
 from climb_opt.samplers.start import start_mixture
 from climb_opt.samplers.taming import tame
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
+from climb_opt.view import all_trials, identity, read_history, remember, store_space
 
-PROPOSAL = "simplex_gp:weights"  # trial system attribute: the weights, before they are parameters
 # Relative noise below which no trial is spent on exploring, and above which the start is longer.
 # With 16 to 32 results in 20 dimensions the estimate is mostly its prior, .13: it takes clear noise
 # to lengthen the start (measured).
@@ -105,7 +105,7 @@ class SimplexGPSampler(BaseSampler):
         with self._lock, one_blas_thread():
             self._introduce(study)
             weights = self._propose(study, trial)
-            study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, weights.tolist())
+            remember(study, trial, PROPOSAL, weights.tolist())
         return others | self.space.params(weights)
 
     def sample_independent(
@@ -191,7 +191,7 @@ class SimplexGPSampler(BaseSampler):
         return None
 
     def _introduce(self, study: optuna.Study) -> None:
-        key = (id(study._storage), study._study_id)
+        key = identity(study)
         if key not in self._known_studies:
             store_space(study, self.space)
             self._known_studies.add(key)

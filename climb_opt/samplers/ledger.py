@@ -18,8 +18,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASIS, SAMPLER_SEED, SLOT
-from climb_opt.history import all_trials
 from climb_opt.slots import Plan, Slot
+from climb_opt.view import all_trials, give_slot, once
 
 
 def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
@@ -30,9 +30,8 @@ def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
     if SLOT in trial.user_attrs or trial.params or trial.system_attrs.get("fixed_params"):
         return
     step = plan.next(all_trials(study))
-    if step.kind == "go":
-        study._storage.set_trial_user_attr(trial._trial_id, SLOT, step.slot)
-        trial.set_user_attr(SLOT, step.slot)  # the caller's copy
+    if step.slot is not None:
+        give_slot(study, trial, step.slot)
 
 
 def place_of(slot: Slot | None, plan: Plan) -> int | None:
@@ -65,13 +64,8 @@ def all_finished(study: optuna.Study) -> tuple[int, ...]:
 
 def stored_seed(study: optuna.Study) -> int:
     """The study's own seed, drawn by whoever asks first."""
-    stored = study._storage.get_study_system_attrs(study._study_id).get(SAMPLER_SEED)
-    if stored is None:
-        drawn = int(np.random.SeedSequence().generate_state(1)[0])
-        study._storage.set_study_system_attr(study._study_id, SAMPLER_SEED, drawn)
-        # Read it back: another worker may have written in between.
-        stored = study._storage.get_study_system_attrs(study._study_id)[SAMPLER_SEED]
-    return int(stored)
+    drawn = once(study, SAMPLER_SEED, lambda: int(np.random.SeedSequence().generate_state(1)[0]))
+    return int(drawn)
 
 
 def _round(trial: FrozenTrial, plan: Plan) -> int:

@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.attributes import FREE
 from climb_opt.samplers.encodings import Encoding, make_encoding
 from climb_opt.simplex import MixtureSpace
+from climb_opt.view import remember
 
 # A mixture that the encoding cannot represent better than this (half its L1 distance) is hidden:
 # its score would be credited to another mixture.
@@ -88,7 +89,7 @@ class SimplexSampler(BaseSampler):
             for name, distribution in free.items()
         }
         stored = [float(value) for value in u.values()]
-        study._storage.set_trial_system_attr(trial._trial_id, FREE, stored)
+        remember(study, trial, FREE, stored)
         params = self._space.params(self._translator.decode(u))
         others = {n: v for n, v in found.items() if n not in free}
         return {n: v for n, v in {**params, **others}.items() if n in search_space}

@@ -12,7 +12,7 @@ from optuna.study import StudyDirection
 from climb_opt.attributes import PICK, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gaussian.hypervolume import front, reference_point
-from climb_opt.history import History, read_history, space_of
+from climb_opt.history import History
 from climb_opt.samplers.beliefs import Beliefs, kept
 from climb_opt.samplers.taming import tamed
 from climb_opt.selection.recommendation import (
@@ -26,6 +26,7 @@ from climb_opt.selection.recommendation import (
 from climb_opt.selection.rules import RULES, Evidence, default_rule, observed_row
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
+from climb_opt.view import StudyView, read_history
 
 
 @one_blas_thread()
@@ -94,7 +95,7 @@ def _check(rule: str) -> None:
 
 
 def _learnt(study: optuna.Study, space: MixtureSpace | None) -> tuple[MixtureSpace, History]:
-    space = space or space_of(study)
+    space = space or StudyView(study).space
     history = read_history(study, space)
     if not len(history):
         raise UserError(
@@ -108,7 +109,7 @@ def _evidence(
     study: optuna.Study, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
     problem = Beliefs(space, components=components).problem(history)
-    climb = study._storage.get_study_user_attrs(study._study_id).get(PICK, {})
+    climb = StudyView(study).attributes.get(PICK, {})
     return None if problem is None else Evidence(history, problem, seed, climb)
 
 

@@ -8,7 +8,7 @@ The recipe is stored in the study when it is created and is the truth from then 
 another machine needs the study's name and a copy of the corpus, nothing else.
 """
 
-from climb_opt.study.opening import check_corpus, open_study, plan_of, read_recipe, space_of
+from climb_opt.study.opening import check_corpus, discard_untried, open_study, read_recipe
 from climb_opt.study.steering import enqueue, pause, resume, retry, status
 from climb_opt.study.working import (
     baselines,
@@ -24,6 +24,7 @@ __all__ = [
     "build_pruner",
     "build_sampler",
     "check_corpus",
+    "discard_untried",
     "enqueue",
     "make_objective",
     "open_study",

@@ -7,7 +7,7 @@ import difflib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,12 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from climb_opt import recipes
-from climb_opt.attributes import AGGREGATE, BASELINE, CORPUS, RECIPE, SPACE
+from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE
 from climb_opt.errors import UserError
-from climb_opt.history import store_space
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan
 from climb_opt.storages import describe, explained, open_storage, study_lock
+from climb_opt.view import StudyView, space_for, store_space
 
 log = logging.getLogger(__name__)
 
@@ -73,30 +71,20 @@ def open_study(
 
 def read_recipe(study: optuna.Study) -> StudyRecipe:
     """The recipe that a study was created from."""
-    text = study.user_attrs.get(RECIPE)
-    if text is None:
+    recipe = StudyView(study).recipe
+    if recipe is None:
         raise UserError(
-            f"Study {study.study_name!r} in {describe(study._storage)} was not made by climb_opt: "
-            "it holds no recipe. Give another --study-name."
+            f"Study {study.study_name!r} in {describe(StudyView(study).storage)} was not made by "
+            "climb_opt: it holds no recipe. Give another --study-name."
         )
-    return recipes.study_from(json.loads(text))
+    return recipe
 
 
-def plan_of(recipe: StudyRecipe) -> Plan:
-    """The slots of a search: its rounds, and a named slot for each baseline."""
-    named = tuple(BASELINE + name for name in recipe.baselines)
-    return Plan(recipe.rounds, named, recipe.max_attempts, recipe.barrier)
-
-
-def space_of(study: optuna.Study, recipe: StudyRecipe | None = None) -> MixtureSpace:
-    """The mixtures that a study searches, from what it stores: the corpus need not be here."""
-    stored = study.user_attrs.get(CORPUS)
-    recipe = recipe or read_recipe(study)
-    if not isinstance(stored, Mapping):
-        if SPACE in study.user_attrs:  # an emulated run of an ablation: it has no corpus
-            return MixtureSpace.from_json(study.user_attrs[SPACE])
-        raise UserError(f"Study {study.study_name!r} does not say which domains it mixes.")
-    return _space(stored["tokens"], recipe)
+def discard_untried(study: optuna.Study) -> None:
+    """Delete a study without trials: what cannot train must not keep its name from what can."""
+    view = StudyView(study)
+    if not view.trials():
+        optuna.delete_study(study_name=view.name, storage=view.storage)
 
 
 def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
@@ -115,11 +103,11 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
 
 def check_corpus(study: optuna.Study, corpus: Corpus) -> None:
     """Raise unless this is the very corpus that the study was created with."""
-    stored = study.user_attrs.get(CORPUS)
-    if isinstance(stored, Mapping) and stored["digest"] != corpus.digest:
+    stored = StudyView(study).corpus
+    if stored is not None and stored.digest != corpus.digest:
         raise UserError(
-            f"Study {study.study_name!r} was made with corpus {stored['name']!r}, digest "
-            f"{stored['digest']}, but {str(corpus.path)!r} has digest {corpus.digest}. Give the "
+            f"Study {study.study_name!r} was made with corpus {stored.name!r}, digest "
+            f"{stored.digest}, but {str(corpus.path)!r} has digest {corpus.digest}. Give the "
             "same corpus (--set corpus=FOLDER where it lies elsewhere), or another --study-name."
         )
 
@@ -171,7 +159,7 @@ def _complete(
         return study
     corpus = Corpus.load(recipe.corpus)
     tokens = corpus.tokens()
-    space = _space(tokens, recipe)  # bounds that no mixture meets are found here
+    space = space_for(tokens, recipe)  # bounds that no mixture meets are found here
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -202,17 +190,6 @@ def _overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:
     for override in overrides:
         recipes.set_override(data, override)
     return recipes.study_from(_plain(data))
-
-
-def _space(tokens: Mapping[str, float], recipe: StudyRecipe) -> MixtureSpace:
-    bounds = recipe.space
-    return MixtureSpace(
-        tokens,
-        lower=bounds.lower,
-        upper=bounds.upper,
-        max_epochs=bounds.max_epochs,
-        trial_tokens=recipe.proxy.tokens,
-    )
 
 
 def _directions(recipe: StudyRecipe) -> list[StudyDirection]:

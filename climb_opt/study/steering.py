@@ -8,13 +8,13 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from climb_opt import rounds
-from climb_opt.attributes import CONFIRM, ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SLOT
+from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SLOT
 from climb_opt.errors import UserError
-from climb_opt.history import all_trials
 from climb_opt.rounds import Status
-from climb_opt.slots import Plan, Slot, attempts_by_slot
+from climb_opt.slots import Slot, attempts_by_slot
 from climb_opt.storages import explained
-from climb_opt.study.opening import plan_of, read_recipe, space_of
+from climb_opt.study.opening import read_recipe
+from climb_opt.view import StudyView
 
 # A mixture typed by hand sums to 1 up to its rounding; more is a mistake.
 ROUNDING = 0.005
@@ -22,8 +22,9 @@ ROUNDING = 0.005
 
 def status(study: optuna.Study) -> Status:
     """How the search stands."""
-    with explained(study._storage):
-        return rounds.status(study, _plan(study))
+    view = StudyView(study)
+    with explained(view.storage):
+        return rounds.status(study, _searched(view).plan)
 
 
 def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
@@ -38,9 +39,10 @@ def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
     Raises:
         UserError: a slot that was not given up.
     """
-    plan = _plan(study)
-    with explained(study._storage):
-        attempts = attempts_by_slot(all_trials(study))
+    view = _searched(StudyView(study))
+    plan = view.plan
+    with explained(view.storage):
+        attempts = attempts_by_slot(view.trials())
         states = {slot: plan.state(tried) for slot, tried in attempts.items()}
         given_up = [slot for slot, state in states.items() if state == "given up"]
         for slot in slots:
@@ -63,13 +65,14 @@ def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str
     Raises:
         UserError: an unknown domain, a bound broken, or weights that do not sum to 1.
     """
-    with explained(study._storage):
-        space = space_of(study)
+    view = StudyView(study)
+    with explained(view.storage):
+        space = view.space
         total = sum(float(w) for w in mixture.values())
         if abs(total - 1.0) > ROUNDING:
             raise UserError(f"Mixture {name!r}: the weights sum to {total:.6g}, not to 1.")
         weights = space.weights(mixture, normalise=True)
-        taken = attempts_by_slot(all_trials(study))
+        taken = attempts_by_slot(view.trials())
         slot, count = f"{ENQUEUED}{name}", 1
         while slot in taken:
             count += 1
@@ -89,20 +92,16 @@ def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str
 
 def pause(study: optuna.Study) -> None:
     """Start no new trials; those that run are finished."""
-    with explained(study._storage):
+    with explained(StudyView(study).storage):
         study.set_user_attr(PAUSED, True)
 
 
 def resume(study: optuna.Study) -> None:
     """Let the workers go on."""
-    with explained(study._storage):
+    with explained(StudyView(study).storage):
         study.set_user_attr(PAUSED, False)
 
 
-def _plan(study: optuna.Study) -> Plan:
-    """The plan of a search; of a confirmation the slots it started: a race decides as it goes."""
-    recipe = read_recipe(study)
-    if CONFIRM not in study.user_attrs:
-        return plan_of(recipe)
-    started = tuple(str(slot) for slot in attempts_by_slot(all_trials(study)))
-    return Plan((), started, recipe.max_attempts) if started else plan_of(recipe)
+def _searched(view: StudyView) -> StudyView:
+    read_recipe(view.study)  # raises: another program's study has no plan
+    return view

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, recipes, rounds
-from climb_opt.attributes import BASELINE, CONFIRM, CORPUS, FACTS, SEED, SLOT
+from climb_opt.attributes import BASELINE, CONFIRM, FACTS, SEED, SLOT
 from climb_opt.errors import UserError
 from climb_opt.fixed import FIXED, fixed_mixture
 from climb_opt.provenance import provenance
@@ -25,7 +25,8 @@ from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan, Slot
 from climb_opt.storages import explained, study_lock
-from climb_opt.study.opening import check_corpus, plan_of, read_recipe, space_of
+from climb_opt.study.opening import check_corpus, read_recipe
+from climb_opt.view import StudyView
 
 PRIOR = "prior"  # a baseline's name for the proportional mixture
 
@@ -62,7 +63,8 @@ def work(
     recipe = read_recipe(study)
     if CONFIRM in study.user_attrs:
         raise UserError(f"Study {study.study_name!r} confirms a search; use `climb-opt confirm`.")
-    plan, space = plan_of(recipe), space_of(study, recipe)
+    view = StudyView(study)
+    plan, space = view.plan, view.space
     study.sampler = build_sampler(recipe, space)
     study.pruner = build_pruner(recipe.pruner)
     run = partial(
@@ -129,7 +131,8 @@ def run_plan(
 ) -> None:
     """`rounds.work` on a study with a recipe: its lock, and provenance on every trial."""
     recipe = read_recipe(study)
-    with explained(study._storage):
+    view = StudyView(study)
+    with explained(view.storage):
         rounds.work(
             study,
             plan,
@@ -137,7 +140,7 @@ def run_plan(
             lock=study_lock(study),
             mixtures=mixtures,
             attrs=attrs,
-            space=space_of(study, recipe),
+            space=view.space,
             stop=stop,
             on_trial=on_trial,
             pace=pace,
@@ -204,8 +207,9 @@ def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, 
 
 
 def _facts(study: optuna.Study, recipe: StudyRecipe) -> dict[str, Any]:
-    corpus = study.user_attrs.get(CORPUS, {})
-    return {"recipe": recipes.digest(recipe), "corpus": corpus.get("digest"), **provenance()}
+    corpus = StudyView(study).corpus
+    digest = None if corpus is None else corpus.digest
+    return {"recipe": recipes.digest(recipe), "corpus": digest, **provenance()}
 
 
 def _recorded(objective: Objective, facts: Mapping[str, Any], seed: int) -> Objective:

@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from climb_opt import recipes
 from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM
 from climb_opt.errors import UserError
-from climb_opt.history import all_trials, excesses
+from climb_opt.history import excesses
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
+from climb_opt.view import all_trials
 from climb_opt.warmstart.lineage import Lineage
 
 CAUTION = (

@@ -37,10 +37,10 @@ from optuna.samplers import BaseSampler
 from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
 from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
 from climb_opt.emulator.objective import reference_draws
-from climb_opt.history import read_history
 from climb_opt.samplers import stock
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.selection import compare_rules
+from climb_opt.view import read_history
 
 TABLES = Path(__file__).parents[3] / "shared" / "data" / "tables"
 CACHE = Path.home() / ".cache" / "climb_opt"

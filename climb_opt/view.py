@@ -1,0 +1,282 @@
+"""An opened study, read once: recipe, plan, space, corpus, direction, trials, history.
+
+`open_study` gives people a plain Optuna study; inside climb_opt, whoever needs to know what it is
+about takes a `StudyView` of it instead of deriving recipe, plan and space again. Beside storages/
+and the workers in rounds/ this is the only file that calls Optuna's private names: under
+`HyperbandPruner` a sampler's study shows one bracket and hides its attributes, and reading trials
+as copies costs 13 s at 10,000 of them (measured), so both go past the study to its storage.
+
+>>> import climb_opt, optuna
+>>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
+>>> study = optuna.create_study(sampler=climb_opt.ClimbSampler(space, rounds=(2,), seed=0))
+>>> study.optimize(lambda trial: space.suggest(trial)["code"], n_trials=2)
+>>> view = StudyView(study)
+>>> view.space.domains, view.recipe, len(view.history())
+(('web', 'code'), None, 2)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.attributes import AGGREGATE, BASELINE, CONFIRM, CORPUS, RECIPE, SLOT, SPACE
+from climb_opt.errors import UserError
+from climb_opt.history import History, components_as_arrays
+from climb_opt.recipes import StudyRecipe, study_from
+from climb_opt.simplex import PREFIX, MixtureSpace
+from climb_opt.slots import Plan, attempts_by_slot
+
+
+class CorpusFacts(NamedTuple):
+    """The corpus that a study was created with; tokens of each domain."""
+
+    name: str
+    digest: str
+    tokens: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StudyView:
+    """What an Optuna study says about itself. Cheap to make; what was read once stays as it was.
+
+    `trials` and `history` are read anew at each call, all else once.
+    """
+
+    study: optuna.Study
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.study_name
+
+    @property
+    def storage(self) -> BaseStorage:
+        """Where it is stored."""
+        return self.study._storage
+
+    @property
+    def number(self) -> int:
+        """Its number in its storage; another study made under its name has another."""
+        return self.study._study_id
+
+    @cached_property
+    def attributes(self) -> dict[str, Any]:
+        """Its user attributes, by the names of attributes.py."""
+        return self.storage.get_study_user_attrs(self.study._study_id)
+
+    @cached_property
+    def recipe(self) -> StudyRecipe | None:
+        """The recipe it was created from; None for a study of `optimize` alone."""
+        text = self.attributes.get(RECIPE)
+        if text is None:
+            return None
+        return study_from(json.loads(text) if isinstance(text, str) else text)
+
+    @cached_property
+    def corpus(self) -> CorpusFacts | None:
+        """The corpus it was created with; None where it says nothing of one."""
+        stored = self.attributes.get(CORPUS)
+        if not isinstance(stored, Mapping) or not stored.get("tokens"):
+            return None
+        return CorpusFacts(stored["name"], stored["digest"], dict(stored["tokens"]))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Its slots: of the recipe; of a confirmation those that it started, for a race decides as
+        it goes; without a recipe those that its trials name."""
+        recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
+        if recipe is not None and (CONFIRM not in self.attributes or not slots):
+            return plan_of(recipe)
+        if recipe is not None:
+            return Plan((), tuple(map(str, slots)), recipe.max_attempts)
+        named = sorted(slot for slot in slots if isinstance(slot, str))
+        size = max((slot for slot in slots if isinstance(slot, int)), default=0) + 1
+        return Plan((size,), tuple(named))
+
+    @cached_property
+    def space(self) -> MixtureSpace:
+        """The mixtures it searches: as stored, else of its corpus and recipe, else of its trials.
+
+        Raises:
+            UserError: nothing in the study says so.
+        """
+        found = self._stated_space
+        if found is not None:
+            return found
+        for trial in reversed(self.trials()):
+            if domains := list(mixture_of(trial)):
+                return MixtureSpace(dict.fromkeys(domains, 1.0))
+        count = len(self.trials())
+        what = "no trial yet" if not count else f"{count} trials, but none holds a mixture"
+        raise UserError(
+            f"Study {self.name!r} has {what} (parameters {PREFIX}<domain>), and no space is stored"
+            f": nothing to show. Start or continue it with `climb-opt search {self.name}`, or with "
+            "a sampler of climb_opt."
+        )
+
+    @property
+    def prior_known(self) -> bool:
+        """Whether the space's prior is the corpus's, not made up for want of one."""
+        return self._stated_space is not None
+
+    @property
+    def maximize(self) -> tuple[bool, ...]:
+        """Whether higher is better, one for each objective."""
+        return tuple(d == StudyDirection.MAXIMIZE for d in self.study.directions)
+
+    @property
+    def sign(self) -> float:
+        """+1 where lower is better, -1 where higher is; of the first objective."""
+        return -1.0 if self.maximize[0] else 1.0
+
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial as it stands, oldest first, not copied."""
+        return all_trials(self.study)
+
+    def history(self, keep: Callable[[FrozenTrial], bool] = lambda trial: True) -> History:
+        """The usable trials that `keep` accepts, as arrays."""
+        return read_history(self.study, self.space, keep)
+
+    def sibling(self, name: str) -> optuna.Study | None:
+        """Another study of the same storage; None where there is none of that name."""
+        if name not in optuna.get_all_study_names(self.storage):
+            return None
+        # Never asked: a sibling's mixtures are given. Optuna's default would import more.
+        sampler = optuna.samplers.RandomSampler(seed=0)
+        return optuna.load_study(study_name=name, storage=self.storage, sampler=sampler)
+
+    @cached_property
+    def _stated_space(self) -> MixtureSpace | None:
+        if self.attributes.get(SPACE) is not None:
+            return MixtureSpace.from_json(self.attributes[SPACE])
+        if self.corpus is not None:
+            return space_for(self.corpus.tokens, self.recipe)
+        for trial in self.trials():
+            if trial.user_attrs.get(SLOT) == f"{BASELINE}prior" and trial.params:
+                return MixtureSpace(mixture_of(trial))
+        return None
+
+
+def plan_of(recipe: StudyRecipe) -> Plan:
+    """The slots of a search: its rounds, and a named slot for each baseline."""
+    named = tuple(BASELINE + name for name in recipe.baselines)
+    return Plan(recipe.rounds, named, recipe.max_attempts, recipe.barrier)
+
+
+def space_for(tokens: Mapping[str, float], recipe: StudyRecipe | None) -> MixtureSpace:
+    """The mixtures of a corpus within a recipe's bounds."""
+    if recipe is None:
+        return MixtureSpace(dict(tokens))
+    bounds = recipe.space
+    return MixtureSpace(
+        tokens,
+        lower=bounds.lower,
+        upper=bounds.upper,
+        max_epochs=bounds.max_epochs,
+        trial_tokens=recipe.proxy.tokens,
+    )
+
+
+def mixture_of(trial: FrozenTrial) -> dict[str, float]:
+    """domain -> weight of a trial, as far as it has weights."""
+    return {
+        name.removeprefix(PREFIX): float(value)
+        for name, value in trial.params.items()
+        if name.startswith(PREFIX)
+    }
+
+
+def all_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Every trial of the study, oldest first, not copied; also under `HyperbandPruner`."""
+    return study._storage.get_all_trials(study._study_id, deepcopy=False)
+
+
+def read_history(
+    study: optuna.Study,
+    space: MixtureSpace,
+    keep: Callable[[FrozenTrial], bool] = lambda trial: True,
+) -> History:
+    """The usable trials of `study` that `keep` accepts: COMPLETE, finite, a mixture of `space`.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
+    >>> study = optuna.create_study(sampler=climb_opt.ClimbSampler(space, rounds=(4,), seed=0))
+    >>> study.optimize(lambda trial: space.suggest(trial)["code"], n_trials=4)
+    >>> history = read_history(study, space)
+    >>> history.weights.shape, bool((history.values == history.weights[:, 1]).all())
+    ((4, 2), True)
+    """
+    trials = [t for t in all_trials(study) if t.state == TrialState.COMPLETE and keep(t)]
+    signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
+    rows, weights = [], []
+    for trial in trials:
+        w = space.weights_of(trial)
+        if w is not None and np.all(np.isfinite(trial.values)):
+            rows.append(trial)
+            weights.append(w)
+    y = signs * np.array([t.values for t in rows], dtype=float).reshape(len(rows), len(signs))
+    w_rows = np.array(weights).reshape(len(rows), len(space))
+    if len(signs) > 1:
+        return History(w_rows, y, tuple(rows))
+    aggregate = StudyView(study).attributes.get(AGGREGATE, {})
+    parts = components_as_arrays(rows, aggregate, float(signs[0]))
+    return History(w_rows, y[:, 0], tuple(rows), *parts)
+
+
+def store_space(study: optuna.Study, space: MixtureSpace) -> None:
+    """Write the space into the study, where it is not stored yet, so that a view finds it."""
+    store_fact(study, SPACE, space.to_json())
+
+
+def store_fact(study: optuna.Study, name: str, value: object) -> None:
+    """Write a study attribute, unless it is stored already; a sampler may call it at every ask."""
+    if StudyView(study).attributes.get(name) != value:
+        study._storage.set_study_user_attr(study._study_id, name, value)
+
+
+def set_aggregate(study: optuna.Study, coefficients: Mapping[str, float]) -> None:
+    """State how a trial's components add up to its value: sum of coefficient x component."""
+    if not coefficients or not all(np.isfinite(float(c)) for c in coefficients.values()):
+        raise UserError(f"The aggregate needs finite coefficients, but got {dict(coefficients)}.")
+    study.set_user_attr(AGGREGATE, {name: float(c) for name, c in coefficients.items()})
+
+
+# --- what a sampler remembers: Optuna gives it a frozen trial, which cannot be written ------------
+
+
+def remember(study: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> None:
+    """Write a system attribute of a trial that runs."""
+    study._storage.set_trial_system_attr(trial._trial_id, name, value)
+
+
+def give_slot(study: optuna.Study, trial: FrozenTrial, slot: int | str) -> None:
+    """Give a running trial its slot, in the storage and in the caller's copy."""
+    study._storage.set_trial_user_attr(trial._trial_id, SLOT, slot)
+    trial.set_user_attr(SLOT, slot)
+
+
+def once(study: optuna.Study, name: str, make: Callable[[], Any]) -> Any:
+    """A system attribute of the study, made by whoever asks first."""
+    storage, number = study._storage, study._study_id
+    stored = storage.get_study_system_attrs(number).get(name)
+    if stored is None:
+        storage.set_study_system_attr(number, name, make())
+        # Read it back: another worker may have written in between.
+        stored = storage.get_study_system_attrs(number)[name]
+    return stored
+
+
+def identity(study: optuna.Study) -> tuple[int, int]:
+    """Tells this study from others in one process: of its storage, and in it."""
+    view = StudyView(study)
+    return id(view.storage), view.number
