@@ -67,6 +67,11 @@ class Plan:
         """Slots of the rounds, baselines not counted."""
         return sum(self.rounds)
 
+    @property
+    def widest(self) -> int:
+        """Slots of the largest round: what can be done at once."""
+        return max(len(self.slots(index)) for index in range(max(1, len(self.rounds))))
+
     def round_of(self, slot: Slot) -> int:
         """The round of a slot, from 0. Named ones belong to round 0; past the plan: len(rounds)."""
         if isinstance(slot, str):

@@ -13,7 +13,7 @@ import optuna
 import pytest
 import yaml
 
-import climb_opt.cli.search as search
+import climb_opt.cli.retraining as retraining
 import climb_opt.study as studies
 from climb_opt.cli import main
 from climb_opt.errors import Interrupted, UserError
@@ -249,7 +249,7 @@ def test_confirm_that_is_stopped_can_go_on(
         yield Stopped()
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "_stop_flag", flag)
+        patch.setattr(retraining, "stop_flag", flag)
         status, _, err = run("confirm", "small", "--as", "later", "--seeds", "1")
         assert status == 130 and "run the same command again" in err
         assert proxies.calls == 0

@@ -21,7 +21,7 @@ from climb_opt import recipes
 from climb_opt import study as studies
 from climb_opt.attributes import BEAT, FACTS, INTERRUPTED, SLOT
 from climb_opt.cli import main
-from climb_opt.cli.search import _Stop
+from climb_opt.cli.stopping import Stop
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.shards import Corpus
 from climb_opt.slots import attempts_by_slot
@@ -138,7 +138,7 @@ def test_what_was_given_up_is_told_with_the_remedy(
 
 
 def test_the_first_signal_stops_gently_and_the_second_at_once() -> None:
-    stop = _Stop()
+    stop = Stop()
     assert not stop()
     stop.signalled(signal.SIGTERM, None)
     assert stop()
@@ -205,6 +205,21 @@ def test_a_terminated_search_resumes_its_proxy_at_its_step(home: Any, tiny_corpu
     first, second = attempts_by_slot(all_trials(the_study()))[0]
     assert first.user_attrs[INTERRUPTED] and first.params == second.params
     assert second.user_attrs[FACTS]["resumed_at"] > 0
+
+
+def test_two_workers_of_one_command_do_every_slot_once(home: Any) -> None:
+    pytest.importorskip("torch")
+    command = [sys.executable, "-m", "climb_opt", "search", "mine.yaml", "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(studies.__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.startswith("trial ") for line in lines] == [True] * 6 + [False]
+    assert lines[-1].startswith("mine: 6 of 6 slots done")
+    assert done.stderr.count("Disk: ") == 1  # said by one of them
+    trials = all_trials(the_study())
+    assert all(len(attempts) == 1 for attempts in attempts_by_slot(trials).values())
+    assert len({t.user_attrs[BEAT]["worker"] for t in trials}) == 2
 
 
 def began() -> bool:

@@ -22,6 +22,7 @@ FLOORS = {
     "lookup": 0.1,
     "provenance": 0.1,
     "text": 0.1,
+    "progress": 0.15,
     "threads": 0.1,
     "slots": 1.0,
     "history": 1.0,

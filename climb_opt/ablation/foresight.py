@@ -98,11 +98,14 @@ def shipped() -> list[str]:
 
 @one_blas_thread()
 def study_predictors(
-    recipe: PredictorRecipe, on_fit: Callable[[str], None] = lambda text: None
+    recipe: PredictorRecipe, on_fit: Callable[[int, int], None] = lambda done, total: None
 ) -> list[Cell]:
     """Every predictor at every n and seed, per component and aggregate, on every test.
 
     All predictors see the same rows for one (n, seed). Where n is all rows there is one seed.
+
+    Args:
+        on_fit: called before the first fit and after each, with how many are done of how many.
 
     Raises:
         UserError: files that do not fit together, n beyond the rows, an unknown predictor.
@@ -111,20 +114,24 @@ def study_predictors(
     tests = {k: _aligned(load_table(v, recipe.folder), train, k) for k, v in recipe.tests.items()}
     choices = _choices(recipe)
     recipe = _sized(recipe, len(train), 0 if tests else SMALLEST_TEST)
+    fits = [
+        (label, names, n, seed, rows, predictor, parts)
+        for label, names in recipe.scores.items()
+        for n, seed, rows in _draws(recipe, len(train))
+        for predictor in choices
+        for parts in ((False, True) if len(names or train.names) > 1 else (False,))
+    ]
     cells = []
-    for label, names in recipe.scores.items():
-        for n, seed, rows in _draws(recipe, len(train)):
-            held = np.setdiff1d(np.arange(len(train)), rows)
-            sets = tests or {HELD_OUT: _rows(train, held)}
-            for predictor, choice in choices.items():
-                on_fit(f"{label}, n = {n}, seed {seed}: {predictor}")
-                several = len(names or train.names) > 1
-                for parts in (False, True) if several else (False,):
-                    fitted = _fit(choice, _rows(train, rows), names, parts)
-                    for test, table in sets.items():
-                        for what, figures in _judge(fitted, table, names, parts).items():
-                            key = (what.format(label), predictor, parts, n, seed, test)
-                            cells.append(Cell(*key, *figures))
+    on_fit(0, len(fits))
+    for done, (label, names, n, seed, rows, predictor, parts) in enumerate(fits, start=1):
+        held = np.setdiff1d(np.arange(len(train)), rows)
+        sets = tests or {HELD_OUT: _rows(train, held)}
+        fitted = _fit(choices[predictor], _rows(train, rows), names, parts)
+        for test, table in sets.items():
+            for what, figures in _judge(fitted, table, names, parts).items():
+                key = (what.format(label), predictor, parts, n, seed, test)
+                cells.append(Cell(*key, *figures))
+        on_fit(done, len(fits))
     return cells
 
 

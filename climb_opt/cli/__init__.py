@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 import climb_opt
+from climb_opt.cli.stopping import member, speaks
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import escape_rest
 
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status: 0 done, 2 bad input, 130 interrupted."""
     _print_any_name()
     args = parser().parse_args(argv)
-    level = logging.DEBUG if args.verbose else logging.INFO
+    args.words = list(sys.argv[1:] if argv is None else argv)  # for the workers it may start
+    level = logging.DEBUG if args.verbose else logging.INFO if speaks() else logging.WARNING
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("climb_opt").setLevel(level)
     try:
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"climb-opt: {error}", file=sys.stderr)
         return 2
     except (KeyboardInterrupt, Interrupted):
-        print("\nStopped; run the same command again to continue.", file=sys.stderr)
+        if not member():
+            print("\nStopped; run the same command again to continue.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `climb-opt ... | head`
         return 0

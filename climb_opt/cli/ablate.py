@@ -6,13 +6,16 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
-from climb_opt.cli import transfer
+from climb_opt.cli import crew, transfer
 from climb_opt.cli.naming import quieten_optuna
-from climb_opt.errors import UserError
+from climb_opt.cli.stopping import leads, stop_flag
+from climb_opt.errors import Interrupted, UserError
+from climb_opt.progress import counting, progress
 
 if TYPE_CHECKING:
     from climb_opt.ablation.recipe import AblationRecipe
@@ -47,6 +50,7 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--study-name", help="prefix of the studies' names, instead of the recipe's"
     )
+    crew.add_argument(command)
     command.add_argument("--plan", action="store_true", help="only print what would be run")
     command.add_argument("--show", action="store_true", help="only print what has finished")
     command.add_argument("--no-figures", action="store_true", help="write no PNG files")
@@ -73,36 +77,38 @@ def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", type=Path, help="folder for the tables and figures")
 
 
-def _ablate(args: argparse.Namespace) -> None:
+def _ablate(args: argparse.Namespace) -> int:
     from climb_opt.ablation.plan import plan_text
     from climb_opt.ablation.reading import title
     from climb_opt.ablation.results import Archive
     from climb_opt.ablation.runner import finished, run_ablation
 
     _quieten()
+    count = crew.wanted(args, args.storage or "")
     recipe = _recipe(args)
     name = "-".join(filter(None, [title(args.recipe), args.scale]))
     if args.plan:
         print(plan_text(name, recipe), end="")
-        return
+        return 0
     prefix = args.study_name or name
     folder = args.output or Path("runs") / "ablations" / prefix
     archive = Archive(folder)
     if args.show:
-        results = finished(recipe, archive)
-    else:
-        from climb_opt.cli.search import _stop_flag
-
-        with _stop_flag() as stop, Progress(recipe, archive) as progress:
-            results = run_ablation(
-                recipe,
-                archive,
-                storage=args.storage,
-                prefix=prefix,
-                stop=stop,
-                on_run=progress,
+        _report(name, recipe, finished(recipe, archive), folder, figures=not args.no_figures)
+        return 0
+    status = 0
+    with stop_flag() as stop, _following(recipe, archive, name) as follow:
+        if count > 1:
+            status = crew.lead(args, count, follow.left, stop=stop, follow=follow)
+        else:
+            run_ablation(
+                recipe, archive, storage=args.storage, prefix=prefix, stop=stop, on_run=follow.show
             )
-    _report(name, recipe, results, folder, figures=not args.no_figures)
+    if stop():
+        raise Interrupted("stopped")
+    if leads():
+        _report(name, recipe, finished(recipe, archive), folder, figures=not args.no_figures)
+    return status
 
 
 def _quieten() -> None:
@@ -168,7 +174,8 @@ def _predictors(args: argparse.Namespace) -> None:
     else:
         known = ", ".join(foresight.shipped())
         raise UserError(f"predictors: name a study ({known}), or give --mixtures and --results.")
-    cells = foresight.study_predictors(recipe, on_fit=log.debug)
+    with progress(None, f"predictors {args.table or ''}".strip(), "fit") as bar:
+        cells = foresight.study_predictors(recipe, on_fit=counting(bar))
     text = foresight.as_markdown(recipe, cells)
     print(text, end="")
     if args.output:
@@ -183,33 +190,37 @@ def _write(folder: Path, name: str, text: str) -> None:
     os.replace(partial, folder / name)
 
 
-class Progress:
-    """A bar over runs, those of other workers not counted."""
+class _Following:
+    """Progress over the runs of an ablation; those of other commands are not counted."""
 
-    def __init__(self, recipe: AblationRecipe, archive: Archive) -> None:
-        from climb_opt.ablation.resolve import runs
+    def __init__(self, left: int, bar: Any) -> None:
+        self.left, self._bar = left, bar
 
-        planned = runs(recipe)
-        self._total = len(planned)
-        self._done = sum(archive.get(run) is not None for run in planned)
-
-    def __enter__(self) -> Progress:
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=self._total, initial=self._done, unit="run", disable=None)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.close()
-
-    def __call__(self, run: Run, result: RunResult) -> None:
-        """A run was finished by this worker."""
-        self._done += 1
-        self._bar.update(1)
+    def show(self, run: Run, result: RunResult) -> None:
+        """A run was finished by this process."""
         value = "lost" if result.final is None else f"{result.final:.4g}"
-        log.debug("%d/%d %s: %s", self._done, self._total, run.key, value)
+        line = f"run {run.key}: {value}"
+        if leads():
+            log.debug("%s", line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+        self.move()
+
+    def say(self, text: str, file: TextIO) -> None:
+        """A worker printed a line: only `--verbose` shows those of runs."""
+        if not text.startswith("run ") or log.isEnabledFor(logging.DEBUG):
+            self._bar.write(text, file=file)
+
+    def move(self) -> None:
+        """A run was finished."""
+        self._bar.update(1)
+
+
+@contextmanager
+def _following(recipe: AblationRecipe, archive: Archive, name: str) -> Iterator[_Following]:
+    from climb_opt.ablation.resolve import runs
+
+    planned = runs(recipe)
+    done = sum(archive.get(run) is not None for run in planned)
+    with progress(len(planned), name, "run", initial=done, show=leads()) as bar:
+        yield _Following(len(planned) - done, bar)

@@ -7,8 +7,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.cli import retraining
+from climb_opt.cli import crew, retraining
+from climb_opt.cli.following import Following
 from climb_opt.cli.naming import existing, study_arguments
+from climb_opt.cli.stopping import Stop, leads
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,31 +44,32 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_confirm)
 
 
-def _confirm(args: argparse.Namespace) -> None:
+def _confirm(args: argparse.Namespace) -> int | None:
     from climb_opt.attributes import CONFIRM, CONFIRMED_IN
-    from climb_opt.cli.search import _rank
-    from climb_opt.confirm import run
+    from climb_opt.confirm import longest_plan, read_finals, run
     from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.storages import location
     from climb_opt.study import discard_untried
 
+    count = crew.wanted(args, location(args.storage))
     study = existing(args, write=True)
-    if _rank() == 0:
-        confirm = _main(args, study)
-    else:
-        name = args.own_name or f"{study.study_name}{SUFFIX}"
-        confirm = retraining.opened(study, name, CONFIRM)
+    name = args.own_name or f"{study.study_name}{SUFFIX}"
+    confirm = retraining.joins(study, name, CONFIRM) or _main(args, study)
 
-    def train(objective: Any, stop: Any) -> None:
+    def train(objective: Any, stop: Stop, follow: Following) -> None:
         earlier = [n for n in study.user_attrs.get(CONFIRMED_IN, []) if n != confirm.study_name]
         study.set_user_attr(CONFIRMED_IN, [*earlier, confirm.study_name])
-        run(confirm, _runner(objective, stop), max_attempts=_attempts(confirm))
+        run(confirm, _runner(objective, stop, follow), max_attempts=_attempts(confirm))
 
     try:
-        if retraining.retrain(confirm, args, train):
+        plan, most = longest_plan(confirm, _attempts(confirm)), read_finals(confirm).budget
+        status = retraining.retrain(confirm, args, plan, train, count=count, total=most)
+        if status is not None:
             _show(confirm)
+        return status
     except UserError:
         # What cannot train, for want of its corpus for example, must not keep the name.
-        if _rank() == 0:
+        if leads():
             discard_untried(confirm)
         raise
 
@@ -146,7 +149,7 @@ def _rules(given: str, known: list[str]) -> set[str]:
     return names
 
 
-def _runner(objective: Any, stop: Any) -> Any:
+def _runner(objective: Any, stop: Stop, follow: Following) -> Any:
     from climb_opt.study import run_plan
 
     def call(
@@ -159,7 +162,7 @@ def _runner(objective: Any, stop: Any) -> Any:
             mixtures=mixtures,
             attrs=attrs,
             stop=stop,
-            on_trial=retraining.line,
+            on_trial=follow.show,
         )
 
     return call

@@ -7,10 +7,15 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
 
+from climb_opt.cli import crew
+from climb_opt.cli.following import Following, following
+from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
 from climb_opt.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     import optuna
+
+    from climb_opt.slots import Plan
 
 
 def arguments(command: argparse.ArgumentParser, kind: str) -> None:
@@ -18,49 +23,70 @@ def arguments(command: argparse.ArgumentParser, kind: str) -> None:
     command.add_argument("--as", dest="own_name", metavar="NAME", help=f"name the {kind} study")
     command.add_argument("--corpus", help="where the corpus lies on this machine")
     command.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    crew.add_argument(command)
+
+
+def joins(study: optuna.Study, name: str, mark: str) -> optuna.Study | None:
+    """Those who do not create the study beside `study`: theirs, once it is there; else None.
+
+    Raises:
+        UserError: it was not created within two minutes.
+    """
+    return None if leads() else _opened(study, name, mark)
 
 
 def retrain(
     study: optuna.Study,
     args: argparse.Namespace,
-    run: Callable[[Callable[[optuna.Trial], Any], Callable[[], bool]], Any],
-) -> bool:
-    """Train what `run(objective, stop)` asks for; whether this process is the one to speak.
+    plan: Plan,
+    run: Callable[[Callable[[optuna.Trial], Any], Stop, Following], Any],
+    *,
+    count: int,
+    total: int | None = None,
+    file: TextIO | None = None,
+) -> int | None:
+    """Train what `run(objective, stop, follow)` asks for; the exit status, if this process speaks.
 
     Trials get notes and artifacts, as those of a search do.
+
+    Args:
+        plan: every slot that may be run.
+        count: workers, of `crew.wanted`.
+        total: how many of the slots are run at most.
+        file: where the lines of trials go; None: standard output.
 
     Raises:
         Interrupted: the worker was asked to stop.
     """
+    status = 0
+    with stop_flag() as stop:
+        with following(study, plan, total=total, file=file) as follow:
+            if count > 1:
+                status = crew.lead(args, count, plan.widest, stop=stop, follow=follow)
+            else:
+                _train(study, args, run, stop, follow)
+        if rank() == 0 and stop():
+            raise Interrupted("stopped")
+    return status if leads() else None
+
+
+def _train(
+    study: optuna.Study, args: argparse.Namespace, run: Any, stop: Stop, follow: Following
+) -> None:
     from climb_opt import study as studies
     from climb_opt.cli.annotating import notebook_for
-    from climb_opt.cli.search import _rank, _stop_flag
 
-    with _stop_flag() as stop:
-        objective = studies.make_objective(
-            study, corpus=args.corpus, directory=args.runs, stop=stop
-        )
-        try:
-            if objective.is_main:
-                run(notebook_for(study, args.runs).annotate(objective), stop)
-            else:
-                objective.serve()
-        finally:
-            objective.close()
-        if _rank() > 0:
-            return False
-        if stop():
-            raise Interrupted("stopped")
-    return True
+    objective = studies.make_objective(study, corpus=args.corpus, directory=args.runs, stop=stop)
+    try:
+        if objective.is_main:
+            run(notebook_for(study, args.runs).annotate(objective), stop, follow)
+        else:
+            objective.serve()
+    finally:
+        objective.close()
 
 
-def opened(study: optuna.Study, name: str, mark: str) -> optuna.Study:
-    """Ranks above 0: the study beside `study`, once rank 0 has created it and written `mark`.
-
-    Raises:
-        UserError: rank 0 has not within two minutes.
-    """
-    from climb_opt.cli.search import JOIN_WAIT
+def _opened(study: optuna.Study, name: str, mark: str) -> optuna.Study:
     from climb_opt.view import StudyView
 
     until = time.monotonic() + JOIN_WAIT
@@ -70,16 +96,3 @@ def opened(study: optuna.Study, name: str, mark: str) -> optuna.Study:
             return found
         time.sleep(0.5)
     raise UserError(f"Rank 0 did not create study {name!r} within {JOIN_WAIT:.0f} s.")
-
-
-def line(trial: optuna.trial.FrozenTrial, *, file: TextIO | None = None) -> None:
-    """Print one line for a trial that ended, on standard output unless told otherwise."""
-    from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
-
-    seconds = trial.duration.total_seconds() if trial.duration else 0.0
-    outcome = f"failed: {trial.user_attrs.get(ERROR)}"
-    if trial.user_attrs.get(INTERRUPTED):
-        outcome = "given back"
-    if trial.values is not None:
-        outcome = f"score {trial.values[0]:.6g}"
-    print(f"{trial.user_attrs.get(SLOT)!s:<28}  {outcome}  {seconds:.1f} s", file=file, flush=True)

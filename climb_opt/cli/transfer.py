@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.cli import retraining
+from climb_opt.cli import crew, retraining
+from climb_opt.cli.following import Following
 from climb_opt.cli.naming import existing, study_arguments
+from climb_opt.cli.stopping import Stop
 
 if TYPE_CHECKING:
     import optuna
@@ -33,35 +34,32 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_transfer)
 
 
-def _transfer(args: argparse.Namespace) -> None:
+def _transfer(args: argparse.Namespace) -> int | None:
     from climb_opt import study as studies
     from climb_opt.ablation import transfer
     from climb_opt.attributes import TRANSFER
-    from climb_opt.cli.search import _rank
+    from climb_opt.slots import Plan
+    from climb_opt.storages import location
 
+    count = crew.wanted(args, location(args.storage))
     study = existing(args, write=True)
     name = args.own_name or f"{study.study_name}-transfer-{Path(args.proxy).stem}"
-    if _rank() == 0:
-        larger = _create(args, study, name)
-    else:
-        larger = retraining.opened(study, name, TRANSFER)
-    if not retraining.retrain(larger, args, partial(_run, study, larger)):
-        return
-    found = transfer.transfer_of(study, larger)
-    recipes = studies.read_recipe(study), studies.read_recipe(larger)
-    print(transfer.as_markdown(found, *recipes), end="")
-
-
-def _run(study: optuna.Study, larger: optuna.Study, objective: Any, stop: Any) -> None:
-    from climb_opt import study as studies
-    from climb_opt.ablation import transfer
-    from climb_opt.slots import Plan
-
+    larger = retraining.joins(study, name, TRANSFER) or _create(args, study, name)
     mixtures = transfer.mixtures_of(study, larger)
     plan = Plan((), tuple(str(slot) for slot in mixtures))
+
+    def run(objective: Any, stop: Stop, follow: Following) -> None:
+        studies.run_plan(
+            larger, plan, objective, mixtures=mixtures, stop=stop, on_trial=follow.show
+        )
+
     # Standard output is the Markdown, and nothing else.
-    line = partial(retraining.line, file=sys.stderr)
-    studies.run_plan(larger, plan, objective, mixtures=mixtures, stop=stop, on_trial=line)
+    status = retraining.retrain(larger, args, plan, run, count=count, file=sys.stderr)
+    if status is not None:
+        found = transfer.transfer_of(study, larger)
+        recipes = studies.read_recipe(study), studies.read_recipe(larger)
+        print(transfer.as_markdown(found, *recipes), end="")
+    return status
 
 
 def _create(args: argparse.Namespace, study: optuna.Study, name: str) -> optuna.Study:

@@ -9,12 +9,13 @@ mixtures share each seed, so that differences are paired (`report/paired.py`).
 """
 
 from climb_opt.confirm.finals import Finals, choose, open_confirmation, read_finals, unit_for
-from climb_opt.confirm.race import confirmation_of, run, wanted
+from climb_opt.confirm.race import confirmation_of, longest_plan, run, wanted
 
 __all__ = [
     "Finals",
     "choose",
     "confirmation_of",
+    "longest_plan",
     "open_confirmation",
     "read_finals",
     "run",

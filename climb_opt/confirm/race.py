@@ -59,6 +59,12 @@ def confirmation_of(study: optuna.Study) -> Confirmation:
     return replace(found, dropped=tuple(f for f in finals.finalists if _behind(found, f)))
 
 
+def longest_plan(study: optuna.Study, max_attempts: int = 3) -> Plan:
+    """Every mixture with every seed: what is run without a budget, and at most with one."""
+    finals = read_finals(study)
+    return Plan((), _slots(finals.mixtures, range(1, finals.seeds + 1)), max_attempts)
+
+
 def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[str, ...]:
     """The slots to run now: a pure function of the finished ones, so all workers agree.
 

@@ -65,7 +65,7 @@ def build(
             corpus; for the others the result is None.
         engine: "local": this machine; "ray": a Ray cluster. The bytes are the same.
         workers: processes or tasks at once; None: as many as there are cores.
-        progress: None shows bars on a terminal only.
+        progress: False shows none; otherwise bars at a terminal, lines elsewhere.
         overwrite: replace a corpus made with other options.
 
     Raises:

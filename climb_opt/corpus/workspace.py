@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from climb_opt.corpus.engines import Advance, Engine, Job, Local, U, Unit
 from climb_opt.corpus.files import atomic, load_json, save_json
 from climb_opt.errors import UserError
+from climb_opt.progress import progress
 
 POLL_SECONDS = 0.5
 
@@ -37,7 +36,7 @@ class Workspace:
         part: (i, n): this process does every n-th unit, starting with the i-th (from 1), and waits
             for the others; part 1 does the steps that are not maps.
         engine: what runs the units of a map: this process and its children, or a cluster.
-        progress: None shows bars on a terminal only.
+        progress: False shows none; see `climb_opt.progress`.
     """
 
     root: Path
@@ -74,9 +73,8 @@ class Workspace:
                 raise UserError(f"Part {other} of {parts} stopped: {load_json(file)}")
 
     def bar(self, title: str, total: int | None, unit: str = "doc") -> Any:
-        """A progress bar with rate and time left."""
-        off = None if self.progress is None else not self.progress
-        return tqdm(total=total, desc=f"{title:<12}", unit=unit, unit_scale=True, disable=off)
+        """How far a stage is, with rate and time left."""
+        return progress(total, f"{title:<12}", unit, large=True, show=self.progress)
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ class Stage:
         if todo:
             known = all(u.documents for u in todo)
             sizes = [u.documents if known else u.bytes for u in todo]
-            with self.workspace.bar(self.name, sum(sizes), "doc" if known else "B") as bar:
+            with self.workspace.bar(self.name, sum(sizes), "doc" if known else "byte") as bar:
                 jobs = [Job(u, bar, size) for u, size in zip(todo, sizes, strict=True)]
                 self.workspace.engine.run(task, jobs, processes=processes, threads=threads, gpu=gpu)
         self._wait([self.file(f"{u.name}{marker}") for u in units])

@@ -1,0 +1,105 @@
+"""What a person sees of trials as they end: a line each, and how far all of them are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from climb_opt.cli.steering import number
+from climb_opt.cli.stopping import leads
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from climb_opt.rounds import Status
+    from climb_opt.slots import Plan
+
+
+class Following:
+    """A line for each trial that ended, and progress over the slots of a plan.
+
+    Args:
+        bar: of `climb_opt.progress`.
+        file: where the lines go; None: standard output.
+    """
+
+    def __init__(
+        self, study: optuna.Study, plan: Plan, bar: Any, *, file: TextIO | None = None
+    ) -> None:
+        self._study, self._plan, self._bar, self._file = study, plan, bar, file
+
+    def show(self, trial: FrozenTrial) -> None:
+        """A trial of this process ended."""
+        now = self._status()
+        self.say(self._line(trial, now), self._file or sys.stdout)
+        self._move(now)
+
+    def say(self, text: str, file: TextIO) -> None:
+        """Print a line; a bar stays below it."""
+        self._bar.write(text, file=file)
+        file.flush()
+
+    def move(self) -> None:
+        """A trial of another process ended."""
+        self._move(self._status())
+
+    def _status(self) -> Status:
+        from climb_opt import rounds
+
+        return rounds.status(self._study, self._plan)
+
+    def _move(self, now: Status) -> None:
+        self._bar.n = now.finished
+        if now.best is not None:
+            self._bar.set_postfix_str(f"best {number(now.best)}", refresh=False)
+        self._bar.refresh()
+
+    def _line(self, trial: FrozenTrial, now: Status) -> str:
+        from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
+
+        slot = trial.user_attrs.get(SLOT)
+        if isinstance(slot, int):
+            place = f"round {self._plan.round_of(slot) + 1}  slot {slot}"
+        else:
+            place = slot or "no slot"
+        seconds = trial.duration.total_seconds() if trial.duration else 0.0
+        head = f"trial {trial.number:>4}  {place:<20}"
+        # Optuna gives a pruned trial its last report as a value: not a score.
+        if trial.values is not None and trial.state.name != "PRUNED":
+            scores = " / ".join(map(number, trial.values))
+            best = (
+                f"  best {number(now.best)}" if self._plan.rounds and now.best is not None else ""
+            )
+            return f"{head}  score {scores}{best}  {seconds:.1f} s"
+        what = trial.state.name.lower()
+        if trial.user_attrs.get(INTERRUPTED):
+            what = "given back"
+        elif trial.user_attrs.get(ERROR):
+            what = f"failed: {trial.user_attrs[ERROR]}"
+        return f"{head}  {what}  {seconds:.1f} s"
+
+
+@contextmanager
+def following(
+    study: optuna.Study, plan: Plan, *, total: int | None = None, file: TextIO | None = None
+) -> Iterator[Following]:
+    """A `Following` while it is entered; workers of `--workers` leave the progress to their leader.
+
+    Args:
+        total: slots that will be run at most, where that is fewer than the plan has.
+    """
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from climb_opt import rounds
+    from climb_opt.progress import progress
+
+    now = rounds.status(study, plan)
+    size = now.size if total is None else min(total, now.size)
+    with (
+        logging_redirect_tqdm(),
+        progress(size, now.name, "trial", initial=now.finished, show=leads()) as bar,
+    ):
+        yield Following(study, plan, bar, file=file)

@@ -1,0 +1,56 @@
+"""What this machine has for workers: cores that this process may use, and GPUs."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def cores() -> int:
+    """Cores this process may use: its affinity, and a container's share of time where it has one.
+
+    Hyper-threads count.
+    """
+    allowed, share = _allowed(), _quota(CGROUP)
+    return allowed if share is None else max(1, min(allowed, math.floor(share + 0.5)))
+
+
+def gpus() -> list[str]:
+    """Values of CUDA_VISIBLE_DEVICES, one a GPU, that workers can be given; empty without GPUs."""
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+        return []
+    # Asking torch takes seconds; on Linux a look at the devices spares most machines that.
+    if sys.platform == "linux" and not any(
+        Path("/dev").glob(pattern) for pattern in ("nvidia[0-9]*", "kfd")
+    ):
+        return []
+    try:
+        import torch
+    except ImportError:
+        return []
+    count = torch.cuda.device_count()
+    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return given[:count] if given != [""] else [str(index) for index in range(count)]
+
+
+def _allowed() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _quota(folder: Path) -> float | None:
+    """Cores' worth of time that a container may use (cgroup 2, then 1); None without a limit."""
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (folder / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu" / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if quota in ("max", "-1"):
+        return None
+    return int(quota) / int(period)

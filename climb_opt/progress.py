@@ -1,0 +1,158 @@
+"""How far a long command is: a bar at a terminal, elsewhere a line now and then.
+
+    demo: 12 of 30 trials, 3.1 trials a minute, 5 min 50 s left
+
+Where nobody looks (a pipe, a file, a cluster's log) the first line comes after `FIRST` seconds, so
+that short commands stay silent there, and then one every `EVERY` seconds at most.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from climb_opt.text import amount, counted, duration
+
+FIRST = 10.0  # seconds until the first line
+EVERY = 30.0  # seconds between two lines
+
+
+def progress(
+    total: int | None,
+    title: str,
+    unit: str,
+    *,
+    initial: int = 0,
+    large: bool = False,
+    show: bool | None = None,
+) -> Any:
+    """A bar on standard error with rate and time left, or `Lines` where that is no terminal.
+
+    Both are entered by `with` and told by `update(n)`.
+
+    Args:
+        total: units in all; None where that is not known.
+        title: what goes on.
+        unit: what is counted, in the singular.
+        initial: units done before.
+        large: units by the thousand and million, such as bytes and tokens.
+        show: False for neither.
+    """
+    if show is False or sys.stderr.isatty():
+        return tqdm(
+            total=total,
+            initial=initial,
+            desc=title,
+            unit=unit,
+            unit_scale=large,
+            disable=show is False,
+        )
+    return Lines(total, title, unit, initial=initial, large=large)
+
+
+def counting(bar: Any) -> Callable[[int, int], None]:
+    """Tell `bar` how many units are done of how many, for work that counts them itself."""
+
+    def count(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return count
+
+
+class Lines:
+    """What `progress` gives where standard error is no terminal; `tqdm`'s calls that we use.
+
+    Args:
+        clock: seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        title: str,
+        unit: str,
+        *,
+        initial: int = 0,
+        large: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total, self.n = total, initial
+        self._title, self._unit, self._large = title.strip(), unit, large
+        self._initial, self._postfix, self._said = initial, "", initial
+        self._clock, self._lock = clock, threading.Lock()
+        self._begun = clock()
+        self._next = self._begun + FIRST
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def update(self, n: int = 1) -> None:
+        """`n` more units are done."""
+        with self._lock:  # stages advance it from several threads
+            self.n += n
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Write a line if it is time for one."""
+        with self._lock:
+            if self._clock() >= self._next:
+                self._write()
+
+    def close(self) -> None:
+        """Write how it ended, where lines were written before."""
+        with self._lock:
+            if self._next > self._begun + FIRST and self.n != self._said:
+                self._write()
+
+    def set_postfix_str(self, text: str, refresh: bool = True) -> None:
+        """Words that end the line."""
+        self._postfix = text
+        if refresh:
+            self.refresh()
+
+    @staticmethod
+    def write(text: str, file: TextIO | None = None) -> None:
+        """A line of something else, on standard output by default."""
+        print(text, file=file or sys.stdout, flush=True)
+
+    def line(self) -> str:
+        """How far it is, how fast, how long still."""
+        units = counted(0, self._unit).partition(" ")[2]
+        said = amount if self._large else str
+        whole = "" if self.total is None else f" of {said(self.total)}"
+        words = [f"{said(self.n)}{whole} {units}"]
+        seconds = self._clock() - self._begun
+        if self.n > self._initial and seconds > 0:
+            rate = (self.n - self._initial) / seconds
+            words.append(_speed(rate, units))
+            if self.total is not None and self.n < self.total:
+                words.append(f"{duration((self.total - self.n) / rate)} left")
+        return f"{self._title}: {', '.join([*words, *filter(None, [self._postfix])])}"
+
+    def _write(self) -> None:
+        self._next, self._said = self._clock() + EVERY, self.n
+        print(self.line(), file=sys.stderr, flush=True)
+
+
+def _speed(rate: float, units: str) -> str:
+    """Units in the period that makes it a number a person grasps."""
+    for period, seconds in (("second", 1.0), ("minute", 60.0), ("hour", 3600.0)):
+        if rate * seconds >= 1 or period == "hour":
+            break
+    article = "an" if period == "hour" else "a"
+    return f"{amount(rate * seconds)} {units} {article} {period}"
