@@ -11,7 +11,7 @@ import html
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # Characters that Markdown (GitHub's) gives a meaning inside a table cell.
@@ -48,6 +48,18 @@ def storable_value(value: Any) -> Any:
 def same_name(name: str) -> str:
     """Equal for names that one file system or another takes for the same: case, composition."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def twins(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of names that are the `same_name`: the first of each kind with every further one."""
+    first: dict[str, str] = {}
+    found = []
+    for name in names:
+        key = same_name(name)
+        if key in first:
+            found.append((first[key], name))
+        first.setdefault(key, name)
+    return found
 
 
 def printable(text: str) -> str:

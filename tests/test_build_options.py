@@ -51,9 +51,9 @@ def inputs(tmp_path: Path) -> list[Path]:
         ({"split": SplitOptions(share=0.9)}, r"--heldout must be in \[0, 0.5\]"),
         ({"tokens": TokenOptions(vocab_size=10)}, "--vocab-size must be at least 257"),
         ({"tokens": TokenOptions(tokenizer="./nowhere")}, "No tokenizer at"),
-        ({"read": ReadOptions(text_field="body")}, "no field 'body'"),
+        ({"read": ReadOptions(text_field="body")}, "no document has the field 'body'"),
         ({"embed": EmbedOptions(encoder="./nowhere")}, "cannot be loaded"),
-        ({"label_field": "colour"}, "No document has the field 'colour'"),
+        ({"label_field": "colour"}, "no document has the field 'colour'"),
     ],
 )
 def test_options_that_cannot_be(

@@ -76,7 +76,7 @@ def test_a_dry_run_prints_what_pruning_would_remove(
         (["--dry-run"], "give a --prune rule"),
         (["--score", "quality"], "expected NAME=KIND:WHERE"),
         (["--prune", "quality>=2"], "which no --score gives"),
-        (["--text-field", "body"], "no field 'body'"),
+        (["--text-field", "body"], "no document has the field 'body'"),
         (["--tokenizer", "./none"], "No tokenizer at"),
         (["--target", "x"], "expected NAME=FIELD:VALUE"),
     ],

@@ -196,7 +196,7 @@ class Build:
         plan, seed = self.plan, self.seed
         facts = [plain(s) for s in plan.sources]
         self.documents = self.workspace.stage("documents", FORMAT, facts, plain(plan.read))
-        self.inventory = ingest(self.documents, plan.sources, plan.read)
+        self.inventory = ingest(self.documents, plan.sources, plan.read, plan.wanted)
         self.blocks: tuple[Block, ...] = self.inventory.blocks
         for line in self.inventory.lines():
             logger.warning("%s", line)

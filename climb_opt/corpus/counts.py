@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,18 +32,23 @@ class Stages:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Per cluster (K,): documents, tokens, bytes of text, sum of each score."""
+    """Per cluster (K,): documents, tokens, bytes of text; of each score the sum, and the number of
+    documents that have one."""
 
     documents: np.ndarray
     tokens: np.ndarray
     bytes: np.ndarray
     scores: Mapping[str, np.ndarray]
+    scored: Mapping[str, np.ndarray]
     unclustered: int = 0  # documents to train on that are in no cluster
 
-    def means(self, cluster: int) -> dict[str, float]:
-        """Mean scores of a cluster's documents."""
-        count = max(1, int(self.documents[cluster]))
-        return {name: float(total[cluster] / count) for name, total in self.scores.items()}
+    def means(self, clusters: int | Sequence[int]) -> dict[str, float]:
+        """Mean scores of the documents of one or several clusters; NaN where none has a score."""
+        return {
+            name: float(total[clusters].sum() / count) if count else math.nan
+            for name, total in self.scores.items()
+            for count in [int(self.scored[name][clusters].sum())]
+        }
 
     def facts(self, cluster: int) -> dict[str, int]:
         """Size of a cluster."""
@@ -61,6 +67,7 @@ def statistics(stages: Stages, clusters: int) -> Statistics:
     """What each cluster holds."""
     totals = np.zeros((3, clusters), dtype=np.float64)
     scores = {name: np.zeros(clusters) for name in stages.scores}
+    scored = {name: np.zeros(clusters, dtype=np.int64) for name in stages.scores}
     to_train = 0
     for block in stages.blocks:
         rows, cluster = trained_on(stages, block)
@@ -72,9 +79,10 @@ def statistics(stages: Stages, clusters: int) -> Statistics:
             total += np.bincount(cluster, weights, minlength=clusters)
         for name, stage in stages.scores.items():
             values = load_array(stage.file(f"{block.name}.npy"))[rows]
-            scores[name] += np.bincount(cluster, values, minlength=clusters)
+            scores[name] += np.bincount(cluster, np.nan_to_num(values), minlength=clusters)
+            scored[name] += np.bincount(cluster[~np.isnan(values)], minlength=clusters)
     documents, tokens, size = totals.astype(np.int64)
-    return Statistics(documents, tokens, size, scores, to_train - int(documents.sum()))
+    return Statistics(documents, tokens, size, scores, scored, to_train - int(documents.sum()))
 
 
 def cluster_means(stages: Stages, embeddings: Stage, clusters: int) -> np.ndarray:

@@ -194,7 +194,6 @@ def _describe(
         clusters = [int(c) for c in np.flatnonzero(of_cluster == index)]
         named = labels is not None and len(clusters) == 1 and not labels[clusters[0]].isdigit()
         documents, tokens = found.documents[clusters].sum(), found.tokens[clusters].sum()
-        quality = {n: float(t[clusters].sum() / documents) for n, t in found.scores.items()}
         facts.append(
             {
                 "name": labels[clusters[0]] if labels is not None and named else names[index],
@@ -203,7 +202,7 @@ def _describe(
                 "documents": int(documents),
                 "tokens": int(tokens),
                 "bytes": int(found.bytes[clusters].sum()),
-                "quality": quality,
+                "quality": {n: m for n, m in found.means(clusters).items() if m == m},  # not NaN
                 "samples": [excerpt(d) for d in samples[index][-SAMPLES:]],
                 "held_out_below": _threshold(int(documents), int(tokens), keys, split),
             }

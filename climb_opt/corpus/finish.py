@@ -71,6 +71,7 @@ def provenance(plan: Plan, findings: Findings) -> dict[str, Any]:
         "documents": findings.inventory.documents,
         "skipped": findings.inventory.bad,
         "damaged": list(findings.inventory.damaged),
+        **({"without": without} if (without := findings.inventory.without) else {}),
         "dropped": {text: findings.roles.get(role, 0) for role, text in DROPPED.items()},
         "repeated_ids": findings.copies["repeated_ids"],
         "kmeans": findings.fitted,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from climb_opt.corpus.documents import Bad, Block, Document, blocks_of, write_block
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_json, save_json
+from climb_opt.corpus.look import check_fields
 from climb_opt.corpus.readers import Damaged, ReadOptions, Source, read
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
@@ -47,12 +48,14 @@ class _Unit:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What was read: the blocks in order, and what was skipped, by reason."""
+    """What was read: the blocks in order, what was skipped, by reason, and fields that were not
+    there: in how many of the documents that were kept."""
 
     blocks: tuple[Block, ...]
     bad: dict[str, int]
     examples: dict[str, list[str]]
     damaged: tuple[str, ...]
+    without: dict[str, int] = field(default_factory=dict)
 
     @property
     def documents(self) -> int:
@@ -70,32 +73,51 @@ class Inventory:
             f"{count} skipped: {reason} (e.g. {', '.join(self.examples[reason])})"
             for reason, count in sorted(self.bad.items())
         ]
+        found += [
+            f"{count} of {self.documents} documents have no field {name!r} (or null)"
+            for name, count in self.without.items()
+        ]
         return found + [f"damaged: {text}" for text in self.damaged]
 
 
-def ingest(stage: Stage, sources: Sequence[Source], options: ReadOptions) -> Inventory:
+def ingest(
+    stage: Stage,
+    sources: Sequence[Source],
+    options: ReadOptions,
+    wanted: Mapping[str, str] | None = None,
+) -> Inventory:
     """Read every source into blocks below the stage's folder.
 
+    Args:
+        wanted: field that a document must have -> the option that names it.
+
     Raises:
-        UserError: more than a tenth of the documents or inputs are bad, or nothing is left.
+        UserError: more than a tenth of the documents or inputs are bad, nothing is left, or no
+            document has a wanted field.
     """
     units = [_Unit(i, s) for i, s in enumerate(sources)]
+    if wanted and not all(stage.file(f"{u.name}.json").exists() for u in units):
+        check_fields(sources, options, wanted)
     task = partial(_read_source, stage.path, options)
     stage.over(units, task, marker=".json", processes=True)
     inventory = _inventory([load_json(stage.file(f"{u.name}.json")) for u in units])
     _check(inventory, len(sources))
+    for name, count in inventory.without.items():
+        if count == inventory.documents and name in (wanted or {}):
+            raise UserError(f"{(wanted or {})[name]}: no document has the field {name!r}.")
     return inventory
 
 
 def _read_source(folder: Path, options: ReadOptions, unit: _Unit, advance: Advance) -> None:
-    tally = _Tally(unit.source.name)
+    tally = _Tally(unit.source.name, options)
     records = _good(read(unit.source, options, _Steps(advance)), tally)
     blocks = [
         asdict(write_block(folder, f"{unit.name}-{i:05d}", block))
         for i, block in enumerate(blocks_of(records))
     ]
     facts = {"blocks": blocks, "bad": tally.bad, "examples": tally.examples}
-    save_json(folder / f"{unit.name}.json", {**facts, "damaged": tally.damaged})
+    facts |= {"damaged": tally.damaged, "without": tally.without}
+    save_json(folder / f"{unit.name}.json", facts)
 
 
 class _Steps:
@@ -114,12 +136,21 @@ class _Steps:
 class _Tally:
     """Counts a source's bad documents by reason, and stops when there are too many."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, options: ReadOptions) -> None:
         self.name = name
+        self._id_field = options.id_field if options.id_field != ReadOptions().id_field else None
+        self._fields = options.fields
+        self.without: Counter[str] = Counter()
         self.seen = 0
         self.bad: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
         self.damaged = ""
+
+    def look(self, document: Document) -> None:
+        """Count the fields that the document lacks."""
+        self.without.update(f for f in self._fields if document.fields.get(f) is None)
+        if self._id_field is not None and not document.named:
+            self.without[self._id_field] += 1
 
     def add(self, bad: Bad) -> None:
         self.bad[bad.reason] += 1
@@ -137,6 +168,7 @@ def _good(records: Iterator[Document | Bad], tally: _Tally) -> Iterator[Document
         for record in records:
             tally.seen += 1
             if isinstance(record, Document):
+                tally.look(record)
                 yield record
             else:
                 tally.add(record)
@@ -149,11 +181,13 @@ def _good(records: Iterator[Document | Bad], tally: _Tally) -> Iterator[Document
 
 def _inventory(parts: Sequence[dict[str, Any]]) -> Inventory:
     bad: Counter[str] = Counter()
+    without: Counter[str] = Counter()
     examples: dict[str, list[str]] = {}
     blocks: list[Block] = []
     start = 0
     for part in parts:
         bad.update(part["bad"])
+        without.update(part.get("without", {}))  # version 0.1.0 did not count them
         for reason, where in part["examples"].items():
             examples[reason] = (examples.get(reason, []) + where)[:EXAMPLES]
         for data in part["blocks"]:
@@ -161,7 +195,7 @@ def _inventory(parts: Sequence[dict[str, Any]]) -> Inventory:
             start += block.documents
             blocks.append(block)
     damaged = tuple(p["damaged"] for p in parts if p["damaged"])
-    return Inventory(tuple(blocks), dict(bad), examples, damaged)
+    return Inventory(tuple(blocks), dict(bad), examples, damaged, dict(without))
 
 
 def _check(inventory: Inventory, sources: int) -> None:

@@ -142,7 +142,9 @@ def _by_domain(
     records: dict[int, list[dict[str, Any]]] = {}
     for row, document in enumerate(read_block(stages.documents.path, block.name)):
         if of_row.get(row, -1) >= 0:
-            record = _record(document, {n: float(v[row]) for n, v in scores.items()})
+            record = _record(
+                document, {n: float(v[row]) for n, v in scores.items() if v[row] == v[row]}
+            )
             records.setdefault(of_row[row], []).append(record)
     yield from sorted(records.items())
 

@@ -18,6 +18,7 @@ from climb_opt.corpus.readers import ReadOptions, Source, fields_needed
 from climb_opt.corpus.roles import Target, parse_target
 from climb_opt.corpus.tokenise import TokenOptions, load_tokenizer
 from climb_opt.errors import UserError
+from climb_opt.text import twins
 
 DEFAULT_DOMAINS = 16
 
@@ -63,6 +64,23 @@ class Plan:
     scorers: dict[str, str]
     clustered: bool  # the inputs bring their own domains
 
+    @property
+    def wanted(self) -> dict[str, str]:
+        """The fields that the options name, and the option that does."""
+        options, read = self.options, self.options.read
+        found = {read.text_field: "--text-field"}
+        if read.id_field != ReadOptions().id_field:  # else documents may have none
+            found.setdefault(read.id_field, "--id-field")
+        for target, text in zip(self.targets, options.targets, strict=True):
+            if target.field != TARGET_FIELD:
+                found.setdefault(target.field, f"--target {text}, which is no input there is")
+        for name, spec in self.scorers.items():
+            if (column := column_of(spec)) is not None:
+                found.setdefault(column, f"--score {name}={spec}")
+        if options.label_field is not None:
+            found.setdefault(options.label_field, "--label-field")
+        return {**found, **{f: "--fields" for f in read.fields if f not in found}}
+
 
 def make_plan(options: BuildOptions) -> Plan:
     """Check the options against each other and find the inputs.
@@ -85,23 +103,31 @@ def make_plan(options: BuildOptions) -> Plan:
 def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:
     """The plan of checked options and the sources that were found for them."""
     targets = [target for target, _ in _targets(options)]
-    scorers = dict(parse_scorer(text) for text in options.scores)
+    scorers = _scorers(options.scores)
     parse_rule(options.prune, list(scorers))
     clustered = _clustered(sources)
     extra = [t.field for t in targets if t.field != TARGET_FIELD]
     extra += [c for c in map(column_of, scorers.values()) if c is not None]
-    extra += [options.label_field] if options.label_field else []
+    extra += [] if options.label_field is None else [options.label_field]
     read = fields_needed(options.read, extra)
     return Plan(options, tuple(sources), read, tuple(targets), scorers, clustered)
 
 
 def _targets(options: BuildOptions) -> list[tuple[Target, str | None]]:
     found = [parse_target(text, options.target_share) for text in options.targets]
-    names = [target.name for target, _ in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"Two targets are called {name!r}.")
+    _refuse_twins("targets", [target.name for target, _ in found])
     return found
+
+
+def _scorers(texts: Sequence[str]) -> dict[str, str]:
+    found = [parse_scorer(text) for text in texts]
+    _refuse_twins("scores", [name for name, _ in found])
+    return dict(found)
+
+
+def _refuse_twins(what: str, names: Sequence[str]) -> None:
+    for a, b in twins(names):
+        raise UserError(f"Two {what} are called {a!r}" + (f" and {b!r}." if a != b else "."))
 
 
 def _clustered(sources: Sequence[Source]) -> bool:

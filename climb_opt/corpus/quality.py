@@ -14,6 +14,7 @@ wrong for mixtures (corpus.md, section 7).
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -156,7 +157,7 @@ def column_of(spec: str) -> str | None:
 def score(
     stage: Stage, documents: Stage, blocks: Sequence[Block], keep: Stage, name: str, spec: str
 ) -> None:
-    """Write `<block>.npy`: float32 scores, NaN for documents that are not trained on.
+    """Write `<block>.npy`: float32 scores, NaN for documents that are not trained on or have none.
 
     Raises:
         UserError: the scorer cannot be loaded, or returns something other than a number per text.
@@ -196,7 +197,8 @@ def _numbers(values: Any, count: int, name: str, spec: str) -> np.ndarray:
             f"Scorer {name}={spec} returned {array.shape} values for {count} texts; "
             f"({count},) are needed."
         )
-    if not np.isfinite(array).all():
+    unscored = np.isnan(array) & (column_of(spec) is not None)  # documents without the field
+    if not (np.isfinite(array) | unscored).all():
         raise UserError(f"Scorer {name}={spec} returned scores that are not finite.")
     return array
 
@@ -228,12 +230,11 @@ def _called(spec: str, function: Callable[[list[str]], Any], documents: Sequence
 
 
 def _column(name: str, documents: Sequence[Document]) -> list[float]:
+    values = [d.fields.get(name) for d in documents]
     try:
-        return [float(d.fields[name]) for d in documents]
-    except KeyError:
-        raise UserError(f"Scorer column:{name}: a document has no field {name!r}.") from None
+        return [math.nan if v is None else float(v) for v in values]
     except (TypeError, ValueError):
-        wrong = next(d.fields[name] for d in documents if not _is_number(d.fields.get(name)))
+        wrong = next(v for v in values if v is not None and not _is_number(v))
         raise UserError(
             f"Scorer column:{name}: the field must hold numbers, but holds {wrong!r}."
         ) from None

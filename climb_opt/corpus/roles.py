@@ -8,6 +8,7 @@ there and all else is dropped. Of any other group the first member is trained on
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,9 +24,11 @@ from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.inputs import names_input
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
+from climb_opt.text import shorten
 
 TRAIN, COPY, NEAR, NEAR_TARGET = 0, 1, 2, 3
 TARGET = 16  # role of the first target's documents; the next target's is one more
+MOST_LISTED, LONGEST_LISTED = 10, 40  # values, and columns of one, in a message
 TARGET_SEED = 0x7A67  # so that choosing targets and choosing held-out parts are independent
 
 
@@ -81,6 +84,36 @@ def choose_targets(
     """Write `<block>.target.npy`: 0, or one more than the index of the document's target."""
     task = partial(_choose_block, stage.path, documents.path, tuple(targets), seed)
     stage.over(blocks, task, marker=".target.npy", processes=True)
+    if targets:
+        _check_found(stage, documents, blocks, targets)
+
+
+def _check_found(
+    stage: Stage, documents: Stage, blocks: Sequence[Block], targets: Sequence[Target]
+) -> None:
+    found = np.zeros(len(targets) + 1, dtype=np.int64)
+    for block in blocks:
+        chosen = load_array(stage.file(f"{block.name}.target.npy"), mapped=False)
+        found += np.bincount(chosen, minlength=len(found))
+    for target, count in zip(targets, found[1:], strict=True):
+        if not count and target.field == TARGET_FIELD:
+            raise UserError(f"Target {target.name!r} has no documents: its inputs hold no text.")
+        if not count:
+            rare = "" if target.share == 1 else f", or none fell into its share of {target.share:g}"
+            raise UserError(
+                f"Target {target.name!r} has no documents: none has field {target.field!r} equal "
+                f"to {target.value!r}{rare}. {_values(documents, blocks, target.field)}"
+            )
+
+
+def _values(documents: Stage, blocks: Sequence[Block], name: str) -> str:
+    """Of the first block, for a message: what a field's values are, the most frequent first."""
+    rows = read_fields(documents.path, blocks[0].name)
+    labels = Counter(
+        shorten(label_of(f[name]), LONGEST_LISTED) for _, f in rows if f.get(name) is not None
+    )
+    listed = ", ".join(label for label, _ in labels.most_common(MOST_LISTED))
+    return f"Its values are, among others: {listed or 'none'}."
 
 
 def _choose_block(
@@ -126,8 +159,7 @@ def assign_roles(
     for index, target in enumerate(targets):
         if not counts.get(str(TARGET + index)):
             raise UserError(
-                f"Target {target.name!r} has no documents: none has field {target.field!r} equal "
-                f"to {target.value!r}. Keep the field with --fields if it is spelt differently."
+                f"Target {target.name!r} has no documents left: all of them are copies of others."
             )
     return counts
 

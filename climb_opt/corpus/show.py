@@ -53,6 +53,10 @@ def history(provenance: dict[str, Any]) -> list[str]:
         lines.append(f"in no cluster: {provenance['unclustered']:,} documents, left out")
     for reason, count in sorted(provenance.get("skipped", {}).items()):
         lines.append(f"skipped: {count:,} {reason}")
+    lines += [
+        f"without field {field}: {count:,} documents"
+        for field, count in sorted(provenance.get("without", {}).items())
+    ]
     lines += [f"damaged input: {text}" for text in provenance.get("damaged", [])]
     removed = provenance.get("removed", [])
     if removed:
