@@ -108,7 +108,7 @@ def test_finished_runs_are_not_repeated(tmp_path: Path) -> None:
     assert archive.get(runs(changed)[0]) is None, "another recipe has other results"
 
 
-def test_a_torn_result_is_computed_again(tmp_path: Path) -> None:
+def test_a_torn_result_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     archive = Archive(tmp_path)
     run = runs(small())[0]
     archive.put(run, emulate(run))
@@ -116,6 +116,7 @@ def test_a_torn_result_is_computed_again(tmp_path: Path) -> None:
     path = next((tmp_path / "runs").glob("*.json"))
     path.write_text(path.read_text()[:50])
     assert archive.get(run) is None
+    assert f"{path} holds no result" in caplog.text
 
 
 def _share(folder: str, queue: Any) -> None:

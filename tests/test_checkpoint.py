@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +34,61 @@ def test_no_checkpoint_and_another_runs_checkpoint_are_both_none(tmp_path: Path)
     assert checkpoint.load(tmp_path, "print") is None
     checkpoint.save(tmp_path, "print", STATE)
     assert checkpoint.load(tmp_path, "other") is None
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGE = {
+    "cut": cut_in_half,
+    "empty": lambda path: path.write_bytes(b""),
+    "zeroed by a power cut": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "text": lambda path: path.write_text("step 3 of 16"),
+    "another program's pickle": lambda path: path.write_bytes(
+        pickle.dumps({"step": 3, "x": Path()})
+    ),
+    "without a fingerprint": lambda path: torch.save({"step": 3}, path),
+    "no dictionary": lambda path: torch.save([torch.ones(2)], path),
+    "a whole model": lambda path: torch.save(torch.nn.Linear(2, 2), path),
+    "a flipped byte": lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_file_that_is_no_checkpoint_starts_the_slot_afresh_with_one_line(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint.save(tmp_path, "print", STATE)
+    DAMAGE[damage](tmp_path / checkpoint.FILE)
+    assert checkpoint.load(tmp_path, "print") is None
+    (line,) = caplog.messages
+    assert str(tmp_path / checkpoint.FILE) in line and line.endswith("starting afresh.")
+    assert "\n" not in line
+    checkpoint.save(tmp_path, "print", STATE)
+    assert checkpoint.load(tmp_path, "print") is not None
+
+
+def test_a_state_that_does_not_fit_is_taken_back_but_want_of_memory_is_raised(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: list[str] = []
+
+    def restore(error: Exception) -> Any:
+        def fail(state: dict[str, Any]) -> None:
+            raise error
+
+        return fail
+
+    checkpoint.resume(tmp_path, "print", restore(KeyError()), begin=lambda: begun.append("none"))
+    checkpoint.save(tmp_path, "print", STATE)
+    begin = lambda: begun.append("again")  # noqa: E731
+    checkpoint.resume(tmp_path, "print", restore(KeyError("model")), begin=begin)
+    assert begun == ["again"]
+    assert "does not fit this trial (KeyError: 'model'); starting afresh." in caplog.text
+    with pytest.raises(MemoryError):
+        checkpoint.resume(tmp_path, "print", restore(MemoryError()), begin=begin)
+    assert begun == ["again"]
 
 
 def test_a_write_that_is_cut_off_leaves_the_last_whole_checkpoint(tmp_path: Path) -> None:
@@ -95,3 +153,19 @@ def test_a_model_without_a_score_was_cut_off_and_goes_first(tmp_path: Path) -> N
     kept.offer("a", 5.0, write)
     kept.offer("b", 9.0, write)
     assert set(os.listdir(tmp_path)) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"score": ', "[1]", "5", '{"score": null}', '{"score": NaN}', '{"points": 1}']
+)
+def test_a_kept_models_score_that_cannot_be_read_counts_as_the_worst(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = KeptModels(tmp_path, 2, maximize=False)
+    for name, score in [("a", 1.0), ("b", 2.0)]:
+        kept.offer(name, score, write)
+    (tmp_path / "a" / "score.json").write_text(text)
+    caplog.set_level(logging.WARNING)
+    kept.offer("c", 9.0, write)
+    assert set(os.listdir(tmp_path)) == {"b", "c"}
+    assert f"{tmp_path / 'a' / 'score.json'} holds no score" in caplog.text

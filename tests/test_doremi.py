@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
+import torch
 
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.proxy import checkpoint
 from climb_opt.proxy.doremi import move_weights, train_doremi
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.train import Trainer
@@ -81,6 +83,22 @@ def test_a_stopped_run_resumes_to_the_same_weights(tiny_corpus: Corpus, tmp_path
             train_doremi(again, Watch(patience), reference=prior)
     result = train_doremi(again, Watch(), reference=prior)
     assert np.array_equal(result.path, whole.path)
+
+
+def test_a_checkpoint_that_does_not_fit_starts_its_run_afresh(
+    tiny_corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prior = tiny_corpus.tokens()
+    whole = train_doremi(trainer(tiny_corpus, tmp_path / "a"), Watch(), reference=prior)
+    again = trainer(tiny_corpus, tmp_path / "b")
+    with pytest.raises(Interrupted):
+        train_doremi(again, Watch(25), reference=prior)
+    proxy = tmp_path / "b" / "doremi" / checkpoint.FILE
+    state = torch.load(proxy, weights_only=True)
+    torch.save({**state, "alpha": state["alpha"][:2]}, proxy)
+    result = train_doremi(again, Watch(), reference=prior)
+    assert np.array_equal(result.path, whole.path)
+    assert "does not fit this trial" in caplog.text
 
 
 def test_a_proxy_reading_what_the_reference_never_saw_gets_more_weight_there(

@@ -127,6 +127,58 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(make: Callable[..., Train
     assert same(weights_of(whole), weights_of(resumed))
 
 
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    file = folder / JOB.name / checkpoint.FILE
+    state = torch.load(file, weights_only=True)
+    change(state)
+    torch.save(state, file)
+
+
+def shrink_moments(state: dict[str, Any]) -> None:
+    for values in state["optimizer"]["state"].values():
+        values["exp_avg"] = values["exp_avg"][:1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["model"].popitem(),
+        lambda state: state.pop("losses"),
+        lambda state: state.update(losses=state["losses"][:3]),
+        lambda state: state.update(step=17),
+        lambda state: state.update(step="3"),
+        lambda state: state["optimizer"]["param_groups"].pop(),
+        shrink_moments,
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_leaves_no_trace_in_the_run(
+    make: Callable[..., Trainer],
+    change: Callable[[dict[str, Any]], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = make().train(replace(JOB, name="whole"), Watch())
+    trainer = make()
+    with pytest.raises(Interrupted):
+        trainer.train(JOB, Watch(stop_after=5))
+    rewrite(trainer.directory, change)
+    anew = make().train(JOB, Watch())
+    assert "does not fit this trial" in caplog.text
+    assert anew.facts["resumed_at"] == 0
+    assert same(weights_of(whole), weights_of(anew))
+
+
+def test_ranks_that_found_different_checkpoints_begin_again_together(
+    make: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Interrupted):
+        make().train(JOB, Watch(stop_after=5))
+    trainer = make()
+    monkeypatch.setattr(trainer.group, "gather", lambda value: [value, 0])
+    outcome = trainer.train(JOB, Watch())
+    assert outcome.facts["resumed_at"] == 0
+    assert "checkpoints of different steps (5, 0); starting afresh" in caplog.text
+
+
 def test_a_checkpoint_of_another_mixture_is_not_resumed(
     make: Callable[..., Trainer], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from climb_opt import recipes
 from climb_opt.ablation.resolve import Run
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Archive:
             result: RunResult = build(
                 RunResult, json.loads(path.read_text(encoding="utf-8")), str(path)
             )
-        except ValueError:  # cut short or of an older version: the run is repeated
+        except (OSError, ValueError) as error:  # cut short, or of another version
+            log.warning("%s holds no result (%s); the run is repeated.", path, error)
             return None
         return result if result.recipe == run_digest(run) else None
 

@@ -1,13 +1,16 @@
 """A trial's state on disk: written whole or not at all, one file a trial.
 
 The checkpoint carries a fingerprint of what it was trained on (mixture, seed, recipe, corpus): a
-retry with anything changed starts afresh rather than continuing another run.
+retry with anything changed starts afresh rather than continuing another run. So does one that finds
+a file which is cut short, empty, or of another program: a checkpoint saves time, and no state of
+the disk may cost a slot its attempts.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +27,52 @@ def save(folder: Path, fingerprint: str, state: dict[str, Any]) -> int:
     partial = folder / f"{FILE}.partial"
     with partial.open("wb") as file:
         torch.save({"fingerprint": fingerprint, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    sync(partial)
     size = partial.stat().st_size
     os.replace(partial, folder / FILE)
+    sync(folder)
     return size
 
 
 def load(folder: Path, fingerprint: str) -> dict[str, Any] | None:
     """The state of a trial with this fingerprint, tensors on the CPU; None if there is none."""
     path = folder / FILE
-    if not path.is_file():
+    if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    if state.pop("fingerprint") != fingerprint:
-        log.warning("%s belongs to another mixture, seed or recipe; starting afresh.", path)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        found = state.pop("fingerprint")
+    except Exception as error:  # of damaged or foreign bytes torch and pickle raise anything
+        _start_afresh(path, f"cannot be read as a checkpoint ({_reason(error)})")
+        return None
+    if found != fingerprint:
+        _start_afresh(path, "belongs to another mixture, seed or recipe")
         return None
     return state
+
+
+def resume(
+    folder: Path,
+    fingerprint: str,
+    restore: Callable[[dict[str, Any]], None],
+    *,
+    begin: Callable[[], None],
+) -> None:
+    """Hand the state of a trial, if there is one, to `restore`.
+
+    Where `restore` cannot use it, `begin` is called, to build anew what was changed. Memory that
+    does not suffice is no fault of the file, and is raised.
+    """
+    state = load(folder, fingerprint)
+    if state is None:
+        return
+    try:
+        restore(state)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # a state of another torch or transformers: any
+        _start_afresh(folder / FILE, f"does not fit this trial ({_reason(error)})")
+        begin()
 
 
 def remove(folder: Path) -> None:
@@ -49,3 +81,23 @@ def remove(folder: Path) -> None:
         path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on disk: a power cut leaves no empty file behind."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folder
+    place = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(place)
+    finally:
+        os.close(place)
+
+
+def _start_afresh(path: Path, why: str) -> None:
+    log.warning("%s %s; starting afresh.", path, why)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())[:120]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -30,7 +30,7 @@ from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.data import Batches, MixtureIndex
 from climb_opt.proxy.job import Job
-from climb_opt.proxy.run import adamw
+from climb_opt.proxy.run import adamw, restore_optimizer
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.train import Trainer
 
@@ -129,26 +129,31 @@ class _GroupDRO:
         self.index, self.batches = index, Batches(index, batch=trainer.batch)
         self.folder = trainer.directory / job.name
         self.reference = reference.to(self.group.device).eval().requires_grad_(False)
+        self._begin()
+        checkpoint.resume(self.folder, self._fingerprint(), self._restore, begin=self._begin)
+        self._prepare()
+
+    def _begin(self) -> None:
         self.step = 0
         self.alpha = np.full(self.k, 1.0 / self.k)
         self.excess = np.zeros(self.k)
-        self.path = np.zeros((trainer.steps, self.k))
-        self._build()
-
-    def _build(self) -> None:
+        self.path = np.zeros((self.trainer.steps, self.k))
         proxy = model.build(self.recipe.model, self.trainer.config, seed=self.job.seed)
-        saved = checkpoint.load(self.folder, self._fingerprint())
-        if saved is not None:
-            self.step = saved["step"]
-            self.alpha, self.excess = saved["alpha"].numpy(), saved["excess"].numpy()
-            self.path = saved["path"].numpy()
-            proxy.load_state_dict(saved["model"])
         self.proxy = proxy.to(self.group.device)
-        optimizer = adamw(self.proxy, self.recipe)
-        if saved is not None:
-            optimizer.load_state_dict(saved["optimizer"])
+        self.optimizer = adamw(self.proxy, self.recipe)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        step, arrays = saved["step"], [saved[name].numpy() for name in ("alpha", "excess", "path")]
+        expected = [self.alpha.shape, self.excess.shape, self.path.shape]
+        if not isinstance(step, int) or [array.shape for array in arrays] != expected:
+            raise ValueError(f"step {step!r}, arrays of shapes {[array.shape for array in arrays]}")
+        self.proxy.load_state_dict(saved["model"])
+        restore_optimizer(self.optimizer, saved["optimizer"])
+        self.step, (self.alpha, self.excess, self.path) = step, arrays
+
+    def _prepare(self) -> None:
         self.module, self.optimizer = self.group.accelerator.prepare(
-            _TokenLoss(self.proxy), optimizer
+            _TokenLoss(self.proxy), self.optimizer
         )
 
     def loop(self, watch: Watch) -> np.ndarray:

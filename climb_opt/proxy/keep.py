@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +38,7 @@ class KeptModels:
             return None
         kept = self.folder / name
         write(kept)
-        (kept / SCORE).write_text(json.dumps({"score": score}), encoding="utf-8")
+        _write_score(kept / SCORE, score)
         for _, path in others[self.count - 1 :]:
             shutil.rmtree(path, ignore_errors=True)  # another worker may have been first
         log.info("Kept the model of %s in %s; %s", name, kept, describe(self.folder))
@@ -48,14 +50,27 @@ class KeptModels:
     def _ranked(self) -> list[tuple[float, Path]]:
         """Best first; a folder without a score is a write that was cut off, and goes last."""
         worst = float("-inf") if self.maximize else float("inf")
-        found = []
-        for path in self.folder.glob("*/"):
-            try:
-                score = float(json.loads((path / SCORE).read_text(encoding="utf-8"))["score"])
-            except (OSError, ValueError, KeyError):
-                score = worst
-            found.append((score, path))
+        found = [(_read_score(path / SCORE, worst), path) for path in self.folder.glob("*/")]
         return sorted(found, key=lambda pair: pair[0], reverse=self.maximize)
+
+
+def _write_score(path: Path, score: float) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps({"score": score}), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _read_score(path: Path, worst: float) -> float:
+    try:
+        score = float(json.loads(path.read_text(encoding="utf-8"))["score"])
+        if math.isnan(score):
+            raise ValueError("it is not a number")
+    except FileNotFoundError:
+        return worst
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        log.warning("%s holds no score (%s); its model counts as the worst.", path, error)
+        return worst
+    return score
 
 
 def describe(folder: Path) -> str:

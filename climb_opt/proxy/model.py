@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from climb_opt.errors import UserError
+from climb_opt.proxy import checkpoint
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
 
@@ -91,6 +92,8 @@ def save(model: Any, corpus: Corpus, folder: Path) -> None:
     partial.mkdir(parents=True)
     model.save_pretrained(partial)
     tokenizer(corpus).save_pretrained(partial)
+    for file in partial.iterdir():
+        checkpoint.sync(file)
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
 

@@ -34,24 +34,27 @@ GPU_CHECK_EVERY = 20  # steps between looks at the gradient's norm: each look wa
 
 
 class Run:
-    """The state of one trial: model, optimiser, step. Goes on from a checkpoint if there is one."""
+    """The state of one trial: model, optimiser, step. Goes on from a checkpoint if there is one.
 
-    def __init__(self, trainer: Trainer, job: Job, index: MixtureIndex) -> None:
+    Args:
+        resume: whether a checkpoint may be used.
+    """
+
+    def __init__(
+        self, trainer: Trainer, job: Job, index: MixtureIndex, *, resume: bool = True
+    ) -> None:
         self._started = time.perf_counter()
         self.trainer, self.job, self.index = trainer, job, index
         self.recipe, self.group = trainer.recipe, trainer.group
         self.batches = Batches(index, batch=trainer.batch)
         self.folder = trainer.directory / job.name
         self.fingerprint = trainer.fingerprint(job)
-        self.model = model.build(self.recipe.model, trainer.config, seed=job.seed)
-        self.step, self.losses = 0, torch.zeros(trainer.steps)
         self._report_seconds, self._norm = 0.0, torch.zeros(())
-        saved = checkpoint.load(self.folder, self.fingerprint)
-        if saved is not None:
-            self.step, self.losses = saved["step"], saved["losses"]
-            self.model.load_state_dict(saved["model"])
+        self._begin()
+        if resume:
+            checkpoint.resume(self.folder, self.fingerprint, self._restore, begin=self._begin)
         self._first = self.step
-        self._prepare(None if saved is None else saved["optimizer"])
+        self._prepare()
 
     def rehearse(self) -> bool:
         """Whether one micro-batch and the optimiser's state fit in memory; changes nothing."""
@@ -107,20 +110,30 @@ class Run:
 
     # --- private ----------------------------------------------------------------------------
 
-    def _prepare(self, optimizer_state: dict[str, Any] | None) -> None:
+    def _begin(self) -> None:
+        trainer, device = self.trainer, self.group.device
+        network = model.build(self.recipe.model, trainer.config, seed=self.job.seed)
+        self.model = network.to(device)
+        self.step, self.losses = 0, torch.zeros(trainer.steps, device=device)
+        self.optimizer = adamw(self.model, self.recipe)
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        steps, step, losses = self.trainer.steps, saved["step"], saved["losses"]
+        if not isinstance(step, int) or not 0 <= step <= steps or losses.shape != (steps,):
+            raise ValueError(f"step {step!r} of {steps}, losses of {len(losses)} steps")
+        self.model.load_state_dict(saved["model"])
+        restore_optimizer(self.optimizer, saved["optimizer"])
+        self.step, self.losses = step, losses.to(self.group.device)
+
+    def _prepare(self) -> None:
         device = self.group.device
-        self.model.to(device)
-        self.losses = self.losses.to(device)
         compiled = self.recipe.compile
         compiled = device.type == "cuda" if compiled is None else compiled
         chunked = device.type == "cpu" and not compiled and can_chunk(self.model)
         module = TrainingLoss(self.model, chunked=chunked).train()
         if compiled:
             module.compile(dynamic=False)
-        optimizer = adamw(self.model, self.recipe)
-        if optimizer_state is not None:
-            optimizer.load_state_dict(optimizer_state)
-        self.module, self.optimizer = self.group.accelerator.prepare(module, optimizer)
+        self.module, self.optimizer = self.group.accelerator.prepare(module, self.optimizer)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
     def _one_step(self, tokens: np.ndarray) -> None:
@@ -261,3 +274,12 @@ def adamw(network: Any, recipe: ProxyRecipe) -> torch.optim.Optimizer:
         {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Load an optimiser's state; torch itself would meet tensors of other shapes at a step only."""
+    optimizer.load_state_dict(state)
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if torch.is_tensor(value) and value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"{name} of shape {tuple(value.shape)}")

@@ -123,9 +123,13 @@ class Trainer:
         except (torch.OutOfMemoryError, MemoryError):
             run = None
         rehearsed = self._rehearsed or (run is not None and run.rehearse())
-        if not all(self.group.gather(rehearsed)) or run is None:
+        steps = self.group.gather(run.step if run is not None and rehearsed else None)
+        if run is None or None in steps:
             return None
         self._rehearsed = True
+        if len(set(steps)) > 1:
+            run = None  # its memory is needed
+            run = self._begin_together(job, index, steps)
         try:
             return run.loop(watch)
         except torch.OutOfMemoryError:
@@ -133,6 +137,17 @@ class Trainer:
                 raise
             self._rehearsed = False
             return None
+
+    def _begin_together(self, job: Job, index: MixtureIndex, steps: list[int | None]) -> Run:
+        # Machines that share no disk, or one whose disk is damaged: only whole groups resume.
+        log.warning(
+            "%s: the ranks found checkpoints of different steps (%s); starting afresh. Put --runs "
+            "on a disk that all machines share.",
+            job.name,
+            ", ".join(map(str, steps)),
+        )
+        self.group.free()
+        return Run(self, job, index, resume=False)
 
     def _first_micro(self) -> int:
         tokens, share = self.recipe.micro_batch_tokens, -(-self.batch // self.group.world)
