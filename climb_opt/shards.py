@@ -4,6 +4,7 @@
     tokenizer.json           a `tokenizers` file
     domain_000.bin           tokens of the first domain: little-endian uint16 or uint32, each
                              document followed by the end-of-text token
+    domain_000.idx           where its documents end: with it the shard is Megatron's (indexed.py)
     domain_000.heldout.bin   the same, never trained on
     target_<name>.bin        a held-out target set, never trained on
 

@@ -46,7 +46,7 @@ def test_build_show_edit_export(
     for layout in ("curator", "weborganizer", "megatron"):
         folder = str(tmp_path / layout)
         assert main(["corpus", "export", out, "--format", layout, "--output", folder]) == 0
-    ready = [str(tmp_path / "megatron" / f"domain_{i}.bin") for i in (0, 1)]
+    ready = [str(tmp_path / "megatron" / f"domain_{i:03d}.bin") for i in (0, 1)]
     back = ["--tokenizer", out, "--output", str(tmp_path / "back")]
     assert main(["corpus", "import", *ready, *back]) == 0
     assert len(Corpus.load(tmp_path / "back").domains) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ import pytest
 pytest.importorskip("torch")
 
 from climb_opt.attributes import COMPONENTS, FACTS
+from climb_opt.corpus.megatron import read_pair
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy import command as command_module
@@ -92,7 +94,25 @@ def test_the_trial_file_says_all_a_trainer_needs(
         assert sum(map(len, tokens)) == domain.tokens
     blend = trial["megatron_blend"]
     assert [float(w) for w in blend[::2]] == [0.75, 0.25]  # Megatron asserts weight > 0
-    assert all(Path(prefix + ".bin").is_file() for prefix in blend[1::2])
+    for prefix, name in zip(blend[1::2], ("web", "code"), strict=True):
+        pair = read_pair(Path(prefix))
+        assert len(pair.ends) == tiny_corpus.domain(name).shards[0].documents
+        assert pair.ends[-1] == len(pair.tokens)
+        assert np.all(pair.tokens[pair.ends - 1] == tiny_corpus.eos)
+
+
+def test_a_corpus_that_cannot_be_written_to_trains_without_a_blend(
+    tiny_corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = tmp_path / "mounted"
+    shutil.copytree(tiny_corpus.path, other, ignore=shutil.ignore_patterns("*.idx"))
+    for index in range(3):  # a folder in the index's place: not to be replaced, also by root
+        (other / f"domain_{index:03d}.idx").mkdir()
+    recipe = replace(ProxyRecipe(tokens=5000), command="true {trial}")
+    trainer = CommandTrainer(Corpus.load(other), recipe, directory=tmp_path)
+    assert [trainer.describe(JOB)["megatron_blend"] for _ in range(2)] == [[], []]
+    assert caplog.text.count("domain_000.idx is missing and cannot be written") == 1
+    assert "corpus export" in caplog.text
 
 
 def test_a_failing_command_fails_the_trial_with_the_end_of_its_log(

@@ -14,10 +14,12 @@ PACKAGE = Path(__file__).parents[1] / "climb_opt"
 
 FLOORS = {
     "errors": 0.0,
+    "files": 0.05,
     "attributes": 0.0,
     "strict": 0.05,
     "simplex": 0.1,
     "shards": 0.1,
+    "indexed": 0.2,
     "recipes": 0.1,
     "lookup": 0.1,
     "provenance": 0.1,

@@ -11,8 +11,9 @@ import pytest
 
 from climb_opt.corpus import edit
 from climb_opt.corpus.layouts import export
-from climb_opt.corpus.megatron import HEADER, import_megatron, read_pair
+from climb_opt.corpus.megatron import import_megatron, read_pair
 from climb_opt.errors import UserError
+from climb_opt.indexed import HEADER, write_index
 from climb_opt.shards import Corpus
 from corpora import TOPICS, small_corpus, topic_documents, write_jsonl
 
@@ -32,7 +33,7 @@ def corpus(tmp_path: Path) -> Corpus:
 def test_megatron_pairs_hold_every_document(corpus: Corpus, tmp_path: Path) -> None:
     export(corpus, "megatron", tmp_path / "out")
     for index, domain in enumerate(corpus.domains):
-        pair = read_pair(tmp_path / "out" / f"domain_{index}")
+        pair = read_pair(tmp_path / "out" / f"domain_{index:03d}")
         assert np.array_equal(pair.tokens, corpus.read(domain.shards[0]))
         assert len(pair.ends) == domain.shards[0].documents
         assert all(pair.tokens[end - 1] == corpus.eos for end in pair.ends)
@@ -41,7 +42,7 @@ def test_megatron_pairs_hold_every_document(corpus: Corpus, tmp_path: Path) -> N
 
 def test_megatron_there_and_back_keeps_tokens_and_bytes(corpus: Corpus, tmp_path: Path) -> None:
     export(corpus, "megatron", tmp_path / "out")
-    files = [str(tmp_path / "out" / f"domain_{i}.bin") for i in range(len(corpus.domains))]
+    files = [str(tmp_path / "out" / f"domain_{i:03d}.bin") for i in range(len(corpus.domains))]
     back = import_megatron(
         files, str(corpus.path), tmp_path / "back", name="back", share=0.0, progress=False
     )
@@ -69,11 +70,9 @@ def test_held_out_parts_of_megatron_files_stay_held_out(corpus: Corpus, tmp_path
 
 
 def test_wide_vocabularies_are_int32_for_megatron(tmp_path: Path) -> None:
-    from climb_opt.corpus.megatron import write_index
-
     tokens = np.array([70_000, 5, 0, 9, 0], dtype="<i4")
     (tmp_path / "x.bin").write_bytes(tokens.tobytes())
-    write_index(tmp_path / "x", np.array([3, 2]), tokens.dtype)
+    write_index(tmp_path / "x", np.array([3, 2]), tokens.dtype.itemsize)
     head = HEADER.unpack((tmp_path / "x.idx").read_bytes()[: HEADER.size])
     assert head == (b"MMIDIDX\x00\x00", 1, 4, 2, 3)
     pair = read_pair(tmp_path / "x")
@@ -94,7 +93,7 @@ def test_megatron_documents_of_several_sequences_are_joined(tmp_path: Path) -> N
 
 def test_damaged_megatron_files_are_refused(corpus: Corpus, tmp_path: Path) -> None:
     export(corpus, "megatron", tmp_path / "out")
-    prefix = tmp_path / "out" / "domain_0"
+    prefix = tmp_path / "out" / "domain_000"
     index, data = prefix.with_suffix(".idx"), prefix.with_suffix(".bin")
     good = index.read_bytes()
     for damaged, message in ((good[:-8], "is damaged"), (b"\0" * 100, "not a Megatron index")):
@@ -106,7 +105,7 @@ def test_damaged_megatron_files_are_refused(corpus: Corpus, tmp_path: Path) -> N
     with pytest.raises(UserError, match="is truncated"):
         read_pair(prefix)
     data.unlink()
-    with pytest.raises(UserError, match=r"domain_0.bin is missing"):
+    with pytest.raises(UserError, match=r"domain_000.bin is missing"):
         read_pair(prefix)
 
 
@@ -114,7 +113,7 @@ def test_tokens_that_the_tokenizer_does_not_have_are_refused(
     corpus: Corpus, tiny_corpus: Corpus, tmp_path: Path
 ) -> None:
     export(corpus, "megatron", tmp_path / "out")
-    files = sorted(str(p) for p in (tmp_path / "out").glob("domain_?.bin"))
+    files = sorted(str(p) for p in (tmp_path / "out").glob("domain_???.bin"))
     with pytest.raises(UserError, match="give the tokenizer it was made with"):
         import_megatron(files, str(tiny_corpus.path), tmp_path / "in", name="x", progress=False)
     assert not (tmp_path / "in" / "manifest.json").exists()

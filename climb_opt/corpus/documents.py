@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.files import atomic, load_array, save_array
+from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.need import need
+from climb_opt.files import atomic
 
 FORMAT = 2  # of a block's files; stages of another format are done again
 BLOCK_DOCUMENTS = 8192

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from climb_opt.corpus.describe import join_terms
 from climb_opt.corpus.gather import StreamWriter
 from climb_opt.errors import UserError
+from climb_opt.indexed import index_shards, prefix_of
 from climb_opt.shards import Corpus, Domain, Stream
 
 
@@ -71,11 +73,14 @@ def _save(corpus: Corpus, domains: tuple[Domain, ...], note: str) -> Corpus:
     """Write the manifest, then delete what it no longer names."""
     edits = [*corpus.provenance.get("edits", []), note]
     edited = replace(corpus, domains=domains, provenance={**corpus.provenance, "edits": edits})
+    index_shards(edited)
     edited.save()
     named = {s.file for s in edited.streams()}
     for stream in corpus.streams():
         if stream.file not in named:
-            (corpus.path / stream.file).unlink(missing_ok=True)
+            file = corpus.path / stream.file
+            file.unlink(missing_ok=True)
+            Path(f"{prefix_of(file)}.idx").unlink(missing_ok=True)
     return Corpus.load(corpus.path)
 
 

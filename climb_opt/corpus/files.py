@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,18 +11,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends without an error."""
-    # Several machines may write below one folder: a process number alone does not tell them apart.
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+from climb_opt.files import atomic
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

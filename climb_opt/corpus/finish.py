@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.counts import Stages
-from climb_opt.corpus.files import atomic
 from climb_opt.corpus.folder import build_facts
 from climb_opt.corpus.gather import gather
 from climb_opt.corpus.ingest import Inventory
 from climb_opt.corpus.options import Plan
 from climb_opt.corpus.roles import COPY, NEAR, NEAR_TARGET
 from climb_opt.corpus.tokenise import TokenFacts
+from climb_opt.files import atomic
+from climb_opt.indexed import index_shards
 from climb_opt.shards import Corpus
 
 CLUSTERS = "clusters.npz"
@@ -40,14 +41,15 @@ class Findings:
 
 def write_corpus(output: Path, plan: Plan, stages: Stages, findings: Findings) -> Corpus:
     """Write everything and return the corpus as it loads."""
-    for old in [*output.glob("domain_*.bin"), *output.glob("target_*.bin")]:
-        old.unlink()  # of an interrupted or replaced build; there is no manifest now
+    for stem in ("domain_*", "target_*"):
+        for old in [*output.glob(f"{stem}.bin"), *output.glob(f"{stem}.idx")]:
+            old.unlink()  # of an interrupted or replaced build; there is no manifest now
     facts, seed = findings.tokens, plan.options.seed
     domains, targets = gather(output, stages, findings.domains, plan.targets, facts.dtype, seed)
     with atomic(output / "tokenizer.json") as partial:
         partial.write_bytes(findings.tokenizer_file.read_bytes())
     _write_clusters(output / CLUSTERS, findings.centres, findings.domains["of_cluster"])
-    Corpus(
+    corpus = Corpus(
         output,
         plan.options.name,
         domains,
@@ -56,7 +58,9 @@ def write_corpus(output: Path, plan: Plan, stages: Stages, findings: Findings) -
         facts.vocab_size,
         facts.eos,
         provenance(plan, findings),
-    ).save()
+    )
+    index_shards(corpus)
+    corpus.save()
     return Corpus.load(output)
 
 

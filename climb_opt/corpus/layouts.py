@@ -20,12 +20,13 @@ import numpy as np
 from climb_opt.corpus.build import Build
 from climb_opt.corpus.counts import Stages, trained_on
 from climb_opt.corpus.documents import Block, Document, read_block
-from climb_opt.corpus.files import atomic, load_array, save_array
+from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.folder import WORK, load_plan
 from climb_opt.corpus.megatron import export_megatron
 from climb_opt.corpus.need import need
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
+from climb_opt.files import atomic
 from climb_opt.shards import Corpus
 from climb_opt.text import storable_value
 

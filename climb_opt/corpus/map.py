@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from climb_opt.corpus.files import atomic
 from climb_opt.corpus.finish import CLUSTERS
 from climb_opt.corpus.need import need
 from climb_opt.errors import UserError
+from climb_opt.files import atomic
 from climb_opt.shards import Corpus
 
 PERPLEXITY = 30.0

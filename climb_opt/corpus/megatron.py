@@ -1,15 +1,8 @@
-"""Megatron's indexed data sets (`.bin` + `.idx`), both ways.
-
-The .idx holds: magic, version, type code, number of sequences n, number of document bounds; lengths
-int32 (n,), byte offsets int64 (n,), document bounds int64 (m + 1,) as sequence numbers. Types are
-uint16 (code 8) for small vocabularies and int32 (code 4) for others. A document is one sequence
-that ends with the end-of-text token.
-"""
+"""Megatron's indexed data sets (`.bin` + `.idx`), both ways; `indexed.py` has the index's form."""
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.files import atomic
 from climb_opt.corpus.gather import StreamWriter
 from climb_opt.corpus.tokenise import TokenFacts, facts_of, load_tokenizer, save_tokenizer
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
+from climb_opt.files import atomic
+from climb_opt.indexed import HEADER, MAGIC, document_lengths, index_shards, prefix_of, write_index
 from climb_opt.shards import Corpus, Domain, Stream
 
-MAGIC = b"MMIDIDX\x00\x00"
-HEADER = struct.Struct("<9sQBQQ")
 TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
-CHUNK = 1 << 24  # tokens handled at once
 
 
 @dataclass(frozen=True)
@@ -72,27 +63,17 @@ def read_pair(prefix: Path) -> Pair:
     return Pair(tokens, begin, sequence_ends[last[filled] - 1])
 
 
-def write_index(prefix: Path, lengths: np.ndarray, dtype: np.dtype) -> None:
-    """Write `prefix`.idx for documents of these token counts, one sequence each."""
-    count = len(lengths)
-    offsets = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype("<i8") * dtype.itemsize
-    with atomic(prefix.with_name(prefix.name + ".idx")) as partial, partial.open("wb") as file:
-        file.write(HEADER.pack(MAGIC, 1, {2: 8, 4: 4}[dtype.itemsize], count, count + 1))
-        file.write(lengths.astype("<i4").tobytes())
-        file.write(offsets[:count].tobytes())
-        file.write(np.arange(count + 1, dtype="<i8").tobytes())
-
-
 def export_megatron(corpus: Corpus, folder: Path, names: Sequence[str] | None = None) -> list[Path]:
     """One pair per domain, and one per held-out part; returns the domains' prefixes.
 
     Args:
-        names: of the pairs; None: domain_0, domain_1, ... as NeMo Curator calls them.
+        names: of the pairs; None: domain_000, domain_001, ... in the corpus's order, as its own
+            shards are called after a build.
     """
     folder.mkdir(parents=True, exist_ok=True)
     prefixes = []
     for index, domain in enumerate(corpus.domains):
-        prefix = folder / (names[index] if names is not None else f"domain_{index}")
+        prefix = folder / (names[index] if names is not None else f"domain_{index:03d}")
         _export(corpus, domain.shards, prefix)
         if domain.heldout is not None:
             _export(corpus, (domain.heldout,), _held_out_of(prefix))
@@ -105,25 +86,12 @@ def _held_out_of(prefix: Path) -> Path:
 
 
 def _export(corpus: Corpus, shards: Sequence[Stream], prefix: Path) -> None:
-    dtype = np.dtype("<u2" if corpus.dtype == "uint16" else "<i4")
-    lengths: list[np.ndarray] = []
-    with atomic(prefix.with_name(prefix.name + ".bin")) as partial, partial.open("wb") as file:
+    width = np.dtype(corpus.dtype).itemsize
+    with atomic(Path(f"{prefix}.bin")) as partial, partial.open("wb") as file:
         for shard in shards:
-            tokens = corpus.read(shard)
-            carried = 0
-            for low in range(0, len(tokens), CHUNK):
-                part = np.asarray(tokens[low : low + CHUNK])
-                file.write(part.astype(dtype).tobytes())
-                ends = np.flatnonzero(part == corpus.eos) + 1
-                if len(ends):
-                    found = np.diff(ends, prepend=0)
-                    found[0] += carried
-                    lengths.append(found)
-                    carried = len(part) - int(ends[-1])
-                else:
-                    carried += len(part)
-    whole = np.concatenate(lengths) if lengths else np.zeros(0, dtype=np.int64)
-    write_index(prefix, whole, dtype)
+            file.write(corpus.read(shard).data)
+    lengths = [document_lengths(corpus.read(shard), corpus.eos) for shard in shards]
+    write_index(prefix, np.concatenate(lengths), width)
 
 
 def import_megatron(
@@ -149,7 +117,7 @@ def import_megatron(
     """
     if output.exists() and any(output.iterdir()):
         raise UserError(f"--output {str(output)!r} is not empty; name a new folder.")
-    prefixes = [Path(f.removesuffix(".bin").removesuffix(".idx")) for f in files]
+    prefixes = [Path(prefix_of(f)) for f in files]
     named = dict.fromkeys(prefixes)
     held = {p: _held_out_of(p) for p in named if _held_out_of(p) in named}
     prefixes = [p for p in named if p not in held.values()]
@@ -167,9 +135,11 @@ def import_megatron(
         )
     save_tokenizer(loaded, output / "tokenizer.json")
     build = {"imported": [p.name for p in prefixes], "tokenizer": tokenizer, "seed": seed}
-    Corpus(
+    made = Corpus(
         output, name, domains, {}, facts.dtype, facts.vocab_size, facts.eos, {"build": build}
-    ).save()
+    )
+    index_shards(made)
+    made.save()
     return Corpus.load(output)
 
 

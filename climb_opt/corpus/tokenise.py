@@ -23,10 +23,11 @@ from climb_opt.corpus.bpe import EOS
 from climb_opt.corpus.bpe import train_tokenizer as train_tokenizer
 from climb_opt.corpus.documents import Block, read_texts
 from climb_opt.corpus.engines import Advance, serial_tokenizers
-from climb_opt.corpus.files import atomic, load_array, save_array
+from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.need import need
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
+from climb_opt.files import atomic
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.corpus.engines import Advance, Engine, Job, Local, U, Unit
-from climb_opt.corpus.files import atomic, load_json, save_json
+from climb_opt.corpus.files import load_json, save_json
 from climb_opt.errors import UserError
+from climb_opt.files import atomic
 from climb_opt.progress import progress
 
 POLL_SECONDS = 0.5

@@ -13,6 +13,7 @@ worker is stopped it gets SIGTERM; its folder stays, so a retry of the slot may 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
@@ -22,13 +23,17 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.indexed import index_shards, prefix_of
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
+
+logger = logging.getLogger(__name__)
 
 PLACEHOLDERS = ("trial", "directory", "python")
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL
@@ -113,16 +118,30 @@ class CommandTrainer:
             "megatron_blend": self._blend(job),
         }
 
+    @cached_property
+    def _indexed(self) -> bool:
+        """Whether every shard has Megatron's index; shards of an earlier release get theirs now."""
+        try:
+            index_shards(self.corpus, [s for d in self.corpus.domains for s in d.shards])
+        except UserError as error:
+            logger.warning("trial.json holds no megatron_blend: %s", error)
+            return False
+        return True
+
     def _blend(self, job: Job) -> list[str]:
         # Megatron's --data-path: weight, path without suffix, ... It asserts weight > 0.
-        blend = []
+        blend: list[str] = []
+        if not self._indexed:
+            return blend
         for domain in self.corpus.domains:
             weight = float(job.mixture.get(domain.name, 0.0))
             for shard in domain.shards:
                 share = weight * shard.tokens / max(domain.tokens, 1)
                 if share > 0:
-                    prefix = (self.corpus.path.resolve() / shard.file).with_suffix("")
-                    blend += [f"{share:.10g}", str(prefix)]
+                    blend += [
+                        f"{share:.10g}",
+                        prefix_of(self.corpus.path.resolve() / shard.file),
+                    ]
         return blend
 
     def _run(self, folder: Path, trial: Path, watch: Watch) -> None:
