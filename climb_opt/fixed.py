@@ -11,13 +11,12 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from climb_opt.errors import UserError
+from climb_opt.reading import read_yaml
 from climb_opt.simplex import MixtureSpace
 
 
@@ -108,12 +107,7 @@ def fixed_mixture(space: MixtureSpace, name: str, **options: Any) -> np.ndarray:
 
 
 def _read_mixture(path: str) -> dict[str, float]:
-    try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Mixture file {path!r} cannot be read: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    data = read_yaml(path)
     if isinstance(data, dict) and isinstance(data.get("train"), dict):
         data = data["train"]
     numbers = isinstance(data, dict) and all(isinstance(v, (int, float)) for v in data.values())

@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from climb_opt.errors import UserError
+from climb_opt.reading import parse_yaml, read_text, read_yaml
 from climb_opt.strict import as_list, build
 
 log = logging.getLogger(__name__)
@@ -155,7 +154,7 @@ def names(kind: str) -> list[str]:
 
 def summary(kind: str, name: str) -> str:
     """The first comment line of a recipe: what it is for."""
-    first = find(kind, name).read_text(encoding="utf-8").partition("\n")[0]
+    first = read_text(find(kind, name)).partition("\n")[0]
     return first.removeprefix("#").strip()
 
 
@@ -280,11 +279,7 @@ def _folder(kind: str) -> Path:
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a recipe file, as it stands."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        detail = " ".join(str(error).split())
-        raise UserError(f"{path}: not readable as YAML: {detail}") from None
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys, but this holds {type(data)}.")
     return data
@@ -340,10 +335,7 @@ def set_override(data: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise UserError(f"--set {override!r}: expected key=value, e.g. rounds=[16,8,4].")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"--set {override!r}: the value is not YAML: {error}") from None
+    value = parse_yaml(text, f"--set {override!r}")
     *parents, last = key.split(".")
     for parent in parents:
         inner = data.get(parent)

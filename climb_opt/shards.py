@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError
+from climb_opt.reading import read_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -83,7 +84,7 @@ class Corpus:
                 "`climb-opt corpus build INPUT... --output FOLDER`."
             )
         try:
-            data = json.loads(manifest.read_text(encoding="utf-8"))
+            data = read_json(manifest)
             schema = data["schema"]
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{manifest}: not a corpus manifest; build the corpus again.") from None

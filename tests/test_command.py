@@ -134,7 +134,7 @@ def test_a_command_that_cannot_be_started_fails_the_trial(
     ("text", "message"),
     [
         ("true", "left no scores.json and no model; it printed nothing"),
-        ("echo '{' > $1/scores.json", "scores.json is not JSON"),
+        ("echo '{' > $1/scores.json", "scores.json: not JSON"),
         ("echo '[1]' > $1/scores.json", "must map names to finite numbers"),
         ("echo '{\"a\": NaN}' > $1/scores.json", "must map names to finite numbers"),
         ('echo \'{"a": "x"}\' > $1/scores.json', "must map names to finite numbers"),

@@ -253,7 +253,7 @@ def test_files_that_are_missing_empty_or_not_text_are_refused(
     for path, message in [
         (str(tmp_path / "nothing.jsonl"), "no evaluation file"),
         (rows_file([], "empty.jsonl"), "holds no rows"),
-        (str(tmp_path / "cut.jsonl.gz"), "not readable text"),
+        (str(tmp_path / "cut.jsonl.gz"), "is damaged or truncated"),
     ]:
         with pytest.raises(UserError, match=message):
             LMEval(tiny_corpus, tasks=["sums"], files={"sums": path})

@@ -17,6 +17,7 @@ FLOORS = {
     "files": 0.05,
     "attributes": 0.0,
     "strict": 0.05,
+    "reading": 0.05,
     "simplex": 0.1,
     "shards": 0.1,
     "indexed": 0.2,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from climb_opt import recipes
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import arms
 from climb_opt.errors import UserError
+from climb_opt.reading import read_json
 from climb_opt.strict import build
 
 FOLDER = "ablations"  # inside studies/
@@ -94,12 +94,7 @@ def chosen_arms(recipe: AblationRecipe, names: Sequence[str]) -> AblationRecipe:
 
 def _stored(path: Path) -> dict[str, Any]:
     """What `render.as_json` wrote."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}.") from None
+    data = read_json(path)
     if not isinstance(data, dict) or not {"name", "recipe"} <= set(data):
         raise UserError(f"{path} is no ablation.json: it has no name and recipe.")
     return data

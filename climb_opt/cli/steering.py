@@ -6,11 +6,11 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from climb_opt.cli.naming import existing, stem, study_arguments
 from climb_opt.errors import UserError
+from climb_opt.reading import AS_UTF8, parse_yaml, read_yaml
 
 if TYPE_CHECKING:
     from climb_opt.rounds import Status
@@ -93,21 +93,20 @@ def _resume(args: argparse.Namespace) -> None:
 
 def read_mixture(file: str) -> dict[str, float]:
     """domain -> weight, from a YAML file or (`-`) standard input."""
-    import yaml
-
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        data = yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"Mixture file {file!r} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    data = parse_yaml(_standard_input(), "-") if file == "-" else read_yaml(file)
     numbers = isinstance(data, dict) and all(
         isinstance(w, (int, float)) and not isinstance(w, bool) for w in data.values()
     )
     if not numbers or not data:
         raise UserError(f"{file}: a mixture is a mapping of domains to weights.")
     return {str(domain): float(weight) for domain, weight in data.items()}
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: {error}; {AS_UTF8}.") from None
 
 
 # --- text --------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.corpus.need import need
-from climb_opt.corpus.readers import Damaged, Source
+from climb_opt.corpus.readers import Source
 from climb_opt.errors import UserError
+from climb_opt.reading import Damaged
 
 
 def sources(spec: str) -> list[Source]:

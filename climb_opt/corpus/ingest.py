@@ -14,9 +14,10 @@ from climb_opt.corpus.documents import Bad, Block, Document, blocks_of, write_bl
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_json, save_json
 from climb_opt.corpus.look import check_fields
-from climb_opt.corpus.readers import Damaged, ReadOptions, Source, read
+from climb_opt.corpus.readers import ReadOptions, Source, read
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
+from climb_opt.reading import Damaged
 
 logger = logging.getLogger(__name__)
 

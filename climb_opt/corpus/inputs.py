@@ -14,7 +14,8 @@ from climb_opt.errors import UserError
 from climb_opt.text import storable
 
 _LINES = (".jsonl", ".ndjson", ".json")
-JSONL = (*_LINES[:2], *(f"{end}{z}" for z in (".gz", ".zst", ".zstd") for end in _LINES))
+_PACKED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
+JSONL = (*_LINES[:2], *(f"{end}{z}" for z in _PACKED for end in _LINES))
 PARQUET = (".parquet", ".pq")
 TEXTS = (".txt", ".md", ".rst")
 FORMATS = ", ".join((".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", *TEXTS))

@@ -13,8 +13,9 @@ from typing import Any
 from climb_opt.corpus.documents import Bad, Document
 from climb_opt.corpus.fields import ABSENT, column_names, columns_of, hint, names_in, value_at
 from climb_opt.corpus.need import need
-from climb_opt.corpus.readers import READERS, Damaged, ReadOptions, Source
+from climb_opt.corpus.readers import READERS, ReadOptions, Source
 from climb_opt.errors import UserError
+from climb_opt.reading import Damaged
 
 MOST_LOOKED = 1000  # documents of an input
 LEAST_LOOKED = 10

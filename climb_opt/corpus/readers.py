@@ -1,6 +1,6 @@
 """Inputs -> documents: one function per format gives rows, `read` makes `Document | Bad` of them.
 
-    docs/*.jsonl.zst            JSON lines, plain, .gz or .zst; folders are searched
+    docs/*.jsonl.zst            JSON lines, plain or compressed (.gz, .zst, .bz2, .xz)
     web/*.parquet               a text column
     notes/                      text files (.txt, .md, .rst): one document each
     hf:name@config#split        a Hugging Face dataset of the hub (streamed), or hf:folder on disk
@@ -13,20 +13,18 @@ What cannot be read is a `Bad` with its reason; ingest.py counts them and decide
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from climb_opt.corpus.detokenise import detokenise
 from climb_opt.corpus.documents import DOMAIN_FIELD, Bad, Document
 from climb_opt.corpus.fields import ABSENT, column_names, columns_of, hint, value_at
 from climb_opt.corpus.need import need
 from climb_opt.errors import UserError
+from climb_opt.reading import Damaged, decode, lines, parse_json
 from climb_opt.text import storable, storable_value
 
 Record = Document | Bad
@@ -62,10 +60,6 @@ class Source:
     def documents(self) -> int:
         """Not known before it is read."""
         return 0
-
-
-class Damaged(Exception):
-    """A file that ends too early or is not what its name says; `done` documents came before."""
 
 
 def read(
@@ -118,72 +112,21 @@ def document_from(record: Any, source: Source, row: int, options: ReadOptions) -
 def read_jsonl(
     source: Source, options: ReadOptions, progress: Callable[[int], None]
 ) -> Iterator[Row]:
-    """JSON lines, plain, gzip or zstandard."""
+    """JSON lines, plain or compressed."""
     with open(source.path, "rb") as raw:
-        for row, line in enumerate(_lines(raw, source)):
+        for row, line in enumerate(lines(raw, source.name)):
             if not line.strip():
                 continue
             progress(raw.tell())
             where = f"{source.name}:{row + 1}"
             try:
-                yield row, json.loads(line.decode("utf-8"))
+                yield row, parse_json(line.decode("utf-8"))
             except UnicodeDecodeError:
                 yield row, Bad("not UTF-8", where)
-            except (ValueError, RecursionError):
+            except json.JSONDecodeError:
                 yield row, Bad("not JSON", where)
-
-
-def _lines(raw: IO[bytes], source: Source) -> Iterator[bytes]:
-    stream: Any = raw
-    errors: tuple[type[Exception], ...] = (EOFError, gzip.BadGzipFile, zlib.error)
-    if source.path.endswith(".gz"):
-        stream = gzip.GzipFile(fileobj=raw)
-    elif source.path.endswith((".zst", ".zstd")):
-        zstandard = need("zstandard", f"Reading {source.name}")
-        stream = io.BufferedReader(_Chunks(_unzstd(raw, zstandard)), 1 << 20)
-        errors = (EOFError, zstandard.ZstdError)
-    try:
-        yield from stream
-    except errors as error:
-        raise Damaged(f"{source.name} is damaged or truncated ({error})") from None
-
-
-def _unzstd(raw: IO[bytes], zstandard: Any) -> Iterator[bytes]:
-    # The library's own stream reader takes a file that ends inside a frame for a whole one.
-    frame = zstandard.ZstdDecompressor().decompressobj()
-    started = False
-    while data := raw.read(1 << 17):
-        while data:
-            started = True
-            yield frame.decompress(data)
-            data = b""
-            if frame.eof:
-                data, started = frame.unused_data, False
-                frame = zstandard.ZstdDecompressor().decompressobj()
-    if started:
-        raise EOFError("it ends inside a compressed frame")
-
-
-class _Chunks(io.RawIOBase):
-    """Pieces of bytes as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            piece = next(self._chunks, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+            except ValueError as error:
+                yield row, Bad(str(error), where)
 
 
 def read_parquet(
@@ -242,7 +185,7 @@ def read_texts(
         consumed += len(data)
         progress(consumed)
         try:
-            text = data.decode("utf-8")
+            text = decode(data)
         except UnicodeDecodeError:
             yield row, Bad("not UTF-8", storable(str(path)))
             continue

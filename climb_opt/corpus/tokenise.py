@@ -28,6 +28,7 @@ from climb_opt.corpus.need import need
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
+from climb_opt.reading import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def load_tokenizer(path: str) -> Any:
         file = file / "tokenizer.json"
     try:
         if file.is_file():
-            return tokenizers.Tokenizer.from_buffer(file.read_bytes())
+            return tokenizers.Tokenizer.from_str(read_text(file))
         if Path(path).exists() or path.startswith((".", "/")):
             raise UserError(f"No tokenizer at {path!r}: expected a tokenizer.json.")
         return tokenizers.Tokenizer.from_pretrained(path)

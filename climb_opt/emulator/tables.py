@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from climb_opt.errors import UserError
+from climb_opt.reading import read_csv
+from climb_opt.text import shorten
 
 logger = logging.getLogger(__name__)
 
@@ -114,11 +115,7 @@ def read_table(
 def _read(
     path: Path, key: str, ignore: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, list[float]]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            header, *rows = list(csv.reader(stream)) or [[]]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    header, rows = read_csv(path)
     if key not in header:
         raise UserError(f"{path} has no column {key!r}. Columns: {', '.join(header[:12])}.")
     columns = [i for i, name in enumerate(header) if name != key and name not in ignore]
@@ -127,9 +124,7 @@ def _read(
         reason = f"names column {twice[0]!r} twice" if twice else "has no column of numbers"
         raise UserError(f"{path} {reason}.")
     table: dict[str, list[float]] = {}
-    for line, row in enumerate(rows, start=2):
-        if not row:
-            continue
+    for line, row in rows:
         if len(row) != len(header):
             raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns.")
         name = row[header.index(key)]
@@ -146,8 +141,8 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
         value = float("nan")
     if not np.isfinite(value):
         raise UserError(
-            f"{path}, line {line}, column {column!r}: {text!r} is not a finite number. Complete "
-            "it, leave the row out of both files, or name the column in ignore."
+            f"{path}, line {line}, column {column!r}: {shorten(text, 60)!r} is not a finite "
+            "number. Complete it, leave the row out of both files, or name the column in ignore."
         )
     return value
 

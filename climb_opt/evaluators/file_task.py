@@ -6,8 +6,7 @@ One JSON object a line, plain or gzipped: {"id": ..., "query": str, "choices": [
 
 from __future__ import annotations
 
-import gzip
-import json
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import datasets
 from lm_eval.api.task import ConfigurableTask
 
 from climb_opt.errors import UserError
+from climb_opt.reading import parse_json, read_text
 
 Row = dict[str, Any]
 
@@ -68,15 +68,12 @@ def read_rows(path: Path) -> list[Row]:
     """
     if not path.is_file():
         raise UserError(f"lm-eval: no evaluation file {str(path)!r}.")
-    opened = gzip.open if path.suffix == ".gz" else open
-    rows = []
-    try:
-        with opened(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    rows.append(_row(line, f"{path.name}, line {number}"))
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
-        raise UserError(f"lm-eval: {str(path)!r} is not readable text: {error}.") from None
+    text = read_text(path)
+    rows = [
+        _row(line, f"{path.name}, line {number}")
+        for number, line in enumerate(io.StringIO(text, newline=None), 1)
+        if line.strip()
+    ]
     if not rows:
         raise UserError(f"lm-eval: {str(path)!r} holds no rows.")
     return rows
@@ -92,8 +89,8 @@ def split_of(path: Path) -> str:
 
 def _row(line: str, where: str) -> Row:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
+        row = parse_json(line)
+    except ValueError as error:
         raise UserError(f"lm-eval: {where}: not JSON ({error}).") from None
     if not isinstance(row, dict):
         raise UserError(f"lm-eval: {where}: expected an object, but got {row!r}.")

@@ -30,6 +30,7 @@ from typing import Any
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.indexed import index_shards, prefix_of
 from climb_opt.proxy.job import Job, Outcome, Watch
+from climb_opt.reading import read_json
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
 
@@ -202,9 +203,9 @@ def _read_scores(path: Path, folder: Path) -> dict[str, float]:
             return {}
         raise TrialFailed(f"proxy.command left no scores.json and no model{_log_tail(folder)}")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise TrialFailed(f"scores.json is not JSON: {error}{_log_tail(folder)}") from None
+        data = read_json(path)
+    except UserError as error:
+        raise TrialFailed(f"{str(error).rstrip('.')}{_log_tail(folder)}") from None
     numbers = isinstance(data, dict) and all(
         isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
         for v in data.values()

@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from climb_opt.errors import UserError
+from climb_opt.reading import read_yaml
 
 SAME_TOKENS = 0.01  # a domain of the same name whose tokens moved less than this is the same
 
@@ -163,12 +162,7 @@ def _check_same(name: str, was: float, now: float) -> None:
 
 
 def _read(file: Path) -> dict[str, tuple[str, ...]]:
-    try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Lineage file {str(file)!r} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    data = read_yaml(file)
     if not isinstance(data, dict):
         raise UserError(f"{file}: a lineage maps new domains to old ones, e.g. law: [a, b].")
     return {str(child): _parents(value, file) for child, value in data.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ import optuna
 
 from climb_opt.attributes import AGGREGATE, WARM
 from climb_opt.errors import UserError
+from climb_opt.reading import read_csv
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
+from climb_opt.text import shorten
 from climb_opt.warmstart.studies import Imported, add, beyond, unjudged
 
 ROUNDING = 0.01  # how far from 1 the typed weights of a row may sum
@@ -60,8 +61,9 @@ def import_csv(
     if reason := unjudged(recipe, dict.fromkeys(header, 0.0)):
         raise UserError(f"{path}: its runs cannot be used: {reason}.")
     usable, problems = [], []
-    for line, row in rows:
+    for line, cells in rows:
         try:
+            row = _named(header, cells)
             rails = {n: _number(row[n], n) for n in guarded}
             usable.append((line, *_read(row, columns, space, coefficients), rails))
         except ValueError as error:
@@ -78,20 +80,18 @@ def import_csv(
     return Imported(source, len(usable), 0, left_out, _missing(columns, space))
 
 
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = list(reader.fieldnames or [])
-            rows = [(reader.line_num, row) for row in reader]
-    except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as CSV: {error}") from None
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    header, rows = read_csv(path)
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise UserError(f"{path}: column {twice[0]!r} appears twice.")
     return header, rows
+
+
+def _named(header: list[str], cells: list[str]) -> dict[str, str]:
+    if len(cells) < len(header) or any(cells[len(header) :]):
+        raise ValueError(f"{len(cells)} cells under {len(header)} columns")
+    return dict(zip(header, cells, strict=False))
 
 
 def _columns(
@@ -135,13 +135,13 @@ def _read(
     return space.weights(weights, normalise=True), score, components
 
 
-def _number(text: str | None, column: str) -> float:
+def _number(text: str, column: str) -> float:
     try:
-        number = float(text or "")
+        number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"column {column!r} holds {text!r}, not a number")
+        raise ValueError(f"column {column!r} holds {shorten(text, 60)!r}, not a number")
     return number
 
 

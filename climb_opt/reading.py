@@ -1,0 +1,294 @@
+"""Files that people hand over -> text, JSON, lines, tables, however they were saved.
+
+    compression     gzip, bzip2, xz, Zstandard: known by the first bytes, whatever the name
+    encoding        UTF-8; UTF-16 and UTF-32 by their mark or their zero bytes. A mark is no text
+    cells, windows  as long as the file has them: the libraries' own limits are lifted
+
+What cannot be read is one `UserError` with file, place, value and remedy.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import json
+import lzma
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from climb_opt.errors import UserError
+
+MARK = "\ufeff"
+# UTF-32's mark begins with UTF-16's: the longer ones first.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# Which of the first four bytes are zero, where a file begins with two ASCII characters.
+_ZEROS = {
+    (False, True, True, True): "utf-32-le",
+    (True, True, True, False): "utf-32-be",
+    (False, True, False, True): "utf-16-le",
+    (True, False, True, False): "utf-16-be",
+}
+_PACKED = {
+    "gzip": ((b"\x1f\x8b",), (".gz",)),
+    "bzip2": ((b"BZh",), (".bz2",)),
+    "xz": ((b"\xfd7zXZ\0",), (".xz",)),
+    # Its frames, and the sixteen kinds that are skipped.
+    "Zstandard": (
+        (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + i]) + b"\x2a\x4d\x18" for i in range(16))),
+        (".zst", ".zstd"),
+    ),
+}
+_LONGEST_WINDOW = 1 << 31  # `zstd --ultra --long=31`; the library refuses more than 128 MB
+_LONGEST_CELL = 2**31 - 1  # a C long everywhere; the library refuses more than 131,072
+_FAULTS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of a compressed file that is damaged
+AS_UTF8 = "save it as UTF-8 (for example: iconv -f LATIN1 -t UTF-8)"
+
+
+class Damaged(UserError):
+    """A file that ends too early or is not what its name says."""
+
+
+def read_text(path: Path | str) -> str:
+    """The text of a file, without its byte-order mark.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, or is not in one of the encodings.
+    """
+    data = _read_bytes(path)
+    try:
+        return decode(data)
+    except UnicodeDecodeError as error:
+        place = len(data) - len(error.object) + error.start
+        raise UserError(
+            f"{path}, line {data[:place].count(10) + 1}, byte {place}: 0x{data[place]:02x} is not "
+            f"{error.encoding.upper()}; {AS_UTF8}."
+        ) from None
+
+
+def read_json(path: Path | str) -> Any:
+    """The plain data of a JSON file.
+
+    Raises:
+        UserError: as `read_text`, or the text is not JSON.
+    """
+    try:
+        return parse_json(read_text(path))
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON: {error}.") from None
+
+
+def read_yaml(path: Path | str) -> Any:
+    """The plain data of a YAML file.
+
+    Raises:
+        UserError: as `read_text`, or the text is not YAML.
+    """
+    return parse_yaml(read_text(path), str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """YAML -> plain data.
+
+    Raises:
+        UserError: it is no YAML, holds a date that is none, or is nested too deeply.
+    """
+    try:
+        return yaml.safe_load(text.removeprefix(MARK))
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise UserError(f"{where}: not readable as YAML: nested too deeply") from None
+
+
+def read_csv(path: Path | str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header of a table and its other rows, each with the number of its line.
+
+    Cells are parted by commas, or by tabs or semicolons where the first line holds no comma.
+
+    Raises:
+        UserError: as `read_text`, or the text is no table (an open quote).
+    """
+    text = read_text(path)
+    first = text.partition("\n")[0]
+    mark = next((c for c in ",\t;" if c in first), ",")
+    limit = csv.field_size_limit(_LONGEST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    try:
+        header = next(reader, [])
+        return header, [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {reader.line_num}: not readable as CSV: {error}; "
+            "look for a quote that is not closed or not doubled."
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def decode(data: bytes) -> str:
+    """Bytes as text, by their mark, without it.
+
+    Raises:
+        UnicodeDecodeError: they are in no known encoding.
+    """
+    encoding, mark = encoding_of(data[:4])
+    return data[mark:].decode(encoding)
+
+
+def encoding_of(head: bytes) -> tuple[str, int]:
+    """The encoding of a file that begins with these four bytes, and the length of its mark."""
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            return encoding, len(mark)
+    return _ZEROS.get(tuple(byte == 0 for byte in head), "utf-8"), 0  # type: ignore[arg-type]
+
+
+def parse_json(text: str) -> Any:
+    """JSON -> plain data; a whole number of too many digits for Python stays text.
+
+    Raises:
+        ValueError: it is no JSON, or nested deeper than Python can follow.
+    """
+    text = text.removeprefix(MARK)  # also within a file, where several were joined
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # Python's limit of 4300 digits
+        return json.loads(text, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("nested too deeply for Python's JSON") from None
+
+
+def lines(raw: io.BufferedReader, name: str) -> Iterator[bytes]:
+    """The lines of an open file, unpacked, as UTF-8 without a mark; their bytes are not checked.
+
+    Raises:
+        Damaged: the file cannot be unpacked further.
+    """
+    stream: Any = unpacked(raw, name)
+    if stream is not raw:
+        stream = io.BufferedReader(stream, 1 << 20)
+    try:
+        encoding, mark = encoding_of(stream.peek(4)[:4])
+        stream.read(mark)
+        if encoding == "utf-8":
+            yield from stream
+            return
+        # Halves of surrogate pairs pass: they are the fault of one line, not of the file.
+        text = io.TextIOWrapper(stream, encoding, "surrogatepass", newline="\n")
+        try:
+            for line in text:
+                yield line.encode("utf-8", "surrogatepass")
+        finally:
+            text.detach()  # it would close the file, which is not its own
+    except (*_FAULTS, UnicodeDecodeError) as error:
+        raise Damaged(f"{name} is damaged or truncated ({error})") from None
+
+
+def unpacked(raw: io.BufferedReader, name: str) -> IO[bytes]:
+    """What is in a compressed file; a file that is not compressed as it is.
+
+    Raises:
+        Damaged: its name says that it is compressed, but its first bytes do not.
+    """
+    head = raw.peek(8)
+    kind = next((k for k, (starts, _) in _PACKED.items() if head.startswith(starts)), None)
+    if kind is None:
+        for said, (_, endings) in _PACKED.items():
+            if name.lower().endswith(endings):
+                raise Damaged(
+                    f"{name} is damaged or truncated (it does not begin as {said} does; if it is "
+                    "plain text, take the ending off its name)"
+                )
+        return raw
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
+    if kind == "bzip2":
+        return bz2.BZ2File(raw)
+    return lzma.LZMAFile(raw) if kind == "xz" else _Chunks(_unzstd(raw, name))  # type: ignore
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _read_bytes(path: Path | str) -> bytes:
+    try:
+        with open(path, "rb") as raw:
+            stream = unpacked(raw, str(path))
+            try:
+                return stream.read()
+            except _FAULTS as error:
+                raise Damaged(f"{path} is damaged or truncated ({error}).") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+def _unzstd(raw: IO[bytes], name: str) -> Iterator[bytes]:
+    try:
+        import zstandard
+    except ImportError:
+        raise UserError(
+            f"Reading {name} needs zstandard: pip install 'climb-opt[corpus]'."
+        ) from None
+    # The library's own stream reader takes a file that ends inside a frame for a whole one.
+    unpack = zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW)
+    frame = unpack.decompressobj()
+    started = False
+    while data := raw.read(1 << 17):
+        while data:
+            started = True
+            try:
+                yield frame.decompress(data)
+            except zstandard.ZstdError as error:
+                raise OSError(error) from None
+            data = b""
+            if frame.eof:
+                data, started = frame.unused_data, False
+                frame = unpack.decompressobj()
+    if started:
+        raise EOFError("it ends inside a compressed frame")
+
+
+class _Chunks(io.RawIOBase):
+    """Pieces of bytes as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = next(self._chunks, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
