@@ -39,14 +39,14 @@ RECIPE = _stored(
     "study",
     "climb/recipe",
     "the recipe as JSON text; written last, so that a study that has it is whole",
-    written="study/opening confirm/finals ablation/searching ablation/transfer",
-    read="view confirm/finals ablation/transfer report/sections",
+    written="study/opening retrain/finals ablation/searching retrain/transfer",
+    read="view retrain/finals retrain/transfer report/sections",
 )
 CORPUS = _stored(
     "study",
     "climb/corpus",
     "{name, digest, tokens: {domain: count}} of the corpus",
-    written="study/opening confirm/finals ablation/transfer",
+    written="study/opening retrain/finals retrain/transfer",
     read="view report/cost warmstart/studies",
 )
 SPACE = _stored(
@@ -60,7 +60,7 @@ AGGREGATE = _stored(
     "study",
     "climb/aggregate",
     "{component: coefficient}; a trial's value is the sum of coefficient x component",
-    written="view study/opening confirm/finals ablation/transfer",
+    written="view study/opening retrain/finals retrain/transfer",
     read="view warmstart/tables",
 )
 PICK = _stored(
@@ -105,22 +105,22 @@ CONFIRM = _stored(
     "study",
     "climb/confirm",
     "{mixtures, seeds, ...}: what is being confirmed; its plan is not the recipe's",
-    written="confirm/finals",
-    read="view confirm/finals report/paired study/working",
+    written="retrain/finals",
+    read="view retrain/finals retrain/paired study/working",
 )
 CONFIRMED_IN = _stored(
     "study",
     "climb/confirmed-in",
     "[study name] of its confirm studies, latest last",
     written="cli/confirming",
-    read="cli/confirming cli/results",
+    read="cli/confirming report/assemble",
 )
 TRANSFER = _stored(
     "study",
     "climb/transfer",
     "{study, trials}: the search that a transfer retrains, and which of its trials",
-    written="ablation/transfer",
-    read="ablation/transfer cli/transfer",
+    written="retrain/transfer",
+    read="retrain/transfer cli/transfer",
 )
 ABLATION = _stored(
     "study",
@@ -150,7 +150,7 @@ SEED = _stored(
     "trial",
     "climb/seed",
     "the proxy's seed where it is not the recipe's; a retry keeps it",
-    written="rounds/claims confirm/race ablation/judge",
+    written="rounds/claims retrain/race ablation/judge",
     read="objective study/working rounds/claims",
 )
 BEAT = _stored(
@@ -186,7 +186,7 @@ COMPONENTS = _stored(
     "climb/components",
     "{component: value}: task scores and losses",
     written="history warmstart/studies",
-    read="history report/snapshot warmstart/studies ablation/judge ablation/transfer",
+    read="history report/snapshot warmstart/studies ablation/judge retrain/transfer",
 )
 FACTS = _stored(
     "trial",

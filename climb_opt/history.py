@@ -45,6 +45,16 @@ def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> N
     trial.set_user_attr(COMPONENTS, {name: float(value) for name, value in components.items()})
 
 
+def unit_of(components: Sequence[str]) -> str:
+    """The common unit of components such as "prose/bpb"; "score" when they differ."""
+    endings = {name.rpartition("/")[2] for name in components}
+    if endings == {"bpb"}:
+        return "bits per byte"
+    if endings and endings <= {"acc", "acc_norm"}:
+        return "accuracy"
+    return "score"
+
+
 def higher_is_better(component: str, *, default: bool) -> bool:
     """Which side of a component is good: accuracies rise, losses fall, others as the study."""
     metric = component.rpartition("/")[2]

@@ -8,7 +8,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.ablation.statistics import (
+from climb_opt.statistics import (
     MIN_SEEDS,
     bootstrap_interval,
     compare,

@@ -10,10 +10,10 @@ import optuna
 import pytest
 
 from climb_opt import recipes
-from climb_opt.ablation import transfer
 from climb_opt.cli import main
 from climb_opt.errors import UserError
 from climb_opt.history import History
+from climb_opt.retrain import transfer
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
 from climb_opt.view import all_trials

@@ -11,10 +11,10 @@ import optuna
 import pytest
 
 from climb_opt.attributes import CONFIRM
-from climb_opt.confirm import Finals, choose, open_confirmation, run, wanted
 from climb_opt.errors import TrialFailed, UserError
-from climb_opt.report.paired import Confirmation, half_width, read_confirmation, read_slot
 from climb_opt.report.plain import confirmed
+from climb_opt.retrain import Finals, choose, open_confirmation, run, wanted
+from climb_opt.retrain.paired import Confirmation, half_width, read_confirmation, read_slot
 from climb_opt.rounds import Pace, work
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan

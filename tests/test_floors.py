@@ -42,12 +42,14 @@ FLOORS = {
     "rounds": 2.0,
     "objective": 2.0,
     "study": 3.0,
+    "measures": 0.1,
+    "statistics": 0.1,
     "selection": 3.0,
-    "report": 3.0,
+    "retrain": 3.1,
+    "report": 3.2,
     "export": 3.0,
     "warmstart": 3.0,
     "ablation": 4.0,
-    "confirm": 4.0,
     "cli": 5.0,
 }
 SEARCH = {"gaussian", "predictors", "samplers", "rounds", "emulator"}

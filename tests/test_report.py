@@ -12,13 +12,14 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from climb_opt.errors import UserError
+from climb_opt.history import unit_of
 from climb_opt.report import html, markdown
-from climb_opt.report.advice import Advice
 from climb_opt.report.contents import Contents, gather
 from climb_opt.report.effects import domain_effects, moved
-from climb_opt.report.quality import predict_unseen, rank_correlation
-from climb_opt.report.snapshot import Snapshot, take, unit_of
+from climb_opt.report.quality import predict_unseen
+from climb_opt.report.snapshot import Snapshot, take
 from climb_opt.report.surrogate import SimplexGP
+from climb_opt.selection import Estimate, Recommendation
 from climb_opt.simplex import MixtureSpace
 from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 
@@ -26,19 +27,21 @@ SMALL = Shape(domains=5, rounds=(12, 6, 4))
 QUICK = "linear"
 
 
-def advice_for(snapshot: Snapshot) -> list[Advice]:
+def recommended_by(snapshot: Snapshot) -> dict[str, Recommendation]:
     order = np.argsort(snapshot.history.values)
     top = snapshot.history.weights[order[:5]].mean(axis=0)
     mixture, best = snapshot.space.mixture(top), snapshot.history.weights[order[0]]
-    return [
-        Advice("optimum", mixture, 1.2, 0.004, 0.05, 0.006, ("few trials",), True),
-        Advice("observed", snapshot.space.mixture(best), 1.19),
-    ]
+    score, gain = Estimate(1.2, 1.196, 1.204), Estimate(0.05, 0.044, 0.056)
+    observed = snapshot.space.mixture(best)
+    return {
+        "optimum": Recommendation(mixture, "optimum", score, gain, warnings=("few trials",)),
+        "observed": Recommendation(observed, "observed", Estimate(1.19, 1.19, 1.19)),
+    }
 
 
 def contents_of(shape: Shape) -> Contents:
     snapshot = take(build_study(shape))
-    return gather(snapshot, advice_for(snapshot), predictor=QUICK)
+    return gather(snapshot, recommended_by(snapshot), predictor=QUICK)
 
 
 class Reader(HTMLParser):
@@ -246,13 +249,6 @@ def test_a_predictor_that_knows_the_law_has_rank_correlation_one() -> None:
     assert predictions.coverage() == 1.0
 
 
-def test_rank_correlation_counts_ties_at_their_mean() -> None:
-    assert rank_correlation(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
-    tied = rank_correlation(np.array([1.0, 1, 2, 3]), np.array([1.0, 2, 3, 4]))
-    assert tied == pytest.approx(0.9486832980505138)
-    assert np.isnan(rank_correlation(np.ones(5), np.arange(5.0)))
-
-
 def test_effects_find_the_domains_that_matter() -> None:
     shape = Shape(domains=6, rounds=(40, 20), noise=0.001)
     snapshot = take(build_study(shape))
@@ -308,7 +304,7 @@ def test_guard_rails_count_what_meets_them() -> None:
         domains=4, rounds=(12, 6), overrides=('constraints={"task0/bpb": 1.25}',), failures=0
     )
     snapshot = take(build_study(shape))
-    page = html.render(gather(snapshot, advice_for(snapshot), predictor=QUICK))
+    page = html.render(gather(snapshot, recommended_by(snapshot), predictor=QUICK))
     met = int(np.sum(snapshot.measured <= 1.25))
     assert f"{met} of {len(snapshot.history)} trials meet every guard-rail" in page
 

@@ -13,8 +13,9 @@ import climb_opt
 from climb_opt import MixtureSpace, UserError
 from climb_opt.attributes import SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
+from climb_opt.measures import effective_domains
 from climb_opt.selection import RULES, Recommendation, best_mixture, compare_rules
-from climb_opt.selection.recommendation import Estimate, doubts, effective_domains
+from climb_opt.selection.recommendation import Estimate, doubts
 from climb_opt.view import read_history, set_aggregate
 
 LAW = MixingLaw(5, 3, seed=0)

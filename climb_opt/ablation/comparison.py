@@ -14,7 +14,7 @@ import numpy as np
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import arms, judged_study, settings
 from climb_opt.ablation.results import RunResult
-from climb_opt.ablation.statistics import MIN_SEEDS, Paired, Summary, compare, holm, summarise
+from climb_opt.statistics import MIN_SEEDS, Paired, Summary, compare, holm, summarise
 
 MANY_FAILURES = 0.5  # share of failed trials from which an arm's figures are called unsound
 

@@ -19,7 +19,6 @@ from climb_opt.ablation.final import COMMON, final_mixture
 from climb_opt.ablation.resolve import Run, allocate
 from climb_opt.ablation.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.searching import search
-from climb_opt.ablation.statistics import spearman
 from climb_opt.ablation.surfaces import Surface, surface
 from climb_opt.emulator.objective import reference_draws
 from climb_opt.errors import UserError
@@ -27,6 +26,7 @@ from climb_opt.fixed import fixed_mixture
 from climb_opt.history import History
 from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.statistics import spearman
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import read_history
 

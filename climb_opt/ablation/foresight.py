@@ -16,12 +16,12 @@ import numpy as np
 
 from climb_opt import lookup, recipes
 from climb_opt.ablation.reading import FOLDER
-from climb_opt.ablation.statistics import spearman
 from climb_opt.ablation.surfaces import load_table
 from climb_opt.emulator import Table
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice
+from climb_opt.statistics import spearman
 from climb_opt.strict import build
 from climb_opt.text import counted
 from climb_opt.threads import one_blas_thread

@@ -20,7 +20,6 @@ from climb_opt import lookup
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import Run, judged_study
 from climb_opt.ablation.results import RunResult, mixtures_digest, run_digest
-from climb_opt.ablation.statistics import spearman
 from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SEED, SLOT
 from climb_opt.errors import Interrupted
 from climb_opt.fixed import fixed_mixture
@@ -28,6 +27,7 @@ from climb_opt.history import History
 from climb_opt.predictors.base import expected
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan, Slot
+from climb_opt.statistics import spearman
 from climb_opt.study import make_objective, open_study, read_recipe, run_plan
 from climb_opt.view import StudyView, all_trials, read_history
 

@@ -16,7 +16,7 @@ from typing import Any
 from climb_opt.ablation.comparison import ArmRow, Comparison
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.results import RunResult
-from climb_opt.ablation.statistics import Summary
+from climb_opt.statistics import Summary
 from climb_opt.text import counted
 
 AUTO = "our rule"

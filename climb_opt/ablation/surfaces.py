@@ -241,7 +241,7 @@ class Biased:
 
     def quality(self) -> str:
         """The target's line and the rank correlation of both on random mixtures."""
-        from climb_opt.ablation.statistics import spearman
+        from climb_opt.statistics import spearman
 
         draws = reference_draws(self.space, TYPICAL_DRAWS)
         rho = spearman(self.score(draws), self._target.score(draws))

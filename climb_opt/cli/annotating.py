@@ -52,6 +52,6 @@ def both(
 
 
 def _contents(study: optuna.Study) -> Contents:
-    from climb_opt.cli.results import contents_of
+    from climb_opt.report.assemble import contents_of
 
     return contents_of(study, every_rule=False)

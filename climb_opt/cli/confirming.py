@@ -16,8 +16,8 @@ from climb_opt.errors import UserError
 if TYPE_CHECKING:
     import optuna
 
-    from climb_opt.confirm import Finals
     from climb_opt.recipes import StudyRecipe
+    from climb_opt.retrain import Finals
 
 FOUND = "found"  # the default rule's mixture
 
@@ -46,8 +46,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def _confirm(args: argparse.Namespace) -> int | None:
     from climb_opt.attributes import CONFIRM, CONFIRMED_IN
-    from climb_opt.confirm import longest_plan, read_finals, run
-    from climb_opt.confirm.finals import SUFFIX
+    from climb_opt.retrain import longest_plan, read_finals, run
+    from climb_opt.retrain.finals import SUFFIX
     from climb_opt.storages import location
     from climb_opt.study import discard_untried
 
@@ -76,7 +76,7 @@ def _confirm(args: argparse.Namespace) -> int | None:
 
 def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
     from climb_opt import recipes
-    from climb_opt.confirm import open_confirmation
+    from climb_opt.retrain import open_confirmation
     from climb_opt.study import read_recipe
 
     recipe = read_recipe(study)
@@ -91,32 +91,31 @@ def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
 
 
 def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) -> Finals:
-    from climb_opt.cli.results import advice_for, chosen_for, snapshot_of
-    from climb_opt.confirm import Finals, choose, unit_for
-    from climb_opt.confirm.finals import apart
+    from climb_opt.measures import apart
+    from climb_opt.report.assemble import advise
+    from climb_opt.report.snapshot import take
+    from climb_opt.retrain import Finals, choose, unit_for
     from climb_opt.study import baselines
-    from climb_opt.view import StudyView
 
-    snapshot = snapshot_of(study)
-    chosen = chosen_for(study, snapshot)
+    snapshot = take(study)
+    advice = advise(study, snapshot, every=args.rules is not None)
     if len(snapshot.directions) > 1:
         raise UserError(
             f"Study {study.study_name!r} has several objectives, but a verdict is about one. "
             "Choose from its Pareto set in `climb-opt report`, then `climb-opt export --trial N`."
         )
-    if chosen is None:
+    if advice is None:
         raise UserError(
             f"Study {study.study_name!r} has nothing to confirm yet: no trial has finished. "
             f"`climb-opt status {study.study_name}` shows how far it is."
         )
-    recommended = {FOUND: chosen.mixture}
+    recommended = {FOUND: dict(advice.chosen)}
     if args.rules is not None:
-        advice = advice_for(study, snapshot)
-        wanted = _rules(args.rules, [a.rule for a in advice])
-        recommended.update({a.rule: a.mixture for a in advice if a.rule in wanted})
+        wanted = _rules(args.rules, list(advice.recommended))
+        recommended.update({r: dict(m) for r, m in advice.recommended.items() if r in wanted})
     references = {
         str(slot).partition("/")[2]: mixture
-        for slot, mixture in baselines(recipe, StudyView(study).space).items()
+        for slot, mixture in baselines(recipe, snapshot.space).items()
     }
     if not references:
         raise UserError(
@@ -175,8 +174,8 @@ def _attempts(confirm: optuna.Study) -> int:
 
 
 def _show(confirm: optuna.Study) -> None:
-    from climb_opt.confirm import confirmation_of
     from climb_opt.report.plain import confirmed
+    from climb_opt.retrain import confirmation_of
     from climb_opt.view import StudyView
 
     found = confirmation_of(confirm)

@@ -121,17 +121,18 @@ def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover
 
 
 def _mixture(args: argparse.Namespace, study: optuna.Study) -> tuple[dict[str, float], str]:
-    from climb_opt.cli.results import chosen_for, snapshot_of
+    from climb_opt.report.assemble import advise
+    from climb_opt.report.snapshot import take
     from climb_opt.view import StudyView
 
     if args.trial is None:
-        chosen = chosen_for(study, snapshot_of(study), args.rule)
-        if chosen is None:
+        advice = advise(study, take(study), args.rule, every=False)
+        if advice is None:
             raise UserError(
                 f"Study {study.study_name!r} has nothing to export yet: no trial has finished. "
                 f"`climb-opt status {study.study_name}` shows how far it is."
             )
-        return dict(chosen.mixture), chosen.rule
+        return dict(advice.chosen), advice.followed
     trials = {t.number: t for t in study.get_trials(deepcopy=False)}
     if args.trial not in trials:
         raise UserError(f"Study {study.study_name!r} has no trial {args.trial}.")
@@ -215,8 +216,8 @@ def _dashboard(args: argparse.Namespace) -> None:
 
 
 def _refresh(study: optuna.Study) -> None:
-    from climb_opt.cli.results import contents_of
     from climb_opt.report import notebook
+    from climb_opt.report.assemble import contents_of
 
     try:
         notebook.show(study, contents_of(study, every_rule=False))

@@ -36,8 +36,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def _transfer(args: argparse.Namespace) -> int | None:
     from climb_opt import study as studies
-    from climb_opt.ablation import transfer
     from climb_opt.attributes import TRANSFER
+    from climb_opt.retrain import transfer
     from climb_opt.slots import Plan
     from climb_opt.storages import location
 
@@ -63,7 +63,7 @@ def _transfer(args: argparse.Namespace) -> int | None:
 
 
 def _create(args: argparse.Namespace, study: optuna.Study, name: str) -> optuna.Study:
-    from climb_opt.ablation import transfer
+    from climb_opt.retrain import transfer
     from climb_opt.study import read_recipe
     from climb_opt.view import StudyView, read_history
 

@@ -21,6 +21,7 @@ from climb_opt.emulator.tables import Table
 from climb_opt.errors import UserError
 from climb_opt.gaussian.sphere import tidy
 from climb_opt.simplex import MixtureSpace
+from climb_opt.statistics import spearman
 from climb_opt.threads import one_blas_thread
 
 logger = logging.getLogger(__name__)
@@ -163,8 +164,7 @@ def _cross_validate(
         ]
         predicted[unseen] = np.stack(columns, axis=1) @ coefficients
     r2 = 1.0 - float(((y - predicted) ** 2).sum() / ((y - y.mean()) ** 2).sum())
-    ranks = [np.argsort(np.argsort(v)).astype(float) for v in (y, predicted)]
-    return Quality(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), r2, len(y))
+    return Quality(spearman(y, predicted), r2, len(y))
 
 
 def _nearest(weights: np.ndarray, known: np.ndarray, skip_self: bool = False) -> np.ndarray:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from climb_opt import lookup
+from climb_opt.measures import effective_domains
 from climb_opt.predictors.base import Predictor
-from climb_opt.report.advice import Advice, effective_domains
 from climb_opt.report.cost import Cost, cost_of, epochs_of, tokens_of
 from climb_opt.report.effects import Effect, domain_effects
-from climb_opt.report.paired import Confirmation
-from climb_opt.report.quality import FEWEST, Predictions, predict_unseen, rank_correlation
+from climb_opt.report.quality import FEWEST, Predictions, predict_unseen
 from climb_opt.report.snapshot import Snapshot, facts_of
 from climb_opt.report.surrogate import SimplexGP
+from climb_opt.retrain.paired import Confirmation
+from climb_opt.selection import Recommendation
 from climb_opt.threads import one_blas_thread
 
 OWN = "simplex-gp"  # the report's own predictor: light, always there
@@ -51,7 +53,8 @@ class Contents:
     """A report without its layout."""
 
     snapshot: Snapshot
-    advice: tuple[Advice, ...]
+    recommended: Mapping[str, Recommendation]  # rule -> what it keeps
+    followed: str | None  # the rule that is followed
     predictor: str
     predictions: Predictions | None
     rounds: tuple[RoundSummary, ...]
@@ -62,9 +65,9 @@ class Contents:
     atlas: Atlas | None = None
 
     @property
-    def chosen(self) -> Advice | None:
-        """The recommended mixture: of the default rule, else of the first."""
-        return next((a for a in self.advice if a.default), next(iter(self.advice), None))
+    def chosen(self) -> Recommendation | None:
+        """The recommended mixture: of the rule that is followed; None before any trial."""
+        return None if self.followed is None else self.recommended[self.followed]
 
     def weights(self, mixture: Mapping[str, float]) -> np.ndarray:
         """The mixture as an array (K,) in the order of the space's domains."""
@@ -98,8 +101,9 @@ class Contents:
 @one_blas_thread()
 def gather(
     snapshot: Snapshot,
-    advice: Sequence[Advice] = (),
+    recommended: Mapping[str, Recommendation] = MappingProxyType({}),
     *,
+    followed: str | None = None,
     predictor: str | None = None,
     confirmation: Confirmation | None = None,
     atlas: Atlas | None = None,
@@ -107,7 +111,8 @@ def gather(
     """Compute a report.
 
     Args:
-        advice: recommended mixtures, one per rule.
+        recommended: rule -> the mixture it keeps.
+        followed: the rule to follow; the first when None.
         predictor: whose quality to show; the search's own when None.
         confirmation: the retrained mixtures, where there are some.
         atlas: the corpus's clusters in two dimensions, where they are at hand.
@@ -118,13 +123,15 @@ def gather(
     name = predictor or searched_with(snapshot)
     make = SimplexGP if name == OWN else lookup.find("predictor", name)
     predictions = _predictions(snapshot, make)
-    chosen = next((a for a in advice if a.default), next(iter(advice), None))
+    followed = followed or next(iter(recommended), None)
     reference = snapshot.space.prior
-    if chosen is not None:
-        reference = np.array([chosen.mixture.get(d, 0.0) for d in snapshot.space.domains])
+    if followed is not None:
+        chosen = recommended[followed]
+        reference = np.array([chosen.get(d, 0.0) for d in snapshot.space.domains])
     return Contents(
         snapshot=snapshot,
-        advice=tuple(advice),
+        recommended=recommended,
+        followed=followed,
         predictor=name,
         predictions=predictions,
         rounds=_rounds(snapshot, predictions),
@@ -172,7 +179,7 @@ def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundS
                 effective=float(np.mean([effective_domains(w) for w in weights]))
                 if len(rows)
                 else np.nan,
-                correlation=rank_correlation(seen.mean, seen.measured) if seen else np.nan,
+                correlation=seen.rank_correlation() if seen else np.nan,
                 error=seen.error() if seen else np.nan,
             )
         )

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from climb_opt.report.paired import Confirmation
 from climb_opt.report.quality import Predictions
 from climb_opt.report.snapshot import Snapshot
 from climb_opt.report.svg import WIDTH, Chart, drawing, element, label, limits, ticks, title
+from climb_opt.retrain.paired import Confirmation
 from climb_opt.text import number, percent, shorten
 
 LARGEST = 8  # domains with a colour of their own; the rest are "other"

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from climb_opt.attributes import ERROR
-from climb_opt.report.advice import distance, effective_domains
+from climb_opt.measures import distance, effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.effects import MORE, SURE, Change
 from climb_opt.report.objectives import rails, trade_offs
+from climb_opt.selection import in_words
 from climb_opt.text import amount, duration, in_markdown, number, percent, plus_minus, times
 
 MOST = 40  # domains named one by one
@@ -94,7 +95,8 @@ def _mixture(contents: Contents) -> str:
             ratio = weights[k] / prior[k] if prior[k] > 0 else np.nan
             row += [percent(float(prior[k])), f"{times(ratio)}×" if np.isfinite(ratio) else "new"]
         rows.append(row)
-    text = f"Rule {in_markdown(chosen.rule)}, {effective_domains(weights):.1f} effective domains"
+    text = f"Rule {in_markdown(str(contents.followed))}, "
+    text += f"{effective_domains(weights):.1f} effective domains"
     if prior is not None:
         text += f", {100 * distance(weights, prior):.0f} % of the tokens moved against the prior"
     rest = len(weights) - MOST
@@ -141,16 +143,16 @@ def _provenance(contents: Contents) -> str:
 
 
 def _rules(contents: Contents) -> str:
-    if len(contents.advice) < 2:
+    if len(contents.recommended) < 2:
         return ""
     rows = [
         [
-            f"{a.rule} (default)" if a.default else a.rule,
-            plus_minus(a.mean, a.half),
-            plus_minus(a.gain, a.gain_half, sign=True),
-            f"{effective_domains(contents.weights(a.mixture)):.1f}",
+            f"{rule} (default)" if rule == contents.followed else rule,
+            in_words(one.predicted),
+            in_words(one.gain, sign=True),
+            f"{effective_domains(contents.weights(one)):.1f}",
         ]
-        for a in contents.advice
+        for rule, one in contents.recommended.items()
     ]
     return "## Rules\n\n" + table(
         ["rule", "expected (90 %)", "gain over prior (90 %)", "effective"], rows

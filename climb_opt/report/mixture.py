@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from climb_opt.measures import distance, effective_domains
 from climb_opt.report import figures, markup
-from climb_opt.report.advice import distance, effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.cost import longest_run
 from climb_opt.report.markup import Html, long_table
-from climb_opt.text import amount, number, percent, plus_minus, times, unit_words
+from climb_opt.selection import in_words
+from climb_opt.text import amount, number, percent, times, unit_words
 
 
 def recommendation(contents: Contents) -> Html:
@@ -21,14 +22,14 @@ def recommendation(contents: Contents) -> Html:
     weights = contents.weights(chosen.mixture)
     snapshot = contents.snapshot
     lead = (
-        f"Rule “{chosen.rule}”. It uses {effective_domains(weights):.1f} effective domains of "
-        f"{len(weights)}"
+        f"Rule “{contents.followed}”. It uses {effective_domains(weights):.1f} effective domains "
+        f"of {len(weights)}"
     )
     if snapshot.prior_known:
         moved = 100 * distance(weights, snapshot.space.prior)
         lead += f"; {moved:.0f} % of the tokens move against the prior"
     if chosen.gain is not None:
-        lead += f". Predicted gain over the prior: {plus_minus(chosen.gain, chosen.gain_half)}"
+        lead += f". Predicted gain over the prior: {in_words(chosen.gain)}"
         lead += f" {unit_words(snapshot.unit)}".rstrip() + " (90 %)"
     return markup.section(
         "mixture",
@@ -130,19 +131,19 @@ def _mixture_table(contents: Contents, weights: np.ndarray) -> Html:
 
 
 def _rules_table(contents: Contents) -> Html:
-    if len(contents.advice) < 2:
+    if len(contents.recommended) < 2:
         return Html("")
     snapshot, rows = contents.snapshot, []
-    for advice in contents.advice:
-        weights = contents.weights(advice.mixture)
+    for rule, one in contents.recommended.items():
+        weights = contents.weights(one)
         moved = distance(weights, snapshot.space.prior) if snapshot.prior_known else None
         chosen = contents.chosen
         apart = 0.0 if chosen is None else distance(weights, contents.weights(chosen.mixture))
         rows.append(
             [
-                f"{advice.rule} (default)" if advice.default else advice.rule,
-                plus_minus(advice.mean, advice.half),
-                plus_minus(advice.gain, advice.gain_half, sign=True),
+                f"{rule} (default)" if rule == contents.followed else rule,
+                in_words(one.predicted),
+                in_words(one.gain, sign=True),
                 f"{effective_domains(weights):.1f}",
                 "–" if moved is None else f"{100 * moved:.0f} %",
                 f"{100 * apart:.0f} %",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.report.advice import effective_domains
+from climb_opt.measures import effective_domains
 from climb_opt.report.markdown import table
 from climb_opt.text import (
     amount,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from climb_opt.history import excesses
+from climb_opt.measures import effective_domains
 from climb_opt.report import markup
-from climb_opt.report.advice import effective_domains
 from climb_opt.report.contents import Contents
 from climb_opt.report.markup import Html
 from climb_opt.report.snapshot import Snapshot, components_of

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from climb_opt.report.advice import Advice, distance, effective_domains
+from climb_opt.measures import distance, effective_domains
 from climb_opt.report.objectives import Listing
-from climb_opt.report.paired import Confirmation
 from climb_opt.report.snapshot import Snapshot
+from climb_opt.retrain.paired import Confirmation
+from climb_opt.selection import Recommendation, in_words
 from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
 
 WIDTH = 98
@@ -66,17 +67,17 @@ def weights(mixture: Mapping[str, float], domains: Sequence[str]) -> np.ndarray:
     return np.array([mixture.get(d, 0.0) for d in domains])
 
 
-def rules(advice: Sequence[Advice], snapshot: Snapshot) -> str:
+def rules(recommended: Mapping[str, Recommendation], followed: str, snapshot: Snapshot) -> str:
     """What each rule recommends, side by side; the one that is followed is starred."""
     prior = snapshot.space.prior
     rows = []
-    for one in advice:
-        w = weights(one.mixture, snapshot.space.domains)
+    for rule, one in recommended.items():
+        w = weights(one, snapshot.space.domains)
         rows.append(
             [
-                f"{one.rule} *" if one.default else one.rule,
-                plus_minus(one.mean, one.half),
-                plus_minus(one.gain, one.gain_half, sign=True),
+                f"{rule} *" if rule == followed else rule,
+                in_words(one.predicted),
+                in_words(one.gain, sign=True),
                 f"{effective_domains(w):.1f}",
                 f"{100 * distance(w, prior):.0f} %",
             ]

@@ -15,6 +15,7 @@ import numpy as np
 from climb_opt.predictors.base import Predictor
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.report.snapshot import Snapshot
+from climb_opt.statistics import spearman
 
 FOLDS = 5
 FEWEST = 4  # finished trials below which a prediction says nothing
@@ -51,7 +52,7 @@ class Predictions:
 
     def rank_correlation(self) -> float:
         """Spearman's rank correlation; NaN below three points or for constant values."""
-        return rank_correlation(self.mean, self.measured)
+        return spearman(self.mean, self.measured) if len(self) > 2 else float("nan")
 
     def error(self) -> float:
         """Root mean squared error, in the score's unit."""
@@ -106,13 +107,6 @@ def predict_at(
     return snapshot.sign * np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
 
 
-def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Spearman's rho, ties at their mean rank; NaN where it is undefined."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float("nan")
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
-
-
 def _cross_validate(
     snapshot: Snapshot,
     make: Callable[[], Predictor],
@@ -127,9 +121,3 @@ def _cross_validate(
         train = np.concatenate([always, np.setdiff1d(rows, held)])
         if len(train) >= FEWEST:
             mean[held], std[held] = fit_predict(snapshot, make, train, held)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2
-    return middle[inverse]

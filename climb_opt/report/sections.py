@@ -10,7 +10,7 @@ from climb_opt.attributes import ERROR, RECIPE, SLOT
 from climb_opt.report import figures, markup
 from climb_opt.report.contents import Contents
 from climb_opt.report.markup import Html
-from climb_opt.report.paired import Difference
+from climb_opt.retrain.paired import Difference
 from climb_opt.text import amount, duration, number, plus_minus, unit_words
 
 

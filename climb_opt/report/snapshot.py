@@ -7,7 +7,7 @@ Works on any study whose trials hold mixtures, whether climb_opt's workers ran i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASELINE, COMPONENTS, FACTS, INTERRUPTED, SLOT
-from climb_opt.history import History
+from climb_opt.history import History, unit_of
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan, Slot, attempts_by_slot
@@ -127,16 +127,6 @@ def take(study: optuna.Study, *, space: MixtureSpace | None = None) -> Snapshot:
         trials=tuple(view.trials()),
         history=read_history(study, space),
     )
-
-
-def unit_of(components: Sequence[str]) -> str:
-    """The common unit of components such as "prose/bpb"; "score" when they differ."""
-    endings = {name.rpartition("/")[2] for name in components}
-    if endings == {"bpb"}:
-        return "bits per byte"
-    if endings and endings <= {"acc", "acc_norm"}:
-        return "accuracy"
-    return "score"
 
 
 def components_of(trial: FrozenTrial) -> dict[str, float]:

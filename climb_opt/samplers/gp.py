@@ -22,6 +22,7 @@ from climb_opt.errors import UserError
 from climb_opt.gaussian.process import Surrogate
 from climb_opt.gaussian.proposal import Problem, propose
 from climb_opt.history import History
+from climb_opt.measures import distance
 from climb_opt.samplers.beliefs import Beliefs
 from climb_opt.samplers.start import start_mixture
 from climb_opt.samplers.taming import tame
@@ -162,7 +163,7 @@ class SimplexGPSampler(BaseSampler):
         """The start's mixture, or a fresh draw if it has been tried (as a baseline, say)."""
         known = np.concatenate([history.weights, pending])
         mixture = start_mixture(self.space, self._seed, index, stream)
-        if len(known) and np.abs(known - mixture).sum(axis=1).min() < 1e-6:
+        if len(known) and distance(known, mixture).min() < 5e-7:
             rng = np.random.default_rng([self._seed, stream, 2, index])
             mixture = self.space.sample_mixed(rng, 2)[0]
         return mixture

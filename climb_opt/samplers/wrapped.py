@@ -25,6 +25,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import FREE
+from climb_opt.measures import distance
 from climb_opt.samplers.encodings import Encoding, make_encoding
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import remember
@@ -198,7 +199,7 @@ class _Translator:
         if stored is not None and len(stored) == len(self.free):
             return list(stored)
         free = self._encoding.encode(weights)
-        if 0.5 * np.abs(self._encoding.decode(free) - weights).sum() > FAITHFUL:
+        if distance(self._encoding.decode(free), weights) > FAITHFUL:
             return None
         return [float(value) for value in free]
 

@@ -8,7 +8,15 @@ choosing.py        `best_mixture`, `compare_rules`
 from __future__ import annotations
 
 from climb_opt.selection.choosing import best_mixture, compare_rules
-from climb_opt.selection.recommendation import Estimate, Recommendation
-from climb_opt.selection.rules import RULES
+from climb_opt.selection.recommendation import Estimate, Recommendation, in_words
+from climb_opt.selection.rules import AUTO, RULES
 
-__all__ = ["RULES", "Estimate", "Recommendation", "best_mixture", "compare_rules"]
+__all__ = [
+    "AUTO",
+    "RULES",
+    "Estimate",
+    "Recommendation",
+    "best_mixture",
+    "compare_rules",
+    "in_words",
+]

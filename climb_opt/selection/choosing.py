@@ -13,17 +13,17 @@ from climb_opt.attributes import PICK, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gaussian.hypervolume import front, reference_point
 from climb_opt.history import History
+from climb_opt.measures import distance, effective_domains
 from climb_opt.samplers.beliefs import Beliefs, kept
 from climb_opt.samplers.taming import tamed
 from climb_opt.selection.recommendation import (
     Recommendation,
     doubts,
-    effective_domains,
     expected_gain,
     expected_score,
     noise_doubt,
 )
-from climb_opt.selection.rules import RULES, Evidence, default_rule, observed_row
+from climb_opt.selection.rules import AUTO, RULES, Evidence, default_rule, observed_row
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, read_history
@@ -33,7 +33,7 @@ from climb_opt.view import StudyView, read_history
 def best_mixture(
     study: optuna.Study,
     *,
-    rule: str = "auto",
+    rule: str = AUTO,
     space: MixtureSpace | None = None,
     components: bool = False,
     seed: int = 0,
@@ -124,7 +124,7 @@ def _recommend(
         reason = "one finished trial" if len(history) == 1 else "all scores are equal"
         weights = observed_row(history)
         return _plain(space, history, weights, "observed", (f"{reason}: nothing to model",))
-    name = default_rule(evidence) if rule == "auto" else rule
+    name = default_rule(evidence) if rule == AUTO else rule
     weights = RULES[name](evidence)
     surrogate = evidence.problem.objectives[0]
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
@@ -157,7 +157,7 @@ def _plain(
         mixture=space.mixture(weights),
         rule=rule,
         effective_domains=effective_domains(weights),
-        distance_from_prior=float(np.abs(weights - space.prior).sum()),
+        distance_from_prior=float(distance(weights, space.prior)),
         trials=len(history),
         warnings=warnings,
     )

@@ -28,6 +28,7 @@ from climb_opt.history import History
 from climb_opt.samplers.beliefs import kept
 from climb_opt.samplers.taming import tame
 
+AUTO = "auto"  # the rule that loses least for the noise a study shows
 QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted
 EARLY = 16  # results whose spread the noise is compared with: before a search narrows down
 
@@ -131,7 +132,7 @@ RULES: dict[str, Rule] = {
     "optimum": optimum,
     "argbest": argbest,
     "mean-top": mean_top,
-    "auto": auto,
+    AUTO: auto,
 }
 
 

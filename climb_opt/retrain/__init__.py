@@ -2,14 +2,14 @@
 
 An ordinary study `<name>-confirm` on the same storage, with one named slot per mixture and seed
 ("found/seed-1"), worked on by the same worker loop: several workers can help, and it resumes. All
-mixtures share each seed, so that differences are paired (`report/paired.py`).
+mixtures share each seed, so that differences are paired (`retrain/paired.py`).
 
     finals.py   what is retrained, stored in the confirm study
     race.py     which slots to run now, and running them
 """
 
-from climb_opt.confirm.finals import Finals, choose, open_confirmation, read_finals, unit_for
-from climb_opt.confirm.race import confirmation_of, longest_plan, run, wanted
+from climb_opt.retrain.finals import Finals, choose, open_confirmation, read_finals, unit_for
+from climb_opt.retrain.race import confirmation_of, longest_plan, run, wanted
 
 __all__ = [
     "Finals",

@@ -16,12 +16,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import recipes
-from climb_opt.ablation.statistics import spearman, spearman_interval
 from climb_opt.attributes import AGGREGATE, COMPONENTS, CORPUS, RECIPE, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.recipes import StudyRecipe
 from climb_opt.slots import Slot
+from climb_opt.statistics import spearman, spearman_interval
 from climb_opt.view import StudyView, all_trials
 
 PREFIX = "trial-"

@@ -11,9 +11,10 @@ import optuna
 
 from climb_opt.attributes import AGGREGATE, CONFIRM, CORPUS, RECIPE
 from climb_opt.errors import UserError
+from climb_opt.history import unit_of
+from climb_opt.measures import apart
 from climb_opt.recipes import StudyRecipe, to_json
-from climb_opt.report.paired import LEVEL
-from climb_opt.report.snapshot import unit_of
+from climb_opt.retrain.paired import LEVEL
 from climb_opt.view import StudyView
 
 SUFFIX = "-confirm"
@@ -90,11 +91,6 @@ def choose(
     references = tuple(n for n in baselines if n not in mixtures)
     mixtures.update({name: baselines[name] for name in references})
     return mixtures, finalists, references
-
-
-def apart(a: Mixture, b: Mixture) -> float:
-    """The share of tokens that differ between two mixtures."""
-    return sum(abs(a.get(d, 0.0) - b.get(d, 0.0)) for d in {*a, *b}) / 2
 
 
 def open_confirmation(

@@ -17,8 +17,8 @@ import numpy as np
 import optuna
 
 from climb_opt.attributes import SEED
-from climb_opt.confirm.finals import Finals, Mixture, read_finals
-from climb_opt.report.paired import SEED_SLOT, Confirmation, read_confirmation, read_slot
+from climb_opt.retrain.finals import Finals, Mixture, read_finals
+from climb_opt.retrain.paired import SEED_SLOT, Confirmation, read_confirmation, read_slot
 from climb_opt.slots import Plan, Slot, attempts_by_slot
 from climb_opt.view import all_trials
 
