@@ -7,9 +7,33 @@ Interrupted   the worker was asked to stop: its state is saved, its slot will be
 
 from __future__ import annotations
 
+import difflib
+import unicodedata
+from collections.abc import Iterable
+
 
 class UserError(ValueError):
     """Bad input. The message says what was wrong, which value, what is allowed, what to do next."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'web'?": what was probably meant by a name that is not known, or nothing.
+
+    Names that differ by case, accents or Unicode form only come first, and are told apart.
+    """
+    known = list(known)
+    near = [k for k in known if _plain(k) == _plain(name)]
+    near = near or difflib.get_close_matches(name, known, n=1)
+    if not near:
+        return ""
+    if unicodedata.normalize("NFC", near[0]) == unicodedata.normalize("NFC", name):
+        return f" Did you mean {near[0]!r}, in another Unicode form ({near[0]!a})?"
+    return f" Did you mean {near[0]!r}?"
+
+
+def _plain(name: str) -> str:
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(c for c in letters if not unicodedata.combining(c)).strip()
 
 
 class TrialFailed(RuntimeError):

@@ -6,12 +6,11 @@ sampler, predictor or evaluator; users name their own as "my_package.my_module:M
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from typing import Any
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 
 KINDS: dict[str, dict[str, str]] = {
     "sampler": {
@@ -58,8 +57,7 @@ def find(kind: str, name: str) -> Any:
     known = KINDS[kind]
     target = known.get(name, name)
     if ":" not in target:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(name, known)
         raise UserError(
             f"Unknown {kind} {name!r}.{hint} Known: {', '.join(sorted(known))}; "
             'or your own as "module:Name".'
@@ -87,9 +85,7 @@ def check_options(kind: str, name: str, options: dict[str, Any], given: set[str]
     known = sorted({p.name for p in parameters} - given)
     for key in options:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
             raise UserError(
-                f"{kind} {name!r}: unknown key {key!r}.{hint} Known keys: "
+                f"{kind} {name!r}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: "
                 f"{', '.join(known) or 'none'}."
             )

@@ -24,6 +24,7 @@ from typing import IO, Any
 import yaml
 
 from climb_opt.errors import UserError
+from climb_opt.written import load
 
 MARK = "\ufeff"
 # UTF-32's mark begins with UTF-16's: the longer ones first.
@@ -92,23 +93,26 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: not JSON: {error}.") from None
 
 
-def read_yaml(path: Path | str) -> Any:
-    """The plain data of a YAML file.
+def read_yaml(path: Path | str, *, text_values: bool = False) -> Any:
+    """The plain data of a YAML file; see `parse_yaml`.
 
     Raises:
         UserError: as `read_text`, or the text is not YAML.
     """
-    return parse_yaml(read_text(path), str(path))
+    return parse_yaml(read_text(path), str(path), text_values=text_values)
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """YAML -> plain data.
+def parse_yaml(text: str, where: str, *, text_values: bool = False) -> Any:
+    """YAML -> plain data, with keys that are text whatever YAML takes them for.
+
+    Args:
+        text_values: leave values text too, for files that hold names.
 
     Raises:
-        UserError: it is no YAML, holds a date that is none, or is nested too deeply.
+        UserError: it is no YAML, has a key twice or a date that is none, or is nested too deeply.
     """
     try:
-        return yaml.safe_load(text.removeprefix(MARK))
+        return load(text.removeprefix(MARK), text_values=text_values)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
     except RecursionError:

@@ -8,17 +8,17 @@ another; `--set key.sub=value` is the only override.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.reading import parse_yaml, read_text, read_yaml
 from climb_opt.strict import as_list, build
 
@@ -168,8 +168,7 @@ def find(kind: str, name: str) -> Path:
     shipped = _folder(kind) / f"{name}.yaml"
     if shipped.is_file():
         return shipped
-    near = difflib.get_close_matches(name, names(kind), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, names(kind))
     raise UserError(
         f"No recipe {name!r} in {kind}.{hint} Shipped: {', '.join(names(kind))}; "
         "or give the path of a .yaml file."
@@ -332,17 +331,32 @@ def choice_data(value: Any, where: str) -> dict[str, Any]:
 
 def set_override(data: dict[str, Any], override: str) -> None:
     """Apply one `key.sub=value` of `--set` to the data of a recipe."""
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise UserError(f"--set {override!r}: expected key=value, e.g. rounds=[16,8,4].")
+    keys, text = _split_override(override)
     value = parse_yaml(text, f"--set {override!r}")
-    *parents, last = key.split(".")
-    for parent in parents:
+    for place, parent in enumerate(keys[:-1], start=1):
         inner = data.get(parent)
         if isinstance(inner, str):  # a name: proxy: tiny -> {include: tiny}, sampler: climb
             inner = {"include": inner} if parent == "proxy" else {"name": inner}
-        if not isinstance(inner, dict):
-            inner = {}
-        data[parent] = inner
-        data = inner
-    data[last] = value
+        if inner is not None and not isinstance(inner, dict):
+            path = ".".join(keys[:place])
+            raise UserError(
+                f"--set {override!r}: {path} is {inner!r}, which has no keys. Replace the whole: "
+                f"--set {path}=..."
+            )
+        data[parent] = {} if inner is None else inner
+        data = data[parent]
+    data[keys[-1]] = value
+
+
+# Mappings of names to numbers: what follows is one name, with any dots and equals signs it has.
+NAMED = re.compile(r"((?:.*?\.)??(?:space\.(?:lower|upper)|constraints|score)\.)(.+)=([^=]*)")
+
+
+def _split_override(override: str) -> tuple[list[str], str]:
+    named = NAMED.fullmatch(override)
+    if named and "=" not in named[1]:
+        return [*named[1].split(".")[:-1], named[2]], named[3]
+    key, sign, text = override.partition("=")
+    if not sign or not all(key.split(".")):
+        raise UserError(f"--set {override!r}: expected key=value, e.g. rounds=[16,8,4].")
+    return key.split("."), text

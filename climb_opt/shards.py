@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.reading import read_json
 
 SCHEMA = 1
@@ -132,9 +132,10 @@ class Corpus:
         for domain in self.domains:
             if domain.name == name:
                 return domain
+        known = [d.name for d in self.domains]
         raise UserError(
-            f"Corpus {self.name!r} has no domain {name!r}. Domains: "
-            f"{', '.join(d.name for d in self.domains)}."
+            f"Corpus {self.name!r} has no domain {name!r}.{did_you_mean(name, known)} "
+            f"Domains: {', '.join(known)}."
         )
 
     def tokens(self) -> dict[str, int]:

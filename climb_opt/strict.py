@@ -6,13 +6,13 @@ Fifteen lines of pydantic's idea, without its dependency: types come from the an
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
+from climb_opt.written import number
 
 
 def build(cls: Any, data: Any, where: str) -> Any:
@@ -23,8 +23,7 @@ def build(cls: Any, data: Any, where: str) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
     for key in data:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(str(key), known)
             raise UserError(f"{where}: unknown key {key!r}.{hint} Known keys: {', '.join(known)}.")
     missing = [
         name
@@ -35,10 +34,11 @@ def build(cls: Any, data: Any, where: str) -> Any:
     ]
     if missing:
         raise UserError(f"{where}: missing key {missing[0]!r}.")
-    return cls(**{key: _convert(data[key], hints[key], f"{where}.{key}") for key in data})
+    return cls(**{key: convert(data[key], hints[key], f"{where}.{key}") for key in data})
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the annotated type `hint`, or an error that names `where`."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return _convert_union(value, args, where)
@@ -56,11 +56,11 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             pairs = zip(items, args, strict=True)
         else:
             pairs = zip(items, [args[0]] * len(items), strict=True)
-        return origin(_convert(v, a, f"{where}[{i}]") for i, (v, a) in enumerate(pairs))
+        return origin(convert(v, a, f"{where}[{i}]") for i, (v, a) in enumerate(pairs))
     if origin is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: expected a mapping, but got {value!r}.")
-        return {str(k): _convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
+        return {str(k): convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
     if hint is Any:
         return value
     return _convert_plain(value, hint, where)
@@ -73,18 +73,18 @@ def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
     for arg in args:
         if arg is not type(None):
             try:
-                return _convert(value, arg, where)
+                return convert(value, arg, where)
             except UserError as error:
                 errors.append(str(error))
     raise UserError(errors[0])
 
 
 def _convert_plain(value: Any, hint: type, where: str) -> Any:
-    # YAML 1.1 reads 3e-3 as text and 1_000 as a number; both are meant as numbers.
+    # YAML 1.1 reads 3e-3 and 30% as text; both are meant as numbers.
     if hint in (int, float) and isinstance(value, str):
         try:
-            value = float(value)
-        except ValueError:
+            value = number(value, where)
+        except UserError:
             raise UserError(f"{where}: expected a number, but got {value!r}.") from None
     if hint is int and isinstance(value, float) and value.is_integer():
         return int(value)

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from climb_opt.cli import main
+from climb_opt.cli.corpus import _old_and_new
+from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import files_of, topic_documents, write_jsonl
 
@@ -136,3 +138,22 @@ def test_importing_the_command_line_loads_nothing_heavy() -> None:
     code = f"import sys; from climb_opt.cli import corpus; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("text", "pair"),
+    [
+        ("a=b=ab", ("a=b", "ab")),
+        ("web=a=c", ("web", "a=c")),
+        ("x=y", ("x", "y")),
+        ("a=b=", ("a=b", "")),
+    ],
+)
+def test_names_with_equals_signs_are_renamed(text: str, pair: tuple[str, str]) -> None:
+    assert _old_and_new(text, ["a=b", "web"]) == pair
+
+
+@pytest.mark.parametrize(("text", "said"), [("web", "expected OLD=NEW"), ("a=b=c", "'a' to 'b=c'")])
+def test_a_rename_that_is_not_clear_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        _old_and_new(text, ["a", "a=b"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,42 @@ def test_set_reaches_into_a_proxy_given_by_name() -> None:
 def test_a_malformed_override_is_named(override: str) -> None:
     with pytest.raises(UserError, match="--set"):
         recipes.read_study("demo", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "keys", "value"),
+    [
+        ("space.upper.example.org=.7", ["space", "upper", "example.org"], 0.7),
+        ("space.upper.a=b=.7", ["space", "upper", "a=b"], 0.7),
+        ("space.lower.score.x=0.1", ["space", "lower", "score.x"], 0.1),
+        ("space.upper.no=30%", ["space", "upper", "no"], "30%"),
+        ("space.upper={no: 0.3, a=b: 1}", ["space", "upper"], {"no": 0.3, "a=b": 1}),
+        ("base.space.upper.example.org=1", ["base", "space", "upper", "example.org"], 1),
+        ("score.my.task/bpb=-1", ["score", "my.task/bpb"], -1),
+        ("also.cost.score.x.y=1", ["also", "cost", "score", "x.y"], 1),
+        ("proxy.model.hidden=8", ["proxy", "model", "hidden"], 8),
+        ("corpus=a=b", ["corpus"], "a=b"),
+    ],
+)
+def test_set_names_any_domain(override: str, keys: list[str], value: object) -> None:
+    data: dict[str, Any] = {}
+    recipes.set_override(data, override)
+    for key in keys:
+        assert list(data) == [key]
+        data = data[key]
+    assert data == value
+
+
+def test_set_replaces_nothing_that_it_does_not_name() -> None:
+    with pytest.raises(UserError, match=r"space\.upper is 0\.5, which has no keys"):
+        recipes.set_override({"space": {"upper": 0.5}}, "space.upper.web=0.7")
+
+
+def test_bounds_may_have_any_name_and_be_percentages(tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text("include: demo\nspace: {upper: {no: 0.3, 1.50: 20%, 010: 0.4}}\n")
+    upper = recipes.read_study(str(path)).space.upper
+    assert upper == {"no": 0.3, "1.50": 0.2, "010": 0.4}
 
 
 def test_a_recipe_that_includes_itself_is_refused(tmp_path: Path) -> None:

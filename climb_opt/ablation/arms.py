@@ -7,13 +7,12 @@ shares of the arm's trials, so `[4, 2, 1]` and `[64, 32, 16]` are the same arm u
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from climb_opt import recipes
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
 
@@ -81,8 +80,7 @@ def arm_data(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     like = over.pop("like", name if name in STANDARD else None)
     if like is None:
         if not over:
-            near = difflib.get_close_matches(name, STANDARD, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, STANDARD)
             raise UserError(f"Unknown arm {name!r}.{hint} Standard arms: {', '.join(STANDARD)}.")
         return over
     if like not in STANDARD:

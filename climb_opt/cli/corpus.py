@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,28 @@ def run_rename(args: argparse.Namespace) -> int:
     from climb_opt.corpus.edit import rename
     from climb_opt.shards import Corpus
 
-    names = {}
+    corpus = Corpus.load(args.corpus)
+    names: dict[str, str] = {}
     for text in args.names:
-        old, sign, new = text.partition("=")
-        if not sign:
-            raise UserError(f"{text!r}: expected OLD=NEW.")
+        old, new = _old_and_new(text, [d.name for d in corpus.domains])
+        if old in names:
+            raise UserError(f"{text!r}: {old!r} is given two names.")
         names[old] = new
-    return _shown(rename(Corpus.load(args.corpus), names))
+    return _shown(rename(corpus, names))
+
+
+def _old_and_new(text: str, domains: Sequence[str]) -> tuple[str, str]:
+    """The two sides of OLD=NEW, either of which may hold "=" itself."""
+    places = [i for i, letter in enumerate(text) if letter == "="]
+    if not places:
+        raise UserError(f"{text!r}: expected OLD=NEW.")
+    pairs = [(text[:i], text[i + 1 :]) for i in places if text[:i] in domains]
+    if len(pairs) > 1:
+        ways = " or ".join(f"{old!r} to {new!r}" for old, new in pairs)
+        raise UserError(
+            f"{text!r}: rename {ways}? Give {pairs[0][0]!r} another name first, and it is clear."
+        )
+    return pairs[0] if pairs else (text[: places[0]], text[places[0] + 1 :])
 
 
 def run_merge(args: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import optuna
 from optuna.study import StudyDirection
 
 from climb_opt.attributes import PICK, SLOT
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.gaussian.hypervolume import front, reference_point
 from climb_opt.history import History
 from climb_opt.measures import distance, effective_domains
@@ -89,8 +88,7 @@ def compare_rules(
 
 def _check(rule: str) -> None:
     if rule not in RULES:
-        near = difflib.get_close_matches(rule, RULES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(rule, RULES)
         raise UserError(f"Unknown rule {rule!r}.{hint} Known: {', '.join(RULES)}.")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import logging
 import warnings
@@ -18,7 +17,7 @@ from optuna.study import StudyDirection
 
 from climb_opt import recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.storages import describe, explained, open_storage, study_lock
@@ -134,8 +133,7 @@ def _read(
 
 
 def _no_study(name: str, existing: list[str], storage: BaseStorage, recipe: object) -> str:
-    near = difflib.get_close_matches(name, existing, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, existing)
     what = "recipe or study" if recipe == name else "study"
     names = ", ".join(existing[:8]) + (", ..." if len(existing) > 8 else "")
     shipped = f" Shipped recipes: {', '.join(recipes.names('studies'))}." if what != "study" else ""

@@ -15,13 +15,14 @@ variation), 0 where the mapping is exact. This is Olmix's mixture reuse, made ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.reading import read_yaml
 
+NOTHING = ("null", "~")  # of an added domain, unless an old one is called so
 SAME_TOKENS = 0.01  # a domain of the same name whose tokens moved less than this is the same
 
 
@@ -44,12 +45,17 @@ class Lineage:
     def __post_init__(self) -> None:
         for child, parents in self.parents.items():
             if child not in self.new:
-                raise UserError(f"Lineage: the new study has no domain {child!r}.")
+                raise UserError(
+                    f"Lineage: the new study has no domain {child!r}."
+                    f"{did_you_mean(child, self.new)} Its domains: {', '.join(self.new)}."
+                )
             for parent in parents:
                 if parent not in self.old:
                     raise UserError(
                         f"Lineage: domain {child!r} comes from {parent!r}, which the old study "
-                        f"has not. Its domains: {', '.join(self.old)}."
+                        "has not: expected an old domain or a list of them."
+                        f"{did_you_mean(parent, self.old)} "
+                        f"Its domains: {', '.join(self.old)}."
                     )
                 if len(parents) > 1 and len(self.children(parent)) > 1:
                     raise UserError(
@@ -136,7 +142,7 @@ def read_lineage(
         UserError: a file that does not say this, or a domain of the same name whose tokens
             changed by more than a hundredth and that the file does not name.
     """
-    stated = {} if file is None else _read(file)
+    stated = {} if file is None else _read(file, old)
     claimed = {parent for parents in stated.values() for parent in parents}
     parents: dict[str, tuple[str, ...]] = {}
     for child, tokens in new.items():
@@ -161,15 +167,15 @@ def _check_same(name: str, was: float, now: float) -> None:
         )
 
 
-def _read(file: Path) -> dict[str, tuple[str, ...]]:
-    data = read_yaml(file)
+def _read(file: Path, old: Collection[str]) -> dict[str, tuple[str, ...]]:
+    data = read_yaml(file, text_values=True)
     if not isinstance(data, dict):
         raise UserError(f"{file}: a lineage maps new domains to old ones, e.g. law: [a, b].")
-    return {str(child): _parents(value, file) for child, value in data.items()}
+    return {child: _parents(value, old, file) for child, value in data.items()}
 
 
-def _parents(value: object, file: Path) -> tuple[str, ...]:
-    if value is None:
+def _parents(value: object, old: Collection[str], file: Path) -> tuple[str, ...]:
+    if value == "" or (value in NOTHING and value not in old):
         return ()
     if isinstance(value, str):
         return (value,)
