@@ -8,16 +8,16 @@ Notation: K domains, `p` the prior (K,), its share of all tokens; `w` weights (K
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, get_type_hints
 
 import numpy as np
 
-from climb_opt.errors import UserError
-from climb_opt.reading import read_yaml
+from climb_opt.errors import UserError, did_you_mean
+from climb_opt.mixtures import mixture_from, read_mixture
 from climb_opt.simplex import MixtureSpace
+from climb_opt.strict import convert
 
 
 def uniform(space: MixtureSpace) -> np.ndarray:
@@ -62,19 +62,17 @@ def unimax(space: MixtureSpace, *, epochs: float = 4.0, supply: float = 1.0) -> 
     return weights / weights.sum()
 
 
-def given(
-    space: MixtureSpace, *, mixture: Mapping[str, float] | str, prefix: str = ""
-) -> np.ndarray:
+def given(space: MixtureSpace, *, mixture: dict[str, Any] | str, prefix: str = "") -> np.ndarray:
     """A mixture typed in a recipe, or read from a YAML file (also RegMix's, under `train:`).
 
     Args:
-        mixture: domain -> weight (rounded is fine, it is normalised), or the path of a file.
-        prefix: cut from the file's names before they are matched, e.g. "train_".
+        mixture: domain -> weight (rounded is fine, it is scaled), or the path of a file.
+        prefix: cut from the mixture's names before they are matched, e.g. "train_".
     """
-    weights = _read_mixture(mixture) if isinstance(mixture, str) else mixture
-    return space.weights(
-        {name.removeprefix(prefix): float(w) for name, w in weights.items()}, normalise=True
-    )
+    if isinstance(mixture, str):
+        return space.weights(read_mixture(mixture, prefix), what=mixture)
+    what = "given.mixture"
+    return space.weights(mixture_from(mixture, what, prefix), what=what)
 
 
 FIXED: dict[str, Callable[..., np.ndarray]] = {
@@ -90,27 +88,27 @@ def fixed_mixture(space: MixtureSpace, name: str, **options: Any) -> np.ndarray:
     """The weights (K,) of the fixed mixture `name`, moved inside the bounds of the space.
 
     Raises:
-        UserError: an unknown name or option, or an option out of range.
+        UserError: an unknown name or option, one that is missing, of another type or out of range.
     """
     if name not in FIXED:
-        near = difflib.get_close_matches(name, FIXED, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"Unknown fixed mixture {name!r}.{hint} Known: {', '.join(FIXED)}.")
-    known = set(inspect.signature(FIXED[name]).parameters) - {"space"}
+        raise UserError(
+            f"Unknown fixed mixture {name!r}.{did_you_mean(name, FIXED)} Known: {', '.join(FIXED)}."
+        )
+    hints = get_type_hints(FIXED[name])
+    known = set(hints) - {"space", "return"}
     for key in options:
         if key not in known:
             raise UserError(
-                f"Fixed mixture {name!r}: unknown key {key!r}. "
+                f"Fixed mixture {name!r}: unknown key {key!r}.{did_you_mean(key, known)} "
                 f"Known keys: {', '.join(sorted(known)) or 'none'}."
             )
-    return space.project(FIXED[name](space, **options))
+    if missing := needed(name) - set(options):
+        raise UserError(f"Fixed mixture {name!r}: missing key {min(missing)!r}.")
+    given = {key: convert(value, hints[key], f"{name}.{key}") for key, value in options.items()}
+    return space.project(FIXED[name](space, **given))
 
 
-def _read_mixture(path: str) -> dict[str, float]:
-    data = read_yaml(path)
-    if isinstance(data, dict) and isinstance(data.get("train"), dict):
-        data = data["train"]
-    numbers = isinstance(data, dict) and all(isinstance(v, (int, float)) for v in data.values())
-    if not numbers or not data:
-        raise UserError(f"{path}: a mixture is a mapping of domains to weights.")
-    return {str(name): float(weight) for name, weight in data.items()}
+def needed(name: str) -> set[str]:
+    """The options that the fixed mixture `name` cannot do without."""
+    parameters = inspect.signature(FIXED[name]).parameters.values()
+    return {p.name for p in parameters if p.default is p.empty} - {"space"}

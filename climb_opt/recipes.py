@@ -214,7 +214,7 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
 def _move_first_round(data: dict[str, Any]) -> None:
     """Version 0.1.0 had the key `prune_first_round` a second time, among the pruner's options."""
     pruner = data.get("pruner")
-    if pruner is not None and "first_round" in pruner["options"]:
+    if pruner is not None and "first_round" in pruner.get("options", {}):
         options = dict(pruner["options"])
         first_round = bool(options.pop("first_round"))
         data.update(pruner={**pruner, "options": options}, prune_first_round=first_round)

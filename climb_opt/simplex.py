@@ -16,7 +16,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
+from climb_opt.mixtures import checked_sum
+from climb_opt.written import number
 
 PREFIX = "w/"
 SUM_TOLERANCE = 1e-9
@@ -106,7 +108,7 @@ class MixtureSpace:
             raise UserError(
                 f"{what}: the weights sum to {total:.12g}, not to 1. Use a sampler that knows the "
                 "simplex (ClimbSampler, SimplexGPSampler, or SimplexSampler around any Optuna "
-                "sampler), and enqueue trials with every weight."
+                "sampler); of a mixture of your own, enqueue space.params(space.weights(mixture))."
             )
         bad = np.flatnonzero(
             (weights < self.lower - SUM_TOLERANCE) | (weights > self.upper + SUM_TOLERANCE)
@@ -141,24 +143,37 @@ class MixtureSpace:
         clipped = np.clip(weights, 0.0, 1.0)
         return {n: float(w) for n, w in zip(self.parameter_names, clipped, strict=True)}
 
-    def weights(self, mixture: Mapping[str, float], *, normalise: bool = False) -> np.ndarray:
+    def weights(
+        self,
+        mixture: Mapping[str, float],
+        *,
+        normalise: bool = False,
+        what: str = "The mixture",
+    ) -> np.ndarray:
         """Weights (K,) of a mapping domain -> weight; domains left out weigh 0.
 
+        A sum that is 1 up to rounding is scaled to 1 (`climb_opt.mixtures` has the rule).
+
         Args:
-            normalise: scale the sum to 1, for mixtures typed by hand or rounded.
+            normalise: scale any sum to 1, for amounts instead of weights.
+            what: names the mixture in errors.
 
         Raises:
-            UserError: an unknown domain, a negative weight, or a sum that is not 1.
+            UserError: an unknown domain, a negative weight, a sum that is not 1, or a bound broken.
         """
-        unknown = sorted(set(mixture) - set(self.domains))
-        if unknown:
-            raise UserError(f"Unknown domain {unknown[0]!r}. Domains: {', '.join(self.domains)}.")
-        weights = np.array([_number(mixture.get(d, 0.0), f"Weight of {d!r}") for d in self.domains])
-        if not np.all(np.isfinite(weights)) or np.any(weights < 0):
-            raise UserError(f"Weights must be finite and not negative, but got {dict(mixture)}.")
-        if normalise and weights.sum() > 0:
+        given = {d: number(w, f"{what}: the weight of {d!r}") for d, w in mixture.items()}
+        for domain, weight in given.items():
+            if not 0 <= weight < np.inf:
+                raise UserError(
+                    f"{what}: weights must be finite and not negative, but {domain!r} has {weight}."
+                )
+        total = sum(given.values()) if normalise else checked_sum(given.values(), what)
+        if unknown := sorted(set(given) - set(self.domains)):
+            raise UserError(f"{what}: Unknown {self._named(unknown[0])}")
+        weights = np.array([given.get(d, 0.0) for d in self.domains])
+        if total > 0 and (normalise or abs(total - 1.0) > SUM_TOLERANCE):
             weights = weights / weights.sum()
-        self.check(weights)
+        self.check(weights, what)
         return weights
 
     # --- stored with a study ----------------------------------------------------------------
@@ -258,20 +273,21 @@ class MixtureSpace:
         if given is None:
             return np.full(len(self), default)
         if isinstance(given, Mapping):
-            unknown = sorted(set(given) - set(self.domains))
-            if unknown:
-                raise UserError(
-                    f"{what}: unknown domain {unknown[0]!r}. Domains: {', '.join(self.domains)}."
-                )
-            bound = np.array([_number(given.get(d, default), what) for d in self.domains])
+            if unknown := sorted(set(given) - set(self.domains)):
+                raise UserError(f"{what}: unknown {self._named(unknown[0])}")
+            bound = np.array([number(given.get(d, default), what) for d in self.domains])
         else:
-            bound = np.full(len(self), _number(given, what))
+            bound = np.full(len(self), number(given, what))
         for domain, value in zip(self.domains, bound, strict=True):
             if not 0.0 <= value <= 1.0:
                 raise UserError(
                     f"{what}: the bound of domain {domain!r} must lie in [0, 1], but is {value}."
                 )
         return bound
+
+    def _named(self, name: str) -> str:
+        hint = did_you_mean(name, self.domains)
+        return f"domain {name!r}.{hint} Domains: {', '.join(self.domains)}."
 
     def _check_bounds(self, max_epochs: float | None) -> None:
         for domain, low, high in zip(self.domains, self.lower, self.upper, strict=True):
@@ -326,22 +342,13 @@ def _read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
     for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"Domain {name!r} is named twice; give each domain one name.")
-    amounts = np.array(
-        [_number(amount, f"The amount of domain {name!r}") for name, amount in pairs]
-    )
+    amounts = np.array([number(amount, f"The amount of domain {name!r}") for name, amount in pairs])
     if not names or not np.all(np.isfinite(amounts)) or np.any(amounts < 0) or not np.any(amounts):
         raise UserError(
             "The prior needs at least one domain and finite amounts, none negative, "
             f"not all zero, but got {dict(pairs)}."
         )
     return names, amounts
-
-
-def _number(value: object, what: str) -> float:
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise UserError(f"{what} must be a number, but is {value!r}.") from None
 
 
 def _scale_into(w: np.ndarray, lower: np.ndarray, upper: np.ndarray, p: np.ndarray) -> np.ndarray:

@@ -63,6 +63,28 @@ def test_a_pruned_trial_has_no_score_in_its_line(
     assert re.search(r"slot 4 +pruned  \d+\.\d s$", line)
 
 
+def test_a_baseline_that_needs_options_is_refused_and_keeps_no_name(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "mine.yaml", "--set", "baselines=[given]"]) == 2
+    err = capsys.readouterr().err
+    assert "'given' needs the key 'mixture'" in err and "climb-opt enqueue" in err
+    assert main(["search", "mine.yaml"]) == 0
+
+
+def test_a_new_study_that_breaks_before_its_first_trial_keeps_no_name(
+    home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*args: object, **kwargs: object) -> None:
+        raise TypeError("a bug of a plug-in")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(studies, "work", breaks)
+        with pytest.raises(TypeError):
+            main(["search", "mine.yaml"])
+    assert main(["search", "mine.yaml", "--set", "seed=5"]) == 0
+
+
 def test_the_same_command_goes_on_and_trains_nothing_twice(
     home: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

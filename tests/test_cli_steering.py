@@ -110,6 +110,19 @@ def test_a_bad_mixture_is_one_line_and_status_2(
     assert not all_trials(study)
 
 
+def test_mixtures_are_put_in_line_all_or_none(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study("mine.yaml", storage="runs/climb.journal")
+    Path("good.yaml").write_text("train: {t_web: 50%, t_math: 50%}")
+    Path("bad.yaml").write_text("Web: 1")
+    assert main(["enqueue", "mine", "good.yaml", "bad.yaml", "--prefix", "t_"]) == 2
+    assert "Did you mean 'web'" in capsys.readouterr().err
+    assert not all_trials(study)
+    assert main(["enqueue", "mine", "good.yaml", "--prefix", "t_"]) == 0
+    assert len(all_trials(study)) == 1
+
+
 def test_pause_and_resume(home: Any, capsys: pytest.CaptureFixture[str]) -> None:
     open_study("mine.yaml", storage="runs/climb.journal")
     assert main(["pause", "mine"]) == 0

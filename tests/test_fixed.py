@@ -66,11 +66,24 @@ def test_a_mixture_is_read_from_a_file(tmp_path: Path) -> None:
         ("unimax", {"epoch": 2}, "Known keys: epochs, supply"),
         ("given", {"mixture": {"wiki": 1.0}}, "Unknown domain 'wiki'"),
         ("given", {"mixture": "nowhere.yaml"}, "cannot be read"),
+        ("given", {}, "missing key 'mixture'"),
+        ("given", {"mixture": {"web": "half"}}, "must be a number, but is 'half'"),
+        ("given", {"mixture": ["web"]}, "given.mixture"),
+        ("given", {"mixture": {"web": 1}, "prefix": 5}, "given.prefix: expected str"),
+        ("temperature", {"exponent": "high"}, "temperature.exponent: expected a number"),
+        ("unimax", {"epochs": None}, "unimax.epochs"),
     ],
 )
 def test_mistakes_are_named(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         fixed_mixture(SPACE, name, **options)
+
+
+def test_a_mixture_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes(b"web: 0.5\ncaf\xe9: 0.5\n")
+    with pytest.raises(UserError, match=r"latin\.yaml"):
+        fixed_mixture(SPACE, "given", mixture=str(path))
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [1", "train: {a: b}", ""])

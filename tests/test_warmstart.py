@@ -236,6 +236,23 @@ def test_broken_lineages_are_named(tmp_path: Path, text: str, message: str) -> N
         read_lineage(OLD, {**OLD, "law": 5.0}, file)
 
 
+def test_a_lineage_reads_names_as_text(tmp_path: Path) -> None:
+    old, new = {"nb": 3.0, "no": 2.0, "null": 1.0}, {"on": 5.0, "1.50": 1.0, "new": 1.0}
+    file = tmp_path / "lineage.yaml"
+    file.write_text("on: [nb, no]\n1.50: null\nnew:\n", encoding="utf-8")
+    lineage = read_lineage(old, new, file)
+    assert lineage.parents == {"on": ("nb", "no"), "1.50": ("null",), "new": ()}
+    del old["null"]
+    assert read_lineage(old, new, file).parents["1.50"] == ()
+
+
+def test_a_lineage_asks_after_names_that_are_nearly_known(tmp_path: Path) -> None:
+    file = tmp_path / "lineage.yaml"
+    file.write_text("law: Web\n", encoding="utf-8")
+    with pytest.raises(UserError, match="Did you mean 'web'"):
+        read_lineage(OLD, {**OLD, "law": 5.0}, file)
+
+
 # --- CSV -----------------------------------------------------------------------------------------
 
 
@@ -258,6 +275,17 @@ def test_a_csv_of_runs_is_read(tmp_path: Path) -> None:
     assert import_csv(study, file, space=space).already
 
 
+def test_percentages_and_rounded_rows_of_a_csv_are_read_and_scaling_is_said(
+    tmp_path: Path,
+) -> None:
+    rows = "50%,30%,20%,1.25\n0.33,0.33,0.33,1.5\n0.5,0.3,0.2,1\n"
+    file = write(tmp_path / "runs.csv", "web,code,math,value\n" + rows)
+    study, space = study_of(), MixtureSpace(OLD)
+    result = import_csv(study, file, space=space)
+    assert read_history(study, space).weights[:, 0] == pytest.approx([0.5, 1 / 3, 0.5])
+    assert "Scaled to 1: 1 rows, whose weights sum to 0.99" in " ".join(result.lines())
+
+
 def test_components_of_a_csv_make_up_the_score(tmp_path: Path) -> None:
     file = write(tmp_path / "runs.csv", "web,code,math,a/bpb,b/bpb\n0.5,0.3,0.2,1.0,2.0\n")
     study, space = study_of(), MixtureSpace(OLD)
@@ -272,6 +300,9 @@ def test_a_missing_column_weighs_nothing_and_is_said(tmp_path: Path) -> None:
     file = write(tmp_path / "runs.csv", "web,code,value\n0.5,0.5,1.0\n")
     result = import_csv(study_of(), file, space=MixtureSpace(OLD))
     assert "no column for 'math', so 0" in result.lines()[1]
+    file = write(tmp_path / "case.csv", "web,code,Math,value\n0.5,0.5,0.1,1.0\n")
+    said = import_csv(study_of(), file, space=MixtureSpace(OLD)).lines()[1]
+    assert "no column for 'math', so 0 (Did you mean 'Math'?)" in said
 
 
 @pytest.mark.parametrize(
@@ -285,6 +316,8 @@ def test_a_missing_column_weighs_nothing_and_is_said(tmp_path: Path) -> None:
         ("web,code,math,value\n0.5,0.3,0.2,nan\n", "line 2: column 'value' holds 'nan'"),
         ("web,code,math,value\n1.5,-0.5,0,1\n", "line 2: a weight is negative"),
         ("web,web,value\n0.5,0.5,1\n", "column 'web' appears twice"),
+        ("web,w/web,value\n0.5,0.5,1\n", "'w/web' and 'web' are of one domain"),
+        ("web,code,math,value\n50,30,20,1\n", "sum to 100, not to 1. Percentages"),
     ],
 )
 def test_broken_csvs_are_named_with_the_line(tmp_path: Path, text: str, message: str) -> None:

@@ -59,7 +59,7 @@ def _search(args: argparse.Namespace) -> int:
         study = _join(args, lambda: created.append(True))
         try:
             return _work(study, args, count, stop)
-        except UserError:
+        except Exception:
             # A recipe that cannot train must not keep its name from the corrected one.
             if created:
                 discard_untried(study)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from climb_opt.cli.naming import existing, stem, study_arguments
-from climb_opt.errors import UserError
-from climb_opt.reading import AS_UTF8, parse_yaml, read_yaml
 
 if TYPE_CHECKING:
     from climb_opt.rounds import Status
@@ -34,6 +31,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     study_arguments(enqueue)
     enqueue.add_argument(
         "files", nargs="+", metavar="FILE", help="YAML, domain: weight; - is stdin"
+    )
+    enqueue.add_argument(
+        "--prefix", default="", metavar="TEXT", help="cut from the names in the files, e.g. train_"
     )
     enqueue.set_defaults(run=_enqueue)
 
@@ -68,9 +68,14 @@ def _retry(args: argparse.Namespace) -> None:
 
 def _enqueue(args: argparse.Namespace) -> None:
     from climb_opt import study as studies
+    from climb_opt.mixtures import read_mixture
+    from climb_opt.view import StudyView
 
     study = existing(args, write=True)
-    mixtures = [(stem(file), read_mixture(file)) for file in args.files]
+    space = StudyView(study).space
+    mixtures = [(stem(file), read_mixture(file, args.prefix)) for file in args.files]
+    for name, mixture in mixtures:  # all or none are put in line
+        space.weights(mixture, what=f"Mixture {name!r}")
     for name, mixture in mixtures:
         print(f"In line: {studies.enqueue(study, name, mixture)}")
 
@@ -89,24 +94,6 @@ def _resume(args: argparse.Namespace) -> None:
     study = existing(args, write=True)
     studies.resume(study)
     print(f"{study.study_name}: workers go on.")
-
-
-def read_mixture(file: str) -> dict[str, float]:
-    """domain -> weight, from a YAML file or (`-`) standard input."""
-    data = parse_yaml(_standard_input(), "-") if file == "-" else read_yaml(file)
-    numbers = isinstance(data, dict) and all(
-        isinstance(w, (int, float)) and not isinstance(w, bool) for w in data.values()
-    )
-    if not numbers or not data:
-        raise UserError(f"{file}: a mixture is a mapping of domains to weights.")
-    return {str(domain): float(weight) for domain, weight in data.items()}
-
-
-def _standard_input() -> str:
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input: {error}; {AS_UTF8}.") from None
 
 
 # --- text --------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from climb_opt.errors import UserError
+from climb_opt.mixtures import sum_problem
 from climb_opt.reading import read_csv
 from climb_opt.text import shorten
 
 logger = logging.getLogger(__name__)
 
 LABELS = ("", "index", "name", "run")  # columns that describe a row, in the published tables
-ROUNDING = 0.02  # a row of weights may miss 1 by this much: 3 decimals on 17 domains miss by .004
 
 
 @dataclass(frozen=True)
@@ -152,14 +152,13 @@ def _check_weights(
 ) -> None:
     if len(domains) < 2:
         raise UserError(f"{path} has one domain, {domains[0]!r}: there is nothing to mix.")
-    totals = weights.sum(axis=1)
-    off = np.flatnonzero((np.abs(totals - 1.0) > ROUNDING) | np.any(weights < 0, axis=1))
-    if off.size:
-        k = int(off[0])
+    off = [k for k, row in enumerate(weights) if np.any(row < 0) or sum_problem(row)]
+    if off:
+        k = off[0]
         raise UserError(
-            f"{path}: the weights of {rows[k]} sum to {totals[k]:.6g} (smallest "
-            f"{weights[k].min():.6g}); {off.size} such rows. Weights must not be negative and sum "
-            f"to 1 within {ROUNDING}; is a column that is no domain missing from ignore?"
+            f"{path}: the weights of {rows[k]} sum to {weights[k].sum():.6g} (smallest "
+            f"{weights[k].min():.6g}); {len(off)} such rows. Weights must not be negative and sum "
+            "to 1 up to rounding; is a column that is no domain missing from ignore?"
         )
     _check_varies(path, domains, weights)
 

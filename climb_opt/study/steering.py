@@ -16,9 +16,6 @@ from climb_opt.storages import explained
 from climb_opt.study.opening import read_recipe
 from climb_opt.view import StudyView
 
-# A mixture typed by hand sums to 1 up to its rounding; more is a mistake.
-ROUNDING = 0.005
-
 
 def status(study: optuna.Study) -> Status:
     """How the search stands."""
@@ -63,15 +60,13 @@ def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str
     """Put a mixture in line: the next free worker tries it, outside the rounds. Returns its slot.
 
     Raises:
-        UserError: an unknown domain, a bound broken, or weights that do not sum to 1.
+        UserError: an unknown domain, a bound broken, or weights that do not sum to 1 even when
+            rounding is allowed for.
     """
     view = StudyView(study)
     with explained(view.storage):
         space = view.space
-        total = sum(float(w) for w in mixture.values())
-        if abs(total - 1.0) > ROUNDING:
-            raise UserError(f"Mixture {name!r}: the weights sum to {total:.6g}, not to 1.")
-        weights = space.weights(mixture, normalise=True)
+        weights = space.weights(mixture, what=f"Mixture {name!r}")
         taken = attempts_by_slot(view.trials())
         slot, count = f"{ENQUEUED}{name}", 1
         while slot in taken:

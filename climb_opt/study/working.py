@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from climb_opt import lookup, recipes, rounds
 from climb_opt.attributes import BASELINE, CONFIRM, FACTS, SEED, SLOT
 from climb_opt.errors import UserError
-from climb_opt.fixed import FIXED, fixed_mixture
+from climb_opt.fixed import FIXED, fixed_mixture, needed
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.rounds import Pace
@@ -200,6 +200,12 @@ def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, 
         if name != PRIOR and name not in FIXED:
             raise UserError(
                 f"study.baselines: unknown baseline {name!r}. Known: {PRIOR}, {', '.join(FIXED)}."
+            )
+        if name != PRIOR and (missing := needed(name)):
+            raise UserError(
+                f"study.baselines: {name!r} needs the key {min(missing)!r}, which a baseline has "
+                "not. Leave it out, and put a mixture of your own in line with `climb-opt "
+                "enqueue STUDY mixture.yaml`."
             )
         weights = fixed_mixture(space, "proportional" if name == PRIOR else name)
         mixtures[BASELINE + name] = space.mixture(weights)

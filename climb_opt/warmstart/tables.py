@@ -11,14 +11,15 @@ import numpy as np
 import optuna
 
 from climb_opt.attributes import AGGREGATE, WARM
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
+from climb_opt.mixtures import EXACT, sum_problem
 from climb_opt.reading import read_csv
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.text import shorten
 from climb_opt.warmstart.studies import Imported, add, beyond, unjudged
+from climb_opt.written import number
 
-ROUNDING = 0.01  # how far from 1 the typed weights of a row may sum
 BAD = 0.1  # share of unusable rows above which the file is refused
 
 
@@ -70,14 +71,23 @@ def import_csv(
             problems.append(f"line {line}: {error}")
     if not usable or len(problems) > BAD * len(rows):
         first = problems[0] if problems else "the file has no rows"
-        raise UserError(f"{path}: {len(problems)} of {len(rows)} rows are unusable; {first}.")
-    for line, weights, score, components, rails in usable:
+        raise UserError(
+            f"{path}: {len(problems)} of {len(rows)} rows are unusable; {first.rstrip('.')}."
+        )
+    for line, weights, score, components, _, rails in usable:
         origin = {"file": source, "line": line}
         known = {**rails, **components}
         add(study, space, weights, [score], known, origin, beyond(recipe, rails))
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), source])
     left_out = {f"unusable rows, the first at {problems[0]}": len(problems)} if problems else {}
-    return Imported(source, len(usable), 0, left_out, _missing(columns, space))
+    return Imported(
+        source,
+        len(usable),
+        0,
+        left_out,
+        _missing(columns, space, header),
+        caution=_scaled([total for *_, total, _ in usable]),
+    )
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -99,9 +109,11 @@ def _columns(
 ) -> _Columns:
     weights = {}
     for domain in space.domains:
-        found = next((c for c in (PREFIX + domain, domain) if c in header), None)
-        if found is not None:
-            weights[domain] = found
+        found = [c for c in (PREFIX + domain, domain) if c in header]
+        if len(found) > 1:
+            raise UserError(f"{path}: columns {found[0]!r} and {found[1]!r} are of one domain.")
+        if found:
+            weights[domain] = found[0]
     if not weights:
         raise UserError(
             f"{path}: no column is named like a domain. Columns: {', '.join(header) or 'none'}; "
@@ -120,31 +132,47 @@ def _read(
     columns: _Columns,
     space: MixtureSpace,
     coefficients: Mapping[str, float],
-) -> tuple[np.ndarray, float, dict[str, float]]:
+) -> tuple[np.ndarray, float, dict[str, float], float]:
     weights = {d: _number(row[c], c) for d, c in columns.weights.items()}
     if min(weights.values()) < 0:
         raise ValueError("a weight is negative")
-    total = sum(weights.values())
-    if abs(total - 1.0) > ROUNDING:
-        raise ValueError(f"its weights sum to {total:.4g}, not to 1")
+    if problem := sum_problem(weights.values()):
+        raise ValueError(f"its weights {problem}")
     components = {name: _number(row[c], c) for name, c in columns.components.items()}
     if columns.value is not None:
         score = _number(row[columns.value], columns.value)
     else:
         score = sum(coefficients[name] * v for name, v in components.items())
-    return space.weights(weights, normalise=True), score, components
+    total = math.fsum(weights.values())
+    return space.weights(weights, normalise=True), score, components, total
 
 
 def _number(text: str, column: str) -> float:
     try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
+        value = number(text, column)
+    except UserError:
+        value = math.nan
+    if not math.isfinite(value):
         raise ValueError(f"column {column!r} holds {shorten(text, 60)!r}, not a number")
-    return number
+    return value
 
 
-def _missing(columns: _Columns, space: MixtureSpace) -> tuple[str, ...]:
+def _missing(columns: _Columns, space: MixtureSpace, header: list[str]) -> tuple[str, ...]:
     missing = [d for d in space.domains if d not in columns.weights]
-    return tuple(f"no column for {d!r}, so 0" for d in missing)
+    others = [c.removeprefix(PREFIX) for c in header if c not in columns.weights.values()]
+    return tuple(f"no column for {d!r}, so 0{_hint(d, others)}" for d in missing)
+
+
+def _hint(domain: str, columns: list[str]) -> str:
+    hint = did_you_mean(domain, columns)
+    return f" ({hint.strip()})" if hint else ""
+
+
+def _scaled(totals: list[float]) -> str:
+    off = [total for total in totals if abs(total - 1.0) > EXACT]
+    if not off:
+        return ""
+    return (
+        f"Scaled to 1: {len(off)} rows, whose weights sum to {min(off):.6g} at least and "
+        f"{max(off):.6g} at most."
+    )

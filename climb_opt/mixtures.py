@@ -1,0 +1,139 @@
+"""Mixtures as people write them: one reader, and one rule for sums.
+
+Decimals as they are printed seldom sum to exactly 1. A sum that the rounding of the printed digits
+explains, or that is within half a percent, is taken and scaled to 1, and that is said; any other is
+a mistake (a domain left out, percentages, counts) and refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from climb_opt.errors import UserError
+from climb_opt.reading import AS_UTF8, parse_yaml, read_yaml
+from climb_opt.written import number
+
+logger = logging.getLogger(__name__)
+
+SLACK = 0.005  # a sum this near to 1 is taken whatever the digits: published tables are no better
+MOST = 0.05  # and one this far is not, however few the digits
+EXACT = 1e-6  # what single precision loses is not worth a word
+
+TRAIN = "train"  # RegMix's files hold the mixture under this key, beside `valid`
+
+
+def read_mixture(file: str | Path, prefix: str = "") -> dict[str, float]:
+    """domain -> weight of a YAML file, or of standard input for "-"; RegMix's `train:` is opened.
+
+    Args:
+        prefix: cut from the file's names, e.g. "train_".
+
+    Raises:
+        UserError: no such file, or it holds no mixture.
+    """
+    if file == "-":
+        data = parse_yaml(_standard_input(), "standard input", text_values=True)
+    else:
+        data = read_yaml(file, text_values=True)
+    return mixture_from(data, str(file), prefix)
+
+
+def mixture_from(data: Any, where: str, prefix: str = "") -> dict[str, float]:
+    """As `read_mixture`, from data that was read already; numbers may be text such as "30%"."""
+    if isinstance(data, Mapping) and isinstance(data.get(TRAIN), Mapping):
+        data = data[TRAIN]
+    rule = "a mixture is a mapping of domains to weights"
+    if not isinstance(data, Mapping) or not data:
+        raise UserError(f"{where}: {rule}, but this is {_kind(data)}.")
+    mixture: dict[str, float] = {}
+    for key, value in data.items():
+        name = str(key).removeprefix(prefix)
+        if isinstance(value, Mapping):
+            raise UserError(
+                f"{where}: {rule}, but {name!r} holds a mapping. Give the mixture alone, or "
+                f"under {TRAIN!r}."
+            )
+        if name in mixture:
+            raise UserError(f"{where}: without {prefix!r} there are two domains {name!r}.")
+        try:
+            mixture[name] = number(value, f"the weight of {name!r}")
+        except UserError as error:
+            raise UserError(f"{where}: {rule}: {error}") from None
+    return mixture
+
+
+def checked_sum(weights: Iterable[float], what: str) -> float:
+    """The sum of `weights`, by which they are to be divided; says so where it is not 1.
+
+    Raises:
+        UserError: it is further from 1 than rounding explains.
+    """
+    weights = tuple(weights)
+    if problem := sum_problem(weights):
+        raise UserError(f"{what}: the weights {problem}")
+    total = math.fsum(weights)
+    if abs(total - 1.0) > EXACT:
+        _say(what, f"{total:.6g}")
+    return total
+
+
+def sum_problem(weights: Iterable[float]) -> str | None:
+    """What is wrong with the sum of `weights`, and what to do: "sum to 0.8, not to 1: ..."."""
+    weights = tuple(weights)
+    total = math.fsum(weights)
+    if abs(total - 1.0) <= tolerance(weights) + 1e-12:
+        return None
+    said = f"sum to {total:.6g}, not to 1."
+    if not 0 < total < math.inf:
+        return said
+    if abs(total / 100 - 1.0) <= tolerance([w / 100 for w in weights]):
+        return f"{said} Percentages? Write 30% or 0.3 for 30."
+    return f"{said} Is a domain missing? Else divide each weight by {total:.6g}."
+
+
+def tolerance(weights: Iterable[float]) -> float:
+    """How far from 1 the sum of weights may be that were rounded to the digits they have.
+
+    Half a unit of the last digit for each weight, whether all were printed with the same decimals
+    (0.25, 0.07) or with the same significant digits (0.25, 0.068), between `SLACK` and `MOST`.
+    """
+    exact = [Decimal(repr(float(w))).normalize() for w in weights if w > 0 and math.isfinite(w)]
+    if not exact:
+        return SLACK
+    decimals = max(max(0, -_exponent(w)) for w in exact)
+    significant = max(len(w.as_tuple().digits) for w in exact)
+    units = (max(-decimals, w.adjusted() + 1 - significant) for w in exact)
+    return min(MOST, max(SLACK, math.fsum(0.5 * 10.0**unit for unit in units)))
+
+
+def _exponent(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)  # finite
+    return exponent
+
+
+@functools.cache  # once a process: an arm's mixture is read for every seed
+def _say(what: str, total: str) -> None:
+    logger.warning("%s: the weights sum to %s, scaled to 1.", what, total)
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input: {error}; {AS_UTF8}.") from None
+
+
+def _kind(data: object) -> str:
+    if data is None or data == "":
+        return "empty"
+    if isinstance(data, Mapping):
+        return "an empty one"
+    return "a list" if isinstance(data, list) else f"{data!r}"
