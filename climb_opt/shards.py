@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,15 @@ class Corpus:
     vocab_size: int
     eos: int  # the end-of-text token
     provenance: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None  # SHA-256 of its file; None: written before it was recorded
 
     @classmethod
     def load(cls, path: str | Path) -> Corpus:
         """Read a corpus folder and check that every shard is there and whole.
 
         Raises:
-            UserError: no manifest, another schema, a shard missing or of the wrong size.
+            UserError: no manifest, another schema, a shard missing or of the wrong size, another
+                tokenizer than was recorded.
         """
         path = Path(path)
         manifest = path / MANIFEST
@@ -99,7 +101,9 @@ class Corpus:
             vocab_size=data["vocab_size"],
             eos=data["eos"],
             provenance=data["provenance"],
+            tokenizer=data.get("tokenizer"),
         )
+        corpus._check_tokenizer()
         for stream in corpus.streams():
             corpus._check(stream)
         return corpus
@@ -117,10 +121,19 @@ class Corpus:
     @property
     def digest(self) -> str:
         """A short name for exactly these tokens, domain names and tokenizer."""
-        facts = [(d.name, [s.sha256 for s in d.shards]) for d in self.domains]
+        domains = [(d.name, [s.sha256 for s in d.shards]) for d in self.domains]
         targets = sorted((name, s.sha256) for name, s in self.targets.items())
-        text = json.dumps([facts, targets, self.vocab_size, self.dtype])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        facts = [domains, targets, self.vocab_size, self.dtype]
+        if self.tokenizer is not None:
+            facts.append(self.tokenizer)
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    def is_known_as(self, digest: str | None) -> bool:
+        """Whether a study made with a corpus of that digest may go on with this one.
+
+        Version 0.1.0 left the tokenizer out of the digest: what it wrote is recognised still.
+        """
+        return digest in (self.digest, replace(self, tokenizer=None).digest)
 
     @property
     def tokenizer_file(self) -> Path:
@@ -162,6 +175,18 @@ class Corpus:
         held = [d.heldout for d in self.domains if d.heldout is not None]
         return [s for d in self.domains for s in d.shards] + held + list(self.targets.values())
 
+    def _check_tokenizer(self) -> None:
+        file = self.tokenizer_file
+        if self.tokenizer is None:
+            return
+        if not file.is_file():
+            raise UserError(f"Corpus {str(self.path)!r}: {file.name} is missing.")
+        if file_digest(file) != self.tokenizer:
+            raise UserError(
+                f"Corpus {str(self.path)!r}: {file.name} is not the one its tokens were made with; "
+                "restore the file or build the corpus again."
+            )
+
     def _check(self, stream: Stream) -> None:
         file = self.path / stream.file
         expected = stream.tokens * np.dtype(self.dtype).itemsize
@@ -173,6 +198,12 @@ class Corpus:
                 f"bytes, but {expected} were written; it is truncated or changed. Build the "
                 "corpus again or restore the file."
             )
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _domain(data: Mapping[str, Any]) -> Domain:

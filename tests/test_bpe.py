@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from climb_opt.corpus import bpe
-from climb_opt.corpus.bpe import EOS, LONGEST, train_tokenizer, words_of
+from climb_opt.corpus.bpe import LONGEST, train_tokenizer, words_of
 from climb_opt.errors import UserError
+from climb_opt.tokenizer import EOS
 
 BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 LONG = 20_000  # characters

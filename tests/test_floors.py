@@ -29,6 +29,7 @@ FLOORS = {
     "text": 0.1,
     "progress": 0.15,
     "threads": 0.1,
+    "tokenizer": 0.1,
     "slots": 1.0,
     "history": 1.0,
     "view": 1.05,

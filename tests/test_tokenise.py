@@ -16,10 +16,10 @@ from climb_opt.corpus.tokenise import (
     TokenFacts,
     encode,
     facts_of,
-    load_tokenizer,
     train_tokenizer,
 )
 from climb_opt.errors import UserError
+from climb_opt.tokenizer import end_of_text, load_tokenizer
 
 TOKENIZER = train_tokenizer(["the cat sat on the mat", "a dog ran"] * 20, 300)
 TOKENIZER.encode_special_tokens = True
@@ -103,9 +103,9 @@ def test_a_tokenizer_without_a_known_end_of_text_needs_eos() -> None:
     odd = Tokenizer(models.WordLevel({"a": 0, "FIN": 1}, unk_token="a"))
     with pytest.raises(UserError, match="name its own with --eos"):
         facts_of(odd)
-    assert facts_of(odd, "FIN").eos == 1
+    assert facts_of(odd, end_of_text(odd, eos="FIN")).eos == 1
     with pytest.raises(UserError, match="no token END"):
-        facts_of(odd, "END")
+        end_of_text(odd, eos="END")
 
 
 def test_tokenizers_that_cannot_be_loaded(tmp_path: Path) -> None:

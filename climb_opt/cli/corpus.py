@@ -53,7 +53,7 @@ def _add_exchange(commands: Any) -> None:
     ready.add_argument("--tokenizer", required=True, help="what the tokens were made with")
     ready.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     ready.add_argument("--heldout", type=float, default=0.02, help="share of the documents")
-    ready.add_argument("--eos", help="the tokenizer's end-of-text token")
+    ready.add_argument("--eos", help="what ends a document (default: its own eos)")
     ready.add_argument("--seed", type=int, default=0)
     ready.set_defaults(run=run_import)
 

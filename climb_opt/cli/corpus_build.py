@@ -60,7 +60,7 @@ def _add_reading(group: Any) -> None:
     group.add_argument("--label-field", metavar="FIELD", help="known labels to compare with")
     group.add_argument("--tokenizer", help="file, folder or hub name (default: train a BPE)")
     group.add_argument("--vocab-size", type=int, default=8192, help="of a trained tokenizer")
-    group.add_argument("--eos", metavar="TOKEN", help="the tokenizer's end-of-text token")
+    group.add_argument("--eos", metavar="TOKEN", help="what ends a document (default: its own eos)")
 
 
 def _add_domains(group: Any) -> None:

@@ -159,7 +159,7 @@ def corpus_of(study: optuna.Study, path: str | None, *, needed: bool) -> Corpus 
         return None
     corpus = Corpus.load(folder)
     made_with = StudyView(study).corpus
-    if optional and (made_with is None or made_with.digest != corpus.digest):
+    if optional and (made_with is None or not corpus.is_known_as(made_with.digest)):
         return None  # another corpus lies where the study's did
     check_corpus(study, corpus)
     return corpus

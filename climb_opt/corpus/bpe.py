@@ -15,8 +15,8 @@ from typing import Any
 
 from climb_opt.corpus.need import need
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.tokenizer import EOS
 
-EOS = "<|endoftext|>"
 # Characters. No word, number, rule or indentation of prose or code is as long, so what is learnt
 # there is the same to the byte (5 MB of Python, measured).
 LONGEST = 256

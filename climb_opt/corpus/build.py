@@ -42,6 +42,7 @@ from climb_opt.corpus.sample import sample_documents
 from climb_opt.corpus.workspace import Stage, Workspace
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
+from climb_opt.tokenizer import load_tokenizer, save_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class Build:
         )
         labelled = self._against_labels(stages, found) if options.label_field else None
         return Findings(
-            found, centres, self.tokenizer_file, self.facts, self.inventory, self.copies,
+            found, centres, self.tokenizer_file, self.facts, self.end, self.inventory, self.copies,
             self.counts, self.fitted, labelled,
         )  # fmt: skip
 
@@ -256,9 +257,11 @@ class Build:
             upstream = (plain(options), self.exact, self.chosen, self.seed)
         stage = self.workspace.stage("tokenizer", *upstream)
         self.tokenizer_file = stage.once("tokenizer.json", self._make_tokenizer)
-        loaded = tokenise.load_tokenizer(str(self.tokenizer_file))
-        self.facts = tokenise.facts_of(loaded, options.eos)
-        self.tokens = self.workspace.stage("tokens", stage, self.exact, options.eos)
+        loaded = load_tokenizer(str(self.tokenizer_file))
+        self.end = tokenise.end_of(options, loaded)
+        self.facts = tokenise.facts_of(loaded, self.end)
+        asked = tokenise.eos_asked(options, loaded, self.end)
+        self.tokens = self.workspace.stage("tokens", stage, self.exact, asked)
         tokenise.tokenise(
             self.tokens, self.documents, self.blocks, self.exact, self.tokenizer_file, self.facts
         )
@@ -266,7 +269,7 @@ class Build:
     def _make_tokenizer(self, path: Path) -> None:
         options = self.plan.options.tokens
         if options.tokenizer is not None:
-            made = tokenise.load_tokenizer(options.tokenizer)
+            made = load_tokenizer(options.tokenizer)
         else:
             sample = sample_documents(
                 self.documents, self.blocks, options.train_bytes, self._may_train, self.seed
@@ -274,7 +277,7 @@ class Build:
             with self.workspace.bar("tokenizer", None) as bar:
                 texts = (d.text[: tokenise.PIECE] for d in _counted(sample, bar))
                 made = tokenise.train_tokenizer(texts, options.vocab_size, bar.refresh)
-        tokenise.save_tokenizer(made, path)
+        save_tokenizer(made, path)
 
     # --- clusters -----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from climb_opt.corpus.tokenise import load_tokenizer
+from climb_opt.tokenizer import load_tokenizer
 
 
 @lru_cache(maxsize=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from climb_opt.corpus.roles import COPY, NEAR, NEAR_TARGET
 from climb_opt.corpus.tokenise import TokenFacts
 from climb_opt.files import atomic
 from climb_opt.indexed import index_shards
-from climb_opt.shards import Corpus
+from climb_opt.shards import Corpus, file_digest
+from climb_opt.tokenizer import EndOfText
 
 CLUSTERS = "clusters.npz"
 DROPPED = {COPY: "copies", NEAR: "near_copies", NEAR_TARGET: "near_copies_of_targets"}
@@ -32,6 +33,7 @@ class Findings:
     centres: np.ndarray | None
     tokenizer_file: Path
     tokens: TokenFacts
+    end: EndOfText
     inventory: Inventory
     copies: Mapping[str, Any]
     roles: Mapping[int, int]  # role -> documents
@@ -58,6 +60,7 @@ def write_corpus(output: Path, plan: Plan, stages: Stages, findings: Findings) -
         facts.vocab_size,
         facts.eos,
         provenance(plan, findings),
+        file_digest(output / "tokenizer.json"),
     )
     index_shards(corpus)
     corpus.save()
@@ -72,6 +75,7 @@ def provenance(plan: Plan, findings: Findings) -> dict[str, Any]:
     found = findings.domains
     return {
         "build": build_facts(plan),
+        "end_of_text": asdict(findings.end),
         "documents": findings.inventory.documents,
         "skipped": findings.inventory.bad,
         "damaged": list(findings.inventory.damaged),

@@ -16,9 +16,10 @@ from climb_opt.corpus.merge import MergeOptions
 from climb_opt.corpus.quality import column_of, parse_rule, parse_scorer
 from climb_opt.corpus.readers import ReadOptions, Source, fields_needed
 from climb_opt.corpus.roles import Target, parse_target
-from climb_opt.corpus.tokenise import TokenOptions, load_tokenizer
+from climb_opt.corpus.tokenise import TokenOptions
 from climb_opt.errors import UserError
 from climb_opt.text import twins
+from climb_opt.tokenizer import load_tokenizer
 
 DEFAULT_DOMAINS = 16
 

@@ -13,7 +13,6 @@ wrong for mixtures (corpus.md, section 7).
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +32,7 @@ from climb_opt.corpus.need import need
 from climb_opt.corpus.roles import TRAIN
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
+from climb_opt.shards import file_digest
 
 Scorer = Callable[[Sequence[Document]], Any]
 BATCH = 1024
@@ -145,7 +145,7 @@ def parse_scorer(text: str) -> tuple[str, str]:
 def identity(spec: str) -> list[str]:
     """What scores depend on: the specification, and a model file's content."""
     file = Path(spec.partition(":")[2])
-    return [spec, hashlib.sha256(file.read_bytes()).hexdigest()] if file.is_file() else [spec]
+    return [spec, file_digest(file)] if file.is_file() else [spec]
 
 
 def column_of(spec: str) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from climb_opt.shards import Corpus
+from climb_opt.tokenizer import EndOfText
 
 NAME = 28  # columns
 TERMS = 6
@@ -44,6 +45,8 @@ def summary(corpus: Corpus) -> list[str]:
 def history(provenance: dict[str, Any]) -> list[str]:
     """What was read, skipped, dropped and removed."""
     lines = []
+    if "end_of_text" in provenance:
+        lines.append(str(EndOfText(**provenance["end_of_text"])))
     if "documents" in provenance:
         dropped = ", ".join(
             f"{n:,} {what.replace('_', ' ')}" for what, n in provenance["dropped"].items()

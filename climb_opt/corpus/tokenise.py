@@ -7,7 +7,6 @@ another clustering of the same documents does not tokenise again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from array import array
 from collections.abc import Iterator, Sequence
@@ -19,21 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.bpe import EOS
 from climb_opt.corpus.bpe import train_tokenizer as train_tokenizer
 from climb_opt.corpus.documents import Block, read_texts
 from climb_opt.corpus.engines import Advance, serial_tokenizers
 from climb_opt.corpus.files import load_array, save_array
-from climb_opt.corpus.need import need
 from climb_opt.corpus.workspace import Stage
-from climb_opt.errors import UserError
 from climb_opt.files import atomic
-from climb_opt.reading import read_text
+from climb_opt.shards import file_digest
+from climb_opt.tokenizer import EOS, EOS_NAMES, EndOfText, corpus_tokenizer, end_of_text
+from climb_opt.tokenizer import load_tokenizer as load_tokenizer
 
 logger = logging.getLogger(__name__)
 
-# Names of the token that ends a document, in the order they are looked for.
-EOS_NAMES = (EOS, "</s>", "<|end_of_text|>", "<eos>", "<|eot|>", "<|im_end|>", "[SEP]")
 PIECE = 1_000_000  # characters encoded at once; a longer document is cut before a space
 BATCH = 4 * PIECE  # characters of a long document encoded in one call
 # What is encoded in one call: its encodings, some 150 bytes a token, should stay in a core's cache
@@ -67,58 +63,40 @@ class TokenFacts:
     dtype: str  # "uint16" or "uint32"
 
 
-def load_tokenizer(path: str) -> Any:
-    """A `tokenizers.Tokenizer` from a file, a folder or the hub.
-
-    Raises:
-        UserError: nothing readable there.
-    """
-    tokenizers = need("tokenizers", "Tokenising")
-    file = Path(path)
-    if file.is_dir():
-        file = file / "tokenizer.json"
-    try:
-        if file.is_file():
-            return tokenizers.Tokenizer.from_str(read_text(file))
-        if Path(path).exists() or path.startswith((".", "/")):
-            raise UserError(f"No tokenizer at {path!r}: expected a tokenizer.json.")
-        return tokenizers.Tokenizer.from_pretrained(path)
-    except UserError:
-        raise
-    except Exception as error:  # the library raises bare Exception for every fault
-        reason = str(error).splitlines()[0]
-        raise UserError(f"Tokenizer {path!r} cannot be loaded: {reason}") from None
-
-
-def save_tokenizer(tokenizer: Any, path: Path) -> None:
-    """Write a tokenizer's file. The library's own `save` takes no path that is not UTF-8."""
-    path.write_text(tokenizer.to_str(pretty=True), encoding="utf-8", newline="\n")
-
-
 def identity(options: TokenOptions) -> list[Any]:
     """What a given tokenizer's tokens depend on: its content, or its name on the hub."""
     file = Path(options.tokenizer or "")
     file = file / "tokenizer.json" if file.is_dir() else file
-    known = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else options.tokenizer
+    known = file_digest(file) if file.is_file() else options.tokenizer
     return [known, options.eos]
 
 
-def facts_of(tokenizer: Any, eos: str | None = None) -> TokenFacts:
-    """Vocabulary size, end-of-text token and width of a tokenizer.
+def end_of(options: TokenOptions, tokenizer: Any) -> EndOfText:
+    """The token that ends a document, said where a person's own tokenizer is used."""
+    if options.tokenizer is None:
+        return EndOfText(EOS, tokenizer.token_to_id(EOS), "learnt with the corpus's own tokenizer")
+    end = end_of_text(tokenizer, options.tokenizer, options.eos)
+    logger.log(logging.INFO if end.sure else logging.WARNING, "Tokens: %s.", end)
+    return end
 
-    Raises:
-        UserError: it has no end-of-text token of a known name, or not the one asked for.
+
+def eos_asked(options: TokenOptions, tokenizer: Any, end: EndOfText) -> str | None:
+    """The end that the stage of the tokens is named by: none where a known name alone decides.
+
+    So stages made before the files beside a tokenizer were asked are used where they are right.
     """
-    names = (eos,) if eos is not None else EOS_NAMES
-    found = [i for i in map(tokenizer.token_to_id, names) if i is not None]
-    if not found:
-        raise UserError(
-            f"The tokenizer has no token {' or '.join(names)} to end a document; "
-            "name its own with --eos."
-        )
+    if options.eos is not None or options.tokenizer is None:
+        return options.eos
+    known = next((n for n in EOS_NAMES if tokenizer.token_to_id(n) is not None), None)
+    return None if end.token == known else end.token
+
+
+def facts_of(tokenizer: Any, end: EndOfText | None = None) -> TokenFacts:
+    """Vocabulary size, end-of-text token (None: by its name) and width of a tokenizer."""
+    eos = (end or end_of_text(tokenizer)).number
     # Ids may have holes: the largest id decides what an embedding table must hold.
     vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-    return TokenFacts(vocab_size, found[0], "uint16" if vocab_size <= 2**16 else "uint32")
+    return TokenFacts(vocab_size, eos, "uint16" if vocab_size <= 2**16 else "uint32")
 
 
 def tokenise(
@@ -148,14 +126,7 @@ def tokenise(
         stage.over(blocks, task, marker=".lengths.npy", processes=many, threads=threads)
 
 
-@lru_cache(maxsize=1)  # of a process that does block after block
-def _encoder(file: Path) -> Any:
-    tokenizer = load_tokenizer(str(file))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    # A document that spells the end-of-text token must not end there.
-    tokenizer.encode_special_tokens = True
-    return tokenizer
+_encoder = lru_cache(maxsize=1)(corpus_tokenizer)  # of a process that does block after block
 
 
 def _tokenise_block(
@@ -168,7 +139,7 @@ def _tokenise_block(
     block: Block,
     advance: Advance,
 ) -> None:
-    tokenizer = _encoder(tokenizer_file)
+    tokenizer = _encoder(tokenizer_file, facts.eos)
     kept = load_array(keep / f"{block.name}.first.npy", mapped=False)
     lengths = np.zeros(block.documents, dtype=np.int64)
     texts = read_texts(documents, block.name, kept)

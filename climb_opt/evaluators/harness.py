@@ -40,6 +40,7 @@ from climb_opt.evaluators.tasks import (
     stock_tasks,
 )
 from climb_opt.shards import Corpus
+from climb_opt.tokenizer import corpus_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class LMEval:
             loaded[name] = file_task(name, rows, Path(files[name]), prompt)
         self._tasks = [loaded[name] for name in tasks]
         self._check_shared_rows()
-        tokenizer = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
+        tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
         self._lm = ProxyLM(tokenizer, corpus.eos)
         self._ranks: tuple[int, int] | None = None
         self._requests: dict[str, _Requests] = {}

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Stream
+from climb_opt.tokenizer import corpus_tokenizer
 
 CONTEXT = 2048  # tokens a window, or the model's own limit where that is shorter
 LOGITS = 2**24  # entries of the logits computed at once, which bounds the memory
@@ -73,7 +74,7 @@ class HeldOutLoss:
         if skip_tokens < 0:
             raise UserError(f"heldout: skip_tokens must not be negative, but is {skip_tokens}.")
         self._eos = corpus.eos
-        tokenizer = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
+        tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
         self._texts = {
             name: _read(corpus, stream, max_tokens, tokenizer, skip_tokens)
             for name, stream in streams.items()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,6 +26,7 @@ from climb_opt.errors import UserError
 from climb_opt.proxy import checkpoint
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
+from climb_opt.tokenizer import corpus_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +100,12 @@ def save(model: Any, corpus: Corpus, folder: Path) -> None:
 
 def tokenizer(corpus: Corpus) -> Any:
     """The corpus's tokenizer as `transformers` wants it."""
-    raw = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
+    raw = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
     end = raw.id_to_token(corpus.eos)
-    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=end, bos_token=end)
+    # A text that spells a special token holds its letters, as in the corpus.
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token=end, bos_token=end, split_special_tokens=True
+    )
 
 
 def _embeddings(model: Any) -> list[Any]:
@@ -154,7 +157,7 @@ def _check_tokenizer(name: str, corpus: Corpus) -> None:
         # transformers reports a missing tokenizer as either, depending on the files present.
         log.warning("Checkpoint %r has no tokenizer; only its vocabulary's size was checked.", name)
         return
-    ours = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes()).get_vocab()
+    ours = corpus_tokenizer(corpus.tokenizer_file, corpus.eos).get_vocab()
     different = [token for token, number in ours.items() if theirs.get(token) != number]
     if different:
         raise UserError(

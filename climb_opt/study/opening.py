@@ -103,7 +103,7 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
 def check_corpus(study: optuna.Study, corpus: Corpus) -> None:
     """Raise unless this is the very corpus that the study was created with."""
     stored = StudyView(study).corpus
-    if stored is not None and stored.digest != corpus.digest:
+    if stored is not None and not corpus.is_known_as(stored.digest):
         raise UserError(
             f"Study {study.study_name!r} was made with corpus {stored.name!r}, digest "
             f"{stored.digest}, but {str(corpus.path)!r} has digest {corpus.digest}. Give the "
