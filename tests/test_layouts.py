@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from climb_opt.corpus import edit
 from climb_opt.corpus.layouts import export
 from climb_opt.corpus.megatron import import_megatron, read_pair
+from climb_opt.corpus.tokenise import train_tokenizer
 from climb_opt.errors import UserError
 from climb_opt.indexed import HEADER, write_index
 from climb_opt.shards import Corpus
@@ -89,6 +91,65 @@ def test_megatron_documents_of_several_sequences_are_joined(tmp_path: Path) -> N
     (tmp_path / "x.idx").write_bytes(b"".join(parts))
     pair = read_pair(tmp_path / "x")
     assert (pair.starts.tolist(), pair.ends.tolist()) == ([0, 5], [5, 10])
+
+
+def write_pair(prefix: Path, documents: list[list[int]], dtype: str = "<u2") -> Path:
+    np.concatenate([np.array(d, dtype=dtype) for d in documents]).tofile(f"{prefix}.bin")
+    write_index(prefix, np.array([len(d) for d in documents]), np.dtype(dtype).itemsize)
+    return prefix
+
+
+def test_texts_that_share_a_megatron_document_are_told_apart(tmp_path: Path) -> None:
+    """Their end tokens are no bytes of theirs, and stand for as many documents."""
+    tokenizer = train_tokenizer(["some plain words to learn from"], 300)
+    tokenizer.add_special_tokens(["<s>"])  # a text may begin with it, and it is no byte
+    begin = tokenizer.token_to_id("<s>")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    rng = np.random.default_rng(0)
+    texts = [[begin, *rng.integers(40, 80, size=5).tolist(), 0] for _ in range(12)]
+    found = []
+    for kind, size in (("apart", 1), ("packed", 3)):
+        (tmp_path / kind).mkdir()
+        packed = [list(chain(*texts[i : i + size])) for i in range(0, len(texts), size)]
+        files = [
+            write_pair(tmp_path / kind / "a", [*packed, [0], [0, 0]]),  # and documents of no text
+            write_pair(tmp_path / kind / "b", [*packed[:-1], packed[-1][:-1]]),  # without its end
+        ]
+        found.append(
+            import_megatron(
+                list(map(str, files)),
+                str(tmp_path / "tokenizer.json"),
+                tmp_path / f"{kind}-corpus",
+                name="same",
+                share=0.2,
+                progress=False,
+            )
+        )
+    apart, packed_too = found
+    assert apart.domains == packed_too.domains
+    for domain in apart.domains:
+        streams = [*domain.shards, domain.heldout]
+        assert sum(s.documents for s in streams if s) == 12
+        assert sum(s.bytes for s in streams if s) == 12 * 5
+        assert sum(s.tokens for s in streams if s) == 12 * 7
+
+
+def test_texts_that_are_all_the_same_leave_something_to_train_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_tokenizer(["some words"], 300).save(str(tmp_path / "tokenizer.json"))
+    files = [str(write_pair(tmp_path / n, [[50, 51, 0]] * 5)) for n in "ab"]
+    out = tmp_path / "out"
+    made = import_megatron(files, str(tmp_path), out, name="x", progress=False)
+    assert [(d.tokens, d.heldout) for d in made.domains] == [(15, None)] * 2
+    assert "all the same" in caplog.text
+
+
+def test_tokens_below_zero_are_refused(tmp_path: Path) -> None:
+    train_tokenizer(["some words"], 300).save(str(tmp_path / "tokenizer.json"))
+    files = [str(write_pair(tmp_path / n, [[50, -1, 0]], "<i4")) for n in "ab"]
+    with pytest.raises(UserError, match=r"a.bin holds token -1"):
+        import_megatron(files, str(tmp_path), tmp_path / "out", name="x", progress=False)
 
 
 def test_damaged_megatron_files_are_refused(corpus: Corpus, tmp_path: Path) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climb_opt.corpus.gather import StreamWriter
-from climb_opt.corpus.tokenise import TokenFacts, facts_of, load_tokenizer, save_tokenizer
+from climb_opt.corpus.tokenise import TokenFacts, facts_of
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
 from climb_opt.indexed import HEADER, MAGIC, document_lengths, index_shards, prefix_of, write_index
-from climb_opt.shards import Corpus, Domain, Stream
+from climb_opt.shards import Corpus, Domain, Stream, file_digest
+from climb_opt.tokenizer import end_of_text, ended_by, load_tokenizer, save_tokenizer
+
+logger = logging.getLogger(__name__)
 
 TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 
@@ -28,6 +32,11 @@ class Pair:
     tokens: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Tokens of all documents."""
+        return int((self.ends - self.starts).sum())
 
 
 def read_pair(prefix: Path) -> Pair:
@@ -125,10 +134,13 @@ def import_megatron(
         raise UserError(f"{len(prefixes)} Megatron files; a mixture needs at least two domains.")
     pairs = {p: (read_pair(p), read_pair(held[p]) if p in held else None) for p in prefixes}
     loaded = load_tokenizer(tokenizer)
-    facts = facts_of(loaded, eos)
+    end = end_of_text(loaded, tokenizer, eos)
+    logger.log(logging.INFO if end.sure else logging.WARNING, "Tokens: %s.", end)
+    facts = facts_of(ended_by(loaded, end.token), end)
     output.mkdir(parents=True, exist_ok=True)
     bars = Workspace(output, progress=progress)
-    with bars.bar("import", sum(len(p.ends) for p, _ in pairs.values())) as bar:
+    total = sum(p.size for both in pairs.values() for p in both if p is not None)
+    with bars.bar("import", total, "token") as bar:
         domains = tuple(
             _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar)
             for index, prefix in enumerate(prefixes)
@@ -136,7 +148,15 @@ def import_megatron(
     save_tokenizer(loaded, output / "tokenizer.json")
     build = {"imported": [p.name for p in prefixes], "tokenizer": tokenizer, "seed": seed}
     made = Corpus(
-        output, name, domains, {}, facts.dtype, facts.vocab_size, facts.eos, {"build": build}
+        output,
+        name,
+        domains,
+        {},
+        facts.dtype,
+        facts.vocab_size,
+        facts.eos,
+        {"build": build, "end_of_text": asdict(end)},
+        file_digest(output / "tokenizer.json"),
     )
     index_shards(made)
     made.save()
@@ -155,56 +175,62 @@ def _import(
 ) -> Domain:
     pair, apart = pairs
     share, seed = split
-    least = _least_key(pair, seed)
+    keys = [_key(text, seed) for text in _texts(pair, facts.eos)]
+    # One is held out in any case, so that every domain has a held-out document.
+    below = max(share * 2.0**64, min(keys, default=0) + 1) if len(keys) > 1 else 0
+    if apart is None and share > 0 and max(keys, default=0) < below:
+        below = 0
+        logger.warning("%s: its texts are all the same, so none is held out.", prefix.name)
     stem = f"domain_{index:03d}"
     with (
         StreamWriter(output, stem, facts.dtype) as trained,
         StreamWriter(output, f"{stem}.heldout", facts.dtype) as held,
     ):
-        for tokens, whole, size in _checked(pair, prefix, tokenizer, facts):
-            key = _key(tokens, seed)
-            chosen = key < share * 2.0**64 or (key == least and len(pair.ends) > 1)
-            writer = held if apart is None and share > 0 and chosen else trained
-            writer.add(whole, 1, size, whole=writer is held)
-            bar.update(1)
+        for key, (whole, size) in zip(keys, _sized(pair, prefix, tokenizer, facts), strict=True):
+            apart_too = apart is None and share > 0 and key < below
+            writer = held if apart_too else trained
+            writer.add(whole, 1, size, whole=apart_too)
+            bar.update(len(whole))
         if apart is not None:
-            for _, whole, size in _checked(apart, _held_out_of(prefix), tokenizer, facts):
+            for whole, size in _sized(apart, _held_out_of(prefix), tokenizer, facts):
                 held.add(whole, 1, size, whole=True)
+                bar.update(len(whole))
         shards, heldout = trained.close(), held.close()
     held_part = heldout[0] if heldout[0].documents else None
     return Domain(prefix.name, shards, held_part, {"terms": []})
 
 
-def _checked(
+def _sized(
     pair: Pair, prefix: Path, tokenizer: Any, facts: TokenFacts
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """Each document that is not empty: as stored, with its end-of-text token, its text's bytes."""
-    end = np.array([facts.eos])
-    for tokens in _documents(pair):
-        if len(tokens) and int(tokens.max()) >= facts.vocab_size:
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Each text's tokens with its end-of-text token, and the bytes it stands for."""
+    for text in _texts(pair, facts.eos):
+        low, high = int(text.min()), int(text.max())
+        if low < 0 or high >= facts.vocab_size:
             raise UserError(
-                f"{prefix}.bin holds token {int(tokens.max())}, but the tokenizer has "
+                f"{prefix}.bin holds token {low if low < 0 else high}, but the tokenizer has "
                 f"{facts.vocab_size}; give the tokenizer it was made with."
             )
-        body = tokens[:-1] if len(tokens) and tokens[-1] == facts.eos else tokens
-        if len(body):
-            text = tokenizer.decode(body.tolist(), skip_special_tokens=False)
-            yield tokens, np.concatenate([body, end]), len(text.encode("utf-8"))
+        body = text[:-1] if text[-1] == facts.eos else text
+        size = len(tokenizer.decode(body.tolist(), skip_special_tokens=True).encode("utf-8"))
+        yield np.append(body, facts.eos), size
 
 
-def _documents(pair: Pair) -> Iterator[np.ndarray]:
+def _texts(pair: Pair, eos: int) -> Iterator[np.ndarray]:
+    """Each text that is not empty, with its end-of-text token where it is stored.
+
+    A Megatron document may hold several: packed ones are told apart by their end tokens alone.
+    """
     for start, end in zip(pair.starts, pair.ends, strict=True):
-        yield np.asarray(pair.tokens[int(start) : int(end)])
+        document = np.asarray(pair.tokens[int(start) : int(end)])
+        for text in np.split(document, np.flatnonzero(document == eos) + 1):
+            if len(text) and not (len(text) == 1 and text[0] == eos):
+                yield text
 
 
 def _key(tokens: np.ndarray, seed: int) -> int:
     data = np.ascontiguousarray(tokens, dtype="<i8").tobytes()
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=b"%d" % seed).digest(), "little")
-
-
-def _least_key(pair: Pair, seed: int) -> int:
-    """Held out in any case, so that every domain has a held-out document."""
-    return min((_key(tokens, seed) for tokens in _documents(pair)), default=0)
 
 
 def _head(path: Path) -> bytes:
