@@ -39,14 +39,14 @@ RECIPE = _stored(
     "study",
     "climb/recipe",
     "the recipe as JSON text; written last, so that a study that has it is whole",
-    written="study/opening retrain/finals ablation/searching retrain/transfer",
-    read="view retrain/finals retrain/transfer report/sections",
+    written="study/opening retrain/sibling ablation/searching",
+    read="view retrain/sibling report/sections",
 )
 CORPUS = _stored(
     "study",
     "climb/corpus",
     "{name, digest, tokens: {domain: count}} of the corpus",
-    written="study/opening retrain/finals retrain/transfer",
+    written="study/opening retrain/sibling",
     read="view report/cost warmstart/studies",
 )
 SPACE = _stored(
@@ -60,7 +60,7 @@ AGGREGATE = _stored(
     "study",
     "climb/aggregate",
     "{component: coefficient}; a trial's value is the sum of coefficient x component",
-    written="view study/opening retrain/finals retrain/transfer",
+    written="view study/opening retrain/sibling",
     read="view warmstart/tables",
 )
 PICK = _stored(
@@ -150,7 +150,7 @@ SEED = _stored(
     "trial",
     "climb/seed",
     "the proxy's seed where it is not the recipe's; a retry keeps it",
-    written="rounds/claims retrain/race ablation/judge",
+    written="rounds/claims retrain/sibling",
     read="objective study/working rounds/claims",
 )
 BEAT = _stored(

@@ -20,13 +20,14 @@ from climb_opt import lookup
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import Run, judged_study
 from climb_opt.ablation.results import RunResult, mixtures_digest, run_digest
-from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SEED, SLOT
+from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SLOT
 from climb_opt.errors import Interrupted
 from climb_opt.fixed import fixed_mixture
 from climb_opt.history import History
 from climb_opt.predictors.base import expected
+from climb_opt.retrain.sibling import orders
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan, Slot
+from climb_opt.slots import Plan
 from climb_opt.statistics import spearman
 from climb_opt.study import make_objective, open_study, read_recipe, run_plan
 from climb_opt.view import StudyView, all_trials, read_history
@@ -83,20 +84,12 @@ def judge(
     slots = {f.run.key: _slot(f.mixture, space) for f in finals if f.mixture is not None}
     wanted = {slot: f.mixture for f in finals if (slot := slots.get(f.run.key)) and f.mixture}
     seeds = range(JUDGE_SEED, JUDGE_SEED + recipe.test.seeds)
-    mixtures: dict[Slot, Mapping[str, float]] = {
-        f"{slot}/seed{s}": mixture for s in seeds for slot, mixture in wanted.items()
-    }
-    attrs: dict[Slot, dict[str, Any]] = {
-        f"{slot}/seed{s}": {SEED: s} for s in seeds for slot in wanted
-    }
-    if mixtures:
+    todo = orders(wanted, {f"seed{s}": s for s in seeds})
+    if wanted:
         proxies = make_objective(study, directory=place.directory, stop=place.stop)
         try:
-            plan = Plan((), tuple(str(s) for s in mixtures), judged.max_attempts)
-            run_plan(
-                study, plan, proxies, mixtures=mixtures, attrs=attrs, stop=place.stop,
-                on_trial=on_trial,
-            )  # fmt: skip
+            plan = Plan((), todo.slots, judged.max_attempts)
+            run_plan(study, plan, proxies, **todo._asdict(), stop=place.stop, on_trial=on_trial)
         finally:
             proxies.close()
         place.check_stop()

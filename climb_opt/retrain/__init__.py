@@ -1,11 +1,15 @@
-"""Retrain what the search recommends, and the baselines, with fresh seeds: is the gain real?
+"""Train given mixtures again, in a study beside the search: is the gain real, does it carry over?
 
-An ordinary study `<name>-confirm` on the same storage, with one named slot per mixture and seed
+`confirm` retrains what the search recommends, and the baselines, with fresh seeds: an ordinary
+study `<name>-confirm` on the same storage, with one named slot per mixture and seed
 ("found/seed-1"), worked on by the same worker loop: several workers can help, and it resumes. All
-mixtures share each seed, so that differences are paired (`retrain/paired.py`).
+mixtures share each seed, so that differences are paired.
 
-    finals.py   what is retrained, stored in the confirm study
-    race.py     which slots to run now, and running them
+    sibling.py   mixtures and seeds as slots of a study beside a study
+    finals.py    what is confirmed, stored in the confirm study
+    race.py      which slots to run now, and running them
+    paired.py    scores of common seeds, compared pairwise
+    transfer.py  the ranking of mixtures at another proxy size
 """
 
 from climb_opt.retrain.finals import Finals, choose, open_confirmation, read_finals, unit_for

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import optuna
 
-from climb_opt.attributes import AGGREGATE, CONFIRM, CORPUS, RECIPE
+from climb_opt.attributes import CONFIRM
 from climb_opt.errors import UserError
 from climb_opt.history import unit_of
 from climb_opt.measures import apart
-from climb_opt.recipes import StudyRecipe, to_json
+from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.paired import LEVEL
-from climb_opt.view import StudyView
+from climb_opt.retrain.sibling import Mixture, found_sibling, open_sibling, other_recipe
 
 SUFFIX = "-confirm"
 SAME = 0.005  # mixtures that share all but this much of their tokens are one
 FIRST_LOOK = 3  # seeds before a race can say anything: with two, Student's interval is boundless
-
-Mixture = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -68,9 +65,10 @@ class Finals:
         """How often a race may stop."""
         return 1 if self.budget is None else self.seeds - self.first_look + 1
 
-    def seed_of(self, number: int) -> int:
-        """The training seed of "seed-<number>"."""
-        return self.first_seed + number - 1
+    @property
+    def labels(self) -> dict[str, int]:
+        """The training seed of each of "seed-1", "seed-2", ...; the label ends a slot's name."""
+        return {f"seed-{k + 1}": self.first_seed + k for k in range(self.seeds)}
 
 
 def choose(
@@ -105,26 +103,12 @@ def open_confirmation(
         UserError: it confirms other mixtures or another recipe, because the search went on.
     """
     name = name or f"{study.study_name}{SUFFIX}"
-    direction = study.directions[0]
-    created = optuna.create_study(
-        study_name=name,
-        storage=StudyView(study).storage,
-        direction=direction,
-        load_if_exists=True,
-        sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every mixture is given
-    )
+    created = open_sibling(study, name)
     stored = created.user_attrs.get(CONFIRM)
-    text = None if recipe is None else to_json(recipe)
     if stored is None:
-        if text is not None:
-            created.set_user_attr(RECIPE, text)
-            created.set_user_attr(AGGREGATE, recipe.coefficients() if recipe else {})
-        corpus = study.user_attrs.get(CORPUS)
-        if corpus is not None:
-            created.set_user_attr(CORPUS, corpus)
-        created.set_user_attr(CONFIRM, _write(finals))
+        found_sibling(created, study, recipe, CONFIRM, _write(finals))
         return created, finals
-    joined = _join(created, _read(stored), finals, text)
+    joined = _join(created, _read(stored), finals, recipe)
     if joined != _read(stored):
         created.set_user_attr(CONFIRM, _write(joined))
     return created, joined
@@ -148,7 +132,7 @@ def _read(stored: Mapping[str, Any]) -> Finals:
     return Finals(**data)
 
 
-def _join(study: optuna.Study, stored: Finals, new: Finals, text: str | None) -> Finals:
+def _join(study: optuna.Study, stored: Finals, new: Finals, recipe: StudyRecipe | None) -> Finals:
     same = stored.finalists == new.finalists and stored.references == new.references
     far = [n for n in stored.mixtures if apart(stored.mixtures[n], new.mixtures.get(n, {})) > SAME]
     remedy = "Give --as NAME to confirm the new ones in a study of their own."
@@ -158,7 +142,7 @@ def _join(study: optuna.Study, stored: Finals, new: Finals, text: str | None) ->
             f"Study {study.study_name!r} confirms other mixtures ({what}); the search or the "
             f"options changed since. {remedy}"
         )
-    if text is not None and json.loads(study.user_attrs.get(RECIPE, text)) != json.loads(text):
+    if other_recipe(study, recipe):
         raise UserError(
             f"Study {study.study_name!r} was made with another recipe or proxy. {remedy}"
         )

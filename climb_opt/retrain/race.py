@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import optuna
 
-from climb_opt.attributes import SEED
-from climb_opt.retrain.finals import Finals, Mixture, read_finals
-from climb_opt.retrain.paired import SEED_SLOT, Confirmation, read_confirmation, read_slot
+from climb_opt.retrain.finals import Finals, read_finals
+from climb_opt.retrain.paired import SEED_SLOT, Confirmation, read_confirmation
+from climb_opt.retrain.sibling import Mixture, some_orders
 from climb_opt.slots import Plan, Slot, attempts_by_slot
 from climb_opt.view import all_trials
 
@@ -37,16 +37,9 @@ def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confir
     finals = read_finals(study)
     while True:
         slots = wanted(study, finals, max_attempts)
-        places = {slot: read_slot(slot) for slot in slots}
-        mixtures: dict[Slot, Mixture] = {}
-        attrs: dict[Slot, dict[str, Any]] = {}
-        for slot, place in places.items():
-            assert place is not None  # wanted() made it
-            mixtures[slot], attrs[slot] = (
-                finals.mixtures[place[0]],
-                {SEED: finals.seed_of(place[1])},
-            )
-        runner(study, Plan((), slots, max_attempts), mixtures, attrs)
+        places = [slot.rpartition("/")[::2] for slot in slots]
+        todo = some_orders(places, finals.mixtures, finals.labels)
+        runner(study, Plan((), slots, max_attempts), *todo)
         if set(wanted(study, finals, max_attempts)) <= set(slots):
             return confirmation_of(study)
 

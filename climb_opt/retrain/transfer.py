@@ -7,7 +7,6 @@ and others spread over the ranking, without which a correlation says nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -16,10 +15,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import recipes
-from climb_opt.attributes import AGGREGATE, COMPONENTS, CORPUS, RECIPE, SLOT, TRANSFER
+from climb_opt.attributes import COMPONENTS, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.recipes import StudyRecipe
+from climb_opt.retrain.sibling import found_sibling, open_sibling, other_recipe
 from climb_opt.slots import Slot
 from climb_opt.statistics import spearman, spearman_interval
 from climb_opt.view import StudyView, all_trials
@@ -85,26 +85,15 @@ def open_transfer(
     Raises:
         UserError: a study of that name retrains other trials, or by another recipe.
     """
-    opened = optuna.create_study(
-        study_name=name,
-        storage=StudyView(study).storage,
-        direction=study.directions[0],
-        load_if_exists=True,
-        sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every mixture is given
-    )
+    opened = open_sibling(study, name)
     wanted = {"of": study.study_name, "trials": [t.number for t in chosen]}
     stored = opened.user_attrs.get(TRANSFER)
     if stored is None:
         if opened.trials or opened.user_attrs:
             raise UserError(f"Study {name!r} exists and is no transfer; give another --study-name.")
-        opened.set_user_attr(RECIPE, recipes.to_json(recipe))
-        opened.set_user_attr(AGGREGATE, recipe.coefficients())
-        if CORPUS in study.user_attrs:
-            opened.set_user_attr(CORPUS, study.user_attrs[CORPUS])
-        opened.set_user_attr(TRANSFER, wanted)
+        found_sibling(opened, study, recipe, TRANSFER, wanted)
         return opened
-    old, new = json.loads(opened.user_attrs[RECIPE]), json.loads(recipes.to_json(recipe))
-    different = recipes.difference({**old, **stored}, {**new, **wanted})
+    different = other_recipe(opened, recipe) + recipes.difference(dict(stored), wanted)
     if different:
         raise UserError(
             f"Study {name!r} is another transfer: {'; '.join(different[:3])}. "

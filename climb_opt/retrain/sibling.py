@@ -1,0 +1,89 @@
+"""A study beside a study, in which given mixtures are trained again: what all retraining shares.
+
+`confirm` retrains finalists with fresh seeds, `transfer` trials by another proxy, an ablation's
+judge what its runs end with. Each is an ordinary study with named slots "<mixture>/<seed's label>",
+worked on by the same worker loop; its mixtures are given, so its sampler is never asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import optuna
+
+from climb_opt import recipes
+from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, SEED
+from climb_opt.recipes import StudyRecipe
+from climb_opt.slots import Slot
+from climb_opt.view import StudyView
+
+Mixture = Mapping[str, float]
+
+
+class Orders(NamedTuple):
+    """What a worker loop needs to retrain: slot -> mixture, slot -> attributes of its trials."""
+
+    mixtures: dict[Slot, Mixture]
+    attrs: dict[Slot, dict[str, Any]]
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """The slots, in the order in which they are to start."""
+        return tuple(str(slot) for slot in self.mixtures)
+
+
+def orders(mixtures: Mapping[str, Mixture], seeds: Mapping[str, int]) -> Orders:
+    """Every mixture with every seed (label -> seed), seed by seed: early stops leave whole pairs.
+
+    >>> orders({"found": {"web": 1.0}}, {"seed-1": 8, "seed-2": 9}).slots
+    ('found/seed-1', 'found/seed-2')
+    """
+    places = [(name, label) for label in seeds for name in mixtures]
+    return some_orders(places, mixtures, seeds)
+
+
+def some_orders(
+    places: Iterable[tuple[str, str]], mixtures: Mapping[str, Mixture], seeds: Mapping[str, int]
+) -> Orders:
+    """The orders of these (mixture, label of a seed) alone."""
+    found = Orders({}, {})
+    for name, label in places:
+        found.mixtures[f"{name}/{label}"] = mixtures[name]
+        found.attrs[f"{name}/{label}"] = {SEED: seeds[label]}
+    return found
+
+
+def open_sibling(study: optuna.Study, name: str) -> optuna.Study:
+    """The study `name` beside `study`, of the same direction; created, or as it stands."""
+    return optuna.create_study(
+        study_name=name,
+        storage=StudyView(study).storage,
+        direction=study.directions[0],
+        load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every mixture is given
+    )
+
+
+def found_sibling(
+    sibling: optuna.Study, study: optuna.Study, recipe: StudyRecipe | None, mark: str, facts: Any
+) -> None:
+    """Write into a new sibling what its workers need; `mark` last, for whoever waits for it."""
+    if recipe is not None:
+        sibling.set_user_attr(RECIPE, recipes.to_json(recipe))
+        sibling.set_user_attr(AGGREGATE, recipe.coefficients())
+    corpus = study.user_attrs.get(CORPUS)
+    if corpus is not None:
+        sibling.set_user_attr(CORPUS, corpus)
+    sibling.set_user_attr(mark, facts)
+
+
+def other_recipe(sibling: optuna.Study, recipe: StudyRecipe | None) -> list[str]:
+    """How the sibling's recipe differs from this one, a line each; none where one has no recipe."""
+    stored = sibling.user_attrs.get(RECIPE)
+    if stored is None or recipe is None:
+        return []
+    # Read and written again: what an earlier version stored lacks keys that have defaults.
+    old = recipes.to_json(recipes.study_from(json.loads(stored)))
+    return recipes.difference(json.loads(old), json.loads(recipes.to_json(recipe)))
