@@ -191,9 +191,9 @@ COMPONENTS = _stored(
 FACTS = _stored(
     "trial",
     "climb/facts",
-    "{recipe, corpus, versions, seed, seconds, ...}: what was trained on what, how fast",
-    written="objective study/working ablation/live",
-    read="study/working report/snapshot report/notebook ablation/judge",
+    "{recipe, corpus, torch, seed, seconds, ...}: what was trained on what, how fast",
+    written="history",
+    read="report/snapshot report/notebook ablation/judge",
 )
 IMPORTED = _stored(
     "trial",

@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import COMPONENTS
+from climb_opt.attributes import COMPONENTS, FACTS
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class History:
 def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> None:
     """Store the scores that make up a trial's value, so that predictors can model each of them."""
     trial.set_user_attr(COMPONENTS, {name: float(value) for name, value in components.items()})
+
+
+def report_facts(trial: optuna.Trial, **facts: object) -> None:
+    """Add to what is stored of how a trial came about; what was said first stays."""
+    trial.set_user_attr(FACTS, {**facts, **trial.user_attrs.get(FACTS, {})})
 
 
 def unit_of(components: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import math
 import shutil
@@ -14,10 +13,11 @@ from typing import Any
 import optuna
 
 from climb_opt import lookup
-from climb_opt.attributes import FACTS, SEED, SLOT
+from climb_opt.attributes import SEED, SLOT
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.evaluators.base import Evaluator, Provenance
-from climb_opt.history import excesses, report_components
+from climb_opt.history import excesses, report_components, report_facts
+from climb_opt.provenance import provenance
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.group import ProxyGroup
@@ -30,8 +30,6 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan
 
 log = logging.getLogger(__name__)
-
-_PACKAGES = ("climb-opt", "torch", "transformers", "accelerate")
 
 
 class ProxyObjective:
@@ -106,7 +104,7 @@ class ProxyObjective:
         finally:
             self._trial = None
         checkpoint.remove(self.directory / job.name)
-        trial.set_user_attr(FACTS, facts)
+        report_facts(trial, **facts)
         if status == "pruned":
             raise optuna.TrialPruned
         report_components(trial, components)
@@ -149,7 +147,7 @@ class ProxyObjective:
                 self._keep(job, outcome, self.aggregate(components))
                 shutil.rmtree(self.directory / job.name / "model", ignore_errors=True)
         outcome.facts["seconds"] = time.perf_counter() - begun
-        facts = {**outcome.facts, "corpus": self.corpus.digest, "versions": _versions()}
+        facts = {**outcome.facts, "corpus": self.corpus.digest, **provenance()}
         for evaluator in self.evaluators:
             if isinstance(evaluator, Provenance):
                 facts.update(evaluator.facts())
@@ -276,7 +274,3 @@ def folder_name(trial: optuna.Trial) -> str:
     """The folder of a trial: its slot's, which a retry shares, or its own outside the plan."""
     slot = trial.user_attrs.get(SLOT)
     return f"trial-{trial.number}" if slot is None else f"slot-{str(slot).replace('/', '-')}"
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _PACKAGES}

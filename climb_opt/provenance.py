@@ -16,6 +16,8 @@ LIBRARIES = (
     "optuna",
     "numpy",
     "scipy",
+    "scikit-learn",
+    "botorch",
     "lightgbm",
     "torch",
     "accelerate",
@@ -38,12 +40,19 @@ def provenance() -> dict[str, str | int]:
     commit = _commit(Path(climb_opt.__file__).parents[1])
     if commit is not None:
         facts["commit"] = commit
+    return {**facts, **libraries()}
+
+
+@functools.lru_cache
+def libraries() -> dict[str, str]:
+    """Versions of the packages that decide figures, as far as they are installed."""
+    found = {}
     for library in LIBRARIES:
         try:
-            facts[library] = importlib.metadata.version(library)
+            found[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return facts
+    return found
 
 
 def _commit(folder: Path) -> str | None:

@@ -23,8 +23,9 @@ from climb_opt.ablation.judge import Found, Place, fact, judge
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.resolve import Run, runs
 from climb_opt.ablation.results import RunResult
-from climb_opt.attributes import DOREMI, ERROR, FACTS
+from climb_opt.attributes import DOREMI, ERROR
 from climb_opt.errors import UserError
+from climb_opt.history import report_facts
 from climb_opt.report.notebook import Notebook
 from climb_opt.slots import Plan
 from climb_opt.study import make_objective, open_study, run_plan, work
@@ -142,7 +143,7 @@ def _doremi(run: Run, study: optuna.Study, place: Place) -> Found:
         finally:
             proxies.close()
         trial.set_user_attr(DOREMI, result.mixture)
-        trial.set_user_attr(FACTS, result.facts)
+        report_facts(trial, **result.facts)
         Notebook(study, prior=prior).try_to_write(trial, result.mixture)
         return float(result.facts["reference_loss"])
 

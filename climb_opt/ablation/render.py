@@ -10,18 +10,18 @@ import json
 import math
 import platform
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any
 
+from climb_opt import __version__
 from climb_opt.ablation.comparison import ArmRow, Comparison
 from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.results import RunResult
+from climb_opt.provenance import libraries
 from climb_opt.statistics import Summary
 from climb_opt.text import counted
 
 AUTO = "our rule"
 CLEAR = 0.05  # a corrected p below it marks a difference in the overview
-PACKAGES = ("climb-opt", "optuna", "numpy", "scipy", "lightgbm", "scikit-learn", "botorch", "torch")
 
 
 def markdown(
@@ -86,13 +86,8 @@ def as_json(
 
 def versions() -> str:
     """What ran: Python and the packages that decide figures."""
-    found = [f"Python {platform.python_version()}"]
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return ", ".join(found)
+    found = {"Python": platform.python_version(), "climb-opt": __version__, **libraries()}
+    return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def number(value: float) -> str:

@@ -15,9 +15,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, recipes, rounds
-from climb_opt.attributes import BASELINE, CONFIRM, FACTS, SEED, SLOT
+from climb_opt.attributes import BASELINE, CONFIRM, SEED, SLOT
 from climb_opt.errors import UserError
 from climb_opt.fixed import FIXED, fixed_mixture, needed
+from climb_opt.history import report_facts
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.rounds import Pace
@@ -226,9 +227,7 @@ def _recorded(objective: Objective, facts: Mapping[str, Any], seed: int) -> Obje
         try:
             return objective(trial)
         finally:
-            own = trial.user_attrs.get(FACTS, {})
-            used = {"seed": int(trial.user_attrs.get(SEED, seed))}
-            spent = {"seconds": round(time.perf_counter() - begun, 3)}
-            trial.set_user_attr(FACTS, {**facts, **used, **spent, **own})
+            used, spent = trial.user_attrs.get(SEED, seed), time.perf_counter() - begun
+            report_facts(trial, **facts, seed=int(used), seconds=round(spent, 3))
 
     return record
