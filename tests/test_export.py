@@ -163,15 +163,11 @@ def test_mosaicml_reads_the_streams(tmp_path: Path) -> None:
 
 
 def test_torchtitan_builds_the_loaders_config(tmp_path: Path) -> None:
-    pytest.importorskip("torchtitan.hf_datasets.text_datasets")
+    pytest.importorskip("torchtitan.components.data")
     module = tmp_path / "mixture_of_demo.py"
     module.write_text(render("torchtitan", handover()), encoding="utf-8")
     config = runpy.run_path(str(module))["dataloader"]()
-    assert [(s.dataset, s.weight) for s in config.sources] == [
-        ("code", 0.6),
-        ("web", 0.25),
-        ("math", 0.15),
-    ]
+    assert [child.weight for child in config.dataset.datasets] == [0.6, 0.25, 0.15]
 
 
 def test_unknown_formats_are_listed() -> None:

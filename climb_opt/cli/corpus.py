@@ -45,9 +45,15 @@ def _add_edits(commands: Any) -> None:
 
 
 def _add_exchange(commands: Any) -> None:
+    from climb_opt.corpus.shard_layouts import LAYOUTS
+
     export = _command(commands, "export", "write it in another project's layout", run_export)
-    export.add_argument("--format", required=True, help="curator, weborganizer or megatron")
-    export.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    export.formatter_class = argparse.RawDescriptionHelpFormatter
+    export.epilog = "formats:\n" + "\n".join(f"  {k:13} {v}" for k, v in LAYOUTS.items())
+    export.add_argument("--format", required=True, help=", ".join(LAYOUTS))
+    export.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="a new or empty folder"
+    )
     ready = commands.add_parser("import", help="ready Megatron .bin/.idx files -> a corpus")
     ready.add_argument("files", nargs="+", metavar="FILE.bin", help="a domain each")
     ready.add_argument("--tokenizer", required=True, help="what the tokens were made with")

@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from climb_opt.shards import Corpus
 
 MATERIALISE = "materialise"
-EXPORT_EPILOG = """examples:
-  climb-opt export climb-62m --format megatron --path 'data/{domain}_text_document'
+EXPORT_EPILOG = """formats:
+{formats}
+  materialise   the mixed data itself, into a folder: tokens with Megatron's index, or --documents
+
+examples:
+  climb-opt export climb-62m --format megatron --path 'data/{{domain}}_text_document'
   climb-opt export climb-62m --format olmo-core --tokens 40e9 --output mix.yaml
   climb-opt export climb-62m --format materialise --tokens 1e9 --output data/mixed
   climb-opt export climb-62m --trial 17 --format yaml | climb-opt enqueue climb-62m -
@@ -28,21 +32,36 @@ EXPORT_EPILOG = """examples:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
+    from climb_opt.export import FORMATS
+
+    formats = "\n".join(f"  {name:13} {known.about}" for name, known in FORMATS.items())
     export = subparsers.add_parser(
         "export",
         help="the mixture in the form a trainer reads",
-        epilog=EXPORT_EPILOG,
+        epilog=EXPORT_EPILOG.format(formats=formats),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     study_arguments(export)
-    export.add_argument("--format", required=True, help="a format; an unknown one lists them")
-    export.add_argument("--output", metavar="PATH", help="a file (default: print), or a folder")
+    export.add_argument("--format", required=True, help=f"{', '.join(FORMATS)} or {MATERIALISE}")
+    export.add_argument(
+        "--output", metavar="PATH", help="a file (default: print); for materialise a folder"
+    )
     export.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
     export.add_argument("--trial", type=int, metavar="N", help="a trial's mixture instead")
-    export.add_argument("--path", metavar="TEMPLATE", help="where a domain's data is: {domain}")
+    export.add_argument(
+        "--path",
+        metavar="TEMPLATE",
+        help="where a domain's data is for the trainer; {domain} is its name made safe for a path, "
+        "{index} its place in the corpus, 000 for the first (default: the corpus's own shards, "
+        "else what `corpus export` makes below data/)",
+    )
     export.add_argument("--tokens", metavar="N", help="what the run will train on, e.g. 40e9")
-    export.add_argument("--sequence", type=int, default=2048, help="tokens a sequence")
-    export.add_argument("--seed", type=int, default=42, help="for formats that shuffle")
+    export.add_argument(
+        "--sequence", type=int, default=2048, metavar="N", help="tokens a sequence (default: 2048)"
+    )
+    export.add_argument(
+        "--seed", type=int, default=42, metavar="N", help="for formats that shuffle (default: 42)"
+    )
     export.add_argument("--corpus", help="where the corpus lies on this machine")
     export.add_argument("--documents", action="store_true", help="materialise text, not tokens")
     export.set_defaults(run=_export)
@@ -59,14 +78,13 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from climb_opt.export import FORMATS, render
+    from climb_opt.export import checked, render
 
     if args.format == MATERIALISE:
         _materialise(args)
         return
-    if args.format not in FORMATS:
-        render(args.format, _nothing())  # raises, and lists the formats
-    text = render(args.format, _handover(args, needs_corpus=False)[0])
+    name = checked(args.format)  # before the study is read
+    text = render(name, _handover(args, needs_corpus=False)[0])
     if args.output in (None, "-"):
         sys.stdout.write(text)
         return
@@ -103,8 +121,12 @@ def _materialise(args: argparse.Namespace) -> None:
 
 def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover, Corpus | None]:
     from climb_opt.export import prepare
+    from climb_opt.view import StudyView
 
-    study = existing(args)
+    if args.sequence < 1:
+        raise UserError(f"--sequence must be at least 1 token, but is {args.sequence}.")
+    tokens, study = _tokens(args.tokens), existing(args)
+    view = StudyView(study)
     mixture, rule = _mixture(args, study)
     corpus = corpus_of(study, args.corpus, needed=needs_corpus)
     handover = prepare(
@@ -112,8 +134,10 @@ def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover
         study=study.study_name,
         rule=rule,
         corpus=corpus,
+        corpus_path=args.corpus or (view.recipe.corpus if view.recipe else None) or "CORPUS",
+        inventory=view.corpus.tokens if view.corpus is not None else None,
         template=args.path,
-        tokens=_tokens(args.tokens),
+        tokens=tokens,
         sequence=args.sequence,
         seed=args.seed,
     )
@@ -175,12 +199,6 @@ def _tokens(given: str | None) -> int | None:
     if not 1 <= tokens < 1e18:
         raise UserError(f"--tokens must be a number of tokens such as 40e9, but is {given!r}.")
     return int(tokens)
-
-
-def _nothing() -> Handover:
-    from climb_opt.export import Handover
-
-    return Handover(study="", sources=())
 
 
 # --- dashboard -----------------------------------------------------------------------------------

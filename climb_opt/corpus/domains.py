@@ -188,16 +188,15 @@ def _describe(
 ) -> list[dict[str, Any]]:
     samples = _read_samples(stages, [numbers for _, numbers in smallest])
     terms = top_terms(samples)
-    parts = [[int(c) for c in np.flatnonzero(of_cluster == i)] for i in range(len(smallest))]
-    brought = [_label_of(clusters, labels) for clusters in parts]
-    names = names_from(terms, {name for name in brought if name is not None})
+    names = names_from(terms)
     facts = []
     for index, (keys, _) in enumerate(smallest):
-        clusters = parts[index]
+        clusters = [int(c) for c in np.flatnonzero(of_cluster == index)]
+        named = labels is not None and len(clusters) == 1 and not labels[clusters[0]].isdigit()
         documents, tokens = found.documents[clusters].sum(), found.tokens[clusters].sum()
         facts.append(
             {
-                "name": brought[index] or names[index],
+                "name": labels[clusters[0]] if labels is not None and named else names[index],
                 "terms": terms[index],
                 "clusters": [c if labels is None else labels[c] for c in clusters],
                 "documents": int(documents),
@@ -209,13 +208,6 @@ def _describe(
             }
         )
     return facts
-
-
-def _label_of(clusters: Sequence[int], labels: Sequence[str] | None) -> str | None:
-    """The name that the input gave a domain; a number is none."""
-    if labels is None or len(clusters) != 1 or labels[clusters[0]].isdigit():
-        return None
-    return labels[clusters[0]] or None
 
 
 def _threshold(documents: int, tokens: int, keys: np.ndarray, split: SplitOptions) -> int:

@@ -1,4 +1,4 @@
-"""Export of the documents in other projects' layouts, from the stages of a build.
+"""A corpus in other projects' layouts: those that its shards give, and from a build's stages:
 
     curator       centroid=<int>/<block>.jsonl (text, id, scores) under the lowest cluster of each
                   domain; kmeans_centroids.npy; domain_<int>.bin/.idx (Megatron)
@@ -24,13 +24,12 @@ from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.folder import WORK, load_plan
 from climb_opt.corpus.megatron import export_megatron
 from climb_opt.corpus.need import need
+from climb_opt.corpus.shard_layouts import LAYOUTS, OF_SHARDS
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
 from climb_opt.shards import Corpus
 from climb_opt.text import storable_value
-
-FORMATS = ("curator", "weborganizer", "megatron")
 
 
 def export(corpus: Corpus, kind: str, folder: Path, *, progress: bool | None = None) -> None:
@@ -39,12 +38,12 @@ def export(corpus: Corpus, kind: str, folder: Path, *, progress: bool | None = N
     Raises:
         UserError: an unknown layout, a folder that is not empty, no documents kept.
     """
-    if kind not in FORMATS:
-        raise UserError(f"Unknown layout {kind!r}. Known: {', '.join(FORMATS)}.")
+    if kind not in LAYOUTS:
+        raise UserError(f"Unknown layout {kind!r}. Known: {', '.join(LAYOUTS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {str(folder)!r} is not an empty folder; name a new one.")
-    if kind == "megatron":
-        export_megatron(corpus, folder)
+    if kind in OF_SHARDS:
+        OF_SHARDS[kind](corpus, folder)
         return
     plan = load_plan(corpus.path)
     build = Build(plan, Workspace(corpus.path / WORK, progress=progress))
@@ -115,9 +114,8 @@ def _write_side_files(
     domains = int(of_cluster.max()) + 1
     sides = {
         "tokens": lengths[rows] - 1,  # without the end-of-text token
-        f"domains_clusters-k{len(of_cluster)}": cluster,
-        # Last: where each cluster is a domain both have one name, and domains' numbers are meant.
         f"domains_clusters-k{domains}": of_cluster[cluster].astype(np.int32),
+        f"domains_clusters-k{len(of_cluster)}": cluster,
     }
     for name, stage in stages.scores.items():
         sides[f"scores_{name}"] = load_array(stage.file(f"{block.name}.npy"))[rows]
@@ -129,7 +127,8 @@ def _write_packed(file: Path, documents: Iterable[Document]) -> None:
     zstandard = need("zstandard", "WebOrganizer's layout")
     with atomic(file) as partial, zstandard.open(partial, "wb") as out:
         for document in documents:
-            line = json.dumps(_record(document, document.fields), ensure_ascii=False)
+            record = {"id": document.id, "text": document.text, **document.fields}
+            line = json.dumps(storable_value(record), ensure_ascii=False)
             out.write(line.encode("utf-8") + b"\n")
 
 
@@ -150,17 +149,11 @@ def _by_domain(
     yield from sorted(records.items())
 
 
-def _record(document: Document, others: dict[str, Any]) -> dict[str, Any]:
-    """A document as other programs read it. A field that would take the place of the id or the text
-    has an underscore behind its name, unless it is the same."""
-    own = {"id": document.id, "text": document.text}
-    kept = {n: v for n, v in others.items() if str(v) != own.get(n)}
-    record = {**own, **{f"{n}_" if n in own else n: v for n, v in kept.items()}}
-    found: dict[str, Any] = storable_value(record)
-    return found
+def _record(document: Document, scores: dict[str, float]) -> dict[str, Any]:
+    return {"id": document.id, "text": document.text, **scores}
 
 
 def _write_lines(file: Path, records: list[dict[str, Any]]) -> None:
     with atomic(file) as partial, partial.open("w", encoding="utf-8") as out:
         for record in records:
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            out.write(json.dumps(storable_value(record), ensure_ascii=False) + "\n")

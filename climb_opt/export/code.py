@@ -1,119 +1,140 @@
 """Formats that are Python: a mixture as a program that builds the mixed data set.
 
-Names and paths enter as Python literals (`repr`), never as text pasted into code.
+Names and paths enter as Python literals (`repr`) or comments, never as text pasted into code.
 """
 
 from __future__ import annotations
 
 from climb_opt.export.handover import Handover
-from climb_opt.text import printable
 
-HUGGING_FACE = '''"""{title}
+BUDGET = '''
+# The run's length; None where the export was given no --tokens.
+TOKENS: int | None = {tokens!r}
+SEQUENCE = {sequence!r}  # tokens
 
-    from {module} import mixture
+
+def steps(sequences_a_step: int) -> int:
+    """Optimizer steps that read TOKENS, for so many sequences in all of them together a step."""
+    if TOKENS is None:
+        raise ValueError("TOKENS is not set; export with --tokens, or set it here.")
+    return -(-TOKENS // (SEQUENCE * sequences_a_step))
+'''
+
+HUGGING_FACE = '''{head}"""A mixture of domains as one stream of documents.
+
+    from this_file import mixture, steps
     for document in mixture():
         ...
+    TrainingArguments(max_steps=steps(sequences_a_step=256), ...)
 """
+
+import glob
+import os
 
 from datasets import IterableDataset, interleave_datasets, load_dataset
 
-# domain: (weight, where its documents are: JSONL, Parquet or a folder of them)
+# domain: (weight, where its documents are: JSONL or Parquet files, a pattern, or a folder of them)
 SOURCES = {{
 {rows}}}
 
+# domain: tokens of a document on average. Weights are shares of tokens, but documents are drawn:
+# a domain of long documents is drawn less often for the same weight. Where nothing is known (the
+# corpus was not at hand), fill it in, or documents of all domains count as equally long.
+TOKENS_A_DOCUMENT = {{
+{lengths}}}
+{budget}
 
 def mixture(seed: int = {seed}, text_field: str = "text") -> IterableDataset:
-    """Documents drawn with the mixture's weights; a domain that ends begins again.
-
-    Weights are shares of tokens, draws are of documents: where domains differ in the length of
-    their documents, divide each weight by its domain's mean length first.
-    """
-    streams = [_open(path).select_columns([text_field]) for _, path in SOURCES.values()]
-    weights = [weight for weight, _ in SOURCES.values()]
-    return interleave_datasets(
-        streams, probabilities=weights, seed=seed, stopping_strategy="all_exhausted"
-    )
+    """Documents in the mixture's proportions, without end: a domain that ends begins again."""
+    opened = [_open(path).select_columns([text_field]) for _, path in SOURCES.values()]
+    streams = [documents.repeat(None) for documents in opened]
+    draws = [weight / TOKENS_A_DOCUMENT.get(name, 1.0) for name, (weight, _) in SOURCES.items()]
+    probabilities = [draw / sum(draws) for draw in draws]
+    return interleave_datasets(streams, probabilities=probabilities, seed=seed)
 
 
 def _open(path: str) -> IterableDataset:
-    kind = "parquet" if path.endswith(".parquet") else "json"
-    return load_dataset(kind, data_files=path, split="train", streaming=True)
+    files = [path]
+    if os.path.isdir(path):
+        files = sorted(f for f in glob.glob(os.path.join(glob.escape(path), "*")) if ".json" in f)
+        files = files or sorted(glob.glob(os.path.join(glob.escape(path), "*.parquet")))
+    kind = "parquet" if files[0].endswith(".parquet") else "json"
+    return load_dataset(kind, data_files=files, split="train", streaming=True)
 '''
 
-TORCHTITAN = '''"""{title}
+TORCHTITAN = '''{head}"""A mixture of domains for torchtitan (its Grain loader: August 2026 on).
 
-Import this module in your config registry and set `dataloader=dataloader()`: torchtitan packs each
-source into sequences before it interleaves them, so weights are shares of tokens.
+Import this module in your config registry and set `config.dataloader = dataloader()` and
+`config.training.steps = steps(...)`. Each domain is packed into sequences before they are mixed, so
+weights are shares of tokens; a domain that ends begins again.
 """
 
-from datasets import load_dataset
-from torchtitan.hf_datasets import DatasetConfig
-from torchtitan.hf_datasets.text_datasets import (
-    DATASETS,
-    HFDataSource,
-    InterleavedHuggingFaceTextDataLoader,
+from torchtitan.components.data import (
+    ConcatThenSplitPackingConfig,
+    DatasetMixConfig,
+    GrainDataLoader,
+    HuggingFaceStreamingSource,
+    SingleDatasetConfig,
+    WeightedDataset,
 )
+from torchtitan.hf_datasets.text_datasets import TextProcessor
 
-# name in torchtitan: (weight, where its documents are)
+# domain: (weight, where its documents are: JSONL or Parquet files, or a pattern)
 SOURCES = {{
 {rows}}}
+{budget}
 
-
-def _load(path: str):
-    kind = "parquet" if path.endswith(".parquet") else "json"
-    return load_dataset(kind, data_files=path, split="train", streaming=True)
-
-
-def _text(sample: dict) -> str:
-    return sample["text"]
-
-
-def register() -> None:
-    """Make the domains known to torchtitan by name."""
-    for name, (_, path) in SOURCES.items():
-        DATASETS[name] = DatasetConfig(path=path, loader=_load, sample_processor=_text)
-
-
-def dataloader() -> InterleavedHuggingFaceTextDataLoader.Config:
-    """The data loader's config; domains repeat for as long as the run lasts."""
-    register()
-    return InterleavedHuggingFaceTextDataLoader.Config(
-        sources=[
-            HFDataSource(dataset=name, dataset_path=path, weight=weight, infinite=True)
-            for name, (weight, path) in SOURCES.items()
-        ],
-        seed={seed},
+def _packed(path: str) -> ConcatThenSplitPackingConfig:
+    source = HuggingFaceStreamingSource.Config(
+        path="parquet" if path.endswith(".parquet") else "json",
+        split="train",
+        load_dataset_kwargs={{"data_files": path}},
     )
+    documents = SingleDatasetConfig(
+        source=source,
+        processor=TextProcessor.Config(),
+        post_filters=(lambda sample: sample is not None,),
+    )
+    return ConcatThenSplitPackingConfig(dataset=documents)
+
+
+def dataloader() -> GrainDataLoader.Config:
+    """The data loader's config."""
+    mixed = DatasetMixConfig(
+        datasets=tuple(
+            WeightedDataset(dataset=_packed(path), weight=weight)
+            for weight, path in SOURCES.values()
+        )
+    )
+    return GrainDataLoader.Config(dataset=mixed, seed={seed})
 '''
 
 
 def hugging_face(handover: Handover) -> str:
     """A module whose `mixture()` is an `interleave_datasets` over the domains' documents."""
-    rows = _rows(handover, [s.name for s in handover.sources])
-    return HUGGING_FACE.format(
-        title=_title(handover), module="this_file", rows=rows, seed=handover.seed
+    lengths = "".join(
+        f"    {s.name!r}: {s.tokens / s.documents:.6g},\n"
+        for s in handover.sources
+        if s.tokens and s.documents
     )
+    return _filled(HUGGING_FACE, handover, lengths=lengths)
 
 
 def torchtitan(handover: Handover) -> str:
-    """A module whose `dataloader()` is torchtitan's interleaved text data loader."""
-    # torchtitan looks names up in lower case.
-    rows = _rows(handover, [s.slug.lower() for s in handover.sources])
-    return TORCHTITAN.format(title=_title(handover), rows=rows, seed=handover.seed)
+    """A module whose `dataloader()` is the config of torchtitan's data loader."""
+    return _filled(TORCHTITAN, handover)
 
 
-def _rows(handover: Handover, names: list[str]) -> str:
-    paths = handover.paths("data/{domain}.jsonl")
-    return "".join(
-        f"    {name!r}: ({source.weight!r}, {path!r}),\n"
-        for name, source, path in zip(names, handover.sources, paths, strict=True)
+def places(handover: Handover) -> list[str]:
+    """The files of documents that both name."""
+    return handover.paths("data/domain_{index}.jsonl")
+
+
+def _filled(template: str, handover: Handover, **more: str) -> str:
+    rows = "".join(
+        f"    {source.name!r}: ({source.weight!r}, {path!r}),\n"
+        for source, path in zip(handover.sources, places(handover), strict=True)
     )
-
-
-def _title(handover: Handover) -> str:
-    text = f"The mixture of study {handover.study}"
-    if handover.rule:
-        text += f", rule {handover.rule}"
-    # Inside a docstring: no quotes, no backslashes, no braces for `format`.
-    safe = "".join(c if c not in '"\\' else "'" for c in printable(text))
-    return safe + "."
+    budget = BUDGET.format(tokens=handover.tokens, sequence=handover.sequence)
+    head = "".join(f"# {line}\n" for line in handover.head)
+    return template.format(head=head, rows=rows, budget=budget, seed=handover.seed, **more)

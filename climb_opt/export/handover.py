@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Domain
+from climb_opt.text import printable, storable
 
 UNITS = 1_000_000  # weights are handed over in millionths, which sum to exactly 1
 FIELDS = ("domain", "index")
@@ -25,17 +27,21 @@ class Source:
 
     Args:
         name: as the corpus calls it.
-        slug: the same, safe in a path, unique in the mixture.
+        slug: the same, safe in a path; it depends on the names of the corpus's domains only.
+        index: its place in the corpus, from 0; without a corpus, in the mixture as given.
         units: its weight in millionths.
-        tokens: what the corpus holds of it; None without a corpus.
+        tokens: what the corpus holds of it; None where that is not known.
+        documents: likewise.
         files: its shards' paths and tokens; empty without a corpus.
         path: where the trainer finds it, from the user's template; None without one.
     """
 
     name: str
     slug: str
+    index: int
     units: int
     tokens: int | None = None
+    documents: int | None = None
     files: tuple[tuple[str, int], ...] = ()
     path: str | None = None
 
@@ -43,6 +49,11 @@ class Source:
     def weight(self) -> float:
         """The weight, a multiple of one millionth."""
         return self.units / UNITS
+
+    def filled(self, template: str) -> str:
+        """A path of this domain, with `{domain}` and `{index}` filled in."""
+        values = {"domain": self.slug, "index": f"{self.index:03d}"}
+        return re.sub(r"\{(domain|index)\}", lambda match: values[match[1]], template)
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,12 @@ class Handover:
         sources: domains, largest first; their weights sum to 1.
         tokens: what the run will train on, where known: needed to state repetition.
         sequence: tokens a sequence, for formats that ask.
-        token_bytes, vocab_size: of the corpus; None without one.
+        corpus: where its shards and their form come from; None where it is not at hand.
+        corpus_path: what a command calls the corpus, here or where it lies.
         seed: for formats that shuffle.
+        left_out: domains whose weight is not zero but too small to be written, with that weight.
+        absent: domains of the corpus that the mixture does not name.
+        notes: what `render` found worth saying; formats that have comments begin with it.
     """
 
     study: str
@@ -63,9 +78,12 @@ class Handover:
     rule: str = ""
     tokens: int | None = None
     sequence: int = 2048
-    token_bytes: int | None = None
-    vocab_size: int | None = None
+    corpus: Corpus | None = None
+    corpus_path: str = "CORPUS"
     seed: int = 42
+    left_out: Mapping[str, float] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def epochs(self, source: Source) -> float | None:
@@ -74,12 +92,24 @@ class Handover:
             return None
         return source.weight * self.tokens / source.tokens
 
+    @property
+    def sequences(self) -> int | None:
+        """Sequences that hold the budget, the last one perhaps in part; None without a budget."""
+        return None if self.tokens is None else -(-self.tokens // self.sequence)
+
+    @property
+    def head(self) -> list[str]:
+        """Where the mixture comes from, and the notes: lines for a comment."""
+        line = f"Mixture of study {self.study}"
+        if self.rule:
+            line += f", rule {self.rule}"
+        if self.tokens is not None:
+            line += f", for {self.tokens} tokens"
+        return [printable(line), *self.notes]
+
     def paths(self, default: str) -> list[str]:
         """Where each source is: from the user's template, else from `default`."""
-        return [
-            s.path or default.replace("{domain}", s.slug).replace("{index}", f"{i:03d}")
-            for i, s in enumerate(self.sources)
-        ]
+        return [s.path or s.filled(default) for s in self.sources]
 
 
 def prepare(
@@ -87,14 +117,17 @@ def prepare(
     *,
     study: str,
     corpus: Corpus | None = None,
+    inventory: Mapping[str, float] | None = None,
     template: str | None = None,
     **settings: Any,
 ) -> Handover:
     """Check a mixture and gather what the formats need.
 
     Args:
-        corpus: gives tokens and shards; its domains must be the mixture's.
-        template: a path with `{domain}` (its slug) or `{index}` in it, for each domain's data.
+        corpus: gives tokens and shards; it must hold every domain that weighs something.
+        inventory: domain -> tokens in the corpus's order, where the corpus is not at hand.
+        template: a path with `{domain}` (its slug) or `{index}` (its place in the corpus) in it,
+            for each domain's data.
         settings: further fields of `Handover`.
 
     Raises:
@@ -102,73 +135,122 @@ def prepare(
             gives two domains one path.
     """
     units = _units(mixture)
-    order = [d for d in sorted(mixture, key=lambda d: (-units[d], d)) if units[d] > 0]
-    slugs = _slugs(order)
-    paths = _paths(order, slugs, template)
-    domains = {} if corpus is None else {d: corpus.domain(d) for d in order}
-    sources = tuple(
-        Source(
-            name=name,
-            slug=slugs[name],
-            units=units[name],
-            tokens=domains[name].tokens if domains else None,
-            files=_files(corpus, domains[name]) if corpus is not None else (),
-            path=paths.get(name),
+    known = _order(corpus, inventory)
+    everything = list(dict.fromkeys([*known, *mixture]))
+    slugs = distinct_slugs(everything)
+    order = sorted((d for d in mixture if units[d] > 0), key=lambda d: (-units[d], d))
+    if known:
+        lacking = [d for d in order if d not in known]
+        if lacking and corpus is None:
+            raise UserError(
+                f"The study's corpus has no domain {lacking[0]!r}. Domains: {', '.join(known)}."
+            )
+    sources = []
+    for name in order:
+        domain = None if corpus is None else corpus.domain(name)
+        sources.append(
+            Source(
+                name=name,
+                slug=slugs[name],
+                index=everything.index(name),
+                units=units[name],
+                tokens=_known(inventory, name) if domain is None else domain.tokens,
+                documents=None if domain is None else sum(s.documents for s in domain.shards),
+                files=() if domain is None or corpus is None else _files(corpus, domain),
+            )
         )
-        for name in order
-    )
     if corpus is not None:
-        settings.setdefault("token_bytes", int(np.dtype(corpus.dtype).itemsize))
-        settings.setdefault("vocab_size", corpus.vocab_size)
-    return Handover(study=study, sources=sources, **settings)
+        settings["corpus_path"] = str(corpus.path)
+    return Handover(
+        study=study,
+        sources=tuple(_placed(sources, template)),
+        corpus=corpus,
+        left_out={d: float(w) for d, w in mixture.items() if w > 0 and not units[d]},
+        absent=tuple(d for d in known if d not in mixture),
+        **settings,
+    )
 
 
 def slug(name: str) -> str:
     """A name safe in any path and URL: letters, digits, dot, dash and underscore of any script."""
-    plain = unicodedata.normalize("NFKC", name)
-    return re.sub(r"[^\w.-]+", "-", plain).strip("-.")[:80] or "domain"
+    plain = unicodedata.normalize("NFKC", storable(name))
+    return re.sub(r"[^\w.-]+", "-", plain).strip("-.")[:80].rstrip("-.") or "domain"
+
+
+def distinct_slugs(names: Iterable[str]) -> dict[str, str]:
+    """Each name's slug, no two alike on any file system.
+
+    Slugs that differ by nothing, or by case or accents only, all end with a digest of their name:
+    a digest stays where a number would pass to another domain when one is added, dropped or moved.
+    """
+    slugs = {name: slug(name) for name in names}
+    while True:
+        counts = Counter(_bare(s) for s in slugs.values())
+        alike = [name for name, s in slugs.items() if counts[_bare(s)] > 1]
+        if not alike:
+            return slugs
+        for name in alike:
+            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+            slugs[name] += f"-{digest[:6]}"
+
+
+def _bare(text: str) -> str:
+    """Letters without case and accents."""
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in apart if not unicodedata.combining(c)).casefold()
+
+
+def _order(corpus: Corpus | None, inventory: Mapping[str, float] | None) -> list[str]:
+    if inventory is not None:
+        return list(inventory)
+    return [d.name for d in getattr(corpus, "domains", ())]  # a stand-in may have none to list
+
+
+def _known(inventory: Mapping[str, float] | None, name: str) -> int | None:
+    return int(inventory[name]) if inventory is not None and name in inventory else None
 
 
 def _units(mixture: Mapping[str, float]) -> dict[str, int]:
+    """Weights in millionths that sum to one million, by largest remainders.
+
+    What is below half of one is 0, and what is not is at least 1, so that equal weights, be they
+    hundreds, are not kept and dropped by their order.
+    """
     names, weights = list(mixture), np.array([float(w) for w in mixture.values()])
     if not len(names) or not np.all(np.isfinite(weights)) or np.any(weights < 0):
         raise UserError(f"A mixture needs finite weights, none negative, but got {dict(mixture)}.")
     if abs(weights.sum() - 1.0) > 1e-6:
         raise UserError(f"The mixture's weights sum to {weights.sum():.9g}, not to 1.")
-    exact = weights / weights.sum() * UNITS
-    units = np.floor(exact).astype(int)
+    large = np.where(weights / weights.sum() * UNITS < 0.5, 0.0, weights)
+    if not large.any():
+        raise UserError(f"Each of the {len(names)} weights is below half a millionth.")
+    exact = large / large.sum() * UNITS
+    units = np.maximum(np.floor(exact), large > 0).astype(int)
     left = UNITS - int(units.sum())
-    units[np.argsort(-(exact - units), kind="stable")[:left]] += 1
+    if left < 0:  # the largest pay for those that were raised to 1
+        largest = np.argsort(-units, kind="stable")[: np.count_nonzero(units > 1)]
+        np.subtract.at(units, np.resize(largest, -left), 1)
+    else:
+        units[np.argsort(-(exact - units), kind="stable")[:left]] += 1
     return dict(zip(names, units.tolist(), strict=True))
 
 
-def _slugs(names: list[str]) -> dict[str, str]:
-    slugs = {name: slug(name) for name in names}
-    counts = Counter(s.casefold() for s in slugs.values())  # some file systems ignore case
-    for place, name in enumerate(names):
-        if counts[slugs[name].casefold()] > 1:
-            slugs[name] = f"{slugs[name]}-{place:03d}"
-    return slugs
-
-
-def _paths(names: list[str], slugs: Mapping[str, str], template: str | None) -> dict[str, str]:
+def _placed(sources: list[Source], template: str | None) -> list[Source]:
+    """The sources with their paths of the template."""
     if template is None:
-        return {}
-    unknown = [f for f in re.findall(r"\{(.*?)\}", template) if f not in FIELDS]
-    if unknown:
+        return sources
+    for name in re.findall(r"\{(.*?)\}", template):
+        if name not in FIELDS:
+            raise UserError(
+                f"--path {template!r}: unknown field {{{printable(name)}}}. Known: {{domain}} (the "
+                "domain's name made safe for a path), {index} (its place in the corpus)."
+            )
+    if not re.search(r"\{(domain|index)\}", template) and len(sources) > 1:
         raise UserError(
-            f"--path {template!r}: unknown field {{{unknown[0]}}}. Known: {{domain}}, {{index}}."
+            f"--path {template!r} gives several domains one path; put {{domain}} (the domain's "
+            "name made safe for a path) or {index} (its place in the corpus) in it."
         )
-    paths = {
-        name: template.replace("{domain}", slugs[name]).replace("{index}", f"{place:03d}")
-        for place, name in enumerate(names)
-    }
-    if len(set(paths.values())) < len(paths):
-        raise UserError(
-            f"--path {template!r} gives several domains one path; "
-            "put {domain} or {index} in it."
-        )
-    return paths
+    return [replace(s, path=s.filled(template)) for s in sources]
 
 
 def _files(corpus: Corpus, domain: Domain) -> tuple[tuple[str, int], ...]:

@@ -17,7 +17,6 @@ from climb_opt.samplers.beliefs import Beliefs, kept
 from climb_opt.samplers.taming import tamed
 from climb_opt.selection.recommendation import (
     Recommendation,
-    diverged_doubt,
     doubts,
     expected_gain,
     expected_score,
@@ -158,7 +157,7 @@ def _plain(
         effective_domains=effective_domains(weights),
         distance_from_prior=float(distance(weights, space.prior)),
         trials=len(history),
-        warnings=(*warnings, *diverged_doubt(history)),
+        warnings=warnings,
     )
 
 
