@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from climb_opt.corpus import cluster
 from climb_opt.corpus.cluster import ClusterOptions, choose_backend, kmeans, nearest_centroids
 from climb_opt.corpus.documents import Block
+from climb_opt.corpus.embed import informative
 from climb_opt.corpus.files import save_array
 from climb_opt.corpus.labels import agreement
 from climb_opt.corpus.merge import MergeOptions, extremes, merge, threshold_table
@@ -88,21 +89,41 @@ def test_a_gpu_is_used_where_faiss_sees_one(monkeypatch: pytest.MonkeyPatch) -> 
     assert choose_backend("auto") == "faiss"
 
 
-def test_embeddings_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["faiss", "sklearn"])
+def test_embeddings_that_tell_nothing_are_left_out(tmp_path: Path, backend: str) -> None:
     points, _ = blobs()
-    points[7] = np.nan
+    points[[7, 20, 60, 90]] = [[np.nan], [0.0], [1e-9], [0.3]]  # the last three: zero, underflown,
+    points[[120, 121]] = [[np.inf], [-np.inf]]  # constant
+    lost = [7, 20, 60, 90, 120, 121]
     block = Block("b", len(points), 1)
     stage = Workspace(tmp_path, progress=False).stage("embeddings")
     save_array(stage.file("b.npy"), points.astype(np.float16))
     made = Workspace(tmp_path, progress=False).stage("centroids")
-    options = ClusterOptions(clusters=4)
+    options = ClusterOptions(clusters=4, backend=backend)
     everything = lambda b: np.ones(b.documents, dtype=bool)  # noqa: E731
     facts = cluster.fit_centroids(made, stage, [block], 4, options, everything, 0)
-    assert facts["fit_points"] == len(points) - 1
+    assert facts["fit_points"] == len(points) - len(lost)
     assigned = Workspace(tmp_path, progress=False).stage("clusters")
-    cluster.assign_clusters(assigned, stage, made.file("centroids.npy"), [block], "faiss")
+    cluster.assign_clusters(assigned, stage, made.file("centroids.npy"), [block], backend)
     found = np.load(assigned.file("b.npy"))
-    assert found[7] == -1 and (np.delete(found, 7) >= 0).all()
+    assert (found[lost] == -1).all() and (np.delete(found, lost) >= 0).all()
+
+
+def test_embeddings_of_one_or_two_dimensions_may_be_constant() -> None:
+    line, plane = np.array([[1.0], [-1.0], [0.0]]), np.array([[0.7, 0.7], [0.7, -0.7], [0, np.nan]])
+    for vectors in (line, plane):
+        assert informative(vectors.astype(np.float16)).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_embeddings_that_tell_nothing_at_all_are_an_error(value: float, tmp_path: Path) -> None:
+    block = Block("b", 40, 1)
+    stage = Workspace(tmp_path, progress=False).stage("embeddings")
+    save_array(stage.file("b.npy"), np.full((40, 8), value, dtype=np.float16))
+    made = Workspace(tmp_path, progress=False).stage("centroids")
+    everything = lambda b: np.ones(b.documents, dtype=bool)  # noqa: E731
+    with pytest.raises(UserError, match="Only 0 embeddings tell anything"):
+        cluster.fit_centroids(made, stage, [block], 4, ClusterOptions(), everything, 0)
 
 
 @pytest.mark.parametrize(
@@ -155,6 +176,13 @@ def test_the_wanted_number_of_domains_comes_out(clusters: int, domains: int, see
     points = np.random.default_rng(seed).normal(size=(clusters, 5))
     merged = merge(points, MergeOptions(), domains)
     assert set(merged) == set(range(min(clusters, domains)))
+
+
+@pytest.mark.parametrize("domains", range(2, 9))
+def test_the_wanted_number_comes_out_where_distances_tie(domains: int) -> None:
+    assert len(set(merge(np.eye(8), MergeOptions(), domains))) == domains
+    pairs = np.repeat(np.eye(4) * 9, 2, axis=0) + np.tile([[0.0], [0.5]], (4, 1))
+    assert len(set(merge(pairs, MergeOptions(), domains))) == domains
 
 
 def test_a_distance_cuts_where_the_table_says() -> None:

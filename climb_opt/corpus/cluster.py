@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block
-from climb_opt.corpus.embed import read_embeddings
+from climb_opt.corpus.embed import informative, read_embeddings
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_json, save_array, save_json
 from climb_opt.corpus.need import need
@@ -121,7 +121,10 @@ def _fit(
     count = number_of_points(options, clusters)
     points = _sampled_points(embeddings, sample_rows(blocks, count, keep, seed))
     if len(points) < clusters:
-        raise UserError(f"Only {len(points)} embeddings are finite, for {clusters} clusters.")
+        raise UserError(
+            f"Only {len(points)} embeddings tell anything (the others are not numbers, zero or "
+            f"constant), for {clusters} clusters. Check the encoder and the inputs."
+        )
     backend = choose_backend(options.backend)
     logger.info("k-means: %d clusters on %d documents with %s.", clusters, len(points), backend)
     centroids = kmeans(points, clusters, options.iterations, seed, backend)
@@ -130,13 +133,13 @@ def _fit(
 
 
 def _sampled_points(embeddings: Path, sample: Sequence[tuple[Block, np.ndarray]]) -> np.ndarray:
-    """The finite embeddings of these rows (n, dimensions) float32, held in memory once."""
+    """The embeddings of these rows that tell something (n, dimensions) float32, held once."""
     total = sum(len(rows) for _, rows in sample)
     points = np.zeros((total, read_embeddings(embeddings, sample[0][0]).shape[1]), np.float32)
     filled = 0
     for block, rows in sample:
         some = np.asarray(read_embeddings(embeddings, block)[rows])
-        some = some[np.isfinite(some).all(axis=1)]
+        some = some[informative(some)]
         points[filled : filled + len(some)] = some
         filled += len(some)
     return points[:filled]
@@ -200,7 +203,7 @@ def kmeans(
 def assign_clusters(
     stage: Stage, embeddings: Stage, centroids: Path, blocks: Sequence[Block], backend: str
 ) -> None:
-    """Write `<block>.npy`: int32 nearest centroid, -1 where the embedding is not finite."""
+    """Write `<block>.npy`: int32 nearest centroid, -1 where the embedding tells nothing."""
     task = partial(_assign_block, stage.path, embeddings.path, centroids, backend)
     stage.over(blocks, task, marker=".npy", gpu=backend == "faiss-gpu")
 
@@ -236,8 +239,10 @@ def _assign_block(
     found = np.full(block.documents, -1, dtype=np.int32)
     for low in range(0, len(vectors), ROWS_AT_ONCE):
         points = np.asarray(vectors[low : low + ROWS_AT_ONCE], dtype=np.float32)
-        finite = np.isfinite(points).all(axis=1)
-        if finite.any():
-            found[low : low + ROWS_AT_ONCE][finite] = nearest(np.ascontiguousarray(points[finite]))
+        telling = informative(points)
+        if telling.any():
+            found[low : low + ROWS_AT_ONCE][telling] = nearest(
+                np.ascontiguousarray(points[telling])
+            )
         advance(len(points))
     save_array(folder / f"{block.name}.npy", found)

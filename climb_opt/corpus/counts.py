@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_rows, split_keys
-from climb_opt.corpus.embed import read_embeddings
+from climb_opt.corpus.embed import informative, read_embeddings
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.roles import TRAIN
 from climb_opt.corpus.workspace import Stage
@@ -86,12 +86,14 @@ def statistics(stages: Stages, clusters: int) -> Statistics:
 
 
 def cluster_means(stages: Stages, embeddings: Stage, clusters: int) -> np.ndarray:
-    """The mean embedding of each cluster's documents, (clusters, dimensions)."""
+    """The mean of each cluster's embeddings that tell something, (clusters, dimensions)."""
     total: np.ndarray | None = None
     documents = np.zeros(clusters)
     for block in stages.blocks:
         rows, cluster = trained_on(stages, block)
         vectors = np.asarray(read_embeddings(embeddings.path, block)[rows], np.float64)
+        telling = informative(vectors)
+        vectors, cluster = vectors[telling], cluster[telling]
         total = np.zeros((clusters, vectors.shape[1])) if total is None else total
         np.add.at(total, cluster, vectors)
         documents += np.bincount(cluster, minlength=clusters)

@@ -84,10 +84,13 @@ def make_domains(
     Returns:
         What domains.json holds: `domains` (name, terms, clusters, counts, held-out threshold,
         samples, quality), `of_cluster` (domain of each cluster, -1 for none), `removed`,
-        `thresholds` (Ward distance -> count), `sizes` (extremes of the clusters).
+        `thresholds` (Ward distance -> count), `sizes` (extremes of the clusters), `fewer` (why
+        there are fewer domains than wanted, or None).
     """
     make = partial(_make, stages, given, options, split, rule, seed)
     found: dict[str, Any] = load_json(stage.once("domains.json", make))
+    if found.get("fewer"):
+        logger.warning("%s.", found["fewer"])
     return found
 
 
@@ -105,8 +108,9 @@ def _make(
     kept = np.array([c for c in np.flatnonzero(found.documents > 0) if c not in removed], int)
     if len(kept) < 2:
         raise UserError(
-            f"{len(kept)} of {given.clusters} clusters are left; a mixture needs at least two "
-            "domains. Check the inputs, or lower the thresholds of --prune (see --dry-run)."
+            f"{len(kept)} of {given.clusters} clusters are left"
+            f"{_lost(found, removed)}; a mixture needs at least two domains. Check the inputs and "
+            "the encoder, or lower the thresholds of --prune (see --dry-run)."
         )
     merged = np.arange(len(kept))
     if given.centroids is not None:
@@ -122,7 +126,27 @@ def _make(
     gone = [{"cluster": c, "reason": r, **found.facts(c)} for c, r in sorted(removed.items())]
     data = {"domains": facts, "of_cluster": of_cluster.tolist(), "removed": gone}
     more = {"thresholds": thresholds, "sizes": sizes, "unclustered": found.unclustered}
-    save_json(path, {**data, **more})
+    fewer = None
+    if given.centroids is not None and options.distance is None and len(facts) < given.domains:
+        fewer = _fewer(len(facts), given, options, _lost(found, removed))
+    save_json(path, {**data, **more, "fewer": fewer})
+
+
+def _lost(found: Statistics, removed: Mapping[int, str]) -> str:
+    """Clusters that give no domain, in parentheses, if there are any."""
+    empty = int((found.documents == 0).sum())
+    lost = [f"{empty} hold no documents"] * (empty > 0) + [f"{len(removed)} pruned"] * bool(removed)
+    return f" ({', '.join(lost)})" if lost else ""
+
+
+def _fewer(domains: int, given: Given, options: MergeOptions, lost: str) -> str:
+    wanted = f"the {given.domains} asked for" if options.domains else f"{given.domains}"
+    if given.names is not None:
+        return f"{domains} domains, not {wanted}: the inputs bring {given.clusters}{lost}"
+    return (
+        f"{domains} domains, not {wanted}: there are {given.clusters} clusters{lost}. More "
+        "clusters (--clusters), more different documents or another encoder may give more"
+    )
 
 
 def removable(stages: Stages, clusters: int, rule: Rule | None, seed: int) -> list[dict[str, Any]]:
@@ -150,15 +174,20 @@ def _by_size(merged: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 
 def _check_unclustered(found: Statistics) -> None:
-    """Documents that no cluster took: their embedding is not finite, or they name no domain."""
+    """Documents that no cluster took: their embedding tells nothing, or they name no domain."""
     total = found.unclustered + int(found.documents.sum())
     if found.unclustered > MAX_BAD * total:
         raise UserError(
             f"{found.unclustered} of {total} documents have no cluster, more than a tenth: their "
-            "embeddings are not finite, or they name no domain. Check the encoder and the inputs."
+            "embeddings tell nothing (not numbers, zero or constant), or they name no domain. "
+            "Check the encoder and the inputs."
         )
     if found.unclustered:
-        logger.warning("%d documents have no cluster and are left out.", found.unclustered)
+        logger.warning(
+            "%d documents are in no cluster and left out: their embeddings tell nothing, or they "
+            "name no domain.",
+            found.unclustered,
+        )
 
 
 def _warn(sizes: Mapping[str, float], found: Statistics, of_cluster: np.ndarray) -> None:

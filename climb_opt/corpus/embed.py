@@ -131,5 +131,18 @@ def read_embeddings(folder: Path, block: Block) -> np.ndarray:
     return load_array(folder / f"{block.name}.npy")
 
 
+def informative(vectors: np.ndarray) -> np.ndarray:
+    """Which vectors (n, dimensions) tell something (n,).
+
+    Not those that are not finite, are zero or nearly so (a unit vector's largest value is hundreds
+    of times what float16 holds in full), or have the same value everywhere.
+    """
+    size = np.abs(vectors).max(axis=1, initial=0)
+    found: np.ndarray = np.isfinite(vectors).all(axis=1) & (size >= np.finfo(np.float16).tiny)
+    if vectors.shape[1] > 2:  # on a line and in a plane such vectors are as good as others
+        found &= (vectors != vectors[:, :1]).any(axis=1)
+    return found
+
+
 def _limit(options: EmbedOptions) -> int:
     return options.max_tokens or 1000

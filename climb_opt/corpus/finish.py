@@ -85,6 +85,7 @@ def provenance(plan: Plan, findings: Findings) -> dict[str, Any]:
         "kmeans": findings.fitted,
         "clusters": found["sizes"],
         "unclustered": found["unclustered"],
+        "fewer_domains": found.get("fewer"),
         "removed": found["removed"],
         "ward_distance_to_domains": found["thresholds"],
         "labels": findings.labelled,

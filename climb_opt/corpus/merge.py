@@ -42,7 +42,7 @@ def merge(centroids: np.ndarray, options: MergeOptions, domains: int) -> np.ndar
     Raises:
         UserError: everything ends in one domain.
     """
-    from scipy.cluster.hierarchy import fcluster
+    from scipy.cluster.hierarchy import cut_tree, fcluster
 
     if len(centroids) == 1:
         raise UserError("Only one cluster holds documents; a mixture needs at least two domains.")
@@ -51,7 +51,8 @@ def merge(centroids: np.ndarray, options: MergeOptions, domains: int) -> np.ndar
     elif domains >= len(centroids):
         labels = np.arange(len(centroids))
     else:
-        labels = fcluster(_tree(centroids), domains, criterion="maxclust")
+        # Not fcluster's maxclust: it gives fewer where distances tie.
+        labels = cut_tree(_tree(centroids), n_clusters=domains).ravel()
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     if len(first) == 1:
         raise UserError(

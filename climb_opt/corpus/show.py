@@ -54,6 +54,8 @@ def history(provenance: dict[str, Any]) -> list[str]:
         lines.append(f"documents read: {provenance['documents']:,}; dropped: {dropped}")
     if provenance.get("unclustered"):
         lines.append(f"in no cluster: {provenance['unclustered']:,} documents, left out")
+    if provenance.get("fewer_domains"):
+        lines.append(provenance["fewer_domains"])
     for reason, count in sorted(provenance.get("skipped", {}).items()):
         lines.append(f"skipped: {count:,} {reason}")
     lines += [
