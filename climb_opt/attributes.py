@@ -70,6 +70,13 @@ PICK = _stored(
     written="samplers/climb_sampler",
     read="selection/choosing",
 )
+UNREAD = _stored(
+    "study",
+    "climb/unread",
+    "[domain] of which no mixture of round 1 reads anything: too small for the design",
+    written="samplers/climb_sampler",
+    read="rounds/status",
+)
 PAUSED = _stored(
     "study",
     "climb/paused",

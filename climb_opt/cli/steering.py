@@ -127,6 +127,12 @@ def describe(now: Status) -> str:
     if now.given_up:
         slots = ", ".join(map(str, now.given_up))
         lines += ["", f"given up: {slots}; `climb-opt retry {now.name}` tries again"]
+    if now.unread:
+        lines += [
+            "",
+            f"caution: no mixture of round 1 reads {', '.join(now.unread)}: too small for the "
+            "design; merge it with another domain, give a lower bound, or take design: mixed",
+        ]
     lines += ["", _outlook(now)]
     return "\n".join(lines)
 

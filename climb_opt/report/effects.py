@@ -15,6 +15,7 @@ import numpy as np
 from climb_opt.gaussian.process import GaussianProcess, WeightedSum
 from climb_opt.history import History
 from climb_opt.report.surrogate import surrogate_of
+from climb_opt.samplers.reach import UNIT
 
 FEWEST = 8  # finished trials below which no effect is shown
 MORE = 0.1  # the weight added to a domain to see what more of it does
@@ -41,7 +42,8 @@ class Effect:
 
     Args:
         without: the change when the domain is left out; None where it weighs nothing or all.
-        more: the change when it gets `MORE` of the mixture; None where there is no room.
+        more: the change when it gets `MORE` of the mixture; None where there is no room, or where
+            no trial read the domain.
         at, mean, std: the curve of the change over the weights that were tried, shapes (P,).
     """
 
@@ -105,5 +107,6 @@ def _effect(
     variance = np.diag(covariance)[1:] + covariance[0, 0] - 2 * covariance[0, 1:]
     std = np.sqrt(np.maximum(variance, 0.0))
     without = Change(float(change[-2]), float(std[-2])) if 0 < weight < 1 else None
-    more = Change(float(change[-1]), float(std[-1])) if weight + MORE <= 1 else None
+    known = weight + MORE <= 1 and tried.max() >= UNIT
+    more = Change(float(change[-1]), float(std[-1])) if known else None
     return Effect(domain, weight, without, more, at, change[:POINTS], std[:POINTS])

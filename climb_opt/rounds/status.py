@@ -14,7 +14,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import BEAT, ERROR, INTERRUPTED, PAUSED, SLOT
+from climb_opt.attributes import BEAT, ERROR, INTERRUPTED, PAUSED, SLOT, UNREAD
 from climb_opt.slots import Plan, Slot, attempts_by_slot
 from climb_opt.view import all_trials
 
@@ -68,6 +68,7 @@ class Status:
     trials_per_hour: float | None
     seconds_left: float | None
     finished: int = field(default=0)
+    unread: tuple[str, ...] = ()  # domains too small for round 1 to read
 
     @property
     def size(self) -> int:
@@ -110,6 +111,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         trials_per_hour=None if not typical else 3600 * workers / typical,
         seconds_left=None if typical is None else typical * _turns(rounds, workers, plan.barrier),
         finished=sum(r.finished for r in rounds),
+        unread=tuple(study.user_attrs.get(UNREAD, ())),
     )
 
 

@@ -34,10 +34,12 @@ from climb_opt.predictors.base import Predictor, expected
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.design import distinct, initial_design
 from climb_opt.samplers.presets import ClimbRules, climb_rules
+from climb_opt.samplers.reach import apart, within_evidence
 from climb_opt.simplex import MixtureSpace
 
 logger = logging.getLogger(__name__)
 
+LOOK, VARIED = 4096, 64  # of so many candidates so many must be no copies of another
 SAME = 1e-5  # L1 distance below which two mixtures are one, as in the public code
 
 
@@ -57,11 +59,19 @@ def predictor_factory(
 
 
 def candidate_pool(space: MixtureSpace, rules: ClimbRules, seed: int) -> np.ndarray:
-    """A (pool_size, K): the same for every round of a search."""
+    """A (pool_size, K): the same for every round of a search.
+
+    A pool of hardly anything but copies is mixed draws, without copies and therefore smaller.
+    """
     rng = np.random.default_rng([seed, 0])
-    return space.sample(
+    pool = space.sample(
         rng, rules.pool_size, temperature=rules.pool_temperature, strength=rules.pool_strength
     )
+    head = pool[:LOOK]
+    if len(apart(head)) >= min(VARIED, len(head) / 16):
+        return pool
+    pool = np.concatenate([pool, space.sample_mixed(rng, rules.pool_size)])
+    return pool[apart(pool)]
 
 
 def fit_predictor(
@@ -103,13 +113,17 @@ def next_round(
     """
     if can_learn(history):
         n = rules.n_top(m)
-        best = _ranked(pool, fit(history))
+        ranked = best = _ranked(pool, fit(history))
         if rules.exclude:
             best = _untried(best[: n + len(history)], history.weights, m)
-        top = distinct(best[:n])
     else:
         logger.warning("Nothing to learn from %s: drawing from the pool.", _describe(history))
-        top = distinct(pool[: max(10 * m, 1000)])
+        n = max(10 * m, 1000)
+        ranked = best = pool
+    top = distinct(best[:n])
+    if len(apart(top, SAME)) < m:  # copies but for a rounding: look further down for others
+        best = ranked[apart(ranked, SAME)]
+        top = (_untried(best, history.weights, m) if rules.exclude else best)[:n]
     return top[rng.choice(len(top), size=m, replace=len(top) < m)]
 
 
@@ -157,7 +171,9 @@ def climb_pick(
         if not len(history):
             return space.project(space.prior)
         return np.array(history.weights[int(np.argmin(history.values))])
-    pool = candidate_pool(space, rules, seed)
+    pool, tried = candidate_pool(space, rules, seed), within_evidence(space, history.weights)
+    if tried is not space:
+        pool, space = tried.project(pool), tried
     fitted = fit_predictor(history, predictor_factory(predictor, predictor_options), per_component)
     ranked = _ranked(pool, fitted)
     if rule == "mean-top":

@@ -22,7 +22,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import PICK, SLOT
+from climb_opt.attributes import PICK, SLOT, UNREAD
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import Predictor
 from climb_opt.samplers import ledger
@@ -33,7 +33,9 @@ from climb_opt.samplers.climb import (
     next_round,
     predictor_factory,
 )
+from climb_opt.samplers.design import out_of_reach
 from climb_opt.samplers.presets import ClimbRules, climb_rules
+from climb_opt.samplers.reach import caution
 from climb_opt.simplex import MixtureSpace
 from climb_opt.slots import Plan, Slot
 from climb_opt.threads import one_blas_thread
@@ -218,8 +220,16 @@ class ClimbSampler(BaseSampler):
             store_fact(study, PICK, {**self._pick, "seed": seed})
         m = self._plan.rounds[index]
         if index == 0:
-            return first_round(self._space, self._rules, m=m, seed=seed)
+            batch = first_round(self._space, self._rules, m=m, seed=seed)
+            self._name_unread(study, batch)
+            return batch
         return self._next(study, seed, basis, self._rules, m, index)
+
+    def _name_unread(self, study: optuna.Study, batch: np.ndarray) -> None:
+        names = out_of_reach(self._space, self._rules.design, batch)
+        if names:
+            logger.warning("Caution: %s.", caution(self._space, names))
+            store_fact(study, UNREAD, list(names))
 
     def _beyond(self, study: optuna.Study, seed: int, number: int) -> np.ndarray:
         last = self._plan.rounds[-1]

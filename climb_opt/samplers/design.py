@@ -9,25 +9,43 @@ from __future__ import annotations
 
 import numpy as np
 
+from climb_opt.samplers.reach import UNIT, unread, without_copies
 from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace, dirichlet
 
 DESIGNS = ("regmix", "dirichlet", "mixed")
 
 # RegMix's constants, as used by CLIMB's public code.
 MAX_USAGE = 15.0  # a weight may be at most 15 x its prior, and at most 1
-UNIT = 2e-4  # smaller weights become 0, the others multiples of it
 OVERSAMPLE = 100  # accepted draws for each one used
 
+RARE = 0.05  # mixtures of a round that read a domain, on average, below which it is out of reach
 MOST_DRAWN = 20_000_000  # random numbers, before accepting that the usage bound rejects nearly all
 
 
 def initial_design(space: MixtureSpace, kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
-    """n mixtures (n, K) of one of `DESIGNS`, distinct as long as the space holds so many."""
+    """n mixtures (n, K) of one of `DESIGNS`, distinct as long as the space holds so many.
+
+    A design of little else than copies (a domain of a millionth of the tokens beside one other) is
+    filled with mixed draws.
+    """
     if kind == "regmix":
-        return _regmix(space, rng, n)
+        return without_copies(space, rng, _regmix(space, rng, n))
     draw = space.sample if kind == "dirichlet" else space.sample_mixed
     draws = distinct(draw(rng, 4 * n))
-    return draws[_some(rng, len(draws), n)]
+    return without_copies(space, rng, draws[_some(rng, len(draws), n)])
+
+
+def out_of_reach(space: MixtureSpace, kind: str, batch: np.ndarray) -> tuple[str, ...]:
+    """Domains that no mixture of `batch` (n, K) reads because the design hardly ever would."""
+    if kind == "regmix":
+        small = MAX_USAGE * space.prior < UNIT
+    elif kind == "dirichlet":
+        # A weight of Dirichlet(p) is Beta(p, 1 - p), hence above a unit in about p ln(1 / unit).
+        small = len(batch) * space.prior * np.log(1.0 / UNIT) < RARE
+    else:
+        small = np.zeros(len(space), dtype=bool)
+    missed = unread(space, batch)
+    return tuple(d for d, s in zip(space.domains, small, strict=True) if s and d in missed)
 
 
 def distinct(weights: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -14,6 +15,7 @@ from climb_opt.gaussian.hypervolume import front, reference_point
 from climb_opt.history import History
 from climb_opt.measures import distance, effective_domains
 from climb_opt.samplers.beliefs import Beliefs, kept
+from climb_opt.samplers.reach import unread, within_evidence
 from climb_opt.samplers.taming import tamed
 from climb_opt.selection.recommendation import (
     Recommendation,
@@ -21,6 +23,7 @@ from climb_opt.selection.recommendation import (
     expected_gain,
     expected_score,
     noise_doubt,
+    unread_doubt,
 )
 from climb_opt.selection.rules import AUTO, RULES, Evidence, default_rule, observed_row
 from climb_opt.simplex import MixtureSpace
@@ -108,7 +111,10 @@ def _evidence(
 ) -> Evidence | None:
     problem = Beliefs(space, components=components).problem(history)
     climb = StudyView(study).attributes.get(PICK, {})
-    return None if problem is None else Evidence(history, problem, seed, climb)
+    if problem is None:
+        return None
+    tried = replace(problem, space=within_evidence(space, history.weights))
+    return Evidence(history, tried, seed, climb)
 
 
 def _recommend(
@@ -128,6 +134,7 @@ def _recommend(
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
     warnings = doubts(space, tamed(history), surrogate, weights)
     warnings += noise_doubt(evidence.relative_noise)
+    warnings += unread_doubt(unread(space, history.weights))
     warnings += _guard_rails(evidence, weights)
     plain = _plain(space, history, weights, name, tuple(warnings))
     baseline = _best_baseline(history)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import ndtri
 from climb_opt.gaussian.process import GaussianProcess, Surrogate
 from climb_opt.history import History
 from climb_opt.measures import distance
+from climb_opt.samplers.reach import listed
 from climb_opt.simplex import MixtureSpace
 from climb_opt.text import plus_minus
 
@@ -156,6 +157,14 @@ def noise_doubt(relative: float) -> list[str]:
         f"noisy: one evaluation varies by {relative:.0%} of the spread of random mixtures; "
         "confirm the gain with fresh seeds"
     ]
+
+
+def unread_doubt(domains: Sequence[str]) -> list[str]:
+    """A word on domains of which no trial read anything."""
+    if not domains:
+        return []
+    its = "its weight is" if len(domains) == 1 else "their weights are"
+    return [f"no trial read {listed(domains)}: {its} kept at what was tried"]
 
 
 def _estimate(mean: float, std: float) -> Estimate:
