@@ -172,7 +172,7 @@ ERROR = _stored(
     "climb/error",
     "why it failed, one line",
     written="rounds/claims study/steering ablation/searching",
-    read="rounds/status rounds/worker report/markdown report/sections",
+    read="rounds/status rounds/worker report/sections",
 )
 INTERRUPTED = _stored(
     "trial",

@@ -85,6 +85,27 @@ def excesses(
     return found
 
 
+def kept(
+    trials: Sequence[FrozenTrial],
+    rails: Mapping[str, float] | None = None,
+    *,
+    maximize: bool = False,
+) -> np.ndarray:
+    """Which trials (n,) kept every guard-rail; one that was not measured on a rail did not.
+
+    Args:
+        rails: component -> its worst value, for trials that store no constraints of their own.
+        maximize: whether the study's score is better when higher.
+    """
+    rails = rails or {}
+    found = [
+        t.constraints or excesses(t.user_attrs.get(COMPONENTS, {}), rails, maximize=maximize)
+        for t in trials
+    ]
+    names = {*rails, *(name for one in found for name in one)}
+    return np.array([all(one.get(n, np.inf) <= 0 for n in names) for one in found], dtype=bool)
+
+
 def components_as_arrays(
     rows: Sequence[FrozenTrial], aggregate: Mapping[str, float], sign: float
 ) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:

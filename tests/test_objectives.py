@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import create_trial
 
 import climb_opt.study.working as working
+from climb_opt.attributes import COMPONENTS
 from climb_opt.cli import main
 from climb_opt.errors import UserError
-from climb_opt.history import report_components
+from climb_opt.gaussian.hypervolume import front
+from climb_opt.history import kept, report_components
 from climb_opt.objective import ProxyObjective, add_up
 from climb_opt.recipes import read_study, study_from, to_json
-from climb_opt.report.objectives import pareto_rows
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage
@@ -162,4 +164,12 @@ def test_objectives_survive_the_study() -> None:
 
 def test_the_pareto_set_is_what_nothing_beats() -> None:
     values = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [3.0, 3.0], [2.0, 2.0]])
-    assert pareto_rows(values) == [0, 1, 4, 2]
+    assert np.flatnonzero(front(values)).tolist() == [0, 1, 2]  # of equal ones, the first
+
+
+def test_a_trial_that_was_not_measured_on_a_guard_rail_did_not_keep_it() -> None:
+    measured = create_trial(value=1.0, user_attrs={COMPONENTS: {"a/bpb": 1.0}})
+    beyond = create_trial(value=1.0, user_attrs={COMPONENTS: {"a/bpb": 3.0}})
+    silent = create_trial(value=1.0)
+    assert kept([measured, beyond, silent], {"a/bpb": 2.0}).tolist() == [True, False, False]
+    assert kept([measured, silent]).all()  # without guard-rails there is nothing to break

@@ -78,7 +78,7 @@ def _tables(study: optuna.Study, snapshot: Snapshot, advice: Advice) -> str:
     if found is None:
         parts.append(plain.rules(advice.recommended, advice.followed, snapshot))
     else:
-        parts.append(plain.listing(found))
+        parts.append(plain.listing(*found))
     confirmation = confirmation_beside(study)
     if found is not None:
         parts.append("Another of them: `climb-opt export --trial N`.")

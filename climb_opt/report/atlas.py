@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from climb_opt.report import markup
 from climb_opt.report.contents import Atlas, Contents
-from climb_opt.report.markup import Html
+from climb_opt.report.section import Figure, Section
 from climb_opt.report.svg import WIDTH, Scale, drawing, element, label, limits, title
 from climb_opt.text import percent, shorten, times
 
@@ -22,11 +21,11 @@ STEPS = (
 )
 
 
-def atlas(contents: Contents) -> Html:
-    """The map; empty without one, or without a mixture to put on it."""
+def atlas(contents: Contents) -> Section | None:
+    """The map; None without one, or without a mixture to put on it."""
     found, chosen, snapshot = contents.atlas, contents.chosen, contents.snapshot
     if found is None or chosen is None or not len(found.places):
-        return Html("")
+        return None
     weights = contents.weights(chosen.mixture)
     prior = snapshot.space.prior
     change = np.where(prior > 0, weights / np.where(prior > 0, prior, 1.0), np.inf)
@@ -34,9 +33,9 @@ def atlas(contents: Contents) -> Html:
         f"{len(found.places)} clusters of documents; near ones are alike. Colours compare the "
         "recommended mixture with the prior, names stand at the domains it reads most of."
     )
-    legend = markup.key((css, words) for _, css, words in STEPS)
+    legend = [(css, words) for _, css, words in STEPS]
     drawn = _map(found, snapshot.space.domains, weights, change)
-    return markup.section("map", "The corpus", markup.figure(drawn, text, legend))
+    return Section("map", "The corpus", [Figure(drawn, text, legend)])
 
 
 def _map(found: Atlas, domains: tuple[str, ...], weights: np.ndarray, change: np.ndarray) -> str:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import climb_opt
-from climb_opt.report import atlas, influence, markup, mixture, objectives, sections
+from climb_opt.report import markup
 from climb_opt.report.contents import Contents
+from climb_opt.report.markup import Html
+from climb_opt.report.section import (
+    Bar,
+    Beside,
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Heat,
+    Name,
+    Section,
+    Source,
+    Sure,
+    Table,
+    Words,
+)
+from climb_opt.report.sections import sections
 from climb_opt.text import in_html, printable
 
 STYLE = Path(__file__).with_name("style.css")
@@ -26,28 +43,21 @@ def render(contents: Contents, *, now: datetime | None = None) -> str:
     Args:
         now: printed as the time of the report; the present when None.
     """
-    body = [
-        sections.overview(contents),
-        sections.confirmation(contents),
-        objectives.several(contents),
-        mixture.recommendation(contents),
-        sections.progress(contents),
-        mixture.mixtures(contents),
-        atlas.atlas(contents),
-        influence.influence(contents),
-        mixture.repetition(contents),
-        objectives.guard_rails(contents),
-        sections.failures(contents),
-        sections.provenance(contents),
-    ]
+    shown = sections(contents)
     name = printable(contents.snapshot.name)
-    head = f"<header><h1>{in_html(name)}</h1>{_about(contents)}{_contents_of(body)}</header>"
+    head = f"<header><h1>{in_html(name)}</h1>{_about(contents)}{_links(shown)}</header>"
     stamp = (now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC")
     foot = f"<footer>climb_opt {climb_opt.__version__} · {stamp}</footer>"
-    main = f"<main>{''.join(body)}</main>"
+    main = f"<main>{''.join(map(draw, shown))}</main>"
     return markup.page(
         f"{name} · mixture search", STYLE.read_text(encoding="utf-8"), head + main + foot
     )
+
+
+def draw(section: Section) -> Html:
+    """One section with its anchor; the overview, which has no title, as it is."""
+    inner = "".join(map(_block, section.blocks))
+    return markup.section(section.id, section.title, inner) if section.title else Html(inner)
 
 
 def _about(contents: Contents) -> str:
@@ -61,10 +71,40 @@ def _about(contents: Contents) -> str:
     return markup.paragraph(text + ".", "soft")
 
 
-def _contents_of(body: list[markup.Html]) -> str:
-    links = []
-    for part in body:
-        found = re.match(r'<section id="([a-z-]+)"><h2>(.*?)</h2>', part)
-        if found:
-            links.append(f'<a href="#{found[1]}">{found[2]}</a>')
+def _links(shown: Sequence[Section]) -> str:
+    links = [f'<a href="#{s.id}">{in_html(s.title)}</a>' for s in shown if s.title]
     return f"<nav>{''.join(links)}</nav>" if links else ""
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, Words):
+        return markup.paragraph(block.text, block.style)
+    if isinstance(block, Facts):
+        return markup.cards(block.pairs)
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Figure):
+        return markup.figure(block.svg, block.caption, markup.key(block.legend))
+    if isinstance(block, Beside):
+        return f'<div class="pair">{"".join(map(_block, block.figures))}</div>'
+    assert isinstance(block, Source)
+    return markup.details(block.summary, markup.preformatted(block.text))
+
+
+def _table(block: Table) -> str:
+    rows = [[_cell(cell) for cell in row] for row in block.rows]
+    title = f"<h3>{in_html(block.title)}</h3>" if block.title else ""
+    if block.fold:
+        whole = markup.table(block.head, rows, text=block.text)
+        return title + markup.details(block.fold, whole)
+    return title + markup.long_table(block.head, rows, text=block.text, few=block.few)
+
+
+def _cell(cell: Cell) -> markup.Cell:
+    if isinstance(cell, Name):
+        return markup.name_cell(cell.text)
+    if isinstance(cell, Bar):
+        return markup.bar_cell(cell.weight, cell.mark, cell.largest)
+    if isinstance(cell, Heat):
+        return markup.heat_cell(cell.weight, cell.largest)
+    return Html(f"<b>{in_html(cell.text)}</b>") if isinstance(cell, Sure) else cell

@@ -6,38 +6,38 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from climb_opt.report import markup
 from climb_opt.report.contents import Contents
 from climb_opt.report.effects import MORE, SURE, Change, Effect
-from climb_opt.report.markup import Html
+from climb_opt.report.section import Beside, Block, Cell, Figure, Name, Section, Sure, Table, Words
 from climb_opt.report.svg import Chart, limits
 from climb_opt.text import number, percent, plus_minus, shorten
 
 CURVES = 6
-ROWS = 24
+ROWS = 24  # of the table that show at once
+BRIEF = 10  # of them in Markdown
 TALLEST = 3.0  # times the median curve's height is drawn; what is beyond is cut, and told
 
 
-def influence(contents: Contents) -> Html:
+def influence(contents: Contents) -> Section | None:
     """Which domains matter at the recommended mixture, and how sure that is."""
     if not contents.effects:
-        return Html("")
+        return None
     sign, unit = contents.snapshot.sign, contents.snapshot.unit
     shown = contents.effects[:CURVES]
     scale = _scale(shown)
-    curves = "".join(markup.figure(_curve(e, unit, scale), _reading(e, sign)) for e in shown)
+    curves = [Figure(_curve(e, unit, scale), _reading(e, sign)) for e in shown]
     text = (
         "Around the recommended mixture one domain's weight is changed while the others keep their "
         "proportions. Bands hold 90 %: where a band crosses the line, the data does not tell. All "
         "curves have one scale."
     )
-    return markup.section(
-        "domains",
-        "Which domains matter",
-        markup.paragraph(text),
-        Html(f'<div class="pair">{curves}</div>'),
-        _table(contents, sign),
+    note = Words(
+        "Gains in the score's unit, ± half a 90 % interval; bold where the interval excludes 0. "
+        "“Range” is how far the curve moves over the weights that were tried.",
+        "soft",
     )
+    blocks: list[Block] = [Words(text, page=True), Beside(curves), _table(contents), note]
+    return Section("domains", "Which domains matter", blocks)
 
 
 def _scale(effects: Sequence[Effect]) -> tuple[float, float]:
@@ -81,10 +81,10 @@ def _words(change: Change) -> str:
     return f"{'worse' if change.mean > 0 else 'better'} by {number(abs(change.mean), 2)}"
 
 
-def _table(contents: Contents, sign: float) -> Html:
-    rows: list[list[markup.Cell]] = [
+def _table(contents: Contents) -> Table:
+    rows = [
         [
-            markup.name_cell(e.domain),
+            Name(e.domain),
             percent(e.weight),
             _interval(e.without),
             _interval(e.more),
@@ -93,23 +93,14 @@ def _table(contents: Contents, sign: float) -> Html:
         for e in contents.effects
     ]
     head = ["domain", "weight, %", "gain if left out", f"gain of +{100 * MORE:.0f} points", "range"]
-    first = markup.table(head, rows[:ROWS])
-    note = markup.paragraph(
-        "Gains in the score's unit, ± half a 90 % interval; bold where the interval excludes 0. "
-        "“Range” is how far the curve moves over the weights that were tried.",
-        "soft",
-    )
-    if len(rows) <= ROWS:
-        return Html(first + note)
-    rest = markup.table(head, rows[ROWS:])
-    return Html(first + markup.details(f"The other {len(rows) - ROWS} domains", rest) + note)
+    return Table(head, rows, few=ROWS, brief=BRIEF)
 
 
-def _interval(change: Change | None) -> markup.Cell:
+def _interval(change: Change | None) -> Cell:
     if change is None:
         return "–"
     text = plus_minus(-change.mean, SURE * change.std, sign=True)
-    return Html(f"<b>{markup.escape(text)}</b>") if change.sure else text
+    return Sure(text) if change.sure else text
 
 
 def _points(x: np.ndarray, y: np.ndarray) -> list[tuple[float, float]]:

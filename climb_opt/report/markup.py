@@ -12,7 +12,6 @@ class Html(str):
 
 
 Cell = str | float | int | None
-FEW = 30  # rows of a long table shown at once
 
 
 def escape(value: Cell) -> str:
@@ -45,13 +44,15 @@ def table(
     )
 
 
-def long_table(head: list[str], rows: list[list[Cell]], *, text: tuple[int, ...] = ()) -> Html:
-    """A table of which the first `FEW` rows show; the others open on demand."""
-    if len(rows) <= FEW + 5:
+def long_table(
+    head: Sequence[str], rows: Sequence[Sequence[Cell]], *, text: Sequence[int] = (), few: int
+) -> Html:
+    """A table of which the first `few` rows show; the others open on demand."""
+    if len(rows) <= few + 5:
         return table(head, rows, text=text)
-    rest = table(head, rows[FEW:], text=text)
+    rest = table(head, rows[few:], text=text)
     return Html(
-        table(head, rows[:FEW], text=text) + details(f"The other {len(rows) - FEW} rows", rest)
+        table(head, rows[:few], text=text) + details(f"The other {len(rows) - few} rows", rest)
     )
 
 
@@ -90,6 +91,8 @@ def figure(svg: str, caption: Cell, key: str = "") -> Html:
 def key(entries: Iterable[tuple[str, str]]) -> Html:
     """A legend: (style, text)."""
     items = "".join(f'<li><i class="{css}"></i>{escape(text)}</li>' for css, text in entries)
+    if not items:
+        return Html("")
     return Html(f'<ul class="key">{items}</ul>')
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from climb_opt.measures import distance, effective_domains
-from climb_opt.report import figures, markup
+from climb_opt.report import figures
 from climb_opt.report.contents import Contents
 from climb_opt.report.cost import longest_run
-from climb_opt.report.markup import Html, long_table
+from climb_opt.report.section import Bar, Block, Cell, Figure, Heat, Name, Section, Table, Words
 from climb_opt.selection import in_words
 from climb_opt.text import amount, number, percent, times, unit_words
 
 
-def recommendation(contents: Contents) -> Html:
+def recommendation(contents: Contents) -> Section:
     """The mixture to train on, beside the prior, with what it rests on."""
     chosen = contents.chosen
     if chosen is None:
         text = "No recommendation yet: the search needs finished trials first."
-        return markup.section("mixture", "Recommended mixture", markup.paragraph(text, "soft"))
+        return Section("mixture", "Recommended mixture", [Words(text, "soft")])
     weights = contents.weights(chosen.mixture)
     snapshot = contents.snapshot
     lead = (
@@ -31,21 +31,21 @@ def recommendation(contents: Contents) -> Html:
     if chosen.gain is not None:
         lead += f". Predicted gain over the prior: {in_words(chosen.gain)}"
         lead += f" {unit_words(snapshot.unit)}".rstrip() + " (90 %)"
-    return markup.section(
-        "mixture",
-        "Recommended mixture",
-        markup.paragraph(lead + "."),
-        *(markup.paragraph(f"Caution: {w}.", "caution") for w in chosen.warnings),
+    blocks: list[Block] = [
+        Words(lead + "."),
+        *(Words(f"Caution: {w}.", "caution") for w in chosen.warnings),
         _mixture_table(contents, weights),
-        _rules_table(contents),
-    )
+    ]
+    if snapshot.prior_known:
+        blocks.append(Words("Bars: the mixture found; the tick marks the prior.", "soft", True))
+    return Section("mixture", "Recommended mixture", [*blocks, *_rules_table(contents)])
 
 
-def mixtures(contents: Contents) -> Html:
+def mixtures(contents: Contents) -> Section | None:
     """How the mixtures changed from round to round."""
     columns = contents.columns()
     if len(columns) < 2:
-        return Html("")
+        return None
     domains = contents.snapshot.space.domains
     stack = np.array(list(columns.values()))
     legend = [(f"c{i}", domains[k]) for i, k in figures.largest(stack)]
@@ -53,27 +53,20 @@ def mixtures(contents: Contents) -> Html:
         legend.append(("c-rest", f"{len(domains) - len(legend)} other domains"))
     order = np.argsort(-stack.max(axis=0), kind="stable")
     largest = float(stack.max())
-    rows: list[list[markup.Cell]] = [
-        [markup.name_cell(domains[k]), *(markup.heat_cell(w, largest) for w in stack[:, k])]
-        for k in order
+    rows: list[list[Cell]] = [
+        [Name(domains[k]), *(Heat(float(w), largest) for w in stack[:, k])] for k in order
     ]
-    return markup.section(
-        "mixtures",
-        "Mixture by round",
-        markup.figure(
-            figures.mixture_stacks(contents.snapshot, columns),
-            "Mean mixture of each round, in per cent.",
-            markup.key(legend),
-        ),
-        long_table(["domain, %", *columns], rows),
-    )
+    drawn = figures.mixture_stacks(contents.snapshot, columns)
+    figure = Figure(drawn, "Mean mixture of each round, in per cent.", legend)
+    table = Table(["domain, %", *columns], rows, brief=0)
+    return Section("mixtures", "Mixture by round", [figure, table])
 
 
-def repetition(contents: Contents) -> Html:
+def repetition(contents: Contents) -> Section | None:
     """How often domains repeat, and how long a run the data allows."""
     chosen, tokens = contents.chosen, contents.tokens()
     if chosen is None or tokens is None:
-        return Html("")
+        return None
     weights, epochs = contents.weights(chosen.mixture), contents.epochs()
     budget, first = longest_run(tokens, weights)
     domains = contents.snapshot.space.domains
@@ -89,9 +82,9 @@ def repetition(contents: Contents) -> Html:
         )
         text += "." if worst == first else f" and “{domains[worst]}” {epochs[worst]:.2g} times."
     order = np.argsort(np.where(weights > 0, tokens / np.maximum(weights, 1e-300), np.inf))
-    rows: list[list[markup.Cell]] = [
+    rows: list[list[Cell]] = [
         [
-            markup.name_cell(domains[k]),
+            Name(domains[k]),
             amount(tokens[k]),
             percent(float(weights[k])),
             "never" if weights[k] == 0 else amount(float(tokens[k] / weights[k])),
@@ -101,24 +94,20 @@ def repetition(contents: Contents) -> Html:
     ]
     head = ["domain", "tokens", "weight, %", "read once by"]
     head += [] if epochs is None else ["epochs in a proxy"]
-    return markup.section(
-        "repetition",
-        "Repetition",
-        markup.paragraph(text),
-        markup.details("Tokens and epochs of each domain", markup.table(head, rows)),
-    )
+    table = Table(head, rows, fold="Tokens and epochs of each domain", brief=0)
+    return Section("repetition", "Repetition", [Words(text), table])
 
 
-def _mixture_table(contents: Contents, weights: np.ndarray) -> Html:
+def _mixture_table(contents: Contents, weights: np.ndarray) -> Table:
     snapshot = contents.snapshot
     prior = snapshot.space.prior if snapshot.prior_known else None
     order = np.argsort(-weights, kind="stable")
     largest = float(max(weights.max(), 0 if prior is None else prior.max()))
-    rows: list[list[markup.Cell]] = []
+    rows = []
     for k in order:
-        row: list[markup.Cell] = [
-            markup.name_cell(snapshot.space.domains[k]),
-            markup.bar_cell(float(weights[k]), None if prior is None else float(prior[k]), largest),
+        row: list[Cell] = [
+            Name(snapshot.space.domains[k]),
+            Bar(float(weights[k]), None if prior is None else float(prior[k]), largest),
             percent(float(weights[k])),
         ]
         if prior is not None:
@@ -126,13 +115,12 @@ def _mixture_table(contents: Contents, weights: np.ndarray) -> Html:
             row += [percent(float(prior[k])), f"{times(ratio)}×" if np.isfinite(ratio) else "new"]
         rows.append(row)
     head = ["domain", "", "found, %"] + ([] if prior is None else ["prior, %", "change"])
-    note = "" if prior is None else "Bars: the mixture found; the tick marks the prior."
-    return Html(long_table(head, rows) + (markup.paragraph(note, "soft") if note else ""))
+    return Table(head, rows)
 
 
-def _rules_table(contents: Contents) -> Html:
+def _rules_table(contents: Contents) -> list[Table]:
     if len(contents.recommended) < 2:
-        return Html("")
+        return []
     snapshot, rows = contents.snapshot, []
     for rule, one in contents.recommended.items():
         weights = contents.weights(one)
@@ -157,4 +145,4 @@ def _rules_table(contents: Contents) -> Html:
         "from prior",
         "from default",
     ]
-    return Html("<h3>Rules side by side</h3>" + markup.table(head, rows))
+    return [Table(head, rows, title="Rules side by side")]

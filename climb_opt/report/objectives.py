@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from climb_opt.history import excesses
+from climb_opt.gaussian.hypervolume import front
+from climb_opt.history import excesses, kept
 from climb_opt.measures import effective_domains
-from climb_opt.report import markup
 from climb_opt.report.contents import Contents
-from climb_opt.report.markup import Html
+from climb_opt.report.section import Figure, Section, Table, Words
 from climb_opt.report.snapshot import Snapshot, components_of
 from climb_opt.report.svg import Chart, limits
 from climb_opt.text import number, percent
@@ -19,32 +18,19 @@ from climb_opt.text import number, percent
 MOST = 20
 
 
-@dataclass(frozen=True)
-class Listing:
-    """A sentence and a table, for a page or for Markdown."""
-
-    text: str
-    head: list[str]
-    rows: list[list[str]]
-
-
-def several(contents: Contents) -> Html:
+def several(contents: Contents) -> Section | None:
     """The Pareto set of a study with several objectives."""
     snapshot = contents.snapshot
     found = trade_offs(snapshot)
     if found is None:
-        return Html("")
+        return None
     best, names = pareto_set(snapshot), objective_names(snapshot)
-    return markup.section(
-        "pareto",
-        "Trade-offs",
-        markup.paragraph(found.text),
-        markup.figure(_scatter(snapshot, best, names), "Trials; the Pareto set in colour."),
-        markup.table(found.head, found.rows, text=(len(found.head) - 1,)),
-    )
+    drawn = Figure(_scatter(snapshot, best, names), "Trials; the Pareto set in colour.")
+    words, table = found
+    return Section("pareto", "Trade-offs", [words, drawn, table])
 
 
-def trade_offs(snapshot: Snapshot) -> Listing | None:
+def trade_offs(snapshot: Snapshot) -> tuple[Words, Table] | None:
     """The Pareto set; None with one objective or before a trial has finished."""
     if len(snapshot.directions) < 2 or not len(snapshot.history):
         return None
@@ -66,52 +52,35 @@ def trade_offs(snapshot: Snapshot) -> Listing | None:
         )
     among = len(_comparable(snapshot))
     kept = "" if among == len(snapshot.history) else " that meet every guard-rail"
-    return Listing(
-        f"{len(best)} of {among} trials{kept} are not beaten on every objective at once.",
-        ["trial", *objective_names(snapshot), "effective", "largest weights, %"],
-        rows,
-    )
+    text = f"{len(best)} of {among} trials{kept} are not beaten on every objective at once."
+    head = ["trial", *objective_names(snapshot), "effective", "largest weights, %"]
+    return Words(text), Table(head, rows, text=(len(head) - 1,))
 
 
-def guard_rails(contents: Contents) -> Html:
+def guard_rails(contents: Contents) -> Section | None:
     """Each constraint of the recipe: its bound and how many trials meet it."""
-    found = rails(contents.snapshot)
-    if found is None:
-        return Html("")
-    return markup.section(
-        "rails", "Guard-rails", markup.paragraph(found.text), markup.table(found.head, found.rows)
-    )
-
-
-def rails(snapshot: Snapshot) -> Listing | None:
-    """The recipe's constraints and how many trials meet them; None without one."""
+    snapshot = contents.snapshot
     if snapshot.recipe is None or not snapshot.recipe.constraints:
         return None
     rows = []
     for name, worst in snapshot.recipe.constraints.items():
         values = [components_of(t).get(name) for t in snapshot.history.trials]
         known = [v for v in values if v is not None]
-        met = sum(_beyond(snapshot, {name: v})[name] <= 0 for v in known)
+        beyond = [excesses({name: v}, {name: worst}, maximize=snapshot.sign < 0) for v in known]
+        met = sum(one[name] <= 0 for one in beyond)
         rows.append([name, number(worst), f"{met} of {len(known)}"])
-    feasible = sum(is_feasible(snapshot, row) for row in range(len(snapshot.history)))
+    feasible = int(_kept(snapshot).sum())
     text = f"{feasible} of {len(snapshot.history)} trials meet every guard-rail."
-    return Listing(text, ["component", "not worse than", "met by"], rows)
+    table = Table(["component", "not worse than", "met by"], rows)
+    return Section("rails", "Guard-rails", [Words(text), table])
 
 
 def pareto_set(snapshot: Snapshot) -> list[int]:
     """Rows of the history that no other beats, among those that meet every guard-rail if any do."""
     rows = _comparable(snapshot)
-    return [int(rows[r]) for r in pareto_rows(snapshot.history.values[rows])]
-
-
-def pareto_rows(values: np.ndarray) -> list[int]:
-    """Rows of `values` (n, objectives), lower is better, that no other row dominates."""
-    keep = []
-    for row, value in enumerate(values):
-        beaten = np.all(values <= value, axis=1) & np.any(values < value, axis=1)
-        if not beaten.any():
-            keep.append(row)
-    return sorted(keep, key=lambda r: tuple(values[r]))
+    values = snapshot.history.values[rows]
+    best = np.flatnonzero(front(values))
+    return [int(rows[r]) for r in sorted(best, key=lambda r: tuple(values[r]))]
 
 
 def objective_names(snapshot: Snapshot) -> list[str]:
@@ -121,26 +90,17 @@ def objective_names(snapshot: Snapshot) -> list[str]:
     return [f"objective {i + 1}" for i in range(len(snapshot.directions))]
 
 
-def is_feasible(snapshot: Snapshot, row: int) -> bool:
-    """Whether a trial of the history meets every guard-rail; one not measured counts as unmet."""
-    trial = snapshot.history.trials[row]
-    stored = trial.constraints
-    if stored:
-        return all(v <= 0 for v in stored.values())
-    rails = {} if snapshot.recipe is None else snapshot.recipe.constraints
-    found = _beyond(snapshot, components_of(trial))
-    return all(found.get(name, np.inf) <= 0 for name in rails)
+def _rails(snapshot: Snapshot) -> Mapping[str, float]:
+    return {} if snapshot.recipe is None else snapshot.recipe.constraints
 
 
-def _beyond(snapshot: Snapshot, components: Mapping[str, float]) -> dict[str, float]:
-    rails = {} if snapshot.recipe is None else snapshot.recipe.constraints
-    return excesses(components, rails, maximize=snapshot.sign < 0)
+def _kept(snapshot: Snapshot) -> np.ndarray:
+    return kept(snapshot.history.trials, _rails(snapshot), maximize=snapshot.sign < 0)
 
 
 def _comparable(snapshot: Snapshot) -> np.ndarray:
-    every = np.arange(len(snapshot.history))
-    fine = np.array([is_feasible(snapshot, int(row)) for row in every], dtype=bool)
-    return every[fine] if fine.any() else every
+    fine = np.flatnonzero(_kept(snapshot))
+    return fine if len(fine) else np.arange(len(snapshot.history))
 
 
 def _scatter(snapshot: Snapshot, best: list[int], names: list[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from climb_opt.measures import distance, effective_domains
-from climb_opt.report.objectives import Listing
+from climb_opt.report.section import Table, Words
 from climb_opt.report.snapshot import Snapshot
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.selection import Recommendation, in_words
@@ -87,9 +87,10 @@ def rules(recommended: Mapping[str, Recommendation], followed: str, snapshot: Sn
     return table(head, rows) + "\n± is half a 90 % interval; * marks the rule that is followed."
 
 
-def listing(found: Listing) -> str:
+def listing(words: Words, found: Table) -> str:
     """A sentence and its table."""
-    return f"{found.text}\n\n{table(found.head, found.rows)}"
+    rows = [[str(cell) for cell in row] for row in found.rows]
+    return f"{words.text}\n\n{table(found.head, rows)}"
 
 
 def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:

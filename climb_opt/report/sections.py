@@ -1,20 +1,53 @@
-"""The sections of the HTML page, each a function of the contents; empty where there is nothing."""
+"""A report's sections, each a function of its contents; None where there is nothing to say."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 
 import numpy as np
 
 from climb_opt.attributes import ERROR, RECIPE, SLOT
-from climb_opt.report import figures, markup
+from climb_opt.report import atlas, figures, influence, mixture, objectives
 from climb_opt.report.contents import Contents
-from climb_opt.report.markup import Html
+from climb_opt.report.section import (
+    Beside,
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Section,
+    Source,
+    Table,
+    Words,
+)
 from climb_opt.retrain.paired import Difference
 from climb_opt.text import amount, duration, number, plus_minus, unit_words
 
+REASONS = 10  # of failures, the commonest
+FOREMOST = ("commit", "corpus", "recipe")  # of provenance: what a rerun needs
 
-def overview(contents: Contents) -> Html:
+
+def sections(contents: Contents) -> list[Section]:
+    """All there is to say, in the order in which a person asks."""
+    found = [
+        overview(contents),
+        confirmation(contents),
+        objectives.several(contents),
+        mixture.recommendation(contents),
+        progress(contents),
+        mixture.mixtures(contents),
+        atlas.atlas(contents),
+        influence.influence(contents),
+        mixture.repetition(contents),
+        objectives.guard_rails(contents),
+        failures(contents),
+        provenance(contents),
+    ]
+    return [section for section in found if section is not None]
+
+
+def overview(contents: Contents) -> Section:
     """How far the search is, and its figures at a glance."""
     snapshot, cost = contents.snapshot, contents.cost
     counts = snapshot.counts()
@@ -32,18 +65,18 @@ def overview(contents: Contents) -> Html:
     pairs.append(("training time", duration(cost.seconds)))
     if cost.failed:
         pairs.append(("failed attempts", str(cost.failed)))
-    return markup.cards(pairs)
+    return Section("overview", "", [Facts(pairs)])
 
 
-def confirmation(contents: Contents) -> Html:
+def confirmation(contents: Contents) -> Section | None:
     """The retrained mixtures and the verdict."""
     found = contents.confirmation
     if found is None or not any(found.scores.values()):
-        return Html("")
-    rows: list[list[markup.Cell]] = []
+        return None
+    rows: list[list[Cell]] = []
     for name, scores in found.scores.items():
         mean = plus_minus(found.mean(name), found.spread(name))
-        against: list[markup.Cell] = [_gain(found.difference(name, r)) for r in found.references]
+        against = [_gain(found.difference(name, r)) for r in found.references]
         rows.append([name, mean, len(scores), *against])
     head = ["mixture", f"{found.unit}, mean ± sd", "seeds"]
     head += [f"gain over {r} (95 %)" for r in found.references]
@@ -52,27 +85,26 @@ def confirmation(contents: Contents) -> Html:
     if ours:
         words = {d.verdict for d in ours}
         css += " better" if words == {"better"} else " worse" if "worse" in words else ""
-    return markup.section(
-        "confirmed",
-        "Retrained with fresh seeds",
-        markup.paragraph(f"{found.verdict()}.", css),
-        markup.figure(
-            figures.seeds_plot(found), "One dot a seed, a bar at the mean. Finalists in colour."
-        ),
-        markup.table(head, rows),
-        markup.paragraph(
-            "Gains are differences between runs with the same seed. Intervals cover the spread "
-            "between seeds, not that of the evaluation set, which all runs share.",
-            "soft",
-        ),
+    note = (
+        "Gains are differences between runs with the same seed. Intervals cover the spread "
+        "between seeds, not that of the evaluation set, which all runs share."
     )
+    drawn = figures.seeds_plot(found)
+    figure = Figure(drawn, "One dot a seed, a bar at the mean. Finalists in colour.")
+    blocks: list[Block] = [
+        Words(f"{found.verdict()}.", css),
+        figure,
+        Table(head, rows),
+        Words(note, "soft"),
+    ]
+    return Section("confirmed", "Retrained with fresh seeds", blocks)
 
 
-def progress(contents: Contents) -> Html:
+def progress(contents: Contents) -> Section | None:
     """Scores over time and round by round; how well they were predicted."""
     snapshot = contents.snapshot
     if not len(snapshot.history) or len(snapshot.directions) > 1:
-        return Html("")
+        return None
     begun = [r for r in contents.rounds if r.done]
     styles = [(figures.hue_of_round(r.index), f"round {r.index + 1}") for r in begun]
     outside = int(np.sum(snapshot.rounds < 0)) - sum(map(len, snapshot.baselines().values()))
@@ -81,11 +113,11 @@ def progress(contents: Contents) -> Html:
         level = number(float(np.mean(snapshot.measured[rows])))
         others.append(("base dashed", f"{name} {level}"))
     parts = [
-        markup.figure(
+        Figure(
             figures.best_so_far(snapshot),
             f"Every finished trial; the line is the best so far ({snapshot.direction}). Hollow "
             "dots lie beyond the plot.",
-            markup.key([*styles, *others]),
+            [*styles, *others],
         )
     ]
     if contents.predictions is not None:
@@ -94,43 +126,37 @@ def progress(contents: Contents) -> Html:
         if spread is not None:
             told = f"Median standard deviation of a prediction: {number(spread, 2)}."
         parts.append(
-            markup.figure(
+            Figure(
                 figures.predicted_measured(contents.predictions, snapshot),
                 f"Predicted by {contents.predictor} before it saw the trial: later rounds from "
                 f"the rounds before them, round 1 by cross-validation. {told}",
-                markup.key(styles),
+                styles,
             )
         )
-    pair = Html(f'<div class="pair">{"".join(parts)}</div>')
-    return markup.section("search", "The search", pair, _rounds_table(contents))
+    return Section("search", "The search", [Beside(parts), *_rounds_table(contents)])
 
 
-def failures(contents: Contents) -> Html:
+def failures(contents: Contents) -> Section | None:
     """Trials that failed, with their reasons."""
     failed = contents.snapshot.failures()
     if not failed:
-        return Html("")
-    rows: list[list[markup.Cell]] = [
-        [
-            str(t.number),
-            str(t.user_attrs.get(SLOT, "–")),
-            str(t.user_attrs.get(ERROR, "no reason stored: the worker died")),
-        ]
-        for t in failed
+        return None
+    reasons = [str(t.user_attrs.get(ERROR, "no reason stored: the worker died")) for t in failed]
+    rows = [
+        [str(t.number), str(t.user_attrs.get(SLOT, "–")), reason]
+        for t, reason in zip(failed, reasons, strict=True)
     ]
+    common: list[list[Cell]] = [[reason, n] for reason, n in Counter(reasons).most_common(REASONS)]
     given_up = contents.snapshot.counts().get("given up", 0)
     text = f"{len(failed)} attempts failed; a retry keeps the slot and its mixture."
     if given_up:
         text += f" {given_up} slots were given up after {contents.snapshot.plan.max_attempts}."
-    return markup.section(
-        "failures",
-        "Failures",
-        markup.paragraph(text),
-        markup.long_table(["trial", "slot", "reason"], rows, text=(1, 2)),
-    )
+    each = Table(["trial", "slot", "reason"], rows, text=(1, 2), fold="Each of them", brief=0)
+    blocks: list[Block] = [Words(text), Table(["reason", "attempts"], common), each]
+    return Section("failures", "Failures", blocks)
 
 
-def provenance(contents: Contents) -> Html:
+def provenance(contents: Contents) -> Section:
     """What it cost and what exactly was run."""
     cost, snapshot = contents.cost, contents.snapshot
     pairs = [("trials ended", str(cost.trials)), ("training time", duration(cost.seconds))]
@@ -139,25 +165,24 @@ def provenance(contents: Contents) -> Html:
     pairs.append((f"hours on {cost.kind}", number(cost.device_hours, 3)))
     if cost.tokens:
         pairs.append(("tokens", amount(cost.tokens)))
-    rows: list[list[markup.Cell]] = [
-        [key, ", ".join(map(str, value)) if isinstance(value, list) else str(value)]
+    told = {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for key, value in contents.provenance.items()
-    ]
+    }
+    pairs += [(key, told[key]) for key in FOREMOST if key in told]
+    rows = [[key, value] for key, value in told.items() if key not in FOREMOST]
     recipe = snapshot.attributes.get(RECIPE)
     text = "" if recipe is None else _pretty(recipe)
-    return markup.section(
-        "provenance",
-        "Cost and provenance",
-        markup.cards(pairs),
-        markup.table(["", "value"], rows, text=(1,)) if rows else "",
-        markup.details("The recipe as stored in the study", markup.preformatted(text))
-        if text
-        else "",
-    )
+    blocks: list[Block] = [Facts(pairs)]
+    if rows:
+        blocks.append(Table(["", "value"], rows, text=(1,), brief=0))
+    if text:
+        blocks.append(Source("The recipe as stored in the study", text))
+    return Section("provenance", "Cost and provenance", blocks)
 
 
-def _rounds_table(contents: Contents) -> Html:
-    rows: list[list[markup.Cell]] = [
+def _rounds_table(contents: Contents) -> list[Block]:
+    rows = [
         [
             str(r.index + 1),
             f"{r.done} of {r.planned}",
@@ -176,7 +201,7 @@ def _rounds_table(contents: Contents) -> Html:
         "domains. “Rank corr.” and “error” compare "
         f"{contents.predictor}'s predictions, made without the round, with what was measured."
     )
-    return Html(markup.table(head, rows) + markup.paragraph(text, "soft"))
+    return [Table(head, rows), Words(text, "soft")]
 
 
 def _gain(difference: Difference | None) -> str:

@@ -8,10 +8,7 @@ searches without them are as good as before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from optuna.trial import FrozenTrial
 
 from climb_opt.gaussian.process import Surrogate, WeightedSum
 from climb_opt.gaussian.proposal import Problem
@@ -73,8 +70,3 @@ class Beliefs:
 
     def _process(self, roots: np.ndarray, values: np.ndarray) -> Surrogate:
         return self._fits.process(roots, values)
-
-
-def kept(trials: Sequence[FrozenTrial]) -> np.ndarray:
-    """Which trials (n,) kept every guard-rail they reported."""
-    return np.array([all(v <= 0 for v in t.constraints.values()) for t in trials], dtype=bool)

@@ -24,8 +24,7 @@ import numpy as np
 
 from climb_opt.gaussian.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gaussian.proposal import Problem
-from climb_opt.history import History
-from climb_opt.samplers.beliefs import kept
+from climb_opt.history import History, kept
 from climb_opt.samplers.taming import tame
 
 AUTO = "auto"  # the rule that loses least for the noise a study shows
