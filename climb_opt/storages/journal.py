@@ -3,20 +3,24 @@
 Optuna's own lock for it is a symlink: a killed holder stalls everybody for 30 s (measured). An
 `flock` is freed by the kernel at once. A line that was cut short (full disk, power loss) would make
 Optuna lose the next write silently and then fail for ever; it is cut off before the next write.
+Other damage is read around (`salvage.py`).
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
+import time
 from pathlib import Path
 
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 
 from climb_opt.errors import UserError
+from climb_opt.storages.salvage import START, SalvagingBackend
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
+
+log = logging.getLogger(__name__)
 
 
 class JournalLock:
@@ -33,7 +37,12 @@ class JournalLock:
 
     def acquire(self) -> bool:
         self._descriptor = take_flock(self._file)
-        mend(self._journal)
+        if cut := mend(self._journal):
+            log.warning(
+                "Journal %r: its last line was cut short; its %d bytes are dropped.",
+                str(self._journal),
+                cut,
+            )
         return True
 
     def release(self) -> None:
@@ -79,17 +88,48 @@ def open_journal(path: str | Path, *, write: bool = True) -> JournalStorage:
     """The storage of a journal file, created with its folder unless `write` is False.
 
     Raises:
-        UserError: not a journal, damaged, missing, or not writable.
+        UserError: not a journal, missing, or not writable. One that is damaged is read as far as
+            it can be (`salvage.py`).
     """
     path = Path(path)
     _check(path, write)
+    backend = SalvagingBackend(str(path), JournalLock(path))
     try:
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalLock(path)))  # type: ignore[arg-type]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        storage = JournalStorage(backend)
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AssertionError,
+    ) as error:  # a line that only looks fine
         raise UserError(
-            f"Journal {str(path)!r} is damaged ({type(error).__name__}: {error}). Delete the "
-            "damaged line, or restore the file; every line is one change."
+            f"Journal {str(path)!r} is damaged in or before line {backend.line} "
+            f"({type(error).__name__}: {error}). Delete that line, or restore the file; every line "
+            "is one change."
         ) from None
+    if not backend.readable and (backend.damaged or not _begins_like_one(path)):
+        raise UserError(f"{str(path)!r} is not a journal of Optuna; give another --storage.")
+    if not write and _is_torn(path):
+        log.warning("Journal %r: its last line is cut short and left out.", str(path))
+    return storage
+
+
+def _begins_like_one(journal: Path) -> bool:
+    with open(journal, "rb") as file:
+        head = file.read(len(START))
+    return head.startswith(START) or START.startswith(head)
+
+
+def _is_torn(journal: Path) -> bool:
+    """Whether the last line has no end, and is not just being written."""
+    sizes = []
+    for pause in (0.05, 0.0):
+        with open(journal, "rb") as file:
+            sizes.append(file.seek(0, os.SEEK_END))
+            if not sizes[-1] or (file.seek(-1, os.SEEK_END) and file.read(1) == b"\n"):
+                return False
+        time.sleep(pause)
+    return sizes[0] == sizes[1]
 
 
 def _check(path: Path, write: bool) -> None:
@@ -112,5 +152,3 @@ def _check(path: Path, write: bool) -> None:
         ) from None
     if head == SQLITE_MAGIC:
         raise UserError(f"{str(path)!r} is an SQLite file; give it as sqlite:///{path}.")
-    if head and not head.startswith(b"{"):
-        raise UserError(f"{str(path)!r} is not a journal of Optuna; give another --storage.")
