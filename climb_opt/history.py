@@ -19,6 +19,10 @@ from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import COMPONENTS, FACTS
 
+# A score beyond is a run that diverged, whatever its size: it counts as this much, so that squares
+# and LightGBM's 32 bits hold it (3e38).
+MOST = 1e30
+
 
 @dataclass(frozen=True)
 class History:
@@ -26,7 +30,7 @@ class History:
 
     `values` (n,) or (n, objectives) are oriented so that lower is better. `components` (n, C) are
     as stored, with `coefficients` (C,) such that values = components @ coefficients; both are None
-    when the study states no aggregate or a trial lacks a component.
+    when the study states no aggregate or a trial lacks a component. No number is beyond `MOST`.
     """
 
     weights: np.ndarray
@@ -117,4 +121,4 @@ def components_as_arrays(
     components = np.array(table, dtype=float)
     if not np.all(np.isfinite(components)):
         return None, None, ()
-    return components, sign * np.array([aggregate[n] for n in names]), names
+    return np.clip(components, -MOST, MOST), sign * np.array([aggregate[n] for n in names]), names

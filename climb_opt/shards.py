@@ -104,6 +104,7 @@ class Corpus:
             tokenizer=data.get("tokenizer"),
         )
         corpus._check_tokenizer()
+        corpus._check_names()
         for stream in corpus.streams():
             corpus._check(stream)
         return corpus
@@ -186,6 +187,18 @@ class Corpus:
                 f"Corpus {str(self.path)!r}: {file.name} is not the one its tokens were made with; "
                 "restore the file or build the corpus again."
             )
+
+    def _check_names(self) -> None:
+        for what, names in (
+            ("domain", [d.name for d in self.domains]),
+            ("file", [s.file for s in self.streams()]),
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    raise UserError(
+                        f"{self.path / MANIFEST} has the {what} {name!r} twice. Give every domain "
+                        'a name ("name") and files ("file") of its own there, or build it again.'
+                    )
 
     def _check(self, stream: Stream) -> None:
         file = self.path / stream.file

@@ -8,6 +8,7 @@ text at all, as file names that are not UTF-8, is made text by `storable` before
 from __future__ import annotations
 
 import html
+import json
 import math
 import re
 import unicodedata
@@ -43,6 +44,19 @@ def storable_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {storable_value(key): storable_value(inner) for key, inner in value.items()}
     return [storable_value(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def strict_json(data: Any) -> str:
+    """`data` as JSON that any program reads: null for numbers that are not finite."""
+    return json.dumps(_finite(data), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def same_name(name: str) -> str:

@@ -10,6 +10,7 @@ files that come with it do.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,16 @@ def end_of_text(tokenizer: Any, path: str | None = None, eos: str | None = None)
     raise UserError(
         f"The tokenizer has no token {names} to end a document{said}; name its own with --eos."
     )
+
+
+def unknown_of(tokenizer: Any) -> int | None:
+    """The token that stands for all that a tokenizer does not know; None: it knows everything."""
+    name = getattr(tokenizer.model, "unk_token", None)
+    if name is not None:
+        number: int | None = tokenizer.token_to_id(name)
+        return number
+    found: int | None = json.loads(tokenizer.to_str())["model"].get("unk_id")  # Unigram
+    return found
 
 
 def _library() -> Any:

@@ -31,7 +31,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import AGGREGATE, BASELINE, CONFIRM, CORPUS, RECIPE, SLOT, SPACE
 from climb_opt.errors import UserError
-from climb_opt.history import History, components_as_arrays
+from climb_opt.history import MOST, History, components_as_arrays
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.slots import Plan, attempts_by_slot
@@ -225,6 +225,7 @@ def read_history(
             rows.append(trial)
             weights.append(w)
     y = signs * np.array([t.values for t in rows], dtype=float).reshape(len(rows), len(signs))
+    y = np.clip(y, -MOST, MOST)
     w_rows = np.array(weights).reshape(len(rows), len(space))
     if len(signs) > 1:
         return History(w_rows, y, tuple(rows))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from climb_opt import rounds
-from climb_opt.attributes import SLOT
+from climb_opt.attributes import ENQUEUED, SLOT
 from climb_opt.rounds import Pace
 from climb_opt.slots import Plan, attempts_by_slot
 from climb_opt.storages import study_lock
@@ -58,3 +59,18 @@ def failing(slot: Any, times: int, error: BaseException) -> Callable[[optuna.Tri
 
 def mixtures_of(study: optuna.Study, slot: Any) -> list[dict[str, float]]:
     return [t.params for t in attempts_by_slot(all_trials(study))[slot]]
+
+
+def in_line(study: optuna.Study, name: str) -> dict[str, float]:
+    """Put a mixture in line, as `climb-opt enqueue` does; its parameters."""
+    params = SPACE.params(SPACE.project(np.arange(len(SPACE)) + 1.0))
+    study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=params,
+            distributions=SPACE.distributions(),
+            user_attrs={SLOT: f"{ENQUEUED}{name}"},
+            system_attrs={"fixed_params": params},
+        )
+    )
+    return params

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from climb_opt.attributes import BEAT, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.steering import describe, duration
 from climb_opt.study import open_study
-from climb_opt.view import all_trials
+from climb_opt.view import StudyView, all_trials
 from searching import fail_on, the_study
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -48,6 +49,48 @@ def test_status_for_people_and_for_programs(home: Any, capsys: pytest.CaptureFix
         **data,
         "running": [{**data["running"][0], "age": pytest.approx(50, abs=20), "seconds": ANY}],
     }
+
+
+def test_mixtures_in_line_are_seen_and_named_when_given_up(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_study("mine.yaml", storage="runs/climb.journal")
+    Path("m.yaml").write_text("web: 0.5\nmath: 0.5\n")
+    main(["enqueue", "mine", "m.yaml"])
+    main(["status", "mine"])
+    assert "\nand 1 waiting outside the rounds\n" in capsys.readouterr().out
+    home(fail_on("enqueued/m"))
+    assert main(["search", "mine"]) == 0
+    assert "Given up after repeated failures: enqueued/m; see" in capsys.readouterr().out
+    main(["status", "mine"])
+    out = capsys.readouterr().out
+    assert "and 1 given up outside the rounds" in out
+    assert "given up: enqueued/m; `climb-opt retry mine` tries again" in out
+    main(["status", "mine", "-f", "json"])
+    assert json.loads(capsys.readouterr().out)["outside"]["given_up"] == ["enqueued/m"]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, 1e160, -1e308])
+def test_no_score_however_large_breaks_a_command_or_strict_json(
+    home: Any, capsys: pytest.CaptureFixture[str], value: float
+) -> None:
+    def forbidden(token: str) -> None:
+        raise AssertionError(f"{token} is no JSON")
+
+    home()
+    main(["search", "mine.yaml"])
+    study = the_study()
+    space = StudyView(study).space
+    params, kinds = space.params(space.prior), space.distributions()
+    study.add_trial(optuna.trial.create_trial(params=params, distributions=kinds, value=value))
+    for command in ("status", "best"):
+        capsys.readouterr()
+        assert main([command, "mine", "-f", "json"]) == 0
+        json.loads(capsys.readouterr().out, parse_constant=forbidden)
+        assert main([command, "mine", "-f", "yaml"]) == 0
+        assert not any(word in capsys.readouterr().out for word in (".inf", ".nan"))
+    assert main(["export", "mine", "--format", "megatron", "--path", "/d/{domain}"]) == 0
+    assert main(["report", "mine"]) == 0
 
 
 class Anything:

@@ -76,7 +76,7 @@ def test_a_mixture_needs_two_domains(corpus: Corpus) -> None:
         edit.merge(corpus, "all", old)
     with pytest.raises(UserError, match="at least two different"):
         edit.merge(corpus, "x", [old[0], old[0]])
-    with pytest.raises(UserError, match="There is a domain"):
+    with pytest.raises(UserError, match="Two domains would be called"):
         edit.merge(corpus, old[3], old[:2])
     assert names(Corpus.load(corpus.path)) == old
 

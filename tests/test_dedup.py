@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus import buckets, minhash, roles
+from climb_opt.corpus import buckets, jaccard, minhash, roles
 from climb_opt.corpus.buckets import by_hash
 from climb_opt.corpus.dedup import _equal_runs
+from climb_opt.corpus.jaccard import runs_of, similarity
+from climb_opt.corpus.tokenise import TokenOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Stream
 from corpora import TOPICS, small_corpus, topic_documents, write_jsonl
@@ -159,6 +161,81 @@ def test_a_long_document_s_sketch_does_not_depend_on_how_it_is_cut(
         (file,) = out.glob("work/sketches-*/*.sketch.npy")
         found.append(np.load(file))
     assert np.array_equal(*found)
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=30),
+    st.lists(st.integers(0, 3), max_size=30),
+    st.sampled_from([None, 3]),
+)
+@settings(max_examples=200, deadline=None)
+def test_similarity_is_that_of_the_sets_of_runs(
+    one: list[int], two: list[int], unknown: int | None
+) -> None:
+    def runs(tokens: list[int]) -> set[tuple[int, ...]]:
+        size = minhash.RUN
+        return {tuple(tokens[i : i + size]) for i in range(max(1, len(tokens) - size + 1))} - {()}
+
+    a, b = runs(one), runs(two)
+    both = {r for r in a & b if unknown not in r}
+    found = similarity(*(runs_of(np.array(t, dtype=np.uint16), unknown) for t in (one, two)))
+    assert found == pytest.approx(len(both) / max(1, len(a) + len(b) - len(both)))
+
+
+def test_documents_whose_hashes_meet_by_chance_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among all pairs of one hash only those that share their tokens are copies."""
+    monkeypatch.setattr(minhash, "_mixed", np.zeros_like)
+    rng = np.random.default_rng(1)
+    long = topic_documents(6, length=200)
+    short = [{"text": f"{word} {i}"} for i in range(9) for word in TOPICS["court"].split()]
+    near = [{"text": changed(d["text"], 1, rng)} for d in long[:8]]
+    write_jsonl(tmp_path / "a.jsonl", [*long, *near, *short])
+    corpus = small_corpus(tmp_path / "out", tmp_path / "a.jsonl")
+    # Each is compared with the first of its hash and with the one before: few of the near copies.
+    kept = trained_on(corpus) + held_out(corpus)
+    assert {d["text"] for d in [*long, *short]} <= set(kept)
+    assert (
+        len(kept)
+        == len(long) + len(near) + len(short) - corpus.provenance["dropped"]["near_copies"]
+    )
+
+
+def test_texts_that_a_tokenizer_does_not_know_are_not_the_same(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = sorted({w for text in TOPICS.values() for w in text.split()})
+    vocabulary = {w: i for i, w in enumerate(["<unk>", "</s>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "t.json"))
+    foreign = [{"text": " ".join(f"x{i}y{j}" for j in range(40))} for i in range(12)]
+    known = topic_documents(30)
+    write_jsonl(tmp_path / "a.jsonl", [*known, *foreign])
+    corpus = small_corpus(
+        tmp_path / "out", tmp_path / "a.jsonl", tokens=TokenOptions(str(tmp_path / "t.json"))
+    )
+    assert corpus.provenance["dropped"]["near_copies"] == 0
+
+
+def test_a_long_text_is_not_counted_again_for_every_short_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(minhash, "_mixed", np.zeros_like)
+    monkeypatch.setattr(jaccard, "HELD", 100)  # nothing of length is kept for later
+    counted: list[int] = []
+    plain = jaccard.runs_of
+
+    def counting(tokens: np.ndarray, unknown: int | None) -> Any:
+        counted.append(len(tokens))
+        return plain(tokens, unknown)
+
+    monkeypatch.setattr(jaccard, "runs_of", counting)
+    long = topic_documents(1, length=20_000)[:1]
+    write_jsonl(tmp_path / "a.jsonl", [*long, *topic_documents(40)])
+    small_corpus(tmp_path / "out", tmp_path / "a.jsonl")
+    assert sum(size > 20_000 for size in counted) <= 2  # as the first of all, and beside the next
 
 
 # --- targets ----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import errno
 import math
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -19,7 +18,7 @@ from climb_opt.slots import Plan
 from climb_opt.storages import study_lock
 from climb_opt.view import all_trials
 from fleet import SPACE, PlanningSampler, SlotSampler, score
-from one_worker import PACE, SMALL, failing, mixtures_of, slots_of, study_of, work
+from one_worker import PACE, SMALL, failing, in_line, mixtures_of, slots_of, study_of, work
 from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -212,20 +211,6 @@ def test_attributes_of_a_slot_are_there_from_the_start_and_kept_by_a_retry() -> 
 
 
 # --- in line, paused ---------------------------------------------------------------------------
-
-
-def in_line(study: optuna.Study, name: str) -> dict[str, float]:
-    params = SPACE.params(SPACE.project(np.arange(len(SPACE)) + 1.0))
-    study.add_trial(
-        create_trial(
-            state=TrialState.WAITING,
-            params=params,
-            distributions=SPACE.distributions(),
-            user_attrs={SLOT: f"{ENQUEUED}{name}"},
-            system_attrs={"fixed_params": params},
-        )
-    )
-    return params
 
 
 def test_mixtures_in_line_come_first_are_tried_again_and_stay_outside_the_rounds() -> None:

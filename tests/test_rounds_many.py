@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -21,8 +22,8 @@ from climb_opt.rounds.beats import Watch, life, sign
 from climb_opt.slots import Plan, attempts_by_slot
 from climb_opt.storages import open_storage, patient, study_lock
 from climb_opt.view import all_trials
-from fleet import BASELINES, Job, PlanningSampler, score
-from one_worker import SMALL, failing, mixtures_of, slots_of, study_of, work
+from fleet import BASELINES, SPACE, Job, PlanningSampler, score
+from one_worker import SMALL, failing, in_line, mixtures_of, slots_of, study_of, work
 from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -151,6 +152,33 @@ def test_the_status_counts_rounds_workers_failures_and_time() -> None:
     assert status.running[0].worker == "gpu-7:123"
     assert [f.reason for f in status.failures] == ["why"]
     assert status.trials_per_hour and status.seconds_left and status.best is not None
+
+
+def test_what_waits_outside_the_rounds_is_counted_and_what_was_given_up_is_named() -> None:
+    study = study_of()
+    study.enqueue_trial(SPACE.params(SPACE.prior))
+    for name in ("a", "b"):
+        in_line(study, name)
+    before = rounds.status(study, SMALL).outside
+    assert (before.size, before.waiting, before.idle, before.finished) == (3, 3, 0, 0)
+    broken = failing("enqueued/a", 9, TrialFailed("x"))
+    work(study, broken, stop=lambda: bool(slots_of(study, TrialState.FAIL)))
+    once = rounds.status(study, SMALL)
+    assert (once.outside.finished, once.outside.waiting, once.outside.idle) == (1, 1, 1)
+    assert once.given_up == () and not once.done
+    work(study, broken)
+    now = rounds.status(study, SMALL)
+    assert (now.outside.finished, now.outside.waiting, now.outside.idle) == (2, 0, 0)
+    assert now.given_up == ("enqueued/a",) and now.done and now.extra == 2
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimize", 1.0), ("maximize", 2.0)])
+def test_the_best_score_is_the_best_finite_one(direction: str, best: float) -> None:
+    study = optuna.create_study(direction=direction)
+    assert rounds.status(study, SMALL).best is None
+    for value in (2.0, math.inf, -math.inf, 1.0):
+        study.add_trial(create_trial(value=value))
+    assert rounds.status(study, SMALL).best == best
 
 
 # --- costs -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from optuna.trial import create_trial
 
 import climb_opt
-from climb_opt import MixtureSpace, UserError
+from climb_opt import MixtureSpace, UserError, lookup
 from climb_opt.attributes import SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
+from climb_opt.history import MOST
 from climb_opt.measures import effective_domains
 from climb_opt.selection import RULES, Recommendation, best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, doubts
@@ -92,6 +94,34 @@ def test_runs_that_diverged_do_not_bend_the_recommendation(sign: float) -> None:
     assert regret(found) < np.sort(LAW.score(weights))[4] - LAW.optimum()[1]
     assert found.predicted is not None
     assert sign * found.predicted.mean > LAW.optimum()[1] - 0.2
+
+
+@pytest.mark.parametrize(("n", "huge"), [(16, 1e160), (40, 1e6), (40, 1e308)])
+def test_a_score_of_any_size_bends_no_rule(n: int, huge: float) -> None:
+    weights = SPACE5.sample_mixed(np.random.default_rng(0), n)
+    values = LAW.score(weights)
+    worst = int(np.argmax(values))
+    values[worst] = huge
+    without = np.delete(values, worst)
+    found = compare_rules(study_of(values, weights))
+    alone = compare_rules(study_of(without, np.delete(weights, worst, axis=0)))
+    for rule, recommendation in found.items():
+        assert regret(recommendation) < max(2 * regret(alone[rule]), np.ptp(without) / 3), rule
+        said = "1 of" in " ".join(recommendation.warnings)
+        assert said == (huge > MOST)
+
+
+@pytest.mark.parametrize("name", ["simplex-gp", "climb", "tpe", "cma-es", "gp-optuna"])
+@pytest.mark.parametrize("huge", [math.inf, 1e155, -1e308])
+def test_every_sampler_goes_on_after_a_score_of_any_size(name: str, huge: float) -> None:
+    options: dict[str, Any] = {"simplex-gp": {"n_startup": 4}, "climb": {"rounds": (4, 40)}}
+    sampler = lookup.find("sampler", name)(SPACE5, seed=0, **options.get(name, {}))
+    study = finished(12)
+    study.sampler = sampler
+    row = SPACE5.params(SPACE5.prior)
+    study.add_trial(create_trial(params=row, distributions=SPACE5.distributions(), value=huge))
+    mixture = SPACE5.suggest(study.ask())
+    assert bool(SPACE5.contains(SPACE5.weights(mixture)))
 
 
 def test_without_noise_the_model_finds_better_than_was_measured() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import optuna
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from climb_opt.samplers.taming import REACH, tame, tamed
+from climb_opt.history import MOST
+from climb_opt.samplers.taming import ABSURD, REACH, tame, tamed
 from climb_opt.view import read_history
 from synthetic_study import Shape, build_study, make_space
 
@@ -36,6 +38,23 @@ def test_a_run_that_diverged_ends_near_the_others() -> None:
     spread = np.median(values) - np.quantile(values, 0.1)
     found = tame(values)
     assert found[-2] < found[-1] < np.median(values) + (REACH + 12) * spread
+
+
+@pytest.mark.parametrize("n", [3, 6, 12, 60])
+def test_however_far_a_run_diverged_it_bends_little_and_ranks_last(n: int) -> None:
+    values = np.append(np.random.default_rng(0).normal(30.0, 1.0, n - 2), [1e9, MOST])
+    found = tame(values)
+    assert np.array_equal(found[:-2], values[:-2]) or n == 3
+    if n > 3:
+        spread = np.median(values) - np.quantile(values, 0.1)
+        assert found[-2] < found[-1] < np.median(values) + 20 * spread
+
+
+def test_only_the_absurd_is_a_tail_where_that_is_asked() -> None:
+    values = np.append(np.random.default_rng(0).normal(30.0, 1.0, 60), 60.0)
+    assert tame(values)[-1] < 50 and tame(values, ABSURD)[-1] == 60.0
+    values[-1] = 1e6
+    assert np.array_equal(tame(values), tame(values, ABSURD))
 
 
 def test_components_are_tamed_on_their_bad_side() -> None:

@@ -86,7 +86,7 @@ def test_small_vocabularies_take_two_bytes_and_large_ones_four() -> None:
 
     words = {f"w{i}": i for i in range(70_000)} | {"</s>": 70_000}
     large = Tokenizer(models.WordLevel(words, unk_token="w0"))
-    assert facts_of(large) == TokenFacts(70_001, 70_000, "uint32")
+    assert facts_of(large) == TokenFacts(70_001, 70_000, "uint32", unknown=0)
     assert (FACTS.eos, FACTS.dtype) == (0, "uint16")
 
 

@@ -7,7 +7,7 @@ trained on: other rows of the same proxy, or the same task at a larger scale.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice
 from climb_opt.statistics import spearman
 from climb_opt.strict import build
-from climb_opt.text import counted
+from climb_opt.text import counted, strict_json
 from climb_opt.threads import one_blas_thread
 
 HELD_OUT = "held-out rows"
@@ -268,13 +268,5 @@ def _cell(cells: Sequence[Cell]) -> str:
 
 def as_json(recipe: PredictorRecipe, cells: Sequence[Cell]) -> str:
     """Every fit, for other programs."""
-
-    def plain(cell: Cell) -> Mapping[str, Any]:
-        data = vars(cell)
-        return {
-            k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in data.items()
-        }
-
-    return json.dumps(
-        {"recipe": json.loads(recipes.to_json(recipe)), "fits": [plain(c) for c in cells]}, indent=1
-    )
+    fits = [vars(cell) for cell in cells]
+    return strict_json({"recipe": json.loads(recipes.to_json(recipe)), "fits": fits})

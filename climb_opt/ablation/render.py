@@ -10,7 +10,6 @@ import json
 import math
 import platform
 from collections.abc import Sequence
-from typing import Any
 
 from climb_opt import __version__
 from climb_opt.ablation.comparison import ArmRow, Comparison
@@ -18,7 +17,7 @@ from climb_opt.ablation.recipe import AblationRecipe
 from climb_opt.ablation.results import RunResult
 from climb_opt.provenance import libraries
 from climb_opt.statistics import Summary
-from climb_opt.text import counted
+from climb_opt.text import counted, strict_json
 
 AUTO = "our rule"
 CLEAR = 0.05  # a corrected p below it marks a difference in the overview
@@ -81,7 +80,7 @@ def as_json(
         "comparisons": [dataclasses.asdict(table) for table in tables],
         "runs": [dataclasses.asdict(result) for result in results],
     }
-    return json.dumps(_finite(data), indent=1)
+    return strict_json(data)
 
 
 def versions() -> str:
@@ -204,13 +203,3 @@ def _legend(recipe: AblationRecipe) -> list[str]:
             "arm was better."
         )
     return [*lines, ""]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import confirming, handing
 from climb_opt.cli.naming import existing, study_arguments
 from climb_opt.errors import UserError
+from climb_opt.text import strict_json
 
 if TYPE_CHECKING:
     import optuna
@@ -56,8 +56,7 @@ def _best(args: argparse.Namespace) -> None:
             f"status {study.study_name}`."
         )
     if args.format == "json":
-        rows = [_plain(rule, advice) for rule in advice.recommended]
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print(strict_json([_plain(rule, advice) for rule in advice.recommended]))
     elif args.format == "yaml":
         print(_yaml(advice), end="")
     else:

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from climb_opt.cli.naming import existing, stem, study_arguments
+from climb_opt.text import strict_json
 
 if TYPE_CHECKING:
-    from climb_opt.rounds import Status
+    from climb_opt.rounds import RoundStatus, Status
 
 FORMATS = ("text", "json", "yaml")
 
@@ -50,11 +51,16 @@ def _status(args: argparse.Namespace) -> None:
     if args.format == "text":
         print(describe(now))
     elif args.format == "json":
-        print(json.dumps(asdict(now), indent=1))
+        print(strict_json(asdict(now)))
     else:
         import yaml
 
-        print(yaml.safe_dump(json.loads(json.dumps(asdict(now))), sort_keys=False), end="")
+        print(
+            yaml.safe_dump(
+                json.loads(strict_json(asdict(now))), sort_keys=False, allow_unicode=True
+            ),
+            end="",
+        )
 
 
 def _retry(args: argparse.Namespace) -> None:
@@ -108,8 +114,8 @@ def describe(now: Status) -> str:
             f"{index:>5}  {r.size:>5}  {r.finished:>5}  {r.running:>7}  {r.waiting:>7}  "
             f"{r.idle:>5}  {len(r.given_up):>8}"
         )
-    if now.extra:
-        lines.append(f"and {now.extra} finished outside the rounds")
+    if outside := _outside(now.outside):
+        lines.append(f"and {outside} outside the rounds")
     if now.running:
         lines += ["", "running"]
         for one in now.running:
@@ -135,6 +141,16 @@ def describe(now: Status) -> str:
         ]
     lines += ["", _outlook(now)]
     return "\n".join(lines)
+
+
+def _outside(r: RoundStatus) -> str:
+    counts = {
+        "finished": r.finished,
+        "running": r.running,
+        "waiting": r.waiting + r.idle,
+        "given up": len(r.given_up),
+    }
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
 
 
 def duration(seconds: float) -> str:

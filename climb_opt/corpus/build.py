@@ -37,6 +37,7 @@ from climb_opt.corpus.files import load_array
 from climb_opt.corpus.finish import Findings, write_corpus
 from climb_opt.corpus.folder import WORK, prepared, save_plan
 from climb_opt.corpus.ingest import ingest
+from climb_opt.corpus.jaccard import Similarity
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
 from climb_opt.corpus.sample import sample_documents
 from climb_opt.corpus.workspace import Stage, Workspace
@@ -221,8 +222,9 @@ class Build:
         if threshold is not None:
             sketches = self.workspace.stage("sketches", self.tokens)
             minhash.sketch(sketches, self.tokens, self.blocks, self.facts.dtype)
-            near = self.workspace.stage("near", sketches, threshold)
-            dedup.find_near(near, sketches, self.exact, self.blocks, threshold)
+            near = self.workspace.stage("near", sketches, threshold, dedup.COUNTED)
+            similar = Similarity(self.tokens.path, self.blocks, self.facts)
+            dedup.find_near(near, sketches, self.exact, self.blocks, similar, threshold)
             links[roles.NEAR] = near.file("links.npy")
             upstream.append(near)
         self.roles = self.workspace.stage("roles", *upstream)

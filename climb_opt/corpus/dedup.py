@@ -2,8 +2,8 @@
 
 Both end in links (copy, original), pairs of document numbers. `roles.py` joins the links into
 groups and decides what becomes of each member. Exact copies are found by a 128-bit hash of the
-text; near ones by their MinHash sketches (minhash.py), banded, then verified by the similarity that
-the sketches estimate.
+text; near ones by their MinHash sketches (minhash.py), banded, and then by the tokens themselves
+(jaccard.py).
 
 Equal hashes meet by way of buckets.py, so that memory does not grow with the corpus; only the links
 are held whole, 16 bytes for each copy.
@@ -21,10 +21,13 @@ import numpy as np
 from climb_opt.corpus.buckets import by_hash
 from climb_opt.corpus.documents import Block, read_rows
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
+from climb_opt.corpus.jaccard import Similarity
 from climb_opt.corpus.minhash import BAND, BANDS, SKETCH
 from climb_opt.corpus.workspace import Stage
 
 PAIRS_AT_ONCE = 100_000
+CHECKED_AT_ONCE = 1000
+COUNTED = "tokens"  # what near copies are verified by; those that sketches alone found are not
 EXAMPLES = 3
 
 
@@ -88,10 +91,16 @@ def _equal_runs(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def find_near(
-    stage: Stage, sketches: Stage, exact: Stage, blocks: Sequence[Block], threshold: float
+    stage: Stage,
+    sketches: Stage,
+    exact: Stage,
+    blocks: Sequence[Block],
+    similar: Similarity,
+    threshold: float,
 ) -> None:
-    """Write links.npy: pairs (copy, earlier document) of estimated similarity >= threshold."""
-    stage.once("links.npy", partial(_near, stage, sketches.path, exact.path, blocks, threshold))
+    """Write links.npy: pairs (copy, earlier document) of similarity >= threshold."""
+    make = partial(_near, stage, sketches.path, exact.path, blocks, similar, threshold)
+    stage.once("links.npy", make)
 
 
 def _near(
@@ -99,6 +108,7 @@ def _near(
     sketches: Path,
     exact: Path,
     blocks: Sequence[Block],
+    similar: Similarity,
     threshold: float,
     path: Path,
 ) -> None:
@@ -114,10 +124,22 @@ def _near(
                     some = pairs[low : low + PAIRS_AT_ONCE]
                     a = _sketches_of(sketches, blocks, starts, some[:, 0])
                     b = _sketches_of(sketches, blocks, starts, some[:, 1])
-                    found.append(some[(a == b).mean(axis=1) >= threshold])
+                    found.append(some[(a == b).mean(axis=1) >= _suspicion(threshold)])
     links = np.unique(np.concatenate(found), axis=0)
+    with stage.workspace.bar(f"{stage.name}, read", len(links), "pair") as bar:
+        by_earlier = links[np.argsort(links[:, 1], kind="stable")]
+        alike = [np.zeros(0, dtype=bool)]
+        for low in range(0, len(links), CHECKED_AT_ONCE):
+            alike.append(similar.at_least(by_earlier[low : low + CHECKED_AT_ONCE], threshold))
+            bar.update(len(alike[-1]))
+    links = np.unique(by_earlier[np.concatenate(alike)], axis=0)
     with path.open("wb") as file:
         np.save(file, links)
+
+
+def _suspicion(threshold: float) -> float:
+    """The estimate from which a pair is read: two documents so alike seldom fall below it."""
+    return threshold - 3 * (threshold * (1 - threshold) / SKETCH) ** 0.5
 
 
 def _band(

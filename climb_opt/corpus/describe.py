@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from climb_opt.corpus.documents import Document
 
@@ -42,13 +42,13 @@ def top_terms(samples: Sequence[Sequence[Document]]) -> list[list[str]]:
     return found
 
 
-def names_from(terms: Sequence[Sequence[str]]) -> list[str]:
-    """A short, distinct name for each domain from its top terms."""
+def names_from(terms: Sequence[Sequence[str]], taken: Collection[str] = ()) -> list[str]:
+    """A short name for each domain from its top terms, distinct and not `taken`."""
     names: list[str] = []
     for index, words in enumerate(terms):
         name = "-".join(words[:IN_NAME]) or f"domain-{index}"
         extra = IN_NAME
-        while name in names:
+        while name in names or name in taken:
             name = f"{name}-{words[extra]}" if extra < len(words) else f"{name}-{index}"
             extra += 1
         names.append(name)

@@ -217,15 +217,16 @@ def _describe(
 ) -> list[dict[str, Any]]:
     samples = _read_samples(stages, [numbers for _, numbers in smallest])
     terms = top_terms(samples)
-    names = names_from(terms)
+    parts = [[int(c) for c in np.flatnonzero(of_cluster == i)] for i in range(len(smallest))]
+    brought = [_label_of(clusters, labels) for clusters in parts]
+    names = names_from(terms, {name for name in brought if name is not None})
     facts = []
     for index, (keys, _) in enumerate(smallest):
-        clusters = [int(c) for c in np.flatnonzero(of_cluster == index)]
-        named = labels is not None and len(clusters) == 1 and not labels[clusters[0]].isdigit()
+        clusters = parts[index]
         documents, tokens = found.documents[clusters].sum(), found.tokens[clusters].sum()
         facts.append(
             {
-                "name": labels[clusters[0]] if labels is not None and named else names[index],
+                "name": brought[index] or names[index],
                 "terms": terms[index],
                 "clusters": [c if labels is None else labels[c] for c in clusters],
                 "documents": int(documents),
@@ -237,6 +238,13 @@ def _describe(
             }
         )
     return facts
+
+
+def _label_of(clusters: Sequence[int], labels: Sequence[str] | None) -> str | None:
+    """The name that the input gave a domain; a number is none."""
+    if labels is None or len(clusters) != 1 or labels[clusters[0]].isdigit():
+        return None
+    return labels[clusters[0]] or None
 
 
 def _threshold(documents: int, tokens: int, keys: np.ndarray, split: SplitOptions) -> int:

@@ -14,6 +14,7 @@ from climb_opt.corpus.gather import StreamWriter
 from climb_opt.errors import UserError
 from climb_opt.indexed import index_shards, prefix_of
 from climb_opt.shards import Corpus, Domain, Stream
+from climb_opt.text import storable, twins
 
 
 def rename(corpus: Corpus, names: Mapping[str, str]) -> Corpus:
@@ -26,11 +27,8 @@ def rename(corpus: Corpus, names: Mapping[str, str]) -> Corpus:
         corpus.domain(old)
         if not new.strip():
             raise UserError(f"The new name of {old!r} is empty.")
-    domains = tuple(replace(d, name=names.get(d.name, d.name)) for d in corpus.domains)
-    found = [d.name for d in domains]
-    for name in found:
-        if found.count(name) > 1:
-            raise UserError(f"Two domains would be called {name!r}.")
+    domains = tuple(replace(d, name=storable(names.get(d.name, d.name))) for d in corpus.domains)
+    _refuse_new_twins(corpus, [d.name for d in domains])
     return _save(corpus, domains, f"rename {', '.join(f'{o}={n}' for o, n in names.items())}")
 
 
@@ -44,13 +42,14 @@ def merge(corpus: Corpus, name: str, parts: Sequence[str]) -> Corpus:
     if len(chosen) < 2:
         raise UserError("Name at least two different domains to merge.")
     kept = [d for d in corpus.domains if d not in chosen]
-    if name in [d.name for d in kept]:
-        raise UserError(f"There is a domain {name!r} already; choose another name.")
+    if not name.strip():
+        raise UserError("The new name is empty.")
     if not kept:
         raise UserError("That would leave one domain; a mixture needs at least two.")
+    _refuse_new_twins(corpus, [*(d.name for d in kept), storable(name)])
     place = corpus.domains.index(chosen[0])
     shards = tuple(shard for d in chosen for shard in d.shards)
-    merged = Domain(name, shards, _join_held_out(corpus, chosen), _join_info(chosen))
+    merged = Domain(storable(name), shards, _join_held_out(corpus, chosen), _join_info(chosen))
     before = [d for d in corpus.domains[:place] if d in kept]
     domains = (*before, merged, *kept[len(before) :])
     return _save(corpus, domains, f"merge {name}: {', '.join(d.name for d in chosen)}")
@@ -67,6 +66,19 @@ def drop(corpus: Corpus, names: Sequence[str]) -> Corpus:
     if len(domains) < 2:
         raise UserError(f"That would leave {len(domains)} domains; a mixture needs at least two.")
     return _save(corpus, domains, f"drop {', '.join(d.name for d in gone)}")
+
+
+def _refuse_new_twins(corpus: Corpus, names: Sequence[str]) -> None:
+    """Refuse names that are one for some file system, unless they are there already."""
+    before = [d.name for d in corpus.domains]
+    for a, b in twins(names):
+        if a == b:
+            raise UserError(f"Two domains would be called {a!r}; choose another name.")
+        if not {a, b} <= set(before):
+            raise UserError(
+                f"{a!r} and {b!r} would differ by case or by how accents are written only; choose "
+                "another name."
+            )
 
 
 def _save(corpus: Corpus, domains: tuple[Domain, ...], note: str) -> Corpus:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
+from climb_opt.corpus.leftout import (
+    EMPTY,
+    FORMATS,
+    HIDDEN,
+    OWN,
+    UNKNOWN,
+    LeftOut,
+    choose,
+    format_of,
+    is_own,
+    reason_of,
+    reason_of_path,
+    stem_of,
+    there,
+)
+from climb_opt.corpus.once import is_clustered, join_domains, read_once
 from climb_opt.corpus.readers import Source
 from climb_opt.errors import UserError
 from climb_opt.text import storable
 
-_LINES = (".jsonl", ".ndjson", ".json")
-_PACKED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
-JSONL = (*_LINES[:2], *(f"{end}{z}" for z in _PACKED for end in _LINES))
-PARQUET = (".parquet", ".pq")
-TEXTS = (".txt", ".md", ".rst")
-FORMATS = ", ".join((".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", *TEXTS))
+logger = logging.getLogger(__name__)
+
 TEXTS_PER_SOURCE = 2000
 
 
@@ -33,11 +47,22 @@ def find_sources(inputs: Sequence[str], target: str | None = None) -> list[Sourc
         UserError: an input that matches nothing, or of no known format.
     """
     sources: list[Source] = []
+    named: dict[str, str] = {}  # domain -> the input that brings it
     for name in inputs:
-        found = list(_sources(name))
+        left = LeftOut()
+        found = list(_sources(name, left))
+        said = left.line(name) if left.found else ""
         if not found:
-            raise UserError(f"Input {name!r} holds no documents files ({FORMATS}).")
+            saved = any(
+                (Path(name) / f).is_file() for f in ("dataset_info.json", "dataset_dict.json")
+            )
+            said = f"A dataset that was saved to disk is hf:{name}." if saved else said
+            raise UserError(f"Input {name!r} holds no documents files ({FORMATS}). {said}".rstrip())
+        if said:
+            logger.warning("%s", said)
+        join_domains(name, found, named)
         sources += found
+    sources = read_once(sources)
     if target is not None:
         sources = [_with_fields(s, {TARGET_FIELD: target}) for s in sources]
     return sources
@@ -46,52 +71,64 @@ def find_sources(inputs: Sequence[str], target: str | None = None) -> list[Sourc
 def names_input(name: str) -> bool:
     """Whether a text names an input: it exists, matches something, or begins with a prefix."""
     prefix, colon, _ = name.partition(":")
-    return bool(colon and prefix in PREFIXES) or os.path.exists(name) or bool(_matches(name))
+    matches = glob.has_magic(name) and glob.glob(name, recursive=True)
+    return bool(colon and prefix in PREFIXES) or os.path.exists(name) or bool(matches)
 
 
-def _matches(name: str) -> list[str]:
-    return sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
-
-
-def _sources(name: str) -> Iterator[Source]:
+def _sources(name: str, left: LeftOut) -> Iterator[Source]:
     kind, colon, rest = name.partition(":")
-    if colon and kind in PREFIXES and not Path(name).exists():
-        yield from PREFIXES[kind](rest)
+    path = Path(name)
+    if colon and kind in PREFIXES and not path.exists():
+        yield from PREFIXES[kind](rest, left)
+    elif path.is_dir():
+        yield from _folder(path, path, left)
+    elif path.is_file() or path.is_symlink():
+        yield from _files(path.parent, there([path], path.parent))
+    elif glob.has_magic(name):
+        yield from _matching(name, left)
+    else:
+        raise UserError(
+            f"No input {name!r}: no such file or folder, and none of the prefixes "
+            f"{', '.join(p + ':' for p in PREFIXES)}."
+        )
+
+
+def _matching(pattern: str, left: LeftOut) -> Iterator[Source]:
+    """What a pattern matches, as the folder that it begins with would be read."""
+    fixed = list(takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
+    root = Path(*fixed)
+    found = [Path(p) for p in glob.glob(pattern, recursive=True)]
+    shown = set(found)
+    for path in map(Path, glob.glob(pattern, recursive=True, include_hidden=True)):
+        if path not in shown:
+            found_hidden = reason_of_path(path.relative_to(root))
+            left.add(*(found_hidden or (HIDDEN, path.name)))
+    if not found:
+        raise UserError(f"No file matches {pattern!r}.")
+    clustered = [p for p in found if p.is_dir() and is_clustered(p)]
+    for path in sorted(clustered):
+        yield from _domains(str(path), left)
+    if Path(pattern).name.startswith("."):  # hidden files are what it asks for
+        yield from _files(root, there(sorted(p for p in found if p.is_file()), root))
         return
-    paths = sorted(glob.glob(name, recursive=True)) if _is_pattern(name) else [name]
-    if not paths:
-        raise UserError(f"No file matches {name!r}.")
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            yield from _folder(path)
-        elif path.is_file():
-            yield from _files(path.parent, [path])
-        else:
-            raise UserError(
-                f"No input {text!r}: no such file or folder, and none of the prefixes "
-                f"{', '.join(p + ':' for p in PREFIXES)}."
-            )
+    covered = {p for p in found if p.is_dir()}  # what lies in them is found with them
+    others = [p for p in found if covered.isdisjoint(p.parents) and p not in clustered]
+    yield from _files(root, choose(root, others, left))
 
 
-def _is_pattern(name: str) -> bool:
-    return glob.has_magic(name) and not Path(name).exists()
-
-
-def _folder(path: Path) -> Iterator[Source]:
-    if any(path.glob("centroid=*/")):  # NeMo Curator's clusters
-        yield from _domains(str(path))
-        return
-    files = sorted(p for p in path.rglob("*") if p.is_file() and _format(p) is not None)
-    yield from _files(path, files)
+def _folder(path: Path, root: Path, left: LeftOut) -> Iterator[Source]:
+    if is_clustered(path):
+        yield from _domains(str(path), left)
+    else:
+        yield from _files(path, choose(root, [path], left))
 
 
 def _files(root: Path, files: Sequence[Path]) -> Iterator[Source]:
-    texts = [f for f in files if _format(f) == "texts"]
+    texts = [f for f in files if format_of(f.name) == "texts"]
     for start in range(0, len(texts), TEXTS_PER_SOURCE):
         yield _texts(root, texts[start : start + TEXTS_PER_SOURCE])
     for file in files:
-        kind = _format(file)
+        kind = format_of(file.name)
         if kind is None:
             raise UserError(f"Input {str(file)!r} has no known format. Known: {FORMATS}.")
         if kind != "texts":
@@ -109,38 +146,46 @@ def _texts(root: Path, files: Sequence[Path]) -> Source:
     return Source("texts", str(root), name, size, extra={"files": names}, version=version)
 
 
-def _format(path: Path) -> str | None:
-    name = path.name.lower()
-    for kind, endings in (("jsonl", JSONL), ("parquet", PARQUET), ("texts", TEXTS)):
-        if name.endswith(endings):
-            return kind
-    return None
-
-
 # --- prefixed inputs --------------------------------------------------------------------------
 
 
-def _domains(rest: str) -> Iterator[Source]:
+def _domains(rest: str, left: LeftOut) -> Iterator[Source]:
     root = Path(rest)
     if not root.is_dir():
         raise UserError(f"No folder {rest!r} with one sub-folder or file per domain.")
+    children = [p for p in root.iterdir() if not _left_out_of_domains(p, root, left)]
+    brought: dict[str, Path] = {}
     # Sorted as text, like Curator's; joined by name, never by position (corpus.md, section 10).
-    for child in sorted(root.iterdir()):
-        if child.is_dir():
-            found = list(_folder(child))
-        elif _format(child) is not None:
-            found = list(_files(root, [child]))
-        else:
-            continue
-        name = child.name if child.is_dir() else child.name.split(".")[0]
+    for child in sorted(children):
+        files = child.is_file()
+        found = list(_files(root, there([child], root)) if files else _folder(child, root, left))
+        name = storable(stem_of(child.name) if files else child.name.removeprefix("centroid="))
+        if not found:
+            left.add(EMPTY, child.name + "/")
+        elif (other := brought.setdefault(name, child)) != child:
+            raise UserError(
+                f"{str(other)!r} and {str(child)!r} are both of the domain {name!r}. Rename one, "
+                "or put both into one folder of that name."
+            )
         for source in found:
-            yield _with_fields(source, {DOMAIN_FIELD: storable(name.removeprefix("centroid="))})
+            yield _with_fields(source, {DOMAIN_FIELD: name})
 
 
-def _weborganizer(rest: str) -> Iterator[Source]:
+def _left_out_of_domains(child: Path, root: Path, left: LeftOut) -> bool:
+    reason = reason_of(child.name)
+    if reason is None and not child.is_dir():
+        reason = UNKNOWN if format_of(child.name) is None else OWN if is_own(child.name) else None
+    if reason is not None:
+        left.add(reason, child.name + ("/" if child.is_dir() else ""))
+    return reason is not None
+
+
+def _weborganizer(rest: str, left: LeftOut) -> Iterator[Source]:
     folder, _, clusters = rest.partition("#")
     root = Path(folder)
-    documents = sorted(p for p in (root / "documents").glob("*") if _format(p) == "jsonl")
+    files = [p for p in (root / "documents").glob("*") if p.is_file()]
+    files = choose(root / "documents", files, left)
+    documents = [p for p in files if format_of(p.name) == "jsonl"]
     if not documents:
         raise UserError(f"No documents/*.jsonl.zst in {folder!r}: not WebOrganizer's layout.")
     chosen = sorted(root.glob(f"domains_{clusters or '*'}"))
@@ -172,7 +217,7 @@ def _side_file(folder: Path, stem: str) -> str:
     return str(found[0])
 
 
-def _installed(rest: str) -> Iterator[Source]:
+def _installed(rest: str, _: LeftOut) -> Iterator[Source]:
     from climb_opt.corpus.installed import KINDS
 
     wanted = [k for k in rest.split(",") if k] or list(KINDS)
@@ -182,7 +227,7 @@ def _installed(rest: str) -> Iterator[Source]:
         yield Source("installed", kind, f"installed:{kind}", KINDS[kind])
 
 
-def _hub(rest: str) -> Iterator[Source]:
+def _hub(rest: str, _: LeftOut) -> Iterator[Source]:
     from climb_opt.corpus.hub import sources
 
     yield from sources(rest)

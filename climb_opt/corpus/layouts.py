@@ -114,8 +114,9 @@ def _write_side_files(
     domains = int(of_cluster.max()) + 1
     sides = {
         "tokens": lengths[rows] - 1,  # without the end-of-text token
-        f"domains_clusters-k{domains}": of_cluster[cluster].astype(np.int32),
         f"domains_clusters-k{len(of_cluster)}": cluster,
+        # Last: where each cluster is a domain both have one name, and domains' numbers are meant.
+        f"domains_clusters-k{domains}": of_cluster[cluster].astype(np.int32),
     }
     for name, stage in stages.scores.items():
         sides[f"scores_{name}"] = load_array(stage.file(f"{block.name}.npy"))[rows]
@@ -127,8 +128,7 @@ def _write_packed(file: Path, documents: Iterable[Document]) -> None:
     zstandard = need("zstandard", "WebOrganizer's layout")
     with atomic(file) as partial, zstandard.open(partial, "wb") as out:
         for document in documents:
-            record = {"id": document.id, "text": document.text, **document.fields}
-            line = json.dumps(storable_value(record), ensure_ascii=False)
+            line = json.dumps(_record(document, document.fields), ensure_ascii=False)
             out.write(line.encode("utf-8") + b"\n")
 
 
@@ -149,11 +149,17 @@ def _by_domain(
     yield from sorted(records.items())
 
 
-def _record(document: Document, scores: dict[str, float]) -> dict[str, Any]:
-    return {"id": document.id, "text": document.text, **scores}
+def _record(document: Document, others: dict[str, Any]) -> dict[str, Any]:
+    """A document as other programs read it. A field that would take the place of the id or the text
+    has an underscore behind its name, unless it is the same."""
+    own = {"id": document.id, "text": document.text}
+    kept = {n: v for n, v in others.items() if str(v) != own.get(n)}
+    record = {**own, **{f"{n}_" if n in own else n: v for n, v in kept.items()}}
+    found: dict[str, Any] = storable_value(record)
+    return found
 
 
 def _write_lines(file: Path, records: list[dict[str, Any]]) -> None:
     with atomic(file) as partial, partial.open("w", encoding="utf-8") as out:
         for record in records:
-            out.write(json.dumps(storable_value(record), ensure_ascii=False) + "\n")
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")

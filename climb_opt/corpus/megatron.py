@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from climb_opt.errors import UserError
 from climb_opt.files import atomic
 from climb_opt.indexed import HEADER, MAGIC, document_lengths, index_shards, prefix_of, write_index
 from climb_opt.shards import Corpus, Domain, Stream, file_digest
+from climb_opt.text import same_name, storable, twins
 from climb_opt.tokenizer import end_of_text, ended_by, load_tokenizer, save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -127,12 +129,12 @@ def import_megatron(
     """
     if output.exists() and any(output.iterdir()):
         raise UserError(f"--output {str(output)!r} is not empty; name a new folder.")
-    prefixes = [Path(prefix_of(f)) for f in files]
-    named = dict.fromkeys(prefixes)
-    held = {p: held_out_of(p) for p in named if held_out_of(p) in named}
-    prefixes = [p for p in named if p not in held.values()]
+    named = _once(files)
+    held = {p: named[k] for p in named.values() if (k := _identity(held_out_of(p))) in named}
+    prefixes = [p for p in named.values() if p not in held.values()]
     if len(prefixes) < 2:
         raise UserError(f"{len(prefixes)} Megatron files; a mixture needs at least two domains.")
+    names = _names_of(prefixes)
     pairs = {p: (read_pair(p), read_pair(held[p]) if p in held else None) for p in prefixes}
     loaded = load_tokenizer(tokenizer)
     end = end_of_text(loaded, tokenizer, eos)
@@ -143,11 +145,14 @@ def import_megatron(
     total = sum(p.size for both in pairs.values() for p in both if p is not None)
     with bars.bar("import", total, "token") as bar:
         domains = tuple(
-            _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar)
+            replace(
+                _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar),
+                name=names[index],
+            )
             for index, prefix in enumerate(prefixes)
         )
     save_tokenizer(loaded, output / "tokenizer.json")
-    build = {"imported": [p.name for p in prefixes], "tokenizer": tokenizer, "seed": seed}
+    build = {"imported": names, "tokenizer": tokenizer, "seed": seed}
     made = Corpus(
         output,
         name,
@@ -162,6 +167,39 @@ def import_megatron(
     index_shards(made)
     made.save()
     return Corpus.load(output)
+
+
+def _identity(prefix: Path) -> str:
+    return os.path.realpath(f"{prefix}.bin")
+
+
+def _once(files: Sequence[str]) -> dict[str, Path]:
+    """The prefixes of the files by identity; the same data by another path or link is said."""
+    found: dict[str, Path] = {}
+    for file in files:
+        prefix = Path(prefix_of(file))
+        first = found.setdefault(_identity(prefix), prefix)
+        if first != prefix:
+            logger.warning("%s is %s, and read once.", prefix, first)
+    return found
+
+
+def _names_of(prefixes: Sequence[Path]) -> list[str]:
+    """The files' names, with as many of their folders as tell those of one name apart."""
+    names = [storable(p.name) for p in prefixes]
+    paths = [Path(os.path.realpath(p)).parts for p in prefixes]
+    for count in range(2, max(map(len, paths))):
+        again = {same_name(name) for pair in twins(names) for name in pair}
+        if not again:
+            break
+        longer = [storable("/".join(path[-count:])) for path in paths]
+        names = [b if same_name(a) in again else a for a, b in zip(names, longer, strict=True)]
+        if not twins(names):
+            logger.warning("Files of one name: their domains are called %s.", ", ".join(names))
+    for pair in twins(names):
+        a, b = (name.rpartition("/")[2] for name in pair)
+        raise UserError(f"Two domains would be called {a!r} and {b!r}; rename a file.")
+    return names
 
 
 def _import(

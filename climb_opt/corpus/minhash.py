@@ -125,16 +125,25 @@ def _mixed(hashes: np.ndarray) -> np.ndarray:
 def shingles(tokens: np.ndarray) -> np.ndarray:
     """A 32-bit hash of every run of RUN tokens, (tokens - RUN + 1,).
 
-    The tokens, weighted by powers of an odd 64-bit constant: the upper half of their sum.
+    The upper half of `runs`, the tokens counted from 1.
     """
-    mixed = np.asarray(tokens).astype(np.uint64) + np.uint64(1)
+    mixed = runs(np.asarray(tokens).astype(np.uint64) + np.uint64(1))
+    mixed >>= np.uint64(32)
+    return mixed.astype(np.uint32)
+
+
+def runs(values: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of every run of RUN values, (values - RUN + 1,).
+
+    The values, weighted by powers of an odd 64-bit constant: their sum.
+    """
+    mixed = values.astype(np.uint64)
     for step in _DOUBLINGS:  # a run's hash from those of its halves
         ahead = mixed[step:]
         mixed = mixed[:-step] * np.uint64(pow(FACTOR, step, 2**64))
         mixed += ahead
     mixed *= np.uint64(FACTOR)
-    mixed >>= np.uint64(32)
-    return mixed.astype(np.uint32)
+    return mixed
 
 
 def short_shingles(tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -25,7 +25,14 @@ from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.workspace import Stage
 from climb_opt.files import atomic
 from climb_opt.shards import file_digest
-from climb_opt.tokenizer import EOS, EOS_NAMES, EndOfText, corpus_tokenizer, end_of_text
+from climb_opt.tokenizer import (
+    EOS,
+    EOS_NAMES,
+    EndOfText,
+    corpus_tokenizer,
+    end_of_text,
+    unknown_of,
+)
 from climb_opt.tokenizer import load_tokenizer as load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -61,6 +68,7 @@ class TokenFacts:
     vocab_size: int
     eos: int
     dtype: str  # "uint16" or "uint32"
+    unknown: int | None = None  # stands for all that the tokenizer has no token for
 
 
 def identity(options: TokenOptions) -> list[Any]:
@@ -96,7 +104,8 @@ def facts_of(tokenizer: Any, end: EndOfText | None = None) -> TokenFacts:
     eos = (end or end_of_text(tokenizer)).number
     # Ids may have holes: the largest id decides what an embedding table must hold.
     vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-    return TokenFacts(vocab_size, eos, "uint16" if vocab_size <= 2**16 else "uint32")
+    dtype = "uint16" if vocab_size <= 2**16 else "uint32"
+    return TokenFacts(vocab_size, eos, dtype, unknown_of(tokenizer))
 
 
 def tokenise(

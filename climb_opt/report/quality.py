@@ -15,6 +15,7 @@ import numpy as np
 from climb_opt.predictors.base import Predictor
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.report.snapshot import Snapshot
+from climb_opt.samplers.taming import ABSURD, tamed
 from climb_opt.statistics import spearman
 
 FOLDS = 5
@@ -95,7 +96,7 @@ def predict_at(
     snapshot: Snapshot, make: Callable[[], Predictor], train: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and std (m,) of the score at `weights` (m, K), in the study's units."""
-    history = snapshot.history
+    history = tamed(snapshot.history, ABSURD)  # as CLIMB's own predictor sees it
     if history.components is None or history.coefficients is None:
         model: Predictor = make()
         scores = history.values

@@ -13,7 +13,7 @@ import numpy as np
 from climb_opt.gaussian.process import Surrogate, WeightedSum
 from climb_opt.gaussian.proposal import Problem
 from climb_opt.gaussian.refit import Fits
-from climb_opt.history import History
+from climb_opt.history import MOST, History
 from climb_opt.samplers.taming import tamed
 from climb_opt.simplex import MixtureSpace
 
@@ -63,6 +63,7 @@ class Beliefs:
         for name in sorted({name for t in history.trials for name in t.constraints}):
             rows = [i for i, t in enumerate(history.trials) if name in t.constraints]
             values = np.array([history.trials[i].constraints[name] for i in rows])
+            values = np.clip(values, -MOST, MOST)
             # A guard-rail that was never met or approached says nothing about where it holds.
             if np.ptp(values) > 0:
                 found.append(self._process(np.sqrt(history.weights[rows]), values))

@@ -35,6 +35,7 @@ from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.design import distinct, initial_design
 from climb_opt.samplers.presets import ClimbRules, climb_rules
 from climb_opt.samplers.reach import apart, within_evidence
+from climb_opt.samplers.taming import ABSURD, tamed
 from climb_opt.simplex import MixtureSpace
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ def fit_predictor(
     Args:
         per_component: None decides by whether the history has several components.
     """
+    history = tamed(history, ABSURD)  # CLIMB as published, but for runs that diverged
     several = history.components is not None and len(history.names) > 1
     if several and per_component is not False:
         assert history.components is not None and history.coefficients is not None

@@ -25,6 +25,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import FREE
+from climb_opt.history import MOST
 from climb_opt.measures import distance
 from climb_opt.samplers.encodings import Encoding, make_encoding
 from climb_opt.simplex import MixtureSpace
@@ -179,6 +180,8 @@ class _Translator:
             params = {**dict(zip(self.free, free, strict=True)), **params}
         translated._distributions = others
         translated._params = params
+        if trial.values is not None:  # Optuna's own GP and BoTorch square them
+            translated.values = [min(max(value, -MOST), MOST) for value in trial.values]
         return translated
 
     def _seen(

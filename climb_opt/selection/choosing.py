@@ -19,6 +19,7 @@ from climb_opt.samplers.reach import unread, within_evidence
 from climb_opt.samplers.taming import tamed
 from climb_opt.selection.recommendation import (
     Recommendation,
+    diverged_doubt,
     doubts,
     expected_gain,
     expected_score,
@@ -164,7 +165,7 @@ def _plain(
         effective_domains=effective_domains(weights),
         distance_from_prior=float(distance(weights, space.prior)),
         trials=len(history),
-        warnings=warnings,
+        warnings=(*warnings, *diverged_doubt(history)),
     )
 
 

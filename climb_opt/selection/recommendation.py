@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from climb_opt.gaussian.process import GaussianProcess, Surrogate
-from climb_opt.history import History
+from climb_opt.history import MOST, History
 from climb_opt.measures import distance
 from climb_opt.samplers.reach import listed
 from climb_opt.simplex import MixtureSpace
@@ -147,6 +147,15 @@ def doubts(
     if len(history) < 2 * len(space):
         found.append(f"few trials: {len(history)} for {len(space)} domains")
     return found
+
+
+def diverged_doubt(history: History) -> list[str]:
+    """A word on scores so large that only their being large is used."""
+    rows = np.abs(history.values.reshape(len(history), -1))
+    beyond = int(np.any(rows >= MOST, axis=1).sum())
+    if not beyond:
+        return []
+    return [f"{beyond} of {len(history)} scores, of runs that diverged, count as {MOST:.0e}"]
 
 
 def noise_doubt(relative: float) -> list[str]:

@@ -1,0 +1,211 @@
+"""Nobody's texts in folders, and what is named twice: left out and said, or refused."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from climb_opt.corpus.documents import DOMAIN_FIELD, Document
+from climb_opt.corpus.inputs import find_sources
+from climb_opt.corpus.leftout import other_splits, reason_of, stem_of
+from climb_opt.corpus.readers import ReadOptions, read
+from climb_opt.errors import UserError
+from corpora import write_jsonl
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n"
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".parquet"):
+            pyarrow.parquet.write_table(pyarrow.table({"text": [name]}), file)
+        elif name.endswith(".jsonl"):
+            write_jsonl(file, [{"text": name}])
+        else:
+            file.write_text(name)
+
+
+def texts(*inputs: Path | str) -> set[str]:
+    found = [r for s in find_sources([str(i) for i in inputs]) for r in read(s, ReadOptions())]
+    documents = [r for r in found if isinstance(r, Document)]
+    assert len(documents) == len(found) == len({d.text for d in documents})
+    return {d.text for d in documents}
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.WARNING)
+    return caplog
+
+
+@pytest.mark.parametrize("pattern", ["", "/*", "/**"])
+def test_what_is_nobodys_text_is_left_out_of_folders_and_globs_alike(
+    tmp_path: Path, said: pytest.LogCaptureFixture, pattern: str
+) -> None:
+    mine = {"a.jsonl", "b/c.parquet", "b/note.txt", "_posts/d.md", "incomplete.md"}
+    others = {
+        "._a.jsonl", ".git/x.txt", "b/.cache/README.md", "b/.ipynb_checkpoints/c.jsonl",
+        "__MACOSX/a.jsonl", "_temporary/0/p.parquet", "_SUCCESS", "b/_delta_log/0.parquet",
+        "a.jsonl.tmp", "b/c.partial.jsonl", "note.txt~", "b/x.parquet.crdownload", "y.incomplete",
+        "z.jsonl.incomplete/p.jsonl", "README.md", "LICENSE", "b/LICENCE.txt", ".gitattributes",
+        "dataset_infos.json", "w.jsonl.aria2", "w.jsonl",
+    }  # fmt: skip
+    touch(tmp_path, *mine, *others)
+    assert texts(f"{tmp_path}{pattern}") == mine
+    (line,) = said.messages
+    assert line.startswith(f"Left out of '{tmp_path}{pattern}': ")
+    for part in (
+        "hidden (",
+        "unfinished or a backup (",
+        "a program's own (",
+        "of no known format (",
+    ):
+        assert part in line
+    assert "2 the repository's own (README.md, b/LICENCE.txt)" in line
+
+
+def test_a_file_given_by_its_own_path_is_read_whatever_it_is_called(tmp_path: Path) -> None:
+    names = ["._a.jsonl", ".git/x.txt", "README.md", "x.tmp.jsonl", "test.jsonl", "train.jsonl"]
+    touch(tmp_path, *names)
+    assert texts(*(tmp_path / n for n in names)) == set(names)
+    assert texts(tmp_path / ".git") == {".git/x.txt"}
+    assert texts(f"{tmp_path}/.*.jsonl") == {"._a.jsonl"}
+
+
+def test_in_a_folder_of_texts_a_readme_is_a_text(tmp_path: Path) -> None:
+    touch(tmp_path, "one/README.md", "one/LICENSE.txt", "two/README.md", "data/a.jsonl")
+    assert texts(tmp_path) == {"one/README.md", "one/LICENSE.txt", "two/README.md", "data/a.jsonl"}
+
+
+def test_test_and_validation_splits_beside_a_training_split_are_left_out(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    mine = {"data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet",
+            "imdb/train/pos/1.txt", "gsm_train.jsonl", "a-test.jsonl", "late.jsonl"}  # fmt: skip
+    others = {"data/test-00000-of-00001.parquet", "data/validation-00000-of-00001.parquet",
+              "imdb/test/pos/1.txt", "gsm_test.jsonl"}  # fmt: skip
+    touch(tmp_path, *mine, *others)
+    assert texts(tmp_path) == mine
+    assert "4 test or validation data (data/test-" in said.messages[0]
+    touch(tmp_path / "alone", "test.jsonl", "dev.jsonl")
+    assert texts(tmp_path / "alone") == {"test.jsonl", "dev.jsonl"}
+    assert not other_splits([Path("train.md"), Path("test.md")])
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "b.parquet", "c.jsonl.gz"])
+def test_pointers_of_git_lfs_are_refused_with_the_remedy(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "whole.jsonl")
+    (tmp_path / name).write_text(POINTER)
+    for given in (tmp_path, f"{tmp_path}/*", tmp_path / name, f"domains:{tmp_path}"):
+        with pytest.raises(UserError, match=r"is a pointer of git-lfs. Fetch .*git lfs pull"):
+            find_sources([str(given)])
+
+
+def test_data_behind_a_broken_link_are_refused_and_texts_said(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "a.jsonl")
+    (tmp_path / "n.txt").symlink_to("nowhere")
+    (tmp_path / "p.md").write_text(POINTER)
+    assert texts(tmp_path) == {"a.jsonl"}
+    assert "1 a link to nothing (n.txt)" in said.messages[0]
+    assert "1 a pointer of git-lfs (p.md)" in said.messages[0]
+    (tmp_path / "b.jsonl").symlink_to("nowhere")
+    for given in (tmp_path, tmp_path / "b.jsonl", tmp_path / "n.txt"):
+        with pytest.raises(UserError, match="is a link to nothing"):
+            find_sources([str(given)])
+
+
+def test_folders_behind_links_are_read_once_and_circles_end(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "in/a.jsonl", "out/b.jsonl")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
+    (tmp_path / "in" / "round").symlink_to(tmp_path / "in")
+    assert texts(tmp_path / "in") == {"in/a.jsonl", "out/b.jsonl"}
+    assert "1 a second name of a folder (round/)" in said.messages[0]
+
+
+def test_what_is_named_twice_is_read_once_and_said(
+    tmp_path: Path, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.jsonl", "b.txt", "c.txt")
+    (tmp_path / "link.jsonl").symlink_to("a.jsonl")
+    os.link(tmp_path / "b.txt", tmp_path / "hard.txt")
+    monkeypatch.chdir(tmp_path)
+    assert texts("a.jsonl", "./a.jsonl", "*.jsonl", tmp_path, "b.txt") == {
+        "a.jsonl",
+        "b.txt",
+        "c.txt",
+    }
+    (line,) = said.messages
+    assert line.startswith("Named again 7 times, but read once: ")
+    assert len(find_sources(["installed:prose", "installed:prose,source"])) == 2
+    assert find_sources(["a.jsonl"], "held") and said.messages[1:]
+
+
+def test_the_same_file_in_two_domains_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "law/a.jsonl", "code/b.jsonl")
+    (tmp_path / "code" / "c.jsonl").symlink_to(tmp_path / "law" / "a.jsonl")
+    with pytest.raises(UserError, match=r"are one file, but of two domains \('code', 'law'\)"):
+        find_sources([f"domains:{tmp_path}"])
+
+
+def test_domains_are_called_by_their_whole_name(tmp_path: Path) -> None:
+    touch(tmp_path, "example.org.jsonl", "example.com.jsonl", "law/a.jsonl", "law/b.txt")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "nothing").mkdir()
+    touch(tmp_path, ".ipynb_checkpoints/a.jsonl", "README.md")
+    found = {s.fields[DOMAIN_FIELD] for s in find_sources([f"domains:{tmp_path}"])}
+    assert found == {"example.org", "example.com", "law"}
+    assert [stem_of(n) for n in ("a.b.jsonl.gz", "a.PARQUET", "x.csv")] == ["a.b", "a", "x.csv"]
+
+
+def test_two_domains_of_one_name_are_refused_or_said(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "x/law/a.jsonl", "x/law.jsonl", "y/law/b.jsonl", "z/Law/c.jsonl")
+    with pytest.raises(UserError, match=r"are both of the domain 'law'. Rename one"):
+        find_sources([f"domains:{tmp_path / 'x'}"])
+    (tmp_path / "x" / "law.jsonl").unlink()
+    assert len(find_sources([f"domains:{tmp_path / n}" for n in "xy"])) == 2
+    assert said.messages[-1].startswith("Domain 'law' holds documents of both ")
+    with pytest.raises(UserError, match="differ by case"):
+        find_sources([f"domains:{tmp_path / n}" for n in "xz"])
+    touch(tmp_path, "k/centroid=0/a.jsonl", "l/centroid=0/b.jsonl")
+    with pytest.raises(UserError, match="are clustered apart: cluster 0 of one is not that"):
+        find_sources([str(tmp_path / n) for n in "kl"])
+
+
+def test_documents_beside_side_files_may_lie_beside_others(tmp_path: Path) -> None:
+    touch(tmp_path, "documents/p.jsonl", "documents/._p.jsonl", "documents/README.md")
+    (tmp_path / "domains_topics").mkdir()
+    np.save(tmp_path / "domains_topics" / "p.npy", np.array([1]))
+    assert [s.name for s in find_sources([f"weborganizer:{tmp_path}"])] == ["p.jsonl"]
+
+
+def test_an_input_of_which_nothing_is_left_says_what_was_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, ".a.jsonl", "b.csv")
+    for given in (tmp_path, f"{tmp_path}/*"):
+        with pytest.raises(UserError, match=r"holds no documents files .*1 hidden .*1 of no known"):
+            find_sources([str(given)])
+    touch(tmp_path / "saved", "dataset_info.json", "data-00000-of-00001.arrow")
+    with pytest.raises(UserError, match=r"is hf:.*saved"):
+        find_sources([str(tmp_path / "saved")])
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("a.jsonl", False), ("tmp.jsonl", False), ("a.part.jsonl", False), ("_a.txt", False),
+     ("a~", True), ("~$a.txt", True), ("a.tmp.txt", True), ("a.PARTIAL", True), (".a", True)],
+)  # fmt: skip
+def test_names_that_are_left_out(name: str, left: bool) -> None:
+    assert (reason_of(name) is not None) == left
