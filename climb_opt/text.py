@@ -12,7 +12,8 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Characters that Markdown (GitHub's) gives a meaning inside a table cell.
@@ -74,6 +75,18 @@ def twins(names: Iterable[str]) -> list[tuple[str, str]]:
             found.append((first[key], name))
         first.setdefault(key, name)
     return found
+
+
+def shortest_ends(paths: Sequence[Sequence[str]]) -> list[str]:
+    """What different paths are called for short: the last part, or as many as tell one apart."""
+    names = [storable(path[-1]) for path in paths]
+    for count in range(2, max(map(len, paths), default=0) + 1):
+        times = Counter(names)
+        if len(times) == len(names):
+            break
+        ends = [storable("/".join(path[-count:])) for path in paths]
+        names = [b if times[a] > 1 else a for a, b in zip(names, ends, strict=True)]
+    return names
 
 
 def printable(text: str) -> str:

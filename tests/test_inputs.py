@@ -14,6 +14,7 @@ import pytest
 from climb_opt.corpus.documents import DOMAIN_FIELD, Document
 from climb_opt.corpus.inputs import find_sources
 from climb_opt.corpus.leftout import other_splits, reason_of, stem_of
+from climb_opt.corpus.once import told_apart
 from climb_opt.corpus.readers import ReadOptions, read
 from climb_opt.errors import UserError
 from corpora import write_jsonl
@@ -209,3 +210,40 @@ def test_an_input_of_which_nothing_is_left_says_what_was_left_out(tmp_path: Path
 )  # fmt: skip
 def test_names_that_are_left_out(name: str, left: bool) -> None:
     assert (reason_of(name) is not None) == left
+
+
+def test_side_files_belong_to_one_file_of_documents(tmp_path: Path) -> None:
+    side = tmp_path / "domains_a#b"
+    side.mkdir()
+    for stem, count in (("p.one", 1), ("p.two", 2), ("[x]", 1)):
+        write_jsonl(tmp_path / "documents" / f"{stem}.jsonl", [{"text": stem}] * count)
+        np.save(side / f"{stem}.npy", np.arange(count))
+    sources = find_sources([f"weborganizer:{tmp_path}"])
+    found = [d for s in sources for d in read(s, ReadOptions())]
+    assert [(d.text, d.fields[DOMAIN_FIELD]) for d in found if isinstance(d, Document)] == [
+        ("[x]", "0"), ("p.one", "0"), ("p.two", "0"), ("p.two", "1"),
+    ]  # fmt: skip
+    for wrong, message in (
+        (np.arange(3), "holds 3 values, but there are 2 documents"),
+        (np.arange(1), "holds 1 values, but there are more documents"),
+        (np.ones((2, 4)), r"does not hold one value a document: it has the shape \(2, 4\)"),
+    ):
+        np.save(side / "p.two.npy", wrong)
+        with pytest.raises(UserError, match=message):
+            list(read(sources[-1], ReadOptions()))
+    (side / "p.two.npy").write_bytes(b"no array")
+    with pytest.raises(UserError, match="does not hold one value a document"):
+        list(read(sources[-1], ReadOptions()))
+
+
+def test_folders_with_a_patterns_letters_in_their_names_are_found(tmp_path: Path) -> None:
+    touch(tmp_path, "[2023]/a.jsonl", "[2023]/b[1].jsonl", "2/c.jsonl")
+    assert texts(f"{tmp_path}/[2023]/*.jsonl") == {"[2023]/a.jsonl", "[2023]/b[1].jsonl"}
+    assert texts(f"{tmp_path}/[0-9]/*") == {"2/c.jsonl"}
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.jsonl", "b/x.jsonl", "b/y.jsonl", "a/n.txt", "b/n.txt")
+    sources = told_apart(find_sources([str(tmp_path / n) for n in "ab"]))
+    assert [s.name for s in sources] == ["a", "a/x.jsonl", "b", "b/x.jsonl", "y.jsonl"]
+    assert told_apart(sources[:1] * 2) == sources[:1] * 2

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climb_opt.cli import main
+from climb_opt.cli.corpus_build import _fields
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD, Document
 from climb_opt.corpus.fields import ABSENT, column_names, columns_of, names_in, value_at
 from climb_opt.corpus.files import load_json, save_json
@@ -160,3 +161,28 @@ def test_a_corpus_of_names_that_are_no_utf8_is_built_and_exported(
     again = read_all(f"weborganizer:{tmp_path}/weborganizer-\udce9#clusters-k8", fields=("meta",))
     assert r"\x80" in {d.id for d in again}
     assert all(d.fields["meta"][r"\ud800"] == [r"\ud801"] for d in again)
+
+
+def test_names_with_line_ends_are_printed_on_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(tmp_path / "a\nb.jsonl", [{"body": "x"}] * 20)
+    build = ["corpus", "build", str(tmp_path / "a\nb.jsonl"), "--output", str(tmp_path / "o")]
+    assert main([*build, "--no-progress", "--text-field", "a\nb"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    rows = [{**d, "id": "line\nend"} for d in topic_documents(8)]
+    for topic in ("stars", "court"):
+        mine = [r for r in rows if r["topic"] == topic]
+        write_jsonl(tmp_path / "in" / f"{topic}\n\u202e" / "a.jsonl", mine)
+    out = str(tmp_path / "p")
+    assert (
+        main(["corpus", "build", f"domains:{tmp_path / 'in'}", "--output", out, *SMALL[-3:]]) == 0
+    )
+    assert main(["corpus", "show", out, "--samples"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("stars \ufffd ") for line in lines)
+    assert any("  line end: " in line for line in lines)
+
+
+def test_a_field_with_a_comma_is_quoted() -> None:
+    assert _fields('a, "b,c" ,d') == ("a", "b,c", "d") and _fields("") == ()

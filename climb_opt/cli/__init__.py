@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import climb_opt
 from climb_opt.cli.stopping import member, speaks
 from climb_opt.errors import Interrupted, UserError
-from climb_opt.text import escape_rest
+from climb_opt.text import escape_rest, printable
 
 GROUPS = ("corpus", "search", "results", "ablate", "listing")
 EPILOG = """examples:
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args) or 0)
     except UserError as error:
-        print(f"climb-opt: {error}", file=sys.stderr)
+        print(f"climb-opt: {printable(str(error))}", file=sys.stderr)  # a name may hold line ends
         return 2
     except (KeyboardInterrupt, Interrupted):
         if not member():

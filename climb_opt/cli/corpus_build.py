@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import signal
 import threading
 from collections.abc import Iterator
@@ -141,7 +142,7 @@ def options_from(args: argparse.Namespace) -> Any:
     return BuildOptions(
         inputs=tuple(args.inputs),
         name=storable(args.name or args.output.resolve().name),
-        read=ReadOptions(args.text_field, args.id_field, _listed(args.fields), args.detokenize),
+        read=ReadOptions(args.text_field, args.id_field, _fields(args.fields), args.detokenize),
         tokens=TokenOptions(args.tokenizer, args.vocab_size, eos=args.eos),
         embed=EmbedOptions(
             encoder=args.encoder,
@@ -167,6 +168,12 @@ def options_from(args: argparse.Namespace) -> Any:
 
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    """As `_listed`; a field with a comma in its name may be put into double quotes."""
+    rows = csv.reader([text], skipinitialspace=True)
+    return tuple(name.strip() for row in rows for name in row if name.strip())
 
 
 def _similarity(text: str) -> float | None:

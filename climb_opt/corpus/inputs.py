@@ -6,7 +6,6 @@ import glob
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +94,13 @@ def _sources(name: str, left: LeftOut) -> Iterator[Source]:
 
 def _matching(pattern: str, left: LeftOut) -> Iterator[Source]:
     """What a pattern matches, as the folder that it begins with would be read."""
-    fixed = list(takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts))
-    root = Path(*fixed)
-    found = [Path(p) for p in glob.glob(pattern, recursive=True)]
+    root, parts = Path(), list(Path(pattern).parts)
+    while not glob.has_magic(parts[0]) or (root / parts[0]).exists():  # `[1]` may be a folder
+        root /= parts.pop(0)
+    whole = os.path.join(glob.escape(str(root)), *parts)
+    found = [Path(p) for p in glob.glob(whole, recursive=True)]
     shown = set(found)
-    for path in map(Path, glob.glob(pattern, recursive=True, include_hidden=True)):
+    for path in map(Path, glob.glob(whole, recursive=True, include_hidden=True)):
         if path not in shown:
             found_hidden = reason_of_path(path.relative_to(root))
             left.add(*(found_hidden or (HIDDEN, path.name)))
@@ -181,7 +182,8 @@ def _left_out_of_domains(child: Path, root: Path, left: LeftOut) -> bool:
 
 
 def _weborganizer(rest: str, left: LeftOut) -> Iterator[Source]:
-    folder, _, clusters = rest.partition("#")
+    folder, _, clusters = (rest, "", "") if os.path.isdir(rest) else rest.rpartition("#")
+    folder, clusters = (folder, clusters) if folder else (clusters, "")
     root = Path(folder)
     files = [p for p in (root / "documents").glob("*") if p.is_file()]
     files = choose(root / "documents", files, left)
@@ -197,7 +199,7 @@ def _weborganizer(rest: str, left: LeftOut) -> Iterator[Source]:
         )
     kinds = {DOMAIN_FIELD: chosen[0]} | {p.name: p for p in sorted(root.glob("scores_*"))}
     for source in _files(root / "documents", documents):
-        stem = source.name.split(".")[0]
+        stem = stem_of(Path(source.path).name)
         sides = {name: _side_file(side, stem) for name, side in kinds.items()}
         yield Source(
             source.kind,
@@ -211,7 +213,8 @@ def _weborganizer(rest: str, left: LeftOut) -> Iterator[Source]:
 
 
 def _side_file(folder: Path, stem: str) -> str:
-    found = sorted(folder.glob(f"{stem}.npy")) or sorted(folder.glob(f"{stem}__*.npy"))
+    name = glob.escape(stem)
+    found = sorted(folder.glob(f"{name}.npy")) or sorted(folder.glob(f"{name}__*.npy"))
     if len(found) != 1:
         raise UserError(f"{folder}: expected one side file of {stem}, but found {len(found)}.")
     return str(found[0])

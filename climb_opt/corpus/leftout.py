@@ -47,7 +47,7 @@ _SPLITS = re.compile(
     r"(?<![^\W_])(train(?:ing)?|test(?:ing)?|valid(?:ation)?|val|dev|eval(?:uation)?)(?![^\W_])",
     re.IGNORECASE,
 )
-_NUMBERS = re.compile(r"[-_. ]?\d+([-_ ]of[-_ ]\d+)?$")
+_NUMBERS = re.compile(r"[-_. ]?\d+([-_ ]of[-_ ]\d+(-[0-9a-f]{8,})?)?$")  # and the hub's hash
 _POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")
 _POINTER_BYTES = 1024  # git-lfs: a pointer is smaller
 

@@ -19,7 +19,7 @@ from climb_opt.errors import UserError
 from climb_opt.files import atomic
 from climb_opt.indexed import HEADER, MAGIC, document_lengths, index_shards, prefix_of, write_index
 from climb_opt.shards import Corpus, Domain, Stream, file_digest
-from climb_opt.text import same_name, storable, twins
+from climb_opt.text import shortest_ends, twins
 from climb_opt.tokenizer import end_of_text, ended_by, load_tokenizer, save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -186,18 +186,10 @@ def _once(files: Sequence[str]) -> dict[str, Path]:
 
 def _names_of(prefixes: Sequence[Path]) -> list[str]:
     """The files' names, with as many of their folders as tell those of one name apart."""
-    names = [storable(p.name) for p in prefixes]
-    paths = [Path(os.path.realpath(p)).parts for p in prefixes]
-    for count in range(2, max(map(len, paths))):
-        again = {same_name(name) for pair in twins(names) for name in pair}
-        if not again:
-            break
-        longer = [storable("/".join(path[-count:])) for path in paths]
-        names = [b if same_name(a) in again else a for a, b in zip(names, longer, strict=True)]
-        if not twins(names):
-            logger.warning("Files of one name: their domains are called %s.", ", ".join(names))
-    for pair in twins(names):
-        a, b = (name.rpartition("/")[2] for name in pair)
+    names = shortest_ends([Path(os.path.realpath(p)).parts for p in prefixes])
+    if any("/" in name for name in names) and not twins(names):
+        logger.warning("Files of one name: the domains are called %s.", ", ".join(names))
+    for a, b in twins(names):
         raise UserError(f"Two domains would be called {a!r} and {b!r}; rename a file.")
     return names
 

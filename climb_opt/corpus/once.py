@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,24 @@ from typing import Any
 from climb_opt.corpus.documents import DOMAIN_FIELD
 from climb_opt.corpus.readers import Source
 from climb_opt.errors import UserError
-from climb_opt.text import counted, storable, twins
+from climb_opt.text import counted, shortest_ends, storable, twins
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = 3
+
+
+def told_apart(sources: Sequence[Source]) -> list[Source]:
+    """The sources, of which those of one name are called by their folders too: their documents are
+    called by them, and so are those that cannot be read."""
+    paths = list(dict.fromkeys(s.path for s in sources if os.path.exists(s.path)))
+    parts = [Path(os.path.abspath(path)).parts for path in paths]
+    ends = dict(zip(paths, shortest_ends(parts), strict=True))
+    longer = [ends.get(s.path, "") for s in sources]
+    return [
+        replace(s, name=end) if end.endswith(f"/{s.name}") else s
+        for s, end in zip(sources, longer, strict=True)
+    ]
 
 
 def read_once(sources: Sequence[Source]) -> list[Source]:

@@ -13,6 +13,7 @@ from climb_opt.corpus.domains import SplitOptions
 from climb_opt.corpus.embed import EmbedOptions
 from climb_opt.corpus.inputs import find_sources
 from climb_opt.corpus.merge import MergeOptions
+from climb_opt.corpus.once import told_apart
 from climb_opt.corpus.quality import column_of, parse_rule, parse_scorer
 from climb_opt.corpus.readers import ReadOptions, Source, fields_needed
 from climb_opt.corpus.roles import Target, parse_target
@@ -98,7 +99,7 @@ def make_plan(options: BuildOptions) -> Plan:
     for target, files in _targets(options):
         if files is not None:
             sources += find_sources([files], target.name)
-    return plan_from(options, sources)
+    return plan_from(options, told_apart(sources))
 
 
 def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:

@@ -71,7 +71,8 @@ def read(
         Damaged: the file cannot be read further.
         UserError: the options cannot fit the file (no such column).
     """
-    sides = {name: _side(file) for name, file in source.extra.get("sides", {}).items()}
+    sides = {name: _side(name, file) for name, file in source.extra.get("sides", {}).items()}
+    rows = 0
     for row, found in READERS[source.kind](source, options, progress):
         ready = isinstance(found, (Document, Bad))
         record: Record = found if ready else document_from(found, source, row, options)
@@ -79,6 +80,10 @@ def read(
             added = _side_values(sides, row, source)
             record = replace(record, fields={**record.fields, **added, **source.fields})
         yield record
+        rows = row + 1
+    for name, values in sides.items():
+        if rows != len(values):
+            raise UserError(_unequal(source, name, values, f"{rows} documents"))
 
 
 def document_from(record: Any, source: Source, row: int, options: ReadOptions) -> Record:
@@ -216,22 +221,33 @@ def read_hub(
         yield row, record
 
 
-def _side(file: str) -> Any:
+def _side(name: str, file: str) -> Any:
     numpy = need("numpy", "Reading side files")
-    return numpy.load(file, mmap_mode="r")
+    try:
+        values = numpy.load(file, mmap_mode="r")
+        if values.ndim == 1:
+            return values
+        reason = f"it has the shape {values.shape}"
+    except (OSError, ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+    raise UserError(f"Side file {file!r} ({name}) does not hold one value a document: {reason}.")
 
 
 def _side_values(sides: Mapping[str, Any], row: int, source: Source) -> dict[str, Any]:
     added = {}
     for name, values in sides.items():
         if row >= len(values):
-            raise UserError(
-                f"{source.name}: its side file {name} holds {len(values)} values, "
-                "but there are more documents."
-            )
+            raise UserError(_unequal(source, name, values, "more documents"))
         value = values[row].item()
         added[name] = str(value) if name == DOMAIN_FIELD else value
     return added
+
+
+def _unequal(source: Source, name: str, values: Any, there: str) -> str:
+    return (
+        f"{source.name}: its side file {name} holds {len(values)} values, but there are {there}: "
+        "they do not belong together."
+    )
 
 
 READERS: dict[str, Callable[[Source, ReadOptions, Callable[[int], None]], Iterator[Row]]] = {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from climb_opt.shards import Corpus
+from climb_opt.text import pad, printable, shorten, width
 from climb_opt.tokenizer import EndOfText
 
 NAME = 28  # columns
@@ -17,22 +18,24 @@ def summary(corpus: Corpus) -> list[str]:
     total = max(1, sum(d.tokens for d in corpus.domains))
     qualities = sorted({q for d in corpus.domains for q in d.info.get("quality", {})})
     columns = ["tokens", "share", "documents", "held out", *qualities]
-    width = min(NAME, max(len(d.name) for d in corpus.domains))
+    names = [shorten(d.name, NAME) for d in corpus.domains]
+    columns_of_names = max(map(width, names))
     lines = [
         f"{corpus.name}: {len(corpus.domains)} domains, {total:,} tokens, "
         f"vocabulary {corpus.vocab_size}, digest {corpus.digest}",
         "",
-        f"{'domain':<{width}}  " + "".join(f"{c:>12}" for c in columns) + "  terms",
+        pad("domain", columns_of_names) + "  " + "".join(f"{c:>12}" for c in columns) + "  terms",
     ]
-    for domain in corpus.domains:
+    for domain, name in zip(corpus.domains, names, strict=True):
         documents = sum(s.documents for s in domain.shards)
         held = domain.heldout.tokens if domain.heldout is not None else 0
         quality = [f"{domain.info.get('quality', {}).get(q, float('nan')):.2f}" for q in qualities]
         cells = [f"{domain.tokens:,}", f"{domain.tokens / total:.1%}", f"{documents:,}"]
         cells += [f"{held:,}", *quality]
         terms = ", ".join(domain.info.get("terms", [])[:TERMS])
-        name = domain.name if len(domain.name) <= width else f"{domain.name[: width - 1]}…"
-        lines.append(f"{name:<{width}}  " + "".join(f"{c:>12}" for c in cells) + f"  {terms}")
+        lines.append(
+            f"{pad(name, columns_of_names)}  " + "".join(f"{c:>12}" for c in cells) + f"  {terms}"
+        )
     lines += [""]
     for name, stream in corpus.targets.items():
         lines.append(
@@ -83,8 +86,8 @@ def samples(corpus: Corpus) -> list[str]:
     """Lines: sample documents of every domain."""
     lines = []
     for domain in corpus.domains:
-        lines += ["", domain.name]
-        lines += [f"  {s['id']}: {s['text']}" for s in domain.info.get("samples", [])]
+        lines += ["", printable(domain.name)]
+        lines += [printable(f"  {s['id']}: {s['text']}") for s in domain.info.get("samples", [])]
     return lines
 
 
@@ -100,5 +103,5 @@ def removal(rows: Sequence[dict[str, Any]], total_tokens: int | None = None) -> 
             f"cluster {row['cluster']}: {row['documents']:,} documents, {row['tokens']:,} tokens; "
             f"{row['reason']}"
         )
-        lines += [f"    {s['id']}: {s['text'][:100]}" for s in row["samples"]]
+        lines += [printable(f"    {s['id']}: {s['text'][:100]}") for s in row["samples"]]
     return lines
