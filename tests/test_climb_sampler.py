@@ -11,6 +11,7 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from optuna.trial import TrialState, create_trial
@@ -18,6 +19,7 @@ from optuna.trial import TrialState, create_trial
 from climb_opt import (
     ClimbSampler,
     MixtureSpace,
+    SimplexGPSampler,
     best_mixture,
     rounds,
 )
@@ -296,3 +298,14 @@ class TestClimbSampler(BasicSamplerTestCase, SingleOnlySamplerTestCase):
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
         return lambda: ClimbSampler(SPACE, rounds=(3, 2), pool_size=200, predictor="loglinear")
+
+
+@pytest.mark.parametrize("make", [ClimbSampler, SimplexGPSampler])
+def test_parameters_beside_the_weights_are_drawn_with_them(make: type) -> None:
+    sampler = make(SPACE, seed=0)
+    study = optuna.create_study(sampler=sampler)
+    asked = study.ask()
+    trial = study._storage.get_trial(asked._trial_id)
+    asked_for = {**SPACE.distributions(), "lr": FloatDistribution(1e-4, 1e-2)}
+    found = sampler.sample_relative(study, trial, asked_for)
+    assert set(found) == set(asked_for) and 1e-4 <= found["lr"] <= 1e-2

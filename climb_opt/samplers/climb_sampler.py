@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import PICK, SLOT, UNREAD
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import Predictor
 from climb_opt.samplers import ledger
+from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.climb import (
     candidate_pool,
     first_round,
@@ -44,7 +45,7 @@ from climb_opt.view import StudyView, all_trials, read_history, remember, store_
 logger = logging.getLogger(__name__)
 
 
-class ClimbSampler(BaseSampler):
+class ClimbSampler(MixtureSampler):
     """CLIMB as an Optuna sampler: proposes the mixture of the trial's slot.
 
     Under climb_opt's worker loop a trial arrives with its slot and a round starts when the earlier
@@ -91,7 +92,7 @@ class ClimbSampler(BaseSampler):
     ) -> None:
         if seed is not None and seed < 0:
             raise UserError(f"seed must not be negative, but is {seed}.")
-        self._space = space
+        super().__init__(space, independent_sampler, seed)
         # No barrier: a sampler cannot wait. The worker loop can, and does before it asks.
         sizes = (
             tuple(rounds) if isinstance(rounds, Sequence) else rounds
@@ -118,7 +119,6 @@ class ClimbSampler(BaseSampler):
         )
         self._fit = partial(fit_predictor, make=make, per_component=per_component)
         self._seed = seed
-        self._independent_sampler = independent_sampler or RandomSampler(seed=seed)
         self._forget()
 
     def _forget(self) -> None:
@@ -136,14 +136,9 @@ class ClimbSampler(BaseSampler):
         self._forget()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._independent_sampler.before_trial(study, trial)
+        super().before_trial(study, trial)
         with self._mutex:
             ledger.claim_slot(study, trial, self._plan)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._space.distributions()
 
     def sample_relative(
         self,
@@ -157,7 +152,8 @@ class ClimbSampler(BaseSampler):
             for name, value in stored.items():  # before another thread looks for it
                 remember(study, trial, name, value)
         params = self._space.params(weights)
-        return {name: value for name, value in params.items() if name in search_space}
+        known = {name: value for name, value in params.items() if name in search_space}
+        return known | self._others(study, trial, search_space)
 
     def plan_ahead(
         self, study: optuna.Study, slot: Slot
@@ -178,22 +174,7 @@ class ClimbSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         self._raise_error_if_multi_objective(study)
-        return self._independent_sampler.sample_independent(
-            study, trial, param_name, param_distribution
-        )
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        self._independent_sampler.after_trial(study, trial, state, values)
-
-    def reseed_rng(self) -> None:
-        # Our draws depend on seed and slot alone, so that threads need no seeds of their own.
-        self._independent_sampler.reseed_rng()
+        return super().sample_independent(study, trial, param_name, param_distribution)
 
     def _propose(
         self, study: optuna.Study, slot: Slot | None, number: int

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import PROPOSAL, SLOT
 from climb_opt.errors import UserError
@@ -24,6 +24,7 @@ from climb_opt.gaussian.proposal import Problem, propose
 from climb_opt.history import History
 from climb_opt.measures import distance
 from climb_opt.samplers.beliefs import Beliefs
+from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.start import start_mixture
 from climb_opt.samplers.taming import tame
 from climb_opt.simplex import MixtureSpace
@@ -38,7 +39,7 @@ NOISY = 0.2
 MOST_EXPLORED = 0.7
 
 
-class SimplexGPSampler(BaseSampler):
+class SimplexGPSampler(MixtureSampler):
     """Proposes mixtures by expected improvement under a Gaussian process on square-root weights.
 
     It starts with draws of mixed concentration, the prior and the uniform mixture among them, and
@@ -73,33 +74,22 @@ class SimplexGPSampler(BaseSampler):
     ) -> None:
         if n_startup is not None and n_startup < 1:
             raise UserError(f"n_startup must be at least 1, but is {n_startup}.")
-        self.space = space
+        super().__init__(space, independent_sampler, seed)
         self._range = (16, 32) if n_startup is None else (n_startup, n_startup)
         self._explore = explore
         self._seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
-        self._independent = independent_sampler or RandomSampler(seed=seed)
         self._beliefs = Beliefs(space, components=components)
         self._known_studies: set[tuple[int, int]] = set()
         self._lock = threading.Lock()
 
     # --- Optuna's side ---------------------------------------------------------------------
 
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """The weights."""
-        return self.space.distributions()
-
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A mixture as parameters; other names are left to the independent sampler."""
-        names = self.space.parameter_names
-        others = {
-            name: self._independent.sample_independent(study, trial, name, distribution)
-            for name, distribution in search_space.items()
-            if name not in names
-        }
+        names = self._space.parameter_names
+        others = self._others(study, trial, search_space)
         if not set(names) <= set(search_space):
             return others
         # One at a time: threads that share this sampler see each other's proposals as pending.
@@ -107,41 +97,13 @@ class SimplexGPSampler(BaseSampler):
             self._introduce(study)
             weights = self._propose(study, trial)
             remember(study, trial, PROPOSAL, weights.tolist())
-        return others | self.space.params(weights)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        """Parameters that are no weights of the space."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Pass on to the independent sampler."""
-        self._independent.before_trial(study, trial)
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        """Pass on to the independent sampler."""
-        self._independent.after_trial(study, trial, state, values)
-
-    def reseed_rng(self) -> None:
-        """Reseed the independent sampler only: mixtures depend on seed and trial."""
-        self._independent.reseed_rng()
+        return others | self._space.params(weights)
 
     # --- proposals -------------------------------------------------------------------------
 
     def _propose(self, study: optuna.Study, trial: FrozenTrial) -> np.ndarray:
         trials = all_trials(study)
-        history = read_history(study, self.space)
+        history = read_history(study, self._space)
         pending = self._pending(trials, trial)
         index, stream = _place(trial)
         first, last = self._range
@@ -157,15 +119,15 @@ class SimplexGPSampler(BaseSampler):
             return self._start(index, stream, history, pending)
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
         rng = np.random.default_rng([self._seed, stream, 1, index])
-        return self.space.project(propose(problem, rng, explore))
+        return self._space.project(propose(problem, rng, explore))
 
     def _start(self, index: int, stream: int, history: History, pending: np.ndarray) -> np.ndarray:
         """The start's mixture, or a fresh draw if it has been tried (as a baseline, say)."""
         known = np.concatenate([history.weights, pending])
-        mixture = start_mixture(self.space, self._seed, index, stream)
+        mixture = start_mixture(self._space, self._seed, index, stream)
         if len(known) and distance(known, mixture).min() < 5e-7:
             rng = np.random.default_rng([self._seed, stream, 2, index])
-            mixture = self.space.sample_mixed(rng, 2)[0]
+            mixture = self._space.sample_mixed(rng, 2)[0]
         return mixture
 
     def _pending(self, trials: Sequence[FrozenTrial], own: FrozenTrial) -> np.ndarray:
@@ -174,27 +136,27 @@ class SimplexGPSampler(BaseSampler):
         for trial in trials:
             if trial.number == own.number or trial.state.is_finished():
                 continue
-            weights = self.space.weights_of(trial)
+            weights = self._space.weights_of(trial)
             if weights is None:
                 weights = self._announced(trial.system_attrs)
             if weights is not None:
                 rows.append(weights)
-        return np.array(rows).reshape(len(rows), len(self.space))
+        return np.array(rows).reshape(len(rows), len(self._space))
 
     def _announced(self, attributes: Mapping[str, Any]) -> np.ndarray | None:
         """The weights of a trial in the middle of its ask, or of one enqueued."""
-        if len(proposal := attributes.get(PROPOSAL, ())) == len(self.space):
+        if len(proposal := attributes.get(PROPOSAL, ())) == len(self._space):
             return np.array(proposal, dtype=float)
         fixed = attributes.get("fixed_params", {})
-        if set(self.space.parameter_names) <= set(fixed):
-            weights = np.array([fixed[name] for name in self.space.parameter_names], dtype=float)
-            return weights if bool(self.space.contains(weights)) else None
+        if set(self._space.parameter_names) <= set(fixed):
+            weights = np.array([fixed[name] for name in self._space.parameter_names], dtype=float)
+            return weights if bool(self._space.contains(weights)) else None
         return None
 
     def _introduce(self, study: optuna.Study) -> None:
         key = identity(study)
         if key not in self._known_studies:
-            store_space(study, self.space)
+            store_space(study, self._space)
             self._known_studies.add(key)
 
     # --- copies: a lock cannot be pickled --------------------------------------------------

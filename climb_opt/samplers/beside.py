@@ -1,0 +1,70 @@
+"""A sampler of mixtures that leaves every other parameter to another sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.simplex import MixtureSpace
+
+
+class MixtureSampler(BaseSampler):
+    """What samplers that propose whole mixtures share; they add `sample_relative`.
+
+    Args:
+        independent: for parameters that are no weights; random by default.
+    """
+
+    def __init__(self, space: MixtureSpace, independent: BaseSampler | None, seed: int | None):
+        self._space = space
+        self._independent = independent or RandomSampler(seed=seed)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """The weights."""
+        return self._space.distributions()
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Parameters that are no weights of the space."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Pass on to the independent sampler."""
+        self._independent.before_trial(study, trial)
+
+    def after_trial(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        """Pass on to the independent sampler."""
+        self._independent.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        """Reseed the independent sampler only: mixtures depend on seed and trial alone."""
+        self._independent.reseed_rng()
+
+    def _others(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Draws for what is asked for beside the weights."""
+        names = self._space.parameter_names
+        return {
+            name: self.sample_independent(study, trial, name, distribution)
+            for name, distribution in search_space.items()
+            if name not in names
+        }
