@@ -26,9 +26,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = near or difflib.get_close_matches(name, known, n=1)
     if not near:
         return ""
-    if unicodedata.normalize("NFC", near[0]) == unicodedata.normalize("NFC", name):
-        return f" Did you mean {near[0]!r}, in another Unicode form ({near[0]!a})?"
-    return f" Did you mean {near[0]!r}?"
+    same = [unicodedata.normalize("NFC", k) == unicodedata.normalize("NFC", name) for k in near]
+    asked = [
+        f"{k!r}, in another Unicode form ({k!a})" if equal else repr(k)
+        for k, equal in zip(near, same, strict=True)
+    ]
+    return f" Did you mean {' or '.join(asked)}?"
 
 
 def _plain(name: str) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.errors import UserError
-from climb_opt.reading import AS_UTF8, parse_yaml, read_yaml
+from climb_opt.reading import AS_UTF8, decode, parse_yaml, read_yaml
 from climb_opt.written import number
 
 logger = logging.getLogger(__name__)
@@ -38,11 +38,10 @@ def read_mixture(file: str | Path, prefix: str = "") -> dict[str, float]:
     Raises:
         UserError: no such file, or it holds no mixture.
     """
-    if file == "-":
-        data = parse_yaml(_standard_input(), "standard input", text_values=True)
-    else:
-        data = read_yaml(file, text_values=True)
-    return mixture_from(data, str(file), prefix)
+    if file != "-":
+        return mixture_from(read_yaml(file, text_values=True), str(file), prefix)
+    where = "standard input"
+    return mixture_from(parse_yaml(_standard_input(), where, text_values=True), where, prefix)
 
 
 def mixture_from(data: Any, where: str, prefix: str = "") -> dict[str, float]:
@@ -125,8 +124,9 @@ def _say(what: str, total: str) -> None:
 
 
 def _standard_input() -> str:
+    raw = getattr(sys.stdin, "buffer", None)  # its own decoding depends on the terminal's
     try:
-        return sys.stdin.read()
+        return str(sys.stdin.read()) if raw is None else decode(raw.read())
     except UnicodeDecodeError as error:
         raise UserError(f"standard input: {error}; {AS_UTF8}.") from None
 

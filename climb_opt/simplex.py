@@ -281,7 +281,8 @@ class MixtureSpace:
         for domain, value in zip(self.domains, bound, strict=True):
             if not 0.0 <= value <= 1.0:
                 raise UserError(
-                    f"{what}: the bound of domain {domain!r} must lie in [0, 1], but is {value}."
+                    f"{what}: the bound of domain {domain!r} must lie in [0, 1], but is {value}. "
+                    "Write 30% or 0.3 for 30 percent."
                 )
         return bound
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
@@ -101,6 +102,20 @@ def test_people_write_the_same_mixture_in_many_ways(tmp_path: Path, text: str) -
     path.write_text(text)
     weights = SPACE.weights(read_mixture(path, prefix="train_"))
     assert weights.tolist() == pytest.approx([0.5, 0.3, 0.2])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-8-sig"])
+def test_a_pipe_may_bring_any_unicode(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    piped = io.TextIOWrapper(io.BytesIO("caf\u00e9: 100%".encode(encoding)), "ascii")
+    monkeypatch.setattr("sys.stdin", piped)
+    assert read_mixture("-") == {"caf\u00e9": 1.0}
+
+
+def test_a_pipe_in_another_encoding_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    piped = io.TextIOWrapper(io.BytesIO(b"caf\xe9: 1"), "ascii", "surrogateescape")
+    monkeypatch.setattr("sys.stdin", piped)
+    with pytest.raises(UserError, match=r"standard input: .*UTF-8"):
+        read_mixture("-")
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_what_is_no_number_is_named(value: object) -> None:
     [
         ("Web", ["web", "wet"], "'web'"),
         ("cafe", ["café", "care"], "'café'"),
+        ("WEB", ["web", "Web", "wet"], "'web' or 'Web'"),
         ("cafe\u0301", ["caf\u00e9"], r"in another Unicode form \('caf\\xe9'\)"),
         ("wbe", ["code", "web"], "'web'"),
     ],
