@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.export import code, configs
 from climb_opt.export.handover import Handover
 from climb_opt.export.notes import notes_of
@@ -129,6 +128,5 @@ def checked(name: str) -> str:
     """
     if name in FORMATS:
         return name
-    near = difflib.get_close_matches(name, [*FORMATS, MATERIALISE], n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, [*FORMATS, MATERIALISE])
     raise UserError(f"Unknown format {name!r}.{hint} Known: {', '.join(FORMATS)}, {MATERIALISE}.")
