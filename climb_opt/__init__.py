@@ -7,10 +7,30 @@ are resolved on first use.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.simplex import MixtureSpace
+
+if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
+    from climb_opt.evaluators.base import Evaluator as Evaluator
+    from climb_opt.history import History as History
+    from climb_opt.history import report_components as report_components
+    from climb_opt.predictors.base import Predictor as Predictor
+    from climb_opt.recipes import StudyRecipe as StudyRecipe
+    from climb_opt.samplers.climb_sampler import ClimbSampler as ClimbSampler
+    from climb_opt.samplers.gp import SimplexGPSampler as SimplexGPSampler
+    from climb_opt.samplers.wrapped import SimplexSampler as SimplexSampler
+    from climb_opt.selection import Recommendation as Recommendation
+    from climb_opt.selection import best_mixture as best_mixture
+    from climb_opt.selection import compare_rules as compare_rules
+    from climb_opt.shards import Corpus as Corpus
+    from climb_opt.study import enqueue as enqueue
+    from climb_opt.study import open_study as open_study
+    from climb_opt.study import status as status
+    from climb_opt.study import work as work
+    from climb_opt.view import read_history as read_history
+    from climb_opt.view import set_aggregate as set_aggregate
 
 __version__ = "0.1.0"
 
@@ -18,14 +38,21 @@ __version__ = "0.1.0"
 _LAZY = {
     "ClimbSampler": "climb_opt.samplers.climb_sampler",
     "Corpus": "climb_opt.shards",
+    "Evaluator": "climb_opt.evaluators.base",
+    "History": "climb_opt.history",
+    "Predictor": "climb_opt.predictors.base",
+    "Recommendation": "climb_opt.selection",
     "SimplexGPSampler": "climb_opt.samplers.gp",
     "SimplexSampler": "climb_opt.samplers.wrapped",
+    "StudyRecipe": "climb_opt.recipes",
     "best_mixture": "climb_opt.selection",
     "compare_rules": "climb_opt.selection",
+    "enqueue": "climb_opt.study",
     "open_study": "climb_opt.study",
-    "report_components": "climb_opt.history",
     "read_history": "climb_opt.view",
+    "report_components": "climb_opt.history",
     "set_aggregate": "climb_opt.view",
+    "status": "climb_opt.study",
     "work": "climb_opt.study",
 }
 

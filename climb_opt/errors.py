@@ -13,7 +13,13 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input. The message says what was wrong, which value, what is allowed, what to do next."""
+    """Bad input. The message says what was wrong, which value, what is allowed, what to do next.
+
+    >>> import climb_opt
+    >>> climb_opt.MixtureSpace({})
+    Traceback (most recent call last):
+    climb_opt.errors.UserError: A mixture space needs at least one domain.
+    """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -40,7 +46,18 @@ def _plain(name: str) -> str:
 
 
 class TrialFailed(RuntimeError):
-    """One trial cannot be finished; its reason is stored with it and the search goes on."""
+    """One trial cannot be finished; its reason is stored with it and the search goes on.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 1, "code": 1})
+    >>> study = optuna.create_study(sampler=climb_opt.ClimbSampler(space, rounds=(2,), seed=0))
+    >>> def diverge(trial):
+    ...     space.suggest(trial)
+    ...     raise climb_opt.TrialFailed("loss is nan at step 37")
+    >>> study.optimize(diverge, n_trials=2, catch=climb_opt.TrialFailed)
+    >>> [trial.state.name for trial in study.trials]
+    ['FAIL', 'FAIL']
+    """
 
 
 class Interrupted(RuntimeError):

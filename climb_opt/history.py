@@ -31,6 +31,15 @@ class History:
     `values` (n,) or (n, objectives) are oriented so that lower is better. `components` (n, C) are
     as stored, with `coefficients` (C,) such that values = components @ coefficients; both are None
     when the study states no aggregate or a trial lacks a component. No number is beyond `MOST`.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
+    >>> sampler = climb_opt.ClimbSampler(space, rounds=(4,), seed=0)
+    >>> study = optuna.create_study(direction="maximize", sampler=sampler)
+    >>> study.optimize(lambda trial: space.suggest(trial)["code"], n_trials=4)
+    >>> history = climb_opt.read_history(study, space)
+    >>> bool((history.values == -history.weights[:, 1]).all())  # lower is better
+    True
     """
 
     weights: np.ndarray
@@ -45,7 +54,16 @@ class History:
 
 
 def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> None:
-    """Store the scores that make up a trial's value, so that predictors can model each of them."""
+    """Store the scores that make up a trial's value, so that predictors can model each of them.
+
+    >>> import climb_opt, optuna
+    >>> study = optuna.create_study()
+    >>> climb_opt.set_aggregate(study, {"arc/bpb": 0.5, "piqa/bpb": 0.5})
+    >>> trial = study.ask()
+    >>> report_components(trial, {"arc/bpb": 1.25, "piqa/bpb": 1.0})
+    >>> trial.user_attrs["climb/components"]
+    {'arc/bpb': 1.25, 'piqa/bpb': 1.0}
+    """
     trial.set_user_attr(COMPONENTS, {name: float(value) for name, value in components.items()})
 
 

@@ -102,7 +102,13 @@ class ScoreRecipe:
 
 @dataclass(frozen=True)
 class StudyRecipe:
-    """One search: what is trained, how it is scored, who proposes mixtures."""
+    """One search: what is trained, how it is scored, who proposes mixtures.
+
+    >>> from climb_opt.recipes import read_study
+    >>> recipe = read_study("tiny.yaml", ["rounds=[16, 8]"])  # a file of yours, and an override
+    >>> recipe.rounds, recipe.sampler.name, recipe.direction
+    ((16, 8), 'climb', 'minimize')
+    """
 
     corpus: str
     proxy: ProxyRecipe

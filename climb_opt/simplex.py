@@ -46,6 +46,10 @@ class MixtureSpace:
     Raises:
         UserError: no domain, a name twice, a negative or non-finite amount, or bounds that no
             mixture meets (the message gives the sums).
+
+    >>> space = MixtureSpace({"web": 700, "code": 200, "math": 100}, upper={"web": 0.6})
+    >>> space.mixture(space.project(space.prior))
+    {'web': 0.6, 'code': 0.26666666666666666, 'math': 0.13333333333333333}
     """
 
     def __init__(

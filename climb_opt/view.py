@@ -246,7 +246,14 @@ def store_fact(study: optuna.Study, name: str, value: object) -> None:
 
 
 def set_aggregate(study: optuna.Study, coefficients: Mapping[str, float]) -> None:
-    """State how a trial's components add up to its value: sum of coefficient x component."""
+    """State how a trial's components add up to its value: sum of coefficient x component.
+
+    >>> import optuna
+    >>> study = optuna.create_study()
+    >>> set_aggregate(study, {"arc/bpb": 0.5, "piqa/bpb": 0.5})
+    >>> study.user_attrs["climb/aggregate"]
+    {'arc/bpb': 0.5, 'piqa/bpb': 0.5}
+    """
     if not coefficients or not all(np.isfinite(float(c)) for c in coefficients.values()):
         raise UserError(f"The aggregate needs finite coefficients, but got {dict(coefficients)}.")
     study.set_user_attr(AGGREGATE, {name: float(c) for name, c in coefficients.items()})

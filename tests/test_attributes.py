@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-from climb_opt import attributes, view
+from climb_opt import attributes
 from climb_opt.attributes import ATTRIBUTES
 
 PACKAGE = Path(attributes.__file__).parent
@@ -32,9 +30,3 @@ def test_the_files_said_to_write_and_read_it_name_it(name: str) -> None:
     assert about.written
     for file in (*about.written, *about.read):
         assert re.search(rf"\b{CONSTANTS[name]}\b", FILES[file]), f"{file} does not name {name}"
-
-
-@pytest.mark.parametrize("module", [attributes, view], ids=lambda m: m.__name__)
-def test_the_examples_in_docstrings_run(module: ModuleType) -> None:
-    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
-    assert found.attempted and not found.failed

@@ -10,6 +10,18 @@ class Evaluator(Protocol):
 
     The constructor raises `UserError` for everything that can be wrong with its options, the
     corpus or its files, so that a search never trains a proxy that it cannot score.
+
+    >>> class Length:
+    ...     def __init__(self, corpus, *, scale=1.0):
+    ...         self.scale = scale
+    ...
+    ...     def components(self):
+    ...         return ["parameters/millions"]
+    ...
+    ...     def evaluate(self, model, accelerator):
+    ...         return {"parameters/millions": self.scale * model.num_parameters() / 1e6}
+    >>> Length(corpus=None).components()
+    ['parameters/millions']
     """
 
     def components(self) -> list[str]:

@@ -12,6 +12,17 @@ class Predictor(Protocol):
 
     A predictor may also have `mean(weights) -> (m,)`, the first half of `predict`, where the second
     half costs much more; `expected` uses it.
+
+    >>> import numpy as np
+    >>> class Mean:
+    ...     def fit(self, weights, scores):
+    ...         self.mean, self.std = scores.mean(), scores.std()
+    ...
+    ...     def predict(self, weights):
+    ...         return np.full(len(weights), self.mean), np.full(len(weights), self.std)
+    >>> import climb_opt
+    >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
+    >>> sampler = climb_opt.ClimbSampler(space, predictor=Mean)
     """
 
     def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:

@@ -69,6 +69,14 @@ class ClimbSampler(MixtureSampler):
     Raises:
         UserError: an unknown preset, design or predictor, or a number out of range.
         ValueError: when used in a study with several objectives.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
+    >>> sampler = climb_opt.ClimbSampler(space, rounds=(8, 4), predictor="loglinear", seed=0)
+    >>> study = optuna.create_study(sampler=sampler)
+    >>> study.optimize(lambda trial: (space.suggest(trial)["code"] - 0.5) ** 2, n_trials=12)
+    >>> [trial.user_attrs["climb/slot"] for trial in study.trials[-2:]]
+    [10, 11]
     """
 
     def __init__(

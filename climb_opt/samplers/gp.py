@@ -60,6 +60,13 @@ class SimplexGPSampler(MixtureSampler):
 
     Raises:
         UserError: n_startup below 1.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
+    >>> study = optuna.create_study(sampler=climb_opt.SimplexGPSampler(space, n_startup=6, seed=0))
+    >>> study.optimize(lambda trial: (space.suggest(trial)["code"] - 0.5) ** 2, n_trials=12)
+    >>> study.best_value < 1e-3
+    True
     """
 
     def __init__(

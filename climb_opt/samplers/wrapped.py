@@ -46,6 +46,14 @@ class SimplexSampler(BaseSampler):
         base: for example `optuna.samplers.TPESampler(seed=0)`. Use it for one study only.
         encoding: "softmax", "gamma" or "stick-breaking"; or a class or function that makes an
             `Encoding` of the space.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
+    >>> sampler = climb_opt.SimplexSampler(space, optuna.samplers.TPESampler(seed=0))
+    >>> study = optuna.create_study(sampler=sampler)
+    >>> study.optimize(lambda trial: space.suggest(trial)["code"], n_trials=3)
+    >>> round(sum(study.best_params.values()), 9)
+    1.0
     """
 
     def __init__(

@@ -52,6 +52,14 @@ def best_mixture(
 
     Raises:
         UserError: no finished trial with a mixture, or an unknown rule.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
+    >>> study = optuna.create_study(sampler=climb_opt.SimplexGPSampler(space, seed=0))
+    >>> study.optimize(lambda trial: (space.suggest(trial)["code"] - 0.5) ** 2, n_trials=24)
+    >>> best = best_mixture(study)
+    >>> round(best["code"], 2), best.trials
+    (0.5, 24)
     """
     _check(rule)
     space, history = _learnt(study, space)
@@ -74,6 +82,14 @@ def compare_rules(
 
     Raises:
         UserError: no finished trial with a mixture, several objectives, or an unknown rule.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
+    >>> study = optuna.create_study(sampler=climb_opt.SimplexGPSampler(space, seed=0))
+    >>> study.optimize(lambda trial: (space.suggest(trial)["code"] - 0.5) ** 2, n_trials=24)
+    >>> found = compare_rules(study, rules=["observed", "top"])
+    >>> {rule: round(mixture["code"], 1) for rule, mixture in found.items()}
+    {'observed': 0.5, 'top': 0.5}
     """
     rules = list(RULES) if rules is None else list(rules)
     for rule in rules:

@@ -47,6 +47,10 @@ class Recommendation(Mapping[str, float]):
     `gain_over_baseline` than the best baseline that was run, positive when better. They are None
     where nothing could be modelled, and for several objectives, where `front` lists the other
     mixtures of the Pareto set. `distance_from_prior` is the share of tokens that differ.
+
+    >>> best = Recommendation({"web": 0.75, "code": 0.25}, "observed", Estimate(1.2, 1.1, 1.3))
+    >>> best["code"], dict(best), best.predicted.half
+    (0.25, {'web': 0.75, 'code': 0.25}, 0.09999999999999998)
     """
 
     mixture: Mapping[str, float]

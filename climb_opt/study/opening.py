@@ -51,6 +51,11 @@ def open_study(
     Raises:
         UserError: no such recipe or study, another recipe or corpus than the study's, a study of
             another program, a storage that cannot be used.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/open.journal")  # a recipe of yours
+    >>> study.study_name, climb_opt.status(study).size
+    ('tiny', 6)
     """
     name, wanted = _read(recipe, study_name, overrides)
     opened = open_storage(storage, write=create)

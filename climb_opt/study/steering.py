@@ -18,7 +18,14 @@ from climb_opt.view import StudyView
 
 
 def status(study: optuna.Study) -> Status:
-    """How the search stands."""
+    """How the search stands.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/status.journal")
+    >>> now = climb_opt.status(study)
+    >>> now.size, now.finished, now.best
+    (6, 0, None)
+    """
     view = StudyView(study)
     with explained(view.storage):
         return rounds.status(study, _searched(view).plan)
@@ -62,6 +69,11 @@ def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str
     Raises:
         UserError: an unknown domain, a bound broken, or weights that do not sum to 1 even when
             rounding is allowed for.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/enqueue.journal")
+    >>> climb_opt.enqueue(study, "mine", {"web": 0.5, "code": 0.25, "math": 0.25})
+    'enqueued/mine'
     """
     view = StudyView(study)
     with explained(view.storage):

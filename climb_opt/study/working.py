@@ -60,6 +60,13 @@ def work(
     Raises:
         UserError: a corpus other than the study's, or anything wrong with the recipe; found before
             any training.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/work.journal")
+    >>> space = climb_opt.MixtureSpace(climb_opt.Corpus.load("corpora/tiny").tokens())
+    >>> climb_opt.work(study, objective=lambda trial: space.suggest(trial)["code"])
+    >>> climb_opt.status(study).finished
+    6
     """
     recipe = read_recipe(study)
     if CONFIRM in study.user_attrs:
