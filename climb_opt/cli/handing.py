@@ -113,9 +113,11 @@ def _materialise(args: argparse.Namespace) -> None:
             handover, corpus, Path(args.output), kind=kind, progress=lambda n: bar.update(n)
         )
     most = max(written.epochs, key=lambda d: written.epochs[d])
+    cut = sum(written.cut.values())
     print(
         f"{written.path}: {amount(written.total)} tokens, {sum(written.documents.values())} "
-        f"documents; {most!r} is read {written.epochs[most]:.2f} times."
+        f"documents{f' ({cut} cut to fit)' if cut else ''}; {most!r} is read "
+        f"{written.epochs[most]:.2f} times."
     )
 
 

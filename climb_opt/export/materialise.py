@@ -1,7 +1,10 @@
-"""The mixture as data: whole documents in mixed order, for a token budget.
+"""The mixture as data: documents in mixed order, for a token budget.
 
-The next document always comes from the domain that is furthest behind its share of the tokens
-written so far, so that every prefix of the output is within one document per domain of the mixture.
+Each domain gets its weight's share of the budget to the token, in whole documents: the last few are
+chosen so that they fill it. Where none do, because documents are few or of one length, one more is
+cut to fit (`mixture.json` counts them) and still ends with the end-of-text token; only a remainder
+of one token, which holds no text, is left out. So all domains together are exact within a document.
+Documents come where they belong in their domain's share: every prefix is near the mixture, too.
 Documents of a domain come in an order drawn from (seed, domain, epoch) and repeat, reordered, when
 the domain runs out. The output is a pure function of corpus, mixture, budget and seed; it is
 written beside its final name and moved there when it is whole.
@@ -15,9 +18,8 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
+import logging
 import shutil
-import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,25 +29,31 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from climb_opt.errors import UserError
-from climb_opt.export.handover import Handover
+from climb_opt.export.handover import UNITS, Handover
+from climb_opt.export.notes import losses
+from climb_opt.files import atomic
+from climb_opt.indexed import document_lengths, write_index
 from climb_opt.shards import Corpus
+from climb_opt.text import storable
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["tokens", "documents"]
+LAST, NEXT = 16, 48  # documents among which the last ones of a domain are chosen
+GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly over [0, 1)
+MOST_BITS = 1 << 30  # of the table of sums that the choice needs
 NAMES = {"tokens": "mixture.bin", "documents": "mixture.jsonl"}
-
-# Megatron's indexed data set: header, version and codes of token types.
-MAGIC, VERSION = b"MMIDIDX\x00\x00", 1
-CODES = {2: 8, 4: 4}  # bytes a token -> uint16, int32
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `materialise` wrote: tokens, documents and epochs of each domain."""
+    """What `materialise` wrote: tokens, documents, epochs of each domain, documents cut to fit."""
 
     path: Path
     tokens: dict[str, int]
     documents: dict[str, int]
     epochs: dict[str, float]
+    cut: dict[str, int]
 
     @property
     def total(self) -> int:
@@ -76,21 +84,27 @@ def materialise(
     target = folder / NAMES[kind]
     if target.exists():
         raise UserError(f"{str(target)!r} exists already; give another --output or remove it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    sources = {s.name: _Documents(corpus, s.name, handover.seed) for s in handover.sources}
-    weights = {s.name: s.weight for s in handover.sources}
-    order = mixed(sources, weights, handover.tokens)
+    for note in losses(handover):
+        logger.warning("%s", note)
+    quotas = quotas_of(handover)
+    sources = {
+        s.name: _Documents(corpus, s.name, quotas[s.name], handover.seed) for s in handover.sources
+    }
+    order = mixed(sources)
     try:
-        with partial.open("wb") as out:
-            write = _write_tokens if kind == "tokens" else _write_documents
-            lengths = write(out, order, corpus, sources, progress)
-        if kind == "tokens":
-            _write_index(target.with_suffix(".idx"), lengths, np.dtype(corpus.dtype).itemsize)
-            shutil.copyfile(corpus.tokenizer_file, folder / "tokenizer.json")
-        written = _summary(target, sources)
-        _write_manifest(folder / "mixture.json", handover, corpus, written)
-        os.replace(partial, target)
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(target) as partial:
+            with partial.open("wb") as out:
+                write = _write_tokens if kind == "tokens" else _write_documents
+                lengths = write(out, order, corpus, sources, progress)
+            if kind == "tokens":
+                width = np.dtype(corpus.dtype).itemsize
+                write_index(target.with_suffix(""), np.array(lengths, dtype=np.int64), width)
+                shutil.copyfile(corpus.tokenizer_file, folder / "tokenizer.json")
+            written = _summary(target, sources)
+            _write_manifest(folder / "mixture.json", handover, corpus, written)
+        if none := [name for name, n in written.tokens.items() if not n]:
+            logger.warning("Nothing written of %s: the budget is too small.", ", ".join(none))
     except OSError as error:
         raise UserError(
             f"{str(folder)!r} cannot be written: {error.strerror}. Nothing that is there is "
@@ -99,55 +113,110 @@ def materialise(
     return written
 
 
-def mixed(
-    sources: dict[str, _Documents], weights: dict[str, float], budget: int
-) -> Iterator[tuple[str, np.ndarray]]:
-    """(domain, tokens) of each document in order, until `budget` tokens are reached."""
-    # The domain whose tokens are lowest for its weight comes next; ties go to the earlier one.
-    heap = [(0.0, place, name) for place, name in enumerate(weights)]
-    done = 0
-    while done < budget:
-        _, place, name = heap[0]
-        document = sources[name].next()
-        done += len(document)
-        heapq.heapreplace(heap, (sources[name].taken / weights[name], place, name))
+def quotas_of(handover: Handover) -> dict[str, int]:
+    """Tokens of each domain: its share of the budget by largest remainders; they sum to it."""
+    assert handover.tokens is not None
+    shares = {s.name: divmod(s.units * handover.tokens, UNITS) for s in handover.sources}
+    left = handover.tokens - sum(whole for whole, _ in shares.values())
+    first = sorted(shares, key=lambda name: -shares[name][1])[:left]
+    return {name: whole + (name in first) for name, (whole, _) in shares.items()}
+
+
+def mixed(sources: dict[str, _Documents]) -> Iterator[tuple[str, np.ndarray]]:
+    """(domain, tokens) of each document in order, until every domain's quota is written."""
+    # The document comes next of which a certain point is earliest in its domain's quota: the middle
+    # on average, but not the same for all, lest domains of equal weight come in one bunch.
+    streams = {name: iter(source) for name, source in sources.items()}
+    heap: list[tuple[float, int, str, np.ndarray]] = []
+
+    def push(place: int, name: str) -> None:
+        document = next(streams[name], None)
+        if document is not None:
+            source = sources[name]
+            point = (place * GOLDEN + 0.5) % 1.0
+            when = (source.taken + point * len(document)) / source.quota
+            heapq.heappush(heap, (when, place, name, document))
+
+    for place, name in enumerate(sources):
+        push(place, name)
+    while heap:
+        _, place, name, document = heapq.heappop(heap)
+        sources[name].taken += len(document)
+        sources[name].documents += 1
         yield name, document
+        push(place, name)
 
 
 class _Documents:
-    """A domain's documents, in a new order each epoch."""
+    """A domain's documents, in a new order each epoch, until its quota of tokens is full."""
 
-    def __init__(self, corpus: Corpus, name: str, seed: int) -> None:
+    def __init__(self, corpus: Corpus, name: str, quota: int, seed: int) -> None:
         domain = corpus.domain(name)
         self._arrays = [corpus.read(shard) for shard in domain.shards]
-        ends = [np.flatnonzero(np.asarray(a) == corpus.eos) + 1 for a in self._arrays]
-        shard = np.repeat(np.arange(len(ends)), [len(e) for e in ends])
-        starts = [np.concatenate([[0], e[:-1]]) for e in ends]
-        self._shard = shard
-        self._start = np.concatenate(starts) if starts else np.zeros(0, dtype=int)
-        self._end = np.concatenate(ends) if ends else np.zeros(0, dtype=int)
-        if not len(self._end):
+        lengths = [document_lengths(array, corpus.eos) for array in self._arrays]
+        self._shard = np.repeat(np.arange(len(lengths)), [len(some) for some in lengths])
+        self._end = np.concatenate([np.cumsum(some) for some in lengths])
+        self._length = np.concatenate(lengths)
+        if not len(self._length):
             raise UserError(
                 f"Domain {name!r} holds no whole document; nothing of it can be written. "
                 "Build the corpus again, or export without it."
             )
-        self._key = (seed, zlib.crc32(name.encode()))
-        self._epoch, self._place = -1, len(self._end)
-        self.size = int((self._end - self._start).sum())
-        self.taken = self.documents = 0
+        self._key = (seed, zlib.crc32(storable(name).encode()))
+        self.quota, self._eos = quota, corpus.eos
+        self.size = int(self._length.sum())
+        self.taken = self.documents = self.cut = 0
 
-    def next(self) -> np.ndarray:
-        """The next document's tokens, with its end-of-text token."""
-        if self._place == len(self._end):
-            self._epoch, self._place = self._epoch + 1, 0
-            rng = np.random.default_rng([*self._key, self._epoch])
-            self._order = rng.permutation(len(self._end))
-        k = self._order[self._place]
-        self._place += 1
-        document = self._arrays[self._shard[k]][self._start[k] : self._end[k]]
-        self.taken += len(document)
-        self.documents += 1
-        return np.asarray(document)
+    def __iter__(self) -> Iterator[np.ndarray]:
+        epochs, rest = divmod(self.quota, self.size)
+        for epoch in range(epochs):
+            for row in self._order(epoch):
+                yield self._document(row)
+        rows, gap, spare = fill(self._order(epochs), self._length, rest)
+        for row in rows:
+            yield self._document(row)
+        if gap > 1:
+            part = self._document(spare)[: gap - 1]
+            self.cut += 1
+            yield np.append(part, np.array(self._eos, dtype=part.dtype))
+
+    def _order(self, epoch: int) -> np.ndarray:
+        order: np.ndarray = np.random.default_rng([*self._key, epoch]).permutation(len(self._end))
+        return order
+
+    def _document(self, row: int) -> np.ndarray:
+        """A document's tokens, with its end-of-text token."""
+        end = int(self._end[row])
+        return np.asarray(self._arrays[self._shard[row]][end - int(self._length[row]) : end])
+
+
+def fill(order: np.ndarray, lengths: np.ndarray, quota: int) -> tuple[np.ndarray, int, int]:
+    """Rows of `order` that fill `quota` tokens, what is left, and a longer row not among them.
+
+    They are the first that fit, but for the last few: those are chosen among the next few so that
+    least is left, which is nothing unless documents are few or of one length.
+    """
+    sums = np.concatenate([[0], np.cumsum(lengths[order])])
+    count = int(np.searchsorted(sums, quota, side="right")) - 1
+    keep = max(0, count - LAST)
+    if (quota - int(sums[keep])) * (LAST + NEXT) > MOST_BITS:
+        keep = count  # very long documents
+    pool, room = order[keep : count + NEXT], quota - int(sums[keep])
+    reach = [1]  # bit n: some of the pool's first documents have n tokens together
+    for row in pool:
+        reach.append((reach[-1] | reach[-1] << int(lengths[row])) & ((2 << room) - 1))
+    left = best = reach[-1].bit_length() - 1
+    chosen = np.zeros(len(pool), dtype=bool)
+    for place in range(len(pool) - 1, -1, -1):
+        if not reach[place] >> left & 1:  # only with this document
+            chosen[place] = True
+            left -= int(lengths[pool[place]])
+    spare = pool[~chosen]
+    return (
+        np.concatenate([order[:keep], pool[chosen]]),
+        room - best,
+        int(spare[0]) if len(spare) else -1,
+    )
 
 
 def _write_tokens(
@@ -181,24 +250,15 @@ def _write_documents(
     tokenizer = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
     lengths = []
     for name, document in order:
-        text = tokenizer.decode(document[:-1].tolist(), skip_special_tokens=False)
+        body = document[:-1] if document[-1] == corpus.eos else document
+        text = tokenizer.decode(body.tolist(), skip_special_tokens=False)
+        if sources[name].cut and sources[name].taken == sources[name].quota:
+            text = text.rstrip("\ufffd")  # half a character, where the last document was cut
         line = json.dumps({"text": text, "domain": name}, ensure_ascii=False)
         out.write(line.encode() + b"\n")
         lengths.append(len(document))
         progress(len(document))
     return lengths
-
-
-def _write_index(path: Path, lengths: list[int], token_bytes: int) -> None:
-    """Megatron's .idx: lengths, byte offsets, and document bounds (a document a sequence)."""
-    sizes = np.array(lengths, dtype="<i4")
-    offsets = np.zeros(len(sizes), dtype="<i8")
-    np.cumsum(sizes[:-1].astype("<i8") * token_bytes, out=offsets[1:])
-    header = struct.pack("<QBQQ", VERSION, CODES[token_bytes], len(sizes), len(sizes) + 1)
-    bounds = np.arange(len(sizes) + 1, dtype="<i8")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(MAGIC + header + sizes.tobytes() + offsets.tobytes() + bounds.tobytes())
-    os.replace(partial, path)
 
 
 def _summary(target: Path, sources: dict[str, _Documents]) -> Written:
@@ -207,6 +267,7 @@ def _summary(target: Path, sources: dict[str, _Documents]) -> Written:
         tokens={name: s.taken for name, s in sources.items()},
         documents={name: s.documents for name, s in sources.items()},
         epochs={name: s.taken / s.size for name, s in sources.items()},
+        cut={name: s.cut for name, s in sources.items()},
     )
 
 
@@ -214,9 +275,10 @@ def _write_manifest(path: Path, handover: Handover, corpus: Corpus, written: Wri
     domains = {
         s.name: {
             "weight": s.weight,
-            "realised": written.tokens[s.name] / written.total,
+            "realised": written.tokens[s.name] / max(1, written.total),
             "tokens": written.tokens[s.name],
             "documents": written.documents[s.name],
+            "cut": written.cut[s.name],
             "epochs": written.epochs[s.name],
         }
         for s in handover.sources
@@ -230,6 +292,7 @@ def _write_manifest(path: Path, handover: Handover, corpus: Corpus, written: Wri
         "vocab_size": corpus.vocab_size,
         "eos": corpus.eos,
         "tokens": written.total,
+        "left_out": dict(handover.left_out),
         "domains": domains,
     }
     path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
