@@ -62,3 +62,8 @@ class TrialFailed(RuntimeError):
 
 class Interrupted(RuntimeError):
     """The worker was told to stop (SIGTERM, Ctrl-C); the trial's checkpoint is on disk."""
+
+
+def first_line(error: object) -> str:
+    """What an error of a library says, in one line: its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -54,7 +54,7 @@ _PACKED = {
 }
 _LONGEST_WINDOW = 1 << 31  # `zstd --ultra --long=31`; the library refuses more than 128 MB
 _LONGEST_CELL = 2**31 - 1  # a C long everywhere; the library refuses more than 131,072
-_FAULTS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of a compressed file that is damaged
+FAULTS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of a compressed file that is damaged
 AS_UTF8 = "save it as UTF-8 (for example: iconv -f LATIN1 -t UTF-8)"
 
 
@@ -201,7 +201,7 @@ def lines(raw: io.BufferedReader, name: str) -> Iterator[bytes]:
                 yield line.encode("utf-8", "surrogatepass")
         finally:
             text.detach()  # it would close the file, which is not its own
-    except (*_FAULTS, UnicodeDecodeError) as error:
+    except (*FAULTS, UnicodeDecodeError) as error:
         raise Damaged(f"{name} is damaged or truncated ({error})") from None
 
 
@@ -237,7 +237,7 @@ def _read_bytes(path: Path | str) -> bytes:
             stream = unpacked(raw, str(path))
             try:
                 return stream.read()
-            except _FAULTS as error:
+            except FAULTS as error:
                 raise Damaged(f"{path} is damaged or truncated ({error}).") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from None

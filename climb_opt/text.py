@@ -28,7 +28,7 @@ def storable(text: str) -> str:
 
     Text that is valid stays as it is.
     """
-    return _HALVES.sub(_escaped, text)
+    return text if text.isascii() else _HALVES.sub(_escaped, text)
 
 
 def escape_rest(error: UnicodeError) -> tuple[str, int]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, first_line
 from climb_opt.reading import read_json, read_text
 
 FILE = "tokenizer.json"
@@ -63,7 +63,7 @@ def load_tokenizer(path: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # the library raises bare Exception for every fault
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"Tokenizer {path!r} cannot be loaded: {reason}") from None
 
 

@@ -188,8 +188,28 @@ def test_scorers_that_are_not_there(spec: str, message: str) -> None:
 
 def test_columns_hold_numbers() -> None:
     assert load_scorer("column:grade")(DOCUMENTS) == [3.0, 1.0]
-    with pytest.raises(UserError, match="must hold numbers, but holds 'high'"):
-        load_scorer("column:grade")([Document("a", "x", {"grade": "high"})])
+    odd = ["high", None, "1e999", 10**400, 1e300, [1], {"a": 1}, "nan"]
+    found = load_scorer("column:grade")([Document("a", "x", {"grade": v}) for v in odd])
+    assert np.isnan(found).all()
+    assert load_scorer("column:grade")([Document("a", "x", {"grade": "1.50"})]) == [1.5]
+
+
+def test_a_value_that_is_no_number_costs_its_document_the_score(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = topic_documents(12)
+    for row in rows:
+        row["grade"] = 2
+    rows[0]["grade"] = "n/a"
+    file = write_jsonl(tmp_path / "a.jsonl", rows)
+    corpus = small_corpus(tmp_path / "out", file, scores=("quality=column:grade",))
+    assert [d.info["quality"] for d in corpus.domains] == [{"quality": 2.0}] * len(corpus.domains)
+    assert "1 of 48 documents hold no number, e.g. 'n/a'" in caplog.text
+    for row in rows[:8]:
+        row["grade"] = "n/a"
+    file = write_jsonl(tmp_path / "b.jsonl", rows)
+    with pytest.raises(UserError, match=r"--score quality=column:grade: 8 of 48 .* of numbers"):
+        small_corpus(tmp_path / "other", file, scores=("quality=column:grade",))
 
 
 @pytest.mark.parametrize("text", ["quality", "=column:x", "quality=column", "a b=column:x"])

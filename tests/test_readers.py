@@ -189,8 +189,8 @@ def test_more_than_a_tenth_bad_stops(tmp_path: Path) -> None:
 
 
 def test_a_hopeless_file_stops_early(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b'{"body": "x"}\n' * 5000)
-    with pytest.raises(UserError, match=r"1000 of the first 1000 .* no field 'text'.*--text-field"):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": 7}\n' * 5000)
+    with pytest.raises(UserError, match=r"1000 of the first 1000 .* is int, not .*--text-field"):
         ingested(tmp_path, tmp_path / "a.jsonl")
 
 

@@ -19,4 +19,7 @@ def detokenise(tokens: Any, tokenizer: str) -> Any:
         return tokens
     if not all(isinstance(token, int) for token in tokens):
         return tokens
-    return _tokenizer(tokenizer).decode(list(tokens), skip_special_tokens=True)
+    try:
+        return _tokenizer(tokenizer).decode(list(tokens), skip_special_tokens=True)
+    except OverflowError:  # negative, or beyond 32 bits
+        return tokens

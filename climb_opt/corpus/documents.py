@@ -78,6 +78,7 @@ def write_block(folder: Path, name: str, documents: Sequence[Document]) -> Block
     zstandard = need("zstandard", "Building a corpus")
     packed = zstandard.ZstdCompressor(level=1)
     rows = np.zeros(len(documents), dtype=ROW)
+    others = json.dumps([[d.id, d.fields] for d in documents])  # before anything is on disk
     with (
         atomic(folder / f"{name}.texts.zst") as partial,
         zstandard.open(partial, "wb", packed) as file,
@@ -86,7 +87,6 @@ def write_block(folder: Path, name: str, documents: Sequence[Document]) -> Block
             text = document.text.encode("utf-8")
             rows[row] = row_of(document.id, text)
             file.write(text)
-    others = json.dumps([[d.id, d.fields] for d in documents])
     with atomic(folder / f"{name}.fields.zst") as partial:
         partial.write_bytes(packed.compress(others.encode("ascii")))
     save_array(folder / f"{name}.rows.npy", rows)

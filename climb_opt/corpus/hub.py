@@ -11,8 +11,11 @@ from typing import Any
 
 from climb_opt.corpus.need import need
 from climb_opt.corpus.readers import Source
-from climb_opt.errors import UserError
-from climb_opt.reading import Damaged
+from climb_opt.corpus.values import rows_of
+from climb_opt.errors import UserError, first_line
+from climb_opt.reading import FAULTS, Damaged
+
+BATCH = 256  # rows at once
 
 
 def sources(spec: str) -> list[Source]:
@@ -34,13 +37,20 @@ def sources(spec: str) -> list[Source]:
 
 def records(source: Source) -> Iterator[dict[str, Any]]:
     """The rows of a shard."""
+    datasets = need("datasets", "Reading Hugging Face datasets", "datasets")
     dataset = _open(dict(source.extra))
     if source.extra["shards"] > 1:
         dataset = dataset.shard(num_shards=source.extra["shards"], index=source.extra["shard"])
     try:
-        yield from dataset
-    except OSError as error:  # the connection, or a damaged file
-        raise Damaged(f"{source.name}: {str(error).splitlines()[0]}") from None
+        if dataset.features is None:  # streamed, and its files may differ in their types
+            yield from dataset
+            return
+        # As Arrow has them: no image or sound is decoded, no value is too odd for Python.
+        for table in dataset.with_format("arrow").iter(batch_size=BATCH):
+            yield from rows_of(table)
+    except (*FAULTS, ValueError, datasets.exceptions.DatasetsError) as error:
+        # The connection, a damaged file, rows that do not fit together.
+        raise Damaged(f"{source.name}: {first_line(error)}") from None
 
 
 def _open(extra: dict[str, Any]) -> Any:
@@ -52,7 +62,7 @@ def _open(extra: dict[str, Any]) -> Any:
         else:
             found = datasets.load_dataset(name, config, split=split, streaming=True)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"Dataset {name!r} cannot be opened: {reason}") from None
     if isinstance(found, dict):
         if split not in found:

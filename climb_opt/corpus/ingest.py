@@ -14,16 +14,21 @@ from climb_opt.corpus.documents import Bad, Block, Document, blocks_of, write_bl
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_json, save_json
 from climb_opt.corpus.look import check_fields
-from climb_opt.corpus.readers import ReadOptions, Source, read
+from climb_opt.corpus.readers import EMPTY, ReadOptions, Source, read
 from climb_opt.corpus.workspace import Stage
 from climb_opt.errors import UserError
-from climb_opt.reading import Damaged
+from climb_opt.reading import AS_UTF8, Damaged
 
 logger = logging.getLogger(__name__)
 
 MAX_BAD = 0.1  # share of the documents, and of the inputs, that may be bad
 ENOUGH_TO_JUDGE = 1000  # documents after which a source with too many bad ones stops at once
 EXAMPLES = 3
+REMEDIES = {
+    "not UTF-8": f"If they are in another encoding, {AS_UTF8}.",
+    "not JSON": "Each line must be one JSON object; a file that is a list, or has an object over "
+    "several lines, is turned into lines by: jq -c 'if type == \"array\" then .[] else . end' FILE",
+}
 STEP = 100_000  # bytes read between two looks at the bar
 
 
@@ -116,6 +121,7 @@ def _read_source(folder: Path, options: ReadOptions, unit: _Unit, advance: Advan
         asdict(write_block(folder, f"{unit.name}-{i:05d}", block))
         for i, block in enumerate(blocks_of(records))
     ]
+    tally.settle()
     facts = {"blocks": blocks, "bad": tally.bad, "examples": tally.examples}
     facts |= {"damaged": tally.damaged, "without": tally.without}
     save_json(folder / f"{unit.name}.json", facts)
@@ -141,6 +147,7 @@ class _Tally:
         self.name = name
         self._id_field = options.id_field if options.id_field != ReadOptions().id_field else None
         self._fields = options.fields
+        self._absent = f"no field {options.text_field!r}"
         self.without: Counter[str] = Counter()
         self.seen = 0
         self.bad: Counter[str] = Counter()
@@ -161,7 +168,15 @@ class _Tally:
 
     def judge(self) -> None:
         if self.seen >= ENOUGH_TO_JUDGE:
-            _refuse(self.bad, self.examples, self.seen)
+            wrong = {r: n for r, n in self.bad.items() if r != self._absent}  # others may have it
+            _refuse(wrong, self.examples, self.seen)
+
+    def settle(self) -> None:
+        """A text that is missing is an empty one, where other documents have the field."""
+        if self.bad[self._absent] and self.seen > self.bad[self._absent]:
+            self.bad[EMPTY] += self.bad.pop(self._absent)
+            found = self.examples.pop(self._absent) + self.examples.get(EMPTY, [])
+            self.examples[EMPTY] = found[:EXAMPLES]
 
 
 def _good(records: Iterator[Document | Bad], tally: _Tally) -> Iterator[Document]:
@@ -212,12 +227,12 @@ def _check(inventory: Inventory, sources: int) -> None:
 
 def _refuse(bad: Counter[str] | dict[str, int], examples: dict[str, list[str]], seen: int) -> None:
     # Empty documents carry no information about whether the input is read rightly.
-    wrong = {reason: count for reason, count in bad.items() if reason != "empty"}
+    wrong = {reason: count for reason, count in bad.items() if reason != EMPTY}
     if sum(wrong.values()) <= MAX_BAD * seen:
         return
     reason = max(wrong, key=lambda r: wrong[r])
     raise UserError(
         f"{sum(wrong.values())} of the first {seen} documents are bad, more than a tenth. "
         f"Most often: {reason} ({wrong[reason]}; e.g. {examples[reason][0]}). "
-        "Check the files, --text-field and the format."
+        f"{REMEDIES.get(reason, 'Check the files, --text-field and the format.')}"
     )

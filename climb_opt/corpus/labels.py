@@ -35,7 +35,9 @@ def _labels_of_block(
     folder: Path, documents: Path, field: str, block: Block, advance: Advance
 ) -> None:
     found = [fields.get(field) for _, fields in read_fields(documents, block.name)]
-    save_json(folder / f"{block.name}.json", [None if v is None else label_of(v) for v in found])
+    save_json(
+        folder / f"{block.name}.json", [None if v in (None, "") else label_of(v) for v in found]
+    )
     advance(block.documents)
 
 

@@ -25,11 +25,11 @@ from climb_opt.corpus.folder import WORK, load_plan
 from climb_opt.corpus.megatron import export_megatron
 from climb_opt.corpus.need import need
 from climb_opt.corpus.shard_layouts import LAYOUTS, OF_SHARDS
+from climb_opt.corpus.values import plain
 from climb_opt.corpus.workspace import Workspace
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
 from climb_opt.shards import Corpus
-from climb_opt.text import storable_value
 
 
 def export(corpus: Corpus, kind: str, folder: Path, *, progress: bool | None = None) -> None:
@@ -155,7 +155,7 @@ def _record(document: Document, others: dict[str, Any]) -> dict[str, Any]:
     own = {"id": document.id, "text": document.text}
     kept = {n: v for n, v in others.items() if str(v) != own.get(n)}
     record = {**own, **{f"{n}_" if n in own else n: v for n, v in kept.items()}}
-    found: dict[str, Any] = storable_value(record)
+    found: dict[str, Any] = plain(record)
     return found
 
 

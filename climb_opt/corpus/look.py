@@ -13,7 +13,7 @@ from typing import Any
 from climb_opt.corpus.documents import Bad, Document
 from climb_opt.corpus.fields import ABSENT, column_names, columns_of, hint, names_in, value_at
 from climb_opt.corpus.need import need
-from climb_opt.corpus.readers import READERS, ReadOptions, Source
+from climb_opt.corpus.readers import LIMITS, ReadOptions, Source, rows_in
 from climb_opt.errors import UserError
 from climb_opt.reading import Damaged
 
@@ -81,7 +81,7 @@ def _schema(source: Source) -> Any:
     arrow = need("pyarrow", f"Reading {source.name}")
     try:
         with open(source.path, "rb") as raw:
-            return parquet.read_schema(raw)
+            return parquet.ParquetFile(raw, **LIMITS).schema_arrow
     except (arrow.ArrowException, OSError) as error:
         raise Damaged(str(error)) from None
 
@@ -93,7 +93,7 @@ def _records(source: Source, options: ReadOptions) -> Iterator[Mapping[str, Any]
         nonlocal read
         read = position
 
-    for _, found in READERS[source.kind](source, options, progress):
+    for _, found in rows_in(source, options, progress):
         if isinstance(found, Document):
             found = {options.text_field: found.text, options.id_field: found.id, **found.fields}
         if isinstance(found, Mapping) and not isinstance(found, Bad):

@@ -13,6 +13,7 @@ wrong for mixtures (corpus.md, section 7).
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +28,21 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.corpus.documents import Block, Document, read_block
 from climb_opt.corpus.engines import Advance
-from climb_opt.corpus.files import save_array
+from climb_opt.corpus.files import load_json, save_array, save_json
+from climb_opt.corpus.ingest import MAX_BAD
 from climb_opt.corpus.need import need
 from climb_opt.corpus.roles import TRAIN
 from climb_opt.corpus.workspace import Stage
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, first_line
 from climb_opt.shards import file_digest
+from climb_opt.text import shorten
+
+logger = logging.getLogger(__name__)
 
 Scorer = Callable[[Sequence[Document]], Any]
 BATCH = 1024
+LARGEST = float(np.finfo(np.float32).max)
+LONGEST = 60  # characters of a value in a message
 
 # A threshold on each field's cluster mean. `paper`: one threshold on the mean over the fields
 # (Section 4.1); `nemo`: a cluster goes when any field is below its own (Curator's example).
@@ -160,10 +167,24 @@ def score(
     """Write `<block>.npy`: float32 scores, NaN for documents that are not trained on or have none.
 
     Raises:
-        UserError: the scorer cannot be loaded, or returns something other than a number per text.
+        UserError: the scorer cannot be loaded, or returns something other than a number per text;
+            more than a tenth of the documents hold something else in the column.
     """
     task = partial(_score_block, stage.path, documents.path, keep.path, name, spec)
     stage.over(blocks, task, marker=".npy", processes=True)
+    if column_of(spec) is not None:
+        _tell_odd(stage, blocks, f"--score {name}={spec}")
+
+
+def _tell_odd(stage: Stage, blocks: Sequence[Block], option: str) -> None:
+    files = [stage.file(f"{block.name}.odd.json") for block in blocks]
+    odd = [value for file in files if file.exists() for value in load_json(file)]
+    documents = sum(block.documents for block in blocks)
+    said = f"{len(odd)} of {documents} documents hold no number, e.g. {odd[0]!r}" if odd else ""
+    if len(odd) > MAX_BAD * documents:
+        raise UserError(f"{option}: {said}. Name a field of numbers.")
+    if odd:
+        logger.warning("%s: %s; the means are of the others.", option, said)
 
 
 def _score_block(
@@ -174,10 +195,15 @@ def _score_block(
     scores = np.full(block.documents, np.nan, dtype=np.float32)
     rows = np.flatnonzero(roles == TRAIN)
     trained = read_block(documents, block.name, roles == TRAIN)
+    field, odd = column_of(spec), []
     for low in range(0, len(rows), BATCH):
         batch = list(islice(trained, BATCH))
         scores[rows[low : low + BATCH]] = _numbers(scorer(batch), len(batch), name, spec)
         advance(len(batch))
+        values = [d.fields.get(field) for d in batch] if field is not None else []
+        odd += [v for v in values if v is not None and math.isnan(_number(v))]
+    if odd:
+        save_json(folder / f"{block.name}.odd.json", [shorten(str(v), LONGEST) for v in odd])
     save_array(folder / f"{block.name}.npy", scores)
 
 
@@ -230,22 +256,16 @@ def _called(spec: str, function: Callable[[list[str]], Any], documents: Sequence
 
 
 def _column(name: str, documents: Sequence[Document]) -> list[float]:
-    values = [d.fields.get(name) for d in documents]
-    try:
-        return [math.nan if v is None else float(v) for v in values]
-    except (TypeError, ValueError):
-        wrong = next(v for v in values if v is not None and not _is_number(v))
-        raise UserError(
-            f"Scorer column:{name}: the field must hold numbers, but holds {wrong!r}."
-        ) from None
+    return [_number(d.fields.get(name)) for d in documents]
 
 
-def _is_number(value: Any) -> bool:
+def _number(value: Any) -> float:
+    """The value as a number that a score can be, or NaN."""
     try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return number if abs(number) <= LARGEST else math.nan
 
 
 def _fasttext(path: str) -> Scorer:
@@ -272,7 +292,7 @@ def fasttext_text(text: str) -> str:
 
 def _label_value(label: str) -> float:
     value = label.removeprefix("__label__")
-    if not _is_number(value):
+    if math.isnan(_number(value)):
         raise UserError(
             f"A fastText scorer's labels must be numbers (__label__3), but one is {label!r}."
         )
@@ -281,7 +301,13 @@ def _label_value(label: str) -> float:
 
 def _sklearn(path: str) -> Scorer:
     joblib = need("joblib", "A scikit-learn scorer")
-    model = joblib.load(path)
+    try:
+        model = joblib.load(path)
+    except Exception as error:  # unpickling runs whatever code the file names
+        raise UserError(
+            f"Scorer sklearn:{path} cannot be loaded: {first_line(error)}. Is it a whole file of "
+            "joblib.dump, made with the scikit-learn that is installed?"
+        ) from None
 
     def scores(documents: Sequence[Document]) -> Any:
         texts = [d.text for d in documents]

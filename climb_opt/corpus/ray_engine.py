@@ -20,7 +20,7 @@ from typing import Any
 import climb_opt
 from climb_opt.corpus.engines import Advance, Job, U, silent
 from climb_opt.corpus.need import need
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Ray:
             _check_address(os.environ.get("RAY_ADDRESS", ""))
             self._ray.init(log_to_driver=False, logging_level=logging.WARNING)
         except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             where = os.environ.get("RAY_ADDRESS", "this machine")
             raise UserError(
                 f"No Ray cluster at {where} ({reason}). Start one with `ray start`, name it with "
@@ -163,7 +163,7 @@ class Ray:
                 ) from None
             raise error.cause from None  # what the task raised, as if it had run here
         except errors.RayError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise UserError(
                 f"Ray lost the worker of {what} {TRIES + 1} times: {reason} Give tasks more memory "
                 "(fewer CPUs a node), then run the same command again: finished files are kept."

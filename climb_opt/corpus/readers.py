@@ -19,15 +19,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from climb_opt.corpus.detokenise import detokenise
 from climb_opt.corpus.documents import DOMAIN_FIELD, Bad, Document
 from climb_opt.corpus.fields import ABSENT, column_names, columns_of, hint, value_at
 from climb_opt.corpus.need import need
-from climb_opt.errors import UserError
+from climb_opt.corpus.values import Spelled, is_nothing, plain, rows_of
+from climb_opt.errors import UserError, first_line
 from climb_opt.reading import Damaged, decode, lines, parse_json
-from climb_opt.text import storable, storable_value
+from climb_opt.text import storable
 
 Record = Document | Bad
+# What a footer may hold; pyarrow's own limits refuse those of files with very many columns.
+LIMITS = {"thrift_string_size_limit": 2**31 - 1, "thrift_container_size_limit": 2**31 - 1}
+EMPTY = "empty"  # the reason of a document without text, however that is said
 Row = tuple[int, Any]  # its number from 0, and its fields, a Bad, or a ready Document
 
 
@@ -73,7 +79,7 @@ def read(
     """
     sides = {name: _side(name, file) for name, file in source.extra.get("sides", {}).items()}
     rows = 0
-    for row, found in READERS[source.kind](source, options, progress):
+    for row, found in rows_in(source, options, progress):
         ready = isinstance(found, (Document, Bad))
         record: Record = found if ready else document_from(found, source, row, options)
         if isinstance(record, Document) and (sides or source.fields):
@@ -86,6 +92,19 @@ def read(
             raise UserError(_unequal(source, name, values, f"{rows} documents"))
 
 
+def rows_in(source: Source, options: ReadOptions, progress: Callable[[int], None]) -> Iterator[Row]:
+    """What a source's reader gives, before documents are made of it.
+
+    Raises:
+        Damaged, UserError: as `read`.
+    """
+    try:
+        yield from READERS[source.kind](source, options, progress)
+    except OSError as error:  # no permission, gone meanwhile, a disk that fails
+        reason = error.strerror or first_line(error)
+        raise Damaged(f"{source.name} cannot be read ({reason})") from None
+
+
 def document_from(record: Any, source: Source, row: int, options: ReadOptions) -> Record:
     """A document from a mapping of fields, or what is wrong with it."""
     where = f"{source.name}:{row + 1}"
@@ -94,21 +113,34 @@ def document_from(record: Any, source: Source, row: int, options: ReadOptions) -
     text = value_at(record, options.text_field)
     if text is ABSENT:
         return Bad(f"no field {options.text_field!r}", where)
+    if is_nothing(text):
+        return Bad(EMPTY, where)
     if options.detokenize is not None:
         text = detokenise(text, options.detokenize)
-    if not isinstance(text, str):
-        return Bad(f"field {options.text_field!r} is {type(text).__name__}, not text", where)
+    if not isinstance(text, str) or isinstance(text, Spelled):
+        kind = getattr(text, "kind", type(text).__name__)
+        return Bad(f"field {options.text_field!r} is {kind}, not text", where)
     if not text.strip():
-        return Bad("empty", where)
+        return Bad(EMPTY, where)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # JSON can spell half a surrogate pair
         return Bad("not UTF-8", where)
-    identity = value_at(record, options.id_field)
-    named = identity is not ABSENT and identity is not None
-    kept = {name: value_at(record, name) for name in options.fields}
-    fields = {name: storable_value(value) for name, value in kept.items() if value is not ABSENT}
-    return Document(storable(str(identity)) if named else where, text, fields, named)
+    kept: dict[str, Any] = {}
+    for name in (options.id_field, *options.fields):
+        value = value_at(record, name)
+        try:
+            if value is not ABSENT:
+                kept[name] = plain(value)
+        except TypeError as error:
+            return Bad(f"field {name!r} is {error}, which JSON cannot hold", where)
+        except RecursionError:
+            return Bad(f"field {name!r} is nested too deeply", where)
+    identity = kept.get(options.id_field)
+    if options.id_field not in options.fields:
+        kept.pop(options.id_field, None)
+    named = identity is not None and identity != ""
+    return Document(str(identity) if named else where, text, kept, named)
 
 
 # --- formats ----------------------------------------------------------------------------------
@@ -141,7 +173,7 @@ def read_parquet(
     parquet = need("pyarrow.parquet", f"Reading {source.name}", "climb-opt[corpus]")
     arrow = need("pyarrow", f"Reading {source.name}")
     try:
-        with open(source.path, "rb") as raw, parquet.ParquetFile(raw) as file:
+        with open(source.path, "rb") as raw, parquet.ParquetFile(raw, **LIMITS) as file:
             schema = file.schema_arrow
             if not columns_of(schema, [options.text_field]):
                 raise UserError(
@@ -153,30 +185,17 @@ def read_parquet(
             columns = columns_of(schema, wanted)
             rows, total, row = max(1, file.metadata.num_rows), source.bytes, 0
             for batch in file.iter_batches(batch_size=256, columns=columns):
-                for record in _rows_of(batch, arrow):
+                for record in rows_of(batch):
                     yield row, record
                     row += 1
                 progress(total * row // rows)
-    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
+    except (arrow.ArrowNotImplementedError, arrow.ArrowMemoryError) as error:
+        raise Damaged(
+            f"{source.name} is more than this pyarrow reads ({first_line(error)})"
+        ) from None
+    except (arrow.ArrowException, OSError) as error:
+        reason = first_line(error)
         raise Damaged(f"{source.name} is damaged or not Parquet ({reason})") from None
-
-
-def _rows_of(batch: Any, arrow: Any) -> Iterator[dict[str, Any]]:
-    try:
-        yield from batch.to_pylist()
-    except UnicodeDecodeError:  # a string column may hold any bytes; find the row that does
-        as_bytes = [
-            column.cast(arrow.binary()).to_pylist()
-            if arrow.types.is_string(column.type)
-            else column.to_pylist()
-            for column in batch.columns
-        ]
-        for values in zip(*as_bytes, strict=True):
-            decoded = [
-                v.decode("utf-8", "surrogateescape") if isinstance(v, bytes) else v for v in values
-            ]
-            yield dict(zip(batch.schema.names, decoded, strict=True))
 
 
 def read_texts(
@@ -186,7 +205,11 @@ def read_texts(
     consumed = 0
     for row, name in enumerate(source.extra["files"]):
         path = Path(source.path) / name
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            yield row, Bad(f"cannot be read ({error.strerror})", storable(str(path)))
+            continue
         consumed += len(data)
         progress(consumed)
         try:
@@ -221,15 +244,14 @@ def read_hub(
         yield row, record
 
 
-def _side(name: str, file: str) -> Any:
-    numpy = need("numpy", "Reading side files")
+def _side(name: str, file: str) -> np.ndarray:
     try:
-        values = numpy.load(file, mmap_mode="r")
+        values: np.ndarray = np.load(file, mmap_mode="r")
         if values.ndim == 1:
             return values
         reason = f"it has the shape {values.shape}"
     except (OSError, ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
     raise UserError(f"Side file {file!r} ({name}) does not hold one value a document: {reason}.")
 
 
@@ -238,8 +260,8 @@ def _side_values(sides: Mapping[str, Any], row: int, source: Source) -> dict[str
     for name, values in sides.items():
         if row >= len(values):
             raise UserError(_unequal(source, name, values, "more documents"))
-        value = values[row].item()
-        added[name] = str(value) if name == DOMAIN_FIELD else value
+        value = plain(values[row].item())
+        added[name] = str(value) if name == DOMAIN_FIELD and value is not None else value
     return added
 
 

@@ -25,7 +25,7 @@ from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.need import need
 from climb_opt.corpus.workspace import Stage
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _load(options: EmbedOptions, device: str, precision: str) -> Any:
             model_kwargs={"dtype": "bfloat16"} if on_gpu else {},
         )
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(
             f"Encoder {options.encoder!r} cannot be loaded: {reason} "
             "The default, --encoder tfidf, needs no model."

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, first_line
 from climb_opt.proxy import checkpoint
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
@@ -133,7 +133,7 @@ def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
-        detail = str(error).strip().splitlines()[0]
+        detail = first_line(error)
         raise UserError(f"proxy.model.checkpoint {name!r} cannot be read: {detail}") from None
     if config.vocab_size < corpus.vocab_size:
         raise UserError(
