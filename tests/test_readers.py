@@ -293,3 +293,7 @@ def test_hugging_face_datasets_on_disk(tmp_path: Path) -> None:
     assert found[1] == Document("d1", "text number 1", {"kind": "odd"})
     with pytest.raises(UserError, match="has the splits train; name one: hf:"):
         records(f"hf:{tmp_path / 'set'}")
+    made.save_to_disk(str(tmp_path / "a@b#1"))
+    (tmp_path / "set").rename(tmp_path / "set#2@c")
+    assert len(records(f"hf:{tmp_path / 'a@b#1'}")) == 50
+    assert len(records(f"hf:{tmp_path / 'set#2@c'}#train")) == 50

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from climb_opt.corpus.inputs import folder_and_part
 from climb_opt.corpus.need import need
 from climb_opt.corpus.readers import Source
 from climb_opt.corpus.values import rows_of
@@ -24,8 +25,8 @@ def sources(spec: str) -> list[Source]:
     Raises:
         UserError: the dataset cannot be reached, or there is no such config or split.
     """
-    rest, _, split = spec.partition("#")
-    name, _, config = rest.partition("@")
+    rest, split = folder_and_part(spec)
+    name, _, config = (rest, "", "") if Path(rest).is_dir() else rest.partition("@")
     extra = {"dataset": name, "config": config or None, "split": split or None}
     shards = max(1, _open(extra).num_shards) if not Path(name).is_dir() else 1
     version = _fingerprint(extra) if Path(name).is_dir() else ""

@@ -181,9 +181,14 @@ def _left_out_of_domains(child: Path, root: Path, left: LeftOut) -> bool:
     return reason is not None
 
 
+def folder_and_part(text: str) -> tuple[str, str]:
+    """`folder#part`, where the folder may have a # in its own name."""
+    folder, sign, part = text.rpartition("#")
+    return (folder, part) if sign and not os.path.isdir(text) else (text, "")
+
+
 def _weborganizer(rest: str, left: LeftOut) -> Iterator[Source]:
-    folder, _, clusters = (rest, "", "") if os.path.isdir(rest) else rest.rpartition("#")
-    folder, clusters = (folder, clusters) if folder else (clusters, "")
+    folder, clusters = folder_and_part(rest)
     root = Path(folder)
     files = [p for p in (root / "documents").glob("*") if p.is_file()]
     files = choose(root / "documents", files, left)

@@ -16,6 +16,7 @@ from climb_opt.corpus.need import need
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
 from climb_opt.shards import Corpus
+from climb_opt.text import printable
 
 PERPLEXITY = 30.0
 COLOURS = 20  # of matplotlib's tab20; more domains repeat them with another marker
@@ -65,15 +66,24 @@ def draw(corpus: Corpus, file: Path) -> None:
         mine = found.places[found.domain == index]
         marker = MARKERS[index // COLOURS % len(MARKERS)]
         colour = f"C{index % 10}" if len(corpus.domains) <= 10 else _colour(index)
+        name = _drawable(domain.name)
         axes.scatter(
-            mine[:, 0], mine[:, 1], s=18, c=[colour], marker=marker, label=domain.name, linewidths=0
+            mine[:, 0], mine[:, 1], s=18, c=[colour], marker=marker, label=name, linewidths=0
         )
         if len(mine):
-            axes.annotate(domain.name, np.median(mine, axis=0), fontsize=8, ha="center")
-    axes.set(xticks=[], yticks=[], title=f"{corpus.name}: {len(found.clusters)} clusters")
+            axes.annotate(name, np.median(mine, axis=0), fontsize=8, ha="center")
+    axes.set(
+        xticks=[], yticks=[], title=f"{_drawable(corpus.name)}: {len(found.clusters)} clusters"
+    )
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     with atomic(file) as partial:
         figure.savefig(partial, dpi=130, format=file.suffix.lstrip(".") or "png")
+
+
+def _drawable(name: str) -> str:
+    # matplotlib reads $...$ as mathematics, and leaves labels that begin with _ out of legends.
+    text = printable(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _colour(index: int) -> tuple[float, ...]:

@@ -75,7 +75,7 @@ class Plan:
             found.setdefault(read.id_field, "--id-field")
         for target, text in zip(self.targets, options.targets, strict=True):
             if target.field != TARGET_FIELD:
-                found.setdefault(target.field, f"--target {text}, which is no input there is")
+                found.setdefault(target.field, f"--target {text} (no input is called so)")
         for name, spec in self.scorers.items():
             if (column := column_of(spec)) is not None:
                 found.setdefault(column, f"--score {name}={spec}")
