@@ -18,11 +18,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from climb_opt import cli
 from climb_opt.corpus.layouts import export
 from climb_opt.corpus.megatron import read_pair
+from climb_opt.corpus.shard_layouts import LAYOUTS
 from climb_opt.errors import UserError
 from climb_opt.export import FORMATS, Handover, prepare, render
 from climb_opt.export.handover import UNITS, distinct_slugs
+from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
 
 THIRDS = {"web": 0.2, "code": 0.3, "math": 0.5}
@@ -42,6 +45,17 @@ def handover(mixture: Mapping[str, float] = THIRDS, **settings: Any) -> Handover
 
 def paths_of(order: Handover) -> dict[str, str | None]:
     return {source.name: source.path for source in order.sources}
+
+
+def test_help_names_every_format_and_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, known in (
+        (["export"], [*FORMATS, *RULES, "materialise", "{index}"]),
+        (["corpus", "export"], LAYOUTS),
+    ):
+        with pytest.raises(SystemExit):
+            cli.parser().parse_args([*words, "--help"])
+        shown = capsys.readouterr().out
+        assert not [name for name in known if name not in shown]
 
 
 # --- names ---------------------------------------------------------------------------------------

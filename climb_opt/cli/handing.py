@@ -46,7 +46,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     export.add_argument(
         "--output", metavar="PATH", help="a file (default: print); for materialise a folder"
     )
-    export.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
+    export.add_argument(
+        "--rule",
+        help="the rule to follow: observed, evaluated, predicted, supported, top, optimum, "
+        "argbest, mean-top or auto (default: the one that loses least)",
+    )
     export.add_argument("--trial", type=int, metavar="N", help="a trial's mixture instead")
     export.add_argument(
         "--path",
