@@ -2,7 +2,9 @@
 
 lm-eval brings prompts, answer formats and metrics; this brings log-likelihoods. Requests are
 sorted by length and scored in batches of bounded memory; answers that share their input (the
-letters of a multiple choice) share one forward pass.
+letters of a multiple choice) share one forward pass. An answer longer than the model's context is
+scored in pieces, so that every byte of every answer counts; a question is cut at its beginning, as
+in lm-eval.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ LOGITS = 2**25  # entries of the logits kept at once, which bounds the memory
 
 Tokens = Sequence[int] | np.ndarray
 Request = tuple[tuple[str, str], Tokens, Tokens]
+Piece = tuple[Tokens, Tokens]  # what precedes, what is scored: at most a context of it
 
 
 class ProxyLM(TemplateLM):  # type: ignore[misc]
@@ -59,14 +62,23 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
         return ids
 
     def encode(self, context: str, continuation: str) -> Request:
-        """A request as tokens, split as lm-eval splits it; an empty context becomes end-of-text."""
-        if context == "":
-            before, after = [self._eos], self.tok_encode(continuation)
-        else:
-            before, after = self._encode_pair(context, continuation)
+        """A request as tokens; its texts are what the tokens of each half stand for."""
+        pair = _split(context, continuation)
+        before, after = self._encode_pair(context, continuation)
         # Arrays: a benchmark's tokens are kept for the whole search.
-        pair = (context, continuation)
         return (pair, np.array(before, dtype=np.int32), np.array(after, dtype=np.int32))
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """The two halves as tokens; an empty context becomes end-of-text.
+
+        A tokenizer that joins the halves is given them one by one: counted off, as lm-eval does,
+        the answer's tokens would not be all of it.
+        """
+        asked, answer = _split(context, continuation)
+        before, whole = self.tok_encode(asked), self.tok_encode(asked + answer)
+        joined = whole[: len(before)] != before
+        after = self.tok_encode(answer) if joined else whole[len(before) :]
+        return before or [self._eos], after
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         """Log-likelihood of each whole text, in windows that do not overlap."""
@@ -92,10 +104,22 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], **kwargs: Any
     ) -> list[tuple[float, bool]]:
+        pieces: list[Piece] = []
+        owner: list[int] = []
+        for number, (_, before, after) in enumerate(requests):
+            own = list(_pieces(before, after, self.max_length))
+            pieces += own
+            owner += [number] * len(own)
+        found: list[tuple[float, bool]] = [(0.0, False)] * len(pieces)
+        for batch in _batches(pieces, self.max_length, int(self.model.config.vocab_size)):
+            for place, nats, greedy in self._score(batch):
+                found[place] = (nats, greedy)
+        # Added up in the order of the text, whatever the batches: the same on any number of ranks.
         results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        for batch in _batches(requests, self.max_length, int(self.model.config.vocab_size)):
-            for number, nats, greedy in self._score(batch):
-                results[number] = (nats, greedy)
+        for place, number in enumerate(owner):
+            first = place == 0 or owner[place - 1] != number
+            nats, greedy = (0.0, True) if first else results[number]
+            results[number] = (nats + found[place][0], greedy and found[place][1])
         return results
 
     def _score(self, batch: _Batch) -> Iterator[tuple[int, float, bool]]:
@@ -116,10 +140,10 @@ _IGNORE = -100
 
 
 class _Batch:
-    """Requests scored together, padded on the right (attention is causal: no mask is needed).
+    """Pieces scored together, padded on the right (attention is causal: no mask is needed).
 
-    inputs (rows, width); row (n,) of each request; targets (n, width - first), `_IGNORE` where
-    nothing is scored; number (n,) its place among the requests.
+    inputs (rows, width); row (n,) of each piece; targets (n, width - first), `_IGNORE` where
+    nothing is scored; number (n,) its place among the pieces.
     """
 
     def __init__(self, rows: list[np.ndarray], members: list[tuple[int, int, np.ndarray]]) -> None:
@@ -136,14 +160,34 @@ class _Batch:
             self.targets[i, end - len(after) : end] = after
 
 
-def _batches(requests: Sequence[Request], limit: int, vocabulary: int) -> Iterator[_Batch]:
-    # The same input may serve several answers, so requests are grouped by it first.
+def _split(context: str, continuation: str) -> tuple[str, str]:
+    # As in lm-eval: blanks at the end of the question are scored with the answer.
+    asked = context.rstrip()
+    return asked, context[len(asked) :] + continuation
+
+
+def _pieces(before: Tokens, after: Tokens, limit: int) -> Iterator[Piece]:
+    """An answer (n,) as pieces that fit into a context of `limit` tokens; none of an empty one.
+
+    One that fits is one piece. Of a longer one each piece is half a context, so that each of its
+    tokens is conditioned on at least half a context of what precedes it.
+    """
+    if len(after) <= limit:
+        if len(after):
+            yield before, after
+        return
+    whole, step = np.concatenate([before, after]), max(1, limit // 2)
+    for start in range(len(before), len(whole), step):
+        end = min(start + step, len(whole))
+        yield whole[max(0, end - limit - 1) : start], whole[start:end]
+
+
+def _batches(pieces: Sequence[Piece], limit: int, vocabulary: int) -> Iterator[_Batch]:
+    # The same input may serve several answers, so pieces are grouped by it first.
     groups: dict[bytes, tuple[np.ndarray, list[tuple[int, np.ndarray]]]] = {}
-    for number, (_, before, after) in enumerate(requests):
+    for number, (before, after) in enumerate(pieces):
         tokens = np.array([*before, *after], dtype=np.int64)[-(limit + 1) :]
-        answer = np.asarray(after, dtype=np.int64)[-(len(tokens) - 1) :]
-        if len(answer) == 0:
-            continue  # nothing to predict: log-likelihood 0
+        answer = np.asarray(after, dtype=np.int64)
         _, members = groups.setdefault(tokens[:-1].tobytes(), (tokens[:-1], []))
         members.append((number, answer))
     rows: list[np.ndarray] = []
