@@ -7,15 +7,19 @@ One JSON object a line, plain or gzipped: {"id": ..., "query": str, "choices": [
 from __future__ import annotations
 
 import io
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
 import datasets
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.utils import apply_template
 
 from climb_opt.errors import UserError
 from climb_opt.reading import parse_json, read_text
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -34,11 +38,14 @@ class FileTask(ConfigurableTask):  # type: ignore[misc]
     Args:
         name: names its components; its beginning chooses the prompt.
         prompt: another prompt, in lm-eval's Jinja.
+        file: where the rows come from, for messages.
     """
 
-    def __init__(self, name: str, rows: list[Row], prompt: str | None = None) -> None:
+    def __init__(
+        self, name: str, rows: list[Row], prompt: str | None = None, *, file: Path | None = None
+    ) -> None:
         known = (text for start, text in PROMPTS.items() if name.startswith(start))
-        self._rows = rows
+        self._rows, self.file = rows, file
         config = {
             "task": name,
             "output_type": "multiple_choice",
@@ -58,9 +65,18 @@ class FileTask(ConfigurableTask):  # type: ignore[misc]
         """The rows are at hand: nothing to fetch, nothing cached."""
         self.dataset = {"validation": datasets.Dataset.from_list(self._rows)}
 
+    def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> str:
+        """The prompt: text even where all of it is a number, which lm-eval takes for a label."""
+        template = doc_to_text or self.config.doc_to_text
+        return str(doc[template] if template in doc else apply_template(template, doc))
 
-def read_rows(path: Path) -> list[Row]:
+
+def read_rows(path: Path, task: str = "", *, skip_bad: bool = False) -> list[Row]:
     """The rows of a file; choices lose the spaces around them (the prompt brings its own).
+
+    Args:
+        task: whose rows they are, for messages.
+        skip_bad: leave out bad rows, and say how many, instead of raising.
 
     Raises:
         UserError: no such file, not JSON lines, or a row without question, answers or a label
@@ -68,14 +84,22 @@ def read_rows(path: Path) -> list[Row]:
     """
     if not path.is_file():
         raise UserError(f"lm-eval: no evaluation file {str(path)!r}.")
-    text = read_text(path)
-    rows = [
-        _row(line, f"{path.name}, line {number}")
-        for number, line in enumerate(io.StringIO(text, newline=None), 1)
-        if line.strip()
-    ]
+    place = f"task {task}, {path.name}" if task else path.name
+    rows: list[Row] = []
+    bad: list[str] = []
+    for number, line in enumerate(io.StringIO(read_text(path), newline=None), 1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_row(line, f"{place}, line {number}"))
+        except UserError as error:
+            if not skip_bad:
+                raise
+            bad.append(str(error))
     if not rows:
-        raise UserError(f"lm-eval: {str(path)!r} holds no rows.")
+        raise UserError(bad[0] if bad else f"lm-eval: {str(path)!r} holds no rows.")
+    if bad:
+        log.warning("%s %d of %d rows are left out.", bad[0], len(bad), len(bad) + len(rows))
     return rows
 
 

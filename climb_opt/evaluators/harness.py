@@ -1,8 +1,8 @@
 """lm-eval tasks on the in-memory proxy: stock tasks by name, and local multiple-choice files.
 
-lm-eval's own task objects bring prompts, answers and metrics; requests are built and tokenised once
-a search, since for a tiny proxy that costs more than the model (0.22 of 0.33 CPU-seconds per 200
-documents, measured). Documents are dealt out to the ranks.
+lm-eval's own task objects bring prompts, answers and metrics; requests are built and tried once a
+search, and tokenised once, since for a tiny proxy that costs more than the model (0.22 of 0.33
+CPU-seconds per 200 documents, measured). Documents are dealt out to the ranks.
 
 Beside lm-eval's metrics every multiple-choice and log-likelihood task gives `<task>/bpb`: bits per
 UTF-8 byte of the right answer as lm-eval presents it (with its leading space). Accuracy moves in
@@ -14,43 +14,35 @@ study's score may not name them unless `allow_test` says so.
 
 from __future__ import annotations
 
+import functools
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from accelerate.utils import gather_object
 from lm_eval import __version__ as lm_eval_version
-from lm_eval.api.metrics import mean
 from tokenizers import Tokenizer
 
 from climb_opt.errors import UserError
+from climb_opt.evaluators.answers import Answer, Asked, answer, check_valid, tokenise, try_out
 from climb_opt.evaluators.contamination import find_overlaps
+from climb_opt.evaluators.documents import build_documents
 from climb_opt.evaluators.file_task import read_rows
-from climb_opt.evaluators.language_model import ProxyLM, Request
+from climb_opt.evaluators.labels import text_of
+from climb_opt.evaluators.language_model import ProxyLM
+from climb_opt.evaluators.scores import add_up
 from climb_opt.evaluators.tasks import (
     LoadedTask,
-    documents,
+    brief,
     file_task,
-    right_answer,
-    right_choices,
     stock_tasks,
+    templates_compiled_once,
 )
 from climb_opt.shards import Corpus
 from climb_opt.tokenizer import corpus_tokenizer
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Requests:
-    """This rank's documents of a task, and what is asked about them, as tokens."""
-
-    documents: list[tuple[Any, Any, list[Any]]] = field(default_factory=list)
-    tokens: list[Request] = field(default_factory=list)
 
 
 class LMEval:
@@ -60,7 +52,8 @@ class LMEval:
         tasks: names: of `files`, else of stock tasks, groups or tags of lm-eval.
         split: the split of stock tasks that is scored.
         limit: score only the first documents of each task.
-        shots: examples in the prompt of stock tasks; None for each task's own number.
+        shots: examples in the prompt of stock tasks, also of those that set their own number; None
+            for each task's own. They are drawn as lm-eval draws them, with its seed.
         include_path: a folder of your own task files in lm-eval's YAML, beside the stock ones.
         files: task name -> a local file of rows {"query", "choices", "label"}; names that begin
             like a stock task (arc_easy, arc_challenge, piqa, hellaswag) use its prompt.
@@ -68,12 +61,16 @@ class LMEval:
         allow_test: let a study's score name components measured on a test split.
         decontaminate: count, for every task, the rows that share 13 tokens in a row with the
             corpus's training shards; reads the whole corpus once.
+        skip_bad_rows: leave out rows that cannot be scored (a label that names no choice, an empty
+            answer, the same choice twice) and say how many, instead of refusing them.
 
-    Components are "<task>/<metric>"; for a group, the mean over its documents.
+    Components are "<task>/<metric>", with several filters "<task>/<metric>,<filter>". A group that
+    says in its file how its tasks are weighed is weighed so; of other groups and of tags a metric
+    is taken over all their documents.
 
     Raises:
-        UserError: an unknown task (with near names), a file with a bad row, a split that the task
-            does not have, a task that needs generated text, data that cannot be loaded.
+        UserError: an unknown task (with near names), a row that cannot be scored, a split that the
+            task does not have, a task that needs generated text, data that cannot be loaded.
     """
 
     def __init__(
@@ -89,6 +86,7 @@ class LMEval:
         prompts: Mapping[str, str] | None = None,
         allow_test: bool = False,
         decontaminate: bool = False,
+        skip_bad_rows: bool = False,
     ) -> None:
         tasks, files = [tasks] if isinstance(tasks, str) else list(tasks), files or {}
         if not tasks:
@@ -101,7 +99,10 @@ class LMEval:
         if unused:
             raise UserError(f"lm-eval: a file or prompt is given for {unused[0]!r}, not a task.")
         self._allow_test, self._limit = allow_test, limit
-        self._rows = {name: read_rows(Path(path)) for name, path in files.items()}
+        self._rows = {
+            name: read_rows(Path(path), name, skip_bad=skip_bad_rows)
+            for name, path in files.items()
+        }
         stock = [name for name in tasks if name not in files]
         loaded = stock_tasks(stock, split, shots, include_path) if stock else {}
         for name, rows in self._rows.items():
@@ -111,46 +112,88 @@ class LMEval:
         self._check_shared_rows()
         tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
         self._lm = ProxyLM(tokenizer, corpus.eos)
+
+        @functools.lru_cache(maxsize=4096)  # the letters of a multiple choice come back in each row
+        def tokens(text: str) -> int:
+            return len(self._lm.tok_encode(text))
+
+        self._documents = {
+            task.name: build_documents(task, limit, tokens=tokens, skip_bad=skip_bad_rows)
+            for task in self._tasks
+        }
+        self._components = {task.name: self._try(task) for task in self._tasks}
         self._ranks: tuple[int, int] | None = None
-        self._requests: dict[str, _Requests] = {}
+        self._mine: dict[str, list[Asked]] = {}
         self._facts = self._describe(corpus, tokenizer, decontaminate)
         for task in self._tasks:
             log.info("lm-eval: %s is scored on its %s split.", task.name, task.split)
 
     def components(self) -> list[str]:
         """The names of the scores, without standard errors."""
-        return [f"{task.name}/{metric}" for task in self._tasks for metric in task.metrics]
+        return [name for task in self._tasks for name in self._components[task.name]]
 
     def reported(self) -> list[str]:
         """Components measured on a test split: to report, not to search on."""
         if self._allow_test:
             return []
         tests = [task for task in self._tasks if task.split == "test"]
-        return [f"{task.name}/{metric}" for task in tests for metric in task.metrics]
+        return [name for task in tests for name in self._components[task.name]]
 
     def facts(self) -> dict[str, Any]:
         """What was scored on what: version, splits, documents, overlaps with the corpus."""
         return dict(self._facts)
 
     def evaluate(self, model: Any, accelerator: Any) -> dict[str, float]:
-        """Every component and, for plain means, its standard error; the same on every rank."""
+        """Every component and, for plain means, its standard error; the same on every rank.
+
+        Raises:
+            TrialFailed: the model's log-likelihood of an answer is not a number.
+        """
         ranks = (int(accelerator.process_index), int(accelerator.num_processes))
-        if self._ranks != ranks:
-            self._requests = {
-                task.name: _build_requests(task, self._lm, self._limit, *ranks)
-                for task in self._tasks
+        first = self._ranks != ranks
+        if first:
+            rank, world = self._ranks = ranks
+            self._mine = {
+                name: tokenise(documents[rank::world], self._lm)
+                for name, documents in self._documents.items()
             }
-            self._ranks = ranks
         self._lm.attach(model, accelerator)
         scores: dict[str, float] = {}
-        for task in self._tasks:
-            # A rank may hold no document of a small task, but all take part in the gathering.
-            answers = gather_object(_answers(self._requests[task.name], self._lm))
-            scores.update(_scores(task, sorted(answers, key=lambda answer: answer[0])))
+        with templates_compiled_once():
+            for task in self._tasks:
+                # A rank may hold no document of a small task, but all take part in the gathering.
+                answers = gather_object(answer(task, self._mine[task.name], self._lm))
+                answers.sort(key=lambda one: (one.part, one.number))
+                check_valid(task, answers)
+                if first:
+                    self._say_what_did_not_fit(task, answers)
+                scores.update(add_up(task, answers))
         self._lm.attach(None, None)
         return scores
 
+    def _say_what_did_not_fit(self, task: LoadedTask, answers: list[Answer]) -> None:
+        pieces, cut = sum(a.pieces for a in answers), sum(a.cut for a in answers)
+        for fact, count in (("long_answers", pieces), ("cut_questions", cut)):
+            if count:
+                self._facts.setdefault(fact, {})[task.name] = count
+        if (pieces or cut) and self._lm.accelerator.is_main_process:
+            log.warning(
+                "lm-eval: the proxy reads %d tokens: of %d rows of %s %d have an answer longer "
+                "than that, scored in pieces, and %d a question cut at its beginning.",
+                *(self._lm.max_length, len(answers), task.name, pieces, cut),
+            )
+
     # --- checks -----------------------------------------------------------------------------
+
+    def _try(self, task: LoadedTask) -> list[str]:
+        """The names of a task's components, found by scoring made-up answers."""
+        try:
+            scores = add_up(task, try_out(task, self._documents[task.name]))
+        except Exception as error:  # a task is its author's code: anything
+            raise UserError(
+                f"lm-eval: task {task.name}: its metrics cannot be computed ({brief(error)})."
+            ) from None
+        return [name for name in scores if not name.endswith("_stderr")]
 
     def _check_shared_rows(self) -> None:
         if self._allow_test:
@@ -171,19 +214,15 @@ class LMEval:
     def _describe(
         self, corpus: Corpus, tokenizer: Tokenizer, decontaminate: bool
     ) -> dict[str, Any]:
-        scored = {
-            task.name: [(part, doc) for part in task.parts for doc in documents(part, self._limit)]
-            for task in self._tasks
-        }
         facts: dict[str, Any] = {
             "lm_eval": lm_eval_version,
             "splits": {task.name: task.split for task in self._tasks},
-            "documents": {name: len(docs) for name, docs in scored.items()},
+            "documents": {name: len(documents) for name, documents in self._documents.items()},
         }
         if decontaminate:
             texts = {
-                name: [f"{part.doc_to_text(doc)} {right_answer(part, doc)}" for part, doc in docs]
-                for name, docs in scored.items()
+                task.name: [text_of(task.parts[d.part], d.doc) for d in self._documents[task.name]]
+                for task in self._tasks
             }
             facts["contaminated_rows"] = find_overlaps(corpus, tokenizer, texts)
             for name, count in facts["contaminated_rows"].items():
@@ -192,66 +231,3 @@ class LMEval:
                     *(count, len(texts[name]), name),
                 )
         return facts
-
-
-# --- requests and answers --------------------------------------------------------------------
-
-
-def _build_requests(
-    task: LoadedTask, lm: ProxyLM, limit: int | None, rank: int, world: int
-) -> _Requests:
-    built = _Requests()
-    for part in task.parts:
-        docs = documents(part, limit)
-        for number in range(rank, len(docs), world):
-            doc = docs[number]
-            context = part.fewshot_context(doc, num_fewshot=part.config.num_fewshot or 0)
-            instances = part.construct_requests(
-                doc=doc,
-                ctx=context,
-                metadata=(part.config.task, number, 1),
-                apply_chat_template=False,
-                chat_template=None,
-            )
-            instances = instances if isinstance(instances, list) else [instances]
-            built.documents.append((part, doc, instances))
-            if part.OUTPUT_TYPE != "loglikelihood_rolling":
-                built.tokens += [lm.encode(*instance.args) for instance in instances]
-    return built
-
-
-Answer = tuple[tuple[str, int], dict[str, Any]]
-
-
-def _answers(requests: _Requests, lm: ProxyLM) -> list[Answer]:
-    """(part, document's number) -> its metrics' values, for each document of this rank."""
-    scored = iter(lm._loglikelihood_tokens(requests.tokens))
-    answers = []
-    for part, doc, instances in requests.documents:
-        rolling = part.OUTPUT_TYPE == "loglikelihood_rolling"
-        responses: list[Any] = (
-            lm.loglikelihood_rolling(instances) if rolling else [next(scored) for _ in instances]
-        )
-        values = part.process_results(doc, responses)
-        if not rolling:
-            values["bpb"] = _bits_per_byte(part, doc, instances, responses)
-        answers.append(((part.config.task, instances[0].doc_id), values))
-    return answers
-
-
-def _bits_per_byte(task: Any, doc: Any, instances: list[Any], responses: list[Any]) -> float:
-    right = right_choices(task, doc) if task.OUTPUT_TYPE == "multiple_choice" else [0]
-    bits = [-responses[i][0] / math.log(2) / len(instances[i].args[1].encode()) for i in right]
-    return min(bits)
-
-
-def _scores(task: LoadedTask, answers: list[Answer]) -> dict[str, float]:
-    scores = {}
-    for metric in task.metrics:
-        values = [value[metric] for _, value in answers]
-        aggregate = mean if metric == "bpb" else task.parts[0].aggregation()[metric]
-        name = f"{task.name}/{metric}"
-        scores[name] = float(aggregate(values))
-        if aggregate is mean and len(values) > 1:
-            scores[f"{name}_stderr"] = float(np.std(values, ddof=1) / math.sqrt(len(values)))
-    return scores

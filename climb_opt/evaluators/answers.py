@@ -1,0 +1,174 @@
+"""Documents as requests, and what a model answers to them: log-likelihoods into metrics' values.
+
+lm-eval's own code makes values of answers, after the task's filters. Beside them `bpb`: bits per
+UTF-8 byte of the right answer, or of the likeliest of several right ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from climb_opt.errors import TrialFailed
+from climb_opt.evaluators.language_model import ProxyLM, Request
+from climb_opt.evaluators.tasks import LoadedTask
+
+Key = tuple[str, str]  # metric, filter
+BPB: Key = ("bpb", "none")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One row of a task: what is asked, and which of the answers are right.
+
+    part: the place of its lm-eval task among those of a group; number: its place in the split;
+    right: the places of the right answers among `requests`, () where none is marked.
+    """
+
+    part: int
+    number: int
+    doc: Any
+    requests: list[Any]
+    right: tuple[int, ...]
+
+    @property
+    def rolling(self) -> bool:
+        """Whether its whole text is asked about."""
+        return bool(self.requests[0].request_type == "loglikelihood_rolling")
+
+
+Asked = tuple[Document, list[Request]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a document: its metrics' values, as lm-eval aggregates them.
+
+    part, number: as in `Document`. pieces: its longest answer is longer than the model's context.
+    cut: the beginning of its question is. valid: all its log-likelihoods are numbers.
+    """
+
+    part: int
+    number: int
+    values: dict[Key, Any]
+    pieces: bool = False
+    cut: bool = False
+    valid: bool = True
+
+
+def measure(
+    part: Any, documents: Sequence[Document], responses: Sequence[Sequence[Any]]
+) -> list[dict[Key, Any]]:
+    """Each document's metrics, after the task's filters.
+
+    Args:
+        responses: of each document, to each of its requests: (log-likelihood, greedy), or the
+            log-likelihood alone where the whole text is asked about.
+    """
+    requests = [request for document in documents for request in document.requests]
+    if not requests:
+        return []
+    given = [response for answers in responses for response in answers]
+    for request, response in zip(requests, given, strict=True):
+        request.resps = [response] * (request.repeats or 1)
+    part._instances = requests
+    part.apply_filters()
+    found = [_values(part, document) for document in documents]
+    part._instances = None
+    for request in requests:
+        request.resps, request.filtered_resps = [], {}
+    return found
+
+
+def _values(part: Any, document: Document) -> dict[Key, Any]:
+    values: dict[Key, Any] = {}
+    for name in document.requests[0].filtered_resps:
+        answers = [request.filtered_resps[name] for request in document.requests]
+        for metric, value in part.process_results(document.doc, answers).items():
+            values[metric, name] = value
+    return values
+
+
+def made_up(document: Document) -> list[Any]:
+    """Answers of no model, to try a document with: log-likelihoods in the form lm-eval expects."""
+    count = len(document.requests)
+    if document.rolling:
+        return [-1.0]
+    return [(-1.0 - (i + document.number) % count, False) for i in range(count)]
+
+
+def tokenise(documents: Sequence[Document], lm: ProxyLM) -> list[Asked]:
+    """What documents ask, as tokens; nothing of those whose whole text is asked about."""
+    return [
+        (d, [] if d.rolling else [lm.encode(*request.args) for request in d.requests])
+        for d in documents
+    ]
+
+
+def answer(task: LoadedTask, asked: list[Asked], lm: ProxyLM) -> list[Answer]:
+    """What the model attached to `lm` says to documents of a task."""
+    scored = iter(lm._loglikelihood_tokens([r for _, requests in asked for r in requests]))
+    responses: list[list[Any]] = [
+        lm.loglikelihood_rolling(document.requests)
+        if document.rolling
+        else [next(scored) for _ in requests]
+        for document, requests in asked
+    ]
+    return list(_measured(task, asked, responses, lm.max_length))
+
+
+def _measured(
+    task: LoadedTask, asked: list[Asked], responses: list[list[Any]], context: int
+) -> Iterator[Answer]:
+    for index, part in enumerate(task.parts):
+        mine = [i for i, (document, _) in enumerate(asked) if document.part == index]
+        valid = [i for i in mine if not any(map(_is_nan, responses[i]))]
+        values = measure(part, [asked[i][0] for i in valid], [responses[i] for i in valid])
+        of_row = dict(zip(valid, values, strict=True))
+        for i in mine:
+            document, requests = asked[i]
+            found = Answer(
+                index,
+                document.number,
+                of_row.get(i, {}),
+                pieces=any(len(after) > context for _, _, after in requests),
+                cut=any(
+                    len(after) <= context < len(before) + len(after) - 1
+                    for _, before, after in requests
+                ),
+                valid=i in of_row,
+            )
+            yield _with_bits(found, document, responses[i], [text for (_, text), _, _ in requests])
+
+
+def _is_nan(response: Any) -> bool:
+    return math.isnan(response[0] if isinstance(response, tuple) else response)
+
+
+def _with_bits(found: Answer, document: Document, responses: list[Any], texts: list[str]) -> Answer:
+    """texts: what the tokens of each answer stand for."""
+    if not found.valid or not document.right:
+        return found
+    bits = [-responses[i][0] / math.log(2) / len(texts[i].encode()) for i in document.right]
+    return replace(found, values={**found.values, BPB: min(bits)})
+
+
+def try_out(task: LoadedTask, documents: list[Document]) -> list[Answer]:
+    """Answers to a task's documents as a model might give them, without one."""
+    asked: list[Asked] = [
+        (d, [] if d.rolling else [(request.args[:2], [0], [0]) for request in d.requests])
+        for d in documents
+    ]
+    return list(_measured(task, asked, [made_up(document) for document in documents], 1))
+
+
+def check_valid(task: LoadedTask, answers: list[Answer]) -> None:
+    """Raise `TrialFailed` if a log-likelihood was not a number: a model that has diverged."""
+    invalid = [answer for answer in answers if not answer.valid]
+    if invalid:
+        raise TrialFailed(
+            f"lm-eval: the proxy's log-likelihood is not a number in {len(invalid)} of "
+            f"{len(answers)} rows of {task.name}, row {invalid[0].number + 1} first"
+        )
