@@ -201,6 +201,10 @@ def test_one_domain_left_is_an_error_with_the_table() -> None:
         merge(points[:1], MergeOptions(), 16)
 
 
+def test_without_labels_there_is_no_agreement() -> None:
+    assert agreement(np.zeros((3, 2), dtype=np.int64)) == (0.0, 0.0)
+
+
 def test_agreement_is_that_of_scikit_learn() -> None:
     from sklearn.metrics import normalized_mutual_info_score
 

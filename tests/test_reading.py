@@ -215,6 +215,41 @@ def test_tables_recipes_rows_and_tokenizers_are_read_with_a_mark(
     assert given_mixture(space, mixture=str(file)).tolist() == [0.25, 0.75]
 
 
+def test_the_command_line_says_it_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from climb_opt.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    saved(Path("latin.csv"), "run,größe,web\n1,.5,.5\n", "latin-1")
+    saved(Path("open.csv"), 'run,loss\n1,"2\n')
+    saved(Path("mix.csv"), "run,a,web\n1,.5,.5\n2,.25,.75\n")
+    Path("cut.csv").write_bytes(gzip.compress(b"run,loss\n1,2\n2,3\n")[:25])
+    saved(Path("study.yaml"), "corpus: größe\n", "latin-1")
+    tables = ["predictors", "--key", "run", "--mixtures"]
+    for command, message in [
+        ([*tables, "latin.csv", "--results", "mix.csv"], "latin.csv, line 1, byte 6: 0xf6 is not"),
+        ([*tables, "mix.csv", "--results", "open.csv"], "open.csv, line 2: not readable as CSV"),
+        ([*tables, "mix.csv", "--results", "cut.csv"], "cut.csv is damaged or truncated"),
+        (["search", "study.yaml"], "study.yaml, line 1, byte 10: 0xf6 is not UTF-8; save it as"),
+    ]:
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"climb-opt: {message}")
+
+
+def test_a_task_file_that_lm_eval_cannot_decode_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from climb_opt.evaluators import tasks
+
+    manager = tasks._task_manager
+    monkeypatch.setattr(tasks, "_task_manager", lambda path, stock: manager(path, False))
+    saved(tmp_path / "mine.yaml", "task: mine_of_umlauts\n# größe\n", "latin-1")
+    with pytest.raises(UserError, match=r"mine\.yaml, line 2, byte 26: 0xf6 is not UTF-8"):
+        tasks.stock_tasks(["mine_of_umlauts"], "test", None, str(tmp_path))
+
+
 def test_evaluation_rows_that_are_damaged_are_named(tmp_path: Path) -> None:
     from climb_opt.evaluators.file_task import read_rows
 

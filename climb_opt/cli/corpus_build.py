@@ -15,11 +15,12 @@ from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import storable
 
 EPILOG = """inputs:
-  docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs; .jsonl[.gz|.zst], text
+  docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs; .jsonl, text (1)
   hf:name@config#split                        a Hugging Face dataset, streamed; or hf:folder
   domains:folder                              sub-folders (or files) are the domains
   weborganizer:folder#clusters-k24            documents/ with side files
   installed:                                  text of the Python installation, for a first try
+  (1) plain or .gz, .zst, .bz2, .xz; UTF-8, or UTF-16 and UTF-32.
   For Megatron's .bin/.idx see `climb-opt corpus import`.
 
 examples:

@@ -90,7 +90,9 @@ def against_labels(
 
 
 def agreement(table: np.ndarray) -> tuple[float, float]:
-    """NMI (arithmetic) and purity of clusters (rows) against labels (columns)."""
+    """NMI (arithmetic) and purity of clusters (rows) against labels (columns); 0 without any."""
+    if not table.any():  # every document with a label is in a target
+        return 0.0, 0.0
     joint = table / table.sum()
     rows, columns = joint.sum(axis=1), joint.sum(axis=0)
     expected = np.outer(rows, columns)

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import accumulate
 from typing import Any
 from uuid import UUID
 
@@ -116,6 +117,8 @@ def _values(array: Any) -> list[Any]:
     if types.is_temporal(kind) and not types.is_interval(kind):
         return _spelled(str(kind), _times(array, arrow))
     found = _readable(array)
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind):
+        return found
     if types.is_decimal(kind):
         return _spelled(str(kind), [v if v is None else format(v, "f") for v in found])
     return [v.decode("utf-8", "surrogateescape") if isinstance(v, bytes) else v for v in found]
@@ -145,8 +148,9 @@ def _maps(array: Any) -> list[Any]:
 
 def _lists(array: Any) -> list[Any]:
     lengths = need("pyarrow.compute", "Reading columns").list_value_length(array).to_pylist()
-    inner = iter(_values(array.flatten()))
-    return [None if n is None else [next(inner) for _ in range(n)] for n in lengths]
+    inner = _values(array.flatten())
+    ends = list(accumulate(n or 0 for n in lengths))
+    return [None if n is None else inner[e - n : e] for n, e in zip(lengths, ends, strict=True)]
 
 
 def _times(array: Any, arrow: Any) -> list[str | None]:

@@ -17,6 +17,7 @@ from lm_eval.tasks import TaskManager
 from climb_opt.errors import UserError
 from climb_opt.evaluators.file_task import FileTask, Row, split_of
 from climb_opt.evaluators.labels import BadRow, right_places
+from climb_opt.reading import read_text
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def stock_tasks(
         if name not in manager.all_tasks and include_path is not None:
             manager = _task_manager(include_path, True)
         if name not in manager.all_tasks:
+            for file in sorted(Path(include_path).rglob("*.yaml")) if include_path else []:
+                read_text(file)  # lm-eval leaves out without a word what it cannot decode
             near = difflib.get_close_matches(name, manager.all_tasks, n=3)
             hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
             raise UserError(
