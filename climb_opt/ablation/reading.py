@@ -23,6 +23,12 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
+def scales(name: str) -> list[str]:
+    """The scales of a shipped ablation, its default first."""
+    found = _data(name).get("scales", {})
+    return list(found) if isinstance(found, Mapping) else []
+
+
 def title(name: str) -> str:
     """What the ablation of a shipped name or a path is called."""
     return str(_stored(Path(name))["name"]) if Path(name).suffix == ".json" else Path(name).stem

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 import climb_opt
+from climb_opt.cli.offering import Parser
 from climb_opt.cli.stopping import member, speaks
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import escape_rest, printable
@@ -58,7 +59,7 @@ def _print_any_name() -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line; the tests read it too."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="climb-opt",
         description="Find the data mixture to pre-train a language model on.",
         epilog=EPILOG,

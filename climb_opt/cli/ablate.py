@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from climb_opt.cli import crew, transfer
 from climb_opt.cli.naming import quieten_optuna
+from climb_opt.cli.offering import ablations, names_of, offer, predictor_studies, rules
 from climb_opt.cli.stopping import leads, stop_flag
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.progress import counting, progress
@@ -41,9 +42,7 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument(
         "recipe", help="a shipped ablation, a .yaml file, or an ablation.json: that one again"
     )
-    command.add_argument(
-        "--scale", help="emulated, mini, paper ...: the recipe's, first by default"
-    )
+    command.add_argument("--scale", help="one of the recipe's scales; the first by default")
     command.add_argument("--arms", help="only these, separated by commas")
     command.add_argument("--tables", help="the folder of the tables that the recipe names")
     command.add_argument("--storage", help="keep the runs' studies there: a URL or a journal file")
@@ -55,6 +54,13 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--show", action="store_true", help="only print what has finished")
     command.add_argument("--no-figures", action="store_true", help="write no PNG files")
     _add_common(command)
+    offer(
+        command,
+        recipes=ablations,
+        samplers_of_arms=names_of("sampler"),
+        their_predictors=names_of("predictor"),
+        final_rules=rules,
+    )
     command.set_defaults(run=_ablate)
 
 
@@ -62,12 +68,13 @@ def _add_predictors(subparsers: argparse._SubParsersAction) -> None:
     command = subparsers.add_parser(
         "predictors", help="how well each predictor ranks unseen mixtures of a table"
     )
-    command.add_argument("table", nargs="?", help="a shipped study (regmix, dclm) or a .yaml file")
+    command.add_argument("table", nargs="?", help="a shipped one (see below) or a .yaml file")
     command.add_argument("--mixtures", help="instead: a CSV of weights")
     command.add_argument("--results", help="and a CSV of results")
     command.add_argument("--key", default="index", help="the column that names a run in both")
     command.add_argument("--tables", help="the folder of the tables that the study names")
     _add_common(command)
+    offer(command, tables=predictor_studies, predictors=names_of("predictor"))
     command.set_defaults(run=_predictors)
 
 

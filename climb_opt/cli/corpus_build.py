@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from climb_opt.cli import offering
+from climb_opt.cli.offering import offer
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import storable
 
@@ -51,6 +53,15 @@ def add(commands: Any) -> None:
     _add_domains(parser.add_argument_group("domains"))
     _add_held_out(parser.add_argument_group("held out, duplicates"))
     _add_running(parser.add_argument_group("running"))
+    offer(
+        parser,
+        engines=offering.engines,
+        encoders=offering.encoders,
+        back_ends_of_k_means=offering.backends,
+        precisions_of_a_model=offering.precisions,
+        rules_of_prune=offering.prunings,
+        kinds_of_installed=offering.installed,
+    )
     parser.set_defaults(run=run)
 
 
@@ -70,17 +81,18 @@ def _add_domains(group: Any) -> None:
     group.add_argument("--merge-distance", type=float, help="cut the Ward tree here instead")
     group.add_argument("--clusters", type=int, help="fine clusters (default: docs/20, max 1000)")
     group.add_argument("--fit-points", type=int, help="documents k-means is fitted on")
-    group.add_argument("--kmeans", default="auto", help="auto, faiss-gpu, faiss or sklearn")
-    group.add_argument("--encoder", default="tfidf", help="tfidf or a sentence-transformers model")
+    group.add_argument("--kmeans", default="auto", help="back end (default: auto)")
+    group.add_argument("--encoder", default="tfidf", help="default: tfidf")
     group.add_argument("--dimensions", type=int, default=64, help="of tfidf")
     group.add_argument("--max-tokens", type=int, help="of a document that the encoder sees")
     group.add_argument("--devices", default="", metavar="A,B", help="of a model: cuda:0,cuda:1")
-    group.add_argument("--precision", default="auto", help="of a model: auto, bf16 or fp32")
+    group.add_argument("--precision", default="auto", help="of a model (default: auto)")
     group.add_argument("--batch", type=int, default=64, help="documents a model takes at once")
     group.add_argument("--trust-remote-code", action="store_true", help="of a hub model")
     group.add_argument("--score", action="append", default=[], metavar="NAME=KIND:WHERE")
-    group.add_argument("--prune", action="append", default=[], metavar="RULE", help="paper, nemo, "
-                       "or quality>=2.5")  # fmt: skip
+    group.add_argument(
+        "--prune", action="append", default=[], metavar="RULE", help="see below, e.g. quality>=2.5"
+    )
     group.add_argument("--dry-run", action="store_true", help="show what --prune would remove")
 
 
@@ -94,7 +106,7 @@ def _add_held_out(group: Any) -> None:
 
 
 def _add_running(group: Any) -> None:
-    group.add_argument("--engine", default="local", help="local, or ray: the nodes of a cluster")
+    group.add_argument("--engine", default="local", help="default: local")
     group.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     group.add_argument("--part", default="1/1", metavar="I/N", help="this process's share")
     group.add_argument("--overwrite", action="store_true", help="replace another corpus there")

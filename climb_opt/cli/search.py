@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from climb_opt.cli import annotating, crew, steering, warming
 from climb_opt.cli.following import Following, following
 from climb_opt.cli.naming import quieten_optuna, storage_arguments
+from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.cli.steering import number
 from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
 from climb_opt.errors import Interrupted, UserError
@@ -40,6 +41,15 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     crew.add_argument(search)
     search.add_argument("--runs", default="runs", help="folder of checkpoints and models")
     warming.add_arguments(search)
+    offer(
+        search,
+        recipes=recipes_of("studies"),
+        samplers_in_a_recipe=names_of("sampler"),
+        their_predictors=names_of("predictor"),
+        evaluators=names_of("evaluator"),
+        pruners=names_of("pruner"),
+        proxies=recipes_of("proxies"),
+    )
     search.set_defaults(run=_search)
 
     steering.add(subparsers)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from climb_opt.cli import crew, retraining
 from climb_opt.cli.following import Following
 from climb_opt.cli.naming import existing, study_arguments
+from climb_opt.cli.offering import offer, recipes_of
 from climb_opt.cli.stopping import Stop
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--top", type=int, default=6, metavar="N", help="of them the best ones")
     command.add_argument("--seed", type=int, help="training seed (default: the search's)")
     retraining.arguments(command, "transfer")
+    offer(command, proxies=recipes_of("proxies"))
     command.set_defaults(run=_transfer)
 
 

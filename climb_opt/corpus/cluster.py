@@ -27,6 +27,8 @@ from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+BACKENDS = ("faiss-gpu", "faiss", "sklearn")  # of k-means, in the order of "auto"
+
 # Of the default number of clusters. 40 make no worse domains, but pruning by score then leaves more
 # of what should go; 5 iterations instead of 10 remove more of what should stay (development pack,
 # measured).
@@ -153,11 +155,8 @@ def choose_backend(wanted: str) -> str:
     """
     faiss = _faiss()
     gpus = faiss.get_num_gpus() if faiss is not None and hasattr(faiss, "get_num_gpus") else 0
-    there = [
-        name
-        for name, ok in (("faiss-gpu", gpus), ("faiss", faiss is not None), ("sklearn", True))
-        if ok
-    ]
+    usable = (gpus, faiss is not None, True)
+    there = [name for name, ok in zip(BACKENDS, usable, strict=True) if ok]
     if wanted == "auto":
         return there[0]
     if wanted not in there:

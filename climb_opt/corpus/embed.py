@@ -31,6 +31,7 @@ from climb_opt.errors import UserError
 logger = logging.getLogger(__name__)
 
 TFIDF = "tfidf"
+PRECISIONS = ("auto", "bf16", "fp32")  # of a model
 
 
 @dataclass(frozen=True)

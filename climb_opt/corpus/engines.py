@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from climb_opt.errors import UserError
 
-ENGINES = ("local", "ray")
+ENGINES = {"local": "this process and its children", "ray": "the nodes of a Ray cluster"}
 
 # Below this many bytes starting processes costs more than it saves (about 2 s each, measured).
 BYTES_WORTH_PROCESSES = 64_000_000

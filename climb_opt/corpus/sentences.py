@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_texts
-from climb_opt.corpus.embed import EmbedOptions
+from climb_opt.corpus.embed import PRECISIONS, EmbedOptions
 from climb_opt.corpus.engines import Advance
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.need import need
@@ -152,8 +152,8 @@ def choose_precision(wanted: str, device: str) -> str:
     """
     import torch
 
-    if wanted not in ("auto", "bf16", "fp32"):
-        raise UserError(f"--precision must be auto, bf16 or fp32, but is {wanted!r}.")
+    if wanted not in PRECISIONS:
+        raise UserError(f"--precision must be {', '.join(PRECISIONS)}, but is {wanted!r}.")
     if wanted != "auto":
         return wanted
     if device.startswith("cuda"):

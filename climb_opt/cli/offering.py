@@ -1,0 +1,145 @@
+"""What an option may be given, listed at the end of `--help` from the tables that are looked up.
+
+The tables are read when help is asked for, not at each start: some come with heavy libraries.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import shutil
+import textwrap
+from collections.abc import Callable, Mapping
+
+Table = Callable[[], Mapping[str, str]]
+_WIDEST = 100
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help ends with tables of names; its sub-parsers are of the same kind."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self.offered: list[tuple[str, Table]] = []
+
+    def format_help(self) -> str:
+        """The help, with the tables."""
+        return super().format_help() + "".join(f"\n{t}" for t in map(_text, self.offered))
+
+
+def offer(command: argparse.ArgumentParser, **tables: Table) -> None:
+    """List what each table holds at the end of a command's help; "_" in its name is a blank.
+
+    A table is a name -> what it is; where nothing is said of the names they share a line.
+    """
+    assert isinstance(command, Parser)
+    command.offered += [(name.replace("_", " "), table) for name, table in tables.items()]
+
+
+def _text(offered: tuple[str, Table]) -> str:
+    title, table = offered[0], offered[1]()
+    width = min(_WIDEST, shutil.get_terminal_size().columns) - 2
+    if not any(table.values()):
+        line = textwrap.fill(
+            ", ".join(table), width, initial_indent="  ", subsequent_indent="  ",
+            break_on_hyphens=False,
+        )  # fmt: skip
+        return f"{title}:\n{line}\n"
+    longest = max(map(len, table)) + 2
+    lines = [
+        textwrap.fill(about, width, initial_indent=f"  {name:{longest}}",
+                      subsequent_indent=" " * (longest + 2))
+        for name, about in table.items()
+    ]  # fmt: skip
+    return "\n".join([f"{title}:", *lines, ""])
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+
+def recipes_of(kind: str) -> Table:
+    """The shipped recipes of a kind ("studies", "proxies"), each with its first line."""
+
+    def table() -> dict[str, str]:
+        from climb_opt import recipes
+
+        return {name: recipes.summary(kind, name) for name in recipes.names(kind)}
+
+    return table
+
+
+def names_of(kind: str, *more: str) -> Table:
+    """The short names of a kind of `climb_opt.lookup`; your own as module:Name."""
+
+    def table() -> dict[str, str]:
+        from climb_opt import lookup
+
+        return dict.fromkeys([*sorted(lookup.KINDS[kind]), *more, "module:Name"], "")
+
+    return table
+
+
+def rules() -> dict[str, str]:
+    """The rules that choose a mixture."""
+    from climb_opt.selection import RULES
+
+    return {name: inspect.getdoc(rule).partition("\n")[0] for name, rule in RULES.items()}  # type: ignore[union-attr]
+
+
+def ablations() -> dict[str, str]:
+    """The shipped ablations with their scales."""
+    from climb_opt.ablation.reading import scales, shipped
+
+    return {name: f"scales: {', '.join(scales(name))}" for name in shipped()}
+
+
+def predictor_studies() -> dict[str, str]:
+    """The shipped tables that predictors are compared on."""
+    from climb_opt.ablation.foresight import shipped
+
+    return dict.fromkeys(shipped(), "")
+
+
+# of `corpus build`
+
+
+def engines() -> dict[str, str]:
+    """What runs the units of a build."""
+    from climb_opt.corpus.engines import ENGINES
+
+    return dict(ENGINES)
+
+
+def encoders() -> dict[str, str]:
+    """What makes vectors of documents."""
+    from climb_opt.corpus.embed import TFIDF
+
+    return {TFIDF: "TF-IDF and SVD", "MODEL": "a sentence-transformers model: folder or hub name"}
+
+
+def backends() -> dict[str, str]:
+    """What k-means runs on."""
+    from climb_opt.corpus.cluster import BACKENDS
+
+    return dict.fromkeys(("auto", *BACKENDS), "")
+
+
+def precisions() -> dict[str, str]:
+    """How a model computes."""
+    from climb_opt.corpus.embed import PRECISIONS
+
+    return dict.fromkeys(PRECISIONS, "")
+
+
+def prunings() -> dict[str, str]:
+    """Named rules that drop clusters by their scores."""
+    from climb_opt.corpus.quality import PRESETS
+
+    return {**dict.fromkeys(PRESETS, ""), "FIELD>=NUMBER": "", "FIELD<=NUMBER": ""}
+
+
+def installed() -> dict[str, str]:
+    """What the input `installed:` reads, or `installed:KIND,KIND`."""
+    from climb_opt.corpus.installed import KINDS
+
+    return dict.fromkeys(KINDS, "")

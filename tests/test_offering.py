@@ -1,0 +1,55 @@
+"""`--help` says what may be chosen, out of the tables that are looked up."""
+
+from __future__ import annotations
+
+import pytest
+
+from climb_opt import lookup, recipes
+from climb_opt.ablation import foresight, reading
+from climb_opt.cli import parser
+from climb_opt.corpus.cluster import BACKENDS
+from climb_opt.corpus.engines import ENGINES
+from climb_opt.corpus.quality import PRESETS
+from climb_opt.selection import RULES
+
+KINDS = {kind: [*lookup.KINDS[kind]] for kind in ("sampler", "predictor", "evaluator", "pruner")}
+OFFERED = [
+    (("search",), recipes.names("studies") + recipes.names("proxies")),
+    (("search",), [name for names in KINDS.values() for name in names]),
+    (("best",), [*RULES]),
+    (("report",), [*RULES, *KINDS["predictor"], "simplex-gp"]),
+    (("confirm",), [*RULES, *recipes.names("proxies")]),
+    (("transfer",), recipes.names("proxies")),
+    (("ablate",), [*reading.shipped(), *KINDS["sampler"], *KINDS["predictor"], *RULES]),
+    (("predictors",), [*foresight.shipped(), *KINDS["predictor"]]),
+    (("corpus", "build"), [*ENGINES, *BACKENDS, *PRESETS, "tfidf", "bf16"]),
+]
+
+
+@pytest.mark.parametrize(("command", "names"), OFFERED, ids=lambda value: str(value)[:30])
+def test_help_names_what_may_be_chosen(
+    command: tuple[str, ...],
+    names: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args([*command, "--help"])
+    out = capsys.readouterr().out
+    words = set(out.replace(",", " ").split())
+    assert ended.value.code == 0 and not set(names) - words
+
+
+def test_a_new_name_in_a_table_is_in_the_help(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(lookup.KINDS["sampler"], "brand-new", "nowhere:Nothing")
+    with pytest.raises(SystemExit):
+        parser().parse_args(["search", "--help"])
+    assert "brand-new" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", reading.shipped())
+def test_every_scale_that_help_names_can_be_read(name: str) -> None:
+    assert [reading.read_ablation(name, scale=scale).arms for scale in reading.scales(name)]
