@@ -23,6 +23,10 @@ PARQUET = (".parquet", ".pq")
 TEXTS = (".txt", ".md", ".rst")
 FORMATS = ", ".join((".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", *TEXTS))
 
+_ENDING = re.compile(
+    f"({'|'.join(map(re.escape, (*JSONL, *PARQUET, *TEXTS)))})$", re.IGNORECASE
+)  # the longest one, as it begins first
+
 HIDDEN, UNFINISHED, SYSTEM = "hidden", "unfinished or a backup", "a program's own"
 UNKNOWN, OWN, SPLIT = "of no known format", "the repository's own", "test or validation data"
 AGAIN, EMPTY = "a second name of a folder", "without documents"
@@ -63,8 +67,7 @@ def format_of(name: str) -> str | None:
 
 def stem_of(name: str) -> str:
     """A file's name without the ending of its format: `a.b` of `a.b.jsonl.gz`."""
-    endings = [e for e in (*JSONL, *PARQUET, *TEXTS) if name.lower().endswith(e)]
-    return name[: -len(max(endings, key=len))] if endings else name
+    return _ENDING.sub("", name)
 
 
 def reason_of_path(path: PurePath) -> tuple[str, str] | None:

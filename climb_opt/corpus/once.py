@@ -64,23 +64,25 @@ class _Seen:
 
     def first(self, source: Source, file: str = "") -> bool:
         """Whether a source, or a file of it, is named for the first time."""
-        path = Path(source.path) / file
-        key: Any = (source.kind, source.path, repr(source.extra))  # of what is no file
-        if path.is_file():
-            stat = path.stat()
+        path = os.path.join(source.path, file) if file else source.path
+        key: Any
+        if os.path.isfile(path):
+            stat = os.stat(path)
             key = (stat.st_dev, stat.st_ino)
+        else:  # a data set, or what is installed
+            key = (source.kind, path, repr(source.extra))
         sides = source.extra.get("sides", {})
         domain = source.fields.get(DOMAIN_FIELD, sides.get(DOMAIN_FIELD))
         if key not in self._seen:
-            self._seen[key] = (storable(str(path)), domain)
+            self._seen[key] = (storable(path), domain)
             return True
         before, other = self._seen[key]
         if other != domain:
             raise UserError(
-                f"{before!r} and {storable(str(path))!r} are one file, but of two domains "
+                f"{before!r} and {storable(path)!r} are one file, but of two domains "
                 f"({other!r}, {domain!r}). Leave one of them out."
             )
-        self.twice.append(storable(str(path)))
+        self.twice.append(storable(path))
         return False
 
 
