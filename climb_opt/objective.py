@@ -197,8 +197,11 @@ class ProxyObjective:
             )
         try:
             return model.load(folder).to(self.group.device)
-        except (OSError, ValueError) as error:
-            raise TrialFailed(f"the model in {folder} cannot be opened: {error}") from None
+        except Exception as error:  # of a file that is cut the libraries raise anything
+            reason = " ".join(str(error).split())[:200]
+            raise TrialFailed(
+                f"the model in {folder} cannot be opened ({type(error).__name__}: {reason})"
+            ) from None
 
     def _keep(self, job: Job, outcome: Outcome, score: float) -> None:
         if outcome.model is not None:

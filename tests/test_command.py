@@ -234,6 +234,12 @@ def test_a_model_that_the_command_leaves_is_scored_by_our_evaluators(
     expected = objective._evaluate(network.eval())
     assert study.trials[0].value == pytest.approx(expected["sums/bpb"], rel=1e-6)
     assert not (tmp_path / "run" / "trial-0" / "model").exists()  # the disk is bounded
+    weights = tmp_path / "ready" / "model.safetensors"
+    for damaged in (weights.read_bytes()[:1000], b""):
+        weights.write_bytes(damaged)
+        study.enqueue_trial(objective.space.params(objective.space.prior))
+        with pytest.raises(TrialFailed, match=r"the model in .* cannot be opened"):
+            objective(study.ask())
 
 
 def test_a_recipe_needs_evaluators_unless_a_command_brings_scores() -> None:
