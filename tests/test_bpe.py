@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import threading
+import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from climb_opt.corpus import bpe
-from climb_opt.corpus.bpe import LONGEST, train_tokenizer, words_of
+from climb_opt.corpus import bpe, bpe_child
+from climb_opt.corpus.bpe import LONGEST, train_tokenizer
+from climb_opt.corpus.bpe_child import words_of
 from climb_opt.errors import UserError
 from climb_opt.tokenizer import EOS
 
@@ -90,22 +94,41 @@ def test_an_error_of_the_texts_is_the_caller_s() -> None:
         train_tokenizer(texts(), 300)
 
 
-def test_training_can_be_left_while_the_library_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bpe, "TICK", 0.001)
-    released, given_up = threading.Event(), []
+@pytest.mark.parametrize("while_feeding", [True, False])
+def test_training_is_ended_with_the_command(
+    while_feeding: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the library is busy with: its process is gone."""
+    started: list[Any] = []
+    plain = subprocess.Popen
 
-    def texts() -> Iterator[str]:
-        yield "some words"
-        released.wait(30)  # stands for a call that answers no signal
-        given_up.append("asked for more")
-        yield "more words"
+    def start(*args: Any, **more: Any) -> Any:
+        started.append(plain(*args, **more))
+        return started[-1]
 
     def stopped() -> None:
         raise KeyboardInterrupt
 
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train_tokenizer(texts(), 300, stopped)
-        assert not given_up
-    finally:
-        released.set()
+    def texts() -> Iterator[str]:
+        yield "some words"
+        if while_feeding:
+            stopped()
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(bpe, "TICK", 0.001)
+    with pytest.raises(KeyboardInterrupt):
+        train_tokenizer(texts(), 300, stopped)
+    assert [child.poll() for child in started] == [-signal.SIGKILL]
+
+
+def test_a_process_that_fails_is_an_error_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "child.py"
+    script.write_text("raise MemoryError('no room')")
+    monkeypatch.setattr(bpe_child, "__file__", str(script))
+    with pytest.raises(UserError, match=r"failed with status 1: MemoryError: no room.*--tokenizer"):
+        train_tokenizer(["text"] * 100_000, 300)
+    script.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(UserError, match="status -9: killed, perhaps for want of memory"):
+        train_tokenizer(["text"], 300)

@@ -3,24 +3,28 @@
 The library takes time by the square of the longest stretch without a boundary: a document of one
 letter repeated two million times would keep it busy for days, and it answers no signal meanwhile.
 So a stretch of one kind (letters, digits, blanks, all else) is cut every `LONGEST` characters while
-a vocabulary is learnt, and only then; and training runs in a thread that its caller can leave.
+a vocabulary is learnt, and only then; and learning is left to a process that can be killed.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from typing import Any
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import IO, Any
 
+from climb_opt.corpus import bpe_child
 from climb_opt.corpus.need import need
-from climb_opt.errors import Interrupted, UserError
+from climb_opt.errors import UserError
 from climb_opt.tokenizer import EOS
 
 # Characters. No word, number, rule or indentation of prose or code is as long, so what is learnt
 # there is the same to the byte (5 MB of Python, measured).
 LONGEST = 256
 TICK = 0.2  # seconds between two looks at whether training has ended
+LEAST = 257  # tokens: every byte, and the end of text
 
 
 def train_tokenizer(
@@ -29,82 +33,51 @@ def train_tokenizer(
     """A byte-level BPE trained on the texts; token 0 ends a document.
 
     Args:
-        tick: called now and then until it is done; what it raises ends the wait.
+        tick: called now and then until it is done; what it raises ends the training.
 
     Raises:
-        UserError: a vocabulary smaller than the bytes and the end of text.
+        UserError: a vocabulary smaller than the bytes and the end of text; the process that trains
+            was killed, most often for want of memory.
     """
     tokenizers = need("tokenizers", "Training a tokenizer")
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    if vocab_size < len(alphabet) + 1:
+    if vocab_size < LEAST:
         raise UserError(
-            f"--vocab-size must be at least {len(alphabet) + 1} (all bytes and the end of text), "
+            f"--vocab-size must be at least {LEAST} (all bytes and the end of text), "
             f"but is {vocab_size}."
         )
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = words_of(LONGEST)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[EOS],
-        initial_alphabet=sorted(alphabet),
-        show_progress=False,
-    )
-    _wait_for(lambda some: tokenizer.train_from_iterator(some, trainer), texts, tick)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    return tokenizer
-
-
-def words_of(longest: int) -> Any:
-    """What cuts text into words to learn from: as GPT-2's does, but none of more characters."""
-    from tokenizers import Regex, pre_tokenizers
-
-    upto = f"{{1,{longest}}}"
-    kinds = (
-        r"'(?:[sdmt]|ll|ve|re)",
-        rf" ?\p{{L}}{upto}",
-        rf" ?\p{{N}}{upto}",
-        rf" ?[^\s\p{{L}}\p{{N}}]{upto}",
-        rf"\s{upto}(?!\S)",
-        rf"\s{upto}",
-    )
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex("|".join(kinds)), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-def _wait_for(
-    train: Callable[[Iterator[str]], Any], texts: Iterable[str], tick: Callable[[], Any]
-) -> None:
-    """Train in another thread: this one answers signals, which the library does not."""
-    done: Future[None] = Future()
-    left = threading.Event()
-
-    def fed() -> Iterator[str]:
-        for text in texts:
-            if left.is_set():
-                raise Interrupted("nobody waits for this tokenizer any more")
-            yield text
-
-    def run() -> None:
+    arguments = [str(vocab_size), EOS, str(LONGEST)]
+    # -P: the folder of the script is no place to import from.
+    command = [sys.executable, "-P", bpe_child.__file__, *arguments]
+    with tempfile.TemporaryFile() as made, tempfile.TemporaryFile() as said:
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=made, stderr=said)
         try:
-            done.set_result(train(fed()))
-        except BaseException as error:  # handed to the thread that waits
-            done.set_exception(error)
+            assert child.stdin is not None  # it was asked for
+            with suppress(BrokenPipeError):  # it has ended: the status tells
+                _feed(child.stdin, texts)
+            while child.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    child.wait(TICK)
+                tick()
+        finally:
+            child.kill()
+            child.wait()
+            with suppress(BrokenPipeError):
+                child.stdin.close()  # type: ignore[union-attr]
+        made.seek(0)
+        said.seek(0)
+        if child.returncode:
+            reason = said.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise UserError(
+                f"Training the tokenizer failed with status {child.returncode}: "
+                f"{''.join(reason) or 'killed, perhaps for want of memory'}. Give a tokenizer with "
+                "--tokenizer, or a smaller --vocab-size."
+            )
+        return tokenizers.Tokenizer.from_str(made.read().decode("utf-8"))
 
-    # A daemon: a process that was told to stop does not wait for a vocabulary nobody needs.
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(TICK)
-            tick()
-    except BaseException:
-        left.set()
-        raise
-    done.result()
+
+def _feed(child: IO[bytes], texts: Iterable[str]) -> None:
+    for text in texts:
+        data = text.encode("utf-8")
+        child.write(len(data).to_bytes(8, "little"))
+        child.write(data)
+    child.close()

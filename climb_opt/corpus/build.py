@@ -39,7 +39,7 @@ from climb_opt.corpus.folder import WORK, prepared, save_plan
 from climb_opt.corpus.ingest import ingest
 from climb_opt.corpus.jaccard import Similarity
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
-from climb_opt.corpus.sample import sample_documents
+from climb_opt.corpus.sample import sample_texts
 from climb_opt.corpus.workspace import Stage, Workspace
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
@@ -273,11 +273,11 @@ class Build:
         if options.tokenizer is not None:
             made = load_tokenizer(options.tokenizer)
         else:
-            sample = sample_documents(
+            sample = sample_texts(
                 self.documents, self.blocks, options.train_bytes, self._may_train, self.seed
             )
             with self.workspace.bar("tokenizer", None) as bar:
-                texts = (d.text[: tokenise.PIECE] for d in _counted(sample, bar))
+                texts = (t[: tokenise.PIECE] for t in _counted(sample, bar))
                 made = tokenise.train_tokenizer(texts, options.vocab_size, bar.refresh)
         save_tokenizer(made, path)
 

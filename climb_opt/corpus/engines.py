@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.context import BaseContext
 from typing import Any, Generic, Protocol, TypeVar
 
-from climb_opt.errors import UserError
+from climb_opt.errors import Interrupted, UserError
 
 ENGINES = {"local": "this process and its children", "ray": "the nodes of a Ray cluster"}
 
@@ -55,11 +55,18 @@ class Job(Generic[U]):
         self.unit = unit
         self._bar = bar
         self._left = size
+        self._stopped = False
 
     def __call__(self, amount: int) -> None:
+        if self._stopped:
+            raise Interrupted("another unit failed, or the build was told to stop")
         amount = min(amount, self._left)
         self._left -= amount
         self._bar.update(amount)
+
+    def stop(self) -> None:
+        """End the task where it next says how it advances."""
+        self._stopped = True
 
     def finish(self) -> None:
         """Move the bar by what is left of the unit."""
@@ -148,6 +155,7 @@ def open_engine(name: str, workers: int | None, paths: Sequence[str]) -> Iterato
 def _run_in(
     pool: Executor, task: Callable[[U, Advance], Any], jobs: Sequence[Job[U]], elsewhere: bool
 ) -> None:
+    children = set(multiprocessing.active_children())
     try:
         # Another process cannot move this one's bar.
         futures = {pool.submit(task, j.unit, silent if elsewhere else j): j for j in jobs}
@@ -155,6 +163,11 @@ def _run_in(
             future.result()
             futures[future].finish()
     except BaseException:
+        for job in jobs:
+            job.stop()
+        if elsewhere:  # what a killed task leaves unfinished is deleted by the next build
+            for child in set(multiprocessing.active_children()) - children:
+                child.terminate()
         pool.shutdown(wait=True, cancel_futures=True)
         raise
     pool.shutdown()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from climb_opt.corpus.documents import Block, Document, read_block, read_rows, split_keys
+from climb_opt.corpus.documents import Block, read_rows, read_texts, split_keys
 from climb_opt.corpus.workspace import Stage
 
 MOST_BLOCKS = 256  # blocks opened for a sample of text
@@ -19,14 +19,14 @@ def spread(blocks: Sequence[Block], most: int = MOST_BLOCKS) -> list[Block]:
     return [blocks[int(i)] for i in np.linspace(0, len(blocks) - 1, most)]
 
 
-def sample_documents(
+def sample_texts(
     documents: Stage,
     blocks: Sequence[Block],
     size: int,
     keep: Callable[[Block], np.ndarray],
     seed: int,
-) -> Iterator[Document]:
-    """Documents of about `size` bytes in all, chosen by their text's hash.
+) -> Iterator[str]:
+    """Texts of about `size` bytes in all, chosen by their hash.
 
     Args:
         keep: block -> (documents,) bool, the documents that may be chosen.
@@ -37,7 +37,7 @@ def sample_documents(
         keys = split_keys(read_rows(documents.path, block.name), seed)
         chosen = keep(block) & (keys.astype(np.float64) / 2.0**64 < share)
         if chosen.any():
-            yield from read_block(documents.path, block.name, chosen)
+            yield from read_texts(documents.path, block.name, chosen)
 
 
 def sample_rows(

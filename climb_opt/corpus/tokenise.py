@@ -20,7 +20,7 @@ import numpy as np
 
 from climb_opt.corpus.bpe import train_tokenizer as train_tokenizer
 from climb_opt.corpus.documents import Block, read_texts
-from climb_opt.corpus.engines import Advance, serial_tokenizers
+from climb_opt.corpus.engines import Advance, serial_tokenizers, silent
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.workspace import Stage
 from climb_opt.files import atomic
@@ -38,7 +38,7 @@ from climb_opt.tokenizer import load_tokenizer as load_tokenizer
 logger = logging.getLogger(__name__)
 
 PIECE = 1_000_000  # characters encoded at once; a longer document is cut before a space
-BATCH = 4 * PIECE  # characters of a long document encoded in one call
+BATCH = 2 * PIECE  # characters of a long document encoded in one call, which no signal interrupts
 # What is encoded in one call: its encodings, some 150 bytes a token, should stay in a core's cache
 # (against 2000 documents: a tenth less CPU time, measured).
 SLOT_DOCUMENTS = 64
@@ -156,7 +156,7 @@ def _tokenise_block(
     done = 0
     with atomic(folder / f"{block.name}.bin") as partial_path, partial_path.open("wb") as file:
         for some in _slots(texts, slot):
-            tokens, counts = encode(tokenizer, some, facts)
+            tokens, counts = encode(tokenizer, some, facts, advance)
             lengths[rows[done : done + len(some)]] = counts
             done += len(some)
             tokens.tofile(file)
@@ -165,14 +165,19 @@ def _tokenise_block(
 
 
 def encode(
-    tokenizer: Any, texts: Sequence[str], facts: TokenFacts
+    tokenizer: Any, texts: Sequence[str], facts: TokenFacts, advance: Advance = silent
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The texts' tokens, each followed by the end-of-text token, and each text's token count."""
+    """The texts' tokens, each followed by the end-of-text token, and each text's token count.
+
+    Args:
+        advance: called between two calls of the library; what it raises ends the work.
+    """
     dtype = np.dtype(facts.dtype).newbyteorder("<")
     arrays: list[np.ndarray] = []
     ends: list[int] = []
     total = 0
     for pieces, last in _batches(texts):
+        advance(0)
         ids: list[int] = []
         encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
         for encoding, ends_text in zip(encodings, last, strict=True):

@@ -3,6 +3,7 @@
     python tests/bench/bench_corpus.py speed  [--documents 60000 120000]
     python tests/bench/bench_corpus.py model  [--encoder FOLDER] [--documents 2000]
     python tests/bench/bench_corpus.py memory [--sizes 10000 100000 1000000]
+    python tests/bench/bench_corpus.py growth [--bytes 2000000] [--kinds "one letter"]
 
 Without a command: speed and model. Ratios of CPU time within one run, on one thread, because the
 machine may be busy and threads that wait would count; the reference is measured before and after
@@ -53,6 +54,7 @@ from climb_opt.corpus.cluster import kmeans  # noqa: E402
 from climb_opt.corpus.embed import EmbedOptions  # noqa: E402
 from climb_opt.corpus.options import BuildOptions, make_plan  # noqa: E402
 from climb_opt.corpus.tokenise import TokenOptions  # noqa: E402
+from growth import KINDS, growth  # noqa: E402
 
 PACK = Path(__file__).parents[3] / "shared" / "data" / "dev" / "corpus.jsonl.zst"
 
@@ -314,6 +316,8 @@ def commands() -> Iterator[tuple[str, Callable[..., None], list[tuple[str, dict[
     yield "model", model, [("--encoder", {}), ("--documents", {"type": int, "default": 2000})]
     sizes = {"type": int, "nargs": "+", "default": [10_000, 100_000, 1_000_000]}
     yield "memory", memory, [("--sizes", sizes), ("--cut", {"type": int, "default": 1000})]
+    kinds = {"nargs": "+", "choices": list(KINDS), "metavar": "KIND"}
+    yield "growth", growth, [("--bytes", {"type": int, "default": 2_000_000}), ("--kinds", kinds)]
     yield "one", one, [("file", {}), ("out", {})]  # the last three are run by those above
     yield "encode", encode, [("file", {}), ("encoder", {})]
     yield "with-model", with_model, [("file", {}), ("encoder", {}), ("out", {})]
