@@ -126,9 +126,12 @@ def _setting_up(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _inside(error, ConfigurableTask.download) is not None:
+        loading = _inside(error, ConfigurableTask.download)
+        if loading is not None:
+            config = loading["self"].config
+            place = (config.dataset_kwargs or {}).get("data_files") or config.dataset_path
             raise UserError(
-                f"lm-eval: the data of task {name!r} cannot be loaded "
+                f"lm-eval: the data of task {name!r} cannot be loaded from {place} "
                 f"({brief(error.__cause__ or error)}). Give a local file instead: "
                 f"files: {{{name}: path.jsonl.gz}}."
             ) from None
