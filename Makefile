@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## find a mixture, from documents to report, on this machine
 	$(BIN)/climb-opt corpus build installed: --output corpora/demo --domains 8 \
 	  --vocab-size 2048 --target prose=kind:prose --target-share 0.3
-	$(BIN)/climb-opt search demo
-	$(BIN)/climb-opt confirm demo
+	$(BIN)/climb-opt search demo --workers auto
+	$(BIN)/climb-opt confirm demo --workers auto
 	$(BIN)/climb-opt report demo --output runs/demo.html
 
 test: $(STAMP)  ## run the tests (under 8 minutes on 2 cores)
@@ -52,8 +52,8 @@ gpu: $(STAMP)  ## on a GPU machine: its tests, its speed, a search of 112 proxie
 	$(BIN)/python tests/bench/bench_gpu.py --proxy 62m
 	$(BIN)/climb-opt corpus build installed: --output corpora/demo --domains 8 \
 	  --vocab-size 2048 --target prose=kind:prose --target-share 0.3
-	$(BIN)/climb-opt search demo-gpu
-	$(BIN)/climb-opt confirm demo-gpu
+	$(BIN)/climb-opt search demo-gpu --workers auto
+	$(BIN)/climb-opt confirm demo-gpu --workers auto
 	$(BIN)/climb-opt report demo-gpu --output runs/demo-gpu.html
 
 wheel: $(STAMP)  ## build the wheel

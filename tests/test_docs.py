@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from climb_opt import recipes
-from climb_opt.cli import parser
+from climb_opt.cli import main, parser
+from printed import difference, pairs
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(p for p in DOCS.glob("*.md") if p.name != "reference.md")
@@ -53,14 +54,55 @@ def test_every_command_parses(page: str, command: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs_and_prints_what_is_said(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     scope: dict[str, Any] = {"__name__": "__docs__"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        said = dict(pairs(page.read_text(encoding="utf-8"), "python"))
         for body in blocks(page, "python"):
+            capsys.readouterr()
             exec(compile(body, str(page), "exec"), scope)
+            printed = capsys.readouterr().out
+            assert body not in said or not difference(printed, said[body]), difference(
+                printed, said[body]
+            )
+
+
+QUICK = ("climb-opt ls ", "climb-opt --version")  # commands that need no study and no corpus
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_quick_commands_print_what_is_said(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for body, said in pairs(page.read_text(encoding="utf-8"), "console"):
+        words = [line.removeprefix("$ ") for line in body.splitlines()]
+        assert all(line.startswith(QUICK) for line in words), "its output cannot be checked"
+        for line in words:
+            assert main(shlex.split(line)[1:]) == 0
+        printed = capsys.readouterr().out
+        assert not difference(printed, said), difference(printed, said)
+
+
+@pytest.mark.parametrize(
+    ("printed", "said", "differ"),
+    [
+        ("loss 0.512 [0.4, 0.6]\n", "loss   0.513 [0.4, 0.6]\n", False),
+        ("loss 0.512\n", "loss 0.612\n", True),
+        ("gain 0.5\n", "loss 0.5\n", True),
+        ("1\n2\n", "1\n", True),
+        ("1, 2\n", "1\n", True),
+        ("-0.3\n", "0.3\n", True),
+        ("web 700\n", "web 701\n", False),
+    ],
+)
+def test_outputs_are_compared_by_words_and_numbers(printed: str, said: str, differ: bool) -> None:
+    assert bool(difference(printed, said)) == differ
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

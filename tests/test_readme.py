@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from climb_opt.cli import parser
+from printed import difference, pairs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,14 +38,19 @@ def test_every_command_parses(command: str) -> None:
     parser().parse_args(words[start:])
 
 
-@pytest.mark.parametrize("block", _blocks("python"), ids=lambda b: b.split("\n")[0][:40])
-def test_every_snippet_runs(block: str, tmp_path: Path) -> None:
+SNIPPETS = {**dict.fromkeys(_blocks("python")), **dict(pairs(README, "python"))}
+
+
+@pytest.mark.parametrize("block", SNIPPETS, ids=lambda b: b.split("\n")[0][:40])
+def test_every_snippet_runs_and_prints_what_is_said(block: str, tmp_path: Path) -> None:
     script = tmp_path / "snippet.py"
     script.write_text(block, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    said = SNIPPETS[block]
+    assert said is None or not difference(done.stdout, said), difference(done.stdout, said)
 
 
 def test_every_make_target_exists() -> None:
