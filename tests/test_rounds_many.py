@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import time
@@ -89,6 +90,20 @@ def test_a_worker_of_this_machine_that_died_is_known_at_once() -> None:
     ((_, reason),) = watch.dead(all_trials(study))
     assert reason.endswith("died")
     assert life(done.pid) is None
+
+
+def test_a_worker_that_was_killed_and_never_asked_for_is_known_at_once() -> None:
+    killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    study = optuna.create_study()
+    running(study, **{SLOT: 0, BEAT: {**sign(0), "life": life(killed.pid)}})
+    watch = Watch(grace=1000.0)
+    assert not watch.dead(all_trials(study))
+    killed.kill()
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # dead, but still in the table
+    assert Path(f"/proc/{killed.pid}").exists()
+    assert len(watch.dead(all_trials(study))) == 1
+    assert rounds.status(study, SMALL).running[0].ended
+    killed.communicate()
 
 
 def test_the_late_result_of_a_worker_taken_for_dead_is_refused(

@@ -11,7 +11,7 @@ from climb_opt.cli.naming import existing, stem, study_arguments
 from climb_opt.text import strict_json
 
 if TYPE_CHECKING:
-    from climb_opt.rounds import RoundStatus, Status
+    from climb_opt.rounds import RoundStatus, RunningStatus, Status
 
 FORMATS = ("text", "json", "yaml")
 
@@ -121,7 +121,7 @@ def describe(now: Status) -> str:
         for one in now.running:
             lines.append(
                 f"  trial {one.number:>4}  slot {one.slot!s:<18}  for {duration(one.seconds)}  "
-                f"{one.worker}  {_beat(one.age)}"
+                f"{one.worker}  {_beat(one)}"
             )
     if now.failures:
         lines += ["", "failed"]
@@ -161,7 +161,10 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _beat(age: float | None) -> str:
+def _beat(one: RunningStatus) -> str:
+    age = one.age
+    if one.ended:
+        return "its process has ended; the next worker takes its slot"
     if age is None:
         return "no sign of life yet"
     if age < -5:

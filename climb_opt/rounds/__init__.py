@@ -13,13 +13,14 @@ worker, and its slot tried again with the same mixture. Clocks are never compare
 
 from climb_opt.rounds.beats import Pace
 from climb_opt.rounds.claims import Claims
-from climb_opt.rounds.status import RoundStatus, Status, status
+from climb_opt.rounds.status import RoundStatus, RunningStatus, Status, status
 from climb_opt.rounds.worker import work
 
 __all__ = [
     "Claims",
     "Pace",
     "RoundStatus",
+    "RunningStatus",
     "Status",
     "status",
     "work",

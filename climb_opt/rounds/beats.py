@@ -58,13 +58,18 @@ def machine() -> str | None:
 
 
 def life(process: int) -> str | None:
-    """One life of one process: machine, number and start time; None if there is no such process."""
+    """One life of one process: machine, number and start time; None if it is no more.
+
+    A dead process stays in the table until its parent asks for it, which in a container may be
+    never: it is no more, too.
+    """
     try:
-        # Field 22, counted after the name in parentheses, which may hold blanks.
-        start = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        # Fields 3 and 22, counted after the name in parentheses, which may hold blanks.
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        state, start = fields[0], fields[19]
     except (OSError, IndexError):
         return None
-    return f"{machine()}/{process}/{start}"
+    return None if state in "ZX" else f"{machine()}/{process}/{start}"
 
 
 class Heart:
@@ -135,7 +140,7 @@ class Watch:
             seconds = before[1] + gap if before is not None and before[0] == beat else 0.0
             silent[trial.number] = (beat, seconds)
             who = beat.get("worker", "unknown") if isinstance(beat, dict) else "unknown"
-            if _ended_here(beat):
+            if ended_here(beat):
                 found.append((trial, f"its worker {who} died"))
             elif seconds > self._grace:
                 found.append((trial, f"no sign of its worker {who} for {seconds:.0f} s"))
@@ -143,7 +148,7 @@ class Watch:
         return found
 
 
-def _ended_here(beat: Any) -> bool:
+def ended_here(beat: Any) -> bool:
     """Whether the beat is of a process of this very machine that is no more."""
     token = beat.get("life") if isinstance(beat, dict) else None
     here = machine()

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, PAUSED, SLOT, UNREAD
+from climb_opt.rounds.beats import ended_here
 from climb_opt.slots import Plan, Slot, attempts_by_slot
 from climb_opt.view import all_trials
 
@@ -43,6 +44,7 @@ class RunningStatus:
     worker: str
     age: float | None
     seconds: float
+    ended: bool = False  # its process, of this very machine, is no more
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def _running(trial: FrozenTrial, now: float) -> RunningStatus:
         worker=str(beat.get("worker", "unknown")) if known else "unknown",
         age=now - float(beat["at"]) if known and "at" in beat else None,
         seconds=max(0.0, now - started.timestamp()),
+        ended=ended_here(beat),
     )
 
 
