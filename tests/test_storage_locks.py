@@ -27,7 +27,7 @@ from climb_opt.storages import (
 )
 from climb_opt.storages.locks import FileLock, SoleUse, ThreadLock
 from climb_opt.storages.tickets import TicketLock
-from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
+from servers import MariaDB, Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -221,10 +221,11 @@ def test_behind_the_grpc_proxy_the_lock_is_tickets(postgres: Postgres) -> None: 
 
 
 @pytest.mark.postgres
-def test_the_lock_of_mysql_is_exclusive_and_freed_by_death(mysql: str) -> None:  # noqa: F811
-    study = optuna.create_study(study_name="s", storage=open_storage(mysql))
+def test_the_lock_of_mysql_is_exclusive_and_freed_by_death(mysql: MariaDB) -> None:  # noqa: F811
+    url = mysql.fresh()
+    study = optuna.create_study(study_name="s", storage=open_storage(url))
     exclusive(study, study)
-    with holder(mysql) as process:
+    with holder(url) as process:
         process.send_signal(signal.SIGKILL)
         assert seconds_to_lock(study) < 20
 

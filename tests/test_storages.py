@@ -28,7 +28,7 @@ from climb_opt.storages import (
 )
 from climb_opt.storages.database import explain
 from climb_opt.storages.journal import mend
-from servers import Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
+from servers import MariaDB, Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -420,9 +420,9 @@ def test_a_full_disk_under_the_journal_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.postgres
-def test_mysql_says_what_is_missing(mysql: str) -> None:  # noqa: F811
+def test_mysql_says_what_is_missing(mysql: MariaDB) -> None:  # noqa: F811
     with pytest.raises(UserError, match="Create it first"):
-        open_storage(mysql.replace("/climb?", "/nothing?"))
+        open_storage(mysql.url("nothing"))
     with pytest.raises(UserError, match="Check the user, the password") as caught:
-        open_storage(mysql.replace("root@", "root:s3cret@"))
+        open_storage(mysql.url("mysql", "root:s3cret"))
     assert "s3cret" not in str(caught.value)

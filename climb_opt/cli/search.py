@@ -66,7 +66,7 @@ def _search(args: argparse.Namespace) -> int:
     count = crew.wanted(args, location(args.storage))
     created: list[bool] = []
     with stop_flag() as stop:
-        study = _join(args, lambda: created.append(True))
+        study = _join(args, lambda: created.append(True), stop)
         try:
             return _work(study, args, count, stop)
         except Exception:
@@ -112,19 +112,20 @@ def _train(study: optuna.Study, args: argparse.Namespace, stop: Stop, follow: Fo
     )
 
 
-def _join(args: argparse.Namespace, on_create: Callable[[], None]) -> optuna.Study:
-    """Rank 0 creates or joins; the others wait until it has."""
+def _join(args: argparse.Namespace, on_create: Callable[[], None], stop: Stop) -> optuna.Study:
+    """Rank 0 creates or joins, when the storage answers; the others wait until it has."""
+    from climb_opt.storages import is_outage
     from climb_opt.study import open_study
 
     wanted = {"storage": args.storage, "study_name": args.study_name, "overrides": args.set}
     if rank() == 0:
-        return open_study(args.name, on_create=on_create, **wanted)
+        return open_study(args.name, on_create=on_create, stop=stop, **wanted)
     until = time.monotonic() + JOIN_WAIT
     while True:
         try:
             return open_study(args.name, create=False, **wanted)
-        except UserError:
-            if time.monotonic() > until:
+        except UserError as error:
+            if stop() or (time.monotonic() > until and not is_outage(error)):
                 raise
             time.sleep(0.5)
 

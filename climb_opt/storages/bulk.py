@@ -34,6 +34,8 @@ MOST_NUMBERS = 10_000  # in one statement; databases have their limits
 class Database(RDBStorage):
     """See the module."""
 
+    pooled = False  # sessions are shared between transactions: no lock may rest on one
+
     def _get_prepared_new_trial(
         self, study_id: int, template_trial: FrozenTrial | None, session: Session
     ) -> Any:

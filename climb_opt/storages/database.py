@@ -11,6 +11,7 @@ from optuna.storages import BaseStorage
 
 from climb_opt.errors import UserError
 from climb_opt.storages.bulk import Database
+from climb_opt.storages.mysql import fit_tables
 from climb_opt.storages.redaction import redact
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ REMEDIES = (
     ("connection refused", "Check the host and the port, and that the server runs."),
     ("can't connect", "Check the host and the port, and that the server runs."),
     ("no such file or directory", "Check that the server runs and where its socket lies."),
+    (
+        "query_wait_timeout",
+        "PgBouncer had no session left: raise its default_pool_size (2 at least).",
+    ),
     ("timeout", "Check the host and the port, and the firewall between here and there."),
     ("timed out", "Check the host and the port, and the firewall between here and there."),
     ("too many clients", "Raise max_connections, or put Optuna's gRPC proxy in front of it."),
@@ -46,13 +51,36 @@ REMEDIES = (
 )
 PASSING = ("already exists", "starting up", "shutting down", "not yet accepting", "recovery mode")
 PATIENCE = 60.0  # seconds for what passes
+# What is said of a server that is down or has no place left; a wrong name or password is not.
+AWAY = (
+    *PASSING[1:],
+    "connection refused",
+    "can't connect",
+    "no such file or directory",
+    "timeout",
+    "timed out",
+    "too many",
+    "connection slots",
+    "closed the connection",
+    "gone away",
+    "lost connection",
+    "reset by peer",
+    "unreachable",
+)
+WRONG_HOST = ("name or service not known", "resolve host", "translate host name", "no address")
+TOO_LONG = ("data too long", "value too long", "max_allowed_packet")
 
 
-def open_database(url: str) -> BaseStorage:
+class StorageAway(UserError):
+    """No answer, for a reason that may pass: the server is down, starting, or full of others."""
+
+
+def open_database(url: str, *, write: bool = True) -> BaseStorage:
     """The storage of a database URL; its tables are created when they are missing.
 
     Raises:
-        UserError: a malformed URL, a missing driver, no connection, no rights, another schema.
+        StorageAway: no connection; the same call may succeed later.
+        UserError: a malformed URL, a missing driver, no rights, another schema.
     """
     address = _parse(url)
     # Optuna fills `{SCHEMA_VERSION}` into the URL, so a brace in a password must be doubled.
@@ -60,10 +88,16 @@ def open_database(url: str) -> BaseStorage:
     until = time.monotonic() + PATIENCE
     while True:
         try:
-            return optuna.storages.get_storage(Database(text, _engine_options(address)))
+            pooled = is_pooled(address)
+            database = Database(text, _engine_options(address, pooled))
+            database.pooled = pooled
+            if write and database.engine.dialect.name in ("mysql", "mariadb"):
+                fit_tables(database.engine)
+            return optuna.storages.get_storage(database)
         except Exception as error:
             if time.monotonic() > until or not _passing(error):
-                raise UserError(explain(error, url)) from None
+                kind = StorageAway if _is_away(error) else UserError
+                raise kind(explain(error, url)) from None
             log.info("Storage %s: %s; waiting.", redact(url), first_line(error))
             time.sleep(0.5)
 
@@ -80,6 +114,8 @@ def explain(error: BaseException, url: str) -> str:
             f"Storage {where}: its tables were made by an older Optuna. Back it up, then run "
             "`optuna storage upgrade --storage URL` once, with this version."
         )
+    if any(pattern in said.lower() for pattern in TOO_LONG):
+        return f"Storage {where}: {_too_long(error, said)}"
     if "column" in said or isinstance(error, RuntimeError):
         return (
             f"Storage {where}: its tables are not this Optuna's ({said.rstrip('.')}). Give "
@@ -99,6 +135,37 @@ def first_line(error: BaseException) -> str:
         cause = inner
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return redact(lines[0] if lines else type(cause).__name__)
+
+
+def _too_long(error: BaseException, said: str) -> str:
+    sizes = [len(v) for v in _parameters(error) if isinstance(v, (str, bytes))]
+    size = f" ({max(sizes):,} characters)" if sizes else ""
+    return (
+        f"it cannot hold something this long{size}: {said.rstrip('.')}. Names have at most 512 "
+        "characters everywhere; attributes 65,535 bytes in MySQL, unless climb_opt may ALTER its "
+        "tables there, and a statement max_allowed_packet. Use shorter or fewer names, or "
+        "PostgreSQL."
+    )
+
+
+def _parameters(error: BaseException | None) -> list[Any]:
+    """What the statement that failed was to store."""
+    while error is not None:
+        given = getattr(error, "params", None)
+        if given is not None:
+            rows = given if isinstance(given, (list, tuple)) else [given]
+            return [
+                value
+                for row in rows
+                for value in (row.values() if isinstance(row, dict) else [row])
+            ]
+        error = error.__cause__
+    return []
+
+
+def _is_away(error: BaseException) -> bool:
+    said = str(error).lower()
+    return any(word in said for word in AWAY) and not any(word in said for word in WRONG_HOST)
 
 
 def _parse(url: str) -> URL:
@@ -124,7 +191,25 @@ def _parse(url: str) -> URL:
     return address
 
 
-def _engine_options(address: URL) -> dict[str, Any]:
+def is_pooled(address: URL) -> bool:
+    """Whether a pooler such as PgBouncer hands out the sessions of this PostgreSQL.
+
+    It gives each client a number of its own, not that of the process that serves it.
+    """
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.pool import NullPool
+
+    if address.get_backend_name() != "postgresql":
+        return False
+    given = _engine_options(address, pooled=True)["connect_args"]
+    engine = create_engine(address, poolclass=NullPool, connect_args=given)
+    with engine.connect() as connection:
+        serving = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+        driver: Any = connection.connection.driver_connection
+        return bool(getattr(getattr(driver, "info", None), "backend_pid", serving) != serving)
+
+
+def _engine_options(address: URL, pooled: bool) -> dict[str, Any]:
     """A silent network must not hang a worker: time limits, and a look before each use."""
     if address.get_backend_name() == "sqlite":
         return {}
@@ -133,6 +218,8 @@ def _engine_options(address: URL) -> dict[str, Any]:
         limits = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10}
     elif address.get_driver_name() == "pymysql":
         limits = {"connect_timeout": 10}
+    if pooled and address.get_driver_name() == "psycopg":
+        limits["prepare_threshold"] = None  # what one session prepared, the next has not
     given = {name: value for name, value in limits.items() if name not in address.query}
     return {"pool_pre_ping": True, "pool_size": 2, "connect_args": given}
 

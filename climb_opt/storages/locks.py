@@ -8,7 +8,7 @@ then given back.
     journal, SQLite   flock on a file beside it: the kernel frees it
     PostgreSQL        an advisory lock of a session of its own: the server frees it
     MySQL             GET_LOCK, likewise
-    anything else     tickets in a study of their own (Lamport's bakery), for example by gRPC
+    anything else     tickets in a study of their own (Lamport's bakery): by gRPC, behind PgBouncer
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def _database_lock(backend: RDBStorage, name: str) -> StudyLock:
     from climb_opt.storages.sessions import SESSIONS  # SQLAlchemy loads only where it is used
 
     url, dialect = backend.engine.url, backend.engine.dialect.name
+    if getattr(backend, "pooled", False):
+        return TicketLock(backend, name, hung=HUNG)
     if dialect != "sqlite":
         return SESSIONS[dialect](backend, name, hung=HUNG)
     if url.database in (None, "", ":memory:"):

@@ -11,7 +11,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, GrpcStorageProxy
 
 from climb_opt.errors import UserError
-from climb_opt.storages.database import open_database
+from climb_opt.storages.database import StorageAway, open_database
 from climb_opt.storages.journal import open_journal
 from climb_opt.storages.redaction import redact
 
@@ -44,7 +44,7 @@ def open_storage(
     if text.startswith("grpc://"):
         return _open_grpc(text)
     if "://" in text:
-        return open_database(text)
+        return open_database(text, write=write)
     return open_journal(text, write=write)
 
 
@@ -75,7 +75,7 @@ def _open_grpc(url: str) -> BaseStorage:
     except ImportError:
         raise UserError(f"Storage {redact(url)}: run pip install 'climb-opt[grpc]'.") from None
     except ConnectionError:
-        raise UserError(
+        raise StorageAway(
             f"Storage {redact(url)}: no answer in {GRPC_WAIT:.0f} s. Check the host and the port, "
             "and that Optuna's gRPC proxy runs there (optuna.storages.run_grpc_proxy_server)."
         ) from None

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
@@ -20,8 +21,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.errors import Interrupted, UserError
-from climb_opt.storages.database import explain, first_line
-from climb_opt.storages.opening import describe
+from climb_opt.storages.database import StorageAway, explain, first_line
+from climb_opt.storages.opening import describe, location
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE = 5.0  # seconds between two attempts
 # A full or failing disk under a journal, and a network file system that moved.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}
+# MySQL: no rights (1044, 1045, 1142, 1143, 1227), no database (1049), other tables (1054, 1146),
+# too long (1153, 1406). Its other numbers pass: a record changed since it was read (1020), a lock
+# waited for in vain (1205), a deadlock (1213), a connection lost (2006, 2013).
+LASTING = {1044, 1045, 1049, 1054, 1142, 1143, 1146, 1153, 1227, 1406}
+LASTING_WORDS = ("readonly database", "no such table", "no such column")  # SQLite
 PROXY = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED"}
 # The proxy reports an outage of the database behind it as UNKNOWN, with the error's text.
 BEHIND_PROXY = ("OperationalError", "InterfaceError", "raised during the commit", "QueuePool")
@@ -40,6 +46,10 @@ def is_outage(error: BaseException) -> bool:
 
     gone = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, exc.PendingRollbackError)
     for cause in _chain(error):
+        if isinstance(cause, StorageAway):
+            return True
+        if _is_lasting(cause):
+            return False
         if isinstance(cause, gone) or getattr(cause, "connection_invalidated", False):
             return True
         if isinstance(cause, OSError) and cause.errno in DISK:
@@ -64,7 +74,8 @@ def persist(call: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> 
                 raise
             if began is None:
                 began = time.monotonic()
-                log.warning("The storage does not answer (%s); waiting.", first_line(error))
+                said = first_line(error).rstrip(".")
+                log.warning("The storage does not answer (%s); waiting.", said)
             if stop():
                 raise Interrupted("asked to stop while the storage was away") from error
             time.sleep(pause)
@@ -76,7 +87,7 @@ def persist(call: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> 
 
 
 @contextmanager
-def explained(storage: BaseStorage) -> Iterator[None]:
+def explained(storage: BaseStorage | str | Path | None) -> Iterator[None]:
     """Turn what a storage or its driver raises inside into a `UserError` of one line."""
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
@@ -89,7 +100,11 @@ def explained(storage: BaseStorage) -> Iterator[None]:
         ours = isinstance(error, (StorageInternalError, SQLAlchemyError, PermissionError))
         if not ours and not is_outage(error):
             raise
-        raise UserError(explain(error, describe(storage))) from error
+        if isinstance(storage, BaseStorage):
+            where = describe(storage)
+        else:
+            where = location(None if storage is None else str(storage))
+        raise UserError(explain(error, where)) from error
 
 
 def patient(study: optuna.Study, stop: Callable[[], bool] = lambda: False) -> optuna.Study:
@@ -158,6 +173,16 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+def _is_lasting(error: BaseException) -> bool:
+    """What drivers call operational, too, though no waiting mends it."""
+    from sqlalchemy.exc import DBAPIError
+
+    if not isinstance(error, DBAPIError) or error.orig is None:
+        return False
+    number = next(iter(error.orig.args), None)
+    return number in LASTING or any(word in str(error.orig).lower() for word in LASTING_WORDS)
 
 
 def _is_proxy_outage(error: BaseException) -> bool:

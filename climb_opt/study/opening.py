@@ -20,7 +20,15 @@ from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE
 from climb_opt.errors import UserError, did_you_mean
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.storages import describe, explained, open_storage, study_lock
+from climb_opt.simplex import MixtureSpace
+from climb_opt.storages import (
+    describe,
+    explained,
+    is_outage,
+    open_storage,
+    persist,
+    study_lock,
+)
 from climb_opt.view import StudyView, space_for, store_space
 
 log = logging.getLogger(__name__)
@@ -36,6 +44,7 @@ def open_study(
     overrides: Sequence[str] = (),
     create: bool = True,
     on_create: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] | None = None,
 ) -> optuna.Study:
     """The study of a recipe: created, or joined if it exists.
 
@@ -47,6 +56,8 @@ def open_study(
         overrides: `key.sub=value`, applied to the recipe.
         create: False for commands that only look at or steer a study.
         on_create: called when this call made the study.
+        stop: wait for a storage that is away, as a worker does, until this says so; by default
+            that is an error.
 
     Raises:
         UserError: no such recipe or study, another recipe or corpus than the study's, a study of
@@ -58,14 +69,19 @@ def open_study(
     ('tiny', 6)
     """
     name, wanted = _read(recipe, study_name, overrides)
-    opened = open_storage(storage, write=create)
-    with explained(opened):
+
+    def attempt() -> optuna.Study:
+        opened = open_storage(storage, write=create)
         existing = optuna.get_all_study_names(opened)
         if name not in existing and (wanted is None or not create):
             raise UserError(_no_study(name, existing, opened, recipe))
         study = _load(opened, name) if name in existing else None
         if study is None or RECIPE not in study.user_attrs:
             study = _complete(opened, name, wanted if create else None, on_create)
+        return study
+
+    with explained(storage):
+        study = attempt() if stop is None else persist(attempt, stop)
         if wanted is None and overrides:
             wanted = _overridden(read_recipe(study), overrides)
         if wanted is not None:
@@ -161,8 +177,7 @@ def _complete(
             read_recipe(study)
         return study
     corpus = Corpus.load(recipe.corpus)
-    tokens = corpus.tokens()
-    space = space_for(tokens, recipe)  # bounds that no mixture meets are found here
+    space = space_for(corpus.tokens(), recipe)  # bounds that no mixture meets are found here
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -175,17 +190,29 @@ def _complete(
             return study
         if study.get_trials(deepcopy=False) or study.directions != _directions(recipe):
             read_recipe(study)  # raises: it is another program's
-        facts = {"name": corpus.name, "digest": corpus.digest, "tokens": tokens}
-        study.set_user_attr(CORPUS, facts)
-        store_space(study, space)
-        study.set_user_attr(AGGREGATE, recipe.coefficients())
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(list(recipe.objectives()))
-        study.set_user_attr(RECIPE, recipes.to_json(recipe))
+        try:
+            _describe(study, corpus, space, recipe)
+        except Exception as error:
+            if not is_outage(error):  # what cannot be stored must not keep its name
+                discard_untried(study)
+            raise
     on_create()
     log.info("Created study %s in %s.", name, describe(storage))
     return study
+
+
+def _describe(
+    study: optuna.Study, corpus: Corpus, space: MixtureSpace, recipe: StudyRecipe
+) -> None:
+    """Write what a study is about, the recipe last."""
+    facts = {"name": corpus.name, "digest": corpus.digest, "tokens": corpus.tokens()}
+    study.set_user_attr(CORPUS, facts)
+    store_space(study, space)
+    study.set_user_attr(AGGREGATE, recipe.coefficients())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(recipe.objectives()))
+    study.set_user_attr(RECIPE, recipes.to_json(recipe))
 
 
 def _overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:

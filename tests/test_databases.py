@@ -1,0 +1,199 @@
+"""Real MariaDB and PgBouncer: long attributes, like names, passing errors, shared sessions."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pymysql
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import create_trial
+from sqlalchemy import exc
+
+import fleet
+from climb_opt import MixtureSpace
+from climb_opt.attributes import SPACE as SPACE_KEY
+from climb_opt.errors import UserError
+from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
+from climb_opt.shards import Corpus
+from climb_opt.slots import Plan
+from climb_opt.storages import explained, is_outage, open_storage, study_lock
+from climb_opt.storages.tickets import TicketLock
+from climb_opt.study import open_study
+from servers import MariaDB, Postgres, closed_engines, mysql, pgbouncer, postgres  # noqa: F401
+
+pytestmark = pytest.mark.postgres
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def alike() -> list[str]:
+    return ["C", "c", "resume", "résumé", "a", "a ", "ß", "ss"]
+
+
+# --- MariaDB -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("made_by_optuna", [False, True])
+def test_mysql_holds_attributes_of_any_length_and_names_that_are_alike(
+    mysql: MariaDB,  # noqa: F811
+    made_by_optuna: bool,
+) -> None:
+    url = mysql.fresh()
+    if made_by_optuna:  # with its own columns, before climb_opt came
+        RDBStorage(url).engine.dispose()
+    storage = open_storage(url)
+    space = MixtureSpace({name: 1.0 for name in alike()})
+    long = {f"component-{i:05d}": float(i) for i in range(6_000)}
+    assert len(json.dumps(long)) > 100_000
+    for name in ("Runs", "runs", "runs "):
+        study = optuna.create_study(study_name=name, storage=storage)
+        study.set_user_attr(SPACE_KEY, {"of": name, **long})
+        study.add_trial(
+            create_trial(
+                value=1.0,
+                params=space.params(space.prior),
+                distributions=space.distributions(),
+                user_attrs={"components": long, "Components": 1},
+            )
+        )
+    again = open_storage(url)
+    for name in ("Runs", "runs", "runs "):
+        study = optuna.load_study(study_name=name, storage=again)
+        assert study.user_attrs[SPACE_KEY] == {"of": name, **long}
+        (trial,) = study.trials
+        assert trial.params == space.params(space.prior)
+        assert trial.user_attrs == {"components": long, "Components": 1}
+
+
+def test_mysql_without_the_right_to_alter_refuses_what_is_too_long_before_any_training(
+    mysql: MariaDB,  # noqa: F811
+    tiny_corpus: Corpus,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = mysql.fresh()
+    database = url.partition("localhost/")[2].partition("?")[0]
+    RDBStorage(url).engine.dispose()
+    mysql.sql(
+        "CREATE OR REPLACE USER guest@localhost",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database}.* TO guest@localhost",
+    )
+    recipe = StudyRecipe(
+        corpus=str(tiny_corpus.path),
+        proxy=ProxyRecipe(model=ModelRecipe(), tokens=4096),
+        evaluators=(Choice("heldout"),),
+        score={f"a-component-with-a-long-name-{i:05d}": 1.0 for i in range(2_000)},
+    )
+    storage = open_storage(mysql.url(database, "guest"))
+    assert "GRANT ALTER" in caplog.text
+    with pytest.raises(UserError, match=r"86,000 characters.*65,535 bytes.*PostgreSQL"):
+        open_study(recipe, storage=storage, study_name="wide")
+    assert optuna.get_all_study_names(storage) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "passes"),
+    [
+        (1020, True),
+        (1205, True),
+        (1213, True),
+        (2006, True),
+        (2013, True),
+        (1044, False),
+        (1045, False),
+        (1049, False),
+        (1142, False),
+        (1146, False),
+    ],
+)
+def test_errors_of_mysql_that_pass_are_waited_for_and_others_are_not(
+    number: int, passes: bool
+) -> None:
+    error = exc.OperationalError("UPDATE", {}, pymysql.err.OperationalError(number, "..."))
+    assert is_outage(error) == passes
+
+
+def test_workers_on_mysql_whose_records_change_under_them_finish_every_slot(
+    mysql: MariaDB,  # noqa: F811
+) -> None:
+    try:  # error 1020 instead of a silent second read, where the server knows it
+        mysql.sql("SET GLOBAL innodb_snapshot_isolation = ON")
+    except pymysql.err.OperationalError:
+        pytest.skip("this MariaDB has no innodb_snapshot_isolation")
+    finish_with_workers(mysql.fresh())
+
+
+# --- PgBouncer ---------------------------------------------------------------------------------
+
+
+def test_behind_pgbouncer_the_lock_is_tickets_and_workers_finish_every_slot(
+    postgres: Postgres,  # noqa: F811
+) -> None:
+    # Fewer sessions than workers: who kept one for a lock would stop the others.
+    with pgbouncer(postgres, default_pool_size=2, query_wait_timeout=30) as url:
+        study = optuna.create_study(study_name="s", storage=open_storage(url))
+        assert isinstance(study_lock(study), TicketLock)
+        finish_with_workers(url)
+
+
+def test_a_session_of_ones_own_is_not_taken_for_a_pooled_one(
+    postgres: Postgres,  # noqa: F811
+) -> None:
+    study = optuna.create_study(study_name="s", storage=open_storage(postgres.fresh()))
+    assert not isinstance(study_lock(study), TicketLock)
+
+
+def finish_with_workers(url: str) -> None:
+    plan = Plan((6, 3), named=("baseline/prior",))
+    study = fleet.create(url, "fleet")
+    jobs = [fleet.Job(url, "fleet", plan, seed=3) for _ in range(3)]
+    jobs[0] = fleet.Job(url, "fleet", plan, seed=3, dies="objective", after=1)
+    codes = fleet.finish(fleet.start(jobs), 120)
+    assert codes[1:] == [0, 0]
+    assert fleet.audit(study, plan).sound
+
+
+# --- a server that is away at the start --------------------------------------------------------
+
+
+def test_a_worker_that_starts_while_its_database_is_away_waits_and_says_so(
+    tmp_path: Path, tiny_corpus: Corpus, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Postgres(tmp_path / "pg")
+    try:
+        url = server.fresh()
+        recipe = StudyRecipe(
+            corpus=str(tiny_corpus.path),
+            proxy=ProxyRecipe(model=ModelRecipe(), tokens=4096),
+            evaluators=(Choice("heldout"),),
+            score=["sums/bpb"],
+        )
+        server.stop()
+        with pytest.raises(UserError, match="Check that the server runs"):
+            open_study(recipe, storage=url, study_name="s")
+        found: list[Any] = []
+
+        def begin() -> None:
+            found.append(open_study(recipe, storage=url, study_name="s", stop=lambda: False))
+
+        thread = threading.Thread(target=begin)
+        thread.start()
+        until = time.monotonic() + 30
+        while "waiting" not in caplog.text and time.monotonic() < until:
+            time.sleep(0.05)
+        server.start()
+        thread.join(60)
+        assert found and found[0].study_name == "s"
+        assert "does not answer" in caplog.text and "answers again" in caplog.text
+    finally:
+        server.close()
+
+
+def test_a_name_longer_than_a_column_is_told(postgres: Postgres) -> None:  # noqa: F811
+    storage = open_storage(postgres.fresh())
+    with pytest.raises(UserError, match="at most 512 characters"), explained(storage):
+        optuna.create_study(study_name="x" * 600, storage=storage)
