@@ -35,6 +35,7 @@ from climb_opt.files import atomic
 from climb_opt.indexed import document_lengths, write_index
 from climb_opt.shards import Corpus
 from climb_opt.text import storable
+from climb_opt.tokenizer import corpus_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -241,13 +242,7 @@ def _write_documents(
     sources: dict[str, _Documents],
     progress: Callable[[int], None],
 ) -> list[int]:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise UserError(
-            "Writing documents needs the tokenizers package: pip install 'climb-opt[corpus]'."
-        ) from None
-    tokenizer = Tokenizer.from_buffer(corpus.tokenizer_file.read_bytes())
+    tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
     lengths = []
     for name, document in order:
         body = document[:-1] if document[-1] == corpus.eos else document
