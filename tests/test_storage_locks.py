@@ -19,6 +19,7 @@ import pytest
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.storages import (
     describe,
+    explained,
     is_outage,
     open_storage,
     patient,
@@ -270,7 +271,8 @@ def test_who_is_asked_to_stop_does_not_wait_for_a_storage_that_is_away() -> None
     def away() -> None:
         raise OSError(errno.ESTALE, "stale")
 
-    with pytest.raises(Interrupted):
+    study = optuna.create_study()
+    with pytest.raises(Interrupted), explained(study._storage):
         persist(away, lambda: True)
 
 

@@ -94,7 +94,7 @@ def explained(storage: BaseStorage | str | Path | None) -> Iterator[None]:
 
     try:
         yield
-    except UserError:
+    except (UserError, Interrupted):  # asked to stop while the storage was away is no error
         raise
     except Exception as error:
         ours = isinstance(error, (StorageInternalError, SQLAlchemyError, PermissionError))

@@ -118,7 +118,7 @@ class SalvagingBackend(JournalFileBackend):
         lines = ", ".join(map(str, self.damaged[:SHOWN])) + (", ..." if count > SHOWN else "")
         text = (
             f"Journal {self._file_path!r} is damaged: {count} of {self.line} lines cannot be "
-            f"read and are left out (line {lines})."
+            f"read and are left out (line{'s' if count > 1 else ''} {lines})."
         )
         if self._replaced:
             text += f" Of {self._replaced} trials the beginning is lost: they will be failed."
