@@ -30,6 +30,7 @@ def progress(
     *,
     initial: int = 0,
     large: bool = False,
+    brief: bool = False,
     show: bool | None = None,
 ) -> Any:
     """A bar on standard error with rate and time left, or `Lines` where that is no terminal.
@@ -42,6 +43,7 @@ def progress(
         unit: what is counted, in the singular.
         initial: units done before.
         large: units by the thousand and million, such as bytes and tokens.
+        brief: most often done in a moment: a bar appears after two seconds, and goes again.
         show: False for neither.
     """
     if show is False or sys.stderr.isatty():
@@ -51,6 +53,8 @@ def progress(
             desc=title,
             unit=unit,
             unit_scale=large,
+            delay=2.0 if brief else 0.0,
+            leave=not brief,
             disable=show is False,
         )
     return Lines(total, title, unit, initial=initial, large=large)

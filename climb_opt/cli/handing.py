@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli.naming import existing, study_arguments
 from climb_opt.errors import UserError
+from climb_opt.progress import progress
 
 if TYPE_CHECKING:
     import optuna
@@ -102,8 +103,6 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _materialise(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from climb_opt.export.materialise import materialise
     from climb_opt.text import amount
 
@@ -112,7 +111,7 @@ def _materialise(args: argparse.Namespace) -> None:
     handover, corpus = _handover(args, needs_corpus=True)
     assert corpus is not None
     kind: Any = "documents" if args.documents else "tokens"
-    with tqdm(total=handover.tokens, unit="token", unit_scale=True, disable=None) as bar:
+    with progress(handover.tokens, "tokens", "token", large=True) as bar:
         written = materialise(
             handover, corpus, Path(args.output), kind=kind, progress=lambda n: bar.update(n)
         )

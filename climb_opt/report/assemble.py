@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import optuna
 
 from climb_opt.attributes import CONFIRM, CONFIRMED_IN
+from climb_opt.progress import counting, progress
 from climb_opt.report.contents import Atlas, Contents, gather
 from climb_opt.report.snapshot import Snapshot, take
 from climb_opt.retrain import confirmation_of
@@ -46,7 +47,8 @@ def advise(
         one = best_mixture(study, rule=wanted, space=snapshot.space)
         return Advice({one.rule: one}, one.rule)
     asked = [*(r for r in RULES if r != AUTO), *([wanted] if wanted not in RULES else [AUTO])]
-    found = compare_rules(study, rules=asked, space=snapshot.space)
+    with progress(None, "rules", "rule", brief=True) as bar:
+        found = compare_rules(study, rules=asked, space=snapshot.space, on_rule=counting(bar))
     followed = found.pop(AUTO).rule if wanted == AUTO else wanted
     if followed not in found:  # one trial, or equal scores: every rule falls back to the same
         followed = next(iter(found))

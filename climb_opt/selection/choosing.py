@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -77,8 +77,12 @@ def compare_rules(
     space: MixtureSpace | None = None,
     components: bool = False,
     seed: int = 0,
+    on_rule: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Recommendation]:
     """What each rule would keep, judged by the same model: rule -> recommendation.
+
+    Args:
+        on_rule: called before the first rule and after each, with how many are done of how many.
 
     Raises:
         UserError: no finished trial with a mixture, several objectives, or an unknown rule.
@@ -100,7 +104,12 @@ def compare_rules(
             "compare_rules needs one objective; for several, best_mixture gives the Pareto set."
         )
     evidence = _evidence(study, space, history, components, seed)
-    return {rule: _recommend(study, space, history, evidence, rule) for rule in rules}
+    found: dict[str, Recommendation] = {}
+    on_rule(0, len(rules))
+    for done, rule in enumerate(rules, start=1):
+        found[rule] = _recommend(study, space, history, evidence, rule)
+        on_rule(done, len(rules))
+    return found
 
 
 # --- private -------------------------------------------------------------------------------------
