@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lint types bench soak ray gpu wheel clean help
+.PHONY: demo test lowest lint types bench soak ray gpu wheel clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -28,6 +28,9 @@ demo: $(STAMP)  ## find a mixture, from documents to report, on this machine
 
 test: $(STAMP)  ## run the tests (under 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lowest:  ## run the tests with the lowest versions that pyproject.toml allows
+	.ci/lowest
 
 lint: $(STAMP)  ## check style and formatting
 	$(BIN)/ruff check .
