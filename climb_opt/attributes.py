@@ -39,15 +39,15 @@ RECIPE = _stored(
     "study",
     "climb/recipe",
     "the recipe as JSON text; written last, so that a study that has it is whole",
-    written="study/opening retrain/sibling ablation/searching",
-    read="view retrain/sibling report/sections",
+    written="study/opening retrain/sibling ablation/run/searching",
+    read="view retrain/sibling reports/parts/sections",
 )
 CORPUS = _stored(
     "study",
     "climb/corpus",
     "{name, digest, tokens: {domain: count}} of the corpus",
     written="study/opening retrain/sibling",
-    read="view report/cost warmstart/studies",
+    read="view reports/cost warmstart/studies",
 )
 SPACE = _stored(
     "study",
@@ -75,14 +75,14 @@ UNREAD = _stored(
     "climb/unread",
     "[domain] of which no mixture of round 1 reads anything: too small for the design",
     written="samplers/climb_sampler",
-    read="rounds/status",
+    read="workers/status",
 )
 PAUSED = _stored(
     "study",
     "climb/paused",
     "true while no new trial may start",
     written="study/steering",
-    read="rounds/claims rounds/status",
+    read="workers/claims workers/status",
 )
 WARM = _stored(
     "study",
@@ -102,8 +102,8 @@ SHOWN = _stored(
     "study",
     "climb/rounds-shown",
     "how many rounds' ends the dashboard's cards show",
-    written="report/notebook",
-    read="report/notebook",
+    written="reports/dashboard/notebook",
+    read="reports/dashboard/notebook",
 )
 
 # --- studies beside a search ----------------------------------------------------------------------
@@ -120,7 +120,7 @@ CONFIRMED_IN = _stored(
     "climb/confirmed-in",
     "[study name] of its confirm studies, latest last",
     written="cli/confirming",
-    read="cli/confirming report/assemble",
+    read="cli/confirming reports/assemble",
 )
 TRANSFER = _stored(
     "study",
@@ -133,15 +133,15 @@ ABLATION = _stored(
     "study",
     "climb/ablation",
     "{key, digest, owner} of the ablation's run it belongs to",
-    written="ablation/searching ablation/sharing",
-    read="ablation/searching ablation/sharing",
+    written="ablation/run/searching ablation/run/sharing",
+    read="ablation/run/searching ablation/run/sharing",
 )
 RESULT = _stored(
     "study",
     "climb/result",
     "the finished run's `RunResult`, as JSON text",
-    written="ablation/sharing",
-    read="ablation/sharing",
+    written="ablation/run/sharing",
+    read="ablation/run/sharing",
 )
 
 # --- what a trial is, and what became of it -------------------------------------------------------
@@ -150,57 +150,57 @@ SLOT = _stored(
     "trial",
     "climb/slot",
     "the place in the plan: a number, or a named slot's name",
-    written="rounds/claims study/steering samplers/ledger ablation/searching",
-    read="slots rounds/worker rounds/status samplers/gp report/snapshot",
+    written="workers/claims study/steering samplers/ledger ablation/run/searching",
+    read="plan workers/worker workers/status samplers/gp reports/snapshot",
 )
 SEED = _stored(
     "trial",
     "climb/seed",
     "the proxy's seed where it is not the recipe's; a retry keeps it",
-    written="rounds/claims retrain/sibling",
-    read="objective study/working rounds/claims",
+    written="workers/claims retrain/sibling",
+    read="objective study/working workers/claims",
 )
 BEAT = _stored(
     "trial",
     "climb/beat",
     "{worker, count}: the last sign of life of its worker",
-    written="rounds/claims rounds/beats",
-    read="rounds/beats rounds/status",
+    written="workers/claims workers/beats",
+    read="workers/beats workers/status",
 )
 ERROR = _stored(
     "trial",
     "climb/error",
     "why it failed, one line",
-    written="rounds/claims study/steering ablation/searching",
-    read="rounds/status rounds/worker report/sections",
+    written="workers/claims study/steering ablation/run/searching",
+    read="workers/status workers/worker reports/parts/sections",
 )
 INTERRUPTED = _stored(
     "trial",
     "climb/interrupted",
     "true where it was stopped on request: no attempt of its slot",
-    written="rounds/claims rounds/worker study/steering",
-    read="slots rounds/status report/snapshot",
+    written="workers/claims workers/worker study/steering",
+    read="plan workers/status reports/snapshot",
 )
 RETRY = _stored(
     "trial",
     "climb/retry",
     "true where the slot was started anew on request: earlier failures are forgiven",
     written="study/steering",
-    read="slots",
+    read="plan",
 )
 COMPONENTS = _stored(
     "trial",
     "climb/components",
     "{component: value}: task scores and losses",
     written="history warmstart/studies",
-    read="history report/snapshot warmstart/studies ablation/judge retrain/transfer",
+    read="history reports/snapshot warmstart/studies ablation/run/judge retrain/transfer",
 )
 FACTS = _stored(
     "trial",
     "climb/facts",
     "{recipe, corpus, torch, seed, seconds, ...}: what was trained on what, how fast",
     written="history",
-    read="report/snapshot report/notebook ablation/judge",
+    read="reports/snapshot reports/dashboard/notebook ablation/run/judge",
 )
 IMPORTED = _stored(
     "trial",
@@ -212,8 +212,8 @@ DOREMI = _stored(
     "trial",
     "climb/doremi",
     "{domain: weight}: the mixture that DoReMi ended with",
-    written="ablation/live",
-    read="ablation/live",
+    written="ablation/run/live",
+    read="ablation/run/live",
 )
 EXTRAPOLATED = _stored(
     "trial",
@@ -253,8 +253,8 @@ FREE = _stored(
     read="samplers/wrapped",
 )
 
-# --- beginnings of named slots --------------------------------------------------------------------
+# --- beginnings of named plan --------------------------------------------------------------------
 
 OURS = "climb/"  # every user attribute of ours begins so
-BASELINE = "baseline/"  # slots of the recipe's baselines
-ENQUEUED = "enqueued/"  # slots of mixtures that a person put in line, outside the rounds
+BASELINE = "baseline/"  # plan of the recipe's baselines
+ENQUEUED = "enqueued/"  # plan of mixtures that a person put in line, outside the rounds

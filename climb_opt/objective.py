@@ -17,6 +17,7 @@ from climb_opt.attributes import SEED, SLOT
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.evaluators.base import Evaluator, Provenance
 from climb_opt.history import excesses, report_components, report_facts
+from climb_opt.plan import Plan
 from climb_opt.provenance import provenance
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.command import CommandTrainer
@@ -27,7 +28,6 @@ from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan
 
 log = logging.getLogger(__name__)
 

@@ -32,9 +32,9 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.attributes import AGGREGATE, BASELINE, CONFIRM, CORPUS, RECIPE, SLOT, SPACE
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays
+from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
-from climb_opt.slots import Plan, attempts_by_slot
 
 
 class CorpusFacts(NamedTuple):

@@ -14,7 +14,7 @@ from pathlib import Path
 import climb_opt
 from climb_opt import cli, lookup, recipes
 from climb_opt.attributes import ATTRIBUTES
-from climb_opt.export import FORMATS
+from climb_opt.exports import FORMATS
 from climb_opt.selection import RULES
 
 TARGET = Path(__file__).with_name("reference.md")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.build import build
-from climb_opt.corpus.cluster import ClusterOptions
-from climb_opt.corpus.merge import MergeOptions
 from climb_opt.corpus.options import BuildOptions, make_plan
-from climb_opt.corpus.tokenise import TokenOptions
+from climb_opt.corpus.stages.cluster import ClusterOptions
+from climb_opt.corpus.stages.merge import MergeOptions
+from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.shards import Corpus
 
 TOPICS = {

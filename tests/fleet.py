@@ -20,10 +20,10 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt import rounds
+from climb_opt import workers as rounds
 from climb_opt.attributes import SLOT
+from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan, Slot, attempts_by_slot
 from climb_opt.storages import locks, open_storage, study_lock
 from climb_opt.view import all_trials, read_history
 
@@ -165,7 +165,7 @@ def die() -> None:
 
 def _arm(job: Job, due: Callable[[], bool]) -> None:
     """Let the process die at the moment it should, by way of the very code that is tested."""
-    from climb_opt.rounds import beats, claims, worker
+    from climb_opt.workers import beats, claims, worker
 
     if job.remote:
         beats.machine = lambda: f"machine of {os.getpid()}/alone"  # type: ignore[assignment]

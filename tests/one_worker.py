@@ -9,12 +9,12 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import rounds
+from climb_opt import workers as rounds
 from climb_opt.attributes import ENQUEUED, SLOT
-from climb_opt.rounds import Pace
-from climb_opt.slots import Plan, attempts_by_slot
+from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.storages import study_lock
 from climb_opt.view import all_trials
+from climb_opt.workers import Pace
 from fleet import BASELINES, SPACE, PlanningSampler, score
 
 PACE = Pace(beat=0.2, grace=1.0, poll=0.05)

@@ -22,7 +22,7 @@ import pytest
 from tqdm import tqdm
 
 import fleet
-from climb_opt.slots import Plan
+from climb_opt.plan import Plan
 from climb_opt.storages import patient
 from climb_opt.view import all_trials
 from fleet import BASELINES, Job

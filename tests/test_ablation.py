@@ -12,14 +12,14 @@ import optuna
 import pytest
 
 from climb_opt import recipes
-from climb_opt.ablation.arms import STANDARD
-from climb_opt.ablation.emulate import emulate
-from climb_opt.ablation.reading import ablation_from
-from climb_opt.ablation.recipe import AblationRecipe
-from climb_opt.ablation.resolve import runs
-from climb_opt.ablation.results import Archive
-from climb_opt.ablation.runner import run_ablation
-from climb_opt.ablation.surfaces import surface
+from climb_opt.ablation.recipe.arms import STANDARD
+from climb_opt.ablation.recipe.reading import ablation_from
+from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import runs
+from climb_opt.ablation.run.emulate import emulate
+from climb_opt.ablation.run.results import Archive
+from climb_opt.ablation.run.runner import run_ablation
+from climb_opt.ablation.run.surfaces import surface
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.view import StudyView
 

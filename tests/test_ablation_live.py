@@ -11,14 +11,14 @@ import pytest
 
 pytest.importorskip("torch")
 
-from climb_opt.ablation.comparison import comparisons
-from climb_opt.ablation.plan import gpu_hours, plan_text, shape, trial_flops
-from climb_opt.ablation.reading import ablation_from
-from climb_opt.ablation.recipe import AblationRecipe
-from climb_opt.ablation.render import markdown
-from climb_opt.ablation.resolve import runs
-from climb_opt.ablation.results import Archive
-from climb_opt.ablation.runner import run_ablation
+from climb_opt.ablation.recipe.plan import gpu_hours, plan_text, shape, trial_flops
+from climb_opt.ablation.recipe.reading import ablation_from
+from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import runs
+from climb_opt.ablation.run.results import Archive
+from climb_opt.ablation.run.runner import run_ablation
+from climb_opt.ablation.table.comparison import comparisons
+from climb_opt.ablation.table.render import markdown
 from climb_opt.attributes import DOREMI
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.recipes import ModelRecipe, ProxyRecipe

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from climb_opt.ablation import foresight
-from climb_opt.ablation.surfaces import load_table
+from climb_opt.ablation.run.surfaces import load_table
 from climb_opt.cli import main
 from climb_opt.emulator import MixingLaw
 from climb_opt.errors import UserError

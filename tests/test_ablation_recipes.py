@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt import recipes
-from climb_opt.ablation import render
-from climb_opt.ablation.arms import STANDARD
-from climb_opt.ablation.comparison import comparisons
-from climb_opt.ablation.emulate import emulate
-from climb_opt.ablation.reading import read_ablation, shipped, title
-from climb_opt.ablation.resolve import allocate, arms, runs
-from climb_opt.ablation.resolve import settings as points_of
-from climb_opt.ablation.results import Archive
-from climb_opt.ablation.runner import run_ablation
-from climb_opt.ablation.surfaces import surface
+from climb_opt.ablation.recipe.arms import STANDARD
+from climb_opt.ablation.recipe.reading import read_ablation, shipped, title
+from climb_opt.ablation.recipe.resolve import allocate, arms, runs
+from climb_opt.ablation.recipe.resolve import settings as points_of
+from climb_opt.ablation.run.emulate import emulate
+from climb_opt.ablation.run.results import Archive
+from climb_opt.ablation.run.runner import run_ablation
+from climb_opt.ablation.run.surfaces import surface
+from climb_opt.ablation.table import render
+from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
 from test_ablation import small

@@ -9,10 +9,10 @@ from typing import Any
 import optuna
 import pytest
 
-from climb_opt.ablation.emulate import emulate
-from climb_opt.ablation.resolve import runs
-from climb_opt.ablation.results import Archive
-from climb_opt.ablation.runner import run_ablation
+from climb_opt.ablation.recipe.resolve import runs
+from climb_opt.ablation.run.emulate import emulate
+from climb_opt.ablation.run.results import Archive
+from climb_opt.ablation.run.runner import run_ablation
 from climb_opt.attributes import SLOT
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage

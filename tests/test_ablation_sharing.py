@@ -9,11 +9,11 @@ import optuna
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage
 
-from climb_opt.ablation.emulate import emulate
-from climb_opt.ablation.resolve import Run, runs
-from climb_opt.ablation.results import Archive, run_digest
-from climb_opt.ablation.runner import run_ablation
-from climb_opt.ablation.sharing import QUIET, Desk
+from climb_opt.ablation.recipe.resolve import Run, runs
+from climb_opt.ablation.run.emulate import emulate
+from climb_opt.ablation.run.results import Archive, run_digest
+from climb_opt.ablation.run.runner import run_ablation
+from climb_opt.ablation.run.sharing import QUIET, Desk
 from climb_opt.errors import UserError
 from climb_opt.storages import open_storage
 from test_ablation import small
@@ -111,7 +111,7 @@ def test_a_dead_workers_run_is_taken_over_once(tmp_path: Path) -> None:
 def test_a_worker_that_lost_its_run_leaves_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from climb_opt.ablation import runner
+    from climb_opt.ablation.run import runner
 
     storage = InMemoryStorage()
     asked = small(seeds=1, arms={"tpe": None}, reference=None)

@@ -15,10 +15,10 @@ import numpy as np
 import optuna
 import pytest
 
-from climb_opt.ablation import render
-from climb_opt.ablation.comparison import comparisons
-from climb_opt.ablation.results import Archive, RunResult
-from climb_opt.ablation.runner import run_ablation
+from climb_opt.ablation.run.results import Archive, RunResult
+from climb_opt.ablation.run.runner import run_ablation
+from climb_opt.ablation.table import render
+from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.cli import main
 from climb_opt.errors import TrialFailed
 from test_ablation import small

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from climb_opt.corpus import bpe, bpe_child
-from climb_opt.corpus.bpe import LONGEST, train_tokenizer
-from climb_opt.corpus.bpe_child import words_of
+from climb_opt.corpus.stages import bpe, bpe_child
+from climb_opt.corpus.stages.bpe import LONGEST, train_tokenizer
+from climb_opt.corpus.stages.bpe_child import words_of
 from climb_opt.errors import UserError
 from climb_opt.tokenizer import EOS
 

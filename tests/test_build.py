@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climb_opt.corpus import engines, tokenise, workspace
 from climb_opt.corpus.build import build
-from climb_opt.corpus.cluster import ClusterOptions
-from climb_opt.corpus.merge import MergeOptions
 from climb_opt.corpus.options import make_plan
+from climb_opt.corpus.run import engines, workspace
+from climb_opt.corpus.stages import tokenise
+from climb_opt.corpus.stages.cluster import ClusterOptions
+from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.errors import UserError
 from corpora import (
     TOPICS,
@@ -180,7 +181,7 @@ def test_parts_do_not_wait_for_one_that_failed(
 def test_embeddings_that_are_not_finite_are_counted(
     inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from climb_opt.corpus.embed import TfIdf
+    from climb_opt.corpus.stages.embed import TfIdf
 
     real = TfIdf.transform
 

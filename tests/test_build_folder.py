@@ -11,8 +11,8 @@ import pytest
 
 from climb_opt.corpus import files
 from climb_opt.corpus.build import build
-from climb_opt.corpus.merge import MergeOptions
 from climb_opt.corpus.options import make_plan
+from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import (

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climb_opt.corpus import counts
 from climb_opt.corpus.build import build
-from climb_opt.corpus.cluster import ClusterOptions
-from climb_opt.corpus.domains import SplitOptions
-from climb_opt.corpus.embed import EmbedOptions
-from climb_opt.corpus.merge import MergeOptions
 from climb_opt.corpus.options import BuildOptions, make_plan
-from climb_opt.corpus.readers import ReadOptions
-from climb_opt.corpus.tokenise import TokenOptions
+from climb_opt.corpus.read.formats import ReadOptions
+from climb_opt.corpus.stages import counts
+from climb_opt.corpus.stages.cluster import ClusterOptions
+from climb_opt.corpus.stages.domains import SplitOptions
+from climb_opt.corpus.stages.embed import EmbedOptions
+from climb_opt.corpus.stages.merge import MergeOptions
+from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import (

@@ -17,7 +17,7 @@ import climb_opt.cli.retraining as retraining
 import climb_opt.study as studies
 from climb_opt.cli import main
 from climb_opt.errors import Interrupted, UserError
-from climb_opt.report import board
+from climb_opt.reports.dashboard import server as board
 from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage

@@ -23,8 +23,8 @@ from climb_opt.attributes import BEAT, FACTS, INTERRUPTED, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.stopping import Stop
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.plan import attempts_by_slot
 from climb_opt.shards import Corpus
-from climb_opt.slots import attempts_by_slot
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
 from climb_opt.view import all_trials

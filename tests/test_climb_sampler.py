@@ -16,16 +16,11 @@ from optuna.samplers import BaseSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import (
-    ClimbSampler,
-    MixtureSpace,
-    SimplexGPSampler,
-    best_mixture,
-    rounds,
-)
+from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler, best_mixture
+from climb_opt import workers as rounds
 from climb_opt.attributes import BASIS, PICK, SAMPLER_SEED, SLOT
+from climb_opt.plan import Plan
 from climb_opt.samplers.climb import climb_pick
-from climb_opt.slots import Plan
 from climb_opt.storages import study_lock
 from climb_opt.view import StudyView, read_history
 from climbing import (

@@ -18,13 +18,13 @@ from climb_opt import (
     UserError,
 )
 from climb_opt.attributes import SLOT
+from climb_opt.plan import Plan
 from climb_opt.samplers.climb import (
     climb_pick,
     first_round,
 )
 from climb_opt.samplers.design import initial_design
 from climb_opt.samplers.presets import PRESETS
-from climb_opt.slots import Plan
 from climb_opt.view import read_history
 from climbing import (
     QUICK,

@@ -12,15 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus import cluster
-from climb_opt.corpus.cluster import ClusterOptions, choose_backend, kmeans, nearest_centroids
 from climb_opt.corpus.documents import Block
-from climb_opt.corpus.embed import informative
 from climb_opt.corpus.files import save_array
-from climb_opt.corpus.labels import agreement
-from climb_opt.corpus.merge import MergeOptions, extremes, merge, threshold_table
-from climb_opt.corpus.sample import sample_rows
-from climb_opt.corpus.workspace import Workspace
+from climb_opt.corpus.run.workspace import Workspace
+from climb_opt.corpus.stages import cluster
+from climb_opt.corpus.stages.cluster import (
+    ClusterOptions,
+    choose_backend,
+    kmeans,
+    nearest_centroids,
+)
+from climb_opt.corpus.stages.embed import informative
+from climb_opt.corpus.stages.labels import agreement
+from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table
+from climb_opt.corpus.stages.sample import sample_rows
 from climb_opt.errors import UserError
 
 

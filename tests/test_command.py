@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("torch")
 
 from climb_opt.attributes import COMPONENTS, FACTS
-from climb_opt.corpus.megatron import read_pair
+from climb_opt.corpus.after.megatron import read_pair
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy import command as command_module

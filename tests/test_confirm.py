@@ -12,13 +12,13 @@ import pytest
 
 from climb_opt.attributes import CONFIRM
 from climb_opt.errors import TrialFailed, UserError
-from climb_opt.report.plain import confirmed
+from climb_opt.plan import Plan
+from climb_opt.reports.draw.terminal import confirmed
 from climb_opt.retrain import Finals, choose, open_confirmation, run, wanted
 from climb_opt.retrain.paired import Confirmation, half_width, read_confirmation, read_slot
-from climb_opt.rounds import Pace, work
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan
 from climb_opt.storages import study_lock
+from climb_opt.workers import Pace, work
 
 SPACE = MixtureSpace({"web": 70, "code": 20, "math": 10})
 FOUND = {"web": 0.3, "code": 0.4, "math": 0.3}

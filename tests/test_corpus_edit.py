@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from climb_opt.corpus import edit, show
-from climb_opt.corpus.describe import names_from, top_terms
+from climb_opt.corpus.after import edit, show
+from climb_opt.corpus.after.map import draw, points
 from climb_opt.corpus.documents import Document
-from climb_opt.corpus.map import draw, points
+from climb_opt.corpus.stages.describe import names_from, top_terms
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import small_corpus, topic_documents, write_jsonl

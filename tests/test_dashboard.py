@@ -14,11 +14,12 @@ import optuna
 import pytest
 
 from climb_opt.attributes import SHOWN
-from climb_opt.report import board, notes
-from climb_opt.report.cards import cards
-from climb_opt.report.contents import Contents, gather
-from climb_opt.report.notebook import Notebook, rounds_ended
-from climb_opt.report.snapshot import take
+from climb_opt.reports.contents import Contents, gather
+from climb_opt.reports.dashboard import notes
+from climb_opt.reports.dashboard import server as board
+from climb_opt.reports.dashboard.cards import cards
+from climb_opt.reports.dashboard.notebook import Notebook, rounds_ended
+from climb_opt.reports.snapshot import take
 from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 
 pytest.importorskip("optuna_dashboard")
@@ -111,7 +112,7 @@ def test_a_note_that_fails_costs_no_trial(
 
 
 def test_without_the_dashboard_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("climb_opt.report.notebook._installed", lambda package: False)
+    monkeypatch.setattr("climb_opt.reports.dashboard.notebook._installed", lambda package: False)
     study = build_study(SHAPE)
     objective = objective_of(SHAPE)
     notebook = Notebook(study, contents=contents_of)

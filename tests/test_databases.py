@@ -19,9 +19,9 @@ import fleet
 from climb_opt import MixtureSpace
 from climb_opt.attributes import SPACE as SPACE_KEY
 from climb_opt.errors import UserError
+from climb_opt.plan import Plan
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.slots import Plan
 from climb_opt.storages import explained, is_outage, open_storage, study_lock
 from climb_opt.storages.tickets import TicketLock
 from climb_opt.study import open_study

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus import buckets, jaccard, minhash, roles
-from climb_opt.corpus.buckets import by_hash
-from climb_opt.corpus.dedup import _equal_runs
-from climb_opt.corpus.jaccard import runs_of, similarity
-from climb_opt.corpus.tokenise import TokenOptions
+from climb_opt.corpus.stages import buckets, jaccard, minhash, roles
+from climb_opt.corpus.stages.buckets import by_hash
+from climb_opt.corpus.stages.dedup import _equal_runs
+from climb_opt.corpus.stages.jaccard import runs_of, similarity
+from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Stream
 from corpora import TOPICS, small_corpus, topic_documents, write_jsonl

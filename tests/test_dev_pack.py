@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from climb_opt.corpus.build import build
-from climb_opt.corpus.embed import EmbedOptions
 from climb_opt.corpus.options import BuildOptions, make_plan
+from climb_opt.corpus.stages.embed import EmbedOptions
 from climb_opt.shards import Corpus
 from corpora import write_jsonl
 

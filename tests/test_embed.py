@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from climb_opt.corpus import tfidf
-from climb_opt.corpus.embed import EmbedOptions
-from climb_opt.corpus.tfidf import TfIdf, right_vectors, token_counts
+from climb_opt.corpus.stages import tfidf
+from climb_opt.corpus.stages.embed import EmbedOptions
+from climb_opt.corpus.stages.tfidf import TfIdf, right_vectors, token_counts
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import small_corpus, topic_documents, write_jsonl
@@ -150,7 +150,7 @@ def test_a_real_model_finds_the_topics_and_its_vectors_are_its_own(
 
 @pytest.mark.filterwarnings("ignore")
 def test_bf16_vectors_are_close_to_fp32(minilm: str) -> None:
-    from climb_opt.corpus.sentences import Encoder, choose_precision
+    from climb_opt.corpus.stages.sentences import Encoder, choose_precision
 
     texts = [d["text"] for d in topic_documents(2)]
     found = []
@@ -166,7 +166,7 @@ def test_bf16_vectors_are_close_to_fp32(minilm: str) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_several_devices_give_the_vectors_of_one(minilm: str) -> None:
-    from climb_opt.corpus.sentences import Encoder
+    from climb_opt.corpus.stages.sentences import Encoder
 
     texts = [d["text"] for d in topic_documents(20)]
     found = []

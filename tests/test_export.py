@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from climb_opt.errors import UserError
-from climb_opt.export import FORMATS, Handover, prepare, render
-from climb_opt.export.handover import slug
-from climb_opt.export.materialise import materialise
+from climb_opt.exports import FORMATS, Handover, prepare, render
+from climb_opt.exports.handover import slug
+from climb_opt.exports.materialise import materialise
 from climb_opt.shards import Corpus
 from synthetic_study import ODD_NAMES
 

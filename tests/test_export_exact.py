@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climb_opt.errors import UserError
-from climb_opt.export import prepare
-from climb_opt.export.materialise import fill, materialise
+from climb_opt.exports import prepare
+from climb_opt.exports.materialise import fill, materialise
 from climb_opt.shards import Corpus, Domain, Stream
 
 

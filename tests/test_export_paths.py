@@ -19,12 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climb_opt import cli
-from climb_opt.corpus.layouts import export
-from climb_opt.corpus.megatron import read_pair
-from climb_opt.corpus.shard_layouts import LAYOUTS
+from climb_opt.corpus.after.layouts import export
+from climb_opt.corpus.after.megatron import read_pair
+from climb_opt.corpus.after.shard_layouts import LAYOUTS
 from climb_opt.errors import UserError
-from climb_opt.export import FORMATS, Handover, prepare, render
-from climb_opt.export.handover import UNITS, distinct_slugs
+from climb_opt.exports import FORMATS, Handover, prepare, render
+from climb_opt.exports.handover import UNITS, distinct_slugs
 from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climb_opt.corpus import sentences
-from climb_opt.corpus.cluster import ClusterOptions
-from climb_opt.corpus.embed import EmbedOptions
-from climb_opt.corpus.merge import MergeOptions
-from climb_opt.corpus.show import summary
+from climb_opt.corpus.after.show import summary
+from climb_opt.corpus.stages import sentences
+from climb_opt.corpus.stages.cluster import ClusterOptions
+from climb_opt.corpus.stages.embed import EmbedOptions
+from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import small_corpus, topic_documents, write_jsonl

@@ -13,15 +13,15 @@ import pyarrow.parquet
 import pytest
 
 from climb_opt.cli import main
+from climb_opt.corpus.after.show import history
 from climb_opt.corpus.build import build
 from climb_opt.corpus.documents import Document
-from climb_opt.corpus.fields import hint
-from climb_opt.corpus.inputs import find_sources
-from climb_opt.corpus.look import check_fields
 from climb_opt.corpus.options import make_plan
-from climb_opt.corpus.quality import load_scorer
-from climb_opt.corpus.readers import ReadOptions
-from climb_opt.corpus.show import history
+from climb_opt.corpus.read.fields import hint
+from climb_opt.corpus.read.formats import ReadOptions
+from climb_opt.corpus.read.inputs import find_sources
+from climb_opt.corpus.read.look import check_fields
+from climb_opt.corpus.stages.quality import load_scorer
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import small_options, topic_documents, write_jsonl

@@ -30,32 +30,33 @@ FLOORS = {
     "progress": 0.15,
     "threads": 0.1,
     "tokenizer": 0.1,
-    "slots": 1.0,
+    "plan": 1.0,
     "history": 1.0,
     "view": 1.05,
-    "gaussian": 1.0,
+    "gp": 1.08,
     "predictors": 1.1,
     "corpus": 1.1,
     "proxy": 1.1,
     "evaluators": 1.1,
     "emulator": 1.1,
-    "fixed": 1.1,
+    "baselines": 1.1,
     "storages": 1.1,
     "samplers": 2.0,
-    "rounds": 2.0,
+    "workers": 2.0,
     "objective": 2.0,
     "study": 3.0,
     "measures": 0.1,
+    "extras": 0.05,
     "statistics": 0.1,
     "selection": 3.0,
     "retrain": 3.1,
-    "report": 3.2,
-    "export": 3.0,
+    "reports": 3.2,
+    "exports": 3.0,
     "warmstart": 3.0,
     "ablation": 4.0,
     "cli": 5.0,
 }
-SEARCH = {"gaussian", "predictors", "samplers", "rounds", "emulator"}
+SEARCH = {"gp", "predictors", "samplers", "workers", "emulator"}
 TRAINING = {"corpus", "proxy", "evaluators"}
 HEAVY = [
     "accelerate", "botorch", "datasets", "faiss", "gpytorch", "lightgbm", "lm_eval", "matplotlib",
@@ -131,4 +132,4 @@ def test_only_storages_workers_and_the_view_touch_what_is_private_to_optuna() ->
         for path in FILES
         if private.search(path.read_text(encoding="utf-8"))
     }
-    assert {p for p in touching if not p.startswith(("storages/", "rounds/"))} <= PRIVATE
+    assert {p for p in touching if not p.startswith(("storages/", "workers/"))} <= PRIVATE

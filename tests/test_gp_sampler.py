@@ -288,7 +288,7 @@ def test_noise_lengthens_the_start_and_quiet_ends_it() -> None:
 
 
 def test_several_objectives_beat_random_on_hypervolume() -> None:
-    from climb_opt.gaussian.hypervolume import hypervolume
+    from climb_opt.gp.hypervolume import hypervolume
 
     law = MixingLaw(6, 2, seed=0)
     draws = law.space.sample_mixed(np.random.default_rng(0), 500)

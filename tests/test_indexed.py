@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climb_opt import indexed
-from climb_opt.corpus import edit
-from climb_opt.corpus.megatron import import_megatron, read_pair
+from climb_opt.corpus.after import edit
+from climb_opt.corpus.after.megatron import import_megatron, read_pair
 from climb_opt.indexed import document_lengths, index_shards, prefix_of
 from climb_opt.shards import Corpus
 from corpora import small_corpus, topic_documents, write_jsonl

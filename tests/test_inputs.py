@@ -12,10 +12,10 @@ import pyarrow.parquet
 import pytest
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, Document
-from climb_opt.corpus.inputs import find_sources
-from climb_opt.corpus.leftout import other_splits, reason_of, stem_of
-from climb_opt.corpus.once import told_apart
-from climb_opt.corpus.readers import ReadOptions, read
+from climb_opt.corpus.read.formats import ReadOptions, read
+from climb_opt.corpus.read.inputs import find_sources
+from climb_opt.corpus.read.leftout import other_splits, reason_of, stem_of
+from climb_opt.corpus.read.once import told_apart
 from climb_opt.errors import UserError
 from corpora import write_jsonl
 

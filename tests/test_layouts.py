@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from climb_opt.corpus import edit
-from climb_opt.corpus.layouts import export
-from climb_opt.corpus.megatron import import_megatron, read_pair
-from climb_opt.corpus.tokenise import train_tokenizer
+from climb_opt.corpus.after import edit
+from climb_opt.corpus.after.layouts import export
+from climb_opt.corpus.after.megatron import import_megatron, read_pair
+from climb_opt.corpus.stages.tokenise import train_tokenizer
 from climb_opt.errors import UserError
 from climb_opt.indexed import HEADER, write_index
 from climb_opt.shards import Corpus

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import UserError
-from climb_opt.fixed import fixed_mixture
 from climb_opt.mixtures import MOST, mixture_from, read_mixture, sum_problem, tolerance
 from climb_opt.simplex import MixtureSpace
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from climb_opt.cli import main
 from climb_opt.cli.corpus_build import _fields
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD, Document
-from climb_opt.corpus.fields import ABSENT, column_names, columns_of, names_in, value_at
 from climb_opt.corpus.files import load_json, save_json
-from climb_opt.corpus.inputs import find_sources
-from climb_opt.corpus.readers import ReadOptions, read
-from climb_opt.corpus.roles import parse_target
+from climb_opt.corpus.read.fields import ABSENT, column_names, columns_of, names_in, value_at
+from climb_opt.corpus.read.formats import ReadOptions, read
+from climb_opt.corpus.read.inputs import find_sources
+from climb_opt.corpus.stages.roles import parse_target
 from climb_opt.shards import Corpus
 from climb_opt.text import printable, same_name, storable, storable_value
 from corpora import topic_documents, write_jsonl

@@ -16,7 +16,7 @@ import climb_opt.study.working as working
 from climb_opt.attributes import COMPONENTS
 from climb_opt.cli import main
 from climb_opt.errors import UserError
-from climb_opt.gaussian.hypervolume import front
+from climb_opt.gp.hypervolume import front
 from climb_opt.history import kept, report_components
 from climb_opt.objective import ProxyObjective, add_up
 from climb_opt.recipes import read_study, study_from, to_json

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from climb_opt import lookup, recipes
-from climb_opt.ablation import foresight, reading
+from climb_opt.ablation import foresight
+from climb_opt.ablation.recipe.recipe import reading
 from climb_opt.cli import parser
-from climb_opt.corpus.cluster import BACKENDS
-from climb_opt.corpus.engines import ENGINES
-from climb_opt.corpus.quality import PRESETS
+from climb_opt.corpus.run.engines import ENGINES
+from climb_opt.corpus.stages.cluster import BACKENDS
+from climb_opt.corpus.stages.quality import PRESETS
 from climb_opt.selection import RULES
 
 KINDS = {kind: [*lookup.KINDS[kind]] for kind in ("sampler", "predictor", "evaluator", "pruner")}

@@ -12,7 +12,7 @@ import pytest
 from climb_opt.corpus.build import preview
 from climb_opt.corpus.documents import Document
 from climb_opt.corpus.options import make_plan
-from climb_opt.corpus.quality import (
+from climb_opt.corpus.stages.quality import (
     Rule,
     fasttext_text,
     load_scorer,

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from climb_opt import ClimbSampler, MixtureSpace, compare_rules
 from climb_opt.attributes import UNREAD
 from climb_opt.history import History
-from climb_opt.report.effects import domain_effects
-from climb_opt.rounds import status
+from climb_opt.plan import Plan
+from climb_opt.reports.effects import domain_effects
 from climb_opt.samplers.climb import candidate_pool, first_round, next_round
 from climb_opt.samplers.design import DESIGNS, UNIT, initial_design, out_of_reach
 from climb_opt.samplers.presets import climb_rules
 from climb_opt.samplers.reach import apart, caution, listed, unread, within_evidence, without_copies
-from climb_opt.slots import Plan
 from climb_opt.view import read_history
+from climb_opt.workers import status
 
 TWO = MixtureSpace({"web": 999_999, "tiny": 1})
 THREE = MixtureSpace({"web": 900_000, "code": 100_000, "tiny": 1})

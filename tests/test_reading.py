@@ -163,8 +163,8 @@ def saved(path: Path, text: str, encoding: str = "utf-8-sig") -> Path:
 
 
 def documents(path: Path) -> list[Any]:
-    from climb_opt.corpus.inputs import find_sources
-    from climb_opt.corpus.readers import ReadOptions, read
+    from climb_opt.corpus.read.formats import ReadOptions, read
+    from climb_opt.corpus.read.inputs import find_sources
 
     return [d for source in find_sources([str(path)]) for d in read(source, ReadOptions())]
 
@@ -190,10 +190,10 @@ def test_marks_within_joined_files_are_no_text_either(tmp_path: Path) -> None:
 def test_tables_recipes_rows_and_tokenizers_are_read_with_a_mark(
     tmp_path: Path, tiny_corpus: Any
 ) -> None:
-    from climb_opt.corpus.tokenise import load_tokenizer
+    from climb_opt.baselines import given as given_mixture
+    from climb_opt.corpus.stages.tokenise import load_tokenizer
     from climb_opt.emulator.tables import read_table
     from climb_opt.evaluators.file_task import read_rows
-    from climb_opt.fixed import given as given_mixture
     from climb_opt.recipes import load_yaml
     from climb_opt.simplex import MixtureSpace
     from climb_opt.warmstart.lineage import read_lineage

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tqdm import tqdm
 
-from climb_opt.corpus.engines import Job, Local
-from climb_opt.corpus.tokenise import encode, facts_of, train_tokenizer
+from climb_opt.corpus.run.engines import Job, Local
+from climb_opt.corpus.stages.tokenise import encode, facts_of, train_tokenizer
 from climb_opt.errors import Interrupted, UserError
 
 
@@ -61,7 +61,7 @@ def test_another_process_s_task_is_killed() -> None:
 def test_a_long_document_is_left_between_two_calls_of_the_library(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from climb_opt.corpus import tokenise
+    from climb_opt.corpus.stages import tokenise
 
     monkeypatch.setattr(tokenise, "PIECE", 100)
     monkeypatch.setattr(tokenise, "BATCH", 200)

@@ -21,14 +21,14 @@ from climb_opt import recipes
 from climb_opt import study as studies
 from climb_opt.attributes import AGGREGATE, BEAT, CORPUS, ERROR, FACTS, RECIPE, SLOT
 from climb_opt.errors import UserError
+from climb_opt.plan import attempts_by_slot
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, SpaceRecipe, StudyRecipe
-from climb_opt.rounds import Pace
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import attempts_by_slot
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
 from climb_opt.view import StudyView, all_trials
+from climb_opt.workers import Pace
 from conftest import write_tiny_corpus
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -6,7 +6,7 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from climb_opt import MixtureSpace, SimplexGPSampler, best_mixture
-from climb_opt.gaussian.process import draw
+from climb_opt.gp.model import draw
 from climb_opt.threads import _controller, one_blas_thread
 
 OWN = 2
@@ -43,7 +43,7 @@ def test_searches_compute_on_one_thread(monkeypatch):
         seen.append(blas_threads())
         return draw(*args, **kwargs)
 
-    for module in ("climb_opt.gaussian.proposal.draw", "climb_opt.gaussian.optima.draw"):
+    for module in ("climb_opt.gp.proposal.draw", "climb_opt.gp.optima.draw"):
         monkeypatch.setattr(module, spy)
     space = MixtureSpace({"a": 1, "b": 1, "c": 1})
     study = optuna.create_study(sampler=SimplexGPSampler(space, n_startup=4, seed=0))

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus import tokenise
-from climb_opt.corpus.engines import serial_tokenizers
-from climb_opt.corpus.tokenise import (
+from climb_opt.corpus.run.engines import serial_tokenizers
+from climb_opt.corpus.stages import tokenise
+from climb_opt.corpus.stages.tokenise import (
     TokenFacts,
     encode,
     facts_of,

@@ -12,13 +12,13 @@ import pytest
 import zstandard
 
 from climb_opt.cli import main
-from climb_opt.corpus import edit
-from climb_opt.corpus.describe import names_from
+from climb_opt.corpus.after import edit
+from climb_opt.corpus.after.layouts import export
+from climb_opt.corpus.after.megatron import import_megatron
 from climb_opt.corpus.documents import DOMAIN_FIELD
-from climb_opt.corpus.layouts import export
-from climb_opt.corpus.megatron import import_megatron
 from climb_opt.corpus.options import MergeOptions
-from climb_opt.corpus.readers import ReadOptions
+from climb_opt.corpus.read.formats import ReadOptions
+from climb_opt.corpus.stages.describe import names_from
 from climb_opt.errors import UserError
 from climb_opt.shards import MANIFEST, Corpus
 from corpora import TOPICS, small_corpus, topic_documents, write_jsonl

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from climb_opt.corpus.build import build
 from climb_opt.corpus.documents import Bad, Document, read_block, write_block
-from climb_opt.corpus.inputs import find_sources
 from climb_opt.corpus.options import make_plan
-from climb_opt.corpus.readers import ReadOptions, read
-from climb_opt.corpus.values import plain, rows_of
+from climb_opt.corpus.read.formats import ReadOptions, read
+from climb_opt.corpus.read.inputs import find_sources
+from climb_opt.corpus.read.values import plain, rows_of
 from climb_opt.errors import UserError
 from climb_opt.reading import Damaged
 from corpora import small_corpus, small_options, topic_documents, write_jsonl
@@ -244,7 +244,7 @@ def test_streamed_rows_may_differ_in_their_types(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     datasets = pytest.importorskip("datasets")
-    from climb_opt.corpus import hub
+    from climb_opt.corpus.read import hub
 
     some = [{"text": "a", "f": None}, {"text": "b", "f": {"day": DAY}}, {"text": None, "f": None}]
     streamed = datasets.IterableDataset.from_generator(lambda: iter(some))

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup, recipes
-from climb_opt.ablation.reading import FOLDER
-from climb_opt.ablation.surfaces import load_table
+from climb_opt.ablation.recipe.reading import FOLDER
+from climb_opt.ablation.run.surfaces import load_table
 from climb_opt.emulator import Table
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import expected

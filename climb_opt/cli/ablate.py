@@ -19,9 +19,9 @@ from climb_opt.errors import Interrupted, UserError
 from climb_opt.progress import counting, progress
 
 if TYPE_CHECKING:
-    from climb_opt.ablation.recipe import AblationRecipe
-    from climb_opt.ablation.resolve import Run
-    from climb_opt.ablation.results import Archive, RunResult
+    from climb_opt.ablation.recipe.recipe import AblationRecipe
+    from climb_opt.ablation.recipe.resolve import Run
+    from climb_opt.ablation.run.results import Archive, RunResult
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +85,10 @@ def _add_common(command: argparse.ArgumentParser) -> None:
 
 
 def _ablate(args: argparse.Namespace) -> int:
-    from climb_opt.ablation.plan import plan_text
-    from climb_opt.ablation.reading import title
-    from climb_opt.ablation.results import Archive
-    from climb_opt.ablation.runner import finished, run_ablation
+    from climb_opt.ablation.recipe.plan import plan_text
+    from climb_opt.ablation.recipe.reading import title
+    from climb_opt.ablation.run.results import Archive
+    from climb_opt.ablation.run.runner import finished, run_ablation
 
     _quieten()
     count = crew.wanted(args, args.storage or "")
@@ -126,7 +126,7 @@ def _quieten() -> None:
 
 
 def _recipe(args: argparse.Namespace) -> AblationRecipe:
-    from climb_opt.ablation.reading import chosen_arms, read_ablation
+    from climb_opt.ablation.recipe.reading import chosen_arms, read_ablation
 
     overrides = list(args.settings)
     if args.seeds is not None:
@@ -145,8 +145,8 @@ def _report(
     *,
     figures: bool,
 ) -> None:
-    from climb_opt.ablation import render
-    from climb_opt.ablation.comparison import comparisons
+    from climb_opt.ablation.table import render
+    from climb_opt.ablation.table.comparison import comparisons
 
     tables = comparisons(recipe, results)
     text = render.markdown(name, recipe, tables, command=" ".join(["climb-opt", *sys.argv[1:]]))
@@ -156,7 +156,7 @@ def _report(
     _write(folder, "ablation.json", render.as_json(name, recipe, tables, results))
     if not figures:
         return
-    from climb_opt.ablation.figures import write_figures
+    from climb_opt.ablation.table.figures import write_figures
 
     for table in tables:
         for path in write_figures(table, folder / "figures", scaled=not recipe.live):
@@ -225,7 +225,7 @@ class _Following:
 
 @contextmanager
 def _following(recipe: AblationRecipe, archive: Archive, name: str) -> Iterator[_Following]:
-    from climb_opt.ablation.resolve import runs
+    from climb_opt.ablation.recipe.resolve import runs
 
     planned = runs(recipe)
     done = sum(archive.get(run) is not None for run in planned)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from climb_opt.report.contents import Contents
-    from climb_opt.report.notebook import Notebook
+    from climb_opt.reports.contents import Contents
+    from climb_opt.reports.dashboard.notebook import Notebook
 
 FOLDER = "artifacts"  # in the folder of runs
 
@@ -23,7 +23,7 @@ def notebook_for(study: optuna.Study, runs: str | Path) -> Notebook:
         runs: artifacts go to its folder `artifacts`, which the study remembers.
     """
     from climb_opt.attributes import ARTIFACTS
-    from climb_opt.report.notebook import Notebook
+    from climb_opt.reports.dashboard.notebook import Notebook
     from climb_opt.view import StudyView
 
     folder = study.user_attrs.get(ARTIFACTS)
@@ -52,6 +52,6 @@ def both(
 
 
 def _contents(study: optuna.Study) -> Contents:
-    from climb_opt.report.assemble import contents_of
+    from climb_opt.reports.assemble import contents_of
 
     return contents_of(study, every_rule=False)

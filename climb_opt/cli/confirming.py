@@ -94,8 +94,8 @@ def _main(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
 
 def _finals(args: argparse.Namespace, study: optuna.Study, recipe: StudyRecipe) -> Finals:
     from climb_opt.measures import apart
-    from climb_opt.report.assemble import advise
-    from climb_opt.report.snapshot import take
+    from climb_opt.reports.assemble import advise
+    from climb_opt.reports.snapshot import take
     from climb_opt.retrain import Finals, choose, unit_for
     from climb_opt.study import baselines
 
@@ -176,7 +176,7 @@ def _attempts(confirm: optuna.Study) -> int:
 
 
 def _show(confirm: optuna.Study) -> None:
-    from climb_opt.report.plain import confirmed
+    from climb_opt.reports.draw.terminal import confirmed
     from climb_opt.retrain import confirmation_of
     from climb_opt.view import StudyView
 

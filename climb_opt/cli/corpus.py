@@ -45,7 +45,7 @@ def _add_edits(commands: Any) -> None:
 
 
 def _add_exchange(commands: Any) -> None:
-    from climb_opt.corpus.shard_layouts import LAYOUTS
+    from climb_opt.corpus.after.shard_layouts import LAYOUTS
 
     export = _command(commands, "export", "write it in another project's layout", run_export)
     export.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -76,7 +76,7 @@ def _command(commands: Any, name: str, text: str, run: Any) -> Any:
 
 def run_show(args: argparse.Namespace) -> int:
     """Print the table of domains."""
-    from climb_opt.corpus import show
+    from climb_opt.corpus.after import show
     from climb_opt.shards import Corpus
 
     corpus = Corpus.load(args.corpus)
@@ -87,7 +87,7 @@ def run_show(args: argparse.Namespace) -> int:
         lines = show.summary(corpus) + (show.samples(corpus) if args.samples else [])
         print("\n".join(lines))
     if args.map is not None:
-        from climb_opt.corpus.map import draw
+        from climb_opt.corpus.after.map import draw
 
         draw(corpus, args.map)
     return 0
@@ -95,7 +95,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 def run_rename(args: argparse.Namespace) -> int:
     """Rename domains."""
-    from climb_opt.corpus.edit import rename
+    from climb_opt.corpus.after.edit import rename
     from climb_opt.shards import Corpus
 
     corpus = Corpus.load(args.corpus)
@@ -124,7 +124,7 @@ def _old_and_new(text: str, domains: Sequence[str]) -> tuple[str, str]:
 
 def run_merge(args: argparse.Namespace) -> int:
     """Merge domains."""
-    from climb_opt.corpus.edit import merge
+    from climb_opt.corpus.after.edit import merge
     from climb_opt.shards import Corpus
 
     return _shown(merge(Corpus.load(args.corpus), args.name, args.domains))
@@ -132,7 +132,7 @@ def run_merge(args: argparse.Namespace) -> int:
 
 def run_drop(args: argparse.Namespace) -> int:
     """Drop domains."""
-    from climb_opt.corpus.edit import drop
+    from climb_opt.corpus.after.edit import drop
     from climb_opt.shards import Corpus
 
     return _shown(drop(Corpus.load(args.corpus), args.domains))
@@ -157,7 +157,7 @@ def run_clean(args: argparse.Namespace) -> int:
 
 def run_export(args: argparse.Namespace) -> int:
     """Write another project's layout."""
-    from climb_opt.corpus.layouts import export
+    from climb_opt.corpus.after.layouts import export
     from climb_opt.shards import Corpus
 
     export(Corpus.load(args.corpus), args.format, args.output)
@@ -167,7 +167,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """A corpus of ready tokens."""
-    from climb_opt.corpus.megatron import import_megatron
+    from climb_opt.corpus.after.megatron import import_megatron
 
     corpus = import_megatron(
         args.files,
@@ -182,7 +182,7 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def _shown(corpus: Any) -> int:
-    from climb_opt.corpus.show import summary
+    from climb_opt.corpus.after.show import summary
 
     print("\n".join(summary(corpus)))
     return 0

@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from climb_opt.corpus import show
+    from climb_opt.corpus.after import show
     from climb_opt.corpus.build import build, preview
     from climb_opt.corpus.options import make_plan
 
@@ -144,13 +144,13 @@ def _run(args: argparse.Namespace) -> int:
 
 def options_from(args: argparse.Namespace) -> Any:
     """The build's options from the parsed arguments."""
-    from climb_opt.corpus.cluster import ClusterOptions
-    from climb_opt.corpus.domains import SplitOptions
-    from climb_opt.corpus.embed import EmbedOptions
-    from climb_opt.corpus.merge import MergeOptions
     from climb_opt.corpus.options import BuildOptions
-    from climb_opt.corpus.readers import ReadOptions
-    from climb_opt.corpus.tokenise import TokenOptions
+    from climb_opt.corpus.read.formats import ReadOptions
+    from climb_opt.corpus.stages.cluster import ClusterOptions
+    from climb_opt.corpus.stages.domains import SplitOptions
+    from climb_opt.corpus.stages.embed import EmbedOptions
+    from climb_opt.corpus.stages.merge import MergeOptions
+    from climb_opt.corpus.stages.tokenise import TokenOptions
 
     return BuildOptions(
         inputs=tuple(args.inputs),

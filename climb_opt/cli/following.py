@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
-    from climb_opt.rounds import Status
-    from climb_opt.slots import Plan
+    from climb_opt.plan import Plan
+    from climb_opt.workers import Status
 
 
 class Following:
@@ -47,7 +47,7 @@ class Following:
         self._move(self._status())
 
     def _status(self) -> Status:
-        from climb_opt import rounds
+        from climb_opt import workers as rounds
 
         return rounds.status(self._study, self._plan)
 
@@ -93,7 +93,7 @@ def following(
     """
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from climb_opt import rounds
+    from climb_opt import workers as rounds
     from climb_opt.progress import progress
 
     now = rounds.status(study, plan)

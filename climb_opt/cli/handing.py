@@ -15,7 +15,7 @@ from climb_opt.progress import progress
 if TYPE_CHECKING:
     import optuna
 
-    from climb_opt.export import Handover
+    from climb_opt.exports import Handover
     from climb_opt.shards import Corpus
 
 MATERIALISE = "materialise"
@@ -33,7 +33,7 @@ examples:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
-    from climb_opt.export import FORMATS
+    from climb_opt.exports import FORMATS
 
     formats = "\n".join(f"  {name:13} {known.about}" for name, known in FORMATS.items())
     export = subparsers.add_parser(
@@ -83,7 +83,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from climb_opt.export import checked, render
+    from climb_opt.exports import checked, render
 
     if args.format == MATERIALISE:
         _materialise(args)
@@ -103,7 +103,7 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _materialise(args: argparse.Namespace) -> None:
-    from climb_opt.export.materialise import materialise
+    from climb_opt.exports.materialise import materialise
     from climb_opt.text import amount
 
     if args.output is None:
@@ -125,7 +125,7 @@ def _materialise(args: argparse.Namespace) -> None:
 
 
 def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover, Corpus | None]:
-    from climb_opt.export import prepare
+    from climb_opt.exports import prepare
     from climb_opt.view import StudyView
 
     if args.sequence < 1:
@@ -150,8 +150,8 @@ def _handover(args: argparse.Namespace, *, needs_corpus: bool) -> tuple[Handover
 
 
 def _mixture(args: argparse.Namespace, study: optuna.Study) -> tuple[dict[str, float], str]:
-    from climb_opt.report.assemble import advise
-    from climb_opt.report.snapshot import take
+    from climb_opt.reports.assemble import advise
+    from climb_opt.reports.snapshot import take
     from climb_opt.view import StudyView
 
     if args.trial is None:
@@ -211,7 +211,7 @@ def _tokens(given: str | None) -> int | None:
 
 def _dashboard(args: argparse.Namespace) -> None:
     from climb_opt.attributes import ARTIFACTS
-    from climb_opt.report import board
+    from climb_opt.reports.dashboard import server as board
     from climb_opt.view import StudyView
 
     study = existing(args, write=True)
@@ -239,8 +239,8 @@ def _dashboard(args: argparse.Namespace) -> None:
 
 
 def _refresh(study: optuna.Study) -> None:
-    from climb_opt.report import notebook
-    from climb_opt.report.assemble import contents_of
+    from climb_opt.reports.assemble import contents_of
+    from climb_opt.reports.dashboard import notebook
 
     try:
         notebook.show(study, contents_of(study, every_rule=False))

@@ -88,7 +88,7 @@ def rules() -> dict[str, str]:
 
 def ablations() -> dict[str, str]:
     """The shipped ablations with their scales."""
-    from climb_opt.ablation.reading import scales, shipped
+    from climb_opt.ablation.recipe.reading import scales, shipped
 
     return {name: f"scales: {', '.join(scales(name))}" for name in shipped()}
 
@@ -105,41 +105,41 @@ def predictor_studies() -> dict[str, str]:
 
 def engines() -> dict[str, str]:
     """What runs the units of a build."""
-    from climb_opt.corpus.engines import ENGINES
+    from climb_opt.corpus.run.engines import ENGINES
 
     return dict(ENGINES)
 
 
 def encoders() -> dict[str, str]:
     """What makes vectors of documents."""
-    from climb_opt.corpus.embed import TFIDF
+    from climb_opt.corpus.stages.embed import TFIDF
 
     return {TFIDF: "TF-IDF and SVD", "MODEL": "a sentence-transformers model: folder or hub name"}
 
 
 def backends() -> dict[str, str]:
     """What k-means runs on."""
-    from climb_opt.corpus.cluster import BACKENDS
+    from climb_opt.corpus.stages.cluster import BACKENDS
 
     return dict.fromkeys(("auto", *BACKENDS), "")
 
 
 def precisions() -> dict[str, str]:
     """How a model computes."""
-    from climb_opt.corpus.embed import PRECISIONS
+    from climb_opt.corpus.stages.embed import PRECISIONS
 
     return dict.fromkeys(PRECISIONS, "")
 
 
 def prunings() -> dict[str, str]:
     """Named rules that drop clusters by their scores."""
-    from climb_opt.corpus.quality import PRESETS
+    from climb_opt.corpus.stages.quality import PRESETS
 
     return {**dict.fromkeys(PRESETS, ""), "FIELD>=NUMBER": "", "FIELD<=NUMBER": ""}
 
 
 def installed() -> dict[str, str]:
     """What the input `installed:` reads, or `installed:KIND,KIND`."""
-    from climb_opt.corpus.installed import KINDS
+    from climb_opt.corpus.read.installed import KINDS
 
     return dict.fromkeys(KINDS, "")

@@ -15,9 +15,9 @@ from climb_opt.text import strict_json
 if TYPE_CHECKING:
     import optuna
 
-    from climb_opt.report.assemble import Advice
-    from climb_opt.report.contents import Atlas
-    from climb_opt.report.snapshot import Snapshot
+    from climb_opt.reports.assemble import Advice
+    from climb_opt.reports.contents import Atlas
+    from climb_opt.reports.snapshot import Snapshot
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -47,8 +47,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _best(args: argparse.Namespace) -> None:
-    from climb_opt.report.assemble import advise
-    from climb_opt.report.snapshot import take
+    from climb_opt.reports.assemble import advise
+    from climb_opt.reports.snapshot import take
 
     study = existing(args)
     snapshot = take(study)
@@ -67,9 +67,9 @@ def _best(args: argparse.Namespace) -> None:
 
 
 def _tables(study: optuna.Study, snapshot: Snapshot, advice: Advice) -> str:
-    from climb_opt.report import plain
-    from climb_opt.report.assemble import confirmation_beside
-    from climb_opt.report.objectives import trade_offs
+    from climb_opt.reports.assemble import confirmation_beside
+    from climb_opt.reports.draw import terminal as plain
+    from climb_opt.reports.parts.objectives import trade_offs
 
     space, chosen = snapshot.space, advice.chosen
     uniform = dict.fromkeys(space.domains, 1 / len(space))
@@ -107,7 +107,7 @@ def _plain(rule: str, advice: Advice) -> dict[str, Any]:
 
 
 def _yaml(advice: Advice) -> str:
-    from climb_opt.export import prepare, render
+    from climb_opt.exports import prepare, render
 
     return render("yaml", prepare(advice.chosen, study="", rule=advice.followed))
 
@@ -116,8 +116,9 @@ def _yaml(advice: Advice) -> str:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from climb_opt.report import html, markdown
-    from climb_opt.report.assemble import contents_of
+    from climb_opt.reports.assemble import contents_of
+    from climb_opt.reports.draw import markdown
+    from climb_opt.reports.draw import page as html
 
     study = existing(args)
     atlas = None if args.markdown else _atlas(study, args.corpus)
@@ -140,9 +141,9 @@ def _report(args: argparse.Namespace) -> None:
 
 def _atlas(study: optuna.Study, path: str | None) -> Atlas | None:
     """The map of the study's corpus; None where it is not at hand or was not clustered here."""
-    from climb_opt.corpus import map as maps
+    from climb_opt.corpus.after import map as maps
     from climb_opt.corpus.finish import CLUSTERS
-    from climb_opt.report.contents import Atlas
+    from climb_opt.reports.contents import Atlas
 
     corpus = handing.corpus_of(study, path, needed=False)
     if corpus is None or not (corpus.path / CLUSTERS).is_file():

@@ -15,7 +15,7 @@ from climb_opt.errors import Interrupted, UserError
 if TYPE_CHECKING:
     import optuna
 
-    from climb_opt.slots import Plan
+    from climb_opt.plan import Plan
 
 
 def arguments(command: argparse.ArgumentParser, kind: str) -> None:

@@ -18,7 +18,7 @@ from climb_opt.errors import Interrupted, UserError
 if TYPE_CHECKING:
     import optuna
 
-    from climb_opt.rounds import Status
+    from climb_opt.workers import Status
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:

@@ -11,7 +11,7 @@ from climb_opt.cli.naming import existing, stem, study_arguments
 from climb_opt.text import strict_json
 
 if TYPE_CHECKING:
-    from climb_opt.rounds import RoundStatus, RunningStatus, Status
+    from climb_opt.workers import RoundStatus, RunningStatus, Status
 
 FORMATS = ("text", "json", "yaml")
 

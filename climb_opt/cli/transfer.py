@@ -39,8 +39,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _transfer(args: argparse.Namespace) -> int | None:
     from climb_opt import study as studies
     from climb_opt.attributes import TRANSFER
+    from climb_opt.plan import Plan
     from climb_opt.retrain import transfer
-    from climb_opt.slots import Plan
     from climb_opt.storages import location
 
     count = crew.wanted(args, location(args.storage))

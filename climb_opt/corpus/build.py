@@ -17,7 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus import (
+from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block
+from climb_opt.corpus.files import load_array
+from climb_opt.corpus.finish import Findings, write_corpus
+from climb_opt.corpus.folder import WORK, prepared, save_plan
+from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
+from climb_opt.corpus.run.engines import open_engine
+from climb_opt.corpus.run.workspace import Stage, Workspace
+from climb_opt.corpus.stages import (
     cluster,
     counts,
     dedup,
@@ -31,16 +38,9 @@ from climb_opt.corpus import (
     tfidf,
     tokenise,
 )
-from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block
-from climb_opt.corpus.engines import open_engine
-from climb_opt.corpus.files import load_array
-from climb_opt.corpus.finish import Findings, write_corpus
-from climb_opt.corpus.folder import WORK, prepared, save_plan
-from climb_opt.corpus.ingest import ingest
-from climb_opt.corpus.jaccard import Similarity
-from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
-from climb_opt.corpus.sample import sample_texts
-from climb_opt.corpus.workspace import Stage, Workspace
+from climb_opt.corpus.stages.ingest import ingest
+from climb_opt.corpus.stages.jaccard import Similarity
+from climb_opt.corpus.stages.sample import sample_texts
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from climb_opt.tokenizer import load_tokenizer, save_tokenizer
@@ -286,7 +286,7 @@ class Build:
     def _embed(self) -> None:
         options = self.plan.options.embed
         if options.encoder != embed.TFIDF:
-            from climb_opt.corpus import sentences
+            from climb_opt.corpus.stages import sentences
 
             facts = sentences.identity(options)
             self.embeddings = self.workspace.stage("embeddings", self.exact, *facts)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.files import load_array, save_array
-from climb_opt.corpus.need import need
+from climb_opt.extras import need
 from climb_opt.files import atomic
 
 FORMAT = 2  # of a block's files; stages of another format are done again

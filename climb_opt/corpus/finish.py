@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.counts import Stages
 from climb_opt.corpus.folder import build_facts
-from climb_opt.corpus.gather import gather
-from climb_opt.corpus.ingest import Inventory
 from climb_opt.corpus.options import Plan
-from climb_opt.corpus.roles import COPY, NEAR, NEAR_TARGET
-from climb_opt.corpus.tokenise import TokenFacts
+from climb_opt.corpus.stages.counts import Stages
+from climb_opt.corpus.stages.gather import gather
+from climb_opt.corpus.stages.ingest import Inventory
+from climb_opt.corpus.stages.roles import COPY, NEAR, NEAR_TARGET
+from climb_opt.corpus.stages.tokenise import TokenFacts
 from climb_opt.files import atomic
 from climb_opt.indexed import index_shards
 from climb_opt.shards import Corpus, file_digest

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from climb_opt.corpus.cluster import ClusterOptions
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
-from climb_opt.corpus.domains import SplitOptions
-from climb_opt.corpus.embed import EmbedOptions
-from climb_opt.corpus.inputs import find_sources
-from climb_opt.corpus.merge import MergeOptions
-from climb_opt.corpus.once import told_apart
-from climb_opt.corpus.quality import column_of, parse_rule, parse_scorer
-from climb_opt.corpus.readers import ReadOptions, Source, fields_needed
-from climb_opt.corpus.roles import Target, parse_target
-from climb_opt.corpus.tokenise import TokenOptions
+from climb_opt.corpus.read.formats import ReadOptions, Source, fields_needed
+from climb_opt.corpus.read.inputs import find_sources
+from climb_opt.corpus.read.once import told_apart
+from climb_opt.corpus.stages.cluster import ClusterOptions
+from climb_opt.corpus.stages.domains import SplitOptions
+from climb_opt.corpus.stages.embed import EmbedOptions
+from climb_opt.corpus.stages.merge import MergeOptions
+from climb_opt.corpus.stages.quality import column_of, parse_rule, parse_scorer
+from climb_opt.corpus.stages.roles import Target, parse_target
+from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.errors import UserError
 from climb_opt.text import twins
 from climb_opt.tokenizer import load_tokenizer
@@ -30,11 +30,11 @@ class BuildOptions:
     """One corpus.
 
     Attributes:
-        inputs: what to read (corpus/readers.py).
+        inputs: what to read (corpus/read/formats.py).
         targets: `NAME=FIELD:VALUE` or `NAME=FILES`: held out whole, never trained on.
         target_share: fraction of the documents that match FIELD:VALUE.
         near_duplicates: similarity from which a document counts as a copy; None keeps them.
-        scores, prune: see corpus/quality.py.
+        scores, prune: see corpus/stages/quality.py.
         label_field: known labels, to hold the domains against.
     """
 

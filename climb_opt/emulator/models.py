@@ -10,8 +10,8 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from climb_opt.errors import UserError
-from climb_opt.gaussian.fitting import fit
-from climb_opt.gaussian.process import GaussianProcess
+from climb_opt.gp.fit import fit
+from climb_opt.gp.model import GaussianProcess
 
 NETWORKS = 3
 FOREST = 3

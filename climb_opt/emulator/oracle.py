@@ -19,7 +19,7 @@ import numpy as np
 from climb_opt.emulator.models import Model, ensemble, fit_models
 from climb_opt.emulator.tables import Table
 from climb_opt.errors import UserError
-from climb_opt.gaussian.sphere import tidy
+from climb_opt.gp.optimise import tidy
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
 from climb_opt.threads import one_blas_thread

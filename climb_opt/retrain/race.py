@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import optuna
 
+from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.retrain.finals import Finals, read_finals
 from climb_opt.retrain.paired import SEED_SLOT, Confirmation, read_confirmation
 from climb_opt.retrain.sibling import Mixture, some_orders
-from climb_opt.slots import Plan, Slot, attempts_by_slot
 from climb_opt.view import all_trials
 
 # The worker loop: runs a plan until every slot is finished, given each slot's mixture and the user

@@ -15,8 +15,8 @@ import optuna
 
 from climb_opt import recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, SEED
+from climb_opt.plan import Slot
 from climb_opt.recipes import StudyRecipe
-from climb_opt.slots import Slot
 from climb_opt.view import StudyView
 
 Mixture = Mapping[str, float]

@@ -18,9 +18,9 @@ from climb_opt import recipes
 from climb_opt.attributes import COMPONENTS, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.history import History
+from climb_opt.plan import Slot
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.sibling import found_sibling, open_sibling, other_recipe
-from climb_opt.slots import Slot
 from climb_opt.statistics import spearman, spearman_interval
 from climb_opt.view import StudyView, all_trials
 

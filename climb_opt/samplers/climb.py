@@ -29,13 +29,13 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.errors import UserError
+from climb_opt.gp.outliers import ABSURD, tamed
 from climb_opt.history import History
 from climb_opt.predictors.base import Predictor, expected
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.design import distinct, initial_design
 from climb_opt.samplers.presets import ClimbRules, climb_rules
 from climb_opt.samplers.reach import apart, within_evidence
-from climb_opt.samplers.taming import ABSURD, tamed
 from climb_opt.simplex import MixtureSpace
 
 logger = logging.getLogger(__name__)

@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import PICK, SLOT, UNREAD
 from climb_opt.errors import UserError
+from climb_opt.plan import Plan, Slot
 from climb_opt.predictors.base import Predictor
 from climb_opt.samplers import ledger
 from climb_opt.samplers.beside import MixtureSampler
@@ -38,7 +39,6 @@ from climb_opt.samplers.design import out_of_reach
 from climb_opt.samplers.presets import ClimbRules, climb_rules
 from climb_opt.samplers.reach import caution
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan, Slot
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, all_trials, read_history, remember, store_fact, store_space
 

@@ -19,14 +19,14 @@ from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import PROPOSAL, SLOT
 from climb_opt.errors import UserError
-from climb_opt.gaussian.process import Surrogate
-from climb_opt.gaussian.proposal import Problem, propose
+from climb_opt.gp.beliefs import Beliefs
+from climb_opt.gp.model import Surrogate
+from climb_opt.gp.outliers import tame
+from climb_opt.gp.proposal import Problem, propose
 from climb_opt.history import History
 from climb_opt.measures import distance
-from climb_opt.samplers.beliefs import Beliefs
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.start import start_mixture
-from climb_opt.samplers.taming import tame
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import all_trials, identity, read_history, remember, store_space

@@ -18,7 +18,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASIS, SAMPLER_SEED, SLOT
-from climb_opt.slots import Plan, Slot
+from climb_opt.plan import Plan, Slot
 from climb_opt.view import all_trials, give_slot, once
 
 

@@ -11,12 +11,12 @@ from optuna.study import StudyDirection
 
 from climb_opt.attributes import PICK, SLOT
 from climb_opt.errors import UserError, did_you_mean
-from climb_opt.gaussian.hypervolume import front, reference_point
+from climb_opt.gp.beliefs import Beliefs
+from climb_opt.gp.hypervolume import front, reference_point
+from climb_opt.gp.outliers import tamed
 from climb_opt.history import History, kept
 from climb_opt.measures import distance, effective_domains
-from climb_opt.samplers.beliefs import Beliefs
 from climb_opt.samplers.reach import unread, within_evidence
-from climb_opt.samplers.taming import tamed
 from climb_opt.selection.recommendation import (
     Recommendation,
     diverged_doubt,

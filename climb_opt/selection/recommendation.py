@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import ndtri
 
-from climb_opt.gaussian.process import GaussianProcess, Surrogate
+from climb_opt.gp.model import GaussianProcess, Surrogate
 from climb_opt.history import MOST, History
 from climb_opt.measures import distance
 from climb_opt.samplers.reach import listed

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.gaussian.optima import lowest_mean, mean_of_top, mean_optimum
-from climb_opt.gaussian.proposal import Problem
+from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
+from climb_opt.gp.outliers import tame
+from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
-from climb_opt.samplers.taming import tame
 
 AUTO = "auto"  # the rule that loses least for the noise a study shows
 QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import rounds
+from climb_opt import workers as rounds
 from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SLOT
 from climb_opt.errors import UserError
-from climb_opt.rounds import Status
-from climb_opt.slots import Slot, attempts_by_slot
+from climb_opt.plan import Slot, attempts_by_slot
 from climb_opt.storages import explained
 from climb_opt.study.opening import read_recipe
 from climb_opt.view import StudyView
+from climb_opt.workers import Status
 
 
 def status(study: optuna.Study) -> Status:

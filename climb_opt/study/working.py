@@ -14,20 +14,21 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from climb_opt import lookup, recipes, rounds
+from climb_opt import lookup, recipes
+from climb_opt import workers as rounds
 from climb_opt.attributes import BASELINE, CONFIRM, SEED, SLOT
+from climb_opt.baselines import FIXED, fixed_mixture, needed
 from climb_opt.errors import UserError
-from climb_opt.fixed import FIXED, fixed_mixture, needed
 from climb_opt.history import report_facts
+from climb_opt.plan import Plan, Slot
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
-from climb_opt.rounds import Pace
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan, Slot
 from climb_opt.storages import explained, study_lock
 from climb_opt.study.opening import check_corpus, read_recipe
 from climb_opt.view import StudyView
+from climb_opt.workers import Pace
 
 PRIOR = "prior"  # a baseline's name for the proportional mixture
 

@@ -48,12 +48,12 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYO
 
 import numpy as np  # noqa: E402
 
-from climb_opt.corpus import tokenise  # noqa: E402
 from climb_opt.corpus.build import build  # noqa: E402
-from climb_opt.corpus.cluster import kmeans  # noqa: E402
-from climb_opt.corpus.embed import EmbedOptions  # noqa: E402
 from climb_opt.corpus.options import BuildOptions, make_plan  # noqa: E402
-from climb_opt.corpus.tokenise import TokenOptions  # noqa: E402
+from climb_opt.corpus.stages import tokenise  # noqa: E402
+from climb_opt.corpus.stages.cluster import kmeans  # noqa: E402
+from climb_opt.corpus.stages.embed import EmbedOptions  # noqa: E402
+from climb_opt.corpus.stages.tokenise import TokenOptions  # noqa: E402
 from growth import KINDS, growth  # noqa: E402
 
 PACK = Path(__file__).parents[3] / "shared" / "data" / "dev" / "corpus.jsonl.zst"
@@ -209,7 +209,7 @@ def stage_tokenise(out: Path, turn: int) -> None:
     """The finished corpus's tokens again, in a fresh stage."""
     from climb_opt.corpus.documents import Block
     from climb_opt.corpus.files import load_json
-    from climb_opt.corpus.workspace import Stage, Workspace
+    from climb_opt.corpus.run.workspace import Stage, Workspace
 
     work = Workspace(out / "work", progress=False)
 
@@ -274,7 +274,7 @@ def encode(args: argparse.Namespace, folder: Path) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from climb_opt.corpus.sentences import choose_precision
+    from climb_opt.corpus.stages.sentences import choose_precision
 
     texts = list(texts_of(Path(args.file)))
     loaded = SentenceTransformer(args.encoder, device="cpu")

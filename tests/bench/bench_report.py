@@ -18,9 +18,10 @@ import optuna
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from climb_opt.report import html, markdown
-from climb_opt.report.contents import gather
-from climb_opt.report.snapshot import take
+from climb_opt.reports.contents import gather
+from climb_opt.reports.draw import markdown
+from climb_opt.reports.draw import page as html
+from climb_opt.reports.snapshot import take
 from synthetic_study import Shape, build_study
 
 

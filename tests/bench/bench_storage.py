@@ -26,10 +26,10 @@ import optuna
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from climb_opt import ClimbSampler
-from climb_opt.rounds import Claims
+from climb_opt.plan import Plan
 from climb_opt.simplex import MixtureSpace
-from climb_opt.slots import Plan
 from climb_opt.storages import open_storage, patient, study_lock
+from climb_opt.workers import Claims
 from fleet import SlotSampler
 from servers import Postgres
 

@@ -118,9 +118,9 @@ def staged(file: Path, out: Path) -> dict[str, float]:
     """CPU seconds of every stage of a build of this file."""
     from climb_opt.corpus import build as building
     from climb_opt.corpus import finish
-    from climb_opt.corpus.merge import MergeOptions
     from climb_opt.corpus.options import BuildOptions, make_plan
-    from climb_opt.corpus.workspace import Stage
+    from climb_opt.corpus.run.workspace import Stage
+    from climb_opt.corpus.stages.merge import MergeOptions
 
     found: dict[str, float] = {}
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from climb_opt.corpus.cluster import choose_backend, kmeans
+from climb_opt.corpus.stages.cluster import choose_backend, kmeans
 from climb_opt.errors import Interrupted
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.job import Job

@@ -1,0 +1,1 @@
+"""What an ablation compares: recipes, arms, and what they cost."""

@@ -1,0 +1,169 @@
+"""What an ablation would run, before it runs: shapes, trials, tokens, GPU hours.
+
+FLOPs of a token = 6 (parameters of the layers + the output projection) + 6 L h T: forward and
+backward of the matrices, and of causal attention over T tokens (L layers, width h). GPU hours
+assume an H100 at `PEAK` x `UTILISATION`, which is stated with every figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import Arm, arms, judged_study, settings
+from climb_opt.errors import UserError
+from climb_opt.recipes import ModelRecipe, ProxyRecipe
+from climb_opt.shards import Corpus
+from climb_opt.text import counted
+
+PEAK = 989e12  # FLOP/s of an H100 SXM in bf16, dense (NVIDIA data sheet)
+UTILISATION = 0.4  # assumed; small proxies reach less
+VOCABULARY = 32_000  # Llama-2's, where the corpus is not on this machine
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's size, from its recipe alone; None where it continues from a checkpoint."""
+
+    text: str
+    layers: int
+    hidden: int
+    body: int  # parameters without embeddings
+    embeddings: int
+    head: int  # of the output projection, which costs FLOPs even when tied
+
+
+def shape(model: ModelRecipe, vocabulary: int) -> Shape | None:
+    """Counts of a Llama-style decoder; None for a checkpoint."""
+    if model.checkpoint is not None:
+        return None
+    h = model.hidden
+    kv = h * (model.kv_heads or model.heads) // model.heads
+    inner = model.intermediate or -(-h * 8 // 3 // 16) * 16
+    layer = 2 * h * h + 2 * h * kv + 3 * h * inner + 2 * h
+    body = model.layers * layer + h
+    head = vocabulary * h
+    text = f"{counted(model.layers, 'layer')} x {h}, {model.heads} heads, MLP {inner}"
+    return Shape(text, model.layers, h, body, head if model.tied else 2 * head, head)
+
+
+def trial_flops(proxy: ProxyRecipe, vocabulary: int) -> float | None:
+    """FLOPs of training one proxy; None for a checkpoint."""
+    size = shape(proxy.model, vocabulary)
+    if size is None:
+        return None
+    token = 6 * (size.body + size.head) + 6 * size.layers * size.hidden * proxy.sequence
+    return float(token * proxy.tokens)
+
+
+def gpu_hours(flops: float) -> float:
+    """H100 hours at the assumed utilisation."""
+    return flops / (PEAK * UTILISATION) / 3600
+
+
+def plan_text(name: str, recipe: AblationRecipe) -> str:
+    """The plan as Markdown."""
+    lines = [f"# Plan of {name}", ""]
+    if recipe.answers:
+        lines += [f"Answers to: {recipe.answers}", ""]
+    points = len(settings(recipe))
+    lines += [
+        f"Objective: {recipe.objective.name}; budget per arm and seed: {recipe.budget}; "
+        f"{counted(recipe.seeds, 'seed')}" + (f"; {points} settings" if points > 1 else "") + ".",
+        "",
+    ]
+    lines += _live(recipe) if recipe.live else _emulated(recipe, points)
+    return "\n".join([*lines, ""])
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _emulated(recipe: AblationRecipe, points: int) -> list[str]:
+    lines = ["| arm | rounds | trials in all |", "| --- | --- | --- |"]
+    for arm in arms(recipe):
+        lines.append(f"| {arm.name} | {_rounds(arm)} | {_trials(arm) * recipe.seeds * points} |")
+    return [*lines, "", "No model is trained."]
+
+
+def _live(recipe: AblationRecipe) -> list[str]:
+    lines = [
+        "| arm | rounds | proxy | parameters (without embeddings) | tokens a trial | "
+        "tokens in all | H100 hours |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    total = 0.0
+    for arm in arms(recipe):
+        trials = _trials(arm) * recipe.seeds
+        cells, hours = _costs(arm.study.proxy, trials, _vocabulary(arm.study.corpus))
+        lines.append("| " + " | ".join([arm.name, _rounds(arm), *cells]) + " |")
+        total += hours
+    judge = judged_study(recipe, arms(recipe)[0].study)
+    finals = len(arms(recipe)) * recipe.seeds * recipe.test.seeds
+    cells, hours = _costs(judge.proxy, finals, _vocabulary(judge.corpus))
+    lines.append("| " + " | ".join(["final mixtures retrained", f"{finals} runs", *cells]) + " |")
+    total += hours
+    return [
+        *lines,
+        "",
+        f"In all {_hours(total)} H100 hours, at {PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%} "
+        "(assumed; proxies below 100M parameters reach less). Mixtures that several arms end with "
+        "are retrained once, so this is the most.",
+        *_assumed([arm.study.corpus for arm in arms(recipe)]),
+    ]
+
+
+def _rounds(arm: Arm) -> str:
+    if arm.searches:
+        return "/".join(map(str, arm.study.rounds))
+    return "2 runs" if arm.options.doremi is not None else "no search"
+
+
+def _trials(arm: Arm) -> int:
+    if arm.options.doremi is not None:
+        return 2  # the reference, and the proxy that learns the weights
+    return sum(arm.study.rounds) if arm.searches else 0
+
+
+def _costs(proxy: ProxyRecipe, trials: int, vocabulary: int) -> tuple[list[str], float]:
+    size, flops = shape(proxy.model, vocabulary), trial_flops(proxy, vocabulary)
+    if size is None or flops is None:
+        text = [f"from {proxy.model.checkpoint}", "-"]
+        hours = 0.0
+    else:
+        text = [size.text, f"{_big(size.body + size.embeddings)} ({_big(size.body)})"]
+        hours = gpu_hours(flops) * trials
+    shown = _hours(hours) if hours else "-"
+    return [*text, _big(proxy.tokens), _big(proxy.tokens * trials), shown], hours
+
+
+def _vocabulary(corpus: str) -> int:
+    return _loaded(corpus) or VOCABULARY
+
+
+def _loaded(corpus: str) -> int | None:
+    try:
+        return Corpus.load(corpus).vocab_size
+    except UserError:  # planned for another machine
+        return None
+
+
+def _assumed(corpora: list[str]) -> list[str]:
+    missing = [corpus for corpus in dict.fromkeys(corpora) if _loaded(corpus) is None]
+    if not missing:
+        return []
+    return [
+        "",
+        f"Not on this machine: {', '.join(missing)}; a vocabulary of {VOCABULARY:,} is assumed.",
+    ]
+
+
+def _hours(hours: float) -> str:
+    return "<0.1" if hours < 0.1 else f"{hours:,.1f}"
+
+
+def _big(number: float) -> str:
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{name}"
+    return f"{number:.0f}"

@@ -1,0 +1,126 @@
+"""YAML, scales and overrides -> a checked ablation recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from climb_opt import recipes
+from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import arms
+from climb_opt.errors import UserError
+from climb_opt.reading import read_json
+from climb_opt.strict import build
+
+FOLDER = "ablations"  # inside studies/
+
+
+def shipped() -> list[str]:
+    """The names of the ablation recipes in studies/ablations."""
+    folder = recipes.find("studies", recipes.names("studies")[0]).parent / FOLDER
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def scales(name: str) -> list[str]:
+    """The scales of a shipped ablation, its default first."""
+    found = _data(name).get("scales", {})
+    return list(found) if isinstance(found, Mapping) else []
+
+
+def title(name: str) -> str:
+    """What the ablation of a shipped name or a path is called."""
+    return str(_stored(Path(name))["name"]) if Path(name).suffix == ".json" else Path(name).stem
+
+
+def read_ablation(
+    name: str, *, scale: str | None = None, overrides: Sequence[str] = ()
+) -> AblationRecipe:
+    """The ablation recipe of a shipped name or a path, at one of its scales.
+
+    The `ablation.json` that an ablation leaves behind is a recipe, too: that of the same runs.
+
+    Raises:
+        UserError: no such recipe or scale, an unknown key, an unknown arm, a reference that is
+            not among the arms.
+    """
+    data = _data(name)
+    scales = data.pop("scales", {})
+    if scale is None and "objective" not in data and isinstance(scales, Mapping) and scales:
+        scale = next(iter(scales))
+    if scale is not None:
+        if not isinstance(scales, Mapping) or scale not in scales:
+            known = ", ".join(scales) if isinstance(scales, Mapping) else ""
+            raise UserError(f"Ablation {name!r} has no scale {scale!r}. Scales: {known or 'none'}.")
+        data = recipes.merge(data, scales[scale])
+    for override in overrides:
+        recipes.set_override(data, override)
+    return ablation_from(data)
+
+
+def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
+    """An ablation recipe from plain data."""
+    data = dict(data)
+    if "objective" in data:
+        data["objective"] = recipes.choice_data(data["objective"], "ablation.objective")
+    if isinstance(data.get("arms"), (list, tuple)):
+        data["arms"] = dict.fromkeys(map(str, data["arms"]))
+    recipe: AblationRecipe = build(AblationRecipe, data, "ablation")
+    if not recipe.arms:
+        raise UserError("ablation: arms must name at least one arm.")
+    if recipe.only:
+        recipe = replace(recipe, arms=_only(recipe, recipe.only), only=())
+    if recipe.seeds < 1:
+        raise UserError(f"ablation: seeds must be at least 1, but is {recipe.seeds}.")
+    if recipe.reference is not None and recipe.reference not in recipe.arms:
+        raise UserError(
+            f"ablation: the reference {recipe.reference!r} is not among the arms: "
+            f"{', '.join(recipe.arms)}."
+        )
+    if not recipe.live and (recipe.budget.trials is None or recipe.budget.seconds is not None):
+        raise UserError(
+            "ablation: an emulator trains nothing, so its budget counts trials; give "
+            "budget: {trials: N}."
+        )
+    if recipe.live and recipe.grid:
+        raise UserError("ablation: a grid varies an emulator's options; give live arms instead.")
+    arms(recipe)
+    return recipe
+
+
+def chosen_arms(recipe: AblationRecipe, names: Sequence[str]) -> AblationRecipe:
+    """The recipe with these arms only; the reference is dropped if it is not among them."""
+    reference = recipe.reference if recipe.reference in names else None
+    return replace(recipe, arms=_only(recipe, names), reference=reference)
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    """What `render.as_json` wrote."""
+    data = read_json(path)
+    if not isinstance(data, dict) or not {"name", "recipe"} <= set(data):
+        raise UserError(f"{path} is no ablation.json: it has no name and recipe.")
+    return data
+
+
+def _data(name: str) -> dict[str, Any]:
+    if Path(name).suffix == ".json":
+        recipe: dict[str, Any] = _stored(Path(name))["recipe"]
+        objective = recipe["objective"]  # spelt as in YAML, so that --set reaches its options
+        return {**recipe, "objective": {"name": objective["name"], **objective["options"]}}
+    if not Path(name).suffix and name not in shipped():
+        raise UserError(
+            f"No ablation {name!r}. Shipped: {', '.join(shipped())}; "
+            "or give the path of a .yaml file or of an ablation.json."
+        )
+    return recipes.read_data("studies", name if Path(name).suffix else f"{FOLDER}/{name}")
+
+
+def _only(recipe: AblationRecipe, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
+    unknown = [name for name in names if name not in recipe.arms]
+    if unknown:
+        raise UserError(f"No arm {unknown[0]!r} in the ablation. Arms: {', '.join(recipe.arms)}.")
+    return {name: recipe.arms[name] for name in names}

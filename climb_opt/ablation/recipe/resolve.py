@@ -1,0 +1,172 @@
+"""What a recipe amounts to: arms with complete study recipes, settings, runs."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from climb_opt import recipes
+from climb_opt.ablation.recipe.arms import ArmOptions, arm_data, split
+from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
+from climb_opt.errors import UserError
+from climb_opt.recipes import Choice, StudyRecipe
+
+LIVE_KEYS = ("corpus", "proxy")  # of a study recipe: an emulator has neither
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm, resolved: what it does beside searching, and its complete study recipe."""
+
+    name: str
+    options: ArmOptions
+    study: StudyRecipe
+
+    @property
+    def searches(self) -> bool:
+        """Whether it runs trials; a fixed mixture and DoReMi do not."""
+        return self.options.fixed is None and self.options.doremi is None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm in one setting with one seed. `key` names its study and its result file."""
+
+    setting: str
+    objective: Choice
+    arm: Arm
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """`<setting>/<arm>/seed<n>`, the name of the run's study and files."""
+        return "/".join([*([self.setting] if self.setting else []), self.arm.name, self.tag])
+
+    @property
+    def tag(self) -> str:
+        """The last part of the key."""
+        return f"seed{self.seed}"
+
+
+def runs(recipe: AblationRecipe) -> list[Run]:
+    """Every run, seed by seed, so that an ablation stopped early has compared all arms."""
+    seeds = range(recipe.first_seed, recipe.first_seed + recipe.seeds)
+    resolved = arms(recipe)
+    return [
+        Run(setting, objective, _own(arm, objective, seed), seed)
+        for seed in seeds
+        for setting, objective in settings(recipe)
+        for arm in resolved
+    ]
+
+
+def settings(recipe: AblationRecipe) -> list[tuple[str, Choice]]:
+    """Every point of the grid: its name and the objective with its options."""
+    points = []
+    for values in itertools.product(*recipe.grid.values()):
+        chosen = dict(zip(recipe.grid, values, strict=True))
+        name = ", ".join(_point(key, value) for key, value in chosen.items())
+        options = {**recipe.objective.options, **chosen}
+        points.append((name, replace(recipe.objective, options=options)))
+    return points
+
+
+def arms(recipe: AblationRecipe) -> list[Arm]:
+    """The arms with their complete study recipes, in the recipe's order."""
+    base = _base(recipe)
+    resolved = []
+    for name, given in recipe.arms.items():
+        options, over = split(name, arm_data(name, given))
+        if not recipe.live:  # an emulator has neither, so that a recipe serves both
+            over = {key: value for key, value in over.items() if key not in LIVE_KEYS}
+        try:
+            study = recipes.study_from(recipes.merge(base, over))
+        except UserError as error:
+            raise UserError(f"arm {name!r}: {error}") from None
+        if options.doremi is not None and not recipe.live:
+            raise UserError(
+                f"arm {name!r}: DoReMi trains real proxies; leave it out or use `objective: live`."
+            )
+        resolved.append(_sized(Arm(name, options, study), recipe.budget))
+    return resolved
+
+
+def judged_study(recipe: AblationRecipe, study: StudyRecipe) -> StudyRecipe:
+    """The study recipe under which the final mixtures of live arms are retrained and scored.
+
+    Every arm is judged by the same one, but for the corpus, which its domains belong to.
+    """
+    base = {**_base(recipe), "corpus": study.corpus}
+    judged = recipes.study_from(recipes.merge(base, recipe.test.study))
+    return replace(judged, rounds=(1,), baselines=(), pruner=None)
+
+
+def allocate(n: int, shares: Sequence[int]) -> tuple[int, ...]:
+    """n trials split in proportion to `shares`, at least one each, by largest remainder."""
+    total = sum(shares)
+    spare = n - len(shares)
+    exact = [max(0.0, n * s / total - 1) for s in shares]
+    scale = spare / sum(exact) if sum(exact) > 0 else 0.0
+    floors = [int(e * scale + 1e-9) for e in exact]
+    order = sorted(range(len(shares)), key=lambda i: (floors[i] - exact[i] * scale, i))
+    extra = set(order[: spare - sum(floors)])
+    return tuple(1 + f + (i in extra) for i, f in enumerate(floors))
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _base(recipe: AblationRecipe) -> dict[str, Any]:
+    base = dict(recipe.base)
+    parent = base.pop("include", None)
+    if parent is not None:
+        base = recipes.merge(recipes.read_data("studies", str(parent)), base)
+    if isinstance(base.get("proxy"), str):  # so that an arm can change a part of it
+        base["proxy"] = {"include": base["proxy"]}
+    if recipe.live:
+        return base
+    # An emulator has no corpus and trains nothing; these keys say so in the stored recipe.
+    stand_in = {
+        "corpus": "emulated",
+        "proxy": {},
+        "evaluators": [recipe.objective.name],
+        "score": ["value"],
+        "baselines": [],
+    }
+    return {**stand_in, **base}
+
+
+def _sized(arm: Arm, budget: Budget) -> Arm:
+    rounds = arm.study.rounds
+    # Baselines are arms of their own here; inside a search they would be trials beyond the budget.
+    arm = replace(arm, study=replace(arm.study, baselines=()))
+    if not arm.searches:
+        return arm
+    if budget.trials is not None:
+        affordable = budget.trials * arm.options.share / arm.options.cost
+    else:
+        tokens = float(budget.tokens or 0) * arm.options.share
+        affordable = tokens / (arm.study.proxy.tokens * arm.options.cost)
+    n = int(affordable + 1e-9)
+    if n < len(rounds):
+        raise UserError(
+            f"arm {arm.name!r}: a budget of {budget} pays {n} trials, "
+            f"but its {len(rounds)} rounds need one each."
+        )
+    return replace(arm, study=replace(arm.study, rounds=allocate(n, rounds)))
+
+
+def _own(arm: Arm, objective: Choice, seed: int) -> Arm:
+    options = {**objective.options, **arm.options.objective}
+    stored = Choice(objective.name, options)
+    evaluators = arm.study.evaluators if objective.name == LIVE else (stored,)
+    return replace(arm, study=replace(arm.study, seed=seed, evaluators=evaluators))
+
+
+def _point(key: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value.replace("/", "-")
+    return f"{key} {json.dumps(value)}"

@@ -1,0 +1,1 @@
+"""Running an ablation's arms, emulated or live."""

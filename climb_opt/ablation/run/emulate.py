@@ -1,0 +1,178 @@
+"""One emulated run: an ordinary Optuna study, asked and told here, in seconds.
+
+A run is a pure function of its recipe and seed: one process does all of it, the noise of the j-th
+trial depends on the seed and j alone, and a run cut short is done again from its beginning.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
+
+from climb_opt import lookup, recipes
+from climb_opt.ablation.recipe.resolve import Run, allocate
+from climb_opt.ablation.run.final import COMMON, final_mixture
+from climb_opt.ablation.run.results import RunResult, mixtures_digest, run_digest
+from climb_opt.ablation.run.searching import search
+from climb_opt.ablation.run.surfaces import Surface, surface
+from climb_opt.baselines import fixed_mixture
+from climb_opt.emulator.objective import reference_draws
+from climb_opt.errors import UserError
+from climb_opt.history import History
+from climb_opt.predictors.base import expected
+from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.statistics import spearman
+from climb_opt.threads import one_blas_thread
+from climb_opt.view import read_history
+
+RANKED = 500  # random mixtures on which a predictor's ranking is checked
+FORESIGHT = (4, 2, 1)  # where a search without rounds is cut to look at its predictor
+
+
+@dataclass(frozen=True)
+class Searched:
+    """A finished search, and what can be said of it whatever the final rule."""
+
+    study: optuna.Study
+    result: RunResult
+
+
+class Searches:
+    """The last few searches in memory: arms that differ in their final rule only share one."""
+
+    def __init__(self, size: int = 8) -> None:
+        self._size = size
+        self._kept: OrderedDict[str, Searched] = OrderedDict()
+
+    def get(self, run: Run, ground: Surface, storage: BaseStorage | None, prefix: str) -> Searched:
+        """The run's search; with a storage each run has a study of its own."""
+        if storage is not None:
+            return _searched(run, ground, storage, prefix)
+        parallel = str(run.arm.options.parallel)
+        key = recipes.to_json(run.arm.study) + parallel  # the objective is among its evaluators
+        if key not in self._kept:
+            self._kept[key] = _searched(run, ground, None, prefix)
+            if len(self._kept) > self._size:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+@one_blas_thread()
+def emulate(
+    run: Run,
+    *,
+    storage: BaseStorage | None = None,
+    prefix: str = "ablation",
+    searches: Searches | None = None,
+) -> RunResult:
+    """Do one run and judge the mixture it ends with.
+
+    Args:
+        storage: where its study goes; by default in memory.
+        prefix: of the study's name, `<prefix>/<run.key>`.
+        searches: those of earlier runs of this process.
+
+    Raises:
+        UserError: an unknown sampler or option, a table that cannot be read, a study of that name
+            that is not this run's.
+    """
+    options = {**run.objective.options, **run.arm.options.objective}
+    ground = surface(Choice(run.objective.name, options))
+    if run.arm.options.fixed is not None:
+        return _fixed(run, ground)
+    done = (searches or Searches()).get(run, ground, storage, prefix)
+    result = replace(done.result, setting=run.setting, arm=run.arm.name, recipe=run_digest(run))
+    try:
+        final = final_mixture(done.study, ground.space, run.arm.study, run.arm.options.final)
+    except UserError as error:  # nothing finished: the run is counted as lost, with its reason
+        return _judged(replace(result, error=str(error)), None, ground)
+    return _judged(result, final, ground)
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: str) -> Searched:
+    study, seconds = search(run, ground, storage, prefix)
+    recipe, space = run.arm.study, ground.space
+    history = read_history(study, space)
+    curve = _curve(history, ground)
+    tried = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+    rows = [space.weights_of(t) for t in tried]
+    result = RunResult(
+        setting=run.setting,
+        arm=run.arm.name,
+        seed=run.seed,
+        recipe=run_digest(run),
+        mixture=None,
+        final=None,
+        best=curve[-1] if curve else None,
+        auto=_ours(study, ground, recipe) if curve else None,
+        curve=curve,
+        ranks=_ranks(history, ground, recipe),
+        rounds=recipe.rounds,
+        trials=sum(t.state == TrialState.COMPLETE for t in tried),
+        failed=sum(t.state == TrialState.FAIL for t in tried),
+        seconds=seconds,
+        mixtures=mixtures_digest(np.array([w for w in rows if w is not None])),
+    )
+    return Searched(study, result)
+
+
+def _ours(study: optuna.Study, ground: Surface, recipe: StudyRecipe) -> float:
+    weights = final_mixture(study, ground.space, recipe, COMMON)
+    return float(ground.regret(weights[None])[0])
+
+
+def _fixed(run: Run, ground: Surface) -> RunResult:
+    choice = run.arm.options.fixed
+    assert choice is not None
+    weights = fixed_mixture(ground.space, choice.name, **choice.options)
+    result = RunResult(run.setting, run.arm.name, run.seed, run_digest(run), None, None)
+    return _judged(result, weights, ground)
+
+
+def _judged(result: RunResult, final: np.ndarray | None, ground: Surface) -> RunResult:
+    facts = {**result.facts, "quality": ground.quality}
+    if final is None:
+        return replace(result, facts=facts)
+    facts["final_extrapolates"] = bool(ground.source.extrapolates(final[None])[0])
+    return replace(
+        result,
+        mixture=ground.space.mixture(final),
+        final=float(ground.regret(final[None])[0]),
+        facts=facts,
+    )
+
+
+def _curve(history: History, ground: Surface) -> tuple[float, ...]:
+    """True value of the best measurement so far, after each finished trial."""
+    if not len(history):
+        return ()
+    regret = ground.regret(history.weights)
+    leaders, best = [], 0
+    for i, value in enumerate(history.values):
+        best = i if value < history.values[best] else best
+        leaders.append(best)
+    return tuple(float(regret[i]) for i in leaders)
+
+
+def _ranks(history: History, ground: Surface, recipe: StudyRecipe) -> tuple[float, ...]:
+    """Rank correlation of predicted and true values of random mixtures, after each round."""
+    if len(history) < len(FORESIGHT):
+        return ()
+    rounds = recipe.rounds if len(recipe.rounds) > 1 else allocate(len(history), FORESIGHT)
+    name = str(recipe.sampler.options.get("predictor", "lightgbm"))
+    draws = reference_draws(ground.space, RANKED)
+    truth, found = ground.truth(draws), []
+    for end in np.cumsum(rounds):
+        rows = slice(0, int(end))
+        predictor = lookup.find("predictor", name)()
+        predictor.fit(history.weights[rows], history.values[rows])
+        found.append(spearman(expected(predictor, draws), truth))
+    return tuple(found)

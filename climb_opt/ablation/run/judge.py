@@ -1,0 +1,205 @@
+"""Judging live arms: the mixtures they end with, retrained and scored on the recipe's test.
+
+One study per corpus, one named slot per mixture and fresh seed; mixtures that several arms end with
+are retrained once. All mixtures share the seeds, so that differences are paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt import lookup
+from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import Run, judged_study
+from climb_opt.ablation.run.results import RunResult, mixtures_digest, run_digest
+from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SLOT
+from climb_opt.baselines import fixed_mixture
+from climb_opt.errors import Interrupted
+from climb_opt.history import History
+from climb_opt.plan import Plan
+from climb_opt.predictors.base import expected
+from climb_opt.retrain.sibling import orders
+from climb_opt.simplex import MixtureSpace
+from climb_opt.statistics import spearman
+from climb_opt.study import make_objective, open_study, read_recipe, run_plan
+from climb_opt.view import StudyView, all_trials, read_history
+
+JUDGE_SEED = 1_000  # first of the fresh training seeds, far from the runs' own
+SAME = 6  # decimals: mixtures equal up to them are retrained once
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where live runs happen: their storage, the studies' prefix, the folder of checkpoints."""
+
+    storage: BaseStorage
+    prefix: str
+    directory: Path
+    stop: Callable[[], bool]
+
+    def check_stop(self) -> None:
+        """Raise `Interrupted` if the worker was asked to stop."""
+        if self.stop():
+            raise Interrupted("the ablation was stopped")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one run ended with, before it is judged; `mixture` is None with an `error`.
+
+    A fixed arm has neither: its mixture needs the corpus, which the judge opens.
+    """
+
+    run: Run
+    mixture: dict[str, float] | None
+    error: str
+    study: optuna.Study | None
+
+
+def judge(
+    recipe: AblationRecipe,
+    corpus: str,
+    found: list[Found],
+    place: Place,
+    on_trial: Callable[[FrozenTrial], None],
+) -> Iterator[tuple[Run, RunResult]]:
+    """Retrain what the runs of one corpus ended with; yields every run's result.
+
+    Raises:
+        Interrupted: the worker was asked to stop.
+    """
+    judged = judged_study(recipe, found[0].run.arm.study)
+    name = f"{place.prefix}/judge-{Path(corpus).name}"
+    study = open_study(judged, storage=place.storage, study_name=name)
+    space = StudyView(study).space
+    finals = [_with_fixed(f, space) for f in found]
+    slots = {f.run.key: _slot(f.mixture, space) for f in finals if f.mixture is not None}
+    wanted = {slot: f.mixture for f in finals if (slot := slots.get(f.run.key)) and f.mixture}
+    seeds = range(JUDGE_SEED, JUDGE_SEED + recipe.test.seeds)
+    todo = orders(wanted, {f"seed{s}": s for s in seeds})
+    if wanted:
+        proxies = make_objective(study, directory=place.directory, stop=place.stop)
+        try:
+            plan = Plan((), todo.slots, judged.max_attempts)
+            run_plan(study, plan, proxies, **todo._asdict(), stop=place.stop, on_trial=on_trial)
+        finally:
+            proxies.close()
+        place.check_stop()
+    sign = -1.0 if judged.direction == "maximize" else 1.0
+    for f in finals:
+        yield f.run, _result(f, _trials_of(study, slots.get(f.run.key)), sign)
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _with_fixed(found: Found, space: MixtureSpace) -> Found:
+    choice = found.run.arm.options.fixed
+    if choice is None:
+        return found
+    weights = fixed_mixture(space, choice.name, **choice.options)
+    return replace(found, mixture=space.mixture(weights))
+
+
+def _slot(mixture: Mapping[str, float], space: MixtureSpace) -> str:
+    weights = space.weights(mixture, normalise=True)
+    return mixtures_digest(np.round(weights, SAME))
+
+
+def _trials_of(study: optuna.Study, slot: str | None) -> list[FrozenTrial]:
+    prefix = f"{slot}/"
+    return [t for t in all_trials(study) if str(t.user_attrs.get(SLOT, "")).startswith(prefix)]
+
+
+def _result(found: Found, judged: list[FrozenTrial], sign: float) -> RunResult:
+    run, error = found.run, found.error
+    done = [t for t in judged if t.state == TrialState.COMPLETE]
+    if found.mixture is not None and not done:
+        error = "every retraining of its mixture failed"
+    result = RunResult(
+        setting=run.setting,
+        arm=run.arm.name,
+        seed=run.seed,
+        recipe=run_digest(run),
+        mixture=found.mixture,
+        final=sign * float(np.mean([t.values[0] for t in done])) if done else None,
+        scores=_mean_components(done),
+        error=error,
+        facts={"judged": len(done)},
+    )
+    return result if found.study is None else _with_search(result, found)
+
+
+def _with_search(result: RunResult, found: Found) -> RunResult:
+    study = found.study
+    assert study is not None
+    trials = [t for t in all_trials(study) if t.state.is_finished()]
+    failures = [t for t in trials if t.state == TrialState.FAIL]
+    spent = replace(
+        result,
+        trials=sum(t.state == TrialState.COMPLETE for t in trials),
+        failed=sum(not t.user_attrs.get(INTERRUPTED) for t in failures),  # stopped ones are resumed
+        tokens=sum(fact(t, "tokens") for t in trials),
+        seconds=sum(fact(t, "seconds") for t in trials),
+    )
+    if found.run.arm.options.doremi is not None:
+        return spent
+    recipe = read_recipe(study)
+    history = read_history(study, StudyView(study).space)
+    curve = np.minimum.accumulate(history.values) if len(history) else np.zeros(0)
+    name = str(recipe.sampler.options.get("predictor", "lightgbm"))
+    return replace(
+        spent,
+        rounds=recipe.rounds,
+        best=float(curve[-1]) if len(curve) else None,
+        curve=tuple(float(v) for v in curve),
+        ranks=_ranks(history, recipe.rounds, name),
+        mixtures=mixtures_digest(_in_slot_order(history)),
+    )
+
+
+def _ranks(history: History, rounds: tuple[int, ...], name: str) -> tuple[float | None, ...]:
+    """Rank correlation of each later round's scores with what the earlier rounds foretold."""
+    slots = np.array([_number(t.user_attrs.get(SLOT)) for t in history.trials])
+    found: list[float | None] = []
+    for start, end in zip(np.cumsum(rounds)[:-1], np.cumsum(rounds)[1:], strict=True):
+        seen, new = (slots >= 0) & (slots < start), (slots >= start) & (slots < end)
+        if seen.sum() < 2 or new.sum() < 3:
+            found.append(None)
+            continue
+        predictor = lookup.find("predictor", name)()
+        predictor.fit(history.weights[seen], history.values[seen])
+        rho = spearman(expected(predictor, history.weights[new]), history.values[new])
+        found.append(rho if np.isfinite(rho) else None)
+    return tuple(found)
+
+
+def _in_slot_order(history: History) -> np.ndarray:
+    """With a barrier the mixture of a slot is the same whoever ran it and when."""
+    order = np.argsort([_number(t.user_attrs.get(SLOT)) for t in history.trials], kind="stable")
+    return history.weights[order]
+
+
+def _number(slot: Any) -> int:
+    return slot if isinstance(slot, int) else -1
+
+
+def _mean_components(trials: list[FrozenTrial]) -> dict[str, float]:
+    if not trials:
+        return {}
+    names = [n for n in trials[0].user_attrs.get(COMPONENTS, {}) if not n.endswith("_stderr")]
+    return {n: float(np.mean([t.user_attrs[COMPONENTS][n] for t in trials])) for n in names}
+
+
+def fact(trial: FrozenTrial, name: str) -> float:
+    """A number that the trial's objective recorded, 0 where it did not."""
+    value = trial.user_attrs.get(FACTS, {}).get(name, 0.0)
+    return float(value) if isinstance(value, (int, float)) else 0.0

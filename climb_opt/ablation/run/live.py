@@ -1,0 +1,157 @@
+"""Live arms: real proxies, as ordinary studies on a shared storage.
+
+    <prefix>/<arm>/seed<n>    one search, or DoReMi's two training runs; the seed is also the
+                              training seed, so arms of one seed share their random numbers
+    <prefix>/judge-<corpus>   the mixtures they end with, and the fixed ones, retrained with fresh
+                              seeds and scored on the test of the recipe
+
+Any worker, anywhere, takes slots of these studies; `accelerate launch -m climb_opt search
+--study-name <prefix>/<arm>/seed<n>` helps with a search on several GPUs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import Run, runs
+from climb_opt.ablation.run.final import final_mixture
+from climb_opt.ablation.run.judge import Found, Place, fact, judge
+from climb_opt.ablation.run.results import RunResult
+from climb_opt.attributes import DOREMI, ERROR
+from climb_opt.errors import UserError
+from climb_opt.history import report_facts
+from climb_opt.plan import Plan
+from climb_opt.reports.dashboard.notebook import Notebook
+from climb_opt.study import make_objective, open_study, run_plan, work
+from climb_opt.view import StudyView, all_trials
+
+log = logging.getLogger(__name__)
+
+DOREMI_OPTIONS = ("eta", "smoothing", "reference")
+
+
+def run_live(
+    recipe: AblationRecipe, place: Place, on_trial: Callable[[FrozenTrial], None]
+) -> Iterator[tuple[Run, RunResult]]:
+    """Search with every arm and seed, then judge; yields the results once all are judged.
+
+    Raises:
+        Interrupted: the worker was asked to stop; everything resumes.
+        UserError: several processes in one launch, or anything wrong with a recipe or corpus.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError(
+            "ablate runs one process a worker. For several GPUs a trial, let `accelerate launch -m "
+            f"climb_opt search --study-name {place.prefix}/ARM/seedN` help with each study, or "
+            "start one `climb-opt ablate` per GPU."
+        )
+    planned = runs(recipe)
+    found = [_found(run, recipe, place, on_trial) for run in planned]
+    for corpus in dict.fromkeys(run.arm.study.corpus for run in planned):
+        yield from judge(
+            recipe, corpus, [f for f in found if f.run.arm.study.corpus == corpus], place, on_trial
+        )
+
+
+# --- the searches ------------------------------------------------------------------------------
+
+
+def _found(
+    run: Run, recipe: AblationRecipe, place: Place, on_trial: Callable[[FrozenTrial], None]
+) -> Found:
+    if run.arm.options.fixed is not None:
+        return Found(run, None, "", None)  # its mixture needs the corpus: see judge.py
+    study = open_study(run.arm.study, storage=place.storage, study_name=f"{place.prefix}/{run.key}")
+    if run.arm.options.doremi is not None:
+        return _doremi(run, study, place)
+    spent = _Spent(study, recipe.budget.seconds)
+
+    def on_finished(trial: FrozenTrial) -> None:
+        spent.add(trial)
+        on_trial(trial)
+
+    lost = _work(study, place, lambda: place.stop() or spent.over, on_finished)
+    place.check_stop()
+    space = StudyView(study).space
+    try:
+        weights = final_mixture(study, space, run.arm.study, run.arm.options.final)
+    except UserError as error:  # nothing finished: the run is counted as lost, with its reason
+        return Found(run, None, lost or str(error), study)
+    return Found(run, space.mixture(weights), lost, study)
+
+
+def _work(
+    study: optuna.Study,
+    place: Place,
+    stop: Callable[[], bool],
+    on_trial: Callable[[FrozenTrial], None],
+) -> str:
+    """Work on the study; why it was given up, if its trials fail one after another."""
+    try:
+        space = StudyView(study).space
+        notes = Notebook(study, prior=space.mixture(space.prior))
+        work(study, directory=place.directory, wrap=notes.annotate, stop=stop, on_trial=on_trial)
+    except UserError as error:
+        if not any(t.state == TrialState.FAIL for t in all_trials(study)):
+            raise  # the recipe is wrong, not the arm
+        log.warning("%s is given up: %s", study.study_name, error)
+        return str(error)
+    return ""
+
+
+class _Spent:
+    """Seconds of training and scoring that a study has used, against its budget."""
+
+    def __init__(self, study: optuna.Study, budget: float | None) -> None:
+        self._budget = budget
+        self._seconds = sum(fact(t, "seconds") for t in all_trials(study))
+
+    @property
+    def over(self) -> bool:
+        return self._budget is not None and self._seconds >= self._budget
+
+    def add(self, trial: FrozenTrial) -> None:
+        self._seconds += fact(trial, "seconds")
+
+
+def _doremi(run: Run, study: optuna.Study, place: Place) -> Found:
+    options = dict(run.arm.options.doremi or {})
+    odd = sorted(set(options) - set(DOREMI_OPTIONS))
+    if odd:
+        raise UserError(
+            f"arm {run.arm.name!r}: doremi: unknown key {odd[0]!r}. "
+            f"Known keys: {', '.join(DOREMI_OPTIONS)}."
+        )
+    space = StudyView(study).space
+    prior = space.mixture(space.prior)
+    reference = options.pop("reference", prior)
+
+    def train(trial: optuna.Trial) -> float:
+        from climb_opt.proxy.doremi import train_doremi
+
+        proxies = make_objective(study, directory=place.directory, stop=place.stop)
+        try:
+            result = train_doremi(
+                proxies.trainer, proxies, reference=reference, seed=run.seed, **options
+            )
+        finally:
+            proxies.close()
+        trial.set_user_attr(DOREMI, result.mixture)
+        report_facts(trial, **result.facts)
+        Notebook(study, prior=prior).try_to_write(trial, result.mixture)
+        return float(result.facts["reference_loss"])
+
+    plan = Plan((), ("doremi",), run.arm.study.max_attempts)
+    run_plan(study, plan, train, mixtures={"doremi": prior}, stop=place.stop)
+    place.check_stop()
+    for trial in all_trials(study):
+        if trial.state == TrialState.COMPLETE and DOREMI in trial.user_attrs:
+            return Found(run, dict(trial.user_attrs[DOREMI]), "", study)
+    reasons = [t.user_attrs.get(ERROR, "") for t in all_trials(study)]
+    return Found(run, None, f"DoReMi failed: {next(filter(None, reasons), 'no trial')}", study)

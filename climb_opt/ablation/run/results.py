@@ -1,0 +1,145 @@
+"""What one run left behind, and where it is kept: one JSON file a run, written atomically.
+
+The files are the memory of an ablation: a run whose file exists with the same recipe is not run
+again. Values are oriented so that lower is better, whatever the study's direction.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt import recipes
+from climb_opt.ablation.recipe.resolve import Run
+from climb_opt.recipes import Choice
+from climb_opt.strict import build
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One finished run.
+
+    `final` is the value of the mixture it ended with: true and noise-free where the objective
+    knows (an emulator), else its score on the test of the recipe; None when the run gave no
+    mixture, with `error` saying why. `best` is the same for the best measurement, `auto` for the
+    mixture that our own rule picks from the same trials (emulated runs only). `curve` holds per
+    trial the value of the best measurement so far, `ranks` per round after the first the rank
+    correlation of what the predictor foresaw with what was measured (None: not defined).
+    """
+
+    setting: str
+    arm: str
+    seed: int
+    recipe: str  # digest of the run's recipe and options
+    mixture: dict[str, float] | None
+    final: float | None
+    best: float | None = None
+    auto: float | None = None
+    curve: tuple[float | None, ...] = ()
+    ranks: tuple[float | None, ...] = ()
+    rounds: tuple[int, ...] = ()
+    trials: int = 0
+    failed: int = 0
+    tokens: float = 0.0
+    seconds: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)  # of the final mixture, by component
+    mixtures: str = ""  # digest of every mixture proposed, in order: equal in a rerun
+    note: str = ""
+    error: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def run_digest(run: Run) -> str:
+    """A short name for everything that decides a run's outcome; where tables lie does not."""
+    evaluators = tuple(_placeless(choice) for choice in run.arm.study.evaluators)
+    study = dataclasses.replace(run.arm.study, evaluators=evaluators)
+    parts = [recipes.to_json(study), recipes.to_json(run.arm.options)]
+    parts += [recipes.to_json(_placeless(run.objective)), str(run.seed)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def mixtures_digest(weights: np.ndarray) -> str:
+    """A short name for the proposals (n, K), equal up to rounding at 1e-9."""
+    rounded = np.round(np.asarray(weights, dtype=float), 9) + 0.0
+    return hashlib.sha256(rounded.tobytes()).hexdigest()[:16]
+
+
+class Archive:
+    """The results of one ablation on disk: `runs/<key>.json` in the output folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+
+    def get(self, run: Run) -> RunResult | None:
+        """The stored result of exactly this run, or None."""
+        path = self._path(run)
+        if not path.is_file():
+            return None
+        try:
+            result: RunResult = build(
+                RunResult, json.loads(path.read_text(encoding="utf-8")), str(path)
+            )
+        except (OSError, ValueError) as error:  # cut short, or of another version
+            log.warning("%s holds no result (%s); the run is repeated.", path, error)
+            return None
+        return result if result.recipe == run_digest(run) else None
+
+    def put(self, run: Run, result: RunResult) -> None:
+        """Write a result, whole or not at all."""
+        path = self._path(run)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps(plain(dataclasses.asdict(result))), encoding="utf-8")
+        os.replace(partial, path)
+
+    @contextmanager
+    def claim(self, run: Run) -> Iterator[bool]:
+        """Hold a run for this process; yields False when another one on this machine has it.
+
+        The kernel frees the lock of a dead process, so nothing is ever stuck.
+        """
+        path = self._path(run).with_suffix(".lock")
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    def _path(self, run: Run) -> Path:
+        # A digest keeps names apart that differ only in characters a file name cannot hold.
+        clean = "".join(c if c.isalnum() or c in "-._" else "_" for c in run.key)
+        short = hashlib.sha256(run.key.encode()).hexdigest()[:8]
+        return self.folder / "runs" / f"{clean[:150]}-{short}.json"
+
+
+def _placeless(choice: Choice) -> Choice:
+    options = {key: value for key, value in choice.options.items() if key != "folder"}
+    return dataclasses.replace(choice, options=options)
+
+
+def plain(value: Any) -> Any:
+    """A result's values as JSON holds them: ten digits, None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (float, np.floating)):
+        return float(f"{float(value):.10g}") if np.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value

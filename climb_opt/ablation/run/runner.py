@@ -1,0 +1,130 @@
+"""All runs of an ablation, by any number of workers, resumed where they were left.
+
+Emulated runs take seconds, so a worker does one whole; workers that share the output folder or the
+storage share the work. Live runs are studies on a shared storage: every worker takes slots of the
+same studies, on any machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+
+from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import Run, runs
+from climb_opt.ablation.run.emulate import Searches, emulate
+from climb_opt.ablation.run.results import Archive, RunResult
+from climb_opt.ablation.run.sharing import Desk
+from climb_opt.errors import Interrupted
+from climb_opt.storages import open_storage
+
+log = logging.getLogger(__name__)
+
+POLL = 1.0  # seconds between looks at runs that other workers have
+
+OnRun = Callable[[Run, RunResult], None]
+
+
+def finished(recipe: AblationRecipe, archive: Archive) -> list[RunResult]:
+    """The results there are, in the order of the runs."""
+    return [result for run in runs(recipe) if (result := archive.get(run)) is not None]
+
+
+def run_ablation(
+    recipe: AblationRecipe,
+    archive: Archive,
+    *,
+    storage: str | BaseStorage | None = None,
+    prefix: str = "ablation",
+    stop: Callable[[], bool] = lambda: False,
+    on_run: OnRun = lambda run, result: None,
+) -> list[RunResult]:
+    """Do the runs that are left; return all results when every run is done.
+
+    Args:
+        storage: where the runs' studies are kept (a URL, a journal's path, an Optuna storage).
+            Emulated runs are kept in memory by default, live ones in a journal beside the archive.
+        prefix: of the studies' names.
+        stop: whether the worker was asked to stop.
+        on_run: called after each run that this worker did.
+
+    Raises:
+        Interrupted: `stop` said so; finished runs are kept.
+        UserError: a run cannot be done (an unknown option, a table that cannot be read).
+    """
+    if recipe.live:
+        return _run_live(recipe, archive, storage, prefix, stop, on_run)
+    opened = None if storage is None else open_storage(storage)
+    desk, searches = Desk(opened, prefix, archive.folder), Searches()
+    left = [run for run in runs(recipe) if archive.get(run) is None]
+    while left:
+        elsewhere = []
+        for run in left:
+            if stop():
+                raise Interrupted("the ablation was stopped between two runs")
+            with archive.claim(run) as mine:
+                if not mine:
+                    elsewhere.append(run)
+                elif archive.get(run) is not None:
+                    continue
+                elif (found := desk.result(run)) is not None:
+                    archive.put(run, found)
+                elif (result := _result(run, desk, opened, prefix, searches)) is not None:
+                    archive.put(run, result)
+                    on_run(run, result)
+                else:
+                    elsewhere.append(run)
+        left = [run for run in elsewhere if archive.get(run) is None]
+        if len(left) == len(elsewhere) and left:
+            time.sleep(POLL)
+    return finished(recipe, archive)
+
+
+def _result(
+    run: Run, desk: Desk, storage: BaseStorage | None, prefix: str, searches: Searches
+) -> RunResult | None:
+    """Done here; None while another worker has it."""
+    if not desk.claim(run):
+        return None
+    try:
+        result = emulate(run, storage=storage, prefix=prefix, searches=searches)
+    except KeyError:  # Optuna's answer when a study is gone
+        if desk.lost(run):
+            return None
+        raise
+    desk.keep(run, result)
+    return result
+
+
+def _run_live(
+    recipe: AblationRecipe,
+    archive: Archive,
+    storage: str | BaseStorage | None,
+    prefix: str,
+    stop: Callable[[], bool],
+    on_run: OnRun,
+) -> list[RunResult]:
+    from climb_opt.ablation.run.judge import Place
+    from climb_opt.ablation.run.live import run_live
+
+    place = Place(
+        open_storage(storage or str(archive.folder / "studies.journal")),
+        prefix,
+        archive.folder / "proxies",
+        stop,
+    )
+    for run, result in run_live(recipe, place, _log_trial):
+        known = archive.get(run) is not None  # judged before, or by another worker
+        archive.put(run, result)
+        if not known:
+            on_run(run, result)
+    return finished(recipe, archive)
+
+
+def _log_trial(trial: FrozenTrial) -> None:
+    value = f"{trial.values[0]:.4f}" if trial.values else trial.state.name
+    log.debug("trial %d: %s", trial.number, value)

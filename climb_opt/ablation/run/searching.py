@@ -1,0 +1,117 @@
+"""The study of an emulated run: created, asked and told, in this process."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.trial import TrialState
+
+from climb_opt import recipes
+from climb_opt.ablation.recipe.resolve import Run
+from climb_opt.ablation.run.results import run_digest
+from climb_opt.ablation.run.surfaces import Surface
+from climb_opt.attributes import ABLATION, ERROR, RECIPE, SLOT
+from climb_opt.errors import TrialFailed, UserError
+from climb_opt.simplex import MixtureSpace
+from climb_opt.study import build_sampler
+from climb_opt.view import set_aggregate, store_space
+
+
+def search(
+    run: Run, ground: Surface, storage: BaseStorage | None, prefix: str
+) -> tuple[optuna.Study, float]:
+    """The run's finished study, and the CPU seconds it took.
+
+    Args:
+        storage: where the study goes, under `<prefix>/<run.key>`; None: in memory.
+
+    Raises:
+        UserError: an unknown sampler or option, or a study of that name that is not this run's.
+    """
+    study = _create(run, ground.space, storage or InMemoryStorage(), prefix)
+    started = time.process_time()
+    _ask_and_tell(study, ground, run)
+    return study, time.process_time() - started
+
+
+def load(name: str, storage: BaseStorage) -> optuna.Study | None:
+    """The study of that name, or None."""
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        return None
+
+
+def check_ours(study: optuna.Study) -> None:
+    """Refuse a study that belongs to no ablation.
+
+    Raises:
+        UserError: it does not.
+    """
+    if ABLATION not in study.user_attrs:
+        raise UserError(
+            f"Study {study.study_name!r} exists and is no run of an ablation. Give the ablation "
+            "another --study-name."
+        )
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) -> optuna.Study:
+    name = f"{prefix}/{run.key}"
+    belongs = {"key": run.key, "digest": run_digest(run)}
+    if (earlier := load(name, storage)) is not None:
+        check_ours(earlier)
+        if (
+            not earlier.trials
+            and earlier.user_attrs.get(ABLATION, {}).get("digest") == belongs["digest"]
+        ):
+            belongs = earlier.user_attrs[ABLATION]  # claimed for this run
+        else:  # cut short, or of another recipe
+            optuna.delete_study(study_name=name, storage=storage)
+    study = optuna.create_study(
+        study_name=name,
+        storage=storage,
+        sampler=build_sampler(run.arm.study, space),
+        load_if_exists=True,
+    )
+    store_space(study, space)  # not every sampler does; reports and the dashboard's cards need it
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(run.arm.study.objectives()))
+    study.set_user_attr(RECIPE, recipes.to_json(run.arm.study))
+    study.set_user_attr(ABLATION, belongs)
+    return study
+
+
+def _ask_and_tell(study: optuna.Study, ground: Surface, run: Run) -> None:
+    objective = ground.objective(run.seed)
+    if objective.components:
+        names, coefficients = ground.source.names, ground.source.coefficients
+        set_aggregate(study, dict(zip(names, coefficients.tolist(), strict=True)))
+    left = sum(run.arm.study.rounds)
+    while left > 0:
+        batch = [study.ask() for _ in range(min(run.arm.options.parallel, left))]
+        for trial in batch:  # all are proposed before the first result is known
+            ground.space.suggest(trial)
+            if SLOT not in trial.user_attrs:  # for reports; what was proposed no longer hangs on it
+                trial.set_user_attr(SLOT, trial.number)
+        for trial in batch:
+            _evaluate(study, trial, objective)
+        left -= len(batch)
+
+
+def _evaluate(
+    study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float]
+) -> None:
+    try:
+        study.tell(trial, objective(trial))
+    except TrialFailed as reason:  # it spends its part of the budget, as a lost proxy would
+        trial.set_user_attr(ERROR, str(reason))
+        study.tell(trial, state=TrialState.FAIL)

@@ -1,0 +1,127 @@
+"""Emulated runs shared by workers that have a storage in common but no folder: several machines.
+
+A run belongs to whoever created its study, and its result is kept in the study. A study that has
+not moved for `QUIET` seconds of a waiter's own clock is that of a dead worker: the run is done
+again from its beginning, which takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage
+
+from climb_opt.ablation.recipe.resolve import Run
+from climb_opt.ablation.run.results import RunResult, plain, run_digest
+from climb_opt.ablation.run.searching import check_ours, load
+from climb_opt.attributes import ABLATION, RESULT
+from climb_opt.storages.locks import study_lock
+from climb_opt.strict import build
+from climb_opt.view import StudyView
+
+QUIET = 120.0  # seconds; an arm that thinks longer about one trial would be done twice, not wrongly
+
+
+class Desk:
+    """Who does which run. Without a storage every run is free, and the folder's locks decide.
+
+    Args:
+        folder: the worker's own. Its lock on a run shows that nobody else of this folder has it.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage | None,
+        prefix: str,
+        folder: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._storage, self._prefix, self._clock = storage, prefix, clock
+        self._owner = f"{platform.node()}:{folder.resolve()}"
+        self._seen: dict[str, tuple[tuple[int, int], float]] = {}  # key -> state, since when
+
+    def result(self, run: Run) -> RunResult | None:
+        """What another worker found, if it has finished."""
+        study = self._study(run)
+        stored = None if study is None else study.user_attrs.get(RESULT)
+        if stored is None or study is None or not self._same(study, run):
+            return None
+        result: RunResult = build(RunResult, json.loads(stored), f"study {study.study_name}")
+        return result
+
+    def claim(self, run: Run) -> bool:
+        """Whether the run is this worker's now.
+
+        Raises:
+            UserError: a study of its name exists that belongs to no ablation.
+        """
+        if self._storage is None or not run.arm.searches:
+            return True
+        study = self._study(run)
+        if study is None:
+            return self._create(run)
+        if self._same(study, run) and not self._dead(study, run):
+            return False
+        with study_lock(study):
+            now = self._study(run)
+            if now is not None and StudyView(now).number != StudyView(study).number:
+                return False  # another waiter was faster
+            if now is not None:
+                optuna.delete_study(study_name=study.study_name, storage=self._storage)
+            return self._create(run)
+
+    def keep(self, run: Run, result: RunResult) -> None:
+        """Let the other workers have the result."""
+        if (study := self._study(run)) is not None and self._same(study, run):
+            study.set_user_attr(RESULT, json.dumps(plain(dataclasses.asdict(result))))
+
+    def lost(self, run: Run) -> bool:
+        """Whether the run's study was taken for a dead worker's, and is another worker's now."""
+        study = self._study(run)
+        return study is None or study.user_attrs.get(ABLATION, {}).get("owner") != self._owner
+
+    # --- private ---------------------------------------------------------------------------------
+
+    def _study(self, run: Run) -> optuna.Study | None:
+        if self._storage is None or not run.arm.searches:
+            return None
+        study = load(f"{self._prefix}/{run.key}", self._storage)
+        if study is not None and (study.user_attrs or study.trials):
+            check_ours(study)  # one that is just being created does not say so yet
+        return study
+
+    def _same(self, study: optuna.Study, run: Run) -> bool:
+        belongs = study.user_attrs.get(ABLATION)
+        return belongs is None or belongs["digest"] == run_digest(run)  # None: just being created
+
+    def _dead(self, study: optuna.Study, run: Run) -> bool:
+        if study.user_attrs.get(ABLATION, {}).get("owner") == self._owner:
+            return True  # we hold its lock in this folder
+        view = StudyView(study)
+        state = (view.number, len(view.trials()))
+        before, since = self._seen.get(run.key, (None, 0.0))
+        if state != before:
+            self._seen[run.key] = (state, self._clock())
+            return False
+        if self._clock() - since <= QUIET:
+            return False
+        check_ours(study)
+        return True
+
+    def _create(self, run: Run) -> bool:
+        assert self._storage is not None
+        try:
+            study = optuna.create_study(
+                study_name=f"{self._prefix}/{run.key}", storage=self._storage
+            )
+        except optuna.exceptions.DuplicatedStudyError:
+            return False
+        belongs = {"key": run.key, "digest": run_digest(run), "owner": self._owner}
+        study.set_user_attr(ABLATION, belongs)
+        return True

@@ -1,0 +1,1 @@
+"""What is done with a corpus when it is built."""

@@ -1,0 +1,165 @@
+"""A corpus in other projects' layouts: those that its shards give, and from a build's stages:
+
+    curator       centroid=<int>/<block>.jsonl (text, id, scores) under the lowest cluster of each
+                  domain; kmeans_centroids.npy; domain_<int>.bin/.idx (Megatron)
+    weborganizer  documents/<block>.jsonl.zst, domains_clusters-k<n>/<block>.npy (domains, and fine
+                  clusters), scores_<name>/<block>.npy, tokens/<block>.npy (counts)
+
+Documents that a build dropped or held out for a target are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.corpus.after.megatron import export_megatron
+from climb_opt.corpus.after.shard_layouts import LAYOUTS, OF_SHARDS
+from climb_opt.corpus.build import Build
+from climb_opt.corpus.documents import Block, Document, read_block
+from climb_opt.corpus.files import load_array, save_array
+from climb_opt.corpus.folder import WORK, load_plan
+from climb_opt.corpus.read.values import plain
+from climb_opt.corpus.run.workspace import Workspace
+from climb_opt.corpus.stages.counts import Stages, trained_on
+from climb_opt.errors import UserError
+from climb_opt.extras import need
+from climb_opt.files import atomic
+from climb_opt.shards import Corpus
+
+
+def export(corpus: Corpus, kind: str, folder: Path, *, progress: bool | None = None) -> None:
+    """Write a corpus in another layout into a new folder.
+
+    Raises:
+        UserError: an unknown layout, a folder that is not empty, no documents kept.
+    """
+    if kind not in LAYOUTS:
+        raise UserError(f"Unknown layout {kind!r}. Known: {', '.join(LAYOUTS)}.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--output {str(folder)!r} is not an empty folder; name a new one.")
+    if kind in OF_SHARDS:
+        OF_SHARDS[kind](corpus, folder)
+        return
+    plan = load_plan(corpus.path)
+    build = Build(plan, Workspace(corpus.path / WORK, progress=progress))
+    stages = build.prepare()  # all finished: this finds them
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "curator":
+        export_curator(corpus, build, stages, folder)
+    else:
+        export_weborganizer(corpus, build, stages, folder)
+
+
+def domain_of_clusters(corpus: Corpus, build: Build) -> np.ndarray:
+    """Domain of each cluster (K,), -1 for none, as edited since the build."""
+    names = build.given or range(build.clusters_count)
+    index = {c: i for i, domain in enumerate(corpus.domains) for c in domain.info["clusters"]}
+    return np.array([index.get(name, -1) for name in names])
+
+
+def export_curator(corpus: Corpus, build: Build, stages: Stages, folder: Path) -> None:
+    """NeMo Curator's artefacts after merging and tokenising."""
+    of_cluster = domain_of_clusters(corpus, build)
+    centres = build.decide(stages).centres
+    lowest = [int(np.flatnonzero(of_cluster == d).min()) for d in range(of_cluster.max() + 1)]
+    for index in lowest:
+        (folder / f"centroid={index}").mkdir(parents=True, exist_ok=True)
+    with build.workspace.bar("export", sum(b.documents for b in stages.blocks)) as bar:
+        for block in stages.blocks:
+            rows, cluster = trained_on(stages, block)
+            for domain, records in _by_domain(stages, block, rows, of_cluster[cluster]):
+                file = folder / f"centroid={lowest[domain]}" / f"{block.name}.jsonl"
+                _write_lines(file, records)
+            bar.update(block.documents)
+    if centres is not None:
+        save_array(folder / "kmeans_centroids.npy", centres.astype(np.float32))
+    export_megatron(corpus, folder, [f"domain_{index}" for index in lowest])
+
+
+def export_weborganizer(corpus: Corpus, build: Build, stages: Stages, folder: Path) -> None:
+    """WebOrganizer's side files beside the documents."""
+    of_cluster = domain_of_clusters(corpus, build)
+    domains, clusters = int(of_cluster.max()) + 1, len(of_cluster)
+    names = {"documents", "tokens", f"domains_clusters-k{domains}"}
+    names |= {f"domains_clusters-k{clusters}", *(f"scores_{n}" for n in stages.scores)}
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    with build.workspace.bar("export", sum(b.documents for b in stages.blocks)) as bar:
+        for block in stages.blocks:
+            rows, cluster = trained_on(stages, block)
+            kept = of_cluster[cluster] >= 0
+            rows, cluster = rows[kept], cluster[kept]
+            _write_side_files(stages, block, rows, cluster, of_cluster, folder)
+            bar.update(block.documents)
+
+
+def _write_side_files(
+    stages: Stages,
+    block: Block,
+    rows: np.ndarray,
+    cluster: np.ndarray,
+    of_cluster: np.ndarray,
+    folder: Path,
+) -> None:
+    kept = np.zeros(block.documents, dtype=bool)
+    kept[rows] = True
+    documents = read_block(stages.documents.path, block.name, kept)
+    _write_packed(folder / "documents" / f"{block.name}.jsonl.zst", documents)
+    lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))
+    domains = int(of_cluster.max()) + 1
+    sides = {
+        "tokens": lengths[rows] - 1,  # without the end-of-text token
+        f"domains_clusters-k{len(of_cluster)}": cluster,
+        # Last: where each cluster is a domain both have one name, and domains' numbers are meant.
+        f"domains_clusters-k{domains}": of_cluster[cluster].astype(np.int32),
+    }
+    for name, stage in stages.scores.items():
+        sides[f"scores_{name}"] = load_array(stage.file(f"{block.name}.npy"))[rows]
+    for name, values in sides.items():
+        save_array(folder / name / f"{block.name}.npy", np.asarray(values))
+
+
+def _write_packed(file: Path, documents: Iterable[Document]) -> None:
+    zstandard = need("zstandard", "WebOrganizer's layout")
+    with atomic(file) as partial, zstandard.open(partial, "wb") as out:
+        for document in documents:
+            line = json.dumps(_record(document, document.fields), ensure_ascii=False)
+            out.write(line.encode("utf-8") + b"\n")
+
+
+def _by_domain(
+    stages: Stages, block: Block, rows: np.ndarray, domain: np.ndarray
+) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    of_row = dict(zip(rows.tolist(), domain.tolist(), strict=True))
+    scores = {
+        name: load_array(stage.file(f"{block.name}.npy")) for name, stage in stages.scores.items()
+    }
+    records: dict[int, list[dict[str, Any]]] = {}
+    for row, document in enumerate(read_block(stages.documents.path, block.name)):
+        if of_row.get(row, -1) >= 0:
+            record = _record(
+                document, {n: float(v[row]) for n, v in scores.items() if v[row] == v[row]}
+            )
+            records.setdefault(of_row[row], []).append(record)
+    yield from sorted(records.items())
+
+
+def _record(document: Document, others: dict[str, Any]) -> dict[str, Any]:
+    """A document as other programs read it. A field that would take the place of the id or the text
+    has an underscore behind its name, unless it is the same."""
+    own = {"id": document.id, "text": document.text}
+    kept = {n: v for n, v in others.items() if str(v) != own.get(n)}
+    record = {**own, **{f"{n}_" if n in own else n: v for n, v in kept.items()}}
+    found: dict[str, Any] = plain(record)
+    return found
+
+
+def _write_lines(file: Path, records: list[dict[str, Any]]) -> None:
+    with atomic(file) as partial, partial.open("w", encoding="utf-8") as out:
+        for record in records:
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")

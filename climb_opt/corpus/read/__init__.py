@@ -1,0 +1,1 @@
+"""Documents out of files, folders and data sets, whatever they hold."""

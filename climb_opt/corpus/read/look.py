@@ -1,0 +1,102 @@
+"""A look at the first documents of the inputs: are the fields there that the options name?
+
+A field that no document has would otherwise be found out after hours, or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from climb_opt.corpus.documents import Bad, Document
+from climb_opt.corpus.read.fields import ABSENT, column_names, columns_of, hint, names_in, value_at
+from climb_opt.corpus.read.formats import LIMITS, ReadOptions, Source, rows_in
+from climb_opt.errors import UserError
+from climb_opt.extras import need
+from climb_opt.reading import Damaged
+
+MOST_LOOKED = 1000  # documents of an input
+LEAST_LOOKED = 10
+LOOKED = 100_000  # documents of all inputs together
+BYTES = 16_000_000  # of an input, whatever its documents' size
+
+Answer = tuple[Callable[[str], bool], Iterable[str]]  # is a field there, and which ones are
+
+
+def check_fields(
+    sources: Sequence[Source], options: ReadOptions, wanted: Mapping[str, str]
+) -> None:
+    """Look until every wanted field was seen once: at one document, as a rule.
+
+    Args:
+        wanted: field -> the option that names it, for the message.
+
+    Raises:
+        UserError: none of the first documents of any input has a field.
+    """
+    missing, there = dict(wanted), dict[str, None]()
+    count = max(LEAST_LOOKED, min(MOST_LOOKED, LOOKED // max(1, len(sources))))
+    looked = False
+    for source in sources:
+        given = {*source.fields, *source.extra.get("sides", {})}
+        missing = {f: o for f, o in missing.items() if f not in given}
+        for has, names in islice(_answers(source, options), count):
+            missing = {f: o for f, o in missing.items() if not has(f)}
+            if not missing:
+                return
+            looked = True
+            there |= dict.fromkeys(names)
+    if looked:  # nothing that can be read at all is another fault, told where it is read
+        field, option = next(iter(missing.items()))
+        raise UserError(
+            f"{option}: no document has the field {field!r}, of the first {count:,} of each input. "
+            f"{hint(field, there)}"
+        )
+
+
+def _answers(source: Source, options: ReadOptions) -> Iterator[Answer]:
+    try:
+        if source.kind == "parquet":
+            schema = _schema(source)
+            yield partial(_has_column, schema), column_names(schema)
+        else:
+            for record in _records(source, options):
+                yield partial(_has_value, record), names_in(record)
+    except Damaged:  # told, and counted, where it is read
+        return
+
+
+def _has_column(schema: Any, field: str) -> bool:
+    return bool(columns_of(schema, [field]))
+
+
+def _has_value(record: Mapping[str, Any], field: str) -> bool:
+    return value_at(record, field) is not ABSENT
+
+
+def _schema(source: Source) -> Any:
+    parquet = need("pyarrow.parquet", f"Reading {source.name}", "climb-opt[corpus]")
+    arrow = need("pyarrow", f"Reading {source.name}")
+    try:
+        with open(source.path, "rb") as raw:
+            return parquet.ParquetFile(raw, **LIMITS).schema_arrow
+    except (arrow.ArrowException, OSError) as error:
+        raise Damaged(str(error)) from None
+
+
+def _records(source: Source, options: ReadOptions) -> Iterator[Mapping[str, Any]]:
+    read = 0
+
+    def progress(position: int) -> None:
+        nonlocal read
+        read = position
+
+    for _, found in rows_in(source, options, progress):
+        if isinstance(found, Document):
+            found = {options.text_field: found.text, options.id_field: found.id, **found.fields}
+        if isinstance(found, Mapping) and not isinstance(found, Bad):
+            yield found
+        if read > BYTES:
+            return

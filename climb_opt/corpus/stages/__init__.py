@@ -1,0 +1,1 @@
+"""The stages of a build, in their order in build.py."""

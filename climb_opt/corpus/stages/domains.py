@@ -1,0 +1,270 @@
+"""Stage `domains`: clusters -> domains. Count, prune, merge, split, describe; all in domains.json.
+
+Everything here is small: a few numbers per cluster and a few sample documents per domain.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.corpus.documents import Document, read_block
+from climb_opt.corpus.files import load_json, save_json
+from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.stages.counts import NEVER, Stages, Statistics, smallest_keys, statistics
+from climb_opt.corpus.stages.describe import SAMPLES, excerpt, names_from, top_terms
+from climb_opt.corpus.stages.ingest import MAX_BAD
+from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table
+from climb_opt.corpus.stages.quality import Rule
+from climb_opt.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+SAMPLED = 128  # documents of a domain that its terms are taken from
+LEAST_HELD_OUT = 8  # documents, where a domain has twice as many
+LARGE_SHARE = 0.5  # of all documents in one domain: worth a warning
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How much of every domain is held out: a share of its documents, up to so many tokens."""
+
+    share: float = 0.02
+    most_tokens: int = 2_000_000
+
+
+def removed_clusters(found: Statistics, rule: Rule | None) -> dict[int, str]:
+    """Non-empty clusters that the rule drops, with the reason."""
+    if rule is None:
+        return {}
+    reasons = {
+        int(c): rule.reason(found.means(int(c))) for c in np.flatnonzero(found.documents > 0)
+    }
+    return {c: reason for c, reason in reasons.items() if reason is not None}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the decision starts from.
+
+    Attributes:
+        centroids: (K, dimensions), or None where given clusters are not to be merged.
+        names: of the K clusters, where the input brings them.
+        domains: the number to merge into, where no distance is given.
+    """
+
+    centroids: np.ndarray | None
+    names: Sequence[str] | None
+    domains: int
+
+    @property
+    def clusters(self) -> int:
+        """K, empty clusters included."""
+        assert self.names is not None or self.centroids is not None
+        return len(self.names) if self.names is not None else len(self.centroids)  # type: ignore
+
+
+def make_domains(
+    stage: Stage,
+    stages: Stages,
+    given: Given,
+    options: MergeOptions,
+    split: SplitOptions,
+    rule: Rule | None,
+    seed: int,
+) -> dict[str, Any]:
+    """Decide the domains.
+
+    Returns:
+        What domains.json holds: `domains` (name, terms, clusters, counts, held-out threshold,
+        samples, quality), `of_cluster` (domain of each cluster, -1 for none), `removed`,
+        `thresholds` (Ward distance -> count), `sizes` (extremes of the clusters), `fewer` (why
+        there are fewer domains than wanted, or None).
+    """
+    make = partial(_make, stages, given, options, split, rule, seed)
+    found: dict[str, Any] = load_json(stage.once("domains.json", make))
+    if found.get("fewer"):
+        logger.warning("%s.", found["fewer"])
+    return found
+
+
+def _make(
+    stages: Stages,
+    given: Given,
+    options: MergeOptions,
+    split: SplitOptions,
+    rule: Rule | None,
+    seed: int,
+    path: Path,
+) -> None:
+    found = statistics(stages, given.clusters)
+    removed = removed_clusters(found, rule)
+    kept = np.array([c for c in np.flatnonzero(found.documents > 0) if c not in removed], int)
+    if len(kept) < 2:
+        raise UserError(
+            f"{len(kept)} of {given.clusters} clusters are left"
+            f"{_lost(found, removed)}; a mixture needs at least two domains. Check the inputs and "
+            "the encoder, or lower the thresholds of --prune (see --dry-run)."
+        )
+    merged = np.arange(len(kept))
+    if given.centroids is not None:
+        merged = merge(given.centroids[kept], options, given.domains)
+    of_cluster = np.full(given.clusters, -1, dtype=np.int64)
+    of_cluster[kept] = _by_size(merged, found.tokens[kept])
+    sizes = extremes(found.documents)
+    _warn(sizes, found, of_cluster)
+    _check_unclustered(found)
+    smallest = smallest_keys(stages, of_cluster, seed, SAMPLED)
+    facts = _describe(stages, found, of_cluster, given.names, smallest, split)
+    thresholds = {} if given.centroids is None else threshold_table(given.centroids[kept])
+    gone = [{"cluster": c, "reason": r, **found.facts(c)} for c, r in sorted(removed.items())]
+    data = {"domains": facts, "of_cluster": of_cluster.tolist(), "removed": gone}
+    more = {"thresholds": thresholds, "sizes": sizes, "unclustered": found.unclustered}
+    fewer = None
+    if given.centroids is not None and options.distance is None and len(facts) < given.domains:
+        fewer = _fewer(len(facts), given, options, _lost(found, removed))
+    save_json(path, {**data, **more, "fewer": fewer})
+
+
+def _lost(found: Statistics, removed: Mapping[int, str]) -> str:
+    """Clusters that give no domain, in parentheses, if there are any."""
+    empty = int((found.documents == 0).sum())
+    lost = [f"{empty} hold no documents"] * (empty > 0) + [f"{len(removed)} pruned"] * bool(removed)
+    return f" ({', '.join(lost)})" if lost else ""
+
+
+def _fewer(domains: int, given: Given, options: MergeOptions, lost: str) -> str:
+    wanted = f"the {given.domains} asked for" if options.domains else f"{given.domains}"
+    if given.names is not None:
+        return f"{domains} domains, not {wanted}: the inputs bring {given.clusters}{lost}"
+    return (
+        f"{domains} domains, not {wanted}: there are {given.clusters} clusters{lost}. More "
+        "clusters (--clusters), more different documents or another encoder may give more"
+    )
+
+
+def removable(stages: Stages, clusters: int, rule: Rule | None, seed: int) -> list[dict[str, Any]]:
+    """The clusters that the rule would remove, the largest first, with sample documents."""
+    found = statistics(stages, clusters)
+    removed = removed_clusters(found, rule)
+    order = sorted(removed, key=lambda c: -found.tokens[c])
+    index = np.full(clusters, -1, dtype=np.int64)
+    index[order] = np.arange(len(order))
+    numbers = [n for _, n in smallest_keys(stages, index, seed, SAMPLES)] if order else []
+    samples = [[excerpt(d) for d in some] for some in _read_samples(stages, numbers)]
+    return [
+        {"cluster": c, "reason": removed[c], **found.facts(c), "samples": some}
+        for c, some in zip(order, samples, strict=True)
+    ]
+
+
+def _by_size(merged: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Domains renumbered so that the largest is the first."""
+    totals = np.bincount(merged, tokens)
+    rank = np.empty(len(totals), dtype=np.int64)
+    rank[np.argsort(-totals, kind="stable")] = np.arange(len(totals))
+    ranked: np.ndarray = rank[merged]
+    return ranked
+
+
+def _check_unclustered(found: Statistics) -> None:
+    """Documents that no cluster took: their embedding tells nothing, or they name no domain."""
+    total = found.unclustered + int(found.documents.sum())
+    if found.unclustered > MAX_BAD * total:
+        raise UserError(
+            f"{found.unclustered} of {total} documents have no cluster, more than a tenth: their "
+            "embeddings tell nothing (not numbers, zero or constant), or they name no domain. "
+            "Check the encoder and the inputs."
+        )
+    if found.unclustered:
+        logger.warning(
+            "%d documents are in no cluster and left out: their embeddings tell nothing, or they "
+            "name no domain.",
+            found.unclustered,
+        )
+
+
+def _warn(sizes: Mapping[str, float], found: Statistics, of_cluster: np.ndarray) -> None:
+    logger.info(
+        "Clusters: smallest %d documents, median %.0f, largest %d; %d empty ones dropped.",
+        sizes["smallest"],
+        sizes["median"],
+        sizes["largest"],
+        sizes["empty"],
+    )
+    kept = of_cluster >= 0
+    totals = np.bincount(of_cluster[kept], found.documents[kept])
+    if totals.max() > LARGE_SHARE * totals.sum():
+        logger.warning(
+            "One domain holds %.0f %% of the documents; more clusters or domains may help.",
+            100 * totals.max() / totals.sum(),
+        )
+
+
+def _describe(
+    stages: Stages,
+    found: Statistics,
+    of_cluster: np.ndarray,
+    labels: Sequence[str] | None,
+    smallest: Sequence[tuple[np.ndarray, np.ndarray]],
+    split: SplitOptions,
+) -> list[dict[str, Any]]:
+    samples = _read_samples(stages, [numbers for _, numbers in smallest])
+    terms = top_terms(samples)
+    parts = [[int(c) for c in np.flatnonzero(of_cluster == i)] for i in range(len(smallest))]
+    brought = [_label_of(clusters, labels) for clusters in parts]
+    names = names_from(terms, {name for name in brought if name is not None})
+    facts = []
+    for index, (keys, _) in enumerate(smallest):
+        clusters = parts[index]
+        documents, tokens = found.documents[clusters].sum(), found.tokens[clusters].sum()
+        facts.append(
+            {
+                "name": brought[index] or names[index],
+                "terms": terms[index],
+                "clusters": [c if labels is None else labels[c] for c in clusters],
+                "documents": int(documents),
+                "tokens": int(tokens),
+                "bytes": int(found.bytes[clusters].sum()),
+                "quality": {n: m for n, m in found.means(clusters).items() if m == m},  # not NaN
+                "samples": [excerpt(d) for d in samples[index][-SAMPLES:]],
+                "held_out_below": _threshold(int(documents), int(tokens), keys, split),
+            }
+        )
+    return facts
+
+
+def _label_of(clusters: Sequence[int], labels: Sequence[str] | None) -> str | None:
+    """The name that the input gave a domain; a number is none."""
+    if labels is None or len(clusters) != 1 or labels[clusters[0]].isdigit():
+        return None
+    return labels[clusters[0]] or None
+
+
+def _threshold(documents: int, tokens: int, keys: np.ndarray, split: SplitOptions) -> int:
+    """Documents whose split key is below this are held out."""
+    if split.share <= 0 or documents < 2:
+        return 0
+    share = min(split.share, split.most_tokens / max(1, tokens))
+    least = min(LEAST_HELD_OUT, documents // 2, int((keys < NEVER).sum()))
+    return max(int(share * 2**64), int(keys[least - 1]) + 1 if least else 0)
+
+
+def _read_samples(stages: Stages, numbers: Sequence[np.ndarray]) -> list[list[Document]]:
+    wanted = {int(n): d for d, some in enumerate(numbers) for n in some}
+    found: list[list[Document]] = [[] for _ in numbers]
+    for block in stages.blocks:
+        keep = np.zeros(block.documents, dtype=bool)
+        keep[[n - block.start for n in wanted if 0 <= n - block.start < block.documents]] = True
+        if keep.any():
+            rows = np.flatnonzero(keep) + block.start
+            some = read_block(stages.documents.path, block.name, keep)
+            for number, document in zip(rows.tolist(), some, strict=True):
+                found[wanted[number]].append(document)
+    return found

@@ -1,0 +1,266 @@
+"""Stages `tokenizer` and `tokens`: any Hugging Face tokenizer, or a byte-level BPE trained here.
+
+A block's tokens lie in one file, document after document, each followed by the end-of-text token,
+with one length a document beside it. They depend on the documents and the tokenizer alone, so
+another clustering of the same documents does not tokenise again.
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.corpus.documents import Block, read_texts
+from climb_opt.corpus.files import load_array, save_array
+from climb_opt.corpus.run.engines import Advance, serial_tokenizers, silent
+from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.stages.bpe import train_tokenizer as train_tokenizer
+from climb_opt.files import atomic
+from climb_opt.shards import file_digest
+from climb_opt.tokenizer import (
+    EOS,
+    EOS_NAMES,
+    EndOfText,
+    corpus_tokenizer,
+    end_of_text,
+    unknown_of,
+)
+from climb_opt.tokenizer import load_tokenizer as load_tokenizer
+
+logger = logging.getLogger(__name__)
+
+PIECE = 1_000_000  # characters encoded at once; a longer document is cut before a space
+BATCH = 2 * PIECE  # characters of a long document encoded in one call, which no signal interrupts
+# What is encoded in one call: its encodings, some 150 bytes a token, should stay in a core's cache
+# (against 2000 documents: a tenth less CPU time, measured).
+SLOT_DOCUMENTS = 64
+SHARED_SLOT_DOCUMENTS = 1000  # where the library's threads share a call, and wait for each other
+SLOT_CHARACTERS = 3000  # times the documents: a slot ends there, too
+MOST_THREADED = 4  # cores that threads keep busy; taking over the ids holds the interpreter lock
+
+
+@dataclass(frozen=True)
+class TokenOptions:
+    """Which tokenizer.
+
+    `tokenizer` is a `tokenizers` file, a folder that holds tokenizer.json, or a name on the hub;
+    None trains a byte-level BPE of `vocab_size` tokens on about `train_bytes` of the documents.
+    """
+
+    tokenizer: str | None = None
+    vocab_size: int = 8192
+    train_bytes: int = 10_000_000
+    eos: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """What the rest of a build must know about a tokenizer."""
+
+    vocab_size: int
+    eos: int
+    dtype: str  # "uint16" or "uint32"
+    unknown: int | None = None  # stands for all that the tokenizer has no token for
+
+
+def identity(options: TokenOptions) -> list[Any]:
+    """What a given tokenizer's tokens depend on: its content, or its name on the hub."""
+    file = Path(options.tokenizer or "")
+    file = file / "tokenizer.json" if file.is_dir() else file
+    known = file_digest(file) if file.is_file() else options.tokenizer
+    return [known, options.eos]
+
+
+def end_of(options: TokenOptions, tokenizer: Any) -> EndOfText:
+    """The token that ends a document, said where a person's own tokenizer is used."""
+    if options.tokenizer is None:
+        return EndOfText(EOS, tokenizer.token_to_id(EOS), "learnt with the corpus's own tokenizer")
+    end = end_of_text(tokenizer, options.tokenizer, options.eos)
+    logger.log(logging.INFO if end.sure else logging.WARNING, "Tokens: %s.", end)
+    return end
+
+
+def eos_asked(options: TokenOptions, tokenizer: Any, end: EndOfText) -> str | None:
+    """The end that the stage of the tokens is named by: none where a known name alone decides.
+
+    So stages made before the files beside a tokenizer were asked are used where they are right.
+    """
+    if options.eos is not None or options.tokenizer is None:
+        return options.eos
+    known = next((n for n in EOS_NAMES if tokenizer.token_to_id(n) is not None), None)
+    return None if end.token == known else end.token
+
+
+def facts_of(tokenizer: Any, end: EndOfText | None = None) -> TokenFacts:
+    """Vocabulary size, end-of-text token (None: by its name) and width of a tokenizer."""
+    eos = (end or end_of_text(tokenizer)).number
+    # Ids may have holes: the largest id decides what an embedding table must hold.
+    vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+    dtype = "uint16" if vocab_size <= 2**16 else "uint32"
+    return TokenFacts(vocab_size, eos, dtype, unknown_of(tokenizer))
+
+
+def tokenise(
+    stage: Stage,
+    documents: Stage,
+    blocks: Sequence[Block],
+    keep: Stage,
+    tokenizer_file: Path,
+    facts: TokenFacts,
+) -> None:
+    """Write `<block>.bin` and `<block>.lengths.npy` for every block.
+
+    Args:
+        keep: stage with `<block>.first.npy`: documents for which it is False get no tokens.
+    """
+    engine, parts = stage.workspace.engine, stage.workspace.part[1]
+    serial = len(blocks) // parts >= engine.workers  # else only the library can use all cores
+    slot = SLOT_DOCUMENTS if serial else SHARED_SLOT_DOCUMENTS
+    task = partial(
+        _tokenise_block, stage.path, documents.path, keep.path, tokenizer_file, facts, slot
+    )
+    # The library leaves the interpreter lock while it encodes. With its own threads, a second
+    # block keeps them busy while the first is read and written.
+    threads = engine.workers if serial else 2
+    many = engine.workers > MOST_THREADED
+    with serial_tokenizers() if serial else nullcontext():
+        stage.over(blocks, task, marker=".lengths.npy", processes=many, threads=threads)
+
+
+_encoder = lru_cache(maxsize=1)(corpus_tokenizer)  # of a process that does block after block
+
+
+def _tokenise_block(
+    folder: Path,
+    documents: Path,
+    keep: Path,
+    tokenizer_file: Path,
+    facts: TokenFacts,
+    slot: int,
+    block: Block,
+    advance: Advance,
+) -> None:
+    tokenizer = _encoder(tokenizer_file, facts.eos)
+    kept = load_array(keep / f"{block.name}.first.npy", mapped=False)
+    lengths = np.zeros(block.documents, dtype=np.int64)
+    texts = read_texts(documents, block.name, kept)
+    rows = np.flatnonzero(kept)
+    done = 0
+    with atomic(folder / f"{block.name}.bin") as partial_path, partial_path.open("wb") as file:
+        for some in _slots(texts, slot):
+            tokens, counts = encode(tokenizer, some, facts, advance)
+            lengths[rows[done : done + len(some)]] = counts
+            done += len(some)
+            tokens.tofile(file)
+            advance(len(some))
+    save_array(folder / f"{block.name}.lengths.npy", lengths)
+
+
+def encode(
+    tokenizer: Any, texts: Sequence[str], facts: TokenFacts, advance: Advance = silent
+) -> tuple[np.ndarray, np.ndarray]:
+    """The texts' tokens, each followed by the end-of-text token, and each text's token count.
+
+    Args:
+        advance: called between two calls of the library; what it raises ends the work.
+    """
+    dtype = np.dtype(facts.dtype).newbyteorder("<")
+    arrays: list[np.ndarray] = []
+    ends: list[int] = []
+    total = 0
+    for pieces, last in _batches(texts):
+        advance(0)
+        ids: list[int] = []
+        encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        for encoding, ends_text in zip(encodings, last, strict=True):
+            ids += encoding.ids
+            if ends_text:
+                ids.append(facts.eos)
+                ends.append(total + len(ids))
+        # By way of an array: half the time that numpy takes to read a list (measured).
+        arrays.append(np.asarray(array("I", ids)).astype(dtype))
+        total += len(ids)
+    return np.concatenate(arrays), np.diff(np.array(ends, dtype=np.int64), prepend=0)
+
+
+def _batches(texts: Sequence[str]) -> Iterator[tuple[list[str], list[bool]]]:
+    """Pieces for one call of the library, and whether each ends its text."""
+    pieces: list[str] = []
+    last: list[bool] = []
+    size = 0
+    for text in texts:
+        parts = [text] if len(text) <= PIECE else _pieces(text)
+        done = 0
+        for part in parts:
+            pieces.append(part)
+            done += len(part)
+            last.append(done == len(text))
+            size += len(part)
+            if size >= BATCH:  # a document of any length takes no more memory than this
+                yield pieces, last
+                pieces, last, size = [], [], 0
+    if pieces:
+        yield pieces, last
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A long text cut before spaces that follow a word.
+
+    There a byte-level pre-tokenizer cuts too, so the tokens are those of the whole text.
+    """
+    start = 0
+    while len(text) - start > PIECE:
+        cut = text.rfind(" ", start + PIECE // 2, start + PIECE)
+        while cut > start and text[cut - 1].isspace():
+            cut = text.rfind(" ", start + PIECE // 2, cut)
+        cut = cut if cut > start else start + PIECE
+        yield text[start:cut]
+        start = cut
+    yield text[start:]
+
+
+def _slots(texts: Iterator[str], documents: int) -> Iterator[list[str]]:
+    slot: list[str] = []
+    size = 0
+    for text in texts:
+        slot.append(text)
+        size += len(text)
+        if len(slot) >= documents or size >= documents * SLOT_CHARACTERS:
+            yield slot
+            slot, size = [], 0
+    if slot:
+        yield slot
+
+
+def token_indices(ends: np.ndarray, rows: np.ndarray, limit: int | None = None) -> np.ndarray:
+    """Where the tokens of these documents are, document after document.
+
+    Args:
+        ends: of all documents, (documents,).
+        limit: only so many tokens of each document.
+    """
+    starts = np.concatenate([[0], ends[:-1]]).astype(np.int64)[rows]
+    lengths = ends[rows] - starts
+    if limit is not None:
+        lengths = np.minimum(lengths, limit)
+    before = np.cumsum(lengths) - lengths
+    indices: np.ndarray = np.repeat(starts - before, lengths)
+    indices += np.arange(len(indices))
+    return indices
+
+
+def read_tokens(folder: Path, block: Block, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    """A block's tokens, memory-mapped, and the end of each document in them (documents,)."""
+    ends = np.cumsum(load_array(folder / f"{block.name}.lengths.npy"))
+    path = folder / f"{block.name}.bin"
+    if path.stat().st_size == 0:
+        return np.zeros(0, dtype=dtype), ends
+    return np.memmap(path, dtype=dtype, mode="r"), ends

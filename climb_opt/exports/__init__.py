@@ -1,0 +1,15 @@
+"""A mixture handed over to whoever trains the model.
+
+    handover.py     the mixture with each domain's tokens and files
+    notes.py        what is said with it: what is left out, not there, too short
+    configs.py      as a configuration: JSON, YAML, Megatron, NeMo, nanotron, OLMo-core, MosaicML
+    code.py         as Python: Hugging Face datasets, torchtitan
+    materialise.py  as data: the mixed tokens or documents, for a token budget
+
+A format is a function from a `Handover` to text. Add one with a function and a line in `FORMATS`.
+"""
+
+from climb_opt.exports.formats import FORMATS, Format, checked, render
+from climb_opt.exports.handover import Handover, Source, prepare
+
+__all__ = ["FORMATS", "Format", "Handover", "Source", "checked", "prepare", "render"]

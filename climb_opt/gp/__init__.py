@@ -1,0 +1,19 @@
+"""A Gaussian process on the square roots of the weights, and what a search does with it.
+
+    refit.py        hyper-parameters while results come in
+    model.py        kernel, posterior mean, spread and joint covariance, and their gradients
+    fit.py          hyper-parameters by maximum penalised likelihood
+    optimise.py     minimise a function of a mixture: w = v^2 / |v|^2, bounds included
+    improvement.py  log expected improvement and feasibility, with gradients
+    candidates.py   candidates: around the best, between them, and fresh ones
+    proposal.py     the next mixture: expected improvement on joint posterior samples
+    hypervolume.py  the same for several objectives
+    optima.py       which mixture to keep
+
+Plain numpy and scipy, because at these sizes it is quicker than a tensor library (a whole search of
+112 evaluations takes 3 CPU seconds, and 127 with Optuna's BoTorchSampler, which finds a worse
+mixture: docs/measured.md), and works in the base install.
+
+Notation, in every file: n evaluated mixtures, K domains, `roots` = sqrt(weights), (n, K), points of
+the unit sphere; values are minimised.
+"""

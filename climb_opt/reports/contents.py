@@ -1,0 +1,205 @@
+"""Everything a report says, computed once: the HTML page and the Markdown show the same figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from climb_opt import lookup
+from climb_opt.measures import effective_domains
+from climb_opt.predictors.base import Predictor
+from climb_opt.reports.cost import Cost, cost_of, epochs_of, tokens_of
+from climb_opt.reports.effects import Effect, domain_effects
+from climb_opt.reports.quality import FEWEST, Predictions, predict_unseen
+from climb_opt.reports.snapshot import Snapshot, facts_of
+from climb_opt.reports.surrogate import SimplexGP
+from climb_opt.retrain.paired import Confirmation
+from climb_opt.selection import Recommendation
+from climb_opt.threads import one_blas_thread
+
+OWN = "simplex-gp"  # the report's own predictor: light, always there
+
+
+@dataclass(frozen=True)
+class RoundSummary:
+    """One round: what was tried, what came out, how well it had been predicted."""
+
+    index: int
+    planned: int
+    done: int
+    best: float
+    median: float
+    quarter: float  # the scores' quartiles, the better one first
+    three_quarters: float
+    effective: float  # mean effective number of domains
+    correlation: float  # Spearman, predicted against measured, unseen; NaN where undefined
+    error: float
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The corpus's clusters on a map: where (n, 2), and the index of each one's domain (n,)."""
+
+    places: np.ndarray
+    domain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A report without its layout."""
+
+    snapshot: Snapshot
+    recommended: Mapping[str, Recommendation]  # rule -> what it keeps
+    followed: str | None  # the rule that is followed
+    predictor: str
+    predictions: Predictions | None
+    rounds: tuple[RoundSummary, ...]
+    effects: tuple[Effect, ...]
+    cost: Cost
+    confirmation: Confirmation | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    atlas: Atlas | None = None
+
+    @property
+    def chosen(self) -> Recommendation | None:
+        """The recommended mixture: of the rule that is followed; None before any trial."""
+        return None if self.followed is None else self.recommended[self.followed]
+
+    def weights(self, mixture: Mapping[str, float]) -> np.ndarray:
+        """The mixture as an array (K,) in the order of the space's domains."""
+        return np.array([mixture.get(d, 0.0) for d in self.snapshot.space.domains])
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Mixtures to set side by side: the prior, each round's mean, the recommended one."""
+        snapshot, columns = self.snapshot, {}
+        if snapshot.prior_known:
+            columns["prior"] = snapshot.space.prior
+        for summary in self.rounds:
+            rows = snapshot.round_rows(summary.index)
+            if len(rows):
+                mean = snapshot.history.weights[rows].mean(axis=0)
+                columns[f"round {summary.index + 1}"] = mean
+        if self.chosen is not None:
+            columns["found"] = self.weights(self.chosen.mixture)
+        return columns
+
+    def epochs(self) -> np.ndarray | None:
+        """How often each domain would be repeated by the recommended mixture in one proxy run."""
+        if self.chosen is None:
+            return None
+        return epochs_of(self.snapshot, self.weights(self.chosen.mixture))
+
+    def tokens(self) -> np.ndarray | None:
+        """Tokens of each domain (K,) where the study knows them."""
+        return tokens_of(self.snapshot)
+
+
+@one_blas_thread()
+def gather(
+    snapshot: Snapshot,
+    recommended: Mapping[str, Recommendation] = MappingProxyType({}),
+    *,
+    followed: str | None = None,
+    predictor: str | None = None,
+    confirmation: Confirmation | None = None,
+    atlas: Atlas | None = None,
+) -> Contents:
+    """Compute a report.
+
+    Args:
+        recommended: rule -> the mixture it keeps.
+        followed: the rule to follow; the first when None.
+        predictor: whose quality to show; the search's own when None.
+        confirmation: the retrained mixtures, where there are some.
+        atlas: the corpus's clusters in two dimensions, where they are at hand.
+
+    Raises:
+        UserError: an unknown predictor.
+    """
+    name = predictor or searched_with(snapshot)
+    make = SimplexGP if name == OWN else lookup.find("predictor", name)
+    predictions = _predictions(snapshot, make)
+    followed = followed or next(iter(recommended), None)
+    reference = snapshot.space.prior
+    if followed is not None:
+        chosen = recommended[followed]
+        reference = np.array([chosen.get(d, 0.0) for d in snapshot.space.domains])
+    return Contents(
+        snapshot=snapshot,
+        recommended=recommended,
+        followed=followed,
+        predictor=name,
+        predictions=predictions,
+        rounds=_rounds(snapshot, predictions),
+        effects=tuple(domain_effects(snapshot.history, snapshot.space.domains, reference)),
+        cost=cost_of(snapshot),
+        confirmation=confirmation,
+        provenance=_provenance(snapshot),
+        atlas=atlas,
+    )
+
+
+def searched_with(snapshot: Snapshot) -> str:
+    """The predictor that the search itself used, else the report's own."""
+    sampler = None if snapshot.recipe is None else snapshot.recipe.sampler
+    if sampler is None or sampler.name != "climb":
+        return OWN
+    return str(sampler.options.get("predictor", "lightgbm"))
+
+
+def _predictions(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions | None:
+    if len(snapshot.history) < FEWEST + 1 or len(snapshot.directions) > 1:
+        return None
+    predictions = predict_unseen(snapshot, make)
+    return predictions if len(predictions) else None
+
+
+def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundSummary, ...]:
+    if len(snapshot.directions) > 1:
+        return ()
+    summaries = []
+    for index, planned in enumerate(snapshot.plan.rounds):
+        rows = snapshot.round_rows(index)
+        values = snapshot.measured[rows]
+        seen = predictions.of_round(index) if predictions is not None else None
+        weights = snapshot.history.weights[rows]
+        summaries.append(
+            RoundSummary(
+                index=index,
+                planned=planned,
+                done=len(rows),
+                best=float(snapshot.sign * np.min(snapshot.sign * values)) if len(rows) else np.nan,
+                median=float(np.median(values)) if len(rows) else np.nan,
+                quarter=_quantile(snapshot, values, 0.25),
+                three_quarters=_quantile(snapshot, values, 0.75),
+                effective=float(np.mean([effective_domains(w) for w in weights]))
+                if len(rows)
+                else np.nan,
+                correlation=seen.rank_correlation() if seen else np.nan,
+                error=seen.error() if seen else np.nan,
+            )
+        )
+    return tuple(summaries)
+
+
+def _quantile(snapshot: Snapshot, values: np.ndarray, share: float) -> float:
+    if not len(values):
+        return float("nan")
+    return float(snapshot.sign * np.quantile(snapshot.sign * values, share))
+
+
+def _provenance(snapshot: Snapshot) -> dict[str, Any]:
+    """What all trials agree on, from their facts; where they differ, the values seen."""
+    seen: dict[str, list[Any]] = {}
+    for trial in snapshot.history.trials:
+        for key, value in facts_of(trial).items():
+            if key == "versions" and isinstance(value, dict):
+                value = ", ".join(f"{name} {version}" for name, version in sorted(value.items()))
+            told = isinstance(value, (str, bool)) or key.startswith("parameters")
+            if told and key != "model" and value not in seen.setdefault(key, []):
+                seen[key].append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in sorted(seen.items())}

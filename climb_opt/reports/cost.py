@@ -1,0 +1,91 @@
+"""What a search cost: tokens, seconds, device hours; and how often domains are repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.attributes import CORPUS
+from climb_opt.reports.snapshot import Snapshot, facts_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Totals over all trials, failed ones included.
+
+    `seconds` are of trials, added up over workers; `wall` from the first start to the last end;
+    `devices` hours are seconds times the devices a trial ran on, on `kind`.
+    """
+
+    trials: int
+    failed: int
+    tokens: float
+    seconds: float
+    wall: float
+    device_hours: float
+    kind: str
+
+
+def cost_of(snapshot: Snapshot) -> Cost:
+    """The cost of a study so far."""
+    ended = [t for t in snapshot.trials if t.state.is_finished()]
+    seconds = [_seconds(t) for t in ended]
+    facts = [facts_of(t) for t in ended]
+    devices = [_count(f) for f in facts]
+    kinds = sorted({str(f["device"]) for f in facts if f.get("device")})
+    starts = [t.datetime_start.timestamp() for t in ended if t.datetime_start]
+    ends = [t.datetime_complete.timestamp() for t in ended if t.datetime_complete]
+    return Cost(
+        trials=len(ended),
+        failed=sum(t.state == TrialState.FAIL for t in ended),
+        tokens=float(sum(_number(f.get("tokens")) for f in facts)),
+        seconds=float(sum(seconds)),
+        wall=max(ends) - min(starts) if starts and ends else 0.0,
+        device_hours=float(sum(s * d for s, d in zip(seconds, devices, strict=True))) / 3600,
+        kind=", ".join(kinds) or "device",
+    )
+
+
+def tokens_of(snapshot: Snapshot) -> np.ndarray | None:
+    """Tokens of each domain (K,); None where the study does not know them."""
+    corpus = snapshot.attributes.get(CORPUS)
+    tokens = corpus.get("tokens") if isinstance(corpus, Mapping) else None
+    if not isinstance(tokens, Mapping):
+        return None
+    return np.array([float(tokens.get(d, 0)) for d in snapshot.space.domains])
+
+
+def epochs_of(snapshot: Snapshot, weights: np.ndarray) -> np.ndarray | None:
+    """Epochs of each domain (K,) when a proxy of the recipe trains on `weights` (K,)."""
+    tokens = tokens_of(snapshot)
+    if tokens is None or snapshot.recipe is None:
+        return None
+    used = weights * snapshot.recipe.proxy.tokens
+    return np.where(tokens > 0, used / np.where(tokens > 0, tokens, 1.0), 0.0)
+
+
+def longest_run(tokens: np.ndarray, weights: np.ndarray) -> tuple[float, int]:
+    """The token budget at which the first domain runs out, and which domain (its index)."""
+    used = weights > 0
+    budgets = np.where(used, tokens / np.where(used, weights, 1.0), np.inf)
+    first = int(np.argmin(budgets))
+    return float(budgets[first]), first
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    stated = facts_of(trial).get("seconds")
+    if isinstance(stated, (int, float)):
+        return float(stated)
+    return trial.duration.total_seconds() if trial.duration else 0.0
+
+
+def _count(facts: Mapping[str, Any]) -> float:
+    return _number(facts.get("devices")) or 1.0
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0

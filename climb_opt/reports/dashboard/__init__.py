@@ -1,0 +1,1 @@
+"""What workers leave on optuna-dashboard."""

@@ -1,0 +1,166 @@
+"""The study's cards on optuna-dashboard, as Plotly figures.
+
+The dashboard gives every card the same height and cuts what is longer (measured), so no figure sets
+a size and none shows more than 24 bars.
+"""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from climb_opt.errors import UserError
+from climb_opt.reports.contents import Contents
+from climb_opt.reports.effects import SURE
+from climb_opt.reports.parts.figures import largest, shown_range
+from climb_opt.text import number, printable, shorten
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+BARS = 16
+COLOURS = ("#0b6e99", "#d97706", "#7a3fb0", "#17794a", "#b3381f", "#a0287a")
+
+
+def cards(contents: Contents) -> dict[str, go.Figure]:
+    """id -> figure: those that the study's trials allow."""
+    graph = _plotly()
+    made = {
+        "best-so-far": _best_so_far(contents, graph),
+        "mixture-by-round": _mixture_by_round(contents, graph),
+        "predicted-measured": _predicted_measured(contents, graph),
+        "domain-effects": _effects(contents, graph),
+    }
+    return {name: figure for name, figure in made.items() if figure is not None}
+
+
+def _best_so_far(contents: Contents, graph: Any) -> go.Figure | None:
+    snapshot = contents.snapshot
+    if not len(snapshot.history) or len(snapshot.directions) > 1:
+        return None
+    figure = _figure(graph, "Best so far", "trials finished", snapshot.unit)
+    baselines = snapshot.baselines()
+    outside = {row for rows in baselines.values() for row in rows}
+    order = [row for row in range(len(snapshot.history)) if row not in outside]
+    values = snapshot.measured[order]
+    place = np.arange(1, len(order) + 1)
+    rounds = snapshot.rounds[order]
+    for index in np.unique(rounds):
+        keep = rounds == index
+        name = "outside the plan" if index < 0 else f"round {index + 1}"
+        _dots(graph, figure, place[keep], values[keep], name, int(index))
+    best = snapshot.sign * np.minimum.accumulate(snapshot.sign * values)
+    line = {"color": "#1c2430", "shape": "hv"}
+    figure.add_trace(graph.Scatter(x=place, y=best, mode="lines", line=line, name="best so far"))
+    levels = [float(np.mean(snapshot.measured[rows])) for rows in baselines.values()]
+    for name, level in zip(baselines, levels, strict=True):
+        _level(graph, figure, len(order), level, f"{name} {number(level)}")
+    shown = shown_range(np.append(values, levels), snapshot.sign)
+    figure.update_yaxes(range=list(shown))
+    return figure
+
+
+def _mixture_by_round(contents: Contents, graph: Any) -> go.Figure | None:
+    columns = contents.columns()
+    if len(columns) < 2:
+        return None
+    figure = _figure(graph, "Mixture by round", "", "%")
+    figure.update_layout(barmode="stack")
+    stack, names = np.array(list(columns.values())), list(columns)
+    top = largest(stack)
+    for _, k in top:
+        domain = _words(shorten(contents.snapshot.space.domains[k], 28))
+        figure.add_trace(graph.Bar(x=names, y=100 * stack[:, k], name=domain))
+    rest = 1 - stack[:, [k for _, k in top]].sum(axis=1)
+    if rest.max() > 1e-6:
+        grey = {"color": "#c3cad2"}
+        figure.add_trace(graph.Bar(x=names, y=100 * rest, name="others", marker=grey))
+    return figure
+
+
+def _predicted_measured(contents: Contents, graph: Any) -> go.Figure | None:
+    seen = contents.predictions
+    if seen is None:
+        return None
+    rho = seen.rank_correlation()
+    title = f"Predicted unseen, ρ {rho:.2f}"  # the dashboard's tool bar hides longer ones
+    figure = _figure(graph, title, "measured", f"predicted by {_words(contents.predictor)}")
+    for index in np.unique(seen.rounds):
+        keep = seen.rounds == index
+        name = f"round {index + 1}"
+        _dots(graph, figure, seen.measured[keep], seen.mean[keep], name, int(index))
+    low, high = shown_range(seen.measured, contents.snapshot.sign)
+    figure.update_xaxes(range=[low, high])
+    figure.update_yaxes(range=[low, high])
+    dash = {"dash": "dash", "color": "#8a94a0"}
+    figure.add_trace(
+        graph.Scatter(x=[low, high], y=[low, high], mode="lines", line=dash, showlegend=False)
+    )
+    return figure
+
+
+def _effects(contents: Contents, graph: Any) -> go.Figure | None:
+    shown = [e for e in contents.effects if e.without is not None][:BARS]
+    if not shown:
+        return None
+    title = "Gain if left out, 90 %"
+    figure = _figure(graph, title, contents.snapshot.unit, "")
+    names = [_words(shorten(e.domain, 28)) for e in reversed(shown)]
+    changes = [e.without for e in reversed(shown) if e.without is not None]
+    error = {"type": "data", "array": [SURE * c.std for c in changes]}
+    colours = [COLOURS[0] if c.sure else "#8a94a0" for c in changes]
+    figure.add_trace(
+        graph.Scatter(
+            x=[-c.mean for c in changes],
+            y=names,
+            error_x=error,
+            mode="markers",
+            marker={"color": colours, "size": 8},
+            showlegend=False,
+        )
+    )
+    figure.add_vline(x=0, line_color="#8a94a0")
+    return figure
+
+
+def _level(graph: Any, figure: go.Figure, end: int, level: float, text: str) -> None:
+    line = {"dash": "dash", "color": "#8a94a0", "width": 1.5}
+    name = _words(text)
+    figure.add_trace(graph.Scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=name))
+
+
+def _dots(
+    graph: Any, figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, index: int
+) -> None:
+    colour = "#8a94a0" if index < 0 else COLOURS[index % len(COLOURS)]
+    dots = graph.Scatter(x=x, y=y, mode="markers", marker={"color": colour}, name=name)
+    figure.add_trace(dots)
+
+
+def _figure(graph: Any, title: str, x: str, y: str) -> go.Figure:
+    figure = graph.Figure()
+    figure.update_layout(
+        title={"text": title, "font": {"size": 15}},
+        xaxis_title=x,
+        yaxis_title=y,
+        margin={"l": 60, "r": 20, "t": 50, "b": 50},
+        template="plotly_white",
+    )
+    return figure
+
+
+def _words(text: str) -> str:
+    # Plotly reads a few tags and entities; quotes are none of them.
+    return html.escape(printable(text), quote=False)
+
+
+def _plotly() -> Any:
+    try:
+        import plotly.graph_objects as graph
+    except ImportError:
+        raise UserError(
+            "The dashboard's cards need Plotly: pip install 'climb-opt[dashboard]'."
+        ) from None
+    return graph

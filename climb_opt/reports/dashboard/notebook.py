@@ -1,0 +1,169 @@
+"""What workers leave on optuna-dashboard: notes and artifacts of trials, cards of the study.
+
+A trial's note and artifacts are written inside the objective, because the dashboard takes none from
+a finished trial; the study's cards and note once per round, by whichever worker ends it. All of it
+is for people: where a package or the artifact folder is missing, the search goes on without.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from climb_opt.attributes import COMPONENTS, FACTS, SHOWN
+from climb_opt.plan import attempts_by_slot
+from climb_opt.reports.contents import Contents
+from climb_opt.reports.dashboard import cards, notes
+from climb_opt.reports.draw import markdown
+from climb_opt.reports.snapshot import Snapshot, take
+from climb_opt.simplex import PREFIX
+
+log = logging.getLogger(__name__)
+
+
+Objective = Callable[[optuna.Trial], Any]
+
+
+class Notebook:
+    """Writes notes, artifacts and cards for one worker.
+
+    Args:
+        study: whose trials are annotated.
+        artifacts: the folder that the dashboard serves; None writes no artifacts.
+        prior: domain -> weight, to set beside each mixture.
+        contents: computes the report's contents when a round has ended.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        *,
+        artifacts: Path | None = None,
+        prior: dict[str, float] | None = None,
+        contents: Callable[[optuna.Study], Contents] | None = None,
+    ) -> None:
+        self.study, self.prior = study, prior
+        self.artifacts = artifacts
+        self._contents = contents
+        self._installed = _installed("optuna_dashboard")
+        if not self._installed:
+            log.info("No notes for the dashboard: pip install 'climb-opt[dashboard]' for them.")
+
+    def annotate(self, objective: Objective) -> Objective:
+        """`objective`, with a note and artifacts written when it has succeeded."""
+        if not self._installed:
+            return objective
+
+        def call(trial: optuna.Trial) -> Any:
+            value = objective(trial)
+            self.try_to_write(trial)
+            return value
+
+        return call
+
+    def try_to_write(self, trial: optuna.Trial, learnt: dict[str, float] | None = None) -> None:
+        """`write`, if the dashboard is installed; a failure is logged and no more."""
+        if not self._installed:
+            return
+        try:
+            self.write(trial, learnt)
+        except Exception:  # a note that fails must not cost a trained proxy
+            log.warning("Trial %d has no note.", trial.number, exc_info=True)
+
+    def write(self, trial: optuna.Trial, learnt: dict[str, float] | None = None) -> None:
+        """The note and the artifacts of a running trial.
+
+        Args:
+            learnt: the mixture that came of it, where it is not the one it was trained on.
+        """
+        mixture = learnt or {
+            name.removeprefix(PREFIX): float(value)
+            for name, value in trial.params.items()
+            if name.startswith(PREFIX)
+        }
+        if not mixture:
+            return
+        attrs = trial.user_attrs
+        body = notes.trial_note(
+            mixture,
+            attrs.get(COMPONENTS, {}),
+            attrs.get(FACTS, {}),
+            prior=self.prior,
+            rerun="" if learnt else notes.rerun_command(self.study.study_name, trial.number),
+        )
+        _dashboard().save_note(trial, body)
+        if self.artifacts is not None:
+            self._upload(trial, mixture)
+
+    def on_trial(self, trial: FrozenTrial) -> None:
+        """After a trial: the study's cards, if it ended a round."""
+        if self._contents is None or not self._installed or not _installed("plotly"):
+            return
+        ended = rounds_ended(take(self.study))
+        if ended <= int(self.study.user_attrs.get(SHOWN, 0)):
+            return
+        self.study.set_user_attr(SHOWN, ended)
+        try:
+            show(self.study, self._contents(self.study))
+        except Exception:  # whatever is wrong with a picture, the search goes on
+            log.warning("The dashboard's cards were not refreshed.", exc_info=True)
+
+    def _upload(self, trial: optuna.Trial, mixture: dict[str, float]) -> None:
+        from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+
+        assert self.artifacts is not None
+        try:
+            self.artifacts.mkdir(parents=True, exist_ok=True)
+            store = FileSystemArtifactStore(str(self.artifacts))
+            with tempfile.TemporaryDirectory() as folder:
+                for path in _files(Path(folder), mixture, self.prior):
+                    upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)
+        except OSError as error:
+            log.warning("Artifacts of trial %d were not written: %s.", trial.number, error)
+
+
+def show(study: optuna.Study, contents: Contents) -> None:
+    """Put the report on the study's page: four cards and a note."""
+    dashboard = _dashboard()
+    for name, figure in cards.cards(contents).items():
+        dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
+    dashboard.save_note(study, markdown.render(contents))
+
+
+def rounds_ended(snapshot: Snapshot) -> int:
+    """How many rounds, from the first on, have no slot left to run."""
+    attempts = attempts_by_slot(snapshot.trials)
+    for index in range(len(snapshot.plan.rounds)):
+        states = {snapshot.plan.state(attempts.get(s, ())) for s in snapshot.plan.slots(index)}
+        if states - {"finished", "given up"}:
+            return index
+    return len(snapshot.plan.rounds)
+
+
+def _dashboard() -> Any:
+    with warnings.catch_warnings():  # GPyTorch, which it imports, warns of torch.jit
+        warnings.simplefilter("ignore")
+        import optuna_dashboard
+    return optuna_dashboard
+
+
+def _files(folder: Path, mixture: dict[str, float], prior: dict[str, float] | None) -> list[Path]:
+    table = folder / "mixture.csv"
+    table.write_text(notes.mixture_csv(mixture, prior), encoding="utf-8")
+    if not _installed("matplotlib"):
+        return [table]
+    picture = folder / "mixture.png"
+    notes.mixture_png(mixture, picture, prior)
+    return [table, picture]
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None

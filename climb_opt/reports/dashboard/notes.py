@@ -1,0 +1,157 @@
+"""One trial for a person: a note in Markdown, its mixture as CSV and as a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.measures import effective_domains
+from climb_opt.reports.draw.markdown import table
+from climb_opt.text import (
+    amount,
+    duration,
+    in_markdown,
+    percent,
+    plus_minus,
+    shorten,
+    times,
+)
+
+LARGEST = 24  # domains in a note; all of them are in mixture.csv
+STDERR = "_stderr"  # ends the name of a score's standard error
+BLOCKS = "▏▎▍▌▋▊▉█"
+WIDTH = 16  # characters of the longest bar
+NAME = 40  # of a domain's name
+
+
+def trial_note(
+    mixture: Mapping[str, float],
+    components: Mapping[str, float],
+    facts: Mapping[str, Any],
+    *,
+    prior: Mapping[str, float] | None = None,
+    rerun: str = "",
+) -> str:
+    """The note of one trial.
+
+    Args:
+        mixture, prior: domain -> weight.
+        components: task scores.
+        facts: what is known of the training.
+        rerun: the command that trains this mixture again.
+    """
+    parts = [_summary(mixture, facts), _mixture(mixture, facts, prior)]
+    if components:
+        parts.insert(1, _scores(components))
+    if rerun:
+        parts.append(f"Train it again, with the storage in OPTUNA_STORAGE:\n\n```\n{rerun}\n```")
+    return "\n\n".join(parts) + "\n"
+
+
+def mixture_csv(mixture: Mapping[str, float], prior: Mapping[str, float] | None = None) -> str:
+    """domain,weight,prior: largest weight first, names quoted as CSV needs."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["domain", "weight", *(["prior"] if prior is not None else [])])
+    for name, weight in _ordered(mixture):
+        row = [name, f"{weight:.9g}"]
+        writer.writerow(row if prior is None else [*row, f"{prior.get(name, 0.0):.9g}"])
+    return out.getvalue()
+
+
+def mixture_png(
+    mixture: Mapping[str, float], path: Path, prior: Mapping[str, float] | None = None
+) -> None:
+    """The largest weights as bars, the prior as ticks; needs matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    pairs = _ordered(mixture)[:LARGEST][::-1]
+    places = np.arange(len(pairs))
+    figure = Figure(figsize=(6.4, 0.9 + 0.24 * len(pairs)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(places, [100 * w for _, w in pairs], color="#0b6e99", height=0.7)
+    if prior is not None:
+        shares = [100 * prior.get(name, 0.0) for name, _ in pairs]
+        axes.plot(shares, places, "|", color="#1c2430", markersize=11, label="prior")
+        axes.legend(loc="lower right", frameon=False)
+    axes.set_yticks(places, [_glyphs(shorten(name, 32)) for name, _ in pairs], parse_math=False)
+    axes.set_xlabel("weight, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def rerun_command(study: str, number: int) -> str:
+    """The command that puts a trial's mixture in line again."""
+    export = ["climb-opt", "export", study, "--trial", str(number), "--format", "yaml"]
+    return f"{shlex.join(export)} | {shlex.join(['climb-opt', 'enqueue', study, '-'])}"
+
+
+def bar(weight: float, largest: float) -> str:
+    """A bar of block characters, for readers without pictures."""
+    eighths = round(8 * WIDTH * weight / largest) if largest > 0 else 0
+    full, rest = divmod(eighths, 8)
+    text = BLOCKS[-1] * full + (BLOCKS[rest - 1] if rest else "")
+    return text
+
+
+def _summary(mixture: Mapping[str, float], facts: Mapping[str, Any]) -> str:
+    weights = np.array(list(mixture.values()))
+    words = [f"{effective_domains(weights):.1f} effective domains of {len(weights)}"]
+    if facts.get("tokens"):
+        words.append(f"{amount(float(facts['tokens']))} tokens")
+    if facts.get("seconds"):
+        words.append(duration(float(facts["seconds"])))
+    if facts.get("device"):
+        words.append(f"on {facts.get('devices', 1)} × {in_markdown(str(facts['device']))}")
+    epochs = facts.get("epochs")
+    if isinstance(epochs, Mapping) and epochs:
+        most = max(epochs, key=lambda d: float(epochs[d]))
+        words.append(f"{in_markdown(most)} read {float(epochs[most]):.2g} times")
+    return ", ".join(words) + "."
+
+
+def _scores(components: Mapping[str, float]) -> str:
+    named = {n: v for n, v in components.items() if not n.endswith(STDERR)}
+    rows = [
+        [shorten(name, NAME), plus_minus(value, components.get(name + STDERR))]
+        for name, value in named.items()
+    ]
+    more = f"\n\n{len(rows) - LARGEST} more in climb/components." if len(rows) > LARGEST else ""
+    return table(["task", "score"], rows[:LARGEST]) + more
+
+
+def _mixture(
+    mixture: Mapping[str, float], facts: Mapping[str, Any], prior: Mapping[str, float] | None
+) -> str:
+    pairs = _ordered(mixture)
+    largest = pairs[0][1] if pairs else 1.0
+    epochs = facts.get("epochs") if isinstance(facts.get("epochs"), Mapping) else None
+    head = ["domain", "%", "bar"] + (["prior, %"] if prior else []) + (["epochs"] if epochs else [])
+    rows = []
+    for name, weight in pairs[:LARGEST]:
+        row = [shorten(name, NAME), percent(weight), bar(weight, largest)]
+        row += [percent(prior.get(name, 0.0))] if prior else []
+        row += [times(float(epochs.get(name, 0.0)))] if epochs else []
+        rows.append(row)
+    text = table(head, rows, text=(2,))
+    rest = pairs[LARGEST:]
+    if rest:
+        share = percent(sum(w for _, w in rest))
+        text += f"\n\n{len(rest)} more domains hold {share} %: see mixture.csv."
+    return text
+
+
+def _ordered(mixture: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(mixture.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _glyphs(text: str) -> str:
+    # matplotlib's own font warns of each character it lacks; a box says as much, quietly.
+    return "".join(c if ord(c) < 0x2E80 and c.isprintable() else "□" for c in text)

@@ -1,0 +1,1 @@
+"""How a report is shown: a page, Markdown, a terminal."""

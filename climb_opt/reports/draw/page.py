@@ -1,0 +1,110 @@
+"""The report as one HTML page that needs no network and runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import climb_opt
+from climb_opt.reports.contents import Contents
+from climb_opt.reports.draw import markup
+from climb_opt.reports.draw.markup import Html
+from climb_opt.reports.parts.sections import sections
+from climb_opt.reports.section import (
+    Bar,
+    Beside,
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Heat,
+    Name,
+    Section,
+    Source,
+    Sure,
+    Table,
+    Words,
+)
+from climb_opt.text import in_html, printable
+
+STYLE = Path(__file__).with_name("style.css")
+
+
+def write(contents: Contents, path: Path, *, now: datetime | None = None) -> None:
+    """Write the page to `path`, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render(contents, now=now), encoding="utf-8")
+
+
+def render(contents: Contents, *, now: datetime | None = None) -> str:
+    """The page.
+
+    Args:
+        now: printed as the time of the report; the present when None.
+    """
+    shown = sections(contents)
+    name = printable(contents.snapshot.name)
+    head = f"<header><h1>{in_html(name)}</h1>{_about(contents)}{_links(shown)}</header>"
+    stamp = (now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC")
+    foot = f"<footer>climb_opt {climb_opt.__version__} · {stamp}</footer>"
+    main = f"<main>{''.join(map(draw, shown))}</main>"
+    return markup.page(
+        f"{name} · mixture search", STYLE.read_text(encoding="utf-8"), head + main + foot
+    )
+
+
+def draw(section: Section) -> Html:
+    """One section with its anchor; the overview, which has no title, as it is."""
+    inner = "".join(map(_block, section.blocks))
+    return markup.section(section.id, section.title, inner) if section.title else Html(inner)
+
+
+def _about(contents: Contents) -> str:
+    snapshot, recipe = contents.snapshot, contents.snapshot.recipe
+    text = f"{len(snapshot.space)} domains"
+    if recipe is not None:
+        text = f"Corpus {recipe.corpus}, {text}, sampler {recipe.sampler.name}"
+        for name, objective in recipe.objectives().items():
+            better = "higher" if objective.direction == "maximize" else "lower"
+            text += f", {name} of {', '.join(objective.coefficients())} ({better} is better)"
+    return markup.paragraph(text + ".", "soft")
+
+
+def _links(shown: Sequence[Section]) -> str:
+    links = [f'<a href="#{s.id}">{in_html(s.title)}</a>' for s in shown if s.title]
+    return f"<nav>{''.join(links)}</nav>" if links else ""
+
+
+def _block(block: Block) -> str:
+    if isinstance(block, Words):
+        return markup.paragraph(block.text, block.style)
+    if isinstance(block, Facts):
+        return markup.cards(block.pairs)
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Figure):
+        return markup.figure(block.svg, block.caption, markup.key(block.legend))
+    if isinstance(block, Beside):
+        return f'<div class="pair">{"".join(map(_block, block.figures))}</div>'
+    assert isinstance(block, Source)
+    return markup.details(block.summary, markup.preformatted(block.text))
+
+
+def _table(block: Table) -> str:
+    rows = [[_cell(cell) for cell in row] for row in block.rows]
+    title = f"<h3>{in_html(block.title)}</h3>" if block.title else ""
+    if block.fold:
+        whole = markup.table(block.head, rows, text=block.text)
+        return title + markup.details(block.fold, whole)
+    return title + markup.long_table(block.head, rows, text=block.text, few=block.few)
+
+
+def _cell(cell: Cell) -> markup.Cell:
+    if isinstance(cell, Name):
+        return markup.name_cell(cell.text)
+    if isinstance(cell, Bar):
+        return markup.bar_cell(cell.weight, cell.mark, cell.largest)
+    if isinstance(cell, Heat):
+        return markup.heat_cell(cell.weight, cell.largest)
+    return Html(f"<b>{in_html(cell.text)}</b>") if isinstance(cell, Sure) else cell

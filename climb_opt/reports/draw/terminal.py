@@ -1,0 +1,114 @@
+"""Tables for a terminal: aligned whatever the script, at most as wide as asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from climb_opt.measures import distance, effective_domains
+from climb_opt.reports.section import Table, Words
+from climb_opt.reports.snapshot import Snapshot
+from climb_opt.retrain.paired import Confirmation
+from climb_opt.selection import Recommendation, in_words
+from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
+
+WIDTH = 98
+NAME = 34  # columns that a domain's name may take
+ROWS = 40  # domains listed one by one
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    foot: Sequence[Sequence[str]] = (),
+    name: int = NAME,
+) -> str:
+    """Aligned columns: the first one text, cut to `name` columns, the others numbers.
+
+    Args:
+        foot: rows below a second rule.
+    """
+    every = [[shorten(r[0], name), *(printable(c) for c in r[1:])] for r in (head, *rows, *foot)]
+    columns = [max(width(row[k]) for row in every) for k in range(len(head))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = zip(cells, columns, strict=True)
+        parts = [pad(*first), *(pad(c, w, right=True) for c, w in rest)]
+        return "  ".join(parts).rstrip()
+
+    rule = "  ".join("-" * w for w in columns)
+    body = [line(row) for row in every[1 : 1 + len(rows)]]
+    bottom = [rule, *(line(row) for row in every[1 + len(rows) :])] if foot else []
+    return "\n".join([line(every[0]), rule, *body, *bottom])
+
+
+def mixtures(
+    domains: Sequence[str],
+    columns: Mapping[str, np.ndarray],
+    *,
+    foot: Sequence[Sequence[str]] = (),
+    rows: int = ROWS,
+) -> str:
+    """Mixtures side by side in per cent, by the first one's weights; small ones summed up."""
+    stack = np.array(list(columns.values()))
+    order = np.argsort(-stack[0], kind="stable")
+    cut = len(order) if len(order) <= rows + 1 else rows
+    lines = [[domains[k], *(percent(float(w)) for w in stack[:, k])] for k in order[:cut]]
+    if cut < len(order):
+        rest = stack[:, order[cut:]].sum(axis=1)
+        lines.append([f"({len(order) - cut} more domains)", *(percent(float(w)) for w in rest)])
+    return table(["domain, %", *columns], lines, foot=foot)
+
+
+def weights(mixture: Mapping[str, float], domains: Sequence[str]) -> np.ndarray:
+    """The mixture as an array (K,) in the order of `domains`."""
+    return np.array([mixture.get(d, 0.0) for d in domains])
+
+
+def rules(recommended: Mapping[str, Recommendation], followed: str, snapshot: Snapshot) -> str:
+    """What each rule recommends, side by side; the one that is followed is starred."""
+    prior = snapshot.space.prior
+    rows = []
+    for rule, one in recommended.items():
+        w = weights(one, snapshot.space.domains)
+        rows.append(
+            [
+                f"{rule} *" if rule == followed else rule,
+                in_words(one.predicted),
+                in_words(one.gain, sign=True),
+                f"{effective_domains(w):.1f}",
+                f"{100 * distance(w, prior):.0f} %",
+            ]
+        )
+    unit = snapshot.unit
+    head = ["rule", f"expected {unit}", "gain over prior", "effective", "from prior"]
+    return table(head, rows) + "\n± is half a 90 % interval; * marks the rule that is followed."
+
+
+def listing(words: Words, found: Table) -> str:
+    """A sentence and its table."""
+    rows = [[str(cell) for cell in row] for row in found.rows]
+    return f"{words.text}\n\n{table(found.head, rows)}"
+
+
+def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:
+    """The mixture found beside the baselines, their scores over seeds below, then the verdict."""
+    names = [n for n in confirmation.scores if confirmation.scores[n]]
+    columns = {n: weights(confirmation.mixtures[n], domains) for n in names}
+    unit = confirmation.unit
+    scores = [plus_minus(confirmation.mean(n), confirmation.spread(n)) for n in names]
+    seeds = [str(len(confirmation.scores[n])) for n in names]
+    foot = [[f"{unit} (± sd over seeds)", *scores], ["seeds", *seeds]]
+    if not names:
+        return "Nothing has been retrained yet."
+    return "\n".join([mixtures(domains, columns, foot=foot), "", *verdicts(confirmation)])
+
+
+def verdicts(confirmation: Confirmation) -> list[str]:
+    """One plain line for each finalist and baseline, then what to know about them."""
+    lines = [printable(d.sentence(confirmation.unit)) + "." for d in confirmation.differences()]
+    if confirmation.dropped:
+        lines.append(f"Left behind in the race: {', '.join(confirmation.dropped)}.")
+    return lines

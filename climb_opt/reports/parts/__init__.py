@@ -1,0 +1,1 @@
+"""What a report says: sections as data, and their figures."""

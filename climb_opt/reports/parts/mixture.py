@@ -1,0 +1,148 @@
+"""The sections on mixtures: the recommended one, the rounds' means, what repeats."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from climb_opt.measures import distance, effective_domains
+from climb_opt.reports.contents import Contents
+from climb_opt.reports.cost import longest_run
+from climb_opt.reports.parts import figures
+from climb_opt.reports.section import Bar, Block, Cell, Figure, Heat, Name, Section, Table, Words
+from climb_opt.selection import in_words
+from climb_opt.text import amount, number, percent, times, unit_words
+
+
+def recommendation(contents: Contents) -> Section:
+    """The mixture to train on, beside the prior, with what it rests on."""
+    chosen = contents.chosen
+    if chosen is None:
+        text = "No recommendation yet: the search needs finished trials first."
+        return Section("mixture", "Recommended mixture", [Words(text, "soft")])
+    weights = contents.weights(chosen.mixture)
+    snapshot = contents.snapshot
+    lead = (
+        f"Rule “{contents.followed}”. It uses {effective_domains(weights):.1f} effective domains "
+        f"of {len(weights)}"
+    )
+    if snapshot.prior_known:
+        moved = 100 * distance(weights, snapshot.space.prior)
+        lead += f"; {moved:.0f} % of the tokens move against the prior"
+    if chosen.gain is not None:
+        lead += f". Predicted gain over the prior: {in_words(chosen.gain)}"
+        lead += f" {unit_words(snapshot.unit)}".rstrip() + " (90 %)"
+    blocks: list[Block] = [
+        Words(lead + "."),
+        *(Words(f"Caution: {w}.", "caution") for w in chosen.warnings),
+        _mixture_table(contents, weights),
+    ]
+    if snapshot.prior_known:
+        blocks.append(Words("Bars: the mixture found; the tick marks the prior.", "soft", True))
+    return Section("mixture", "Recommended mixture", [*blocks, *_rules_table(contents)])
+
+
+def mixtures(contents: Contents) -> Section | None:
+    """How the mixtures changed from round to round."""
+    columns = contents.columns()
+    if len(columns) < 2:
+        return None
+    domains = contents.snapshot.space.domains
+    stack = np.array(list(columns.values()))
+    legend = [(f"c{i}", domains[k]) for i, k in figures.largest(stack)]
+    if len(domains) > len(legend):
+        legend.append(("c-rest", f"{len(domains) - len(legend)} other domains"))
+    order = np.argsort(-stack.max(axis=0), kind="stable")
+    largest = float(stack.max())
+    rows: list[list[Cell]] = [
+        [Name(domains[k]), *(Heat(float(w), largest) for w in stack[:, k])] for k in order
+    ]
+    drawn = figures.mixture_stacks(contents.snapshot, columns)
+    figure = Figure(drawn, "Mean mixture of each round, in per cent.", legend)
+    table = Table(["domain, %", *columns], rows, brief=0)
+    return Section("mixtures", "Mixture by round", [figure, table])
+
+
+def repetition(contents: Contents) -> Section | None:
+    """How often domains repeat, and how long a run the data allows."""
+    chosen, tokens = contents.chosen, contents.tokens()
+    if chosen is None or tokens is None:
+        return None
+    weights, epochs = contents.weights(chosen.mixture), contents.epochs()
+    budget, first = longest_run(tokens, weights)
+    domains = contents.snapshot.space.domains
+    text = (
+        f"Trained on this mixture, “{domains[first]}” is the first domain to run out: after "
+        f"{amount(budget)} tokens in all. "
+    )
+    if epochs is not None and contents.snapshot.recipe is not None:
+        size = contents.snapshot.recipe.proxy.tokens
+        worst = int(np.argmax(epochs))
+        text += (
+            f"A proxy run of {amount(size)} tokens reads it {number(float(epochs[first]), 2)} times"
+        )
+        text += "." if worst == first else f" and “{domains[worst]}” {epochs[worst]:.2g} times."
+    order = np.argsort(np.where(weights > 0, tokens / np.maximum(weights, 1e-300), np.inf))
+    rows: list[list[Cell]] = [
+        [
+            Name(domains[k]),
+            amount(tokens[k]),
+            percent(float(weights[k])),
+            "never" if weights[k] == 0 else amount(float(tokens[k] / weights[k])),
+            *([] if epochs is None else [times(float(epochs[k]))]),
+        ]
+        for k in order
+    ]
+    head = ["domain", "tokens", "weight, %", "read once by"]
+    head += [] if epochs is None else ["epochs in a proxy"]
+    table = Table(head, rows, fold="Tokens and epochs of each domain", brief=0)
+    return Section("repetition", "Repetition", [Words(text), table])
+
+
+def _mixture_table(contents: Contents, weights: np.ndarray) -> Table:
+    snapshot = contents.snapshot
+    prior = snapshot.space.prior if snapshot.prior_known else None
+    order = np.argsort(-weights, kind="stable")
+    largest = float(max(weights.max(), 0 if prior is None else prior.max()))
+    rows = []
+    for k in order:
+        row: list[Cell] = [
+            Name(snapshot.space.domains[k]),
+            Bar(float(weights[k]), None if prior is None else float(prior[k]), largest),
+            percent(float(weights[k])),
+        ]
+        if prior is not None:
+            ratio = weights[k] / prior[k] if prior[k] > 0 else np.nan
+            row += [percent(float(prior[k])), f"{times(ratio)}×" if np.isfinite(ratio) else "new"]
+        rows.append(row)
+    head = ["domain", "", "found, %"] + ([] if prior is None else ["prior, %", "change"])
+    return Table(head, rows)
+
+
+def _rules_table(contents: Contents) -> list[Table]:
+    if len(contents.recommended) < 2:
+        return []
+    snapshot, rows = contents.snapshot, []
+    for rule, one in contents.recommended.items():
+        weights = contents.weights(one)
+        moved = distance(weights, snapshot.space.prior) if snapshot.prior_known else None
+        chosen = contents.chosen
+        apart = 0.0 if chosen is None else distance(weights, contents.weights(chosen.mixture))
+        rows.append(
+            [
+                f"{rule} (default)" if rule == contents.followed else rule,
+                in_words(one.predicted),
+                in_words(one.gain, sign=True),
+                f"{effective_domains(weights):.1f}",
+                "–" if moved is None else f"{100 * moved:.0f} %",
+                f"{100 * apart:.0f} %",
+            ]
+        )
+    head = [
+        "rule",
+        "expected (90 %)",
+        "gain over prior (90 %)",
+        "effective",
+        "from prior",
+        "from default",
+    ]
+    return [Table(head, rows, title="Rules side by side")]

@@ -1,0 +1,217 @@
+"""A report's sections, each a function of its contents; None where there is nothing to say."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+
+from climb_opt.attributes import ERROR, RECIPE, SLOT
+from climb_opt.reports.contents import Contents
+from climb_opt.reports.parts import atlas, figures, influence, mixture, objectives
+from climb_opt.reports.section import (
+    Beside,
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Section,
+    Source,
+    Table,
+    Words,
+)
+from climb_opt.retrain.paired import Difference
+from climb_opt.text import amount, duration, number, plus_minus, unit_words
+
+REASONS = 10  # of failures, the commonest
+FOREMOST = ("commit", "corpus", "recipe")  # of provenance: what a rerun needs
+
+
+def sections(contents: Contents) -> list[Section]:
+    """All there is to say, in the order in which a person asks."""
+    found = [
+        overview(contents),
+        confirmation(contents),
+        objectives.several(contents),
+        mixture.recommendation(contents),
+        progress(contents),
+        mixture.mixtures(contents),
+        atlas.atlas(contents),
+        influence.influence(contents),
+        mixture.repetition(contents),
+        objectives.guard_rails(contents),
+        failures(contents),
+        provenance(contents),
+    ]
+    return [section for section in found if section is not None]
+
+
+def overview(contents: Contents) -> Section:
+    """How far the search is, and its figures at a glance."""
+    snapshot, cost = contents.snapshot, contents.cost
+    counts = snapshot.counts()
+    total = sum(counts.values())
+    pairs = [
+        ("slots finished", f"{counts.get('finished', 0)} of {total}"),
+        ("domains", str(len(snapshot.space))),
+    ]
+    row = snapshot.best_row()
+    if row is not None:
+        best = f"{number(float(snapshot.measured[row]))} {unit_words(snapshot.unit)}".strip()
+        pairs.append(("best single run (flattered by noise)", best))
+    if cost.tokens:
+        pairs.append(("tokens trained on", amount(cost.tokens)))
+    pairs.append(("training time", duration(cost.seconds)))
+    if cost.failed:
+        pairs.append(("failed attempts", str(cost.failed)))
+    return Section("overview", "", [Facts(pairs)])
+
+
+def confirmation(contents: Contents) -> Section | None:
+    """The retrained mixtures and the verdict."""
+    found = contents.confirmation
+    if found is None or not any(found.scores.values()):
+        return None
+    rows: list[list[Cell]] = []
+    for name, scores in found.scores.items():
+        mean = plus_minus(found.mean(name), found.spread(name))
+        against = [_gain(found.difference(name, r)) for r in found.references]
+        rows.append([name, mean, len(scores), *against])
+    head = ["mixture", f"{found.unit}, mean ± sd", "seeds"]
+    head += [f"gain over {r} (95 %)" for r in found.references]
+    ours = [d for d in found.differences() if d.name == found.finalists[0]]
+    css = "verdict"
+    if ours:
+        words = {d.verdict for d in ours}
+        css += " better" if words == {"better"} else " worse" if "worse" in words else ""
+    note = (
+        "Gains are differences between runs with the same seed. Intervals cover the spread "
+        "between seeds, not that of the evaluation set, which all runs share."
+    )
+    drawn = figures.seeds_plot(found)
+    figure = Figure(drawn, "One dot a seed, a bar at the mean. Finalists in colour.")
+    blocks: list[Block] = [
+        Words(f"{found.verdict()}.", css),
+        figure,
+        Table(head, rows),
+        Words(note, "soft"),
+    ]
+    return Section("confirmed", "Retrained with fresh seeds", blocks)
+
+
+def progress(contents: Contents) -> Section | None:
+    """Scores over time and round by round; how well they were predicted."""
+    snapshot = contents.snapshot
+    if not len(snapshot.history) or len(snapshot.directions) > 1:
+        return None
+    begun = [r for r in contents.rounds if r.done]
+    styles = [(figures.hue_of_round(r.index), f"round {r.index + 1}") for r in begun]
+    outside = int(np.sum(snapshot.rounds < 0)) - sum(map(len, snapshot.baselines().values()))
+    others = [("base", "imported or enqueued")] if outside else []
+    for name, rows in snapshot.baselines().items():
+        level = number(float(np.mean(snapshot.measured[rows])))
+        others.append(("base dashed", f"{name} {level}"))
+    parts = [
+        Figure(
+            figures.best_so_far(snapshot),
+            f"Every finished trial; the line is the best so far ({snapshot.direction}). Hollow "
+            "dots lie beyond the plot.",
+            [*styles, *others],
+        )
+    ]
+    if contents.predictions is not None:
+        spread = figures.whiskers(contents.predictions, snapshot)
+        told = "Whiskers: one standard deviation."
+        if spread is not None:
+            told = f"Median standard deviation of a prediction: {number(spread, 2)}."
+        parts.append(
+            Figure(
+                figures.predicted_measured(contents.predictions, snapshot),
+                f"Predicted by {contents.predictor} before it saw the trial: later rounds from "
+                f"the rounds before them, round 1 by cross-validation. {told}",
+                styles,
+            )
+        )
+    return Section("search", "The search", [Beside(parts), *_rounds_table(contents)])
+
+
+def failures(contents: Contents) -> Section | None:
+    """Trials that failed, with their reasons."""
+    failed = contents.snapshot.failures()
+    if not failed:
+        return None
+    reasons = [str(t.user_attrs.get(ERROR, "no reason stored: the worker died")) for t in failed]
+    rows = [
+        [str(t.number), str(t.user_attrs.get(SLOT, "–")), reason]
+        for t, reason in zip(failed, reasons, strict=True)
+    ]
+    common: list[list[Cell]] = [[reason, n] for reason, n in Counter(reasons).most_common(REASONS)]
+    given_up = contents.snapshot.counts().get("given up", 0)
+    text = f"{len(failed)} attempts failed; a retry keeps the slot and its mixture."
+    if given_up:
+        text += f" {given_up} slots were given up after {contents.snapshot.plan.max_attempts}."
+    each = Table(["trial", "slot", "reason"], rows, text=(1, 2), fold="Each of them", brief=0)
+    blocks: list[Block] = [Words(text), Table(["reason", "attempts"], common), each]
+    return Section("failures", "Failures", blocks)
+
+
+def provenance(contents: Contents) -> Section:
+    """What it cost and what exactly was run."""
+    cost, snapshot = contents.cost, contents.snapshot
+    pairs = [("trials ended", str(cost.trials)), ("training time", duration(cost.seconds))]
+    if cost.wall:
+        pairs.append(("first start to last end", duration(cost.wall)))
+    pairs.append((f"hours on {cost.kind}", number(cost.device_hours, 3)))
+    if cost.tokens:
+        pairs.append(("tokens", amount(cost.tokens)))
+    told = {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, value in contents.provenance.items()
+    }
+    pairs += [(key, told[key]) for key in FOREMOST if key in told]
+    rows = [[key, value] for key, value in told.items() if key not in FOREMOST]
+    recipe = snapshot.attributes.get(RECIPE)
+    text = "" if recipe is None else _pretty(recipe)
+    blocks: list[Block] = [Facts(pairs)]
+    if rows:
+        blocks.append(Table(["", "value"], rows, text=(1,), brief=0))
+    if text:
+        blocks.append(Source("The recipe as stored in the study", text))
+    return Section("provenance", "Cost and provenance", blocks)
+
+
+def _rounds_table(contents: Contents) -> list[Block]:
+    rows = [
+        [
+            str(r.index + 1),
+            f"{r.done} of {r.planned}",
+            number(r.best),
+            number(r.median),
+            f"{number(r.quarter)} – {number(r.three_quarters)}" if r.done else "–",
+            "–" if not np.isfinite(r.effective) else f"{r.effective:.1f}",
+            "–" if not np.isfinite(r.correlation) else f"{r.correlation:.2f}",
+            number(r.error, 2),
+        ]
+        for r in contents.rounds
+    ]
+    head = ["round", "done", "best", "median", "middle half", "effective", "rank corr.", "error"]
+    text = (
+        "“Middle half”: the quartiles of the scores. “Effective”: the mean effective number of "
+        "domains. “Rank corr.” and “error” compare "
+        f"{contents.predictor}'s predictions, made without the round, with what was measured."
+    )
+    return [Table(head, rows), Words(text, "soft")]
+
+
+def _gain(difference: Difference | None) -> str:
+    if difference is None or difference.name == difference.other:
+        return "–"
+    if difference.half is None:
+        return f"{difference.gain:+.3g} (one seed)"
+    return plus_minus(difference.gain, difference.half, sign=True)
+
+
+def _pretty(recipe: object) -> str:
+    data = json.loads(recipe) if isinstance(recipe, str) else recipe
+    return json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)

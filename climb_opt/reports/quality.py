@@ -1,0 +1,124 @@
+"""How good the predictor was, judged only on trials it had not seen.
+
+A round is predicted from the trials of the rounds before it, as the search itself had to; the first
+round, which nothing comes before, by cross-validation within it. So a point far off the diagonal is
+a mistake the search could have made, not a residual of a fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from climb_opt.gp.outliers import ABSURD, tamed
+from climb_opt.predictors.base import Predictor
+from climb_opt.predictors.components import ComponentPredictor
+from climb_opt.reports.snapshot import Snapshot
+from climb_opt.statistics import spearman
+
+FOLDS = 5
+FEWEST = 4  # finished trials below which a prediction says nothing
+INTERVAL = 1.645  # standard deviations each side of a 90 % interval
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Unseen trials with what was predicted for them, in the study's own units.
+
+    Shapes (m,): `rows` of the snapshot's history, `mean`, `std`, `measured`, `rounds` (-1: outside
+    the plan, 0: cross-validated).
+    """
+
+    rows: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    measured: np.ndarray
+    rounds: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def of_round(self, index: int) -> Predictions:
+        """The part that belongs to round `index`."""
+        keep = self.rounds == index
+        return Predictions(
+            self.rows[keep],
+            self.mean[keep],
+            self.std[keep],
+            self.measured[keep],
+            self.rounds[keep],
+        )
+
+    def rank_correlation(self) -> float:
+        """Spearman's rank correlation; NaN below three points or for constant values."""
+        return spearman(self.mean, self.measured) if len(self) > 2 else float("nan")
+
+    def error(self) -> float:
+        """Root mean squared error, in the score's unit."""
+        return float(np.sqrt(np.mean((self.mean - self.measured) ** 2))) if len(self) else np.nan
+
+    def coverage(self) -> float:
+        """Share of trials inside their predicted 90 % interval."""
+        if not len(self):
+            return float("nan")
+        return float(np.mean(np.abs(self.mean - self.measured) <= INTERVAL * self.std))
+
+
+def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions:
+    """Predictions for every trial from trials before its round.
+
+    Args:
+        make: a fresh predictor, for each fit.
+    """
+    n = len(snapshot.history)
+    mean, std = np.full(n, np.nan), np.full(n, np.nan)
+    for index in range(len(snapshot.plan.rounds)):
+        rows = snapshot.round_rows(index)
+        earlier = np.flatnonzero(snapshot.rounds < index)
+        if index == 0:
+            _cross_validate(snapshot, make, earlier, rows, mean, std)
+        elif len(rows) and len(earlier) >= FEWEST:
+            mean[rows], std[rows] = fit_predict(snapshot, make, earlier, rows)
+    rows = np.flatnonzero(np.isfinite(mean))
+    return Predictions(rows, mean[rows], std[rows], snapshot.measured[rows], snapshot.rounds[rows])
+
+
+def fit_predict(
+    snapshot: Snapshot, make: Callable[[], Predictor], train: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std (m,) at `rows` of the history, learnt from its rows `train`."""
+    return predict_at(snapshot, make, train, snapshot.history.weights[rows])
+
+
+def predict_at(
+    snapshot: Snapshot, make: Callable[[], Predictor], train: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std (m,) of the score at `weights` (m, K), in the study's units."""
+    history = tamed(snapshot.history, ABSURD)  # as CLIMB's own predictor sees it
+    if history.components is None or history.coefficients is None:
+        model: Predictor = make()
+        scores = history.values
+    else:
+        model = ComponentPredictor(make, history.coefficients)
+        scores = history.components
+    model.fit(history.weights[train], scores[train])
+    mean, std = model.predict(weights)
+    return snapshot.sign * np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
+
+
+def _cross_validate(
+    snapshot: Snapshot,
+    make: Callable[[], Predictor],
+    always: np.ndarray,
+    rows: np.ndarray,
+    mean: np.ndarray,
+    std: np.ndarray,
+) -> None:
+    folds = min(FOLDS, len(rows))
+    for fold in range(folds):
+        held = rows[fold::folds]
+        train = np.concatenate([always, np.setdiff1d(rows, held)])
+        if len(train) >= FEWEST:
+            mean[held], std[held] = fit_predict(snapshot, make, train, held)

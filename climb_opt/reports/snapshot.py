@@ -1,0 +1,139 @@
+"""One study at one moment, as plain data: what every figure, table and note is made from.
+
+Works on any study whose trials hold mixtures, whether climb_opt's workers ran it or a plain
+`study.optimize` did; what a study does not say (a recipe, rounds, a prior) is left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.attributes import BASELINE, COMPONENTS, FACTS, INTERRUPTED, SLOT
+from climb_opt.history import History, unit_of
+from climb_opt.plan import Plan, Slot, attempts_by_slot
+from climb_opt.recipes import StudyRecipe
+from climb_opt.simplex import MixtureSpace
+from climb_opt.view import StudyView, read_history
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A study's trials and what it says about itself.
+
+    `history` holds the finished trials that carry a mixture, oldest first, values oriented so that
+    lower is better; `measured` gives them as the study states them.
+    """
+
+    name: str
+    space: MixtureSpace
+    prior_known: bool
+    directions: tuple[str, ...]  # "minimize" or "maximize", one per objective
+    plan: Plan
+    recipe: StudyRecipe | None
+    attributes: Mapping[str, Any]
+    trials: tuple[FrozenTrial, ...]
+    history: History
+
+    @property
+    def sign(self) -> float:
+        """+1 where lower is better, -1 where higher is; of the first objective."""
+        return 1.0 if self.directions[0] == "minimize" else -1.0
+
+    @cached_property
+    def measured(self) -> np.ndarray:
+        """Values (n,) or (n, objectives) of the history, as the study states them."""
+        signs = np.array([1.0 if d == "minimize" else -1.0 for d in self.directions])
+        return self.history.values * (signs[0] if len(signs) == 1 else signs)
+
+    @cached_property
+    def slots(self) -> tuple[Slot | None, ...]:
+        """The slot of each row of the history; None for imported and enqueued trials."""
+        return tuple(t.user_attrs.get(SLOT) for t in self.history.trials)
+
+    @cached_property
+    def rounds(self) -> np.ndarray:
+        """The round of each row of the history, from 0; -1 outside the plan and for baselines."""
+        index = [self.plan.round_of(s) if isinstance(s, int) else -1 for s in self.slots]
+        return np.array(index, dtype=int)
+
+    @property
+    def unit(self) -> str:
+        """What the score measures: "bits per byte" when every component says so, else "score"."""
+        return unit_of(() if self.recipe is None else tuple(self.recipe.coefficients()))
+
+    @property
+    def direction(self) -> str:
+        """In words: "lower is better"."""
+        return "lower is better" if self.sign > 0 else "higher is better"
+
+    def baselines(self) -> dict[str, list[int]]:
+        """Baseline -> its rows of the history."""
+        rows: dict[str, list[int]] = {}
+        for row, slot in enumerate(self.slots):
+            if isinstance(slot, str) and slot.startswith(BASELINE):
+                rows.setdefault(slot.removeprefix(BASELINE), []).append(row)
+        return rows
+
+    def round_rows(self, index: int) -> np.ndarray:
+        """Rows of the history that belong to round `index`."""
+        return np.flatnonzero(self.rounds == index)
+
+    def counts(self) -> dict[str, int]:
+        """Slots of the plan by what has become of them: finished, busy, idle, given up."""
+        attempts = attempts_by_slot(self.trials)
+        slots = [s for r in range(max(1, len(self.plan.rounds))) for s in self.plan.slots(r)]
+        return dict(Counter(self.plan.state(attempts.get(s, ())) for s in slots))
+
+    def failures(self) -> list[FrozenTrial]:
+        """Failed trials, oldest first; not those that a worker gave back on request."""
+        failed = [t for t in self.trials if t.state == TrialState.FAIL]
+        return [t for t in failed if not t.user_attrs.get(INTERRUPTED)]
+
+    def best_row(self) -> int | None:
+        """The row with the best measured score; None without one or with several objectives."""
+        if not len(self.history) or len(self.directions) > 1:
+            return None
+        return int(np.argmin(self.history.values))
+
+
+def take(study: optuna.Study, *, space: MixtureSpace | None = None) -> Snapshot:
+    """The study as it stands.
+
+    Args:
+        space: its mixture space, where the study does not say it.
+
+    Raises:
+        UserError: no trial of the study holds a mixture, so there is nothing to show.
+    """
+    view = StudyView(study)
+    known = space is not None or view.prior_known
+    space = space or view.space
+    return Snapshot(
+        name=view.name,
+        space=space,
+        prior_known=known,
+        directions=tuple("maximize" if up else "minimize" for up in view.maximize),
+        plan=view.plan,
+        recipe=view.recipe,
+        attributes=view.attributes,
+        trials=tuple(view.trials()),
+        history=read_history(study, space),
+    )
+
+
+def components_of(trial: FrozenTrial) -> dict[str, float]:
+    """The scores stored with a trial."""
+    return dict(trial.user_attrs.get(COMPONENTS, {}))
+
+
+def facts_of(trial: FrozenTrial) -> dict[str, Any]:
+    """The provenance stored with a trial."""
+    return dict(trial.user_attrs.get(FACTS, {}))

@@ -1,0 +1,200 @@
+"""Claiming a slot: reap the dead, ask the plan, start a trial. All under the study's lock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, SEED, SLOT
+from climb_opt.plan import Plan, Slot, Step, attempts_by_slot
+from climb_opt.simplex import PREFIX, SUM_TOLERANCE, MixtureSpace
+from climb_opt.storages import StudyLock, persist, reading_once
+from climb_opt.view import all_trials
+from climb_opt.workers.beats import Watch, sign, worker_name
+
+log = logging.getLogger(__name__)
+
+
+Verdict = Literal["wait", "done", "paused"]
+Mixture = Mapping[str, float]
+
+
+@runtime_checkable
+class PlansAhead(Protocol):
+    """A sampler that knows a slot's mixture before its trial exists.
+
+    The trial is then written in one commit, whatever the number of domains. Called under the
+    study's lock.
+    """
+
+    def plan_ahead(
+        self, study: optuna.Study, slot: Slot
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """The weights as parameters, and system attributes to store with them."""
+        ...
+
+
+class Claims:
+    """How one worker comes by its trials.
+
+    Args:
+        study: with a patient storage.
+        mixtures: slot -> its mixture (domain -> weight); other slots are the sampler's.
+        attrs: slot -> user attributes of its trials, `climb/seed` for example.
+        space: tells whether an attempt had all its weights.
+        stop: looked at while the storage is away.
+        grace: seconds without a beat after which a running trial is failed.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        plan: Plan,
+        lock: StudyLock,
+        *,
+        mixtures: Mapping[Slot, Mixture],
+        attrs: Mapping[Slot, Mapping[str, Any]],
+        space: MixtureSpace | None = None,
+        stop: Callable[[], bool],
+        grace: float,
+    ) -> None:
+        self.study, self.plan, self.lock = study, plan, lock
+        self.mixtures, self.attrs, self.space, self.stop = mixtures, attrs, space, stop
+        self._watch = Watch(grace)
+
+    def claim(self) -> optuna.Trial | Verdict:
+        """A trial that is ours, or why there is none."""
+        if self.study.user_attrs.get(PAUSED):
+            return "paused"
+        persist(self.lock.__enter__, self.stop)
+        try:
+            with reading_once(self.study, self.reap()) as trials:
+                started = self._pop(trials)
+                if started is None:
+                    step = self.step(trials)
+                    if step.kind != "go":
+                        return step.kind
+                    assert step.slot is not None
+                    started = self._start(step.slot, step.attempts)
+            held = self.lock.release()
+        finally:
+            self.lock.__exit__(None, None, None)
+        if held:
+            return optuna.Trial(self.study, started)
+        log.warning("The study's lock was lost; its trial is given back.")
+        fail(self.study, started, "the study's lock was lost", {INTERRUPTED: True})
+        return "wait"
+
+    def look(self) -> Verdict | None:
+        """Without the lock: whether a claim is still in vain, and why."""
+        trials = self.reap()
+        if self.study.user_attrs.get(PAUSED):
+            return "paused"
+        if any(t.state == TrialState.WAITING for t in trials):
+            return None
+        step = self.step(trials)
+        return None if step.kind == "go" else step.kind
+
+    def step(self, trials: Iterable[FrozenTrial]) -> Step:
+        """The plan's next step, with the mixtures in line (and their retries) before it."""
+        extra = {
+            slot: tuple(attempts)
+            for slot, attempts in attempts_by_slot(trials).items()
+            if isinstance(slot, str) and slot.startswith(ENQUEUED)
+        }
+        for slot, attempts in extra.items():
+            if self.plan.state(attempts) == "idle":
+                return Step("go", slot, attempts)
+        step = self.plan.next(trials)
+        busy = any(self.plan.state(attempts) == "busy" for attempts in extra.values())
+        return Step("wait") if busy and step.kind == "done" else step
+
+    def reap(self) -> list[FrozenTrial]:
+        """Fail the trials of dead workers. Returns all trials, as they are then."""
+        trials = all_trials(self.study)
+        dead = self._watch.dead(trials)
+        for trial, reason in dead:
+            log.warning("Trial %d is failed: %s.", trial.number, reason)
+            fail(self.study, trial._trial_id, reason)
+        return all_trials(self.study) if dead else trials
+
+    def others(self) -> list[str]:
+        """The workers, other than this process, that hold trials of the study."""
+        running = [t for t in all_trials(self.study) if t.state == TrialState.RUNNING]
+        holders = {str(t.user_attrs.get(BEAT, {}).get("worker", "unknown")) for t in running}
+        return sorted(holders - {worker_name()})
+
+    def _pop(self, trials: Iterable[FrozenTrial]) -> int | None:
+        storage = self.study._storage
+        for trial in trials:
+            if trial.state == TrialState.WAITING:
+                try:
+                    ours = storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+                except UpdateFinishedTrialError:
+                    continue
+                if ours:
+                    storage.set_trial_user_attr(trial._trial_id, BEAT, sign(0))
+                    return trial._trial_id
+        return None
+
+    def _start(self, slot: Slot, attempts: tuple[FrozenTrial, ...]) -> int:
+        params, distributions, system_attrs = self._parameters(slot, attempts)
+        earlier = [item for attempt in attempts for item in attempt.user_attrs.items()]
+        kept = {k: v for k, v in earlier if not k.startswith(OURS) or k == SEED}
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=params,
+            distributions=distributions,
+            user_attrs={**kept, **self.attrs.get(slot, {}), SLOT: slot, BEAT: sign(0)},
+            system_attrs=system_attrs,
+        )
+        return self.study._storage.create_new_trial(self.study._study_id, template_trial=template)
+
+    def _parameters(
+        self, slot: Slot, attempts: tuple[FrozenTrial, ...]
+    ) -> tuple[dict[str, Any], dict[str, BaseDistribution], dict[str, Any]]:
+        for attempt in reversed(attempts):  # a retry keeps its mixture, whoever sampled it
+            if self._whole(attempt):
+                return dict(attempt.params), dict(attempt.distributions), _proposal(attempt)
+        if slot in self.mixtures:
+            params = {PREFIX + d: float(w) for d, w in self.mixtures[slot].items()}
+            return params, _weights(params), {}
+        if isinstance(slot, int) and isinstance(self.study.sampler, PlansAhead):
+            params, stored = self.study.sampler.plan_ahead(self.study, slot)
+            return params, _weights(params), stored
+        return {}, {}, {}  # the sampler is asked by the objective's first suggest
+
+    def _whole(self, trial: FrozenTrial) -> bool:
+        """Whether a trial has all its weights: its worker may have died between two of them."""
+        weights = {n: w for n, w in trial.params.items() if n.startswith(PREFIX)}
+        if self.space is not None and set(weights) != set(self.space.parameter_names):
+            return False
+        return abs(sum(weights.values()) - 1.0) <= SUM_TOLERANCE
+
+
+def fail(
+    study: optuna.Study, trial_id: int, reason: str, attrs: Mapping[str, Any] | None = None
+) -> None:
+    """Fail a running trial with its reason, unless it was finished meanwhile."""
+    storage = study._storage
+    try:
+        for name, value in {**(attrs or {}), ERROR: reason}.items():
+            storage.set_trial_user_attr(trial_id, name, value)
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    except UpdateFinishedTrialError:
+        log.info("Trial with id %d was finished meanwhile.", trial_id)
+
+
+def _weights(params: Mapping[str, float]) -> dict[str, BaseDistribution]:
+    return {name: FloatDistribution(0.0, 1.0) for name in params}
+
+
+def _proposal(trial: FrozenTrial) -> dict[str, Any]:
+    """What the sampler stored with the proposal; constraints are results, and set only once."""
+    return {k: v for k, v in trial.system_attrs.items() if not k.startswith("constraint")}

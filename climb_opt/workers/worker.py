@@ -1,0 +1,229 @@
+"""One worker: claim a slot, run the objective, tell the result, until the plan is done."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
+from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.plan import Plan, Slot
+from climb_opt.simplex import MixtureSpace
+from climb_opt.storages import StudyLock, impatient, patient, redact
+from climb_opt.workers.beats import Heart, Pace
+from climb_opt.workers.claims import Claims, Mixture, Verdict, fail
+
+log = logging.getLogger(__name__)
+
+Objective = Callable[[optuna.Trial], float | Sequence[float]]
+
+# A worker that fails on this many slots in a row is at fault itself (a broken device, a missing
+# file) and must not use up the attempts of everybody's slots.
+FAILURES_IN_A_ROW = 5
+LONGEST_REASON = 1000  # characters
+
+
+def work(
+    study: optuna.Study,
+    plan: Plan,
+    objective: Objective,
+    *,
+    lock: StudyLock,
+    mixtures: Mapping[Slot, Mixture] | None = None,
+    attrs: Mapping[Slot, Mapping[str, Any]] | None = None,
+    space: MixtureSpace | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    pace: Pace | None = None,
+) -> None:
+    """Take slots of the plan until none is left, or until `stop` says so.
+
+    Any number of workers, on any machines, may do this on one study; each may come and go.
+
+    Args:
+        objective: trial -> score. `TrialFailed` and other exceptions fail the trial, which is
+            tried again up to `plan.max_attempts` times; `Interrupted` gives the slot back.
+        lock: `storages.study_lock(study)`.
+        mixtures: slot -> mixture (domain -> weight) for slots that the sampler does not propose:
+            baselines, runs that confirm.
+        attrs: slot -> user attributes that its trials start with, for example `climb/seed`.
+        space: tells whether a failed attempt had all its weights, so that a retry keeps them.
+        on_trial: called with each trial that this worker finished, failed ones too.
+
+    Raises:
+        Interrupted: the objective was told to stop, or `stop` said so while the storage was away.
+        UserError: raised by the objective for a planned trial, or this worker failed on slot after
+            slot, or its disk is full; the slot is given back.
+    """
+    pace = pace or Pace()
+    study = patient(study, stop)
+    claims = Claims(
+        study,
+        plan,
+        lock,
+        mixtures=mixtures or {},
+        attrs=attrs or {},
+        space=space,
+        stop=stop,
+        grace=pace.grace,
+    )
+    failed: dict[Any, str] = {}  # slot -> reason, since the last success
+    while not stop():
+        claimed = _claim(claims, stop, pace.poll)
+        if claimed is None:
+            return
+        trial, verdict = _run(claimed, objective, pace.beat)
+        on_trial(trial)
+        if verdict is not None:
+            raise verdict
+        if trial.state != TrialState.FAIL:
+            failed.clear()
+        elif not trial.user_attrs.get(INTERRUPTED):
+            failed[trial.user_attrs.get(SLOT, trial.number)] = str(trial.user_attrs.get(ERROR))
+        if len(failed) >= FAILURES_IN_A_ROW:
+            raise UserError(
+                f"The last trials of {len(failed)} slots failed on this worker, most recently: "
+                f"{list(failed.values())[-1]}. Mend it and start the worker again; the study goes "
+                "on with the others."
+            )
+
+
+def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.Trial | None:
+    """A trial; None when the plan is done or the worker is asked to stop."""
+    said: Verdict | None = None
+    pause = min(0.05, longest)
+    verdict: optuna.Trial | Verdict | None = None
+    while not stop():
+        if verdict is None:
+            verdict = claims.claim()
+        if isinstance(verdict, optuna.Trial):
+            return verdict
+        if verdict == "done":
+            return None
+        if verdict != said and (news := _news(claims, verdict)):
+            said = verdict
+            log.info(news)
+        _sleep(pause, stop)
+        pause = min(1.5 * pause, longest)
+        verdict = claims.look()
+    return None
+
+
+def _news(claims: Claims, verdict: Verdict) -> str:
+    name = claims.study.study_name
+    if verdict == "paused":
+        return f"{name}: paused; `climb-opt resume` lets it go on."
+    others = claims.others()  # none: a lone worker lost the lock for a moment
+    return f"{name}: waiting for a trial of {', '.join(others)}." if others else ""
+
+
+def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not stop() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.5))
+
+
+def _run(
+    trial: optuna.Trial, objective: Objective, beat: float
+) -> tuple[FrozenTrial, Exception | None]:
+    """The trial as it ended, and what ends its worker."""
+    study = trial.study
+    ends: Exception | None = None
+    with Heart(trial, beat):
+        try:
+            values = _checked(objective(trial))
+        except optuna.TrialPruned:
+            _tell(trial, TrialState.PRUNED, None)
+        except Interrupted as error:
+            ends = error
+            _give_back(trial, str(error) or "interrupted")
+        except UserError as error:
+            if _planned(trial):
+                ends = error
+                _give_back(trial, redact(error))
+            else:  # a bad mixture that somebody enqueued
+                fail(study, trial._trial_id, redact(error))
+        except Exception as error:
+            if _disk_is_full(error):
+                ends = UserError(
+                    f"Trial {trial.number}: the disk is full ({redact(error)}). Free some space "
+                    "and start the worker again; the trial will be resumed."
+                )
+                _give_back(trial, "the disk is full")
+            else:
+                log.debug("Trial %d failed.", trial.number, exc_info=error)
+                fail(study, trial._trial_id, reason_of(error))
+        except BaseException as error:  # a second Ctrl-C, or a group that lost one of its ranks
+            _leave(trial, error)
+            raise
+        else:
+            _tell(trial, TrialState.COMPLETE, values)
+    return study._storage.get_trial(trial._trial_id), ends
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a trial failed, in one line without passwords."""
+    text = " ".join(redact(error).split())
+    if not isinstance(error, TrialFailed):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text[:LONGEST_REASON]
+
+
+def _checked(values: float | Sequence[float]) -> list[float]:
+    numbers = [float(v) for v in values] if isinstance(values, Sequence) else [float(values)]
+    if not all(math.isfinite(number) for number in numbers):
+        raise TrialFailed(f"the score is not finite: {values}")
+    return numbers
+
+
+def _tell(trial: optuna.Trial, state: TrialState, values: list[float] | None) -> None:
+    study = patient(trial.study)  # whatever `stop` says: the result may have taken hours
+    try:
+        study.tell(trial, values, state=state, skip_if_finished=True)
+    except UpdateFinishedTrialError:
+        log.debug("Trial %d was finished meanwhile.", trial.number)
+    told = study._storage.get_trial(trial._trial_id)
+    if told.state != state:
+        log.warning(
+            "The result of trial %d came too late: it was taken for lost (%s).",
+            trial.number,
+            told.user_attrs.get(ERROR, told.state.name),
+        )
+
+
+def _give_back(trial: optuna.Trial, reason: str) -> None:
+    fail(trial.study, trial._trial_id, reason, {INTERRUPTED: True})
+
+
+def _leave(trial: optuna.Trial, error: BaseException) -> None:
+    """Leave at once: one attempt to say so; without it the beat stands still, which says it too."""
+    crash = error.__context__ if isinstance(error, SystemExit) and error.code else None
+    trial.study = impatient(trial.study)
+    try:
+        if crash is not None and not _disk_is_full(crash):
+            fail(trial.study, trial._trial_id, reason_of(crash))  # counts, or it would never end
+        else:
+            _give_back(trial, "interrupted")
+    except Exception as away:
+        log.warning("Trial %d could not be given back: %s", trial.number, redact(away))
+
+
+def _planned(trial: optuna.Trial) -> bool:
+    frozen = trial.study._storage.get_trial(trial._trial_id)
+    return SLOT in frozen.user_attrs and "fixed_params" not in frozen.system_attrs
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
