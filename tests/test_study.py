@@ -254,6 +254,12 @@ def test_an_unknown_baseline_lists_the_known(recipe: StudyRecipe, tiny_corpus: C
         studies.baselines(replace(recipe, baselines=("flat",)), space)
 
 
+def test_every_name_that_the_package_offers_is_there(recipe: StudyRecipe, journal: str) -> None:
+    assert all(hasattr(studies, name) for name in studies.__all__)
+    study = open_study(recipe, storage=journal, study_name="s")
+    assert studies.space_of(study).domains == ("web", "code", "math")
+
+
 def test_a_pruner_that_cannot_be_made_is_told() -> None:
     assert isinstance(studies.build_pruner(None), NopPruner)
     assert isinstance(studies.build_pruner(Choice("median", {})), MedianPruner)

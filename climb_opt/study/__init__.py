@@ -8,6 +8,9 @@ The recipe is stored in the study when it is created and is the truth from then 
 another machine needs the study's name and a copy of the corpus, nothing else.
 """
 
+import optuna
+
+from climb_opt.simplex import MixtureSpace
 from climb_opt.study.opening import check_corpus, discard_untried, open_study, read_recipe
 from climb_opt.study.steering import enqueue, pause, resume, retry, status
 from climb_opt.study.working import (
@@ -18,6 +21,7 @@ from climb_opt.study.working import (
     run_plan,
     work,
 )
+from climb_opt.view import StudyView, plan_of
 
 __all__ = [
     "baselines",
@@ -38,3 +42,8 @@ __all__ = [
     "status",
     "work",
 ]
+
+
+def space_of(study: optuna.Study) -> MixtureSpace:
+    """The mixtures that a study searches."""
+    return StudyView(study).space
