@@ -142,7 +142,7 @@ class MixtureSpace:
         """Optuna parameters for `weights`: plain floats clipped to [0, 1].
 
         A value outside its distribution by 1e-18 makes Optuna fall back silently to independent
-        sampling for that one weight (measured), hence the clip.
+        sampling for that one weight (docs/notes/running.md#optuna), hence the clip.
         """
         clipped = np.clip(weights, 0.0, 1.0)
         return {n: float(w) for n, w in zip(self.parameter_names, clipped, strict=True)}
@@ -252,7 +252,8 @@ class MixtureSpace:
         """n draws of mixed concentration, shuffled, so that no one kind of optimum is favoured.
 
         Half RegMix's sparse prior, a quarter Dirichlet(1), a quarter Dirichlet(K x prior^.5
-        normalised): the start that was best or level in every regime (`samplers.md` §7, measured).
+        normalised): the start that was best or level in every regime
+        (docs/notes/searching.md#the-start).
         """
         sparse, flat = n - n // 2, n // 4
         strength = rng.choice(SPARSE_STRENGTHS, size=sparse)

@@ -1,6 +1,7 @@
 """Plain data (YAML, JSON) -> frozen dataclasses, strictly: every mistake is named.
 
-Fifteen lines of pydantic's idea, without its dependency: types come from the annotations.
+Types come from the fields' annotations; whatever does not fit one is an error with its key, what is
+allowed there and, for a misspelt key, the one that was meant.
 """
 
 from __future__ import annotations

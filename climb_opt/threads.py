@@ -3,8 +3,9 @@
 A Gaussian process on a few hundred trials is thousands of products that take microseconds each:
 shared out, the threads wait for one another longer than they compute. An ask of `SimplexGPSampler`
 on two idle cores takes .14 s with OpenBLAS's own threads and .065 s with one at 112 trials, 4.5 s
-and 1.1 s at 1000, at four to eight times the CPU; on busy cores twice that (measured). Nor do the
-last digits of a proposal depend on the number of cores then.
+and 1.1 s at 1000, at four to eight times the CPU; on busy cores twice that
+(docs/notes/running.md#numbers). Nor do the last digits of a proposal depend on the number of cores
+then.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 `open_study` gives people a plain Optuna study; inside climb_opt, whoever needs to know what it is
 about takes a `StudyView` of it instead of deriving recipe, plan and space again. Beside storages/
-and the workers in rounds/ this is the only file that calls Optuna's private names: under
+and workers/ this is the only file that calls Optuna's private names: under
 `HyperbandPruner` a sampler's study shows one bracket and hides its attributes, and reading trials
-as copies costs 13 s at 10,000 of them (measured), so both go past the study to its storage.
+as copies costs 13 s at 10,000 of them (docs/notes/running.md#optuna), so both go past the study to
+its storage.
 
 >>> import climb_opt, optuna
 >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})

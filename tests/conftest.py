@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before the first import that starts threads: on a busy machine two spinning threads are fifty
-# times slower than one (measured). And nothing that a test may read lies on a hub.
+# times slower than one (docs/notes/running.md#numbers). And nothing that a test may read lies on a
+# hub.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -66,7 +66,7 @@ def test_equal_seeds_give_equal_centroids() -> None:
 
 
 def test_an_empty_faiss_namespace_is_not_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
-    # What is left after `pip uninstall` of one of two faiss packages (corpus.md, section 6).
+    # What is left after `pip uninstall` of one of two faiss packages (docs/notes/corpus.md#faiss).
     monkeypatch.setitem(__import__("sys").modules, "faiss", types.ModuleType("faiss"))
     assert choose_backend("auto") == "sklearn"
     with pytest.raises(UserError, match=r"'faiss-gpu' is not available here. Available: sklearn"):

@@ -18,7 +18,7 @@ from climb_opt.cli import main, parser
 from printed import difference, pairs
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = sorted(p for p in DOCS.glob("*.md") if p.name != "reference.md")
+PAGES = sorted(p for p in DOCS.rglob("*.md") if p.name != "reference.md")
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -126,7 +126,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_anchors_exist(page: Path) -> None:
-    for file, anchor in re.findall(r"\]\(([\w.-]*\.md)?#([\w-]+)\)", page.read_text("utf-8")):
+    for file, anchor in re.findall(r"\]\(([\w./-]*\.md)?#([\w-]+)\)", page.read_text("utf-8")):
         text = (page.parent / file if file else page).read_text(encoding="utf-8")
         heads = [
             re.sub(r"[^\w\- ]", "", h).strip().lower() for h in re.findall(r"^#+ (.*)$", text, re.M)

@@ -179,7 +179,8 @@ def _search(score: Score, space: MixtureSpace, rows: np.ndarray) -> np.ndarray:
     """Differential evolution on the square roots, then exchanges between pairs of domains.
 
     Trees have no slope to follow. Two runs agree to about 3e-4 of the score's spread on the three
-    published tables (measured), which is what a search of 112 evaluations can resolve.
+    published tables (docs/notes/searching.md#optima-of-emulators), which is what a search of 112
+    evaluations can resolve.
     """
     found = [_evolve(score, space, rows, np.random.default_rng([7, run])) for run in range(2)]
     polished = [_exchange(score, space, w) for w in found]

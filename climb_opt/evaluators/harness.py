@@ -2,7 +2,7 @@
 
 lm-eval's own task objects bring prompts, answers and metrics; requests are built and tried once a
 search, and tokenised once, since for a tiny proxy that costs more than the model (0.22 of 0.33
-CPU-seconds per 200 documents, measured). Documents are dealt out to the ranks.
+CPU-seconds per 200 documents: docs/notes/running.md#lm-eval). Documents are dealt out to the ranks.
 
 Beside lm-eval's metrics every multiple-choice and log-likelihood task gives `<task>/bpb`: bits per
 UTF-8 byte of the right answer as lm-eval presents it (with its leading space). Accuracy moves in

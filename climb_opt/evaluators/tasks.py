@@ -105,7 +105,8 @@ def source(task: Any, split: str | None) -> str:
 def templates_compiled_once() -> Iterator[None]:
     """Within it lm-eval compiles each prompt's template once, not at each use.
 
-    Compiling takes 250 microseconds, filling in 5 (measured); few-shot prompts have dozens.
+    Compiling takes 250 microseconds, filling in 5 (docs/notes/running.md#lm-eval); few-shot
+    prompts have dozens.
     """
     utils.env.from_string = functools.lru_cache(maxsize=1024)(utils.env.from_string)
     try:
@@ -116,7 +117,7 @@ def templates_compiled_once() -> Iterator[None]:
 
 @functools.cache
 def _task_manager(include_path: str | None, stock: bool) -> Any:
-    # With the stock tasks it reads all of lm-eval's task files: 8 CPU-seconds (measured).
+    # With the stock tasks it reads all of lm-eval's task files: 8 CPU seconds.
     return TaskManager(include_path=include_path, include_defaults=stock)
 
 

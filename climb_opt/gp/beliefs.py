@@ -2,8 +2,8 @@
 
 One process per objective; with `components`, one per component of the score and then their sum; one
 per guard-rail (`trial.set_constraint`). Runs that diverged count for less (`outliers.py`): with 6 %
-of them in searches of 112, the worst of five regrets fell from .28 to .06 (pile_cc, measured);
-searches without them are as good as before.
+of them in searches of 112, the worst of five regrets fell from .28 to .06
+(docs/notes/searching.md#draws-under-noise); searches without them are as good as before.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ def enough(draws: int, domains: int) -> int:
 
     Of as many draws, the best are the worse the more domains there are: at 64, ten times the draws
     brought the regret of noisy searches from .21 to .16, .22 to .13 and .38 to .30 on three
-    problems (medians of 4 to 6 seeds, measured); at 17 they were enough, and more did harm.
+    problems (medians of 4 to 6 seeds); at 17 they were enough, and more did harm
+    (docs/notes/searching.md#draws-under-noise).
     """
     return min(int(draws * max(1.0, (domains / FEW) ** 2)), max(draws, MOST))
 
@@ -66,7 +67,7 @@ def sparse(rng: np.random.Generator, n: int, space: MixtureSpace) -> np.ndarray:
     What a search under noise explores with. Against draws of mixed concentration, median regret at
     noise 1 fell from .165 to .135 and .183 to .123 (Pile-CC, DCLM; 10 seeds), with 64 domains from
     .20 to .11 and .27 to .17 (4 seeds); on simulated laws of 21 to 64 domains it was level on
-    average (better in five settings, worse in four). Both kinds together lost the gain (measured).
+    average (better in five settings, worse in four). Both kinds together lost the gain.
     """
     part = -(-enough(n, len(space)) // len(SPARSE))
     draws = [space.sample(rng, part, temperature=t, strength=s) for t, s in SPARSE]

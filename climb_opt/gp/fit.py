@@ -2,7 +2,7 @@
 
 The length-scales are *hierarchical*: each is drawn towards their mean, which the data chooses. With
 64 domains and 112 results a plain prior per length-scale overfits (regret .085 against .026 without
-noise, and it recommends .168; measured).
+noise, and it recommends .168: docs/notes/searching.md#the-process).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 
 from climb_opt.gp.model import JITTER, GaussianProcess, Shape, frame, matern52
 
-# Penalties, as (centre, variance) of a normal: measured in `samplers.md` section 7.1.
+# Penalties, as (centre, variance) of a normal: docs/notes/searching.md#the-process.
 LENGTH_SPREAD = 0.16  # of each log length-scale around their mean
 LENGTH_MEAN = (0.7, 1.0)
 NOISE = (-4.0, 4.0)

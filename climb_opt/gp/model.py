@@ -4,9 +4,9 @@
     k(x, x') = scale * ( Matern52(x, x'; l_1..l_K) + linear x.x' + noise 1[same row] )
 
 The square root makes the distance between mixtures Hellinger's, which ranks real proxy runs better
-than plain, log-ratio or no transform of the weights at the sizes of a search (measured on RegMix's
-and Olmix's tables). `scale` and the constant mean are profiled out: maximum likelihood and
-generalised least squares.
+than plain, log-ratio or no transform of the weights at the sizes of a search (RegMix's and
+Olmix's tables: docs/notes/searching.md#predictors). `scale` and the constant mean are profiled out:
+maximum likelihood and generalised least squares.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which mixture to keep, given what is believed: several rules, all from the joint posterior.
 
 With a perfect surrogate the lowest posterior mean would be best. Under noise its minimum is partly
-luck, and an average over the places where the optimum may lie loses less (measured; `selection.py`
-has the comparison).
+luck, and an average over the places where the optimum may lie loses less
+(docs/notes/searching.md#the-mixture-to-keep).
 """
 
 from __future__ import annotations

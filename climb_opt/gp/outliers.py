@@ -2,10 +2,10 @@
 
 A run that diverged scores several times as badly as the others. A Gaussian process takes such a
 jump for the slope of the whole space and promises, on the far side, scores that nothing can have
-(measured: -5 bits per byte where the best of 112 trials had 1.2). So what lies far above the median
-counts for less: beyond `median + REACH x (median - lower decile)` only the logarithm of the excess
-is kept. Ranks stay, and so does every score on the good side; scores without a tail stay as they
-are (normal ones reach this limit once in 16,000 draws).
+(-5 bits per byte where the best of 112 trials had 1.2: docs/notes/searching.md#draws-under-noise).
+So what lies far above the median counts for less: beyond `median + REACH x (median - lower decile)`
+only the logarithm of the excess is kept. Ranks stay, and so does every score on the good side;
+scores without a tail stay as they are (normal ones reach this limit once in 16,000 draws).
 """
 
 from __future__ import annotations

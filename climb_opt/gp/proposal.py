@@ -5,7 +5,7 @@ noise (the incumbent is itself uncertain), running trials and batches (they have
 are in the sample), guard-rails (feasible or not, per sample), several objectives (hypervolume).
 Gaussian-process gradients only find good candidates; they do not choose. After BoTorch's qLogNEI
 and qNEHVI (arXiv 1706.07094, 2105.08195), on samples instead of gradients: level in quality with
-BoTorch on the sphere at an eighth of the time (`samplers.md` section 7.6, measured).
+BoTorch on the sphere at an eighth of the time (docs/notes/searching.md#against-botorch).
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Boosted trees, evaluated region by region instead of tree by tree.
 
 At CLIMB's learning rate hundreds of successive trees cut the simplex at the same places: 924 trees
-fitted to 112 runs have 8238 leaves in only 909 distinct regions (measured). A score is a sum over
-the regions a mixture lies in, so equal regions are added up once, and a pool of 100,000 candidates
-is ranked about ten times faster than by walking every tree.
+fitted to 112 runs have 8238 leaves in only 909 distinct regions
+(docs/notes/searching.md#predictors). A score is a sum over the regions a mixture lies in, so equal
+regions are added up once, and a pool of 100,000 candidates is ranked about ten times faster than by
+walking every tree.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import lightgbm
 import numpy as np
 
 FEW = 5_000  # rows, below which LightGBM itself is faster
-# Regions that cost as much as one tree, a row (measured): trees that share no cuts, as with random
+# Regions that cost as much as one tree, a row: trees that share no cuts, as with random
 # thresholds, are left to LightGBM.
 WORTH = 8
 CHUNK = 10_000  # rows at a time: a region's mask stays in the cache

@@ -4,9 +4,10 @@
     x = (sqrt(w) - mean of sqrt(w)) / largest range of a coordinate
 
 The root (Hellinger) embedding ranks unseen mixtures far better than plain weights or log ratios
-(`samplers.md` §2, measured). Length-scales are drawn to their common mean, so that a domain differs
-from the others only where the runs say so: with one free length-scale per domain the fit fails at
-64 domains. The other constants are those of `samplers.md` §7.1. All of it is in double precision.
+(docs/notes/searching.md#predictors). Length-scales are drawn to their common mean, so that a domain
+differs from the others only where the runs say so: with one free length-scale per domain the fit
+fails at 64 domains. The other constants are those of docs/notes/searching.md#the-process. All of it
+is in double precision.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def _fit(x: torch.Tensor, z: torch.Tensor, iterations: int, spread: float) -> Si
         try:
             return _fitted(x, z, iterations, spread, floor)
         except NotPSDError:
-            continue  # L-BFGS tried a scale that dwarfs the noise: 1 fit in 195 (measured)
+            continue  # L-BFGS tried a scale that dwarfs the noise: 1 fit in 195
     return _fitted(x, z, 0, spread, NOISE_FLOORS[-1])  # where it starts is still a usable model
 
 

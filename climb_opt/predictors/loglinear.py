@@ -6,7 +6,7 @@ This is the law `c + exp(b + t.x)` of Data Mixing Laws (arXiv 2403.16952), which
 coordinates that stay sane with fewer runs than domains: `g` (K,) is the slope at the average
 mixture, kept small by a ridge penalty, and the one number `k` bends it. k = 0 is a linear law;
 k > 0 a loss that saturates below, k < 0 an accuracy that saturates above. The root of the weights
-ranks better than the weights (`samplers.md` §2, measured).
+ranks better than the weights (docs/notes/searching.md#predictors).
 
 Laws of many penalties and bends are averaged, each with the weight its leave-one-out error earns
 (exact for the linearised law); what they disagree on is part of the spread.
@@ -115,7 +115,7 @@ def _bent(
     """The bent slope (n,) and its derivative; straight on beyond `reach`.
 
     Past the mixtures that were fitted, the exponential would promise a million standard deviations
-    where a few runs happened to bend it (measured at n = 16 and 17 domains, per component).
+    where a few runs happened to bend it (16 runs of 17 domains, per component).
     """
     if not bend:
         return slope, np.ones(len(slope))

@@ -206,7 +206,7 @@ class ProxyGroup:
         """Give back what a trial held; without this every model of a search stays alive."""
         self.accelerator.free_memory()
         gc.collect()  # again: accelerate lets go of its models after it has collected
-        # What is left is the program; later collections skip it (0.16 CPU-seconds each, measured).
+        # What is left is the program; later collections skip it (0.16 CPU-seconds each).
         gc.freeze()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

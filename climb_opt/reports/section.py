@@ -1,7 +1,7 @@
 """What a report is made of, as data: sections of words, tables and figures.
 
-Every section is written once (sections.py, mixture.py, ...) and drawn by whoever shows it: html.py
-as a page, markdown.py for a pull request and the dashboard's note, plain.py for a terminal. What
+Every section is written once (sections.py, mixture.py, ...) and drawn by whoever shows it: page.py
+as a page, markdown.py for a pull request and the dashboard's note, terminal.py for a terminal. What
 a renderer cannot show it leaves out: Markdown has no figures, and of a table the `brief` rows.
 """
 

@@ -120,7 +120,7 @@ def half_width(gains: Sequence[float], level: float = LEVEL) -> float | None:
 
 def student(probability: float, freedom: int) -> float:
     """The quantile of Student's t with `freedom` degrees of freedom."""
-    from scipy.special import stdtrit  # scipy.stats takes 2.7 s to import (measured)
+    from scipy.special import stdtrit  # scipy.stats: docs/notes/running.md#numbers
 
     return float(stdtrit(freedom, probability))
 

@@ -1,8 +1,8 @@
 """Round 1: where a search starts, before anything is known.
 
-regmix     RegMix's sparse draws, as CLIMB's public code makes them (`climb.md` §3.2)
+regmix     RegMix's sparse draws, as CLIMB's public code makes them (docs/notes/climb.md#constants)
 dirichlet  "Dirichlet based on each cluster's token count", as CLIMB's paper says
-mixed      draws of several concentrations, the best start of `samplers.md` §7 (measured)
+mixed      draws of several concentrations, the best start: docs/notes/searching.md#the-start
 """
 
 from __future__ import annotations

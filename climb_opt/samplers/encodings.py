@@ -2,9 +2,9 @@
 
 An encoding maps a box onto the simplex (`decode`) and a mixture back to one of its points
 (`encode`). Coordinates are numbered, not named after domains, so that renaming a domain does not
-reorder what a sampler sees.
+reorder what a sampler sees. Compared in docs/notes/searching.md#encodings.
 
-    softmax         w_i ~ p_i^.5 exp(u_i),  |u_i| <= 4: robust, the default (`samplers.md` §4)
+    softmax         w_i ~ p_i^.5 exp(u_i),  |u_i| <= 4: the robust default
     gamma           w_i ~ G_i^-1(u_i), the quantile of Gamma(p_i): uniform u is exactly Dir(prior)
     stick-breaking  w_i = v_i (1 - w_1 - ... - w_(i-1)): uniform u is exactly Dirichlet(1)
 """

@@ -33,7 +33,7 @@ from climb_opt.view import all_trials, identity, read_history, remember, store_s
 
 # Relative noise below which no trial is spent on exploring, and above which the start is longer.
 # With 16 to 32 results in 20 dimensions the estimate is mostly its prior, .13: it takes clear noise
-# to lengthen the start (measured).
+# to lengthen the start (docs/notes/searching.md#the-start).
 QUIET = 0.1
 NOISY = 0.2
 MOST_EXPLORED = 0.7
@@ -53,7 +53,7 @@ class SimplexGPSampler(MixtureSampler):
             scores look clearly noisy.
         components: one model per stored component of the score (`climb_opt.report_components`)
             instead of one of the score. It ranks unlike mixtures better, costs as many fits, and
-            did not find better ones on the published tables (measured).
+            did not find better ones on the published tables (docs/simplex-gp.md).
         explore: under noise, spend a share of the trials on fresh draws with low expected values.
         seed: of every draw; None draws one.
         independent_sampler: for parameters that are no weights; random by default.

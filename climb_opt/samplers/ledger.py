@@ -6,7 +6,7 @@
 
 A sampler that reads them computes the same round in every process, whatever has finished since.
 Optuna offers samplers no public call to store such facts; its own samplers use these same private
-ones (`optuna.md` §2).
+ones (docs/notes/running.md#optuna).
 """
 
 from __future__ import annotations

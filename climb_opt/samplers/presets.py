@@ -1,4 +1,4 @@
-"""What CLIMB's paper leaves open, and two ways to fill it in (`climb.md` §3.2)."""
+"""What CLIMB's paper leaves open, and two ways to fill it in: docs/notes/climb.md#constants."""
 
 from __future__ import annotations
 

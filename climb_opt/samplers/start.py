@@ -11,7 +11,8 @@ def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -
     """The weights (K,) of start `index`: the prior, the uniform mixture, then draws.
 
     A third each from RegMix's sparse prior, Dirichlet(1) and Dirichlet(K x prior^.5 normalised):
-    the start that was best or level whether the optimum is a vertex or the middle (measured).
+    the start that was best or level whether the optimum is a vertex or the middle
+    (docs/notes/searching.md#the-start).
 
     Args:
         stream: another set of draws for the same seed.

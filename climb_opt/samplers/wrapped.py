@@ -6,7 +6,7 @@ storage. So its own state, trial ids, races and restarts are those of stock Optu
 same seed it proposes, to the bit, what it would propose on the free space; the study holds weights.
 
 Not a shadow study: one of those forgets the sampler's state at every restart, and each process
-would start its own CMA-ES (measured).
+would start its own CMA-ES (docs/notes/running.md#optuna).
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class _Translator:
     def shown(self, trials: Sequence[FrozenTrial], storage: Any) -> list[FrozenTrial]:
         """The trials in free coordinates, without the finished ones that hold no mixture.
 
-        One such trial would empty the search space that Optuna's samplers infer (measured).
+        One such trial would empty the search space that Optuna's samplers infer.
         """
         with self._mutex:
             finished = self._finished.setdefault(storage, {})

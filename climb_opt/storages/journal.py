@@ -1,9 +1,9 @@
 """The embedded storage: one append-only file, safe for several processes on one machine.
 
-Optuna's own lock for it is a symlink: a killed holder stalls everybody for 30 s (measured). An
-`flock` is freed by the kernel at once. A line that was cut short (full disk, power loss) would make
-Optuna lose the next write silently and then fail for ever; it is cut off before the next write.
-Other damage is read around (`salvage.py`).
+Optuna's own lock for it is a symlink: a killed holder stalls everybody for 30 s
+(docs/notes/running.md#optuna). An `flock` is freed by the kernel at once. A line that was cut short
+(full disk, power loss) would make Optuna lose the next write silently and then fail for ever; it is
+cut off before the next write. Other damage is read around (`salvage.py`).
 """
 
 from __future__ import annotations

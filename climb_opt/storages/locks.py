@@ -124,7 +124,8 @@ class FileLock(StudyLock):
 class SoleUse(StudyLock):
     """SQLite: the first worker keeps it for its lifetime, any other is refused.
 
-    In several processes SQLite gives the same waiting trial to more than one (measured).
+    In several processes SQLite gives the same waiting trial to more than one
+    (docs/notes/running.md#optuna).
     """
 
     _kept: ClassVar[dict[Path, int]] = {}  # until this process ends

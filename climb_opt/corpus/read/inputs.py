@@ -156,7 +156,8 @@ def _domains(rest: str, left: LeftOut) -> Iterator[Source]:
         raise UserError(f"No folder {rest!r} with one sub-folder or file per domain.")
     children = [p for p in root.iterdir() if not _left_out_of_domains(p, root, left)]
     brought: dict[str, Path] = {}
-    # Sorted as text, like Curator's; joined by name, never by position (corpus.md, section 10).
+    # Sorted as text, like Curator's; joined by name, never by position
+    # (docs/notes/corpus.md#curators-layout).
     for child in sorted(children):
         files = child.is_file()
         found = list(_files(root, there([child], root)) if files else _folder(child, root, left))

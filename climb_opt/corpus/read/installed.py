@@ -5,7 +5,8 @@
     licences     of installed packages
     source       of the standard library
 
-About 80 % is code or about code: good for a demonstration, not for results (corpus.md, section 9).
+About 80 % is code or about code: good for a demonstration, not for results
+(docs/notes/corpus.md#text-that-is-installed).
 Each kind is capped, and files are taken evenly from a sorted list, so collecting takes seconds.
 """
 
@@ -64,7 +65,7 @@ def _prose() -> Iterator[tuple[str, str]]:
 def _docstrings() -> Iterator[tuple[str, str]]:
     paths = sysconfig.get_paths()
     files = _python_files(Path(paths["stdlib"]))[::3] + _python_files(Path(paths["purelib"]))
-    stride = max(1, len(files) // 1500)  # about 0.5 ms a file, measured
+    stride = max(1, len(files) // 1500)  # about 0.5 ms a file
     for path in files[::stride]:
         found = DOCSTRING.findall(_read(path))
         for name, text in found:

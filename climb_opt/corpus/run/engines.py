@@ -1,4 +1,4 @@
-"""What runs the units of a map: this process, its threads and processes; or a cluster (ray.py).
+"""What runs the units of a map: this process, its threads and processes, or a Ray cluster.
 
 An engine only decides where a task runs. A task reads finished artefacts and writes its own, so
 every engine gives the same bytes.
@@ -21,7 +21,8 @@ from climb_opt.errors import Interrupted, UserError
 
 ENGINES = {"local": "this process and its children", "ray": "the nodes of a Ray cluster"}
 
-# Below this many bytes starting processes costs more than it saves (about 2 s each, measured).
+# Below this many bytes starting processes costs more than it saves: about 2 s each. This and what
+# else is said of time here: docs/notes/corpus.md#time-and-memory.
 BYTES_WORTH_PROCESSES = 64_000_000
 
 
@@ -122,7 +123,7 @@ class Local:
             _run_in(_processes(workers), task, jobs, elsewhere=True)
         elif threads:
             # Even one: its memory is apart from the main thread's, whose heap, once it is full of
-            # holes, makes tokenising take a fifth longer (measured).
+            # holes, makes tokenising take a fifth longer.
             _run_in(ThreadPoolExecutor(threads), task, jobs, elsewhere=False)
         else:
             for job in jobs:
@@ -183,7 +184,7 @@ def serial_tokenizers() -> Iterator[None]:
     """Within it, a call of `tokenizers` encodes in the thread that makes it.
 
     Threads of our own that need not meet after every batch keep two cores busier than those of the
-    library do (1.4 times as fast, measured), and take 5 % less CPU time.
+    library do (1.4 times as fast), and take 5 % less CPU time.
     """
     global _serial_users, _serial_before
     name = "TOKENIZERS_PARALLELISM"  # the library reads it at each call; it has no other switch

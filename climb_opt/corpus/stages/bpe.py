@@ -21,7 +21,7 @@ from climb_opt.extras import need
 from climb_opt.tokenizer import EOS
 
 # Characters. No word, number, rule or indentation of prose or code is as long, so what is learnt
-# there is the same to the byte (5 MB of Python, measured).
+# there is the same to the byte (5 MB of Python; docs/notes/corpus.md#time-and-memory).
 LONGEST = 256
 TICK = 0.2  # seconds between two looks at whether training has ended
 LEAST = 257  # tokens: every byte, and the end of text

@@ -2,7 +2,7 @@
 
 faiss on a GPU, faiss on the CPU, or scikit-learn, whichever is there, in this order; the one used
 is logged and recorded. Centroids are left as k-means made them, not re-normalised, as NeMo
-Curator's are (corpus.md, section 1).
+Curator's are (docs/notes/corpus.md#curators-layout).
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 BACKENDS = ("faiss-gpu", "faiss", "sklearn")  # of k-means, in the order of "auto"
 
 # Of the default number of clusters. 40 make no worse domains, but pruning by score then leaves more
-# of what should go; 5 iterations instead of 10 remove more of what should stay (development pack,
-# measured).
+# of what should go; 5 iterations instead of 10 remove more of what should stay. This and what
+# follows on the development pack: docs/notes/corpus.md#known-kinds.
 DOCUMENTS_A_CLUSTER = 20
 MOST_CLUSTERS = 1000  # Section 4.1: K_init
 # k-means is fitted on so many documents a cluster, and on no fewer than FIT_POINTS. faiss warns of
 # fewer than 39 a cluster; its own default of 256 takes six times the memory and time. Share of
-# documents of their cluster's main source (development pack, 400 clusters, 8 runs, measured): .9862
-# at 40 a cluster, .9869 at 64, .9873 at 82; no difference in the domains.
+# documents of their cluster's main source (400 clusters, 8 runs): .9862 at 40 a cluster, .9869 at
+# 64, .9873 at 82; no difference in the domains.
 POINTS_A_CLUSTER = 40
 FIT_POINTS = 32_768
 ROWS_AT_ONCE = 65_536  # of a distance computation
@@ -49,7 +49,7 @@ class ClusterOptions:
 
     Attributes:
         clusters: K_init; None: a twentieth of the documents, at most 1000.
-        iterations: of k-means; 20 found no better clusters (development pack, measured).
+        iterations: of k-means; 20 found no better clusters (docs/notes/corpus.md#known-kinds).
         fit_points: documents k-means is fitted on; None: 40 per cluster, at least 32,768.
         backend: "auto", "faiss-gpu", "faiss" or "sklearn".
     """

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from climb_opt.corpus.documents import Document
 
 WORD = re.compile(r"[^\W\d_]{3,30}")
-LOOKED_AT = 1000  # characters of a sample document; 2000 find the same terms (measured)
+LOOKED_AT = 1000  # characters of a sample document: docs/notes/corpus.md#known-kinds
 TERMS = 10
 IN_NAME = 2
 SAMPLES = 3

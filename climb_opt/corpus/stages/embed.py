@@ -2,9 +2,9 @@
 
 tfidf   TF-IDF over the corpus's own tokens, then SVD. No download, no second reading of the
         text: about a fiftieth of the cost of tokenising. On the development pack it finds the
-        known sources better than TF-IDF over words (NMI .86-.90 against .77-.79 at 16,
-        measured): case, punctuation and layout tell kinds of text apart. 128 dimensions find
-        the sources no better than 64 (.87-.92; 6 seeds each).
+        known sources better than TF-IDF over words (NMI .86-.90 against .77-.79 at 16:
+        docs/notes/corpus.md#known-kinds): case, punctuation and layout tell kinds of text apart.
+        128 dimensions find the sources no better than 64 (.87-.92; 6 seeds each).
 other   a sentence-transformers model: corpus/stages/sentences.py
 """
 

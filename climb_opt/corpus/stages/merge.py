@@ -2,8 +2,8 @@
 
 The paper names a "centroid distance" of 1.5 (Section 4.1); NVIDIA's code cuts a Ward tree at 1.5.
 Between unit vectors plain distances stay below 1.5, so only the latter can give several domains,
-and a distance means something else for every encoder and number of clusters (corpus.md, section
-5). So a count is the default.
+and a distance means something else for every encoder and number of clusters
+(docs/notes/corpus.md#merging). So a count is the default.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ A scorer is named FIELD=KIND:WHERE:
     quality=my_package.scorers:fn    a function of a list of texts that returns a number for each
 
 Pruning is off unless asked for: filters made for prose reject code, maths and recipes, which is
-wrong for mixtures (corpus.md, section 7).
+wrong for mixtures (docs/notes/corpus.md#scores).
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def _fasttext(path: str) -> Scorer:
         raise UserError(f"Scorer fasttext:{path} is not a fastText model: {error}") from None
 
     def scores(documents: Sequence[Document]) -> list[float]:
-        # A list, always: with numpy 2 a single text raises in the library (corpus.md, section 7).
+        # A list, always: with numpy 2 a single text raises (docs/notes/corpus.md#scores).
         labels = model.predict([fasttext_text(d.text) for d in documents])[0]
         return [_label_value(found[0]) for found in labels]
 

@@ -1,9 +1,9 @@
 """Embeddings by a sentence-transformers model: any folder or hub name, on one or more devices.
 
 The one file of the corpus that imports torch. Precision "auto" is bf16 where the device multiplies
-it natively (GPUs since Ampere; CPUs with AMX: 2.2 times as fast, cosine to fp32 0.99998, measured)
+it natively (GPUs since Ampere; CPUs with AMX: 2.2 times as fast, cosine to fp32 0.99998)
 and fp32 elsewhere. Other tricks were measured and are not offered: dynamic int8 (cosine 0.92) and
-a home-made ONNX export (0.97). Sources: corpus.md, section 2.
+a home-made ONNX export (0.97). All of it: docs/notes/corpus.md#encoders.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """TF-IDF over tokens and its truncated SVD, for documents that lie end to end in one array.
 
 Counts are found by sorting (document, token) pairs as one integer each, a cache's worth of
-documents at a time: a third of the time that summing a sparse matrix's duplicates takes (measured).
+documents at a time: a third of the time that summing a sparse matrix's duplicates takes. Times:
+docs/notes/corpus.md#time-and-memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from climb_opt.corpus.stages.tokenise import token_indices
 from climb_opt.threads import one_blas_thread
 
 TOKENS_AT_ONCE = 250_000
-ITERATIONS = 2  # of the SVD; more find no better clusters (development pack, measured)
+ITERATIONS = 2  # of the SVD; more find no better clusters: docs/notes/corpus.md#known-kinds
 TOLERANCE = 1e-5  # of its residuals
 
 
@@ -94,7 +95,7 @@ def right_vectors(matrix: Any, count: int, seed: int) -> np.ndarray:
 
     LOBPCG on the Gram matrix, from a random sketch of the rows: after two iterations it holds more
     of the matrix than a randomised SVD after four, in the same time, and needs no scikit-learn,
-    whose import takes longer than the SVD (measured).
+    whose import takes longer than the SVD.
     """
     from scipy.linalg import LinAlgWarning
     from scipy.sparse.linalg import LinearOperator, lobpcg
@@ -104,7 +105,7 @@ def right_vectors(matrix: Any, count: int, seed: int) -> np.ndarray:
 
     columns = matrix.shape[1]
     draws = np.random.default_rng(seed).standard_normal((matrix.shape[0], count), np.float32)
-    # More threads only spin here (6 times the CPU time, measured), and the result would depend on
+    # More threads only spin here (6 times the CPU time), and the result would depend on
     # their number.
     with one_blas_thread(), warnings.catch_warnings():
         # It warns that it could go on, and of matrices of low rank, which it solves all the same.

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 PIECE = 1_000_000  # characters encoded at once; a longer document is cut before a space
 BATCH = 2 * PIECE  # characters of a long document encoded in one call, which no signal interrupts
 # What is encoded in one call: its encodings, some 150 bytes a token, should stay in a core's cache
-# (against 2000 documents: a tenth less CPU time, measured).
+# (against 2000 documents: a tenth less CPU time, docs/notes/corpus.md#time-and-memory).
 SLOT_DOCUMENTS = 64
 SHARED_SLOT_DOCUMENTS = 1000  # where the library's threads share a call, and wait for each other
 SLOT_CHARACTERS = 3000  # times the documents: a slot ends there, too
@@ -185,7 +185,7 @@ def encode(
             if ends_text:
                 ids.append(facts.eos)
                 ends.append(total + len(ids))
-        # By way of an array: half the time that numpy takes to read a list (measured).
+        # By way of an array: half the time that numpy takes to read a list.
         arrays.append(np.asarray(array("I", ids)).astype(dtype))
         total += len(ids)
     return np.concatenate(arrays), np.diff(np.array(ends, dtype=np.int64), prepend=0)

@@ -1,7 +1,7 @@
 """The study's cards on optuna-dashboard, as Plotly figures.
 
-The dashboard gives every card the same height and cuts what is longer (measured), so no figure sets
-a size and none shows more than 24 bars.
+The dashboard gives every card the same height and cuts what is longer
+(docs/notes/running.md#the-dashboard), so no figure sets a size and none shows more than 24 bars.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """optuna-dashboard on one storage: to several browsers at once, and as wide as the window.
 
 A study with hundreds of weights and attributes makes the dashboard's trial page as wide as its
-longest line (9,300 pixels, measured with version 0.21), so a few style rules are added to its one
+longest line (9,300 pixels with version 0.21), so a few style rules are added to its one
 HTML page. Everything else is the dashboard's own.
 """
 
