@@ -121,6 +121,12 @@ def test_odd_names_are_shown_and_never_obeyed() -> None:
     assert "\x1b" not in page and "\x00" not in page and "\u202e" not in page
 
 
+def test_markdown_does_not_speak_of_what_only_a_page_shows() -> None:
+    text = markdown.render(contents_of(SMALL))
+    assert "tick marks the prior" not in text and "Bands hold" not in text
+    assert "tick marks the prior" in html.render(contents_of(SMALL))
+
+
 def test_markdown_keeps_odd_names_in_their_cells() -> None:
     text = markdown.render(contents_of(Shape(domains=ODD_NAMES, rounds=(12, 6))))
     rows = [line for line in text.splitlines() if line.startswith("|")]

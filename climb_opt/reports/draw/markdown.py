@@ -52,6 +52,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[
 
 
 def _block(block: Block) -> str:
+    if isinstance(block, Words) and block.page:
+        return ""
     if isinstance(block, Words):
         words = in_markdown(block.text)
         if block.style.startswith("verdict"):
