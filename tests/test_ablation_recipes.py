@@ -215,7 +215,7 @@ def test_a_file_that_is_no_ablation_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read: No such file"):
         read_ablation(str(path))
     path.write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="not JSON"):
         read_ablation(str(path))
     path.write_text("{}")
     with pytest.raises(UserError, match=r"is no ablation\.json"):

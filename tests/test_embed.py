@@ -159,7 +159,7 @@ def test_bf16_vectors_are_close_to_fp32(minilm: str) -> None:
         with Encoder(options) as encoder:
             found.append(encoder.encode(texts))
     assert ((found[0] * found[1]).sum(axis=1) > 0.999).all()
-    with pytest.raises(UserError, match="must be auto, bf16 or fp32"):
+    with pytest.raises(UserError, match="must be auto, bf16, fp32"):
         choose_precision("int8", "cpu")
 
 

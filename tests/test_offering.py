@@ -6,7 +6,7 @@ import pytest
 
 from climb_opt import lookup, recipes
 from climb_opt.ablation import foresight
-from climb_opt.ablation.recipe.recipe import reading
+from climb_opt.ablation.recipe import reading
 from climb_opt.cli import parser
 from climb_opt.corpus.run.engines import ENGINES
 from climb_opt.corpus.stages.cluster import BACKENDS
