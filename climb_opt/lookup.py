@@ -35,6 +35,15 @@ KINDS: dict[str, dict[str, str]] = {
         "heldout": "climb_opt.evaluators.heldout:HeldOutLoss",
         "lm-eval": "climb_opt.evaluators.harness:LMEval",
     },
+    "reader": {  # of documents; of others an input names `module:Name:where`
+        "jsonl": "climb_opt.corpus.read.jsonl:JSONL",
+        "parquet": "climb_opt.corpus.read.parquet:PARQUET",
+        "texts": "climb_opt.corpus.read.texts:TEXTS",
+        "installed": "climb_opt.corpus.read.installed:INSTALLED",
+        "domains": "climb_opt.corpus.read.domains:DOMAINS",
+        "weborganizer": "climb_opt.corpus.read.weborganizer:WEBORGANIZER",
+        "hub": "climb_opt.corpus.read.hub:HUB",
+    },
     "pruner": {
         "median": "optuna.pruners:MedianPruner",
         "percentile": "optuna.pruners:PercentilePruner",

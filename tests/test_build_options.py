@@ -11,7 +11,7 @@ import pytest
 
 from climb_opt.corpus.build import build
 from climb_opt.corpus.options import BuildOptions, make_plan
-from climb_opt.corpus.read.formats import ReadOptions
+from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.stages import counts
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions

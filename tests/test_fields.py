@@ -18,9 +18,9 @@ from climb_opt.corpus.build import build
 from climb_opt.corpus.documents import Document
 from climb_opt.corpus.options import make_plan
 from climb_opt.corpus.read.fields import hint
-from climb_opt.corpus.read.formats import ReadOptions
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.look import check_fields
+from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.stages.quality import load_scorer
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus

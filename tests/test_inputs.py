@@ -12,10 +12,12 @@ import pyarrow.parquet
 import pytest
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, Document
-from climb_opt.corpus.read.formats import ReadOptions, read
 from climb_opt.corpus.read.inputs import find_sources
-from climb_opt.corpus.read.leftout import other_splits, reason_of, stem_of
+from climb_opt.corpus.read.leftout import other_splits, reason_of
 from climb_opt.corpus.read.once import told_apart
+from climb_opt.corpus.read.readers import stem_of
+from climb_opt.corpus.read.records import read
+from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.errors import UserError
 from corpora import write_jsonl
 

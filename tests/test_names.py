@@ -18,8 +18,9 @@ from climb_opt.cli.corpus_build import _fields
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD, Document
 from climb_opt.corpus.files import load_json, save_json
 from climb_opt.corpus.read.fields import ABSENT, column_names, columns_of, names_in, value_at
-from climb_opt.corpus.read.formats import ReadOptions, read
 from climb_opt.corpus.read.inputs import find_sources
+from climb_opt.corpus.read.records import read
+from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.stages.roles import parse_target
 from climb_opt.shards import Corpus
 from climb_opt.text import printable, same_name, storable, storable_value

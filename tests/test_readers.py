@@ -14,8 +14,9 @@ import pytest
 import zstandard
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD, Bad, Document
-from climb_opt.corpus.read.formats import ReadOptions, Source, read
 from climb_opt.corpus.read.inputs import find_sources
+from climb_opt.corpus.read.records import read
+from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.ingest import Inventory, ingest
 from climb_opt.errors import UserError

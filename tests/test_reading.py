@@ -163,8 +163,9 @@ def saved(path: Path, text: str, encoding: str = "utf-8-sig") -> Path:
 
 
 def documents(path: Path) -> list[Any]:
-    from climb_opt.corpus.read.formats import ReadOptions, read
     from climb_opt.corpus.read.inputs import find_sources
+    from climb_opt.corpus.read.records import read
+    from climb_opt.corpus.read.source import ReadOptions
 
     return [d for source in find_sources([str(path)]) for d in read(source, ReadOptions())]
 

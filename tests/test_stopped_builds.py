@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tqdm import tqdm
 
-from climb_opt.corpus.run.engines import Job, Local
+from climb_opt.corpus.run.jobs import Job
+from climb_opt.corpus.run.local import Local
 from climb_opt.corpus.stages.tokenise import encode, facts_of, train_tokenizer
 from climb_opt.errors import Interrupted, UserError
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus.run.engines import serial_tokenizers
+from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.stages import tokenise
 from climb_opt.corpus.stages.tokenise import (
     TokenFacts,

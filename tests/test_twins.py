@@ -17,7 +17,7 @@ from climb_opt.corpus.after.layouts import export
 from climb_opt.corpus.after.megatron import import_megatron
 from climb_opt.corpus.documents import DOMAIN_FIELD
 from climb_opt.corpus.options import MergeOptions
-from climb_opt.corpus.read.formats import ReadOptions
+from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.stages.describe import names_from
 from climb_opt.errors import UserError
 from climb_opt.shards import MANIFEST, Corpus

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from climb_opt.corpus.build import build
 from climb_opt.corpus.documents import Bad, Document, read_block, write_block
 from climb_opt.corpus.options import make_plan
-from climb_opt.corpus.read.formats import ReadOptions, read
 from climb_opt.corpus.read.inputs import find_sources
+from climb_opt.corpus.read.records import read
+from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.read.values import plain, rows_of
 from climb_opt.errors import UserError
 from climb_opt.reading import Damaged

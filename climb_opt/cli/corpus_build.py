@@ -145,7 +145,7 @@ def _run(args: argparse.Namespace) -> int:
 def options_from(args: argparse.Namespace) -> Any:
     """The build's options from the parsed arguments."""
     from climb_opt.corpus.options import BuildOptions
-    from climb_opt.corpus.read.formats import ReadOptions
+    from climb_opt.corpus.read.source import ReadOptions
     from climb_opt.corpus.stages.cluster import ClusterOptions
     from climb_opt.corpus.stages.domains import SplitOptions
     from climb_opt.corpus.stages.embed import EmbedOptions

@@ -7,12 +7,12 @@ import argparse
 from climb_opt import lookup, recipes
 from climb_opt.errors import UserError
 
-KINDS = ("studies", "proxies", "samplers", "predictors", "evaluators")
+KINDS = ("studies", "proxies", "samplers", "predictors", "evaluators", "readers")
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `ls` to the command line."""
-    command = subparsers.add_parser("ls", help="list recipes, samplers, predictors or evaluators")
+    command = subparsers.add_parser("ls", help="list recipes, and the names that they may hold")
     command.add_argument("kind", choices=KINDS)
     command.set_defaults(run=_ls)
 

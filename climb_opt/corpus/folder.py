@@ -13,7 +13,7 @@ from typing import Any
 from climb_opt import strict
 from climb_opt.corpus.files import load_json, locked, save_json
 from climb_opt.corpus.options import BuildOptions, Plan, plain, plan_from
-from climb_opt.corpus.read.formats import Source
+from climb_opt.corpus.read.source import Source
 from climb_opt.errors import UserError
 from climb_opt.recipes import difference
 from climb_opt.shards import MANIFEST, Corpus

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
-from climb_opt.corpus.read.formats import ReadOptions, Source, fields_needed
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.once import told_apart
+from climb_opt.corpus.read.source import ReadOptions, Source, fields_needed
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions
 from climb_opt.corpus.stages.embed import EmbedOptions
@@ -30,7 +30,7 @@ class BuildOptions:
     """One corpus.
 
     Attributes:
-        inputs: what to read (corpus/read/formats.py).
+        inputs: what to read (corpus/read/inputs.py).
         targets: `NAME=FIELD:VALUE` or `NAME=FILES`: held out whole, never trained on.
         target_share: fraction of the documents that match FIELD:VALUE.
         near_duplicates: similarity from which a document counts as a copy; None keeps them.

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from climb_opt.corpus.read.formats import Source
-from climb_opt.corpus.read.inputs import folder_and_part
+from climb_opt.corpus.read.files import folder_and_part
+from climb_opt.corpus.read.source import LeftOut, Progress, Reader, ReadOptions, Row, Source
 from climb_opt.corpus.read.values import rows_of
 from climb_opt.errors import UserError, first_line
 from climb_opt.extras import need
@@ -19,7 +19,7 @@ from climb_opt.reading import FAULTS, Damaged
 BATCH = 256  # rows at once
 
 
-def sources(spec: str) -> list[Source]:
+def sources(spec: str, left: LeftOut | None = None) -> Iterator[Source]:
     """The shards of `name@config#split` (hub) or of a folder, each read by one process.
 
     Raises:
@@ -30,14 +30,20 @@ def sources(spec: str) -> list[Source]:
     extra = {"dataset": name, "config": config or None, "split": split or None}
     shards = max(1, _open(extra).num_shards) if not Path(name).is_dir() else 1
     version = _fingerprint(extra) if Path(name).is_dir() else ""
-    return [
-        Source("hub", name, f"{name}[{i}]", 0, {}, {**extra, "shards": shards, "shard": i}, version)
-        for i in range(shards)
-    ]
+    for i in range(shards):
+        place = {**extra, "shards": shards, "shard": i}
+        yield Source("hub", name, f"{name}[{i}]", 0, {}, place, version)
+
+
+def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[Row]:
+    """The rows of a shard, streamed from the hub or read from disk."""
+    for row, record in enumerate(records(source)):
+        progress(row)
+        yield row, record
 
 
 def records(source: Source) -> Iterator[dict[str, Any]]:
-    """The rows of a shard."""
+    """The rows of a shard, as mappings."""
     datasets = need("datasets", "Reading Hugging Face datasets", "datasets")
     dataset = _open(dict(source.extra))
     if source.extra["shards"] > 1:
@@ -77,3 +83,6 @@ def _open(extra: dict[str, Any]) -> Any:
 
 def _fingerprint(extra: dict[str, Any]) -> str:
     return str(getattr(_open(extra), "_fingerprint", ""))
+
+
+HUB = Reader("a Hugging Face dataset, or a saved one's folder", read, prefix="hf", sources=sources)

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.corpus.documents import Document
+from climb_opt.corpus.read.source import LeftOut, Progress, Reader, ReadOptions, Row, Source
+from climb_opt.errors import UserError
 
 # Kind -> bytes of text at most.
 KINDS = {"prose": 2_500_000, "docstrings": 2_500_000, "licences": 800_000, "source": 2_000_000}
@@ -34,6 +36,28 @@ DOCSTRING = re.compile(
     r'^[ \t]*(?:async )?(?:def|class) (\w+)[^\n]*?(?:\([^"]*?\))?[^\n"]*:\n\s*r?"""(.*?)"""',
     re.MULTILINE | re.DOTALL,
 )
+
+
+def sources(rest: str, left: LeftOut) -> Iterator[Source]:
+    """The kinds of `installed:prose,source`; all without a name.
+
+    Raises:
+        UserError: no such kind.
+    """
+    wanted = [k for k in rest.split(",") if k] or list(KINDS)
+    for kind in wanted:
+        if kind not in KINDS:
+            raise UserError(f"installed: unknown kind {kind!r}. Known: {', '.join(KINDS)}.")
+        yield Source("installed", kind, f"installed:{kind}", KINDS[kind])
+
+
+def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[Row]:
+    """The documents of one kind, ready."""
+    consumed = 0
+    for row, document in enumerate(collect(source.path)):
+        consumed += len(document.text)
+        progress(min(consumed, source.bytes))
+        yield row, document
 
 
 def collect(kind: str) -> Iterator[Document]:
@@ -145,3 +169,8 @@ def _read(path: Path) -> str:
     if path.stat().st_size > MAX_FILE:
         return ""
     return path.read_bytes().decode("utf-8", "ignore")
+
+
+INSTALLED = Reader(
+    "text of the Python installation, for a first try", read, prefix="installed", sources=sources
+)

@@ -8,32 +8,22 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import TypeVar
 
+from climb_opt.corpus.read.readers import built_in, format_of, stem_of
+from climb_opt.corpus.read.source import LeftOut
 from climb_opt.errors import UserError
-from climb_opt.text import counted, storable
-
-_LINES = (".jsonl", ".ndjson", ".json")
-_PACKED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
-JSONL = (*_LINES[:2], *(f"{end}{z}" for z in _PACKED for end in _LINES))
-PARQUET = (".parquet", ".pq")
-TEXTS = (".txt", ".md", ".rst")
-FORMATS = ", ".join((".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet", *TEXTS))
-
-_ENDING = re.compile(
-    f"({'|'.join(map(re.escape, (*JSONL, *PARQUET, *TEXTS)))})$", re.IGNORECASE
-)  # the longest one, as it begins first
+from climb_opt.text import counted
 
 HIDDEN, UNFINISHED, SYSTEM = "hidden", "unfinished or a backup", "a program's own"
 UNKNOWN, OWN, SPLIT = "of no known format", "the repository's own", "test or validation data"
 AGAIN, EMPTY = "a second name of a folder", "without documents"
 POINTER, BROKEN = "a pointer of git-lfs", "a link to nothing"
-EXAMPLES = 3
 
 P = TypeVar("P", bound=PurePath)
+Known = Callable[[str], str | None]
 
 _PARTIAL = ("tmp", "temp", "partial", "incomplete", "inprogress", "crdownload")
 _ENDS = (*(f".{end}" for end in _PARTIAL), "~", ".part", ".download", ".bak", ".swp", ".aria2")
@@ -54,20 +44,6 @@ _SPLITS = re.compile(
 _NUMBERS = re.compile(r"[-_. ]?\d+([-_ ]of[-_ ]\d+(-[0-9a-f]{8,})?)?$")  # and the hub's hash
 _POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")
 _POINTER_BYTES = 1024  # git-lfs: a pointer is smaller
-
-
-def format_of(name: str) -> str | None:
-    """The format of a file by its name's ending."""
-    lower = name.lower()
-    for kind, endings in (("jsonl", JSONL), ("parquet", PARQUET), ("texts", TEXTS)):
-        if lower.endswith(endings):
-            return kind
-    return None
-
-
-def stem_of(name: str) -> str:
-    """A file's name without the ending of its format: `a.b` of `a.b.jsonl.gz`."""
-    return _ENDING.sub("", name)
 
 
 def reason_of_path(path: PurePath) -> tuple[str, str] | None:
@@ -101,11 +77,14 @@ def absent(file: Path) -> str | None:
     return None
 
 
-def choose(root: Path, starts: Sequence[Path], left: LeftOut) -> list[Path]:
+def choose(
+    root: Path, starts: Sequence[Path], left: LeftOut, known: Known = format_of
+) -> list[Path]:
     """The documents' files among and below the paths, sorted; what is not goes to `left`.
 
     Args:
         root: what the names that are judged and said begin at.
+        known: the format of a file of this name; None: it holds no documents.
 
     Raises:
         UserError: files whose data are somewhere else; a folder that cannot be read.
@@ -117,8 +96,8 @@ def choose(root: Path, starts: Sequence[Path], left: LeftOut) -> list[Path]:
             left.add(*bad)
             continue
         if start.is_dir():
-            below = list(_below(start, root, folders, left))
-        elif reason := _reason_of_file(start.name, {p.name for p in _rests(start) if p.exists()}):
+            below = list(_below(start, root, folders, left, known))
+        elif reason := _reason_of_file(start.name, _beside(start), known):
             left.add(reason, start.relative_to(root).as_posix())
             continue
         else:
@@ -131,7 +110,9 @@ def choose(root: Path, starts: Sequence[Path], left: LeftOut) -> list[Path]:
     return there([files[name] for name in sorted(files)], root, left)
 
 
-def _below(folder: Path, root: Path, seen: set[tuple[int, int]], left: LeftOut) -> Iterator[Path]:
+def _below(
+    folder: Path, root: Path, seen: set[tuple[int, int]], left: LeftOut, known: Known
+) -> Iterator[Path]:
     for name, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         here = Path(name)
         stat = here.stat()
@@ -141,7 +122,8 @@ def _below(folder: Path, root: Path, seen: set[tuple[int, int]], left: LeftOut) 
             continue
         seen.add((stat.st_dev, stat.st_ino))
         among = set(files)
-        kept = {f: _reason_of_file(f, among) for f in files} | {f: reason_of(f) for f in folders}
+        kept = {f: _reason_of_file(f, among, known) for f in files}
+        kept |= {f: reason_of(f) for f in folders}
         for child, reason in kept.items():
             if reason is not None:
                 path = (here / child).relative_to(root).as_posix()
@@ -150,10 +132,14 @@ def _below(folder: Path, root: Path, seen: set[tuple[int, int]], left: LeftOut) 
         yield from (here / file for file in files if kept[file] is None)
 
 
-def _reason_of_file(name: str, among: set[str]) -> str | None:
+def _beside(file: Path) -> set[str]:
+    return {rest.name for rest in _rests(file) if rest.exists()}
+
+
+def _reason_of_file(name: str, among: set[str], known: Known) -> str | None:
     if any(rest.name in among for rest in _rests(PurePath(name))):
         return UNFINISHED
-    return reason_of(name) or (UNKNOWN if format_of(name) is None else None)
+    return reason_of(name) or (UNKNOWN if known(name) is None else None)
 
 
 def _rests(file: P) -> list[P]:
@@ -172,7 +158,7 @@ def there(files: Sequence[Path], root: Path, left: LeftOut | None = None) -> lis
         UserError: others, for they are data that would be missed.
     """
     found = {file: absent(file) for file in files}
-    for file in [f for f in files if found[f] and format_of(f.name) == "texts"]:
+    for file in [f for f in files if found[f] and is_text(f.name)]:
         if left is None:
             break
         left.add(str(found.pop(file)), file.relative_to(root).as_posix())
@@ -191,13 +177,19 @@ def own_files(files: Sequence[PurePath]) -> set[PurePath]:
 
     In folders of nothing but text files they are texts as others are.
     """
-    with_data = {p for f in files if format_of(f.name) in ("jsonl", "parquet") for p in f.parents}
+    with_data = {p for f in files if format_of(f.name) and not is_text(f.name) for p in f.parents}
     return {f for f in files if is_own(f.name) and f.parent in with_data}
+
+
+def is_text(name: str) -> bool:
+    """Whether a file of this name is one document."""
+    kind = format_of(name)
+    return kind is not None and built_in()[kind].whole
 
 
 def is_own(name: str) -> bool:
     """Whether a text file is called as the files are that describe a repository."""
-    return format_of(name) == "texts" and _OWN.fullmatch(stem_of(name)) is not None
+    return is_text(name) and _OWN.fullmatch(stem_of(name)) is not None
 
 
 def other_splits(files: Sequence[PurePath]) -> set[PurePath]:
@@ -220,23 +212,3 @@ def other_splits(files: Sequence[PurePath]) -> set[PurePath]:
                 else:
                     others.setdefault(file, set()).add(place)
     return {file for file, places in others.items() if places & trained}
-
-
-@dataclass
-class LeftOut:
-    """What was left out of one input, by reason."""
-
-    found: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, reason: str, name: str) -> None:
-        """One more file or folder."""
-        self.found.setdefault(reason, []).append(storable(name))
-
-    def line(self, name: str) -> str:
-        """All of it in one line, with examples."""
-        parts = [
-            f"{len(names)} {reason} ({', '.join(sorted(names)[:EXAMPLES])}"
-            f"{', ...' if len(names) > EXAMPLES else ''})"
-            for reason, names in self.found.items()
-        ]
-        return f"Left out of {name!r}: {'; '.join(parts)}. A file named by its own path is read."

@@ -12,9 +12,10 @@ from typing import Any
 
 from climb_opt.corpus.documents import Bad, Document
 from climb_opt.corpus.read.fields import ABSENT, column_names, columns_of, hint, names_in, value_at
-from climb_opt.corpus.read.formats import LIMITS, ReadOptions, Source, rows_in
+from climb_opt.corpus.read.readers import reader_of
+from climb_opt.corpus.read.records import rows_in
+from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.errors import UserError
-from climb_opt.extras import need
 from climb_opt.reading import Damaged
 
 MOST_LOOKED = 1000  # documents of an input
@@ -58,8 +59,8 @@ def check_fields(
 
 def _answers(source: Source, options: ReadOptions) -> Iterator[Answer]:
     try:
-        if source.kind == "parquet":
-            schema = _schema(source)
+        if (schema_of := reader_of(source.kind).schema) is not None:
+            schema = schema_of(source)
             yield partial(_has_column, schema), column_names(schema)
         else:
             for record in _records(source, options):
@@ -74,16 +75,6 @@ def _has_column(schema: Any, field: str) -> bool:
 
 def _has_value(record: Mapping[str, Any], field: str) -> bool:
     return value_at(record, field) is not ABSENT
-
-
-def _schema(source: Source) -> Any:
-    parquet = need("pyarrow.parquet", f"Reading {source.name}", "climb-opt[corpus]")
-    arrow = need("pyarrow", f"Reading {source.name}")
-    try:
-        with open(source.path, "rb") as raw:
-            return parquet.ParquetFile(raw, **LIMITS).schema_arrow
-    except (arrow.ArrowException, OSError) as error:
-        raise Damaged(str(error)) from None
 
 
 def _records(source: Source, options: ReadOptions) -> Iterator[Mapping[str, Any]]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.corpus.documents import DOMAIN_FIELD
-from climb_opt.corpus.read.formats import Source
+from climb_opt.corpus.read.domains import is_clustered
+from climb_opt.corpus.read.source import Source
 from climb_opt.errors import UserError
 from climb_opt.text import counted, shortest_ends, storable, twins
 
@@ -41,7 +42,7 @@ def read_once(sources: Sequence[Source]) -> list[Source]:
     seen = _Seen()
     kept = []
     for source in sources:
-        if source.kind == "texts":
+        if "files" in source.extra:
             files = [f for f in source.extra["files"] if seen.first(source, f)]
             if files:
                 kept.append(replace(source, extra={**source.extra, "files": files}))
@@ -84,11 +85,6 @@ class _Seen:
             )
         self.twice.append(storable(path))
         return False
-
-
-def is_clustered(path: Path) -> bool:
-    """Whether a folder is a clustering of NeMo Curator's."""
-    return any(path.glob("centroid=*/"))
 
 
 def join_domains(name: str, found: Sequence[Source], named: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any
 
 import climb_opt
-from climb_opt.corpus.run.engines import Advance, Job, U, silent
+from climb_opt.corpus.run.jobs import Advance, Job, U, silent
 from climb_opt.errors import UserError, first_line
 from climb_opt.extras import need
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.corpus.files import load_json, save_json
-from climb_opt.corpus.run.engines import Advance, Engine, Job, Local, U, Unit
+from climb_opt.corpus.run.jobs import Advance, Engine, Job, U, Unit
+from climb_opt.corpus.run.local import Local
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
 from climb_opt.progress import progress

@@ -18,7 +18,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import load_json, save_array, save_json
-from climb_opt.corpus.run.engines import Advance
+from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.embed import informative, read_embeddings
 from climb_opt.corpus.stages.sample import sample_rows

@@ -21,7 +21,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import load_array, save_array
-from climb_opt.corpus.run.engines import Advance
+from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.sample import sample_rows
 from climb_opt.corpus.stages.tfidf import TfIdf, fit, token_counts

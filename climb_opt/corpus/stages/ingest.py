@@ -12,9 +12,10 @@ from typing import Any
 
 from climb_opt.corpus.documents import Bad, Block, Document, blocks_of, write_block
 from climb_opt.corpus.files import load_json, save_json
-from climb_opt.corpus.read.formats import EMPTY, ReadOptions, Source, read
 from climb_opt.corpus.read.look import check_fields
-from climb_opt.corpus.run.engines import Advance
+from climb_opt.corpus.read.records import EMPTY, read
+from climb_opt.corpus.read.source import ReadOptions, Source
+from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.errors import UserError
 from climb_opt.reading import AS_UTF8, Damaged

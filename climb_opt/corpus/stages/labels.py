@@ -15,7 +15,7 @@ import numpy as np
 from climb_opt.corpus.documents import Block, read_fields
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.read.fields import label_of
-from climb_opt.corpus.run.engines import Advance
+from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.errors import UserError
 

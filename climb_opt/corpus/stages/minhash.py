@@ -17,7 +17,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import save_array
-from climb_opt.corpus.run.engines import Advance
+from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.tokenise import read_tokens
 from climb_opt.extras import need

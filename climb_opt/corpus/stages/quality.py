@@ -28,7 +28,7 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.corpus.documents import Block, Document, read_block
 from climb_opt.corpus.files import load_json, save_array, save_json
-from climb_opt.corpus.run.engines import Advance
+from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.ingest import MAX_BAD
 from climb_opt.corpus.stages.roles import TRAIN

@@ -21,7 +21,7 @@ from climb_opt.corpus.documents import TARGET_FIELD, Block, read_fields, read_ro
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.read.fields import label_of
 from climb_opt.corpus.read.inputs import names_input
-from climb_opt.corpus.run.engines import Advance
+from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.errors import UserError
 from climb_opt.text import shorten

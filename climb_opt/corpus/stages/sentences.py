@@ -21,7 +21,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_texts
 from climb_opt.corpus.files import load_array, save_array
-from climb_opt.corpus.run.engines import Advance
+from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.embed import PRECISIONS, EmbedOptions
 from climb_opt.errors import UserError, first_line

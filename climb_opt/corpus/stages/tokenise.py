@@ -20,7 +20,8 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_texts
 from climb_opt.corpus.files import load_array, save_array
-from climb_opt.corpus.run.engines import Advance, serial_tokenizers, silent
+from climb_opt.corpus.run.jobs import Advance, silent
+from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.bpe import train_tokenizer as train_tokenizer
 from climb_opt.files import atomic
