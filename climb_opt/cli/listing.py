@@ -13,7 +13,7 @@ KINDS = ("studies", "proxies", "samplers", "predictors", "evaluators", "readers"
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `ls` to the command line."""
     command = subparsers.add_parser("ls", help="list recipes, and the names that they may hold")
-    command.add_argument("kind", choices=KINDS)
+    command.add_argument("kind", choices=KINDS, help="of what")
     command.set_defaults(run=_ls)
 
 
