@@ -1,7 +1,7 @@
 """Mixtures that need no search: what every search must beat.
 
 Olmix (2026) and Aioli (2025) find that nothing reliably beats such heuristics, so each comparison
-contains them. Add one with a function (space, **options) -> weights and a line in `FIXED`.
+contains them. Add one with a function (space, **options) -> weights and a line in `lookup.py`.
 
 Notation: K domains, `p` the prior (K,), its share of all tokens; `w` weights (K,).
 """
@@ -9,12 +9,12 @@ Notation: K domains, `p` the prior (K,), its share of all tokens; `w` weights (K
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any, get_type_hints
 
 import numpy as np
 
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt import lookup
+from climb_opt.errors import UserError
 from climb_opt.mixtures import mixture_from, read_mixture
 from climb_opt.simplex import MixtureSpace
 from climb_opt.strict import convert
@@ -75,40 +75,26 @@ def given(space: MixtureSpace, *, mixture: dict[str, Any] | str, prefix: str = "
     return space.weights(mixture_from(mixture, what, prefix), what=what)
 
 
-FIXED: dict[str, Callable[..., np.ndarray]] = {
-    "uniform": uniform,
-    "proportional": proportional,
-    "temperature": temperature,
-    "unimax": unimax,
-    "given": given,
-}
-
-
 def fixed_mixture(space: MixtureSpace, name: str, **options: Any) -> np.ndarray:
     """The weights (K,) of the fixed mixture `name`, moved inside the bounds of the space.
+
+    Args:
+        name: a short name, or "module:Name" of a function (space, **options) -> weights (K,).
 
     Raises:
         UserError: an unknown name or option, one that is missing, of another type or out of range.
     """
-    if name not in FIXED:
-        raise UserError(
-            f"Unknown fixed mixture {name!r}.{did_you_mean(name, FIXED)} Known: {', '.join(FIXED)}."
-        )
-    hints = get_type_hints(FIXED[name])
-    known = set(hints) - {"space", "return"}
-    for key in options:
-        if key not in known:
-            raise UserError(
-                f"Fixed mixture {name!r}: unknown key {key!r}.{did_you_mean(key, known)} "
-                f"Known keys: {', '.join(sorted(known)) or 'none'}."
-            )
+    make = lookup.find("baseline", name)
+    lookup.check_options("baseline", name, options, {"space"})
     if missing := needed(name) - set(options):
-        raise UserError(f"Fixed mixture {name!r}: missing key {min(missing)!r}.")
-    given = {key: convert(value, hints[key], f"{name}.{key}") for key, value in options.items()}
-    return space.project(FIXED[name](space, **given))
+        raise UserError(f"baseline {name!r}: missing key {min(missing)!r}.")
+    hints = get_type_hints(make)
+    given = {k: convert(v, hints.get(k, Any), f"{name}.{k}") for k, v in options.items()}
+    return space.project(space.made_by(f"baseline {name!r}", make(space, **given)))
 
 
 def needed(name: str) -> set[str]:
     """The options that the fixed mixture `name` cannot do without."""
-    parameters = inspect.signature(FIXED[name]).parameters.values()
-    return {p.name for p in parameters if p.default is p.empty} - {"space"}
+    _, *parameters = inspect.signature(lookup.find("baseline", name)).parameters.values()
+    named = (p for p in parameters if p.kind is not p.VAR_KEYWORD)
+    return {p.name for p in named if p.default is p.empty}

@@ -1,16 +1,27 @@
-"""A short name or "module:Name" -> the object, imported on use.
+"""A short name or "module:Name" -> the object, imported on use; and what is said of each name.
 
-The tables below are strings, so that naming a sampler loads no library. Add a line here to add a
-sampler, predictor or evaluator; users name their own as "my_package.my_module:MySampler".
+The tables below are strings, so that naming or listing a sampler loads no library. An entry of
+one's own is a line here, or needs none: users name theirs as "my_package.my_module:MySampler".
+What there is to know of an entry stands with the object: its first line is what `climb-opt ls` and
+`--help` say.
 """
 
 from __future__ import annotations
 
+import ast
+import functools
 import importlib
+import importlib.util
 import inspect
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
 
 from climb_opt.errors import UserError, did_you_mean
+
+T = TypeVar("T")
+PREDICTOR = "lightgbm"  # where nothing else is said: the paper's
 
 KINDS: dict[str, dict[str, str]] = {
     "sampler": {
@@ -24,12 +35,27 @@ KINDS: dict[str, dict[str, str]] = {
         "botorch": "climb_opt.samplers.stock:botorch",
         "nsga2": "climb_opt.samplers.stock:nsga2",
     },
+    "encoding": {
+        "softmax": "climb_opt.samplers.encodings:SoftmaxEncoding",
+        "gamma": "climb_opt.samplers.encodings:GammaEncoding",
+        "stick-breaking": "climb_opt.samplers.encodings:StickBreakingEncoding",
+    },
+    "design": {
+        "regmix": "climb_opt.samplers.design:regmix",
+        "dirichlet": "climb_opt.samplers.design:dirichlet_draws",
+        "mixed": "climb_opt.samplers.design:mixed",
+    },
+    "preset": {
+        "nemo": "climb_opt.samplers.presets:NEMO",
+        "paper": "climb_opt.samplers.presets:PAPER",
+    },
     "predictor": {
         "lightgbm": "climb_opt.predictors.lgbm:LightGBMPredictor",
         "extra-trees": "climb_opt.predictors.lgbm:ExtraTreesPredictor",
         "gp": "climb_opt.predictors.gp:GPPredictor",
         "linear": "climb_opt.predictors.linear:LinearPredictor",
         "loglinear": "climb_opt.predictors.loglinear:LogLinearPredictor",
+        "simplex-gp": "climb_opt.predictors.simplex_gp:SimplexGP",
     },
     "evaluator": {
         "heldout": "climb_opt.evaluators.heldout:HeldOutLoss",
@@ -52,6 +78,42 @@ KINDS: dict[str, dict[str, str]] = {
         "threshold": "optuna.pruners:ThresholdPruner",
         "wilcoxon": "optuna.pruners:WilcoxonPruner",
     },
+    "baseline": {
+        "prior": "climb_opt.baselines:proportional",
+        "uniform": "climb_opt.baselines:uniform",
+        "proportional": "climb_opt.baselines:proportional",
+        "temperature": "climb_opt.baselines:temperature",
+        "unimax": "climb_opt.baselines:unimax",
+        "given": "climb_opt.baselines:given",
+    },
+    "rule": {
+        "observed": "climb_opt.selection.rules:observed",
+        "evaluated": "climb_opt.selection.rules:evaluated",
+        "predicted": "climb_opt.selection.rules:predicted",
+        "supported": "climb_opt.selection.rules:supported",
+        "top": "climb_opt.selection.rules:top",
+        "optimum": "climb_opt.selection.rules:optimum",
+        "argbest": "climb_opt.selection.rules:argbest",
+        "mean-top": "climb_opt.selection.rules:mean_top",
+        "auto": "climb_opt.selection.rules:auto",
+    },
+    "format": {
+        "json": "climb_opt.exports.configs:as_json",
+        "yaml": "climb_opt.exports.configs:as_yaml",
+        "megatron": "climb_opt.exports.configs:megatron",
+        "nemo": "climb_opt.exports.configs:nemo",
+        "nanotron": "climb_opt.exports.configs:nanotron",
+        "olmo-core": "climb_opt.exports.configs:olmo_core",
+        "mosaicml": "climb_opt.exports.configs:mosaicml",
+        "torchtitan": "climb_opt.exports.code:torchtitan",
+        "huggingface": "climb_opt.exports.code:hugging_face",
+        "materialise": "climb_opt.exports.materialise:materialise",
+    },
+    "objective": {  # of ablations
+        "live": "climb_opt.ablation.run.live:run_live",
+        "mixing-law": "climb_opt.ablation.run.surfaces:mixing_law",
+        "table": "climb_opt.ablation.run.surfaces:table_of",
+    },
     "scorer": {},  # of documents: users name their own
 }
 
@@ -66,11 +128,7 @@ def find(kind: str, name: str) -> Any:
     known = KINDS[kind]
     target = known.get(name, name)
     if ":" not in target:
-        hint = did_you_mean(name, known)
-        raise UserError(
-            f"Unknown {kind} {name!r}.{hint} Known: {', '.join(sorted(known))}; "
-            'or your own as "module:Name".'
-        )
+        raise unknown(kind, name, known, '; or your own as "module:Name"')
     module_name, _, attribute = target.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -82,7 +140,71 @@ def find(kind: str, name: str) -> Any:
         raise UserError(f"{kind} {name!r}: {module_name} has no {attribute!r}.") from None
 
 
-def check_options(kind: str, name: str, options: dict[str, Any], given: set[str]) -> None:
+def unknown(kind: str, name: str, known: Iterable[str], own: str = "") -> UserError:
+    """What to raise for a name that no table holds; `own` is what else could be given."""
+    known = list(known)
+    hint = did_you_mean(name, known)
+    return UserError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}{own}.")
+
+
+def facts(**known: Any) -> Callable[[T], T]:
+    """Say of a function what there is to know of it as an entry; a class has attributes for that.
+
+    They are read with `getattr` and a default, so that an entry of one's own need not say any.
+    """
+
+    def say(made: T) -> T:
+        for name, value in known.items():
+            setattr(made, name, value)
+        return made
+
+    return say
+
+
+def default(kind: str, name: str, option: str) -> Any:
+    """What the object takes for an option that is not given; None where it has no such option."""
+    parameter = inspect.signature(find(kind, name)).parameters.get(option)
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def about(kind: str, name: str) -> str:
+    """The first line that the object says of itself, read without importing it; often heavy."""
+    module, _, attribute = KINDS[kind].get(name, name).partition(":")
+    return _first_line(module, attribute)
+
+
+@functools.cache
+def _first_line(module: str, attribute: str) -> str:
+    file = _file_of(module)
+    body = ast.parse(file.read_text(encoding="utf-8")).body if file is not None else []
+    for node, after in pairwise([*body, None]):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == attribute:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            for alias in node.names:
+                if attribute in (alias.name, alias.asname):
+                    return _first_line(node.module, alias.name)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute:
+            given = node.value.args if isinstance(node.value, ast.Call) else []
+            said = [getattr(after, "value", None), *given[:1]]  # a string below it, or its first
+            texts = [s.value for s in said if isinstance(s, ast.Constant)]
+            return next((t.partition("\n")[0] for t in texts if isinstance(t, str)), "")
+    return ""
+
+
+def _file_of(module: str) -> Path | None:
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)  # of a sub-module it would import the modules above
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin)
+    if rest:
+        path = path.parent.joinpath(*rest)
+        path = path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
+    return path if path.is_file() else None
+
+
+def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[str]) -> None:
     """Raise if `options` holds a key that the object does not take.
 
     Args:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
@@ -208,6 +209,24 @@ class MixtureSpace:
             & np.all(w >= self.lower - atol, axis=-1)
             & np.all(w <= self.upper + atol, axis=-1)
         )
+
+    def made_by(self, what: str, weights: Any, *rows: int) -> np.ndarray:
+        """The weights (*rows, K) that someone's own `what` made: a design, a baseline, a rule.
+
+        Raises:
+            UserError: they have another shape, or are no finite numbers that are not negative.
+        """
+        shape = (*rows, len(self))
+        try:
+            made = np.asarray(weights, dtype=float)
+        except (TypeError, ValueError):
+            raise UserError(f"{what} must return an array {shape}, not {weights!r:.60}.") from None
+        if made.shape != shape:
+            raise UserError(f"{what} must return an array {shape}, but it returned {made.shape}.")
+        wrong = made[~(np.isfinite(made) & (made >= -SUM_TOLERANCE))]
+        if wrong.size:
+            raise UserError(f"{what} must return weights from 0, but one is {wrong[0]}.")
+        return made
 
     def project(self, weights: np.ndarray) -> np.ndarray:
         """Cap and redistribute: the rows of `weights` (..., K), scaled into the bounds.

@@ -14,13 +14,10 @@ from pathlib import Path
 import climb_opt
 from climb_opt import cli, lookup, recipes
 from climb_opt.attributes import ATTRIBUTES
-from climb_opt.exports import FORMATS
-from climb_opt.selection import RULES
 
 TARGET = Path(__file__).with_name("reference.md")
 RECIPES = (
     recipes.StudyRecipe,
-    recipes.ScoreRecipe,
     recipes.SpaceRecipe,
     recipes.Choice,
     recipes.ProxyRecipe,
@@ -53,31 +50,14 @@ def _commands() -> list[str]:
         usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
         parts.append(f"### {' '.join(words)}\n\n```text\n{textwrap.fill(usage, 96)}\n```")
         rows = [
-            f"| `{_cell(_spelling(action))}` | {_default(action)} | {_cell(action.help or '')} |"
+            f"| `{', '.join(action.option_strings) or action.metavar or action.dest}` | "
+            f"{_cell(action.help or '')} |"
             for action in parser._actions
             if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
         ]
         if rows:
-            parts.append("\n".join(["| argument | default | meaning |", "|---|---|---|", *rows]))
+            parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
     return parts
-
-
-def _spelling(action: argparse.Action) -> str:
-    """How an argument is written, with what it takes: its name there, or its choices."""
-    taken = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
-    if not action.option_strings:
-        return str(taken or action.dest)
-    if action.nargs == 0:
-        return ", ".join(action.option_strings)
-    return f"{', '.join(action.option_strings)} {taken or action.dest.upper()}"
-
-
-def _default(action: argparse.Action) -> str:
-    if action.required:
-        return "required"
-    if action.nargs == 0:
-        return "off"
-    return f"`{action.default}`" if action.default not in (None, [], "") else "none"
 
 
 def _leaves(
@@ -125,18 +105,13 @@ def _comments(cls: type) -> dict[str, str]:
 def _names() -> list[str]:
     parts = []
     for kind, known in lookup.KINDS.items():
-        rows = [f"| `{name}` | `{target}` |" for name, target in sorted(known.items())]
+        rows = [
+            f"| `{name}` | {_cell(lookup.about(kind, name))} | `{target}` |"
+            for name, target in known.items()
+        ]
         if rows:
-            parts.append("\n".join([f"### {kind}", "", "| name | object |", "|---|---|", *rows]))
-    rows = [f"| `{name}` | {_cell(f.about)} |" for name, f in FORMATS.items()]
-    parts.append(
-        "\n".join(["### export format", "", "| name | what reads it |", "|---|---|", *rows])
-    )
-    rows = [
-        f"| `{name}` | {_cell((rule.__doc__ or '').splitlines()[0])} |"
-        for name, rule in sorted(RULES.items())
-    ]
-    parts.append("\n".join(["### rule", "", "| name | what it keeps |", "|---|---|", *rows]))
+            head = ["| name | what it is | object |", "|---|---|---|"]
+            parts.append("\n".join([f"### {kind}", "", *head, *rows]))
     return parts
 
 

@@ -97,7 +97,7 @@ def test_standard_arms_resolve() -> None:
     [
         ({"arms": {}}, "at least one arm"),
         ({"arms": {"random": None, "clim": None}}, "Did you mean 'climb'"),
-        ({"arms": {"random": {"like": "climbb"}}}, "is no standard arm"),
+        ({"arms": {"random": {"like": "climbb"}}}, "Unknown standard arm 'climbb'"),
         ({"arms": {"random": {"rouns": [1]}}}, "arm 'random': study: unknown key 'rouns'"),
         ({"arms": {"random": {"cost": 0}}}, "must be positive"),
         ({"arms": {"random": {"fixed": "uniform", "doremi": {}}}}, "either fixed or doremi"),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.baselines import FIXED, fixed_mixture
+from climb_opt import lookup
+from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import UserError
 from climb_opt.simplex import MixtureSpace
 
@@ -19,7 +20,7 @@ SPACE = MixtureSpace({"web": 70, "code": 20, "math": 9, "law": 1})
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.floats(0.01, 100), min_size=1, max_size=8),
-    st.sampled_from(sorted(set(FIXED) - {"given"})),
+    st.sampled_from(sorted(set(lookup.KINDS["baseline"]) - {"given"})),
 )
 def test_every_fixed_mixture_is_a_mixture(amounts: list[float], name: str) -> None:
     space = MixtureSpace({f"d{i}": a for i, a in enumerate(amounts)})

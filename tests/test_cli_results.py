@@ -15,10 +15,10 @@ import yaml
 
 import climb_opt.cli.retraining as retraining
 import climb_opt.study as studies
+from climb_opt import lookup
 from climb_opt.cli import main
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.reports.dashboard import server as board
-from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
 from synthetic_study import ODD_NAMES, Law, Shape, build_study, make_law, make_space
@@ -41,7 +41,7 @@ def light_rules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """Without CLIMB's own rules, which rank 100,000 candidates, but for the tests that ask."""
     if request.node.name != "test_best_as_data_holds_every_rule":
         for rule in ("argbest", "mean-top", "top", "supported"):
-            monkeypatch.delitem(RULES, rule)
+            monkeypatch.delitem(lookup.KINDS["rule"], rule)
 
 
 @pytest.fixture

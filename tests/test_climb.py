@@ -24,7 +24,7 @@ from climb_opt.samplers.climb import (
     predictor_factory,
 )
 from climb_opt.samplers.design import MAX_USAGE, UNIT, initial_design
-from climb_opt.samplers.presets import PRESETS, climb_rules
+from climb_opt.samplers.presets import NEMO, climb_rules
 from climb_opt.view import read_history
 from climbing import (
     QUICK,
@@ -61,7 +61,7 @@ def test_a_round_is_drawn_without_repeats_from_the_top_n_of_the_pool() -> None:
 
 
 def test_n_is_the_public_codes_unless_given() -> None:
-    assert [PRESETS["nemo"].n_top(m) for m in (4, 16, 32)] == [128, 256, 1024]
+    assert [NEMO.n_top(m) for m in (4, 16, 32)] == [128, 256, 1024]
     assert climb_rules("nemo", top_n=40).n_top(16) == 40
     assert climb_rules("nemo", top_n=4).n_top(16) == 16
 
@@ -89,7 +89,7 @@ def test_the_paper_never_tries_a_candidate_twice_and_the_public_code_may() -> No
 
 
 def test_the_pool_is_the_same_in_every_round_and_follows_the_prior() -> None:
-    rules = PRESETS["nemo"]
+    rules = NEMO
     assert rules.pool_size == 100_000
     pool = candidate_pool(SPACE, climb_rules("nemo", pool_size=20_000), seed=5)
     np.testing.assert_allclose(pool.mean(axis=0), SPACE.prior, atol=0.01)

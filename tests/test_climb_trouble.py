@@ -24,7 +24,7 @@ from climb_opt.samplers.climb import (
     first_round,
 )
 from climb_opt.samplers.design import initial_design
-from climb_opt.samplers.presets import PRESETS
+from climb_opt.samplers.presets import NEMO
 from climb_opt.view import read_history
 from climbing import (
     QUICK,
@@ -149,7 +149,7 @@ def test_a_pick_without_anything_learnt_is_the_best_seen_or_the_prior() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"preset": "nvidia"}, "Unknown preset 'nvidia'. Presets: nemo, paper"),
+        ({"preset": "nvidia"}, "Unknown preset 'nvidia'. Known: nemo, paper"),
         ({"predictor": "lightgmb"}, "Did you mean 'lightgbm'"),
         ({"predictor_options": {"leafs": 3}}, "unknown key 'leafs'"),
         ({"design": "sobol"}, "Unknown design 'sobol'"),
@@ -185,5 +185,5 @@ def test_the_plan_of_a_sampler_is_the_plan_of_the_worker_loop() -> None:
 
 
 def test_first_round_is_the_presets_design() -> None:
-    first = first_round(SPACE, PRESETS["nemo"], m=8, seed=0)
+    first = first_round(SPACE, NEMO, m=8, seed=0)
     np.testing.assert_array_equal(mixtures(search(8)), first)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from climb_opt.errors import UserError
-from climb_opt.exports import FORMATS, Handover, prepare, render
+from climb_opt.exports import Handover, prepare, render, texts
 from climb_opt.exports.handover import slug
 from climb_opt.exports.materialise import materialise
 from climb_opt.shards import Corpus
@@ -66,12 +66,12 @@ def read_back(name: str, text: str) -> list[float]:
     return [s["proportion"] for s in data["train_loader"]["dataset"]["streams"].values()]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", texts())
 def test_a_format_keeps_the_weights_and_drops_what_weighs_nothing(name: str) -> None:
     assert read_back(name, render(name, handover())) == [0.6, 0.25, 0.15]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", texts())
 def test_odd_names_survive_every_format(name: str) -> None:
     text = render(name, handover(ODD))
     assert read_back(name, text) == pytest.approx([0.1] * 10)

@@ -18,18 +18,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from climb_opt import cli
+from climb_opt import cli, lookup
 from climb_opt.corpus.after.layouts import export
 from climb_opt.corpus.after.megatron import read_pair
 from climb_opt.corpus.after.shard_layouts import LAYOUTS
 from climb_opt.errors import UserError
-from climb_opt.exports import FORMATS, Handover, prepare, render
+from climb_opt.exports import Handover, format_of, prepare, render, texts
 from climb_opt.exports.handover import UNITS, distinct_slugs
-from climb_opt.selection import RULES
 from climb_opt.shards import Corpus
 
 THIRDS = {"web": 0.2, "code": 0.3, "math": 0.5}
-TRAINERS = [name for name, known in FORMATS.items() if known.places is not None]
+TRAINERS = [name for name in texts() if format_of(name).places is not None]
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def paths_of(order: Handover) -> dict[str, str | None]:
 
 def test_help_names_every_format_and_rule(capsys: pytest.CaptureFixture[str]) -> None:
     for words, known in (
-        (["export"], [*FORMATS, *RULES, "materialise", "{index}"]),
+        (["export"], [*lookup.KINDS["format"], *lookup.KINDS["rule"], "{index}"]),
         (["corpus", "export"], LAYOUTS),
     ):
         with pytest.raises(SystemExit):
@@ -128,7 +127,7 @@ def test_a_share_too_small_to_write_is_named_in_text_and_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     mixture = {"web": 1 - 7e-6, "tiny": 1e-8, "small": 7e-6 - 1e-8}
-    for name in FORMATS:
+    for name in texts():
         caplog.clear()
         text = render(name, handover(mixture))
         assert "1 domain left out" in caplog.text and "tiny (1e-08)" in caplog.text
@@ -185,7 +184,7 @@ def test_what_the_named_command_makes_is_what_the_text_names(
     monkeypatch.chdir(tmp_path)
     apart = replace(handover(inventory=corpus.tokens()), corpus_path="my corpus")
     text = render(name, apart)
-    layout = FORMATS[name].layout
+    layout = format_of(name).layout
     said = f"climb-opt corpus export 'my corpus' --format {layout} --output data"
     assert "3 of 3 paths not found here" in caplog.text and said in caplog.text
     assert said in text or name == "megatron"

@@ -11,14 +11,14 @@ from climb_opt.cli import parser
 from climb_opt.corpus.run.engines import ENGINES
 from climb_opt.corpus.stages.cluster import BACKENDS
 from climb_opt.corpus.stages.quality import PRESETS
-from climb_opt.selection import RULES
 
 KINDS = {kind: [*lookup.KINDS[kind]] for kind in ("sampler", "predictor", "evaluator", "pruner")}
+RULES = [*lookup.KINDS["rule"]]
 OFFERED = [
     (("search",), recipes.names("studies") + recipes.names("proxies")),
     (("search",), [name for names in KINDS.values() for name in names]),
     (("best",), [*RULES]),
-    (("report",), [*RULES, *KINDS["predictor"], "simplex-gp"]),
+    (("report",), [*RULES, *KINDS["predictor"]]),
     (("confirm",), [*RULES, *recipes.names("proxies")]),
     (("transfer",), recipes.names("proxies")),
     (("ablate",), [*reading.shipped(), *KINDS["sampler"], *KINDS["predictor"], *RULES]),

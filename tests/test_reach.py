@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt import ClimbSampler, MixtureSpace, compare_rules
+from climb_opt import ClimbSampler, MixtureSpace, compare_rules, lookup
 from climb_opt.attributes import UNREAD
 from climb_opt.history import History
 from climb_opt.plan import Plan
 from climb_opt.reports.effects import domain_effects
 from climb_opt.samplers.climb import candidate_pool, first_round, next_round
-from climb_opt.samplers.design import DESIGNS, UNIT, initial_design, out_of_reach
+from climb_opt.samplers.design import UNIT, initial_design, out_of_reach
 from climb_opt.samplers.presets import climb_rules
 from climb_opt.samplers.reach import apart, caution, listed, unread, within_evidence, without_copies
 from climb_opt.view import read_history
@@ -28,7 +28,7 @@ LOW = MixtureSpace({"web": 999_999, "tiny": 1}, lower={"tiny": 0.001})
 
 
 @pytest.mark.parametrize("space", [TWO, LOW], ids=["free", "lower bound"])
-@pytest.mark.parametrize("kind", DESIGNS)
+@pytest.mark.parametrize("kind", lookup.KINDS["design"])
 @pytest.mark.parametrize("n", [2, 8, 64])
 def test_a_first_round_of_two_domains_is_no_round_of_copies(
     space: MixtureSpace, kind: str, n: int
@@ -42,7 +42,7 @@ def test_a_first_round_of_two_domains_is_no_round_of_copies(
 @settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.floats(1e-9, 1), min_size=2, max_size=4),
-    st.sampled_from(DESIGNS),
+    st.sampled_from([*lookup.KINDS["design"]]),
     st.integers(2, 20),
 )
 def test_designs_of_any_shares_hold_more_than_copies(

@@ -13,13 +13,13 @@ from optuna.trial import TrialState, create_trial
 
 from climb_opt.errors import UserError
 from climb_opt.history import unit_of
+from climb_opt.predictors.simplex_gp import SimplexGP
 from climb_opt.reports.contents import Contents, gather
 from climb_opt.reports.draw import markdown
 from climb_opt.reports.draw import page as html
 from climb_opt.reports.effects import domain_effects, moved
 from climb_opt.reports.quality import predict_unseen
 from climb_opt.reports.snapshot import Snapshot, take
-from climb_opt.reports.surrogate import SimplexGP
 from climb_opt.selection import Estimate, Recommendation
 from climb_opt.simplex import MixtureSpace
 from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space

@@ -16,7 +16,7 @@ from climb_opt.attributes import SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
 from climb_opt.history import MOST
 from climb_opt.measures import effective_domains
-from climb_opt.selection import RULES, Recommendation, best_mixture, compare_rules
+from climb_opt.selection import Recommendation, best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, doubts
 from climb_opt.view import read_history, set_aggregate
 
@@ -58,7 +58,7 @@ def regret(mixture: Recommendation) -> float:
 
 def test_every_rule_recommends_a_mixture_of_the_space() -> None:
     found = compare_rules(finished(noise=0.05))
-    assert list(found) == list(RULES)
+    assert list(found) == list(lookup.KINDS["rule"])
     typical = np.median(LAW.score(SPACE5.sample_mixed(np.random.default_rng(1), 500)))
     for rule, recommendation in found.items():
         assert bool(SPACE5.contains(SPACE5.weights(recommendation)))

@@ -250,7 +250,7 @@ def test_a_sampler_that_cannot_be_made_is_told(
 
 def test_an_unknown_baseline_lists_the_known(recipe: StudyRecipe, tiny_corpus: Corpus) -> None:
     space = MixtureSpace(tiny_corpus.tokens())
-    with pytest.raises(UserError, match=r"unknown baseline 'flat'. Known: prior, uniform"):
+    with pytest.raises(UserError, match=r"Unknown baseline 'flat'. Known: prior, uniform"):
         studies.baselines(replace(recipe, baselines=("flat",)), space)
 
 

@@ -22,9 +22,9 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import MixtureSpace, SimplexSampler, UserError
+from climb_opt import MixtureSpace, SimplexSampler, UserError, lookup
 from climb_opt.attributes import FREE
-from climb_opt.samplers.encodings import ENCODINGS, make_encoding
+from climb_opt.samplers.encodings import make_encoding
 from climbing import SPACE, TARGET, distance, mixtures
 from wrapping import loss, stock_mixtures
 
@@ -150,7 +150,7 @@ def imported(weights: np.ndarray, value: float = 1.0) -> optuna.trial.FrozenTria
 
 
 def test_imported_mixtures_are_shown_in_free_coordinates() -> None:
-    for encoding in ENCODINGS:
+    for encoding in lookup.KINDS["encoding"]:
         study = optuna.create_study()
         study.add_trial(imported(TARGET, 7.0))
         (trial,) = shown(study, encoding)
@@ -169,7 +169,7 @@ def test_a_mixture_that_the_encoding_cannot_reach_is_hidden() -> None:
         params = space.params(np.array(weights))
         study.add_trial(create_trial(params=params, distributions=space.distributions(), value=1.0))
     seen = {}
-    for encoding in ENCODINGS:
+    for encoding in lookup.KINDS["encoding"]:
         spy = Spy(seed=0)
         SimplexSampler(space, spy, encoding=encoding).sample_relative(
             study, study.ask()._cached_frozen_trial, space.distributions()
@@ -253,7 +253,7 @@ def test_several_objectives_are_the_bases_business(base: str) -> None:
 
 def test_bounds_hold_for_every_proposal() -> None:
     space = MixtureSpace({"a": 5, "b": 3, "c": 2}, upper={"a": 0.4}, lower={"c": 0.1})
-    for encoding in ENCODINGS:
+    for encoding in lookup.KINDS["encoding"]:
         sampler = SimplexSampler(space, BASES["tpe"](), encoding=encoding)
         study = optuna.create_study(sampler=sampler)
         study.optimize(lambda trial: -space.suggest(trial)["a"], n_trials=15)
@@ -316,7 +316,7 @@ def test_a_pickled_sampler_goes_on() -> None:
 
 def test_one_domain_is_no_trouble() -> None:
     space = MixtureSpace({"only": 1.0})
-    for encoding in ENCODINGS:
+    for encoding in lookup.KINDS["encoding"]:
         study = optuna.create_study(
             sampler=SimplexSampler(space, BASES["tpe"](), encoding=encoding)
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from climb_opt.cli import crew, transfer
 from climb_opt.cli.naming import quieten_optuna
-from climb_opt.cli.offering import ablations, names_of, offer, predictor_studies, rules
+from climb_opt.cli.offering import ablations, names_of, offer, predictor_studies
 from climb_opt.cli.stopping import leads, stop_flag
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.progress import counting, progress
@@ -59,7 +59,7 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
         recipes=ablations,
         samplers_of_arms=names_of("sampler"),
         their_predictors=names_of("predictor"),
-        final_rules=rules,
+        final_rules=names_of("rule"),
     )
     command.set_defaults(run=_ablate)
 
@@ -80,10 +80,7 @@ def _add_predictors(subparsers: argparse._SubParsersAction) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seeds", type=int, help="how many, instead of the recipe's")
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="change a key of the recipe, e.g. budget.trials=14; as often as needed",
-    )  # fmt: skip
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
     command.add_argument("--output", type=Path, help="folder for the tables and figures")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from climb_opt.cli import crew, retraining
 from climb_opt.cli.following import Following
 from climb_opt.cli.naming import existing, study_arguments
-from climb_opt.cli.offering import offer, recipes_of, rules
+from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.cli.stopping import Stop, leads
 from climb_opt.errors import UserError
 
@@ -42,7 +42,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--proxy", metavar="RECIPE", help="train another, larger proxy")
     retraining.arguments(command, "confirm")
-    offer(command, rules=rules, proxies=recipes_of("proxies"))
+    offer(command, rules=names_of("rule"), proxies=recipes_of("proxies"))
     command.set_defaults(run=_confirm)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli.naming import existing, study_arguments
+from climb_opt.cli.offering import names_of, offer
 from climb_opt.errors import UserError
 from climb_opt.progress import progress
 
@@ -19,12 +20,8 @@ if TYPE_CHECKING:
     from climb_opt.shards import Corpus
 
 MATERIALISE = "materialise"
-EXPORT_EPILOG = """formats:
-{formats}
-  materialise   the mixed data itself, into a folder: tokens with Megatron's index, or --documents
-
-examples:
-  climb-opt export climb-62m --format megatron --path 'data/{{domain}}_text_document'
+EXPORT_EPILOG = """examples:
+  climb-opt export climb-62m --format megatron --path 'data/{domain}_text_document'
   climb-opt export climb-62m --format olmo-core --tokens 40e9 --output mix.yaml
   climb-opt export climb-62m --format materialise --tokens 1e9 --output data/mixed
   climb-opt export climb-62m --trial 17 --format yaml | climb-opt enqueue climb-62m -
@@ -33,24 +30,20 @@ examples:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
-    from climb_opt.exports import FORMATS
-
-    formats = "\n".join(f"  {name:13} {known.about}" for name, known in FORMATS.items())
     export = subparsers.add_parser(
         "export",
         help="the mixture in the form a trainer reads",
-        epilog=EXPORT_EPILOG.format(formats=formats),
+        epilog=EXPORT_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     study_arguments(export)
-    export.add_argument("--format", required=True, help=f"{', '.join(FORMATS)} or {MATERIALISE}")
+    export.add_argument("--format", required=True, help="see below")
     export.add_argument(
         "--output", metavar="PATH", help="a file (default: print); for materialise a folder"
     )
     export.add_argument(
         "--rule",
-        help="the rule to follow: observed, evaluated, predicted, supported, top, optimum, "
-        "argbest, mean-top or auto (default: the one that loses least)",
+        help="the rule to follow (default: the one that loses least)",
     )
     export.add_argument("--trial", type=int, metavar="N", help="a trial's mixture instead")
     export.add_argument(
@@ -70,11 +63,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     export.add_argument("--corpus", help="where the corpus lies on this machine")
     export.add_argument("--documents", action="store_true", help="materialise text, not tokens")
     export.set_defaults(run=_export)
+    offer(export, formats=names_of("format"), rules=names_of("rule"))
 
     dashboard = subparsers.add_parser("dashboard", help="optuna-dashboard on the study")
     study_arguments(dashboard)
-    dashboard.add_argument("--host", default="localhost", help="address to serve on; 0.0.0.0: all")
-    dashboard.add_argument("--port", type=int, default=8080, help="default: 8080")
+    dashboard.add_argument("--host", default="localhost")
+    dashboard.add_argument("--port", type=int, default=8080)
     dashboard.add_argument("--artifacts", metavar="FOLDER", help="of the trials (default: stored)")
     dashboard.set_defaults(run=_dashboard)
 
@@ -83,13 +77,13 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from climb_opt.exports import checked, render
+    from climb_opt.exports import format_of, render
 
     if args.format == MATERIALISE:
         _materialise(args)
         return
-    name = checked(args.format)  # before the study is read
-    text = render(name, _handover(args, needs_corpus=False)[0])
+    format_of(args.format)  # before the study is read
+    text = render(args.format, _handover(args, needs_corpus=False)[0])
     if args.output in (None, "-"):
         sys.stdout.write(text)
         return

@@ -1,29 +1,29 @@
-"""`climb-opt ls`: what recipes may name."""
+"""`climb-opt ls`: what recipes and options may name, with a line about each."""
 
 from __future__ import annotations
 
 import argparse
 
 from climb_opt import lookup, recipes
-from climb_opt.errors import UserError
+from climb_opt.cli.offering import Table, ablations, arms, names_of, recipes_of
 
-KINDS = ("studies", "proxies", "samplers", "predictors", "evaluators", "readers")
+TABLES: dict[str, Table] = {
+    **{kind: recipes_of(kind) for kind in recipes.SHIPPED},
+    "ablations": ablations,
+    "arms": arms,
+    **{f"{kind}s": names_of(kind) for kind in lookup.KINDS},
+}
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `ls` to the command line."""
-    command = subparsers.add_parser("ls", help="list recipes, and the names that they may hold")
-    command.add_argument("kind", choices=KINDS, help="of what")
+    command = subparsers.add_parser("ls", help="list recipes, samplers, predictors, formats ...")
+    command.add_argument("kind", choices=tuple(TABLES), metavar="KIND", help=", ".join(TABLES))
     command.set_defaults(run=_ls)
 
 
 def _ls(args: argparse.Namespace) -> None:
-    if args.kind in recipes.SHIPPED:
-        for name in recipes.names(args.kind):
-            print(f"{name:<16} {recipes.summary(args.kind, name)}")
-        return
-    kind = args.kind.removesuffix("s")
-    if kind not in lookup.KINDS:
-        raise UserError(f"Nothing to list for {args.kind!r}. Known: {', '.join(KINDS)}.")
-    for name, target in sorted(lookup.KINDS[kind].items()):
-        print(f"{name:<16} {target}")
+    table = TABLES[args.kind]()
+    width = max(16, *map(len, table))
+    for name, about in table.items():
+        print(f"{name:<{width}} {about}".rstrip())

@@ -6,7 +6,7 @@ The tables are read when help is asked for, not at each start: some come with he
 from __future__ import annotations
 
 import argparse
-import inspect
+import json
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping
@@ -48,7 +48,7 @@ def _text(offered: tuple[str, Table]) -> str:
     longest = max(map(len, table)) + 2
     lines = [
         textwrap.fill(about, width, initial_indent=f"  {name:{longest}}",
-                      subsequent_indent=" " * (longest + 2))
+                      subsequent_indent=" " * (longest + 2)) or f"  {name}"
         for name, about in table.items()
     ]  # fmt: skip
     return "\n".join([f"{title}:", *lines, ""])
@@ -68,22 +68,16 @@ def recipes_of(kind: str) -> Table:
     return table
 
 
-def names_of(kind: str, *more: str) -> Table:
+def names_of(kind: str) -> Table:
     """The short names of a kind of `climb_opt.lookup`; your own as module:Name."""
 
     def table() -> dict[str, str]:
         from climb_opt import lookup
 
-        return dict.fromkeys([*sorted(lookup.KINDS[kind]), *more, "module:Name"], "")
+        known = {name: lookup.about(kind, name) for name in lookup.KINDS[kind]}
+        return known | {"module:Name": "one of your own"}
 
     return table
-
-
-def rules() -> dict[str, str]:
-    """The rules that choose a mixture."""
-    from climb_opt.selection import RULES
-
-    return {name: inspect.getdoc(rule).partition("\n")[0] for name, rule in RULES.items()}  # type: ignore[union-attr]
 
 
 def ablations() -> dict[str, str]:
@@ -91,6 +85,13 @@ def ablations() -> dict[str, str]:
     from climb_opt.ablation.recipe.reading import scales, shipped
 
     return {name: f"scales: {', '.join(scales(name))}" for name in shipped()}
+
+
+def arms() -> dict[str, str]:
+    """The arms that an ablation may name, with what each sets."""
+    from climb_opt.ablation.recipe.arms import STANDARD
+
+    return {name: json.dumps(data) for name, data in STANDARD.items()}
 
 
 def predictor_studies() -> dict[str, str]:

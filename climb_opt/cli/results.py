@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import confirming, handing
 from climb_opt.cli.naming import existing, study_arguments
-from climb_opt.cli.offering import names_of, offer, rules
+from climb_opt.cli.offering import names_of, offer
 from climb_opt.errors import UserError
 from climb_opt.text import strict_json
 
@@ -25,9 +25,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     best = subparsers.add_parser("best", help="the recommended mixture, rules side by side")
     study_arguments(best)
     best.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
-    best.add_argument("-f", "--format", choices=("table", "json", "yaml"), default="table",
-                      help="for people, or for programs (default: table)")  # fmt: skip
-    offer(best, rules=rules)
+    best.add_argument("-f", "--format", choices=("table", "json", "yaml"), default="table")
+    offer(best, rules=names_of("rule"))
     best.set_defaults(run=_best)
 
     report = subparsers.add_parser("report", help="one HTML page, or Markdown for a pull request")
@@ -37,7 +36,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     report.add_argument("--output", metavar="FILE", help="default: runs/NAME.html, .md")
     report.add_argument("--markdown", action="store_true", help="Markdown instead of HTML")
     report.add_argument("--corpus", help="where the corpus lies on this machine, for its map")
-    offer(report, rules=rules, predictors=names_of("predictor", "simplex-gp"))
+    offer(report, rules=names_of("rule"), predictors=names_of("predictor"))
     report.set_defaults(run=_report)
 
     confirming.add(subparsers)

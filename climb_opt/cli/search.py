@@ -36,11 +36,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     storage_arguments(search)
     search.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key of the recipe, e.g. proxy.lr=2e-3; as often as needed",
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe"
     )
     crew.add_argument(search)
     search.add_argument("--runs", default="runs", help="folder of checkpoints and models")

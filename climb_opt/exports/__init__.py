@@ -6,10 +6,11 @@
     code.py         as Python: Hugging Face datasets, torchtitan
     materialise.py  as data: the mixed tokens or documents, for a token budget
 
-A format is a function from a `Handover` to text. Add one with a function and a line in `FORMATS`.
+A format is a function from a `Handover` to text. Add one with a function and a line in
+`lookup.py`, or name your own as "module:Name". `lookup.facts` says of it what its trainer needs.
 """
 
-from climb_opt.exports.formats import FORMATS, Format, checked, render
+from climb_opt.exports.formats import Format, format_of, render, texts
 from climb_opt.exports.handover import Handover, Source, prepare
 
-__all__ = ["FORMATS", "Format", "Handover", "Source", "checked", "prepare", "render"]
+__all__ = ["Format", "Handover", "Source", "format_of", "prepare", "render", "texts"]

@@ -6,6 +6,7 @@ Names and paths enter as Python literals (`repr`) or comments, never as text pas
 from __future__ import annotations
 
 from climb_opt.exports.handover import Handover
+from climb_opt.lookup import facts
 
 BUDGET = '''
 # The run's length; None where the export was given no --tokens.
@@ -110,8 +111,18 @@ def dataloader() -> GrainDataLoader.Config:
 '''
 
 
+def places(handover: Handover) -> list[str]:
+    """The files of documents that both name."""
+    return handover.paths("data/domain_{index}.jsonl")
+
+
+@facts(
+    places=places,
+    layout="jsonl",
+    budget=lambda h: f"max_steps: {h.sequences} / the sequences of a step",
+)
 def hugging_face(handover: Handover) -> str:
-    """A module whose `mixture()` is an `interleave_datasets` over the domains' documents."""
+    """Python: a module whose `mixture()` is `datasets.interleave_datasets` over the domains."""
     lengths = "".join(
         f"    {s.name!r}: {s.tokens / s.documents:.6g},\n"
         for s in handover.sources
@@ -120,14 +131,14 @@ def hugging_face(handover: Handover) -> str:
     return _filled(HUGGING_FACE, handover, lengths=lengths)
 
 
+@facts(
+    places=places,
+    layout="jsonl",
+    budget=lambda h: f"training.steps: {h.sequences} / the sequences of a step",
+)
 def torchtitan(handover: Handover) -> str:
-    """A module whose `dataloader()` is the config of torchtitan's data loader."""
+    """torchtitan: a module whose `dataloader()` is a config that mixes packed sources."""
     return _filled(TORCHTITAN, handover)
-
-
-def places(handover: Handover) -> list[str]:
-    """The files of documents that both name."""
-    return handover.paths("data/domain_{index}.jsonl")
 
 
 def _filled(template: str, handover: Handover, **more: str) -> str:

@@ -13,12 +13,13 @@ import yaml
 from climb_opt.errors import UserError
 from climb_opt.exports.handover import Handover, Source
 from climb_opt.indexed import index_shards, prefix_of
+from climb_opt.lookup import facts
 from climb_opt.shards import Corpus, Stream
 from climb_opt.text import amount
 
 
 def as_json(handover: Handover) -> str:
-    """Everything that is known, for programs."""
+    """Weights, tokens and epochs as JSON, for programs."""
     data = {
         "study": handover.study,
         "rule": handover.rule,
@@ -41,10 +42,21 @@ def as_json(handover: Handover) -> str:
 
 
 def as_yaml(handover: Handover) -> str:
-    """domain: weight, and nothing else."""
+    """domain: weight, and nothing else; what `climb-opt enqueue` reads."""
     return _head(handover) + _yaml({s.name: s.weight for s in handover.sources})
 
 
+def prefixes(handover: Handover) -> list[str]:
+    """The Megatron data sets that `megatron` and `nemo` name."""
+    return [prefix for _, prefix in _blend(handover)]
+
+
+@facts(
+    places=prefixes,
+    needs=("{}.bin", "{}.idx"),
+    layout="megatron",
+    budget=lambda h: f"--train-samples {h.sequences} --seq-length {h.sequence}",
+)
 def megatron(handover: Handover) -> str:
     """Megatron-LM: "weight prefix ..." as `--data-args-path FILE` or `--data-path` take it.
 
@@ -53,6 +65,12 @@ def megatron(handover: Handover) -> str:
     return "\n".join(f"{w:.9g} {p}" for w, p in _blend(handover)) + "\n"
 
 
+@facts(
+    places=prefixes,
+    needs=("{}.bin", "{}.idx"),
+    layout="megatron",
+    budget=lambda h: f"num_train_samples is {h.sequences}; max_steps: that / global_batch_size",
+)
 def nemo(handover: Handover) -> str:
     """NeMo 2 `PreTrainingDataModule(paths=...)` and Megatron Bridge: a zipped list."""
     paths = [str(v) for w, p in _blend(handover) for v in (f"{w:.9g}", p)]
@@ -62,11 +80,17 @@ def nemo(handover: Handover) -> str:
     return _head(handover) + _yaml({"data": data})
 
 
-def prefixes(handover: Handover) -> list[str]:
-    """The Megatron data sets that `megatron` and `nemo` name."""
-    return [prefix for _, prefix in _blend(handover)]
+def nanosets(handover: Handover) -> list[str]:
+    """The folders that `nanotron` names."""
+    return handover.paths("data/domain_{index}")
 
 
+@facts(
+    places=nanosets,
+    needs=("{}/*.ds",),
+    layout="nanotron",
+    budget=lambda h: f"tokens.train_steps: {h.sequences} / the sequences of a step",
+)
 def nanotron(handover: Handover) -> str:
     """nanotron: a `data_stages` entry with `NanosetDatasetsArgs` (folders of .ds files)."""
     dataset: dict[str, Any] = {
@@ -81,31 +105,6 @@ def nanotron(handover: Handover) -> str:
     stage = {"name": "mixture", "start_training_step": 1, "data": data}
     tokens = {"sequence_length": handover.sequence}
     return _head(handover) + _yaml({"data_stages": [stage], "tokens": tokens})
-
-
-def nanosets(handover: Handover) -> list[str]:
-    """The folders that `nanotron` names."""
-    return handover.paths("data/domain_{index}")
-
-
-def olmo_core(handover: Handover) -> str:
-    """OLMo-core: a `SourceMixtureList`. Shards of a climb_opt corpus are read as they are.
-
-    `max_repetition_ratio` is stated when the corpus and the token budget are known; without them a
-    domain that is too small for its weight stops OLMo-core with its own error.
-    """
-    sources = []
-    for source in handover.sources:
-        entry: dict[str, Any] = {
-            "source_name": source.name,
-            "target_ratio": source.weight,
-            "paths": _olmo_files(source),
-        }
-        epochs = handover.epochs(source)
-        if epochs is not None and epochs > 1:
-            entry["max_repetition_ratio"] = math.ceil(epochs * 1.001 * 100) / 100
-        sources.append(entry)
-    return _head(handover) + _yaml({"sources": sources})
 
 
 def olmo_paths(handover: Handover) -> list[str]:
@@ -141,27 +140,36 @@ def olmo_shortfall(handover: Handover) -> list[str]:
     ]
 
 
+@facts(
+    places=olmo_paths,
+    layout="megatron",
+    budget=lambda h: f"requested_tokens={h.tokens} of SourceMixtureDatasetConfig",
+    check=olmo_shortfall,
+)
+def olmo_core(handover: Handover) -> str:
+    """OLMo-core: a `SourceMixtureList`. Shards of a climb_opt corpus are read as they are.
+
+    `max_repetition_ratio` is stated when the corpus and the token budget are known; without them a
+    domain that is too small for its weight stops OLMo-core with its own error.
+    """
+    sources = []
+    for source in handover.sources:
+        entry: dict[str, Any] = {
+            "source_name": source.name,
+            "target_ratio": source.weight,
+            "paths": _olmo_files(source),
+        }
+        epochs = handover.epochs(source)
+        if epochs is not None and epochs > 1:
+            entry["max_repetition_ratio"] = math.ceil(epochs * 1.001 * 100) / 100
+        sources.append(entry)
+    return _head(handover) + _yaml({"sources": sources})
+
+
 def _olmo_files(source: Source) -> list[str]:
     if source.files and source.path is None:
         return [path for path, _ in source.files]
     return [source.path or source.filled("data/domain_{index}.bin")]
-
-
-def mosaicml(handover: Handover) -> str:
-    """LLM Foundry: `train_loader.dataset.streams` with proportions, for `StreamingDataset`."""
-    named = {
-        s.slug: {"local": path, "remote": None, "split": "train", "proportion": s.weight}
-        for s, path in zip(handover.sources, streams(handover), strict=True)
-    }
-    dataset = {
-        "streams": named,
-        "shuffle": True,
-        "shuffle_seed": handover.seed,
-        "max_seq_len": handover.sequence,
-    }
-    if handover.sequences is not None:
-        dataset["epoch_size"] = handover.sequences
-    return _head(handover) + _yaml({"train_loader": {"name": "text", "dataset": dataset}})
 
 
 def streams(handover: Handover) -> list[str]:
@@ -179,6 +187,30 @@ def mosaicml_conversion(handover: Handover) -> list[str]:
         "data/domain_000.jsonl --out-root data/domain_000/train --concat-tokens "
         f"{handover.sequence} --tokenizer {tokenizer} (a folder that transformers reads)."
     ]
+
+
+@facts(
+    places=streams,
+    needs=("{}/train/index.json",),
+    layout="jsonl",
+    budget=lambda h: f"epoch_size is {h.sequences} samples; give the trainer max_duration: 1ep",
+    check=mosaicml_conversion,
+)
+def mosaicml(handover: Handover) -> str:
+    """LLM Foundry: `train_loader.dataset.streams` with proportions, for `StreamingDataset`."""
+    named = {
+        s.slug: {"local": path, "remote": None, "split": "train", "proportion": s.weight}
+        for s, path in zip(handover.sources, streams(handover), strict=True)
+    }
+    dataset = {
+        "streams": named,
+        "shuffle": True,
+        "shuffle_seed": handover.seed,
+        "max_seq_len": handover.sequence,
+    }
+    if handover.sequences is not None:
+        dataset["epoch_size"] = handover.sequences
+    return _head(handover) + _yaml({"train_loader": {"name": "text", "dataset": dataset}})
 
 
 def _blend(handover: Handover) -> list[tuple[float, str]]:

@@ -70,7 +70,7 @@ def materialise(
     kind: Kind = "tokens",
     progress: Callable[[int], None] = lambda tokens: None,
 ) -> Written:
-    """Write the mixed data into `folder`.
+    """The mixed data itself, written into a folder: tokens with Megatron's index, or documents.
 
     Args:
         kind: token stream, or text documents.

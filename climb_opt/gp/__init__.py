@@ -1,8 +1,7 @@
 """A Gaussian process on the square roots of the weights, and what a search does with it.
 
-    refit.py        hyper-parameters while results come in
     model.py        kernel, posterior mean, spread and joint covariance, and their gradients
-    fit.py          hyper-parameters by maximum penalised likelihood
+    fit.py          hyper-parameters by maximum penalised likelihood, also while results come in
     optimise.py     minimise a function of a mixture: w = v^2 / |v|^2, bounds included
     improvement.py  log expected improvement and feasibility, with gradients
     candidates.py   candidates: around the best, between them, and fresh ones

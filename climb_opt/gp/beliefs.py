@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from climb_opt.gp.model import Surrogate, WeightedSum
+from climb_opt.gp.fit import Fits, process_of
+from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
 from climb_opt.gp.outliers import tamed
 from climb_opt.gp.proposal import Problem
-from climb_opt.gp.refit import Fits
 from climb_opt.history import MOST, History
 from climb_opt.simplex import MixtureSpace
 
@@ -71,3 +71,18 @@ class Beliefs:
 
     def _process(self, roots: np.ndarray, values: np.ndarray) -> Surrogate:
         return self._fits.process(roots, values)
+
+
+def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
+    """The posterior of the oriented score given every row of the history; it has at least one.
+
+    Where trials store components there is one process per component, then their sum.
+    """
+    history, roots = tamed(history), np.sqrt(history.weights)
+    if history.components is None or history.coefficients is None:
+        return process_of(roots, history.values)
+    used = np.flatnonzero(history.coefficients)
+    if len(used) < 2:
+        return process_of(roots, history.values)
+    parts = [process_of(roots, history.components[:, c]) for c in used]
+    return WeightedSum(parts, history.coefficients[used])

@@ -7,6 +7,8 @@ noise, and it recommends .168: docs/notes/searching.md#the-process).
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
@@ -20,6 +22,10 @@ NOISE = (-4.0, 4.0)
 LINEAR = (0.0, 2.25)
 BOUNDS = {"length": (-4.0, 8.0), "noise": (-14.0, 4.0), "linear": (-8.0, 6.0)}
 STARTS = ((0.7, -4.0, 0.0), (1.4, -1.0, 0.0))  # log length, log noise, log linear
+MANY = 64  # domains, above which a full fit costs seconds and its last digits change no figure
+EVERY = 8  # results between full fits of growing data
+WARM = 5  # L-BFGS steps between them
+MEMORY = 64  # fits remembered
 MAX_ROWS = 400  # a likelihood costs n^3: beyond this, hyper-parameters come from a subset
 
 
@@ -54,6 +60,47 @@ def fit_shape(
 def fit(roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
     """The Gaussian process for values (n,) at `roots` (n, K), hyper-parameters fitted."""
     return GaussianProcess(roots, values, fit_shape(roots, values))
+
+
+def process_of(roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
+    """The process for values (n,) at `roots` (n, K), n >= 1, fitted once."""
+    k = roots.shape[1]
+    if k <= MANY:
+        shape = fit_shape(roots, values)
+    else:
+        shape = fit_shape(roots, values, Shape(np.full(k, 0.7), -4.0, 0.0), iterations=15)
+    return GaussianProcess(roots, values, shape)
+
+
+class Fits:
+    """Gaussian processes for growing data: a full fit every eighth result, warm steps between.
+
+    A pure function of the rows, whatever was fitted before, so a restarted search proposes what an
+    uninterrupted one would; the latest fits are only remembered, never built upon.
+    """
+
+    def __init__(self) -> None:
+        self._shapes: dict[bytes, Shape] = {}
+
+    def process(self, roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
+        """The posterior given values (n,) at `roots` (n, K), rows in order of arrival; n >= 1."""
+        full = EVERY * (len(values) // EVERY) or len(values)
+        shape = self._shape(roots[:full], values[:full], None)
+        if full < len(values):
+            shape = self._shape(roots, values, shape)
+        return GaussianProcess(roots, values, shape)
+
+    def _shape(self, roots: np.ndarray, values: np.ndarray, start: Shape | None) -> Shape:
+        digest = hashlib.blake2b(np.ascontiguousarray(roots).tobytes(), digest_size=16)
+        digest.update(np.ascontiguousarray(values).tobytes())
+        key = digest.digest()
+        shape = self._shapes.pop(key, None)
+        if shape is None:
+            shape = fit_shape(roots, values, start, 60 if start is None else WARM)
+        self._shapes[key] = shape  # last in, last out
+        while len(self._shapes) > MEMORY:
+            del self._shapes[next(iter(self._shapes))]
+        return shape
 
 
 def _subset(roots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

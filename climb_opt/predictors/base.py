@@ -39,6 +39,6 @@ class Predictor(Protocol):
 def expected(predictor: Predictor, weights: np.ndarray) -> np.ndarray:
     """The mean (m,) alone: what ranks a large pool of candidates."""
     mean = getattr(predictor, "mean", None)
-    if mean is not None:
+    if callable(mean):  # someone's own may be a number that it learnt
         return np.asarray(mean(weights), dtype=float)
     return np.asarray(predictor.predict(weights)[0], dtype=float)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import optuna
 
+from climb_opt import lookup
 from climb_opt.attributes import CONFIRM, CONFIRMED_IN
 from climb_opt.progress import counting, progress
 from climb_opt.reports.contents import Atlas, Contents, gather
@@ -13,7 +14,7 @@ from climb_opt.reports.snapshot import Snapshot, take
 from climb_opt.retrain import confirmation_of
 from climb_opt.retrain.finals import SUFFIX
 from climb_opt.retrain.paired import Confirmation
-from climb_opt.selection import AUTO, RULES, Recommendation, best_mixture, compare_rules
+from climb_opt.selection import AUTO, Recommendation, best_mixture, compare_rules
 from climb_opt.view import StudyView
 
 
@@ -46,7 +47,8 @@ def advise(
         # Several objectives: one balanced pick of the Pareto set, whatever the rule.
         one = best_mixture(study, rule=wanted, space=snapshot.space)
         return Advice({one.rule: one}, one.rule)
-    asked = [*(r for r in RULES if r != AUTO), *([wanted] if wanted not in RULES else [AUTO])]
+    rules = lookup.KINDS["rule"]
+    asked = [*(r for r in rules if r != AUTO), *([wanted] if wanted not in rules else [AUTO])]
     with progress(None, "rules", "rule", brief=True) as bar:
         found = compare_rules(study, rules=asked, space=snapshot.space, on_rule=counting(bar))
     followed = found.pop(AUTO).rule if wanted == AUTO else wanted

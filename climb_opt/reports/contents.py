@@ -16,7 +16,6 @@ from climb_opt.reports.cost import Cost, cost_of, epochs_of, tokens_of
 from climb_opt.reports.effects import Effect, domain_effects
 from climb_opt.reports.quality import FEWEST, Predictions, predict_unseen
 from climb_opt.reports.snapshot import Snapshot, facts_of
-from climb_opt.reports.surrogate import SimplexGP
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.selection import Recommendation
 from climb_opt.threads import one_blas_thread
@@ -121,8 +120,7 @@ def gather(
         UserError: an unknown predictor.
     """
     name = predictor or searched_with(snapshot)
-    make = SimplexGP if name == OWN else lookup.find("predictor", name)
-    predictions = _predictions(snapshot, make)
+    predictions = _predictions(snapshot, lookup.find("predictor", name))
     followed = followed or next(iter(recommended), None)
     reference = snapshot.space.prior
     if followed is not None:
@@ -146,9 +144,10 @@ def gather(
 def searched_with(snapshot: Snapshot) -> str:
     """The predictor that the search itself used, else the report's own."""
     sampler = None if snapshot.recipe is None else snapshot.recipe.sampler
-    if sampler is None or sampler.name != "climb":
+    if sampler is None:
         return OWN
-    return str(sampler.options.get("predictor", "lightgbm"))
+    usual = lookup.default("sampler", sampler.name, "predictor")
+    return OWN if usual is None else str(sampler.options.get("predictor", usual))
 
 
 def _predictions(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions | None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from climb_opt.gp.beliefs import surrogate_of
 from climb_opt.gp.model import GaussianProcess, WeightedSum
 from climb_opt.history import History
-from climb_opt.reports.surrogate import surrogate_of
 from climb_opt.samplers.reach import UNIT
 
 FEWEST = 8  # finished trials below which no effect is shown

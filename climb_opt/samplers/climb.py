@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup
-from climb_opt.errors import UserError
 from climb_opt.gp.outliers import ABSURD, tamed
 from climb_opt.history import History
 from climb_opt.predictors.base import Predictor, expected
@@ -139,7 +138,7 @@ def climb_pick(
     history: History,
     *,
     preset: str = "nemo",
-    predictor: str | Callable[..., Predictor] = "lightgbm",
+    predictor: str | Callable[..., Predictor] = lookup.PREDICTOR,
     predictor_options: Mapping[str, Any] | None = None,
     per_component: bool | None = None,
     seed: int = 0,
@@ -167,7 +166,7 @@ def climb_pick(
         pool_strength=pool_strength,
     )
     if rule not in ("argbest", "mean-top"):
-        raise UserError(f"Unknown rule {rule!r}. Rules: argbest, mean-top.")
+        raise lookup.unknown("rule", rule, ("argbest", "mean-top"))
     if not can_learn(history):
         logger.warning("Nothing to learn from %s: no prediction.", _describe(history))
         if not len(history):

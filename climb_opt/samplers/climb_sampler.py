@@ -22,6 +22,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
+from climb_opt import lookup
 from climb_opt.attributes import PICK, SLOT, UNREAD
 from climb_opt.errors import UserError
 from climb_opt.plan import Plan, Slot
@@ -79,12 +80,14 @@ class ClimbSampler(MixtureSampler):
     [10, 11]
     """
 
+    one_objective = True  # a recipe with several is refused before anything is trained
+
     def __init__(
         self,
         space: MixtureSpace,
         *,
         rounds: Sequence[int] = (64, 32, 16),
-        predictor: str | Callable[..., Predictor] = "lightgbm",
+        predictor: str | Callable[..., Predictor] = lookup.PREDICTOR,
         predictor_options: Mapping[str, Any] | None = None,
         preset: str = "nemo",
         seed: int | None = None,

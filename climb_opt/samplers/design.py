@@ -1,18 +1,16 @@
 """Round 1: where a search starts, before anything is known.
 
-regmix     RegMix's sparse draws, as CLIMB's public code makes them (docs/notes/climb.md#constants)
-dirichlet  "Dirichlet based on each cluster's token count", as CLIMB's paper says
-mixed      draws of several concentrations, the best start: docs/notes/searching.md#the-start
+A design is a function (space, rng, n) -> weights (n, K): `climb-opt ls designs` lists those here.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from climb_opt import lookup
+from climb_opt.lookup import facts
 from climb_opt.samplers.reach import UNIT, unread, without_copies
 from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace, dirichlet
-
-DESIGNS = ("regmix", "dirichlet", "mixed")
 
 # RegMix's constants, as used by CLIMB's public code.
 MAX_USAGE = 15.0  # a weight may be at most 15 x its prior, and at most 1
@@ -22,43 +20,79 @@ RARE = 0.05  # mixtures of a round that read a domain, on average, below which i
 MOST_DRAWN = 20_000_000  # random numbers, before accepting that the usage bound rejects nearly all
 
 
-def initial_design(space: MixtureSpace, kind: str, rng: np.random.Generator, n: int) -> np.ndarray:
-    """n mixtures (n, K) of one of `DESIGNS`, distinct as long as the space holds so many.
+def initial_design(
+    space: MixtureSpace, design: str, rng: np.random.Generator, n: int
+) -> np.ndarray:
+    """n mixtures (n, K) of a design, distinct as long as the space holds so many.
 
     A design of little else than copies (a domain of a millionth of the tokens beside one other) is
     filled with mixed draws.
+
+    Args:
+        design: a short name, or "module:Name" of a function (space, rng, n) -> weights (n, K); what
+            lies outside of the space's bounds is moved inside.
+
+    Raises:
+        UserError: no such design, or one that returns something else.
     """
-    if kind == "regmix":
-        return without_copies(space, rng, _regmix(space, rng, n))
-    draw = space.sample if kind == "dirichlet" else space.sample_mixed
-    draws = distinct(draw(rng, 4 * n))
-    return without_copies(space, rng, draws[_some(rng, len(draws), n)])
+    draw = lookup.find("design", design)
+    batch = space.made_by(f"design {design!r}", draw(space, rng, n), n)
+    outside = ~space.contains(batch)
+    if outside.any():
+        batch[outside] = space.project(batch[outside])
+    return without_copies(space, rng, batch)
 
 
-def out_of_reach(space: MixtureSpace, kind: str, batch: np.ndarray) -> tuple[str, ...]:
+def out_of_reach(space: MixtureSpace, design: str, batch: np.ndarray) -> tuple[str, ...]:
     """Domains that no mixture of `batch` (n, K) reads because the design hardly ever would."""
-    if kind == "regmix":
-        small = MAX_USAGE * space.prior < UNIT
-    elif kind == "dirichlet":
-        # A weight of Dirichlet(p) is Beta(p, 1 - p), hence above a unit in about p ln(1 / unit).
-        small = len(batch) * space.prior * np.log(1.0 / UNIT) < RARE
-    else:
-        small = np.zeros(len(space), dtype=bool)
-    missed = unread(space, batch)
+    rare = getattr(lookup.find("design", design), "rare", None)
+    if rare is None:
+        return ()
+    missed, small = unread(space, batch), rare(space, len(batch))
     return tuple(d for d, s in zip(space.domains, small, strict=True) if s and d in missed)
+
+
+# --- the designs: each says which domains (K,) n of its mixtures hardly ever read -----------------
+
+
+def _below_usage(space: MixtureSpace, n: int) -> np.ndarray:
+    return MAX_USAGE * space.prior < UNIT
+
+
+def _rarely_drawn(space: MixtureSpace, n: int) -> np.ndarray:
+    # A weight of Dirichlet(p) is Beta(p, 1 - p), hence above a unit in about p ln(1 / unit).
+    return n * space.prior * np.log(1.0 / UNIT) < RARE
+
+
+@facts(rare=_below_usage)
+def regmix(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
+    """RegMix's sparse draws, as CLIMB's public code makes them (docs/notes/climb.md#constants)."""
+    accepted = _within_usage(space, rng, OVERSAMPLE * n)
+    # The space's own bounds, which RegMix does not know, may make two mixtures one.
+    rounded = distinct(space.project(_round_to_unit(accepted)))
+    return rounded[_some(rng, len(rounded), n)]
+
+
+@facts(rare=_rarely_drawn)
+def dirichlet_draws(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
+    """ "Dirichlet based on each cluster's token count", as CLIMB's paper says."""
+    return _fresh(space.sample(rng, 4 * n), rng, n)
+
+
+def mixed(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
+    """Draws of several concentrations, the best start: docs/notes/searching.md#the-start."""
+    return _fresh(space.sample_mixed(rng, 4 * n), rng, n)
+
+
+def _fresh(draws: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
+    draws = distinct(draws)
+    return draws[_some(rng, len(draws), n)]
 
 
 def distinct(weights: np.ndarray) -> np.ndarray:
     """The rows of `weights` (n, K) without repeats, in order of first appearance."""
     _, first = np.unique(weights, axis=0, return_index=True)
     return weights[np.sort(first)]
-
-
-def _regmix(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
-    accepted = _within_usage(space, rng, OVERSAMPLE * n)
-    # The space's own bounds, which RegMix does not know, may make two mixtures one.
-    rounded = distinct(space.project(_round_to_unit(accepted)))
-    return rounded[_some(rng, len(rounded), n)]
 
 
 def _within_usage(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
 from scipy.special import gammainc, gammaincinv, gammaln
 
-from climb_opt.errors import UserError
+from climb_opt import lookup
 from climb_opt.simplex import MixtureSpace
 
 FAR = 1e-290  # gamma quantiles below this are computed in logs
@@ -120,22 +120,13 @@ class StickBreakingEncoding:
         return 1.0 - np.clip(kept, 0.0, 1.0) ** self._after
 
 
-ENCODINGS: dict[str, Callable[[MixtureSpace], Encoding]] = {
-    "softmax": SoftmaxEncoding,
-    "gamma": GammaEncoding,
-    "stick-breaking": StickBreakingEncoding,
-}
-
-
 def make_encoding(
     encoding: str | Callable[[MixtureSpace], Encoding], space: MixtureSpace
 ) -> Encoding:
-    """The encoding of a short name, or of a class or function that takes the space."""
-    if not isinstance(encoding, str):
-        return encoding(space)
-    if encoding not in ENCODINGS:
-        raise UserError(f"Unknown encoding {encoding!r}. Encodings: {', '.join(ENCODINGS)}.")
-    return ENCODINGS[encoding](space)
+    """The encoding of a short name, "module:Name", or a class or function that takes the space."""
+    make = lookup.find("encoding", encoding) if isinstance(encoding, str) else encoding
+    made: Encoding = make(space)
+    return made
 
 
 def _box(size: int, low: float, high: float) -> dict[str, BaseDistribution]:

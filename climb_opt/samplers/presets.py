@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from climb_opt import lookup
 from climb_opt.errors import UserError
-from climb_opt.samplers.design import DESIGNS
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ClimbRules:
     """What the paper leaves open.
 
     Args:
-        design: initial design of round 1: "regmix", "dirichlet" or "mixed".
+        design: initial design of round 1: "regmix", "dirichlet", "mixed" or "module:Name".
         pool_size: candidates in A.
         pool_temperature, pool_strength: A is drawn from Dirichlet(strength x prior^temperature).
         top_n: N; None is the public code's max(M*M, 128).
@@ -32,8 +32,7 @@ class ClimbRules:
     decimals: int | None = 4
 
     def __post_init__(self) -> None:
-        if self.design not in DESIGNS:
-            raise UserError(f"Unknown design {self.design!r}. Designs: {', '.join(DESIGNS)}.")
+        lookup.find("design", self.design)
         positive = {"pool_size": self.pool_size, "pool_strength": self.pool_strength}
         for name, value in {**positive, "top_n": self.top_n or 1}.items():
             if not value > 0:
@@ -44,15 +43,15 @@ class ClimbRules:
         return max(m, self.top_n if self.top_n is not None else max(m * m, 128))
 
 
-PRESETS = {
-    "nemo": ClimbRules(),
-    "paper": ClimbRules(design="dirichlet", exclude=True, decimals=None),
-}
+NEMO = ClimbRules()
+"""The public code's constants: RegMix's sparse start, candidates may be tried twice."""
+
+PAPER = ClimbRules(design="dirichlet", exclude=True, decimals=None)
+"""The paper's equations: a Dirichlet start on token counts, no candidate twice."""
 
 
 def climb_rules(preset: str, **overrides: Any) -> ClimbRules:
     """A preset with some of its rules replaced; overrides that are None change nothing."""
-    if preset not in PRESETS:
-        raise UserError(f"Unknown preset {preset!r}. Presets: {', '.join(PRESETS)}.")
+    rules: ClimbRules = lookup.find("preset", preset)
     given = {name: value for name, value in overrides.items() if value is not None}
-    return dataclasses.replace(PRESETS[preset], **given)
+    return dataclasses.replace(rules, **given)

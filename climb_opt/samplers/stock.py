@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from climb_opt.errors import UserError
+from climb_opt.lookup import facts
 from climb_opt.samplers.encodings import Encoding
 from climb_opt.samplers.wrapped import SimplexSampler
 from climb_opt.simplex import MixtureSpace
@@ -45,6 +46,7 @@ def tpe(
     return SimplexSampler(space, base, encoding=encoding)
 
 
+@facts(one_objective=True)
 def cma_es(
     space: MixtureSpace,
     *,

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from climb_opt.selection.choosing import best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, Recommendation, in_words
-from climb_opt.selection.rules import AUTO, RULES
+from climb_opt.selection.rules import AUTO
 
 __all__ = [
     "AUTO",
-    "RULES",
     "Estimate",
     "Recommendation",
     "best_mixture",

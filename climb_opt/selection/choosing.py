@@ -9,8 +9,9 @@ import numpy as np
 import optuna
 from optuna.study import StudyDirection
 
+from climb_opt import lookup
 from climb_opt.attributes import PICK, SLOT
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.hypervolume import front, reference_point
 from climb_opt.gp.outliers import tamed
@@ -26,7 +27,7 @@ from climb_opt.selection.recommendation import (
     noise_doubt,
     unread_doubt,
 )
-from climb_opt.selection.rules import AUTO, RULES, Evidence, default_rule, observed_row
+from climb_opt.selection.rules import AUTO, Evidence, default_rule, observed_row
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, read_history
@@ -44,8 +45,8 @@ def best_mixture(
     """The mixture to keep from `study`: domain -> weight, with its expected gain and doubts.
 
     Args:
-        rule: one of `climb_opt.selection.RULES`; "auto" takes the one that loses least for the
-            noise that the study shows.
+        rule: a rule's name (`climb-opt ls rules`), or "module:Name" of a function from `Evidence`
+            to weights (K,); "auto" takes the one that loses least for the noise of the study.
         space: by default the one the study stores, else its trials' domains with a uniform prior.
         components: model each stored component of the score, then their sum.
         seed: of the rule's own draws.
@@ -61,7 +62,7 @@ def best_mixture(
     >>> round(best["code"], 2), best.trials
     (0.5, 24)
     """
-    _check(rule)
+    lookup.find("rule", rule)
     space, history = _learnt(study, space)
     if len(study.directions) > 1:
         return _balanced(study, space, history, components)
@@ -95,9 +96,9 @@ def compare_rules(
     >>> {rule: round(mixture["code"], 1) for rule, mixture in found.items()}
     {'observed': 0.5, 'top': 0.5}
     """
-    rules = list(RULES) if rules is None else list(rules)
+    rules = list(lookup.KINDS["rule"]) if rules is None else list(rules)
     for rule in rules:
-        _check(rule)
+        lookup.find("rule", rule)
     space, history = _learnt(study, space)
     if len(study.directions) > 1:
         raise UserError(
@@ -113,12 +114,6 @@ def compare_rules(
 
 
 # --- private -------------------------------------------------------------------------------------
-
-
-def _check(rule: str) -> None:
-    if rule not in RULES:
-        hint = did_you_mean(rule, RULES)
-        raise UserError(f"Unknown rule {rule!r}.{hint} Known: {', '.join(RULES)}.")
 
 
 def _learnt(study: optuna.Study, space: MixtureSpace | None) -> tuple[MixtureSpace, History]:
@@ -155,7 +150,7 @@ def _recommend(
         weights = observed_row(history)
         return _plain(space, history, weights, "observed", (f"{reason}: nothing to model",))
     name = default_rule(evidence) if rule == AUTO else rule
-    weights = RULES[name](evidence)
+    weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))
     surrogate = evidence.problem.objectives[0]
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
     warnings = doubts(space, tamed(history), surrogate, weights)

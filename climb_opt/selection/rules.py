@@ -1,15 +1,4 @@
-"""The rules that turn a finished search into one mixture.
-
-    observed    the best score measured. Under noise it is the luckiest, not the best.
-    evaluated   the evaluated mixture with the best posterior mean
-    predicted   the best posterior mean anywhere in the space
-    supported   the best posterior mean + 1 standard deviation: stays where the data supports it
-    top         the mean of the 128 best posterior means among fresh draws
-    optimum     the mean of the optima of joint posterior samples
-    argbest     CLIMB's: the best prediction of its predictor over its pool
-    mean-top    the mean of the 128 best predictions of CLIMB's predictor over its pool
-                (both with predictor and pool of the study's own ClimbSampler, if it had one)
-    auto        `predicted` if the study is nearly free of noise, else `optimum`
+"""The rules that turn a finished search into one mixture: functions (Evidence) -> weights (K,).
 
 `auto` loses least over noise levels and tables (`tests/bench/bench_search.py --rules`).
 """
@@ -22,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt import lookup
 from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem
@@ -60,7 +50,10 @@ Rule = Callable[[Evidence], np.ndarray]  # -> weights (K,)
 
 
 def observed(evidence: Evidence) -> np.ndarray:
-    """The best score measured, among trials that kept every guard-rail if any did."""
+    """The best score measured: under noise the luckiest, not the best.
+
+    It is of the trials that kept every guard-rail, if any did.
+    """
     return observed_row(evidence.history)
 
 
@@ -83,17 +76,17 @@ def evaluated(evidence: Evidence) -> np.ndarray:
 
 
 def predicted(evidence: Evidence) -> np.ndarray:
-    """The best posterior mean anywhere."""
+    """The best posterior mean anywhere in the space."""
     return lowest_mean(evidence.problem, evidence.rng)
 
 
 def supported(evidence: Evidence) -> np.ndarray:
-    """The best posterior mean + 1 standard deviation."""
+    """The best posterior mean + 1 standard deviation: stays where the data supports it."""
     return lowest_mean(evidence.problem, evidence.rng, caution=1.0)
 
 
 def top(evidence: Evidence) -> np.ndarray:
-    """The mean of the best posterior means among fresh draws."""
+    """The mean of the 128 best posterior means among fresh draws."""
     return mean_of_top(evidence.problem, evidence.rng)
 
 
@@ -103,36 +96,24 @@ def optimum(evidence: Evidence) -> np.ndarray:
 
 
 def argbest(evidence: Evidence) -> np.ndarray:
-    """CLIMB's own final pick."""
+    """CLIMB's own pick: the best prediction of its predictor over its pool."""
     return _climb(evidence, "argbest")
 
 
 def mean_top(evidence: Evidence) -> np.ndarray:
-    """The mean of CLIMB's best predictions."""
+    """The mean of the 128 best predictions of CLIMB's predictor over its pool."""
     return _climb(evidence, "mean-top")
 
 
 def auto(evidence: Evidence) -> np.ndarray:
-    """`predicted` if nearly free of noise, else `optimum`."""
-    return RULES[default_rule(evidence)](evidence)
+    """`predicted` if the study is nearly free of noise, else `optimum`."""
+    rule: Rule = lookup.find("rule", default_rule(evidence))
+    return rule(evidence)
 
 
 def default_rule(evidence: Evidence) -> str:
     """The rule that `auto` stands for."""
     return "predicted" if evidence.relative_noise < QUIET else "optimum"
-
-
-RULES: dict[str, Rule] = {
-    "observed": observed,
-    "evaluated": evaluated,
-    "predicted": predicted,
-    "supported": supported,
-    "top": top,
-    "optimum": optimum,
-    "argbest": argbest,
-    "mean-top": mean_top,
-    AUTO: auto,
-}
 
 
 def _climb(evidence: Evidence, rule: str) -> np.ndarray:

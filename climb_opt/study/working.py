@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 from climb_opt import lookup, recipes
 from climb_opt import workers as rounds
 from climb_opt.attributes import BASELINE, CONFIRM, SEED, SLOT
-from climb_opt.baselines import FIXED, fixed_mixture, needed
+from climb_opt.baselines import fixed_mixture, needed
 from climb_opt.errors import UserError
 from climb_opt.history import report_facts
 from climb_opt.plan import Plan, Slot
@@ -29,8 +29,6 @@ from climb_opt.storages import explained, study_lock
 from climb_opt.study.opening import check_corpus, read_recipe
 from climb_opt.view import StudyView
 from climb_opt.workers import Pace
-
-PRIOR = "prior"  # a baseline's name for the proportional mixture
 
 Objective = Callable[[optuna.Trial], Any]
 
@@ -203,21 +201,16 @@ def _sparing(objective: Objective, plan: Plan, recipe: StudyRecipe) -> Objective
 
 
 def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, float]]:
-    """slot -> mixture of the recipe's baselines: `prior`, or a fixed mixture's name."""
+    """slot -> mixture of the recipe's baselines."""
     mixtures: dict[Slot, dict[str, float]] = {}
     for name in recipe.baselines:
-        if name != PRIOR and name not in FIXED:
-            raise UserError(
-                f"study.baselines: unknown baseline {name!r}. Known: {PRIOR}, {', '.join(FIXED)}."
-            )
-        if name != PRIOR and (missing := needed(name)):
+        if missing := needed(name):
             raise UserError(
                 f"study.baselines: {name!r} needs the key {min(missing)!r}, which a baseline has "
                 "not. Leave it out, and put a mixture of your own in line with `climb-opt "
                 "enqueue STUDY mixture.yaml`."
             )
-        weights = fixed_mixture(space, "proportional" if name == PRIOR else name)
-        mixtures[BASELINE + name] = space.mixture(weights)
+        mixtures[BASELINE + name] = space.mixture(fixed_mixture(space, name))
     return mixtures
 
 

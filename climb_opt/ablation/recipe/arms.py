@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from climb_opt import recipes
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt import lookup, recipes
+from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
 
@@ -81,11 +81,10 @@ def arm_data(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     like = over.pop("like", name if name in STANDARD else None)
     if like is None:
         if not over:
-            hint = did_you_mean(name, STANDARD)
-            raise UserError(f"Unknown arm {name!r}.{hint} Standard arms: {', '.join(STANDARD)}.")
+            raise lookup.unknown("arm", name, STANDARD)
         return over
     if like not in STANDARD:
-        raise UserError(f"Arm {name!r}: like {like!r} is no standard arm: {', '.join(STANDARD)}.")
+        raise UserError(f"Arm {name!r}: like: {lookup.unknown('standard arm', like, STANDARD)}")
     return recipes.merge(STANDARD[like], over)
 
 

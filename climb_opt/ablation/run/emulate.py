@@ -167,7 +167,7 @@ def _ranks(history: History, ground: Surface, recipe: StudyRecipe) -> tuple[floa
     if len(history) < len(FORESIGHT):
         return ()
     rounds = recipe.rounds if len(recipe.rounds) > 1 else allocate(len(history), FORESIGHT)
-    name = str(recipe.sampler.options.get("predictor", "lightgbm"))
+    name = str(recipe.sampler.options.get("predictor", lookup.PREDICTOR))
     draws = reference_draws(ground.space, RANKED)
     truth, found = ground.truth(draws), []
     for end in np.cumsum(rounds):

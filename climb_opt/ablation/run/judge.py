@@ -155,7 +155,7 @@ def _with_search(result: RunResult, found: Found) -> RunResult:
     recipe = read_recipe(study)
     history = read_history(study, StudyView(study).space)
     curve = np.minimum.accumulate(history.values) if len(history) else np.zeros(0)
-    name = str(recipe.sampler.options.get("predictor", "lightgbm"))
+    name = str(recipe.sampler.options.get("predictor", lookup.PREDICTOR))
     return replace(
         spent,
         rounds=recipe.rounds,

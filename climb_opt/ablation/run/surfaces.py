@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt import lookup
 from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
 from climb_opt.emulator.objective import reference_draws, spread
 from climb_opt.errors import UserError
@@ -70,22 +71,16 @@ def surface(objective: Choice) -> Surface:
 
 @lru_cache(maxsize=64)
 def _surface(name: str, options: str) -> Surface:
-    if name not in SURFACES:
-        raise UserError(f"Unknown objective {name!r}. Known: live, {', '.join(SURFACES)}.")
-    build, given = SURFACES[name], json.loads(options)
-    known = [p for p in inspect.signature(build).parameters]
-    for key in given:
-        if key not in known:
-            raise UserError(
-                f"objective {name!r}: unknown key {key!r}. Known keys: {', '.join(known)}."
-            )
-    return build(**given)
+    given = json.loads(options)
+    lookup.check_options("objective", name, given, set())
+    made: Surface = lookup.find("objective", name)(**given)
+    return made
 
 
 # --- the two kinds -----------------------------------------------------------------------------
 
 
-def _mixing_law(
+def mixing_law(
     domains: int = 21,
     tasks: int = 5,
     law: int = 0,
@@ -94,6 +89,7 @@ def _mixing_law(
     merge: int | None = None,
     bias: float = 0.0,
 ) -> Surface:
+    """A mixing law: every domain helps some tasks and hurts others, with known optima."""
     target = MixingLaw(domains, tasks, seed=law)
     searched: Source = target
     if bias:
@@ -105,21 +101,19 @@ def _mixing_law(
     return _measured(searched, target, expand, noise, components)
 
 
-def _table(
+def table_of(
     tables: Mapping[str, Mapping[str, Any]],
     table: str | None = None,
     folder: str = ".",
     noise: float = 0.0,
     components: bool = False,
 ) -> Surface:
+    """A table of real runs, turned into a function."""
     name = table if table is not None else next(iter(tables), "")
     if name not in tables:
         raise UserError(f"objective: no table {name!r}. Tables: {', '.join(tables) or 'none'}.")
     emulator = fitted(json.dumps(tables[name], sort_keys=True), folder, components)
     return _measured(emulator, emulator, np.asarray, noise, components)
-
-
-SURFACES: dict[str, Callable[..., Surface]] = {"mixing-law": _mixing_law, "table": _table}
 
 
 def _measured(
