@@ -33,32 +33,32 @@ class ModelRecipe:
     `checkpoint` (a folder or hub name) replaces the shape. The vocabulary is the corpus's.
     """
 
-    hidden: int = 64
-    layers: int = 2
-    heads: int = 4
+    hidden: int = 64  # width of the residual stream; a multiple of `heads`
+    layers: int = 2  # decoder blocks
+    heads: int = 4  # attention heads a block
     kv_heads: int | None = None  # None: as many as heads
     intermediate: int | None = None  # None: 8/3 x hidden, rounded up to a multiple of 16
     tied: bool = True  # input and output embeddings are one matrix
-    checkpoint: str | None = None
+    checkpoint: str | None = None  # a Hugging Face model to go on from, instead of the shape
 
 
 @dataclass(frozen=True)
 class ProxyRecipe:
     """How one proxy is trained. Sizes are in tokens, so that they hold on any number of devices."""
 
-    model: ModelRecipe = field(default_factory=ModelRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)  # its shape, or a checkpoint
     tokens: int = 262_144  # trained on in one trial
     sequence: int = 128  # tokens a sequence
     batch_tokens: int = 4096  # global batch of one optimiser step
     micro_batch_tokens: int | None = None  # per device and pass; None: as large as the batch allows
-    lr: float = 3e-3
+    lr: float = 3e-3  # learning rate after the warm-up, of AdamW
     min_lr: float = 0.0  # learning rate at the last step
-    schedule: Literal["wsd", "cosine"] = "wsd"
+    schedule: Literal["wsd", "cosine"] = "wsd"  # wsd: warm-up, constant, decay
     warmup: float = 0.05  # fraction of the steps
     decay: float = 0.2  # fraction of the steps; wsd only
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.1
-    clip: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.95)  # AdamW's
+    weight_decay: float = 0.1  # of matrices; vectors and norms have none
+    clip: float = 1.0  # largest norm of a step's gradient
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 where the device has it
     compile: bool | None = None  # torch.compile; None: on a GPU only
     max_epochs: float | None = None  # refuse a mixture that repeats a domain more often than this
@@ -73,17 +73,17 @@ class ProxyRecipe:
 class SpaceRecipe:
     """Bounds of the search: see `MixtureSpace`."""
 
-    lower: dict[str, float] | float | None = None
-    upper: dict[str, float] | float | None = None
-    max_epochs: float | None = None
+    lower: dict[str, float] | float | None = None  # least weight, of all domains or by name
+    upper: dict[str, float] | float | None = None  # largest weight, of all domains or by name
+    max_epochs: float | None = None  # a trial's tokens repeat no domain more often
 
 
 @dataclass(frozen=True)
 class Choice:
     """A sampler, predictor, evaluator or pruner: its name and the options it takes."""
 
-    name: str
-    options: dict[str, Any] = field(default_factory=dict)
+    name: str  # a short name (`climb-opt ls`), or "my_package.module:Name"
+    options: dict[str, Any] = field(default_factory=dict)  # what it is called with, by name
 
 
 Score = dict[str, float] | list[str]  # component -> coefficient, or a list whose mean is taken
@@ -93,8 +93,8 @@ Score = dict[str, float] | list[str]  # component -> coefficient, or a list whos
 class ScoreRecipe:
     """A further objective: what adds up to it, and which way is better."""
 
-    score: Score
-    direction: Literal["minimize", "maximize"] = "minimize"
+    score: Score  # component -> coefficient, or a list whose mean is taken
+    direction: Literal["minimize", "maximize"] = "minimize"  # which way it is better
 
     def coefficients(self) -> dict[str, float]:
         """component -> coefficient."""
@@ -111,25 +111,25 @@ class StudyRecipe:
     ((16, 8), 'climb', 'minimize')
     """
 
-    corpus: str
-    proxy: ProxyRecipe
-    evaluators: tuple[Choice, ...]
+    corpus: str  # its folder; on another machine, --set corpus=
+    proxy: ProxyRecipe  # what a trial trains: a name, a file, or its keys
+    evaluators: tuple[Choice, ...]  # what scores it; none only where a command brings scores
     score: Score  # component -> coefficient, or a list whose mean is taken
-    direction: Literal["minimize", "maximize"] = "minimize"
+    direction: Literal["minimize", "maximize"] = "minimize"  # which way the score is better
     also: dict[str, ScoreRecipe] = field(default_factory=dict)  # further objectives: a Pareto set
-    rounds: tuple[int, ...] = (64, 32, 16)
-    sampler: Choice = field(default_factory=lambda: Choice("climb"))
-    pruner: Choice | None = None
+    rounds: tuple[int, ...] = (64, 32, 16)  # trials of each round
+    sampler: Choice = field(default_factory=lambda: Choice("climb"))  # who proposes mixtures
+    pruner: Choice | None = None  # who stops hopeless trials early; needs proxy.report_every
     prune_first_round: bool = (
         False  # else trials of round 1 always run to their end; never baselines
     )
-    space: SpaceRecipe = field(default_factory=SpaceRecipe)
-    baselines: tuple[str, ...] = ("prior", "uniform")
-    barrier: bool = True
-    max_attempts: int = 3
+    space: SpaceRecipe = field(default_factory=SpaceRecipe)  # bounds of the weights
+    baselines: tuple[str, ...] = ("prior", "uniform")  # trained before round 1, to be beaten
+    barrier: bool = True  # a round waits for the last trial of the one before
+    max_attempts: int = 3  # of a slot, before it is given up
     constraints: dict[str, float] = field(default_factory=dict)  # component -> its worst value
-    confirm_seeds: int = 3
-    seed: int = 0
+    confirm_seeds: int = 3  # fresh seeds of `climb-opt confirm`
+    seed: int = 0  # of every proposal, and of every proxy's training
 
     def coefficients(self) -> dict[str, float]:
         """component -> coefficient of the study's score."""

@@ -18,6 +18,7 @@ from climb_opt.attributes import ATTRIBUTES
 TARGET = Path(__file__).with_name("reference.md")
 RECIPES = (
     recipes.StudyRecipe,
+    recipes.ScoreRecipe,
     recipes.SpaceRecipe,
     recipes.Choice,
     recipes.ProxyRecipe,
@@ -50,14 +51,31 @@ def _commands() -> list[str]:
         usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
         parts.append(f"### {' '.join(words)}\n\n```text\n{textwrap.fill(usage, 96)}\n```")
         rows = [
-            f"| `{', '.join(action.option_strings) or action.metavar or action.dest}` | "
-            f"{_cell(action.help or '')} |"
+            f"| `{_cell(_spelling(action))}` | {_default(action)} | {_cell(action.help or '')} |"
             for action in parser._actions
             if not isinstance(action, argparse._HelpAction | argparse._SubParsersAction)
         ]
         if rows:
-            parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
+            parts.append("\n".join(["| argument | default | meaning |", "|---|---|---|", *rows]))
     return parts
+
+
+def _spelling(action: argparse.Action) -> str:
+    """How an argument is written, with what it takes: its name there, or its choices."""
+    taken = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
+    if not action.option_strings:
+        return str(taken or action.dest)
+    if action.nargs == 0:
+        return ", ".join(action.option_strings)
+    return f"{', '.join(action.option_strings)} {taken or action.dest.upper()}"
+
+
+def _default(action: argparse.Action) -> str:
+    if action.required:
+        return "required"
+    if action.nargs == 0:
+        return "off"
+    return f"`{action.default}`" if action.default not in (None, [], "") else "none"
 
 
 def _leaves(

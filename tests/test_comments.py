@@ -29,12 +29,8 @@ FOLDER = re.compile(r"(?<![\w/.<*{-])((?:[a-z_]+/)+)(?=[\s,;:)`']|\.\s|$)")
 SECTION = re.compile(r"§|\bsections? \d")
 UNSOURCED = re.compile(r"\((?![^()]*(?:docs|tests)/)(?:[^()]*[,;:] )?measured(?:[,;: ][^()]*)?\)")
 
-# Files and folders of a user, or of another project, that a comment speaks of.
-THEIRS = {
-    "climb_opt/corpus/build.py": {"work/"},  # beside a corpus that is being built
-    "climb_opt/corpus/read/formats.py": {"documents/"},  # WebOrganizer's
-    "studies/local-tasks.yaml": {"evals/"},  # where the user keeps evaluation rows
-}
+# Files and folders of a user, or of another project, that comments speak of.
+THEIRS = {"documents/", "evals/", "mail/", "work/"}
 
 
 def said(path: Path) -> Iterator[tuple[int, str]]:
@@ -76,22 +72,20 @@ def files() -> str:
     return "".join(f"/{path.relative_to(ROOT).as_posix()}\n" for path in there if path.is_file())
 
 
-def wrong(text: str, own: set[str]) -> list[str]:
+def wrong(text: str) -> list[str]:
     """What a comment names that is not there."""
     found = []
     for page, anchor in PAGE.findall(text):
         path = ROOT / page
-        if page in own:
-            continue
         if not path.is_file():
             found.append(f"no page {page}")
         elif anchor and anchor not in headings(path):
             found.append(f"no section #{anchor} in {page}")
     for file in FILE.findall(text):
-        if file not in own and f"/{file}\n" not in files():
+        if file not in THEIRS and f"/{file}\n" not in files():
             found.append(f"no file {file}")
     for folder in FOLDER.findall(text):
-        if folder not in own and f"/{folder}" not in files():
+        if folder not in THEIRS and f"/{folder}" not in files():
             found.append(f"no folder {folder}")
     if SECTION.search(text):
         found.append("a numbered section: name the page's heading, as in docs/corpus.md#domains")
@@ -102,8 +96,7 @@ def wrong(text: str, own: set[str]) -> list[str]:
 
 @pytest.mark.parametrize("path", CODE, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_what_a_comment_names_exists(path: Path) -> None:
-    own = THEIRS.get(path.relative_to(ROOT).as_posix(), set())
-    assert not [f"line {n}: {what}" for n, text in said(path) for what in wrong(text, own)]
+    assert not [f"line {n}: {what}" for n, text in said(path) for what in wrong(text)]
 
 
 OURS = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`")  # a path in a page
@@ -128,7 +121,7 @@ def test_the_paths_on_a_page_exist(page: Path) -> None:
     ],
 )
 def test_a_comment_that_leads_nowhere_is_found(comment: str) -> None:
-    assert len(wrong(comment, set())) == 1
+    assert len(wrong(comment)) == 1
 
 
 @pytest.mark.parametrize(
@@ -142,4 +135,4 @@ def test_a_comment_that_leads_nowhere_is_found(comment: str) -> None:
     ],
 )
 def test_a_comment_that_leads_somewhere_passes(comment: str) -> None:
-    assert not wrong(comment, set())
+    assert not wrong(comment)

@@ -134,6 +134,17 @@ def test_anchors_exist(page: Path) -> None:
         assert anchor in {h.replace(" ", "-") for h in heads}
 
 
+def test_no_cell_of_the_reference_is_empty() -> None:
+    """Each flag has a help, each key of a recipe a comment, each attribute its shape."""
+    rows = [
+        line.replace("\\|", "/").strip("|").split("|")
+        for line in (DOCS / "reference.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("|")
+    ]
+    assert len(rows) > 200
+    assert not [row for row in rows if not all(cell.strip() for cell in row)]
+
+
 def test_the_reference_is_what_the_code_says() -> None:
     built = runpy.run_path(str(DOCS / "build.py"))["reference"]()
     stored = (DOCS / "reference.md").read_text(encoding="utf-8")

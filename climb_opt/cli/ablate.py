@@ -80,7 +80,10 @@ def _add_predictors(subparsers: argparse._SubParsersAction) -> None:
 
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seeds", type=int, help="how many, instead of the recipe's")
-    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change a key of the recipe, e.g. budget.trials=14; as often as needed",
+    )  # fmt: skip
     command.add_argument("--output", type=Path, help="folder for the tables and figures")
 
 

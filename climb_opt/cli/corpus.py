@@ -34,12 +34,12 @@ def _add_show(commands: Any) -> None:
 
 def _add_edits(commands: Any) -> None:
     rename = _command(commands, "rename", "give domains other names", run_rename)
-    rename.add_argument("names", nargs="+", metavar="OLD=NEW")
+    rename.add_argument("names", nargs="+", metavar="OLD=NEW", help="one pair a domain")
     merge = _command(commands, "merge", "make one domain of several", run_merge)
-    merge.add_argument("name", metavar="NEW")
-    merge.add_argument("domains", nargs="+", metavar="DOMAIN")
+    merge.add_argument("name", metavar="NEW", help="the joint domain's name")
+    merge.add_argument("domains", nargs="+", metavar="DOMAIN", help="those to join, by name")
     drop = _command(commands, "drop", "leave domains out and delete their tokens", run_drop)
-    drop.add_argument("domains", nargs="+", metavar="DOMAIN")
+    drop.add_argument("domains", nargs="+", metavar="DOMAIN", help="by name")
     clean = _command(commands, "clean", "delete the build's stages, keep the corpus", run_clean)
     clean.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -57,10 +57,12 @@ def _add_exchange(commands: Any) -> None:
     ready = commands.add_parser("import", help="ready Megatron .bin/.idx files -> a corpus")
     ready.add_argument("files", nargs="+", metavar="FILE.bin", help="a domain each")
     ready.add_argument("--tokenizer", required=True, help="what the tokens were made with")
-    ready.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    ready.add_argument(
+        "--output", required=True, type=Path, metavar="FOLDER", help="the corpus to make"
+    )
     ready.add_argument("--heldout", type=float, default=0.02, help="share of the documents")
     ready.add_argument("--eos", help="what ends a document (default: its own eos)")
-    ready.add_argument("--seed", type=int, default=0)
+    ready.add_argument("--seed", type=int, default=0, help="of what is held out (default: 0)")
     ready.set_defaults(run=run_import)
 
 

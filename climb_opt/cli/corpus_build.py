@@ -45,10 +45,12 @@ def add(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="see below")
-    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="files, folders, globs or prefixed, see below"
+    )
+    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="the corpus")
     parser.add_argument("--name", help="of the corpus (default: the output folder's)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of every draw (default: 0)")
     _add_reading(parser.add_argument_group("reading"))
     _add_domains(parser.add_argument_group("domains"))
     _add_held_out(parser.add_argument_group("held out, duplicates"))
@@ -66,8 +68,12 @@ def add(commands: Any) -> None:
 
 
 def _add_reading(group: Any) -> None:
-    group.add_argument("--text-field", default="text", metavar="FIELD")
-    group.add_argument("--id-field", default="id", metavar="FIELD")
+    group.add_argument(
+        "--text-field", default="text", metavar="FIELD", help="that holds the text (default: text)"
+    )
+    group.add_argument(
+        "--id-field", default="id", metavar="FIELD", help="that names a document (default: id)"
+    )
     group.add_argument("--detokenize", metavar="TOKENIZER", help="the text field holds tokens")
     group.add_argument("--fields", default="", metavar="A,B", help="keep these fields too")
     group.add_argument("--label-field", metavar="FIELD", help="known labels to compare with")
@@ -77,19 +83,24 @@ def _add_reading(group: Any) -> None:
 
 
 def _add_domains(group: Any) -> None:
-    group.add_argument("--domains", type=int, help="how many (default: 16)")
+    group.add_argument("--domains", type=int, help="how many to make (default: 16)")
     group.add_argument("--merge-distance", type=float, help="cut the Ward tree here instead")
     group.add_argument("--clusters", type=int, help="fine clusters (default: docs/20, max 1000)")
     group.add_argument("--fit-points", type=int, help="documents k-means is fitted on")
     group.add_argument("--kmeans", default="auto", help="back end (default: auto)")
-    group.add_argument("--encoder", default="tfidf", help="default: tfidf")
-    group.add_argument("--dimensions", type=int, default=64, help="of tfidf")
+    group.add_argument("--encoder", default="tfidf", help="tfidf or a model (default: tfidf)")
+    group.add_argument("--dimensions", type=int, default=64, help="of tfidf (default: 64)")
     group.add_argument("--max-tokens", type=int, help="of a document that the encoder sees")
     group.add_argument("--devices", default="", metavar="A,B", help="of a model: cuda:0,cuda:1")
     group.add_argument("--precision", default="auto", help="of a model (default: auto)")
-    group.add_argument("--batch", type=int, default=64, help="documents a model takes at once")
-    group.add_argument("--trust-remote-code", action="store_true", help="of a hub model")
-    group.add_argument("--score", action="append", default=[], metavar="NAME=KIND:WHERE")
+    group.add_argument("--batch", type=int, default=64, help="documents a model takes at once (64)")
+    group.add_argument(
+        "--trust-remote-code", action="store_true", help="run a hub model's own code"
+    )
+    group.add_argument(
+        "--score", action="append", default=[], metavar="NAME=KIND:WHERE",
+        help="fasttext:FILE, sklearn:FILE, column:FIELD or module:function",
+    )  # fmt: skip
     group.add_argument(
         "--prune", action="append", default=[], metavar="RULE", help="see below, e.g. quality>=2.5"
     )
@@ -97,20 +108,28 @@ def _add_domains(group: Any) -> None:
 
 
 def _add_held_out(group: Any) -> None:
-    group.add_argument("--heldout", type=float, default=0.02, help="share of every domain")
-    group.add_argument("--heldout-tokens", type=int, default=2_000_000, help="at most, a domain")
+    group.add_argument(
+        "--heldout", type=float, default=0.02, help="share of each domain (default: .02)"
+    )
+    group.add_argument(
+        "--heldout-tokens", type=int, default=2_000_000, help="at most, of a domain (default: 2M)"
+    )
     group.add_argument("--target", action="append", default=[], metavar="NAME=FIELD:VALUE|FILES",
                        help="held out whole, never trained on")  # fmt: skip
-    group.add_argument("--target-share", type=float, default=0.25, help="of matching documents")
-    group.add_argument("--near-duplicates", default="0.8", help="similarity that counts, or off")
+    group.add_argument(
+        "--target-share", type=float, default=0.25, help="of what matches (default: .25)"
+    )
+    group.add_argument(
+        "--near-duplicates", default="0.8", help="least similarity, or off (default: .8)"
+    )
 
 
 def _add_running(group: Any) -> None:
-    group.add_argument("--engine", default="local", help="default: local")
+    group.add_argument("--engine", default="local", help="local or ray (default: local)")
     group.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     group.add_argument("--part", default="1/1", metavar="I/N", help="this process's share")
     group.add_argument("--overwrite", action="store_true", help="replace another corpus there")
-    group.add_argument("--no-progress", action="store_true")
+    group.add_argument("--no-progress", action="store_true", help="no bar, no lines")
 
 
 def run(args: argparse.Namespace) -> int:

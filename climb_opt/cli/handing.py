@@ -67,8 +67,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
     dashboard = subparsers.add_parser("dashboard", help="optuna-dashboard on the study")
     study_arguments(dashboard)
-    dashboard.add_argument("--host", default="localhost")
-    dashboard.add_argument("--port", type=int, default=8080)
+    dashboard.add_argument("--host", default="localhost", help="address to serve on; 0.0.0.0: all")
+    dashboard.add_argument("--port", type=int, default=8080, help="default: 8080")
     dashboard.add_argument("--artifacts", metavar="FOLDER", help="of the trials (default: stored)")
     dashboard.set_defaults(run=_dashboard)
 

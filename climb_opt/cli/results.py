@@ -25,7 +25,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     best = subparsers.add_parser("best", help="the recommended mixture, rules side by side")
     study_arguments(best)
     best.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
-    best.add_argument("-f", "--format", choices=("table", "json", "yaml"), default="table")
+    best.add_argument("-f", "--format", choices=("table", "json", "yaml"), default="table",
+                      help="for people, or for programs (default: table)")  # fmt: skip
     offer(best, rules=names_of("rule"))
     best.set_defaults(run=_best)
 

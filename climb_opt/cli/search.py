@@ -36,7 +36,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     storage_arguments(search)
     search.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the recipe, e.g. proxy.lr=2e-3; as often as needed",
     )
     crew.add_argument(search)
     search.add_argument("--runs", default="runs", help="folder of checkpoints and models")

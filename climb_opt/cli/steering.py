@@ -20,7 +20,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the commands to the command line."""
     status = subparsers.add_parser("status", help="rounds, workers, failures, time left")
     study_arguments(status)
-    status.add_argument("-f", "--format", choices=FORMATS, default="text")
+    status.add_argument("-f", "--format", choices=FORMATS, default="text",
+                        help="for people, or for programs (default: text)")  # fmt: skip
     status.set_defaults(run=_status)
 
     retry = subparsers.add_parser("retry", help="try again what was given up")
