@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import optuna
 import pytest
@@ -9,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from climb_opt.gp.outliers import ABSURD, REACH, tame, tamed
-from climb_opt.history import MOST
+from climb_opt.gp.outliers import ABSURD, REACH, as_scored, tame, tamed
+from climb_opt.history import MOST, History
 from climb_opt.view import read_history
 from synthetic_study import Shape, build_study, make_space
 
@@ -84,3 +86,48 @@ def test_a_history_of_several_objectives_keeps_its_shape() -> None:
         )
     history = read_history(study, space)
     assert tamed(history).values.shape == (12, 2)
+
+
+def concentrated(start: int, close: int) -> History:
+    """A search that began everywhere and then stayed near one mixture of three domains."""
+    rng = np.random.default_rng(0)
+    everywhere = rng.dirichlet(np.ones(3), start)
+    near = rng.dirichlet([600.0, 300.0, 100.0], close)
+    weights = np.concatenate([everywhere, near])
+    values = 2.0 + ((weights - [0.6, 0.3, 0.1]) ** 2).sum(axis=1)
+    trials = tuple(optuna.trial.create_trial(value=float(v)) for v in values)
+    return History(weights, values, trials)
+
+
+@pytest.mark.parametrize("first", ["everywhere", "near"])
+@pytest.mark.parametrize("close", [0, 24, 96, 400])
+def test_what_a_search_began_with_is_no_tail_however_long_it_concentrates(
+    close: int, first: str
+) -> None:
+    history = concentrated(16, close)
+    if first == "near":  # imported best first, say
+        order = np.arange(len(history))[::-1]
+        history = dataclasses.replace(
+            history, weights=history.weights[order], values=history.values[order]
+        )
+    assert np.array_equal(as_scored(history).values, history.values)
+    if close:
+        assert not np.array_equal(tamed(history).values, history.values)
+
+
+def test_a_run_that_diverged_is_a_tail_for_promises_too() -> None:
+    history = concentrated(16, 96)
+    values = history.values.copy()
+    values[[3, 60]] = 50.0, MOST
+    found = as_scored(dataclasses.replace(history, values=values)).values
+    others = np.setdiff1d(np.arange(len(values)), [3, 60])
+    assert np.array_equal(found[others], history.values[others])
+    assert history.values.max() < found[3] < found[60] < 10.0
+
+
+def test_a_history_of_one_mixture_stays() -> None:
+    for n in (1, 20):
+        weights = np.tile([0.5, 0.3, 0.2], (n, 1))
+        trials = tuple(optuna.trial.create_trial(value=1.0) for _ in range(n))
+        history = History(weights, np.ones(n), trials)
+        assert np.array_equal(as_scored(history).values, history.values)

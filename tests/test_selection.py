@@ -180,6 +180,26 @@ def test_intervals_hold_the_truth() -> None:
         assert estimate.low < estimate.mean < estimate.high
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_gain_counts_from_the_priors_own_score_once_a_search_has_concentrated(
+    sign: float,
+) -> None:
+    law = MixingLaw(12, seed=0)
+    rng = np.random.default_rng(0)
+    root = law.optimum()[0] + 0.002
+    near = rng.dirichlet(400 * root / root.sum(), 60)
+    start = law.space.sample_mixed(rng, 15)
+    weights = np.concatenate([law.space.project(law.space.prior)[None], start, near])
+    directions = ["minimize" if sign > 0 else "maximize"]
+    study = study_of(sign * law.score(weights), weights, law.space, directions=directions)
+    best = best_mixture(study)
+    assert best.gain is not None and best.predicted is not None
+    prior, chosen = law.score(np.stack([weights[0], law.space.weights(best)]))
+    assert best.gain.low <= prior - chosen <= best.gain.high
+    assert best.gain.mean == pytest.approx(prior - chosen, rel=0.05)
+    assert best.predicted.low <= sign * chosen <= best.predicted.high
+
+
 def test_the_printed_recommendation_says_what_a_person_needs() -> None:
     recommendation = best_mixture(finished(noise=0.3))
     text = str(recommendation)

@@ -14,7 +14,7 @@ from climb_opt.attributes import PICK, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.hypervolume import front, reference_point
-from climb_opt.gp.outliers import tamed
+from climb_opt.gp.outliers import as_scored
 from climb_opt.history import History, kept
 from climb_opt.measures import distance, effective_domains
 from climb_opt.samplers.reach import unread, within_evidence
@@ -130,12 +130,13 @@ def _learnt(study: optuna.Study, space: MixtureSpace | None) -> tuple[MixtureSpa
 def _evidence(
     study: optuna.Study, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
-    problem = Beliefs(space, components=components).problem(history)
+    beliefs = Beliefs(space, components=components)
+    problem = beliefs.problem(history)
     climb = StudyView(study).attributes.get(PICK, {})
     if problem is None:
         return None
     tried = replace(problem, space=within_evidence(space, history.weights))
-    return Evidence(history, tried, seed, climb)
+    return Evidence(history, tried, beliefs.promise(history), seed, climb)
 
 
 def _recommend(
@@ -151,9 +152,9 @@ def _recommend(
         return _plain(space, history, weights, "observed", (f"{reason}: nothing to model",))
     name = default_rule(evidence) if rule == AUTO else rule
     weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))
-    surrogate = evidence.problem.objectives[0]
+    surrogate = evidence.promise
     sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-    warnings = doubts(space, tamed(history), surrogate, weights)
+    warnings = doubts(space, as_scored(history), surrogate, weights)
     warnings += noise_doubt(evidence.relative_noise)
     warnings += unread_doubt(unread(space, history.weights))
     warnings += _guard_rails(evidence, weights)

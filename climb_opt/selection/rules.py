@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup
+from climb_opt.gp.model import Surrogate
 from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem
@@ -26,11 +27,13 @@ EARLY = 16  # results whose spread the noise is compared with: before a search n
 class Evidence:
     """What a rule may look at: the history, what is believed from it, and a seed for its draws.
 
+    `promise` says what to expect of what a rule takes, where `problem` says what to try next.
     `climb` are the options of `climb_pick` that the study's own `ClimbSampler` had, if it had one.
     """
 
     history: History
     problem: Problem
+    promise: Surrogate
     seed: int = 0
     climb: Mapping[str, Any] = field(default_factory=dict)
 
