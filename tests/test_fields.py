@@ -171,3 +171,26 @@ def test_null_is_no_label(tmp_path: Path) -> None:
 def test_two_scores_or_targets_of_one_name_are_refused(tmp_path: Path, more: Any) -> None:
     with pytest.raises(UserError, match=r"Two (scores|targets) are called"):
         built(tmp_path, topic_documents(2), **more)
+
+
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    twice = pyarrow.table([["one"], ["two"], ["u"]], names=["text", "text", "url"])
+    pyarrow.parquet.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet has 2 columns 'text'; rename or drop"):
+        look(tmp_path, "text", "--text-field")
+    look(tmp_path, "url")
+
+
+def test_a_field_needs_a_name(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ROWS)
+    with pytest.raises(UserError, match="--label-field: the field's name is empty"):
+        look(tmp_path, "", "--label-field")
+
+
+def test_a_list_in_one_line_gets_the_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(ROWS))
+    build = ["corpus", "build", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "out")]
+    assert main([*build, "--text-field", "body", "--no-progress"]) == 2
+    assert "not a JSON object" in (said := capsys.readouterr().err) and "jq -c" in said

@@ -249,3 +249,26 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     sources = told_apart(find_sources([str(tmp_path / n) for n in "ab"]))
     assert [s.name for s in sources] == ["a", "a/x.jsonl", "b", "b/x.jsonl", "y.jsonl"]
     assert told_apart(sources[:1] * 2) == sources[:1] * 2
+
+
+def test_a_pipe_in_a_folder_is_left_out_and_one_by_itself_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "in/a.jsonl")
+    for name in ("in/p.jsonl", "in/q.txt", "p"):
+        os.mkfifo(tmp_path / name)
+    assert texts(tmp_path / "in") == {"in/a.jsonl"}
+    assert "2 a pipe, socket or device (p.jsonl, q.txt)" in caplog.text
+    for name in ("in/p.jsonl", "p"):
+        with pytest.raises(UserError, match=r"pipe, socket or device, .* save it as a file first"):
+            find_sources([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("name", ["", " ", "domains:", "hf:", "weborganizer: "])
+def test_an_input_without_a_name_is_not_the_current_folder(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.jsonl")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"names nothing\. Is a variable of the shell not set"):
+        find_sources([name])

@@ -62,7 +62,7 @@ def test_parquet_reads_only_the_part_of_a_struct_that_is_asked_for(tmp_path: Pat
     kinds |= {"text": pyarrow.string(), "kv": pyarrow.map_(pyarrow.string(), pyarrow.string())}
     schema = pyarrow.schema(kinds)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema), tmp_path / "a.parquet")
-    assert columns_of(schema, ["meta.set", "text", "kv.k", "no", "meta.no"]) == [
+    assert columns_of(schema, ["meta.set", "text", "kv.k", "no", "meta.no"], "a") == [
         "meta.set", "text", "kv",
     ]  # fmt: skip
     assert list(column_names(schema)) == ["meta.set", "meta.long", "text", "kv"]

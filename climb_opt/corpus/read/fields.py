@@ -11,6 +11,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from climb_opt.errors import UserError
 from climb_opt.text import storable
 
 MOST_LISTED = 40
@@ -72,22 +73,30 @@ def names_in(record: Mapping[Any, Any], depth: int = DEPTH) -> Iterator[str]:
             yield str(key)
 
 
-def columns_of(schema: Any, names: Iterable[str]) -> list[str]:
+def columns_of(schema: Any, names: Iterable[str], where: str) -> list[str]:
     """The columns of an Arrow schema to read for these fields, as pyarrow names them: no more of a
-    struct than its part that is asked for. Fields that are not there are left out."""
-    found = [_column(schema, "", name) for name in names]
+    struct than its part that is asked for. Fields that are not there are left out.
+
+    Raises:
+        UserError: a column is there twice, in the file `where`.
+    """
+    found = [_column(schema, "", name, where) for name in names]
     return list(dict.fromkeys(column for column in found if column))
 
 
-def _column(parent: Any, path: str, name: str) -> str:
+def _column(parent: Any, path: str, name: str, where: str) -> str:
     """The column of the field `name` below a schema or struct type; "": there is none."""
     for head, rest in _splits(name):
         index = parent.get_field_index(head)
+        if index < 0 and (twins := len(parent.get_all_field_indices(head))):
+            raise UserError(
+                f"{where} has {twins} columns {path + head!r}; rename or drop all but one."
+            )
         kind = parent.field(index).type if index >= 0 else None
         if kind is not None and rest is None:
             return path + head
         if rest is not None and _is_struct(kind):
-            if column := _column(kind, f"{path}{head}.", rest):
+            if column := _column(kind, f"{path}{head}.", rest, where):
                 return column
         elif kind is not None and kind.num_fields:  # a list or a map: no part of it can be read
             return path + head

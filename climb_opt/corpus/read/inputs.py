@@ -22,13 +22,15 @@ from pathlib import Path
 from climb_opt.corpus.documents import TARGET_FIELD
 from climb_opt.corpus.read import domains
 from climb_opt.corpus.read.files import FORMATS, matching, source_of, sources_of, with_endings
-from climb_opt.corpus.read.leftout import choose, there
+from climb_opt.corpus.read.leftout import SPECIAL, choose, there
 from climb_opt.corpus.read.once import join_domains, read_once
 from climb_opt.corpus.read.readers import code_of, names_reader, outside, prefixed, reader_of
 from climb_opt.corpus.read.source import LeftOut, Source
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+NAMED = ("domains", "weborganizer", "hf")  # prefixes that are nothing without a name
 
 
 def find_sources(inputs: Sequence[str], target: str | None = None) -> list[Source]:
@@ -74,6 +76,8 @@ def names_input(name: str) -> bool:
 def _sources(name: str, left: LeftOut) -> Iterator[Source]:
     kind, colon, rest = name.partition(":")
     path = Path(name)
+    if not rest.strip() and (not name.strip() or (colon and kind in NAMED)):
+        raise UserError(f"Input {name!r} names nothing. Is a variable of the shell not set?")
     if colon and not path.exists() and (reader := prefixed().get(kind)):
         assert reader.sources is not None
         yield from reader.sources(rest, left)
@@ -85,6 +89,10 @@ def _sources(name: str, left: LeftOut) -> Iterator[Source]:
         yield from _outside(*found, left)
     elif glob.has_magic(name):
         yield from _matching(name, left)
+    elif path.exists():
+        raise UserError(
+            f"Input {name!r} is {SPECIAL}, which can be read once only; save it as a file first."
+        )
     else:
         raise UserError(
             f"No input {name!r}: no such file or folder, and none of the prefixes "

@@ -21,6 +21,7 @@ HIDDEN, UNFINISHED, SYSTEM = "hidden", "unfinished or a backup", "a program's ow
 UNKNOWN, OWN, SPLIT = "of no known format", "the repository's own", "test or validation data"
 AGAIN, EMPTY = "a second name of a folder", "without documents"
 POINTER, BROKEN = "a pointer of git-lfs", "a link to nothing"
+SPECIAL = "a pipe, socket or device"
 
 P = TypeVar("P", bound=PurePath)
 Known = Callable[[str], str | None]
@@ -71,6 +72,8 @@ def absent(file: Path) -> str | None:
     """Whether a file's data are somewhere else."""
     if not file.exists():
         return BROKEN
+    if not file.is_file():
+        return SPECIAL  # to open one may wait for ever
     if file.stat().st_size <= _POINTER_BYTES:
         with file.open("rb") as opened:
             return POINTER if opened.read(64).startswith(_POINTERS) else None
@@ -152,13 +155,14 @@ def _refuse(error: OSError) -> None:
 
 
 def there(files: Sequence[Path], root: Path, left: LeftOut | None = None) -> list[Path]:
-    """The files whose content is there. Texts whose content is not go to `left`.
+    """The files whose content is there. Texts whose content is not, and what is no file, go to
+    `left`.
 
     Raises:
         UserError: others, for they are data that would be missed.
     """
     found = {file: absent(file) for file in files}
-    for file in [f for f in files if found[f] and is_text(f.name)]:
+    for file in [f for f in files if found[f] and (found[f] == SPECIAL or is_text(f.name))]:
         if left is None:
             break
         left.add(str(found.pop(file)), file.relative_to(root).as_posix())

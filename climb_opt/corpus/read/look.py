@@ -35,8 +35,10 @@ def check_fields(
         wanted: field -> the option that names it, for the message.
 
     Raises:
-        UserError: none of the first documents of any input has a field.
+        UserError: none of the first documents of any input has a field, or it has no name.
     """
+    if "" in wanted:
+        raise UserError(f"{wanted['']}: the field's name is empty.")
     missing, there = dict(wanted), dict[str, None]()
     count = max(LEAST_LOOKED, min(MOST_LOOKED, LOOKED // max(1, len(sources))))
     looked = False
@@ -61,7 +63,7 @@ def _answers(source: Source, options: ReadOptions) -> Iterator[Answer]:
     try:
         if (schema_of := reader_of(source.kind).schema) is not None:
             schema = schema_of(source)
-            yield partial(_has_column, schema), column_names(schema)
+            yield partial(_has_column, schema, source.name), column_names(schema)
         else:
             for record in _records(source, options):
                 yield partial(_has_value, record), names_in(record)
@@ -69,8 +71,8 @@ def _answers(source: Source, options: ReadOptions) -> Iterator[Answer]:
         return
 
 
-def _has_column(schema: Any, field: str) -> bool:
-    return bool(columns_of(schema, [field]))
+def _has_column(schema: Any, where: str, field: str) -> bool:
+    return bool(columns_of(schema, [field], where))
 
 
 def _has_value(record: Mapping[str, Any], field: str) -> bool:

@@ -27,14 +27,14 @@ def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[R
     try:
         with open(source.path, "rb") as raw, parquet.ParquetFile(raw, **LIMITS) as file:
             schema = file.schema_arrow
-            if not columns_of(schema, [options.text_field]):
+            if not columns_of(schema, [options.text_field], source.name):
                 raise UserError(
                     f"{source.name} has no column {options.text_field!r}. "
                     f"{hint(options.text_field, column_names(schema))} "
                     "Name the text's with --text-field."
                 )
             wanted = [options.text_field, options.id_field, *options.fields]
-            columns = columns_of(schema, wanted)
+            columns = columns_of(schema, wanted, source.name)
             rows, total, row = max(1, file.metadata.num_rows), source.bytes, 0
             for batch in file.iter_batches(batch_size=256, columns=columns):
                 for record in rows_of(batch):

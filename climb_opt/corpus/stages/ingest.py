@@ -25,10 +25,14 @@ logger = logging.getLogger(__name__)
 MAX_BAD = 0.1  # share of the documents, and of the inputs, that may be bad
 ENOUGH_TO_JUDGE = 1000  # documents after which a source with too many bad ones stops at once
 EXAMPLES = 3
+AS_LINES = (
+    "Each line must be one JSON object; a file that is a list, or has an object over several "
+    "lines, is turned into lines by: jq -c 'if type == \"array\" then .[] else . end' FILE"
+)
 REMEDIES = {
     "not UTF-8": f"If they are in another encoding, {AS_UTF8}.",
-    "not JSON": "Each line must be one JSON object; a file that is a list, or has an object over "
-    "several lines, is turned into lines by: jq -c 'if type == \"array\" then .[] else . end' FILE",
+    "not JSON": AS_LINES,
+    "not a JSON object": AS_LINES,
 }
 STEP = 100_000  # bytes read between two looks at the bar
 
@@ -111,7 +115,9 @@ def ingest(
     _check(inventory, len(sources))
     for name, count in inventory.without.items():
         if count == inventory.documents and name in (wanted or {}):
-            raise UserError(f"{(wanted or {})[name]}: no document has the field {name!r}.")
+            raise UserError(
+                f"{(wanted or {})[name]}: no document has the field {name!r}, or it is null in all."
+            )
     return inventory
 
 
