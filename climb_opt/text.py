@@ -7,6 +7,7 @@ text at all, as file names that are not UTF-8, is made text by `storable` before
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import math
@@ -18,6 +19,8 @@ from typing import Any
 
 # Characters that Markdown (GitHub's) gives a meaning inside a table cell.
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$<>&])")
+
+LONGEST_NAME = 200  # bytes; file systems take 255, and endings are added
 
 # Halves of surrogate pairs: JSON can spell them, and Python writes bytes that are no UTF-8 so.
 _HALVES = re.compile("[\ud800-\udfff]")
@@ -87,6 +90,16 @@ def shortest_ends(paths: Sequence[Sequence[str]]) -> list[str]:
         ends = [storable("/".join(path[-count:])) for path in paths]
         names = [b if times[a] > 1 else a for a, b in zip(names, ends, strict=True)]
     return names
+
+
+def file_name(name: str) -> str:
+    """A name as that of one file or folder: as it is where that can be, else with a digest, so that
+    no two names get the same one."""
+    plain = storable(name).replace("/", "-")
+    if plain == name and name.strip(".") and len(name.encode()) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{plain[: LONGEST_NAME // 4]}-{digest[:8]}"
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ from climb_opt.cli import confirming, handing
 from climb_opt.cli.naming import existing, study_arguments
 from climb_opt.cli.offering import names_of, offer
 from climb_opt.errors import UserError
-from climb_opt.text import strict_json
+from climb_opt.text import file_name, strict_json
 
 if TYPE_CHECKING:
     import optuna
@@ -125,7 +125,7 @@ def _report(args: argparse.Namespace) -> None:
     atlas = None if args.markdown else _atlas(study, args.corpus)
     contents = contents_of(study, rule=args.rule, predictor=args.predictor, atlas=atlas)
     suffix = ".md" if args.markdown else ".html"
-    path = Path(args.output or f"runs/{study.study_name.replace('/', '-')}{suffix}")
+    path = Path(args.output or f"runs/{file_name(study.study_name)}{suffix}")
     if args.markdown and args.output in (None, "-"):
         print(markdown.render(contents), end="")
         return

@@ -27,6 +27,7 @@ from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, study_lock
 from climb_opt.study.opening import check_corpus, read_recipe
+from climb_opt.text import file_name
 from climb_opt.view import StudyView
 from climb_opt.workers import Pace
 
@@ -121,7 +122,7 @@ def make_objective(
         raise UserError(
             f"Training proxies needs an extra ({error}); run pip install 'climb-opt[proxy]'."
         ) from None
-    folder = Path(directory) / study.study_name.replace("/", "-")
+    folder = Path(directory) / file_name(study.study_name)
     return ProxyObjective(loaded, recipe, directory=folder, stop=stop)
 
 
