@@ -212,6 +212,10 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
         raise UserError("study: evaluators must name at least one evaluator.")
     if not recipe.coefficients():
         raise UserError("study: score must name at least one component, e.g. [arc_easy/bpb].")
+    if recipe.proxy.tokens < 1:
+        raise UserError(f"study: proxy.tokens must be at least 1, but is {recipe.proxy.tokens}.")
+    if not 0 <= recipe.seed < 2**32:  # what NumPy takes
+        raise UserError(f"study: seed must be from 0 to 4294967295, but is {recipe.seed}.")
     if recipe.also:
         _check_also(recipe)
     return recipe

@@ -184,3 +184,12 @@ def test_lookup_names_what_is_near() -> None:
     with pytest.raises(UserError, match="has no 'Nothing'"):
         lookup.find("sampler", "json:Nothing")
     assert lookup.find("sampler", "json:JSONDecoder").__name__ == "JSONDecoder"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", -1), ("seed", 2**32), ("proxy.tokens", 0), ("proxy.tokens", -5)]
+)
+def test_a_number_that_no_search_can_use_is_refused_with_the_recipe(key: str, value: int) -> None:
+    wrong = {"proxy": {"tokens": value}} if "." in key else {key: value}
+    with pytest.raises(UserError, match=f"{key} must be .*, but is {value}"):
+        recipes.study_from({**MINIMAL, **wrong})
