@@ -157,3 +157,17 @@ def test_names_with_equals_signs_are_renamed(text: str, pair: tuple[str, str]) -
 def test_a_rename_that_is_not_clear_is_refused(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         _old_and_new(text, ["a", "a=b"])
+
+
+@pytest.mark.parametrize("output", ["file/below", "n" * 300])
+def test_a_path_that_cannot_be_is_one_line(
+    tmp_path: Path, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": "two"}])
+    build = ["corpus", "build", str(tmp_path / "a.jsonl"), "--domains", "2", "--no-progress"]
+    assert main([*build, "--output", str(tmp_path / output)]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and said[0].startswith("climb-opt: ") and output in said[0]
+    with pytest.raises(OSError, match=r"directory|too long"):
+        main(["-v", *build, "--output", str(tmp_path / output)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import errno
 import importlib
 import io
 import logging
@@ -47,6 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `climb-opt ... | head`
         return 0
+    except OSError as error:  # a path that cannot be, a disk that is full or fails
+        if args.verbose or error.strerror is None:
+            raise
+        print(f"climb-opt: {printable(_said(error))}", file=sys.stderr)
+        return 2
+
+
+def _said(error: OSError) -> str:
+    name = "" if error.filename is None else f"{str(error.filename)!r}: "
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = " Make room and run the same command again." if full else ""
+    return f"{name}{error.strerror}.{remedy}"
 
 
 def _print_any_name() -> None:
