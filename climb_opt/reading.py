@@ -16,6 +16,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,10 +130,13 @@ def read_csv(path: Path | str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """
     text = read_text(path)
     first = text.partition("\n")[0]
-    mark = next((c for c in ",\t;" if c in first), ",")
+    said = re.fullmatch(r"sep=(.)\r?", first)  # a first line that is Excel's, not the table's
+    mark = said[1] if said else next((c for c in ",\t;" if c in first), ",")
     limit = csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     try:
+        if said:
+            next(reader)
         header = next(reader, [])
         return header, [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
@@ -267,6 +271,11 @@ def _unzstd(raw: IO[bytes], name: str) -> Iterator[bytes]:
             try:
                 yield frame.decompress(data)
             except zstandard.ZstdError as error:
+                if "Dictionary" in str(error):
+                    raise Damaged(
+                        f"{name} was packed with a dictionary, which it does not hold; unpack it "
+                        "first (zstd -d -D DICTIONARY FILE)"
+                    ) from None
                 raise OSError(error) from None
             data = b""
             if frame.eof:

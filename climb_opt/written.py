@@ -6,6 +6,7 @@ Keys are text, whatever YAML would take them for: a domain may be called `no`, `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import yaml
 
 from climb_opt.errors import UserError
+
+_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?%?")
 
 
 class _TextKeys(yaml.SafeLoader):
@@ -70,4 +73,12 @@ def number(value: object, what: str) -> float:
             return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, ArithmeticError):
         pass
-    raise UserError(f"{what} must be a number, but is {value!r}.")
+    raise UserError(f"{what} must be a number, but is {value!r}{with_point(value)}.")
+
+
+def with_point(value: object) -> str:
+    """What is said of a number that was written with a decimal comma, or nothing."""
+    text = str(value).strip()
+    if not _COMMA.fullmatch(text):
+        return ""
+    return f" (with a decimal point: {text.replace(',', '.')})"

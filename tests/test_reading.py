@@ -260,3 +260,20 @@ def test_evaluation_rows_that_are_damaged_are_named(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl.gz").write_bytes(packed)
     with pytest.raises(UserError, match=r"rows\.jsonl\.gz is damaged or truncated"):
         read_rows(tmp_path / "rows.jsonl.gz")
+
+
+def test_a_zstandard_dictionary_that_is_not_there_is_no_damage(tmp_path: Path) -> None:
+    import zstandard
+
+    rows = [f'{{"text": "row {i} of some words"}}\n'.encode() for i in range(2000)]
+    words = zstandard.train_dictionary(1000, rows)
+    packed = zstandard.ZstdCompressor(dict_data=words).compress(b"".join(rows))
+    (tmp_path / "a.jsonl.zst").write_bytes(packed)
+    with pytest.raises(UserError, match=r"packed with a dictionary.*zstd -d -D"):
+        read_text(tmp_path / "a.jsonl.zst")
+
+
+def test_the_first_line_that_excel_writes_is_no_header(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(b"\xef\xbb\xbfsep=;\r\nweb;code\r\n1;0\r\n")
+    assert read_csv(file) == (["web", "code"], [(3, ["1", "0"])])

@@ -89,3 +89,10 @@ def test_a_name_that_is_nearly_known_is_asked_after(name: str, known: list[str],
 
 def test_nothing_is_asked_where_nothing_is_near() -> None:
     assert did_you_mean("law", ["web", "code"]) == ""
+
+
+def test_a_decimal_comma_is_told_from_other_words() -> None:
+    with pytest.raises(UserError, match=r"but is '0,5' \(with a decimal point: 0\.5\)\.$"):
+        number("0,5", "the weight")
+    with pytest.raises(UserError, match=r"but is '1,000,000'\.$"):
+        number("1,000,000", "the weight")

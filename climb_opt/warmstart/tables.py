@@ -18,7 +18,7 @@ from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.text import shorten
 from climb_opt.warmstart.studies import Imported, add, beyond, unjudged
-from climb_opt.written import number
+from climb_opt.written import number, with_point
 
 BAD = 0.1  # share of unusable rows above which the file is refused
 
@@ -153,7 +153,8 @@ def _number(text: str, column: str) -> float:
     except UserError:
         value = math.nan
     if not math.isfinite(value):
-        raise ValueError(f"column {column!r} holds {shorten(text, 60)!r}, not a number")
+        held = f"{shorten(text, 60)!r}{with_point(text)}"
+        raise ValueError(f"column {column!r} holds {held}, not a number")
     return value
 
 
