@@ -66,9 +66,9 @@ AGGREGATE = _stored(
 PICK = _stored(
     "study",
     "climb/pick",
-    "options of `climb_pick`, as the search's own ClimbSampler has them",
+    "the seed and the `ClimbOptions` of the search's own ClimbSampler, for its pick",
     written="samplers/climb_sampler",
-    read="selection/choosing",
+    read="selection/choosing selection/rules ablation/run/final",
 )
 UNREAD = _stored(
     "study",

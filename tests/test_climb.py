@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -15,16 +15,16 @@ from climb_opt import (
     report_components,
     set_aggregate,
 )
+from climb_opt.errors import UserError
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.climb import (
     candidate_pool,
     climb_pick,
     fit_predictor,
     next_round,
-    predictor_factory,
 )
 from climb_opt.samplers.design import MAX_USAGE, UNIT, initial_design
-from climb_opt.samplers.presets import NEMO, climb_rules
+from climb_opt.samplers.presets import NEMO, ClimbOptions, climb_rules, predictor_factory
 from climb_opt.view import read_history
 from climbing import (
     QUICK,
@@ -118,12 +118,13 @@ def test_argbest_and_mean_of_the_top_are_read_off_the_pool() -> None:
     history = history_of(weights, np.abs(weights - TARGET).sum(axis=1))
     pool = candidate_pool(SPACE, climb_rules("paper", pool_size=3000), seed=7)
     ranked = pool[np.argsort(np.abs(pool - TARGET).sum(axis=1))]
-    known: dict[str, Any] = {"predictor": Exact, "seed": 7, "pool_size": 3000}
-    np.testing.assert_array_equal(climb_pick(SPACE, history, preset="paper", **known), ranked[0])
-    rounded = climb_pick(SPACE, history, preset="nemo", **known)
+    nemo = ClimbOptions(predictor=Exact, pool_size=3000)
+    paper = replace(nemo, preset="paper")
+    np.testing.assert_array_equal(climb_pick(SPACE, history, paper, seed=7), ranked[0])
+    rounded = climb_pick(SPACE, history, nemo, seed=7)
     np.testing.assert_allclose(rounded, ranked[0], atol=1e-4)
     assert np.count_nonzero(rounded) <= np.count_nonzero(ranked[0])
-    top = climb_pick(SPACE, history, rule="mean-top", top=64, **known)
+    top = climb_pick(SPACE, history, nemo, seed=7, rule="mean-top", top=64)
     np.testing.assert_allclose(top, ranked[:64].mean(axis=0), atol=1e-12)
 
 
@@ -188,3 +189,14 @@ def test_asking_for_components_that_nobody_stores_warns_and_uses_the_value(
         study = search(10, per_component=True)
     assert len(mixtures(study)) == 10
     assert any("No components are stored" in r.message for r in caplog.records)
+
+
+def test_options_say_what_is_wrong_when_they_are_made() -> None:
+    for wrong, said in (
+        ({"preset": "nvidia"}, "Unknown preset"),
+        ({"predictor": "oracle"}, "Unknown predictor"),
+        ({"predictor_options": {"depth": 3}, "predictor": "linear"}, "unknown key 'depth'"),
+        ({"pool_size": 0}, "pool_size must be positive"),
+    ):
+        with pytest.raises(UserError, match=said):
+            ClimbOptions(**wrong)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from climb_opt import workers as rounds
 from climb_opt.attributes import BASIS, PICK, SAMPLER_SEED, SLOT
 from climb_opt.plan import Plan
 from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.storages import study_lock
 from climb_opt.view import StudyView, read_history
 from climbing import (
@@ -268,9 +269,8 @@ def test_the_space_and_the_samplers_own_pick_are_stored() -> None:
     study.sampler = ClimbSampler(space, **{**QUICK, "preset": "paper"})
     study.optimize(lambda trial: (space.suggest(trial)["a"] - 0.4) ** 2, n_trials=18)
     assert StudyView(study).space.to_json() == space.to_json()
-    own = climb_pick(
-        space, read_history(study, space), preset="paper", predictor="loglinear", pool_size=400
-    )
+    options = ClimbOptions(preset="paper", predictor="loglinear", pool_size=400)
+    own = climb_pick(space, read_history(study, space), options)
     kept = best_mixture(study, rule="argbest")
     np.testing.assert_allclose(space.weights(kept), own, atol=1e-12)
     stock = climb_pick(space, read_history(study, space))  # LightGBM on another pool

@@ -24,7 +24,7 @@ from climb_opt.samplers.climb import (
     first_round,
 )
 from climb_opt.samplers.design import initial_design
-from climb_opt.samplers.presets import NEMO
+from climb_opt.samplers.presets import NEMO, ClimbOptions
 from climb_opt.view import read_history
 from climbing import (
     QUICK,
@@ -136,7 +136,9 @@ def test_bounds_hold_in_every_round() -> None:
     found = np.array([space.weights_of(t) for t in study.trials])
     assert np.all(space.contains(found))
     history = read_history(study, space)
-    assert space.contains(climb_pick(space, history, predictor="loglinear", pool_size=400))
+    assert space.contains(
+        climb_pick(space, history, ClimbOptions(predictor="loglinear", pool_size=400))
+    )
 
 
 def test_a_pick_without_anything_learnt_is_the_best_seen_or_the_prior() -> None:

@@ -21,9 +21,7 @@ Everything here is a pure function of its arguments; `climb_sampler.py` is the O
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -33,7 +31,7 @@ from climb_opt.history import History
 from climb_opt.predictors.base import Predictor, expected
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.design import distinct, initial_design
-from climb_opt.samplers.presets import ClimbRules, climb_rules
+from climb_opt.samplers.presets import ClimbOptions, ClimbRules
 from climb_opt.samplers.reach import apart, within_evidence
 from climb_opt.simplex import MixtureSpace
 
@@ -41,18 +39,6 @@ logger = logging.getLogger(__name__)
 
 LOOK, VARIED = 4096, 64  # of so many candidates so many must be no copies of another
 SAME = 1e-5  # L1 distance below which two mixtures are one, as in the public code
-
-
-def predictor_factory(
-    predictor: str | Callable[..., Predictor], options: Mapping[str, Any] | None = None
-) -> Callable[[], Predictor]:
-    """Makes untrained predictors of a short name, "module:Name" or a class, with its options."""
-    make, given = predictor, dict(options or {})
-    if isinstance(predictor, str):
-        make = lookup.find("predictor", predictor)
-        lookup.check_options("predictor", predictor, given, set())
-    assert callable(make)
-    return partial(make, **given)
 
 
 # --- the algorithm ---------------------------------------------------------------------------
@@ -136,35 +122,24 @@ def first_round(space: MixtureSpace, rules: ClimbRules, *, m: int, seed: int) ->
 def climb_pick(
     space: MixtureSpace,
     history: History,
+    options: ClimbOptions | None = None,
     *,
-    preset: str = "nemo",
-    predictor: str | Callable[..., Predictor] = lookup.PREDICTOR,
-    predictor_options: Mapping[str, Any] | None = None,
-    per_component: bool | None = None,
     seed: int = 0,
     rule: str = "argbest",
     top: int = 128,
-    pool_size: int | None = None,
-    pool_temperature: float | None = None,
-    pool_strength: float | None = None,
 ) -> np.ndarray:
     """The mixture (K,) that CLIMB itself recommends after a search.
 
     Args:
         history: all finished trials.
+        options, seed: as the search's `ClimbSampler` has them, for the same pool and f.
         rule: "argbest", the paper's and the public code's best predicted candidate; or "mean-top",
             the mean of the `top` best (DeMix's reading of CLIMB, safer under noise).
-        preset, predictor, predictor_options, per_component, seed, pool_size, pool_temperature,
-            pool_strength: as the search's `ClimbSampler` has them, for the same pool and f.
 
     Where nothing can be learnt it is the best observed mixture, or the prior without any.
     """
-    rules = climb_rules(
-        preset,
-        pool_size=pool_size,
-        pool_temperature=pool_temperature,
-        pool_strength=pool_strength,
-    )
+    options = options or ClimbOptions()
+    rules = options.rules
     if rule not in ("argbest", "mean-top"):
         raise lookup.unknown("rule", rule, ("argbest", "mean-top"))
     if not can_learn(history):
@@ -175,8 +150,7 @@ def climb_pick(
     pool, tried = candidate_pool(space, rules, seed), within_evidence(space, history.weights)
     if tried is not space:
         pool, space = tried.project(pool), tried
-    fitted = fit_predictor(history, predictor_factory(predictor, predictor_options), per_component)
-    ranked = _ranked(pool, fitted)
+    ranked = _ranked(pool, fit_predictor(history, options.make, options.per_component))
     if rule == "mean-top":
         return space.project(ranked[:top].mean(axis=0))
     if rules.decimals is None:

@@ -8,7 +8,6 @@ round takes item j of its batch. The equations are in `climb.py`.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import threading
 import weakref
@@ -34,10 +33,9 @@ from climb_opt.samplers.climb import (
     first_round,
     fit_predictor,
     next_round,
-    predictor_factory,
 )
 from climb_opt.samplers.design import out_of_reach
-from climb_opt.samplers.presets import ClimbRules, climb_rules
+from climb_opt.samplers.presets import ClimbOptions, ClimbRules
 from climb_opt.samplers.reach import caution
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
@@ -109,8 +107,11 @@ class ClimbSampler(MixtureSampler):
             tuple(rounds) if isinstance(rounds, Sequence) else rounds
         )  # Plan tells what is wrong
         self._plan = Plan(sizes, max_attempts=max_attempts, barrier=False)
-        self._rules = climb_rules(
-            preset,
+        self._options = ClimbOptions(
+            preset=preset,
+            predictor=predictor,
+            predictor_options=dict(predictor_options or {}),
+            per_component=per_component,
             design=design,
             pool_size=pool_size,
             pool_temperature=pool_temperature,
@@ -118,17 +119,7 @@ class ClimbSampler(MixtureSampler):
             top_n=top_n,
             exclude=exclude,
         )
-        make = predictor_factory(predictor, predictor_options)
-        self._pick = _pick_options(
-            preset=preset,
-            predictor=predictor,
-            predictor_options=dict(predictor_options or {}),
-            per_component=per_component,
-            pool_size=pool_size,
-            pool_temperature=pool_temperature,
-            pool_strength=pool_strength,
-        )
-        self._fit = partial(fit_predictor, make=make, per_component=per_component)
+        self._rules, self._pick = self._options.rules, self._options.picked()
         self._seed = seed
         self._forget()
 
@@ -244,18 +235,6 @@ class ClimbSampler(MixtureSampler):
         logger.info("Drawing %d mixtures from what %d trials predict.", m, len(history))
         pool = candidate_pool(self._space, rules, seed)
         rng = np.random.default_rng([seed, 1, draw])
-        return next_round(pool, history, rules, self._fit, m=m, rng=rng)
-
-
-def _pick_options(predictor: object, **others: Any) -> dict[str, Any] | None:
-    """How `climb_pick` must be called for this search's own pick; None if it can't be written."""
-    if not isinstance(predictor, str):
-        predictor = (
-            f"{getattr(predictor, '__module__', '')}:{getattr(predictor, '__qualname__', '')}"
-        )
-    found = {"predictor": predictor, **{k: v for k, v in others.items() if v is not None}}
-    try:
-        json.dumps(found)
-    except TypeError:  # an option that is no plain value
-        return None
-    return None if "<" in str(predictor) else found
+        make, each = self._options.make, self._options.per_component
+        fit = partial(fit_predictor, make=make, per_component=each)
+        return next_round(pool, history, rules, fit, m=m, rng=rng)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from climb_opt import lookup
 from climb_opt.errors import UserError
+from climb_opt.predictors.base import Predictor
 
 
 @dataclass(frozen=True)
@@ -55,3 +59,70 @@ def climb_rules(preset: str, **overrides: Any) -> ClimbRules:
     rules: ClimbRules = lookup.find("preset", preset)
     given = {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(rules, **given)
+
+
+@dataclass(frozen=True)
+class ClimbOptions:
+    """How a search is CLIMB: a preset, what replaces its rules, and the predictor.
+
+    Args:
+        predictor: a short name, "module:Name" or a class.
+        predictor_options: keyword arguments of the predictor.
+        per_component: one predictor per component where trials store them; None decides by
+            whether there are several.
+        design, pool_size, pool_temperature, pool_strength, top_n, exclude: see `ClimbRules`; None
+            leaves the preset's.
+
+    Raises:
+        UserError: an unknown preset, design or predictor, or a number out of range.
+    """
+
+    preset: str = "nemo"
+    predictor: str | Callable[..., Predictor] = lookup.PREDICTOR
+    predictor_options: dict[str, Any] = field(default_factory=dict)
+    per_component: bool | None = None
+    design: str | None = None
+    pool_size: int | None = None
+    pool_temperature: float | None = None
+    pool_strength: float | None = None
+    top_n: int | None = None
+    exclude: bool | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.rules, self.make  # says whatever is wrong with them
+
+    @property
+    def rules(self) -> ClimbRules:
+        """The preset's rules with what replaces them."""
+        replaced = {f.name: getattr(self, f.name, None) for f in dataclasses.fields(ClimbRules)}
+        return climb_rules(self.preset, **replaced)
+
+    @property
+    def make(self) -> Callable[[], Predictor]:
+        """Makes untrained predictors."""
+        return predictor_factory(self.predictor, self.predictor_options)
+
+    def picked(self) -> dict[str, Any] | None:
+        """What the search's own pick depends on, as JSON; None where it cannot be written."""
+        name = self.predictor
+        if not isinstance(name, str):
+            name = f"{getattr(name, '__module__', '')}:{getattr(name, '__qualname__', '')}"
+        of_the_start = ("design", "top_n", "exclude")
+        found = {k: v for k, v in vars(self).items() if v is not None and k not in of_the_start}
+        try:
+            json.dumps(found := found | {"predictor": name})
+        except TypeError:  # an option that is no plain value
+            return None
+        return None if "<" in name else found
+
+
+def predictor_factory(
+    predictor: str | Callable[..., Predictor], options: Mapping[str, Any] | None = None
+) -> Callable[[], Predictor]:
+    """Makes untrained predictors of a short name, "module:Name" or a class, with its options."""
+    make, given = predictor, dict(options or {})
+    if isinstance(predictor, str):
+        make = lookup.find("predictor", predictor)
+        lookup.check_options("predictor", predictor, given, set())
+    assert callable(make)
+    return partial(make, **given)

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup
+from climb_opt.attributes import PICK
 from climb_opt.gp.model import Surrogate
 from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
+from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.presets import ClimbOptions
+from climb_opt.strict import build
 
 AUTO = "auto"  # the rule that loses least for the noise a study shows
 QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted
@@ -28,7 +32,7 @@ class Evidence:
     """What a rule may look at: the history, what is believed from it, and a seed for its draws.
 
     `promise` says what to expect of what a rule takes, where `problem` says what to try next.
-    `climb` are the options of `climb_pick` that the study's own `ClimbSampler` had, if it had one.
+    `climb` is what the study's own `ClimbSampler` stored of its pick, if it had one.
     """
 
     history: History
@@ -120,8 +124,7 @@ def default_rule(evidence: Evidence) -> str:
 
 
 def _climb(evidence: Evidence, rule: str) -> np.ndarray:
-    from climb_opt.samplers.climb import climb_pick
-
-    space = evidence.problem.space
-    options = {"seed": evidence.seed, **evidence.climb}
-    return np.asarray(climb_pick(space, evidence.history, rule=rule, **options))
+    stored = dict(evidence.climb)
+    seed = int(stored.pop("seed", evidence.seed))
+    options: ClimbOptions = build(ClimbOptions, stored, PICK)
+    return climb_pick(evidence.problem.space, evidence.history, options, seed=seed, rule=rule)

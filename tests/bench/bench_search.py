@@ -39,6 +39,7 @@ from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Tabl
 from climb_opt.emulator.objective import reference_draws
 from climb_opt.samplers import stock
 from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection import compare_rules
 from climb_opt.view import read_history
 
@@ -152,7 +153,7 @@ def _judge(study: optuna.Study, oracle: Source, method: str) -> dict[str, object
     if method.startswith("climb"):
         preset = method.split()[1]
         for rule in ("argbest", "mean-top"):
-            pick = climb_pick(space, history, preset=preset, seed=_seed(study), rule=rule)
+            pick = climb_pick(space, history, ClimbOptions(preset), seed=_seed(study), rule=rule)
             found[rule] = float(regret(oracle, pick)[0])
     return found  # type: ignore[return-value]
 

@@ -8,16 +8,17 @@ any rule of `climb_opt.selection`, or `auto` for its default
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 import optuna
 
+from climb_opt.attributes import PICK
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection import best_mixture
 from climb_opt.simplex import MixtureSpace
+from climb_opt.strict import build
 from climb_opt.view import read_history
 
 CLIMB_RULES = ("argbest", "mean-top")
@@ -36,10 +37,10 @@ def final_mixture(
         history = read_history(study, space)
         if not len(history):
             raise UserError(f"{study.study_name}: no finished trial, so there is no mixture.")
-        known = set(inspect.signature(climb_pick).parameters) - {"space", "history", "rule"}
-        own = recipe.sampler.options if recipe.sampler.name == "climb" else {}
-        options = {**{k: v for k, v in own.items() if k in known}, **rule.options}
-        return climb_pick(space, history, rule=rule.name, seed=recipe.seed, **options)
+        given = {"seed": recipe.seed, "top": 128, **study.user_attrs.get(PICK, {}), **rule.options}
+        seed, top = (int(given.pop(name)) for name in ("seed", "top"))
+        own: ClimbOptions = build(ClimbOptions, given, f"final {rule.name!r}")
+        return climb_pick(space, history, own, rule=rule.name, seed=seed, top=top)
     options = {"seed": recipe.seed, **rule.options}
     unknown = set(options) - {"seed", "components"}
     if unknown:
