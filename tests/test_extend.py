@@ -1,0 +1,146 @@
+"""docs/extend.md as a newcomer uses it: each of its files is saved, and named in a search."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+
+from climb_opt.cli import main
+from climb_opt.recipes import StudyRecipe, read_study
+from climb_opt.shards import Corpus
+from climb_opt.storages import open_storage
+from climb_opt.view import StudyView
+from corpora import topic_documents, write_jsonl
+from synthetic_study import Shape, build_study
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "extend.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the page's files, in which modules are found; they are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    before = set(sys.modules)
+    for body in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+        Path(body.partition("\n")[0].removeprefix("# ")).write_text(body, encoding="utf-8")
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("my_"):
+            del sys.modules[name]
+
+
+def recipes_of_the_page() -> list[StudyRecipe]:
+    found = []
+    for index, body in enumerate(re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)):
+        file = Path(f"page-{index}.yaml")
+        file.write_text(body, encoding="utf-8")
+        found.append(read_study(str(file)))
+    return found
+
+
+@pytest.fixture
+def storage() -> str:
+    path = "s.journal"
+    build_study(Shape(domains=4, rounds=(8, 4), name="small"), open_storage(path))
+    return path
+
+
+def test_every_file_of_the_page_is_written_whole() -> None:
+    names = re.findall(r"```python\n# (my_\w+\.py)\n", PAGE)
+    assert len(names) == len(set(names)) == len(re.findall("```python", PAGE)) == 6
+
+
+def test_a_search_takes_evaluator_pruner_and_fixed_mixture_from_the_page(
+    tiny_corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scored, based, pruned = recipes_of_the_page()
+    assert scored.direction == "maximize"
+    recipe = {
+        "corpus": str(tiny_corpus.path),
+        "proxy": {
+            "model": {"hidden": 16, "layers": 1, "heads": 2},
+            "tokens": 2048,
+            "sequence": 16,
+            "batch_tokens": 256,
+            "report_every": 2,
+        },
+        "evaluators": [
+            {"name": scored.evaluators[0].name, "target": "sums", "tokens": 200},
+        ],
+        "score": ["sums/acc"],
+        "direction": scored.direction,
+        "rounds": [2, 1],
+        "sampler": {"name": "climb", "predictor": "linear", "pool_size": 50},
+        "pruner": {"name": pruned.pruner.name, "patience": 1} if pruned.pruner else None,
+        "prune_first_round": True,
+        "baselines": list(based.baselines),
+    }
+    Path("mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert main(["search", "mine.yaml", "--storage", "s.journal"]) == 0, capsys.readouterr().err
+    study = optuna.load_study(study_name="mine", storage=open_storage("s.journal"))
+    done = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
+    slots = {t.user_attrs["climb/slot"] for t in study.trials}
+    assert "baseline/my_mixtures:without_rare" in slots
+    assert done and all(0 <= t.user_attrs["climb/components"]["sums/acc"] <= 1 for t in done)
+
+
+def test_a_mistake_in_the_pages_evaluator_is_one_line_before_training(
+    tiny_corpus: Corpus, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {
+        "corpus": str(tiny_corpus.path),
+        "proxy": {"model": {"hidden": 16, "layers": 1, "heads": 2}, "tokens": 2048},
+        "evaluators": [{"name": "my_evaluators:NextToken", "target": "sums", "tokens": 1}],
+        "score": ["sums/acc"],
+        "rounds": [2],
+    }
+    Path("mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert main(["search", "mine.yaml", "--storage", "s.journal"]) == 2
+    assert "NextToken: tokens must be at least 2, but is 1." in capsys.readouterr().err
+
+
+def test_the_rule_of_the_page_keeps_a_mixture(
+    storage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["best", "small", "--storage", storage, "--rule", "my_rules:best_five", "-f", "yaml"]
+    assert main(words) == 0
+    kept = yaml.safe_load(capsys.readouterr().out)
+    study = optuna.load_study(study_name="small", storage=open_storage(storage))
+    history = StudyView(study).history()
+    best = history.weights[np.argsort(history.values)[:5]].mean(axis=0)
+    assert sorted(kept.values()) == pytest.approx(sorted(best), abs=1e-6)
+
+
+def test_the_format_of_the_page_is_written_and_checked(
+    storage: str, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["export", "small", "--storage", storage, "--rule", "observed", "--tokens", "40e9"]
+    assert main([*words, "--format", "my_formats:table", "--path", "data/{domain}"]) == 0
+    said = capsys.readouterr()
+    weights = [float(line.split()[0]) for line in said.out.splitlines()]
+    assert sum(weights) == pytest.approx(1) and weights == sorted(weights, reverse=True)
+    assert all(" data/" in line for line in said.out.splitlines())
+    assert "train for 40000000000 tokens" in caplog.text
+
+
+def test_the_scorer_of_the_page_scores_a_build(capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = [{"id": f"n{i}", "text": f"{i} 34 56 78 90 " * 20} for i in range(40)]
+    write_jsonl(Path("docs.jsonl"), topic_documents(10) + numbers)
+    words = ["corpus", "build", "docs.jsonl", "--output", "out", "--domains", "3", "--clusters",
+             "6", "--vocab-size", "300", "--near-duplicates", "off", "--workers", "1",
+             "--score", "letters=my_scorers:letters", "--prune", "letters>=0.5",
+             "--dry-run"]  # fmt: skip
+    assert main(words) == 0
+    said = capsys.readouterr()
+    assert "letters" in said.out and "nothing" not in said.out
