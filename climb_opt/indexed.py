@@ -1,4 +1,4 @@
-"""Megatron's index of a file of tokens: `x.idx` says where the documents of `x.bin` are.
+"""Megatron's index of a file of tokens: where in `x.bin` the documents are.
 
 It holds: magic, version, type code, number of sequences n, number of document bounds; lengths
 int32 (n,), byte offsets int64 (n,), document bounds int64 (n + 1,) as sequence numbers. Types are

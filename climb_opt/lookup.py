@@ -1,4 +1,4 @@
-"""A short name or "module:Name" -> the object, imported on use; and what is said of each name.
+"""A short name or "module:Name" -> the object, and what is said of each name.
 
 The tables below are strings, so that naming or listing a sampler loads no library. An entry of
 one's own is a line here, or needs none: users name theirs as "my_package.my_module:MySampler".

@@ -1,4 +1,4 @@
-"""One trial: mixture, train, evaluate, score. The only place where search and training meet."""
+"""One trial: mixture, train, evaluate, score; where search and training meet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a result was made with: code, libraries, machine. Nothing is imported to find out."""
+"""What a result was made with: code, libraries, machine; without importing them."""
 
 from __future__ import annotations
 

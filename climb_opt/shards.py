@@ -1,4 +1,4 @@
-"""A corpus on disk: each domain's tokens, memory-mapped, and the manifest that describes them.
+"""A corpus on disk: each domain's tokens, memory-mapped, and the manifest.
 
     manifest.json            schema, domains, tokenizer, digests, provenance of the build
     tokenizer.json           a `tokenizers` file

@@ -1,4 +1,4 @@
-"""A tokenizer as climb_opt reads it: a text's own tokens and nothing else, the same everywhere.
+"""A tokenizer as climb_opt reads it: a text's own tokens, the same everywhere.
 
 A tokenizer.json keeps what the program that wrote it had switched on: truncation, padding, dropout
 of merges, a template that puts tokens around every text, special tokens found inside texts. None of

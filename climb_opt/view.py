@@ -1,4 +1,4 @@
-"""An opened study, read once: recipe, plan, space, corpus, direction, trials, history.
+"""An opened study, read once: recipe, plan, space, corpus, trials, history.
 
 `open_study` gives people a plain Optuna study; inside climb_opt, whoever needs to know what it is
 about takes a `StudyView` of it instead of deriving recipe, plan and space again. Beside storages/

@@ -1,4 +1,8 @@
-"""Write docs/reference.md from the code: commands, recipe keys, names, public docstrings."""
+"""Write from the code what the docs say of it.
+
+docs/reference.md   commands, recipe keys, names, stored attributes, public docstrings
+README.md           the tree of rooms between its marks, from their docstrings and the floors
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,10 @@ import climb_opt
 from climb_opt import cli, lookup, recipes
 from climb_opt.attributes import ATTRIBUTES
 
-TARGET = Path(__file__).with_name("reference.md")
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "docs" / "reference.md"
+README = ROOT / "README.md"
+MARKS = ("<!-- by docs/build.py -->\n", "<!-- end -->")
 RECIPES = (
     recipes.StudyRecipe,
     recipes.ScoreRecipe,
@@ -170,6 +177,43 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").replace("%%", "%").split())
 
 
+def readme() -> str:
+    """README.md with its tree as the code has it."""
+    before, _, rest = README.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    return f"{before}{MARKS[0]}```text\n{tree()}\n```\n{MARKS[1]}{after}"
+
+
+def tree() -> str:
+    """The rooms of climb_opt, each with the first line of its docstring, from the roof down.
+
+    Those on the floors below `simplex` know no mixture; they are named only.
+    """
+    rows, floors = [], _floors()
+    ground = next(index for index, floor in enumerate(floors) if "simplex" in floor)
+    for room in (room for floor in reversed(floors[ground:]) for room in floor):
+        path = ROOT / "climb_opt" / room
+        folder = path.is_dir()
+        file = path / "__init__.py" if folder else path.with_suffix(".py")
+        said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        name = f"{room}/" if folder else file.name
+        rows.append(f"├── {name:<14} {said.partition(chr(10))[0].removesuffix('.')}")
+    names = ", ".join(f"{room}.py" for floor in reversed(floors[:ground]) for room in floor)
+    below = textwrap.wrap(f"The ground: {names}", 82)
+    rows += [f"{sign}{line}" for sign, line in zip(["└── ", *["    "] * 9], below, strict=False)]
+    return "\n".join(["climb_opt/", *rows])
+
+
+def _floors() -> list[list[str]]:
+    """`FLOORS` of the test that keeps imports going down."""
+    test = ast.parse((ROOT / "tests" / "test_floors.py").read_text(encoding="utf-8"))
+    for node in test.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FLOORS":
+            return list(ast.literal_eval(node.value))
+    raise LookupError("tests/test_floors.py has no FLOORS")
+
+
 if __name__ == "__main__":
     TARGET.write_text(reference(), encoding="utf-8")
-    print(f"Wrote {TARGET}", file=sys.stderr)
+    README.write_text(readme(), encoding="utf-8")
+    print(f"Wrote {TARGET} and {README}", file=sys.stderr)

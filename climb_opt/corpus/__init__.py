@@ -1,1 +1,1 @@
-"""Documents -> clustered token shards: readers, embed, quality, cluster, tokenise, build."""
+"""Documents -> clustered token shards: read, embed, cluster, merge, tokenise."""

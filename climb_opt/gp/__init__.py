@@ -1,4 +1,4 @@
-"""A Gaussian process on the square roots of the weights, and what a search does with it.
+"""A Gaussian process on the roots of the weights, and what a search does with it.
 
     model.py        kernel, posterior mean, spread and joint covariance, and their gradients
     fit.py          hyper-parameters by maximum penalised likelihood, also while results come in

@@ -1,1 +1,1 @@
-"""weights -> a trained proxy: the exact mixture index, the trainer, the persistent group."""
+"""weights -> a trained proxy: exact mixture index, trainer, persistent group."""

@@ -1,4 +1,4 @@
-"""Train given mixtures again, in a study beside the search: is the gain real, does it carry over?
+"""Given mixtures trained again: is the gain real, does it carry over?
 
 `confirm` retrains what the search recommends, and the baselines, with fresh seeds: an ordinary
 study `<name>-confirm` on the same storage, with one named slot per mixture and seed

@@ -1,4 +1,4 @@
-"""Where a study lives: a URL or a path -> an Optuna storage, its lock, and patience with it.
+"""Where a study lives: URL or path -> Optuna storage, its lock, patience with it.
 
     runs/climb.journal        a journal file: several processes on one machine (the default)
     postgresql://user@host/db many machines; MySQL by mysql://

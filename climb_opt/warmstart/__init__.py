@@ -1,4 +1,4 @@
-"""Begin a search with what is already known: an older study's trials, or a table of runs.
+"""Begin with what is already known: an older study's trials, or a table of runs.
 
     lineage.py    how new domains come from old ones, and what an old mixture is in the new ones
     studies.py    trials of another study
