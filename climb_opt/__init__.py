@@ -14,10 +14,15 @@ from climb_opt.simplex import MixtureSpace
 
 if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.evaluators.base import Evaluator as Evaluator
+    from climb_opt.exports.from_study import export as export
+    from climb_opt.exports.from_study import materialise as materialise
     from climb_opt.history import History as History
     from climb_opt.history import report_components as report_components
     from climb_opt.predictors.base import Predictor as Predictor
     from climb_opt.recipes import StudyRecipe as StudyRecipe
+    from climb_opt.reports.report import report as report
+    from climb_opt.retrain.confirm import confirm as confirm
+    from climb_opt.retrain.transfer import transfer as transfer
     from climb_opt.samplers.climb_sampler import ClimbSampler as ClimbSampler
     from climb_opt.samplers.gp import SimplexGPSampler as SimplexGPSampler
     from climb_opt.samplers.wrapped import SimplexSampler as SimplexSampler
@@ -27,6 +32,9 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.shards import Corpus as Corpus
     from climb_opt.study import enqueue as enqueue
     from climb_opt.study import open_study as open_study
+    from climb_opt.study import pause as pause
+    from climb_opt.study import resume as resume
+    from climb_opt.study import retry as retry
     from climb_opt.study import status as status
     from climb_opt.study import work as work
     from climb_opt.view import read_history as read_history
@@ -47,12 +55,20 @@ _LAZY = {
     "StudyRecipe": "climb_opt.recipes",
     "best_mixture": "climb_opt.selection",
     "compare_rules": "climb_opt.selection",
+    "confirm": "climb_opt.retrain.confirm",
     "enqueue": "climb_opt.study",
+    "export": "climb_opt.exports.from_study",
+    "materialise": "climb_opt.exports.from_study",
     "open_study": "climb_opt.study",
+    "pause": "climb_opt.study",
     "read_history": "climb_opt.view",
+    "report": "climb_opt.reports.report",
     "report_components": "climb_opt.history",
+    "resume": "climb_opt.study",
+    "retry": "climb_opt.study",
     "set_aggregate": "climb_opt.view",
     "status": "climb_opt.study",
+    "transfer": "climb_opt.retrain.transfer",
     "work": "climb_opt.study",
 }
 

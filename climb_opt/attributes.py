@@ -95,8 +95,8 @@ ARTIFACTS = _stored(
     "study",
     "climb/artifacts",
     "the folder of its artifacts",
-    written="cli/annotating",
-    read="cli/annotating cli/handing",
+    written="reports/dashboard/notebook",
+    read="reports/dashboard/notebook",
 )
 SHOWN = _stored(
     "study",
@@ -119,8 +119,8 @@ CONFIRMED_IN = _stored(
     "study",
     "climb/confirmed-in",
     "[study name] of its confirm studies, latest last",
-    written="cli/confirming",
-    read="cli/confirming reports/assemble",
+    written="retrain/confirm",
+    read="retrain/confirm",
 )
 TRANSFER = _stored(
     "study",

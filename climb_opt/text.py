@@ -158,6 +158,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.{max(0, digits - 1 - size)}f}"
 
 
+def score(value: float | None) -> str:
+    """A score with the digits that people compare, or a dash."""
+    return "-" if value is None else f"{value:.6g}"
+
+
 def plus_minus(value: float | None, spread: float | None, *, sign: bool = False) -> str:
     """ "1.2104 ± 0.0041": the spread with two digits, the value as precise as the spread.
 

@@ -13,14 +13,13 @@ import optuna
 import pytest
 import yaml
 
-import climb_opt.cli.retraining as retraining
-import climb_opt.study as studies
 from climb_opt import lookup
-from climb_opt.cli import main
+from climb_opt.cli import main, process
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.reports.dashboard import server as board
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
+from climb_opt.study import working
 from synthetic_study import ODD_NAMES, Law, Shape, build_study, make_law, make_space
 
 SMALL = Shape(domains=4, rounds=(8, 4), name="small", failures=1)
@@ -91,7 +90,7 @@ class FakeProxies:
 def proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeProxies]:
     space = make_space(SMALL)
     fake = FakeProxies(make_law(SMALL, space), space)
-    monkeypatch.setattr(studies, "make_objective", lambda *_, **__: fake)
+    monkeypatch.setattr(working, "make_objective", lambda *_, **__: fake)
     yield fake
 
 
@@ -224,7 +223,7 @@ def test_a_confirmation_that_cannot_train_keeps_no_name(
     def broken(*_: Any, **__: Any) -> None:
         raise UserError("No corpus.")
 
-    monkeypatch.setattr(studies, "make_objective", broken)
+    monkeypatch.setattr(working, "make_objective", broken)
     status, _, err = run("confirm", "small", "--as", "gone")
     assert status == 2 and "No corpus" in err
     assert "gone" not in optuna.get_all_study_names(open_storage(storage))
@@ -249,7 +248,7 @@ def test_confirm_that_is_stopped_can_go_on(
         yield Stopped()
 
     with monkeypatch.context() as patch:
-        patch.setattr(retraining, "stop_flag", flag)
+        patch.setattr(process, "stop_flag", flag)
         status, _, err = run("confirm", "small", "--as", "later", "--seeds", "1")
         assert status == 130 and "run the same command again" in err
         assert proxies.calls == 0

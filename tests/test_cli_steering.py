@@ -16,7 +16,7 @@ import yaml
 from climb_opt import study as studies
 from climb_opt.attributes import BEAT, SLOT
 from climb_opt.cli import main
-from climb_opt.cli.steering import describe, duration
+from climb_opt.cli.status import describe, duration
 from climb_opt.study import open_study
 from climb_opt.view import StudyView, all_trials
 from searching import fail_on, the_study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import re
 import subprocess
@@ -11,6 +12,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from climb_opt import cli
 
 PACKAGE = Path(__file__).parents[1] / "climb_opt"
 
@@ -27,8 +30,8 @@ FLOORS = [
     ["gp"],
     ["predictors", "corpus", "proxy", "evaluators", "emulator", "baselines", "storages"],
     ["samplers", "workers", "objective"],
-    ["study", "selection", "exports", "warmstart"],
-    ["retrain"],
+    ["study", "selection"],
+    ["retrain", "exports", "warmstart"],
     ["reports"],
     ["ablation"],
     ["cli"],
@@ -123,6 +126,26 @@ def test_light_things_load_no_heavy_library(code: str) -> None:
     check = f"import sys\n{code}\nprint([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_file_takes_a_private_name_of_another(path: Path) -> None:
+    taken = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("climb_opt")
+        for alias in node.names
+        if re.match("_[^_]", alias.name)
+    ]
+    assert taken == []
+
+
+def test_each_command_has_a_file_named_like_it_that_is_listed() -> None:
+    top = next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
+    files = {p.stem for p in (PACKAGE / "cli").glob("*.py")}
+    assert {word for word in top.choices if word not in files} == {"pause", "resume"}
+    adding = {f for f in files if "def add(subparsers" in (PACKAGE / f"cli/{f}.py").read_text()}
+    assert adding == set(cli.COMMANDS)
 
 
 # Where Optuna's private names may be called: they are what may change under us.

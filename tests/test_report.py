@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import optuna
@@ -347,12 +346,6 @@ def test_the_unit_is_stated_only_when_all_components_agree() -> None:
     assert unit_of(["a/acc", "b/acc_norm"]) == "accuracy"
     assert unit_of(["a/bpb", "b/acc"]) == "score"
     assert unit_of([]) == "score"
-
-
-def test_a_report_is_written_with_its_folder(tmp_path: Path) -> None:
-    target = tmp_path / "new folder" / "report.html"
-    html.write(contents_of(SMALL), target)
-    assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_an_unknown_predictor_is_named() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.cli import warming
 from climb_opt.errors import UserError
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import read_history, set_aggregate
-from climb_opt.warmstart import Lineage, import_csv, read_lineage, warm_start
+from climb_opt.warmstart import Lineage, begin, import_csv, read_lineage, warm_start
 from synthetic_study import Shape, build_study
 
 OLD = {"web": 60.0, "code": 30.0, "math": 10.0}
@@ -338,37 +336,30 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         import_csv(study_of(), tmp_path / "none.csv", space=MixtureSpace(OLD))
 
 
-# --- on the command line -------------------------------------------------------------------------
+# --- by name -------------------------------------------------------------------------------------
 
 
-def arguments(*argv: str) -> argparse.Namespace:
-    command = argparse.ArgumentParser()
-    warming.add_arguments(command)
-    return command.parse_args(list(argv))
-
-
-def test_the_options_import_a_study_and_a_csv_once(tmp_path: Path) -> None:
+def test_a_study_and_a_csv_are_imported_once(tmp_path: Path) -> None:
     storage = optuna.storages.InMemoryStorage()
     build_study(Shape(domains=4, rounds=(6,), name="old", failures=0), storage)
     new = build_study(Shape(domains=4, rounds=(6,), name="new", done=0, baselines=()), storage)
     header = ",".join([*(f"domain-{k:03d}" for k in range(4)), "value"])
     write(tmp_path / "runs.csv", f"{header}\n0.25,0.25,0.25,0.25,1.5\n")
-    args = arguments("--from", "old", "--import-csv", str(tmp_path / "runs.csv"))
-    lines = warming.begin(new, args)
+    lines = begin(new, "old", csv=tmp_path / "runs.csv")
     assert lines[0] == "From old: 8 trials exactly, 0 nearly."
     assert len(new.get_trials(deepcopy=False)) == 9
-    warming.begin(new, args)
+    begin(new, "old", csv=tmp_path / "runs.csv")
     assert len(new.get_trials(deepcopy=False)) == 9
-    assert warming.begin(new, arguments()) == []
+    assert begin(new) == []
 
 
 def test_a_lineage_without_a_study_is_refused() -> None:
     with pytest.raises(UserError, match="give --from STUDY too"):
-        warming.begin(study_of(), arguments("--lineage", "x.yaml"))
+        begin(study_of(), lineage="x.yaml")
 
 
 def test_an_older_study_that_is_missing_is_named() -> None:
     storage = optuna.storages.InMemoryStorage()
     new = build_study(Shape(domains=4, rounds=(6,), name="new", done=0), storage)
     with pytest.raises(UserError, match="No study 'olden'"):
-        warming.begin(new, arguments("--from", "olden"))
+        begin(new, "olden")

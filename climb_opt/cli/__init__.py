@@ -1,4 +1,4 @@
-"""The command line: one file per group of commands, each with `add(subparsers)`.
+"""The command line: one file per command, named like it, each with `add(subparsers)`.
 
 A command is a function of the parsed arguments that returns an exit status. Bad input (`UserError`)
 is one line on standard error and status 2; Ctrl-C and SIGTERM leave everything resumable.
@@ -21,7 +21,10 @@ from climb_opt.cli.stopping import member, speaks
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import escape_rest, printable
 
-GROUPS = ("corpus", "search", "results", "ablate", "listing")
+COMMANDS = (
+    "corpus", "search", "status", "retry", "enqueue", "pause_resume", "best", "report", "confirm",
+    "export", "dashboard", "ablate", "predictors", "transfer", "ls",
+)  # fmt: skip
 EPILOG = """examples:
   climb-opt corpus build docs/*.jsonl.zst --output corpora/web
   climb-opt search demo
@@ -81,6 +84,6 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=climb_opt.__version__)
     top.add_argument("-v", "--verbose", action="store_true", help="log more")
     subparsers = top.add_subparsers(metavar="COMMAND", required=True)
-    for group in GROUPS:
-        importlib.import_module(f"climb_opt.cli.{group}").add(subparsers)
+    for command in COMMANDS:
+        importlib.import_module(f"climb_opt.cli.{command}").add(subparsers)
     return top

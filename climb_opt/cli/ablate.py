@@ -1,22 +1,20 @@
-"""`climb-opt ablate`, `predictors`, `transfer`: comparisons anyone can rerun."""
+"""`climb-opt ablate`: compare arms under one budget, with intervals."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from climb_opt.cli import crew, transfer
-from climb_opt.cli.naming import quieten_optuna
-from climb_opt.cli.offering import ablations, names_of, offer, predictor_studies
+from climb_opt.cli import crew, process
+from climb_opt.cli.arguments import comparison_arguments, overrides, quieten_optuna
+from climb_opt.cli.offering import ablations, names_of, offer
 from climb_opt.cli.stopping import leads, stop_flag
-from climb_opt.errors import Interrupted, UserError
-from climb_opt.progress import counting, progress
+from climb_opt.progress import progress
 
 if TYPE_CHECKING:
     from climb_opt.ablation.recipe.recipe import AblationRecipe
@@ -27,13 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    """Add the three commands to the command line."""
-    _add_ablate(subparsers)
-    _add_predictors(subparsers)
-    transfer.add(subparsers)
-
-
-def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
+    """Add `ablate` to the command line."""
     command = subparsers.add_parser(
         "ablate",
         help="compare arms under one budget, with intervals",
@@ -53,7 +45,7 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--plan", action="store_true", help="only print what would be run")
     command.add_argument("--show", action="store_true", help="only print what has finished")
     command.add_argument("--no-figures", action="store_true", help="write no PNG files")
-    _add_common(command)
+    comparison_arguments(command)
     offer(
         command,
         recipes=ablations,
@@ -64,34 +56,11 @@ def _add_ablate(subparsers: argparse._SubParsersAction) -> None:
     command.set_defaults(run=_ablate)
 
 
-def _add_predictors(subparsers: argparse._SubParsersAction) -> None:
-    command = subparsers.add_parser(
-        "predictors", help="how well each predictor ranks unseen mixtures of a table"
-    )
-    command.add_argument("table", nargs="?", help="a shipped one (see below) or a .yaml file")
-    command.add_argument("--mixtures", help="instead: a CSV of weights")
-    command.add_argument("--results", help="and a CSV of results")
-    command.add_argument("--key", default="index", help="the column that names a run in both")
-    command.add_argument("--tables", help="the folder of the tables that the study names")
-    _add_common(command)
-    offer(command, tables=predictor_studies, predictors=names_of("predictor"))
-    command.set_defaults(run=_predictors)
-
-
-def _add_common(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--seeds", type=int, help="how many, instead of the recipe's")
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="change a key of the recipe, e.g. budget.trials=14; as often as needed",
-    )  # fmt: skip
-    command.add_argument("--output", type=Path, help="folder for the tables and figures")
-
-
 def _ablate(args: argparse.Namespace) -> int:
     from climb_opt.ablation.recipe.plan import plan_text
     from climb_opt.ablation.recipe.reading import title
     from climb_opt.ablation.run.results import Archive
-    from climb_opt.ablation.run.runner import finished, run_ablation
+    from climb_opt.ablation.run.runner import run_ablation
 
     _quieten()
     count = crew.wanted(args, args.storage or "")
@@ -101,23 +70,23 @@ def _ablate(args: argparse.Namespace) -> int:
         print(plan_text(name, recipe), end="")
         return 0
     prefix = args.study_name or name
-    folder = args.output or Path("runs") / "ablations" / prefix
-    archive = Archive(folder)
+    archive = Archive(args.output or Path("runs") / "ablations" / prefix)
     if args.show:
-        _report(name, recipe, finished(recipe, archive), folder, figures=not args.no_figures)
+        _report(name, recipe, archive, args)
         return 0
-    status = 0
-    with stop_flag() as stop, _following(recipe, archive, name) as follow:
-        if count > 1:
-            status = crew.lead(args, count, follow.left, stop=stop, follow=follow)
-        else:
+    with stop_flag() as stop:
+
+        def train(follow: _Following) -> None:
             run_ablation(
                 recipe, archive, storage=args.storage, prefix=prefix, stop=stop, on_run=follow.show
             )
-    if stop():
-        raise Interrupted("stopped")
+
+        planned, done = _counts(recipe, archive)
+        follower = _following(planned, done, name)
+        most = planned - done
+        status = process.work(args, follower, train, count=count, most=most, stop=stop)
     if leads():
-        _report(name, recipe, finished(recipe, archive), folder, figures=not args.no_figures)
+        _report(name, recipe, archive, args)
     return status
 
 
@@ -131,80 +100,34 @@ def _quieten() -> None:
 def _recipe(args: argparse.Namespace) -> AblationRecipe:
     from climb_opt.ablation.recipe.reading import chosen_arms, read_ablation
 
-    overrides = list(args.settings)
-    if args.seeds is not None:
-        overrides.append(f"seeds={args.seeds}")
-    if args.tables:
-        overrides.append(f"objective.folder={args.tables}")
-    recipe = read_ablation(args.recipe, scale=args.scale, overrides=overrides)
+    changes = overrides(args, tables="objective.folder")
+    recipe = read_ablation(args.recipe, scale=args.scale, overrides=changes)
     return chosen_arms(recipe, args.arms.split(",")) if args.arms else recipe
 
 
-def _report(
-    name: str,
-    recipe: AblationRecipe,
-    results: list[RunResult],
-    folder: Path,
-    *,
-    figures: bool,
-) -> None:
-    from climb_opt.ablation.table import render
-    from climb_opt.ablation.table.comparison import comparisons
+def _report(name: str, recipe: AblationRecipe, archive: Archive, args: argparse.Namespace) -> None:
+    from climb_opt.ablation.run.runner import finished
+    from climb_opt.ablation.table.written import write_tables
 
-    tables = comparisons(recipe, results)
-    text = render.markdown(name, recipe, tables, command=" ".join(["climb-opt", *sys.argv[1:]]))
+    command = " ".join(["climb-opt", *sys.argv[1:]])
+    results, figures = finished(recipe, archive), not args.no_figures
+    text = write_tables(archive.folder, name, recipe, results, command=command, figures=figures)
     print(text, end="")
-    _write(folder, "ablation.md", text)
-    _write(folder, "runs.csv", render.as_csv(results))
-    _write(folder, "ablation.json", render.as_json(name, recipe, tables, results))
-    if not figures:
-        return
-    from climb_opt.ablation.table.figures import write_figures
-
-    for table in tables:
-        for path in write_figures(table, folder / "figures", scaled=not recipe.live):
-            log.info("%s", path)
 
 
-def _predictors(args: argparse.Namespace) -> None:
-    from climb_opt.ablation import foresight
+def _counts(recipe: AblationRecipe, archive: Archive) -> tuple[int, int]:
+    """How many runs there are, and how many of them have finished."""
+    from climb_opt.ablation.recipe.resolve import runs
 
-    overrides = list(args.settings)
-    if args.seeds is not None:
-        overrides.append(f"seeds={args.seeds}")
-    if args.tables:
-        overrides.append(f"folder={args.tables}")
-    if args.mixtures or args.results:
-        if args.table or not (args.mixtures and args.results):
-            raise UserError("predictors: give a study, or --mixtures and --results together.")
-        files = {"mixtures": args.mixtures, "results": args.results, "key": args.key}
-        recipe = foresight.predictors_from({"train": files}, overrides)
-    elif args.table:
-        recipe = foresight.read_predictors(args.table, overrides)
-    else:
-        known = ", ".join(foresight.shipped())
-        raise UserError(f"predictors: name a study ({known}), or give --mixtures and --results.")
-    with progress(None, f"predictors {args.table or ''}".strip(), "fit") as bar:
-        cells = foresight.study_predictors(recipe, on_fit=counting(bar))
-    text = foresight.as_markdown(recipe, cells)
-    print(text, end="")
-    if args.output:
-        _write(args.output, "predictors.md", text)
-        _write(args.output, "predictors.json", foresight.as_json(recipe, cells))
-
-
-def _write(folder: Path, name: str, text: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{name}.partial"
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, folder / name)
+    planned = runs(recipe)
+    return len(planned), sum(archive.get(run) is not None for run in planned)
 
 
 class _Following:
     """Progress over the runs of an ablation; those of other commands are not counted."""
 
-    def __init__(self, left: int, bar: Any) -> None:
-        self.left, self._bar = left, bar
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
 
     def show(self, run: Run, result: RunResult) -> None:
         """A run was finished by this process."""
@@ -227,10 +150,6 @@ class _Following:
 
 
 @contextmanager
-def _following(recipe: AblationRecipe, archive: Archive, name: str) -> Iterator[_Following]:
-    from climb_opt.ablation.recipe.resolve import runs
-
-    planned = runs(recipe)
-    done = sum(archive.get(run) is not None for run in planned)
-    with progress(len(planned), name, "run", initial=done, show=leads()) as bar:
-        yield _Following(len(planned) - done, bar)
+def _following(planned: int, done: int, name: str) -> Iterator[_Following]:
+    with progress(planned, name, "run", initial=done, show=leads()) as bar:
+        yield _Following(bar)

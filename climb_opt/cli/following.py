@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from climb_opt.cli.steering import number
 from climb_opt.cli.stopping import leads
+from climb_opt.text import score
 
 if TYPE_CHECKING:
     import optuna
@@ -54,7 +54,7 @@ class Following:
     def _move(self, now: Status) -> None:
         self._bar.n = now.finished
         if now.best is not None:
-            self._bar.set_postfix_str(f"best {number(now.best)}", refresh=False)
+            self._bar.set_postfix_str(f"best {score(now.best)}", refresh=False)
         self._bar.refresh()
 
     def _line(self, trial: FrozenTrial, now: Status) -> str:
@@ -69,10 +69,8 @@ class Following:
         head = f"trial {trial.number:>4}  {place:<20}"
         # Optuna gives a pruned trial its last report as a value: not a score.
         if trial.values is not None and trial.state.name != "PRUNED":
-            scores = " / ".join(map(number, trial.values))
-            best = (
-                f"  best {number(now.best)}" if self._plan.rounds and now.best is not None else ""
-            )
+            scores = " / ".join(map(score, trial.values))
+            best = f"  best {score(now.best)}" if self._plan.rounds and now.best is not None else ""
             return f"{head}  score {scores}{best}  {seconds:.1f} s"
         what = trial.state.name.lower()
         if trial.user_attrs.get(INTERRUPTED):

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from climb_opt.cli import annotating, crew, steering, warming
+from climb_opt.cli import crew, process
+from climb_opt.cli.arguments import quieten_optuna, storage_arguments
 from climb_opt.cli.following import Following, following
-from climb_opt.cli.naming import quieten_optuna, storage_arguments
 from climb_opt.cli.offering import names_of, offer, recipes_of
-from climb_opt.cli.steering import number
-from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
-from climb_opt.errors import Interrupted, UserError
+from climb_opt.cli.stopping import Stop, leads, rank, stop_flag
+from climb_opt.text import score
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
     from climb_opt.workers import Status
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    """Add the commands to the command line."""
+    """Add `search` to the command line."""
     search = subparsers.add_parser(
         "search",
         help="work on a search: create it, or join it from anywhere",
@@ -44,7 +44,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     crew.add_argument(search)
     search.add_argument("--runs", default="runs", help="folder of checkpoints and models")
-    warming.add_arguments(search)
+    _add_warm_start(search)
     offer(
         search,
         recipes=recipes_of("studies"),
@@ -56,18 +56,24 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     search.set_defaults(run=_search)
 
-    steering.add(subparsers)
 
-
-# --- search ------------------------------------------------------------------------------------
+def _add_warm_start(command: argparse.ArgumentParser) -> None:
+    warm = command.add_argument_group("begin with what is known")
+    warm.add_argument(
+        "--from", dest="source", metavar="STUDY", help="an older study, its domains may differ"
+    )
+    warm.add_argument("--from-storage", help="where the older study is (default: the same)")
+    warm.add_argument(
+        "--lineage", metavar="FILE", help="YAML, new domain: the old ones it is made of"
+    )
+    warm.add_argument("--import-csv", metavar="FILE", help="a table of runs: weights and value")
 
 
 def _search(args: argparse.Namespace) -> int:
-    from climb_opt.storages import location
     from climb_opt.study import discard_untried
 
     quieten_optuna()
-    count = crew.wanted(args, location(args.storage))
+    count = process.wanted(args)
     created: list[bool] = []
     with stop_flag() as stop:
         study = _join(args, lambda: created.append(True), stop)
@@ -83,20 +89,16 @@ def _search(args: argparse.Namespace) -> int:
 def _work(study: optuna.Study, args: argparse.Namespace, count: int, stop: Stop) -> int:
     from climb_opt import study as studies
     from climb_opt.view import StudyView
+    from climb_opt.warmstart import begin
 
-    plan, status = StudyView(study).plan, 0
+    plan = StudyView(study).plan
     if leads():
-        for line in warming.begin(study, args):
+        known = begin(study, args.source, args.from_storage, args.lineage, args.import_csv)
+        for line in known:
             print(line)
-    with following(study, plan) as follow:
-        if count > 1:
-            status = crew.lead(args, count, plan.widest, stop=stop, follow=follow)
-        else:
-            _train(study, args, stop, follow)
-    if rank() > 0:
-        return 0
-    if stop():
-        raise Interrupted("stopped")
+    train = partial(_train, study, args, stop)
+    follower = following(study, plan)
+    status = process.work(args, follower, train, count=count, most=plan.widest, stop=stop)
     if leads():
         print(_conclusion(studies.status(study)))
     return status
@@ -104,38 +106,42 @@ def _work(study: optuna.Study, args: argparse.Namespace, count: int, stop: Stop)
 
 def _train(study: optuna.Study, args: argparse.Namespace, stop: Stop, follow: Following) -> None:
     from climb_opt import study as studies
+    from climb_opt.reports.dashboard.notebook import notebook_for
 
-    notes = annotating.notebook_for(study, args.runs)
+    notes = notebook_for(study, args.runs)
+
+    def on_trial(trial: FrozenTrial) -> None:
+        follow.show(trial)
+        notes.on_trial(trial)
+
     studies.work(
         study,
         corpus=next((s.partition("=")[2] for s in args.set if s.startswith("corpus=")), None),
         directory=args.runs,
         wrap=notes.annotate,
         stop=stop,
-        on_trial=annotating.both(follow.show, notes.on_trial),
+        on_trial=on_trial,
     )
 
 
 def _join(args: argparse.Namespace, on_create: Callable[[], None], stop: Stop) -> optuna.Study:
     """Rank 0 creates or joins, when the storage answers; the others wait until it has."""
-    from climb_opt.storages import is_outage
     from climb_opt.study import open_study
 
-    wanted = {"storage": args.storage, "study_name": args.study_name, "overrides": args.set}
+    look = partial(
+        open_study,
+        args.name,
+        storage=args.storage,
+        study_name=args.study_name,
+        overrides=args.set,
+    )
     if rank() == 0:
-        return open_study(args.name, on_create=on_create, stop=stop, **wanted)
-    until = time.monotonic() + JOIN_WAIT
-    while True:
-        try:
-            return open_study(args.name, create=False, **wanted)
-        except UserError as error:
-            if stop() or (time.monotonic() > until and not is_outage(error)):
-                raise
-            time.sleep(0.5)
+        return look(on_create=on_create, stop=stop)
+    return process.wait_for(partial(look, create=False), stop)
 
 
 def _conclusion(now: Status) -> str:
-    best = "" if now.best is None else f", best score {number(now.best)}"
+    best = "" if now.best is None else f", best score {score(now.best)}"
     text = f"{now.name}: {now.finished} of {now.size} slots done{best}."
     if now.given_up:
         slots = ", ".join(map(str, now.given_up))

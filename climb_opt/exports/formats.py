@@ -45,7 +45,7 @@ def format_of(name: str) -> Format:
     """
     write = lookup.find("format", name)
     if name == MATERIALISE:
-        raise UserError(f"{name} writes data, not text: use climb_opt.exports.materialise.")
+        raise UserError(f"{name} writes data, not text: use climb_opt.materialise(study, FOLDER).")
     said = {f.name: getattr(write, f.name) for f in dataclasses.fields(Format)[1:]
             if hasattr(write, f.name)}  # fmt: skip
     return Format(write, **said)

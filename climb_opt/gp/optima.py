@@ -13,7 +13,7 @@ from climb_opt.gp.candidates import around
 from climb_opt.gp.improvement import mean_of
 from climb_opt.gp.model import draw
 from climb_opt.gp.optimise import descend, tidy
-from climb_opt.gp.proposal import Problem, _best
+from climb_opt.gp.proposal import Problem, best_candidates
 
 SAMPLES = 256
 TOP = 128
@@ -59,7 +59,7 @@ def mean_optimum(problem: Problem, rng: np.random.Generator) -> np.ndarray:
 
 def _descents(problem: Problem, rng: np.random.Generator, caution: float = 0.0) -> np.ndarray:
     """Local minima of the posterior mean from the best evaluated and the best drawn mixtures."""
-    best = _best(problem, problem.objectives[0])[:3]
+    best = best_candidates(problem, problem.objectives[0])[:3]
     drawn = np.concatenate(
         [problem.space.sample_mixed(rng, 1500), around(rng, best, 2500, problem.space)]
     )
@@ -73,7 +73,7 @@ def _descents(problem: Problem, rng: np.random.Generator, caution: float = 0.0) 
 
 def _contenders(problem: Problem, rng: np.random.Generator) -> np.ndarray:
     objective, space = problem.objectives[0], problem.space
-    best = _best(problem, objective)
+    best = best_candidates(problem, objective)
 
     def lowest(rows: np.ndarray, count: int) -> np.ndarray:
         value = objective.mean(np.sqrt(rows))

@@ -156,7 +156,7 @@ def _pool(
 ) -> np.ndarray:
     """Candidates for one objective or weighting: local optima, their surroundings, good draws."""
     space, constraints = problem.space, problem.constraints
-    best = _best(problem, objective)
+    best = best_candidates(problem, objective)
     drawn = candidates(rng, best, space)
     mean, std = imagined.moments(np.sqrt(drawn))
     level = incumbent(problem, imagined)
@@ -181,7 +181,7 @@ def _pool(
     )
 
 
-def _best(problem: Problem, objective: Surrogate) -> np.ndarray:
+def best_candidates(problem: Problem, objective: Surrogate) -> np.ndarray:
     roots = np.sqrt(problem.evaluated)
     weight = 1e3 * max(objective.noise, objective.spread)
     mean = objective.mean(roots) - weight * np.minimum(problem.feasible(roots) - np.log(0.5), 0.0)

@@ -6,6 +6,7 @@ study `<name>-confirm` on the same storage, with one named slot per mixture and 
 mixtures share each seed, so that differences are paired.
 
     sibling.py   mixtures and seeds as slots of a study beside a study
+    confirm.py   `climb_opt.confirm`: choosing, creating, retraining, comparing
     finals.py    what is confirmed, stored in the confirm study
     race.py      which slots to run now, and running them
     paired.py    scores of common seeds, compared pairwise

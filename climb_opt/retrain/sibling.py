@@ -8,15 +8,19 @@ worked on by the same worker loop; its mixtures are given, so its sampler is nev
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import optuna
 
 from climb_opt import recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, SEED
+from climb_opt.errors import UserError
 from climb_opt.plan import Slot
 from climb_opt.recipes import StudyRecipe
+from climb_opt.study import discard_untried, with_proxies
+from climb_opt.study.working import Objective
 from climb_opt.view import StudyView
 
 Mixture = Mapping[str, float]
@@ -77,6 +81,25 @@ def found_sibling(
     if corpus is not None:
         sibling.set_user_attr(CORPUS, corpus)
     sibling.set_user_attr(mark, facts)
+
+
+def train_beside(
+    sibling: optuna.Study,
+    run: Callable[[Objective], Any],
+    *,
+    objective: Objective | None,
+    corpus: str | Path | None,
+    directory: str | Path,
+    stop: Callable[[], bool],
+) -> None:
+    """`with_proxies`; what cannot train, for want of its corpus for example, keeps no name."""
+    try:
+        with_proxies(
+            sibling, run, objective=objective, corpus=corpus, directory=directory, stop=stop
+        )
+    except UserError:
+        discard_untried(sibling)
+        raise
 
 
 def other_recipe(sibling: optuna.Study, recipe: StudyRecipe | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Does the ranking of mixtures hold at another proxy size? Retrain some of a search and compare.
+"""`climb_opt.transfer`: does the ranking of mixtures hold at another proxy size?
 
 An ordinary study `<name>-transfer-<proxy>` beside the search, one named slot per chosen trial
 ("trial-17"), worked on by the same worker loop. Mixtures are the best ones, whose order decides,
@@ -7,8 +7,9 @@ and others spread over the ranking, without which a correlation says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -18,11 +19,13 @@ from climb_opt import recipes
 from climb_opt.attributes import COMPONENTS, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.history import History
-from climb_opt.plan import Slot
+from climb_opt.plan import Plan, Slot
 from climb_opt.recipes import StudyRecipe
-from climb_opt.retrain.sibling import found_sibling, open_sibling, other_recipe
+from climb_opt.retrain.sibling import found_sibling, open_sibling, other_recipe, train_beside
 from climb_opt.statistics import spearman, spearman_interval
-from climb_opt.view import StudyView, all_trials
+from climb_opt.study import read_recipe, run_plan
+from climb_opt.study.working import Objective
+from climb_opt.view import StudyView, all_trials, read_history
 
 PREFIX = "trial-"
 MIN_PAIRS = 4
@@ -55,6 +58,88 @@ class Transfer:
         if not len(self.small):
             return None
         return 1 + int(np.sum(self.large < self.large[int(np.argmin(self.small))]))
+
+
+def transfer(
+    study: optuna.Study,
+    proxy: str,
+    *,
+    mixtures: int = 12,
+    top: int = 6,
+    seed: int | None = None,
+    name: str | None = None,
+    objective: Objective | None = None,
+    corpus: str | Path | None = None,
+    directory: str | Path = "runs",
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+) -> Transfer:
+    """Retrain mixtures of a search with another proxy: do the ranks agree?
+
+    An ordinary study beside `study`; call it in as many processes and on as many machines as you
+    like. Stopped, it is continued by the same call.
+
+    Args:
+        proxy: the other proxy: a shipped name or a path.
+        mixtures: how many in all.
+        top: how many of them are the best ones; the others are spread over the ranking.
+        seed: of training (default: the search's).
+        name: of the study (default: NAME-transfer-PROXY).
+        objective, corpus, directory, stop, on_trial: as for `climb_opt.work`.
+
+    Raises:
+        UserError: fewer than 4 mixtures, or more than the search has; several objectives; or the
+            study beside it is another transfer.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/transfer.journal")
+    >>> space = climb_opt.MixtureSpace(climb_opt.Corpus.load("corpora/tiny").tokens())
+    >>> score = lambda trial: space.suggest(trial)["code"]
+    >>> climb_opt.work(study, objective=score)
+    >>> found = climb_opt.transfer(study, "62m", mixtures=4, top=2, objective=score)
+    >>> round(found.rho, 3), found.best_kept()
+    (1.0, 1)
+    """
+    name = name or default_name(study, proxy)
+    larger = begin(study, proxy, mixtures=mixtures, top=top, seed=seed, name=name)
+
+    def train(objective: Objective) -> None:
+        work_on(study, larger, objective, stop=stop, on_trial=on_trial)
+
+    train_beside(larger, train, objective=objective, corpus=corpus, directory=directory, stop=stop)
+    return transfer_of(study, larger)
+
+
+def default_name(study: optuna.Study, proxy: str) -> str:
+    """What the study is called in which `proxy` retrains."""
+    return f"{study.study_name}-transfer-{Path(proxy).stem}"
+
+
+def begin(
+    study: optuna.Study, proxy: str, *, mixtures: int, top: int, seed: int | None, name: str
+) -> optuna.Study:
+    """Create the study that retrains, or join it. Arguments and errors are those of `transfer`."""
+    recipe = transfer_recipe(read_recipe(study), proxy, seed)
+    chosen = choose(read_history(study, StudyView(study).space), mixtures, top)
+    return open_transfer(study, recipe, chosen, name=name)
+
+
+def plan_of(larger: optuna.Study) -> Plan:
+    """The slots of a study that retrains."""
+    return Plan((), tuple(f"{PREFIX}{number}" for number in larger.user_attrs[TRANSFER]["trials"]))
+
+
+def work_on(
+    study: optuna.Study,
+    larger: optuna.Study,
+    objective: Objective,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+) -> None:
+    """Retrain until every slot is done."""
+    mixtures = mixtures_of(study, larger)
+    run_plan(larger, plan_of(larger), objective, mixtures=mixtures, stop=stop, on_trial=on_trial)
 
 
 def choose(history: History, n: int, top: int) -> list[FrozenTrial]:
@@ -90,14 +175,14 @@ def open_transfer(
     stored = opened.user_attrs.get(TRANSFER)
     if stored is None:
         if opened.trials or opened.user_attrs:
-            raise UserError(f"Study {name!r} exists and is no transfer; give another --study-name.")
+            raise UserError(f"Study {name!r} exists and is no transfer; give --as another NAME.")
         found_sibling(opened, study, recipe, TRANSFER, wanted)
         return opened
     different = other_recipe(opened, recipe) + recipes.difference(dict(stored), wanted)
     if different:
         raise UserError(
             f"Study {name!r} is another transfer: {'; '.join(different[:3])}. "
-            "Give another --study-name."
+            "Give --as NAME for a study of its own."
         )
     return opened
 

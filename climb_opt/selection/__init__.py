@@ -3,18 +3,22 @@
 rules.py           the rules, each a function of what a study has learnt
 recommendation.py  what goes with a mixture: gain, interval, spread, warnings
 choosing.py        `best_mixture`, `compare_rules`
+advice.py          what all rules recommend, and which is followed
 """
 
 from __future__ import annotations
 
+from climb_opt.selection.advice import Advice, advise
 from climb_opt.selection.choosing import best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, Recommendation, in_words
 from climb_opt.selection.rules import AUTO
 
 __all__ = [
     "AUTO",
+    "Advice",
     "Estimate",
     "Recommendation",
+    "advise",
     "best_mixture",
     "compare_rules",
     "in_words",

@@ -11,7 +11,13 @@ another machine needs the study's name and a copy of the corpus, nothing else.
 import optuna
 
 from climb_opt.simplex import MixtureSpace
-from climb_opt.study.opening import check_corpus, discard_untried, open_study, read_recipe
+from climb_opt.study.opening import (
+    check_corpus,
+    corpus_of,
+    discard_untried,
+    open_study,
+    read_recipe,
+)
 from climb_opt.study.steering import enqueue, pause, resume, retry, status
 from climb_opt.study.working import (
     baselines,
@@ -19,6 +25,7 @@ from climb_opt.study.working import (
     build_sampler,
     make_objective,
     run_plan,
+    with_proxies,
     work,
 )
 from climb_opt.view import StudyView, plan_of
@@ -28,6 +35,7 @@ __all__ = [
     "build_pruner",
     "build_sampler",
     "check_corpus",
+    "corpus_of",
     "discard_untried",
     "enqueue",
     "make_objective",
@@ -40,6 +48,7 @@ __all__ = [
     "run_plan",
     "space_of",
     "status",
+    "with_proxies",
     "work",
 ]
 

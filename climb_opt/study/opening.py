@@ -19,7 +19,7 @@ from climb_opt import recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE
 from climb_opt.errors import UserError, did_you_mean
 from climb_opt.recipes import StudyRecipe
-from climb_opt.shards import Corpus
+from climb_opt.shards import MANIFEST, Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import (
     describe,
@@ -119,6 +119,25 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
             f"another --study-name to start a new study, or only `--study-name {study.study_name}` "
             "to go on with the stored recipe."
         )
+
+
+def corpus_of(study: optuna.Study, path: str | Path | None, *, needed: bool) -> Corpus | None:
+    """The study's corpus; None where it is not at hand and neither `needed` nor named by `path`.
+
+    Raises:
+        UserError: it is missing though needed, or it is another one.
+    """
+    view, optional = StudyView(study), not needed and not path
+    if optional and view.recipe is None:
+        return None
+    folder = Path(path or read_recipe(study).corpus)
+    if optional and not (folder / MANIFEST).is_file():
+        return None
+    corpus = Corpus.load(folder)
+    if optional and (view.corpus is None or not corpus.is_known_as(view.corpus.digest)):
+        return None  # another corpus lies where the study's did
+    check_corpus(study, corpus)
+    return corpus
 
 
 def check_corpus(study: optuna.Study, corpus: Corpus) -> None:

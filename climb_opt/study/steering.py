@@ -42,6 +42,11 @@ def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
 
     Raises:
         UserError: a slot that was not given up.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/retry.journal")
+    >>> climb_opt.retry(study)  # nothing was given up
+    ()
     """
     view = _searched(StudyView(study))
     plan = view.plan
@@ -98,13 +103,28 @@ def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str
 
 
 def pause(study: optuna.Study) -> None:
-    """Start no new trials; those that run are finished."""
+    """Start no new trials; those that run are finished.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/pause.journal")
+    >>> climb_opt.pause(study)
+    >>> climb_opt.status(study).paused
+    True
+    """
     with explained(StudyView(study).storage):
         study.set_user_attr(PAUSED, True)
 
 
 def resume(study: optuna.Study) -> None:
-    """Let the workers go on."""
+    """Let the workers go on.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/resume.journal")
+    >>> climb_opt.pause(study)
+    >>> climb_opt.resume(study)
+    >>> climb_opt.status(study).paused
+    False
+    """
     with explained(StudyView(study).storage):
         study.set_user_attr(PAUSED, False)
 

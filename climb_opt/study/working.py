@@ -87,10 +87,30 @@ def work(
     if objective is not None:
         run(wrap(_sparing(objective, plan, recipe)))
         return
+    with_proxies(study, lambda o: run(wrap(o)), corpus=corpus, directory=directory, stop=stop)
+
+
+def with_proxies(
+    study: optuna.Study,
+    run: Callable[[Objective], Any],
+    *,
+    objective: Objective | None = None,
+    corpus: str | Path | None = None,
+    directory: str | Path = "runs",
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Call `run` with the objective of the study's recipe; other processes of a launch serve it.
+
+    Args:
+        objective: given to `run` instead.
+    """
+    if objective is not None:
+        run(objective)
+        return
     proxies = make_objective(study, corpus=corpus, directory=directory, stop=stop)
     try:
         if proxies.is_main:
-            run(wrap(proxies))
+            run(proxies)
         else:
             proxies.serve()
     except Exception:

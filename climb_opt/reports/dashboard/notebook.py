@@ -18,16 +18,19 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import COMPONENTS, FACTS, SHOWN
+from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, SHOWN
 from climb_opt.plan import attempts_by_slot
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.dashboard import cards, notes
 from climb_opt.reports.draw import markdown
+from climb_opt.reports.report import contents_of
 from climb_opt.reports.snapshot import Snapshot, take
 from climb_opt.simplex import PREFIX
+from climb_opt.view import StudyView
 
 log = logging.getLogger(__name__)
 
+FOLDER = "artifacts"  # in the folder of runs
 
 Objective = Callable[[optuna.Trial], Any]
 
@@ -128,6 +131,37 @@ class Notebook:
                     upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)
         except OSError as error:
             log.warning("Artifacts of trial %d were not written: %s.", trial.number, error)
+
+
+def notebook_for(study: optuna.Study, runs: str | Path) -> Notebook:
+    """The notebook of a study: its `annotate` goes around the objective, its `on_trial` after it.
+
+    Args:
+        runs: artifacts go to its folder `artifacts`, which the study remembers.
+    """
+    folder = study.user_attrs.get(ARTIFACTS)
+    if folder is None:
+        folder = str((Path(runs) / FOLDER).resolve())
+        study.set_user_attr(ARTIFACTS, folder)
+    space = StudyView(study).space
+    return Notebook(
+        study,
+        artifacts=Path(folder),
+        prior=space.mixture(space.prior),
+        contents=lambda study: contents_of(study, every_rule=False),
+    )
+
+
+def artifact_store(study: optuna.Study, folder: str | Path | None = None) -> Any:
+    """Where the artifacts of a study's trials are; None where that is not on this machine.
+
+    Args:
+        folder: instead of the one that the study remembers.
+    """
+    from optuna.artifacts import FileSystemArtifactStore
+
+    stored = folder or study.user_attrs.get(ARTIFACTS)
+    return FileSystemArtifactStore(str(stored)) if stored and Path(stored).is_dir() else None
 
 
 def show(study: optuna.Study, contents: Contents) -> None:

@@ -31,12 +31,6 @@ from climb_opt.text import in_html, printable
 STYLE = Path(__file__).with_name("style.css")
 
 
-def write(contents: Contents, path: Path, *, now: datetime | None = None) -> None:
-    """Write the page to `path`, with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render(contents, now=now), encoding="utf-8")
-
-
 def render(contents: Contents, *, now: datetime | None = None) -> str:
     """The page.
 

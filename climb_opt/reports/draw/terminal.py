@@ -7,15 +7,39 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from climb_opt.measures import distance, effective_domains
+from climb_opt.reports.parts.objectives import trade_offs
 from climb_opt.reports.section import Table, Words
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.retrain.paired import Confirmation
-from climb_opt.selection import Recommendation, in_words
+from climb_opt.selection import Advice, Recommendation, in_words
 from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
 
 WIDTH = 98
 NAME = 34  # columns that a domain's name may take
 ROWS = 40  # domains listed one by one
+
+
+def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation | None) -> str:
+    """The mixture found, all rules side by side or the Pareto set, and what is known of the gain.
+
+    Args:
+        confirmation: of the study, if it has one.
+    """
+    space, chosen, name = snapshot.space, advice.chosen, snapshot.name
+    uniform = dict.fromkeys(space.domains, 1 / len(space))
+    columns = {"found": chosen.mixture, "prior": space.mixture(space.prior), "uniform": uniform}
+    arrays = {name: weights(mixture, space.domains) for name, mixture in columns.items()}
+    parts = [mixtures(space.domains, arrays)]
+    found = trade_offs(snapshot)
+    if found is not None:
+        parts += [listing(*found), "Another of them: `climb-opt export --trial N`."]
+    else:
+        parts.append(rules(advice.recommended, advice.followed, snapshot))
+        if confirmation is not None and any(confirmation.scores.values()):
+            parts.append("\n".join(verdicts(confirmation)))
+        else:
+            parts.append(f"Predicted, not yet retrained: `climb-opt confirm {name}`.")
+    return "\n\n".join([*parts, *(f"Caution: {warning}." for warning in chosen.warnings)])
 
 
 def table(

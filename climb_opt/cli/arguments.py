@@ -1,4 +1,4 @@
-"""What commands on a study share: naming it, opening it, and keeping Optuna quiet meanwhile."""
+"""Arguments that commands share: which study, and opening it; what a comparison changes."""
 
 from __future__ import annotations
 
@@ -25,6 +25,30 @@ def storage_arguments(command: argparse.ArgumentParser) -> None:
         "(default: OPTUNA_STORAGE, else runs/climb.journal)",
     )
     command.add_argument("--study-name", help="the study's name (default: the recipe's)")
+
+
+def comparison_arguments(command: argparse.ArgumentParser) -> None:
+    """What changes the recipe of a comparison, and where its tables go."""
+    command.add_argument("--seeds", type=int, help="how many, instead of the recipe's")
+    command.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change a key of the recipe, e.g. budget.trials=14; as often as needed",
+    )  # fmt: skip
+    command.add_argument("--output", type=Path, help="folder for the tables and figures")
+
+
+def overrides(args: argparse.Namespace, *, tables: str) -> list[str]:
+    """The options of `comparison_arguments` and `--tables`, as a recipe's KEY=VALUE.
+
+    Args:
+        tables: the key of the folder that `--tables` names.
+    """
+    given = list(args.settings)
+    if args.seeds is not None:
+        given.append(f"seeds={args.seeds}")
+    if args.tables:
+        given.append(f"{tables}={args.tables}")
+    return given
 
 
 def existing(args: argparse.Namespace, *, write: bool = False) -> optuna.Study:

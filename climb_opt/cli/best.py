@@ -1,0 +1,62 @@
+"""`climb-opt best`: the recommended mixture, rules side by side."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.offering import names_of, offer
+from climb_opt.errors import UserError
+from climb_opt.text import strict_json
+
+if TYPE_CHECKING:
+    from climb_opt.selection import Advice
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add `best` to the command line."""
+    command = subparsers.add_parser("best", help="the recommended mixture, rules side by side")
+    study_arguments(command)
+    command.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
+    command.add_argument("-f", "--format", choices=("table", "json", "yaml"), default="table",
+                         help="for people, or for programs (default: table)")  # fmt: skip
+    offer(command, rules=names_of("rule"))
+    command.set_defaults(run=_best)
+
+
+def _best(args: argparse.Namespace) -> None:
+    from climb_opt.exports import prepare, render
+    from climb_opt.reports.draw.terminal import recommended
+    from climb_opt.reports.snapshot import take
+    from climb_opt.retrain.confirm import confirmation_beside
+    from climb_opt.selection import advise
+
+    study = existing(args)
+    snapshot = take(study)
+    advice = advise(study, args.rule, history=snapshot.history)
+    if advice is None:
+        raise UserError(
+            f"Study {study.study_name!r} has no finished trial yet; watch it with `climb-opt "
+            f"status {study.study_name}`."
+        )
+    if args.format == "json":
+        print(strict_json([_plain(rule, advice) for rule in advice.recommended]))
+    elif args.format == "yaml":
+        print(render("yaml", prepare(advice.chosen, study="", rule=advice.followed)), end="")
+    else:
+        print(recommended(snapshot, advice, confirmation_beside(study)))
+
+
+def _plain(rule: str, advice: Advice) -> dict[str, Any]:
+    one = advice.recommended[rule]
+    return {
+        "rule": rule,
+        "default": rule == advice.followed,
+        "expected": None if one.predicted is None else one.predicted.mean,
+        "expected_half_interval": None if one.predicted is None else one.predicted.half,
+        "gain_over_prior": None if one.gain is None else one.gain.mean,
+        "gain_half_interval": None if one.gain is None else one.gain.half,
+        "warnings": list(one.warnings),
+        "mixture": dict(one),
+    }

@@ -1,0 +1,95 @@
+"""`climb-opt confirm`: retrain what a search recommends, and the baselines, with fresh seeds."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from climb_opt.cli import process
+from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.following import Following
+from climb_opt.cli.offering import names_of, offer, recipes_of
+from climb_opt.cli.stopping import Stop
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add `confirm` to the command line."""
+    command = subparsers.add_parser(
+        "confirm",
+        help="retrain the mixture found and the baselines with fresh seeds: is the gain real?",
+        description="Retrain finalists and baselines with common fresh seeds, as a study "
+        "NAME-confirm on the same storage. Start it on as many machines as you like; stopped, it "
+        "is continued by the same command.",
+    )
+    study_arguments(command)
+    command.add_argument("--seeds", type=int, help="fresh seeds (default: the recipe's)")
+    command.add_argument(
+        "--rules", metavar="RULE,...", help="further finalists: rules by name, or all"
+    )
+    command.add_argument(
+        "--budget", type=int, metavar="RUNS", help="a race: at most this many training runs"
+    )
+    command.add_argument("--proxy", metavar="RECIPE", help="train another, larger proxy")
+    process.arguments(command, "confirm")
+    offer(command, rules=names_of("rule"), proxies=recipes_of("proxies"))
+    command.set_defaults(run=_confirm)
+
+
+def _confirm(args: argparse.Namespace) -> int | None:
+    from climb_opt.attributes import CONFIRM
+    from climb_opt.retrain import longest_plan, read_finals
+    from climb_opt.retrain.confirm import work_on
+    from climb_opt.retrain.finals import SUFFIX
+    from climb_opt.study import read_recipe
+
+    count = process.wanted(args)
+    study = existing(args, write=True)
+    name = args.own_name or f"{study.study_name}{SUFFIX}"
+    confirm = process.joined(study, name, CONFIRM) or _begin(args, study)
+
+    def train(objective: Any, stop: Stop, follow: Following) -> None:
+        work_on(study, confirm, objective, stop=stop, on_trial=follow.show)
+
+    plan = longest_plan(confirm, read_recipe(confirm).max_attempts)
+    most = read_finals(confirm).budget
+    status = process.retrain(confirm, args, plan, train, count=count, total=most)
+    if status is not None:
+        _show(confirm)
+    return status
+
+
+def _begin(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
+    from climb_opt.retrain.confirm import begin
+
+    confirm, finals, same = begin(
+        study,
+        seeds=args.seeds,
+        rules=() if args.rules is None else args.rules,
+        budget=args.budget,
+        proxy=args.proxy,
+        name=args.own_name,
+    )
+    for rule, finalist in same.items():
+        print(f"{rule} recommends the same mixture as {finalist}.")
+    names = ", ".join(finals.mixtures)
+    limit = "" if finals.budget is None else f", {finals.budget} runs in all"
+    print(f"{confirm.study_name}: {names}, up to {finals.seeds} seeds each{limit}.", flush=True)
+    return confirm
+
+
+def _show(confirm: optuna.Study) -> None:
+    from climb_opt.reports.draw.terminal import confirmed
+    from climb_opt.retrain import confirmation_of
+    from climb_opt.view import StudyView
+
+    found = confirmation_of(confirm)
+    print()
+    print(confirmed(found, StudyView(confirm).space.domains))
+    open_ends = [d for d in found.differences() if d.verdict not in ("better", "worse")]
+    if open_ends:
+        print("More seeds narrow the intervals: the same command with a larger --seeds goes on.")
+    if found.failed:
+        print(f"Failed attempts: {found.failed}; see `climb-opt status {confirm.study_name}`.")

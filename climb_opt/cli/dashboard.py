@@ -1,0 +1,56 @@
+"""`climb-opt dashboard`: optuna-dashboard on the study, with its cards and note."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from typing import TYPE_CHECKING
+
+from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add `dashboard` to the command line."""
+    command = subparsers.add_parser("dashboard", help="optuna-dashboard on the study")
+    study_arguments(command)
+    command.add_argument("--host", default="localhost", help="address to serve on; 0.0.0.0: all")
+    command.add_argument("--port", type=int, default=8080, help="default: 8080")
+    command.add_argument("--artifacts", metavar="FOLDER", help="of the trials (default: stored)")
+    command.set_defaults(run=_dashboard)
+
+
+def _dashboard(args: argparse.Namespace) -> None:
+    from climb_opt.reports.dashboard import server as board
+    from climb_opt.reports.dashboard.notebook import artifact_store
+    from climb_opt.view import StudyView
+
+    study = existing(args, write=True)
+    view = StudyView(study)
+    app = board.application(view.storage, artifact_store(study, args.artifacts))
+    url = f"http://{args.host}:{args.port}/dashboard/studies/{view.number}"
+    print(f"{study.study_name}: {url}\nCtrl-C stops the dashboard, not the search.", flush=True)
+    # The cards of a large study take some seconds: the browser need not wait for them.
+    cards = threading.Thread(target=_refresh, args=(study,), daemon=True)
+    cards.start()
+    try:
+        board.serve(app, host=args.host, port=args.port)
+    except OSError as error:
+        raise UserError(
+            f"Port {args.port} of {args.host} cannot be used: {error.strerror}. "
+            "Give another --port."
+        ) from None
+    cards.join()
+
+
+def _refresh(study: optuna.Study) -> None:
+    from climb_opt.reports.dashboard import notebook
+    from climb_opt.reports.report import contents_of
+
+    try:
+        notebook.show(study, contents_of(study, every_rule=False))
+    except UserError as error:
+        print(f"No cards yet: {error}", flush=True)

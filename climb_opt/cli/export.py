@@ -1,0 +1,99 @@
+"""`climb-opt export`: the mixture in the form a trainer reads, or as mixed data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.offering import names_of, offer
+from climb_opt.errors import UserError
+from climb_opt.progress import counting, progress
+
+if TYPE_CHECKING:
+    from climb_opt.exports.materialise import Kind
+
+EPILOG = """examples:
+  climb-opt export climb-62m --format megatron --path 'data/{domain}_text_document'
+  climb-opt export climb-62m --format olmo-core --tokens 40e9 --output mix.yaml
+  climb-opt export climb-62m --format materialise --tokens 1e9 --output data/mixed
+  climb-opt export climb-62m --trial 17 --format yaml | climb-opt enqueue climb-62m -
+"""
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add `export` to the command line."""
+    command = subparsers.add_parser(
+        "export",
+        help="the mixture in the form a trainer reads",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    study_arguments(command)
+    command.add_argument("--format", required=True, help="see below")
+    command.add_argument(
+        "--output", metavar="PATH", help="a file (default: print); for materialise a folder"
+    )
+    command.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
+    command.add_argument("--trial", type=int, metavar="N", help="a trial's mixture instead")
+    command.add_argument(
+        "--path",
+        metavar="TEMPLATE",
+        help="where a domain's data is for the trainer; {domain} is its name made safe for a path, "
+        "{index} its place in the corpus, 000 for the first (default: the corpus's own shards, "
+        "else what `corpus export` makes below data/)",
+    )
+    command.add_argument("--tokens", metavar="N", help="what the run will train on, e.g. 40e9")
+    command.add_argument(
+        "--sequence", type=int, default=2048, metavar="N", help="tokens a sequence (default: 2048)"
+    )
+    command.add_argument(
+        "--seed", type=int, default=42, metavar="N", help="for formats that shuffle (default: 42)"
+    )
+    command.add_argument("--corpus", help="where the corpus lies on this machine")
+    command.add_argument("--documents", action="store_true", help="materialise text, not tokens")
+    offer(command, formats=names_of("format"), rules=names_of("rule"))
+    command.set_defaults(run=_export)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from climb_opt.exports.formats import MATERIALISE, format_of
+    from climb_opt.exports.from_study import export
+
+    if args.format == MATERIALISE:
+        _materialise(args)
+        return
+    format_of(args.format)  # before the study is read
+    path = None if args.output == "-" else args.output
+    text = export(existing(args), args.format, path, **_settings(args))
+    if path is None:
+        sys.stdout.write(text)
+    else:
+        print(f"{args.format}: {path}")
+
+
+def _materialise(args: argparse.Namespace) -> None:
+    from climb_opt.exports.from_study import materialise
+    from climb_opt.text import amount
+
+    if args.output is None:
+        raise UserError("Materialising writes a folder: give --output FOLDER.")
+    study = existing(args)
+    kind: Kind = "documents" if args.documents else "tokens"
+    with progress(None, "tokens", "token", large=True) as bar:
+        written = materialise(
+            study, args.output, kind=kind, progress=counting(bar), **_settings(args)
+        )
+    most = max(written.epochs, key=lambda d: written.epochs[d])
+    cut = sum(written.cut.values())
+    print(
+        f"{written.path}: {amount(written.total)} tokens, {sum(written.documents.values())} "
+        f"documents{f' ({cut} cut to fit)' if cut else ''}; {most!r} is read "
+        f"{written.epochs[most]:.2f} times."
+    )
+
+
+def _settings(args: argparse.Namespace) -> Any:
+    names = ("rule", "trial", "path", "tokens", "sequence", "seed", "corpus")
+    return {name: getattr(args, name) for name in names}

@@ -1,0 +1,34 @@
+"""`climb-opt pause` and `climb-opt resume`: let no new trial start, and go on."""
+
+from __future__ import annotations
+
+import argparse
+
+from climb_opt.cli.arguments import existing, study_arguments
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add `pause` and `resume` to the command line."""
+    pause = subparsers.add_parser("pause", help="start no new trials")
+    study_arguments(pause)
+    pause.set_defaults(run=_pause)
+
+    resume = subparsers.add_parser("resume", help="go on after pause")
+    study_arguments(resume)
+    resume.set_defaults(run=_resume)
+
+
+def _pause(args: argparse.Namespace) -> None:
+    from climb_opt.study import pause
+
+    study = existing(args, write=True)
+    pause(study)
+    print(f"{study.study_name}: no new trials start; `climb-opt resume` lets the workers go on.")
+
+
+def _resume(args: argparse.Namespace) -> None:
+    from climb_opt.study import resume
+
+    study = existing(args, write=True)
+    resume(study)
+    print(f"{study.study_name}: workers go on.")

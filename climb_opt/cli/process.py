@@ -1,0 +1,147 @@
+"""Commands that train: join what rank 0 creates, train alone or by a crew, followed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+from climb_opt.cli import crew
+from climb_opt.cli.following import Following, following
+from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
+from climb_opt.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    import optuna
+
+    from climb_opt.plan import Plan
+
+T = TypeVar("T")
+F = TypeVar("F", bound=crew.Follower)
+
+
+def arguments(command: argparse.ArgumentParser, kind: str) -> None:
+    """Name the study of a `kind`; where corpus and runs are on this machine."""
+    command.add_argument("--as", dest="own_name", metavar="NAME", help=f"name the {kind} study")
+    command.add_argument("--corpus", help="where the corpus lies on this machine")
+    command.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    crew.add_argument(command)
+
+
+def wanted(args: argparse.Namespace) -> int:
+    """How many workers a command on a study is to start; 1: it works itself."""
+    from climb_opt.storages import location
+
+    return crew.wanted(args, location(args.storage))
+
+
+def work(
+    args: argparse.Namespace,
+    follower: AbstractContextManager[F],
+    train: Callable[[F], Any],
+    *,
+    count: int,
+    most: int,
+    stop: Stop,
+) -> int:
+    """Train in this process, or lead those that do, with a follower of either. The exit status.
+
+    Args:
+        count: workers, of `wanted`.
+        most: things to do at once at most.
+
+    Raises:
+        Interrupted: this process was asked to stop.
+    """
+    status = 0
+    with follower as follow:
+        if count > 1:
+            status = crew.lead(args, count, most, stop=stop, follow=follow)
+        else:
+            train(follow)
+    if rank() == 0 and stop():
+        raise Interrupted("stopped")
+    return status
+
+
+def retrain(
+    study: optuna.Study,
+    args: argparse.Namespace,
+    plan: Plan,
+    run: Callable[[Callable[[optuna.Trial], Any], Stop, Following], Any],
+    *,
+    count: int,
+    total: int | None = None,
+    file: TextIO | None = None,
+) -> int | None:
+    """Train what `run(objective, stop, follow)` asks for; the exit status, if this process speaks.
+
+    Trials get notes and artifacts, as those of a search do.
+
+    Args:
+        plan: every slot that may be run.
+        total: how many of the slots are run at most.
+        file: where the lines of trials go; None: standard output.
+    """
+    from climb_opt.study import discard_untried, with_proxies
+
+    with stop_flag() as stop:
+
+        def train(follow: Following) -> None:
+            from climb_opt.reports.dashboard.notebook import notebook_for
+
+            with_proxies(
+                study,
+                lambda proxies: run(notebook_for(study, args.runs).annotate(proxies), stop, follow),
+                corpus=args.corpus,
+                directory=args.runs,
+                stop=stop,
+            )
+
+        follower = following(study, plan, total=total, file=file)
+        try:
+            status = work(args, follower, train, count=count, most=plan.widest, stop=stop)
+        except UserError:
+            # What cannot train, for want of its corpus for example, must not keep the name.
+            if leads():
+                discard_untried(study)
+            raise
+    return status if leads() else None
+
+
+def joined(study: optuna.Study, name: str, mark: str) -> optuna.Study | None:
+    """The study beside `study`, marked as complete, for those who do not create it; else None.
+
+    Raises:
+        UserError: it was not created within two minutes.
+    """
+    if leads():
+        return None
+    from climb_opt.view import StudyView
+
+    def look() -> optuna.Study:
+        found = StudyView(study).sibling(name)
+        if found is None or mark not in found.user_attrs:
+            raise UserError(f"Rank 0 did not create study {name!r} within {JOIN_WAIT:.0f} s.")
+        return found
+
+    return wait_for(look)
+
+
+def wait_for(look: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> T:
+    """What `look` finds, once it is there; its error when that takes too long, or `stop` says so.
+
+    While the storage does not answer, it is waited for as long as that takes.
+    """
+    from climb_opt.storages import is_outage
+
+    until = time.monotonic() + JOIN_WAIT
+    while True:
+        try:
+            return look()
+        except UserError as error:
+            if stop() or (time.monotonic() > until and not is_outage(error)):
+                raise
+            time.sleep(0.5)

@@ -1,0 +1,183 @@
+"""`climb_opt.export` and `climb_opt.materialise`: a study's mixture, handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+import optuna
+
+from climb_opt.errors import UserError
+from climb_opt.exports.formats import format_of, render
+from climb_opt.exports.handover import Handover, prepare
+from climb_opt.exports.materialise import Kind, Written
+from climb_opt.exports.materialise import materialise as write_data
+from climb_opt.files import write_text
+from climb_opt.selection import advise
+from climb_opt.study import corpus_of
+from climb_opt.view import StudyView
+
+
+class Settings(TypedDict, total=False):
+    """Which mixture is handed over, and how.
+
+    rule: the rule whose mixture it is (default: the one that loses least); see
+        `climb-opt ls rules`.
+    trial: the number of a trial, whose mixture it is instead.
+    path: where a domain's data is for the trainer, with {domain} or {index} in it.
+    tokens: what the run will train on; a number, or text such as "40e9".
+    sequence: tokens a sequence (default: 2048).
+    seed: for formats that shuffle (default: 42).
+    corpus: where the corpus lies on this machine.
+    """
+
+    rule: str | None
+    trial: int | None
+    path: str | None
+    tokens: float | str | None
+    sequence: int
+    seed: int
+    corpus: str | Path | None
+
+
+def export(
+    study: optuna.Study,
+    format: str,
+    output: str | Path | None = None,
+    **settings: Unpack[Settings],
+) -> str:
+    """The mixture to train on, in the form a trainer reads.
+
+    Args:
+        format: "json", "megatron" or another that `climb-opt ls formats` lists, or "module:Name".
+        output: a file to write it to, too.
+        settings: `rule` or `trial`, `tokens`, `path`, `sequence`, `seed`, `corpus`: the options of
+            `climb-opt export`.
+
+    Raises:
+        UserError: an unknown format, nothing to export yet, no such trial, another corpus, or a
+            file that cannot be written.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
+    >>> study = optuna.create_study(sampler=climb_opt.SimplexGPSampler(space, seed=0))
+    >>> study.optimize(lambda trial: (space.suggest(trial)["code"] - 0.5) ** 2, n_trials=6)
+    >>> weights = climb_opt.export(study, "yaml", "runs/mixture.yaml", trial=4)
+    >>> sorted(line.partition(":")[0] for line in weights.splitlines() if line[0] != "#")
+    ['code', 'math', 'web']
+    """
+    format_of(format)  # before the study is read
+    text = render(format, handover_of(study, **settings))
+    if output is not None:
+        write_text(Path(output), text)
+    return text
+
+
+def materialise(
+    study: optuna.Study,
+    output: str | Path,
+    *,
+    kind: Kind = "tokens",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **settings: Unpack[Settings],
+) -> Written:
+    """Write the mixed data itself into the folder `output`, for a budget of tokens.
+
+    Args:
+        kind: "tokens" with Megatron's index, or "documents" as text.
+        progress: called with the tokens written so far, and those of the budget.
+        settings: as for `climb_opt.export`; `tokens` is needed.
+
+    Raises:
+        UserError: as `climb_opt.export`; no budget, no corpus, or a folder that holds other things.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/materialise.journal")
+    >>> space = climb_opt.MixtureSpace(climb_opt.Corpus.load("corpora/tiny").tokens())
+    >>> climb_opt.work(study, objective=lambda trial: space.suggest(trial)["code"])
+    >>> written = climb_opt.materialise(study, "runs/mixed", tokens=2000, rule="observed")
+    >>> written.path.name, written.total
+    ('mixture.bin', 2000)
+    """
+    handover = handover_of(study, needs_corpus=True, **settings)
+    assert handover.corpus is not None
+    done = 0
+
+    def count(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        progress(done, handover.tokens or 0)
+
+    return write_data(handover, handover.corpus, Path(output), kind=kind, progress=count)
+
+
+def handover_of(
+    study: optuna.Study,
+    *,
+    needs_corpus: bool = False,
+    rule: str | None = None,
+    trial: int | None = None,
+    path: str | None = None,
+    tokens: float | str | None = None,
+    sequence: int = 2048,
+    seed: int = 42,
+    corpus: str | Path | None = None,
+) -> Handover:
+    """The study's mixture with what is known of its corpus; arguments and errors as of `export`.
+
+    Args:
+        needs_corpus: refuse where the corpus is not at hand.
+    """
+    if sequence < 1:
+        raise UserError(f"--sequence must be at least 1 token, but is {sequence}.")
+    budget, view = _tokens(tokens), StudyView(study)
+    mixture, source = _mixture(view, rule, trial)
+    return prepare(
+        mixture,
+        study=view.name,
+        rule=source,
+        corpus=corpus_of(study, corpus, needed=needs_corpus),
+        corpus_path=str(corpus or (view.recipe.corpus if view.recipe else None) or "CORPUS"),
+        inventory=view.corpus.tokens if view.corpus is not None else None,
+        template=path,
+        tokens=budget,
+        sequence=sequence,
+        seed=seed,
+    )
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _mixture(view: StudyView, rule: str | None, trial: int | None) -> tuple[dict[str, float], str]:
+    """The mixture, and in words where it comes from."""
+    if trial is None:
+        advice = advise(view.study, rule, every=False)
+        if advice is None:
+            raise UserError(
+                f"Study {view.name!r} has nothing to export yet: no trial has finished. "
+                f"`climb-opt status {view.name}` shows how far it is."
+            )
+        return dict(advice.chosen), advice.followed
+    trials = {t.number: t for t in view.trials()}
+    if trial not in trials:
+        raise UserError(f"Study {view.name!r} has no trial {trial}.")
+    weights = view.space.weights_of(trials[trial])
+    if weights is None:
+        raise UserError(f"Trial {trial} of {view.name!r} holds no mixture.")
+    return view.space.mixture(weights), f"trial {trial}"
+
+
+def _tokens(given: float | str | None) -> int | None:
+    """A budget as a whole number; text is read to the last digit where it is one."""
+    if given is None:
+        return None
+    try:
+        text = given.replace("_", "") if isinstance(given, str) else given
+        tokens = int(text) if isinstance(text, int) or str(text).isdecimal() else float(text)
+    except ValueError:
+        tokens = float("nan")
+    if not 1 <= tokens < 1e18:
+        raise UserError(f"--tokens must be a number of tokens such as 40e9, but is {given!r}.")
+    return int(tokens)

@@ -1,0 +1,93 @@
+"""`climb_opt.report`: from a study to all that a report says, and to its page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from climb_opt.files import write_text
+from climb_opt.reports.contents import Atlas, Contents, gather
+from climb_opt.reports.draw import markdown as as_markdown
+from climb_opt.reports.draw import page
+from climb_opt.reports.snapshot import take
+from climb_opt.retrain.confirm import confirmation_beside
+from climb_opt.selection import advise
+from climb_opt.study import corpus_of
+
+
+def report(
+    study: optuna.Study,
+    output: str | Path | None = None,
+    *,
+    markdown: bool = False,
+    rule: str | None = None,
+    predictor: str | None = None,
+    corpus: str | Path | None = None,
+) -> str:
+    """The report of a study, as one HTML page that needs no network, or as Markdown.
+
+    Args:
+        output: a file to write it to, too.
+        markdown: Markdown for a pull request instead of HTML.
+        rule: the rule whose mixture is recommended (default: the one that loses least).
+        predictor: whose quality is shown (default: the search's own).
+        corpus: where the corpus lies on this machine, for its map.
+
+    Raises:
+        UserError: no trial holds a mixture, an unknown rule or predictor, or another corpus.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
+    >>> study = optuna.create_study(study_name="code", sampler=climb_opt.SimplexGPSampler(space))
+    >>> study.optimize(lambda trial: (space.suggest(trial)["code"] - 0.5) ** 2, n_trials=6)
+    >>> text = climb_opt.report(study, "runs/code.md", markdown=True, rule="observed")
+    >>> text.splitlines()[0]
+    '# code'
+    """
+    atlas = None if markdown else _atlas(study, corpus)
+    contents = contents_of(study, rule=rule, predictor=predictor, atlas=atlas)
+    text = as_markdown.render(contents) if markdown else page.render(contents)
+    if output is not None:
+        write_text(Path(output), text)
+    return text
+
+
+def contents_of(
+    study: optuna.Study,
+    *,
+    rule: str | None = None,
+    predictor: str | None = None,
+    every_rule: bool = True,
+    atlas: Atlas | None = None,
+) -> Contents:
+    """Everything a report says of the study.
+
+    Args:
+        every_rule: False for the recommended mixture alone, which takes a fraction of the time.
+        atlas: the map of the study's corpus, to show the mixture on.
+    """
+    snapshot = take(study)
+    advice = advise(study, rule, every=every_rule, history=snapshot.history)
+    return gather(
+        snapshot,
+        {} if advice is None else advice.recommended,
+        followed=None if advice is None else advice.followed,
+        predictor=predictor,
+        confirmation=confirmation_beside(study),
+        atlas=atlas,
+    )
+
+
+def _atlas(study: optuna.Study, path: str | Path | None) -> Atlas | None:
+    """The map of the study's corpus; None where it is not at hand or was not clustered here."""
+    corpus = corpus_of(study, path, needed=False)
+    if corpus is None:
+        return None
+    from climb_opt.corpus.after import map as maps
+    from climb_opt.corpus.finish import CLUSTERS
+
+    if not (corpus.path / CLUSTERS).is_file():
+        return None
+    found = maps.points(corpus)
+    return Atlas(found.places, found.domain)

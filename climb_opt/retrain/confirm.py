@@ -1,0 +1,203 @@
+"""`climb_opt.confirm`: retrain what a search recommends, and the baselines, with fresh seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from climb_opt import recipes
+from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
+from climb_opt.errors import UserError
+from climb_opt.measures import apart
+from climb_opt.plan import Plan
+from climb_opt.recipes import StudyRecipe
+from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, unit_for
+from climb_opt.retrain.paired import Confirmation
+from climb_opt.retrain.race import confirmation_of, run
+from climb_opt.retrain.sibling import train_beside
+from climb_opt.selection import advise
+from climb_opt.study import baselines, read_recipe, run_plan
+from climb_opt.study.working import Objective
+from climb_opt.view import StudyView
+
+FOUND = "found"  # the default rule's mixture
+ALL = "all"
+
+
+class Begun(NamedTuple):
+    """The confirm study, what it retrains, and rules left out: rule -> whose mixture is the same"""
+
+    study: optuna.Study
+    finals: Finals
+    same: dict[str, str]
+
+
+def confirm(
+    study: optuna.Study,
+    *,
+    seeds: int | None = None,
+    rules: str | Iterable[str] = (),
+    budget: int | None = None,
+    proxy: str | None = None,
+    name: str | None = None,
+    objective: Objective | None = None,
+    corpus: str | Path | None = None,
+    directory: str | Path = "runs",
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+) -> Confirmation:
+    """Retrain the mixture found and the baselines with fresh seeds: is the gain real?
+
+    An ordinary study beside `study`; call it in as many processes and on as many machines as you
+    like. Stopped, it is continued by the same call.
+
+    Args:
+        seeds: fresh seeds for each mixture (default: the recipe's).
+        rules: further finalists by their rule, or "all"; text may name several, with commas.
+        budget: a race: at most this many training runs.
+        proxy: train another proxy: a shipped name or a path.
+        name: of the confirm study (default: NAME-confirm).
+        objective, corpus, directory, stop, on_trial: as for `climb_opt.work`; a trial's seed is
+            the attribute of `climb_opt.attributes.SEED`.
+
+    Raises:
+        UserError: nothing to confirm yet, several objectives, no baselines, or other mixtures than
+            the confirm study began with.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/confirm.journal")
+    >>> space = climb_opt.MixtureSpace(climb_opt.Corpus.load("corpora/tiny").tokens())
+    >>> score = lambda trial: -space.suggest(trial)["math"]
+    >>> climb_opt.work(study, objective=score)
+    >>> found = climb_opt.confirm(study, seeds=2, objective=score)
+    >>> found.difference("found", "prior").verdict
+    'better'
+    """
+    begun = begin(study, seeds=seeds, rules=rules, budget=budget, proxy=proxy, name=name)
+
+    def train(objective: Objective) -> None:
+        work_on(study, begun.study, objective, stop=stop, on_trial=on_trial)
+
+    train_beside(
+        begun.study, train, objective=objective, corpus=corpus, directory=directory, stop=stop
+    )
+    return confirmation_of(begun.study)
+
+
+def begin(
+    study: optuna.Study,
+    *,
+    seeds: int | None = None,
+    rules: str | Iterable[str] = (),
+    budget: int | None = None,
+    proxy: str | None = None,
+    name: str | None = None,
+) -> Begun:
+    """Create the confirm study, or join it. Arguments and errors are those of `confirm`."""
+    recipe = read_recipe(study)
+    names = rules.split(",") if isinstance(rules, str) else rules
+    finals, same = _finals(study, recipe, seeds, [name.strip() for name in names], budget)
+    if proxy is not None:
+        recipe = replace(recipe, proxy=recipes.read_proxy(proxy))
+    return Begun(*open_confirmation(study, finals, recipe, name=name), same)
+
+
+def work_on(
+    study: optuna.Study,
+    confirm: optuna.Study,
+    objective: Objective,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+) -> None:
+    """Retrain until nothing is wanted any more; `study` remembers where it was confirmed."""
+    earlier = [n for n in study.user_attrs.get(CONFIRMED_IN, []) if n != confirm.study_name]
+    study.set_user_attr(CONFIRMED_IN, [*earlier, confirm.study_name])
+
+    def runner(
+        confirm: optuna.Study, plan: Plan, mixtures: Mapping[Any, Any], attrs: Mapping[Any, Any]
+    ) -> None:
+        run_plan(
+            confirm, plan, objective, mixtures=mixtures, attrs=attrs, stop=stop, on_trial=on_trial
+        )
+
+    run(confirm, runner, max_attempts=read_recipe(confirm).max_attempts)
+
+
+def confirmation_beside(study: optuna.Study) -> Confirmation | None:
+    """What the study's latest confirm study with a verdict holds, else the latest one, if any."""
+    view, found = StudyView(study), []
+    for name in reversed([f"{view.name}{SUFFIX}", *view.attributes.get(CONFIRMED_IN, [])]):
+        confirm = view.sibling(name)
+        if confirm is not None and CONFIRM in confirm.user_attrs:
+            found.append(confirmation_of(confirm))
+            if found[-1].differences():
+                return found[-1]
+    return found[0] if found else None
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _finals(
+    study: optuna.Study,
+    recipe: StudyRecipe,
+    seeds: int | None,
+    rules: list[str],
+    budget: int | None,
+) -> tuple[Finals, dict[str, str]]:
+    """What is retrained; and rule -> the finalist that is the same mixture."""
+    view = StudyView(study)
+    if len(view.maximize) > 1:
+        raise UserError(
+            f"Study {view.name!r} has several objectives, but a verdict is about one. "
+            "Choose from its Pareto set in `climb-opt report`, then `climb-opt export --trial N`."
+        )
+    advice = advise(study, every=bool(rules))
+    if advice is None:
+        raise UserError(
+            f"Study {view.name!r} has nothing to confirm yet: no trial has finished. "
+            f"`climb-opt status {view.name}` shows how far it is."
+        )
+    recommended = {FOUND: dict(advice.chosen)}
+    wanted = _checked(rules, list(advice.recommended))
+    recommended.update({r: dict(m) for r, m in advice.recommended.items() if r in wanted})
+    references = {
+        str(slot).removeprefix(BASELINE): mixture
+        for slot, mixture in baselines(recipe, view.space).items()
+    }
+    if not references:
+        raise UserError(
+            "The recipe has no baselines to compare with; add `baselines: [prior]` and search "
+            "again under another --study-name."
+        )
+    mixtures, finalists, baseline_names = choose(recommended, references)
+    same = {
+        name: min(finalists, key=lambda f: apart(recommended[f], recommended[name]))
+        for name in sorted(set(recommended) - set(finalists))
+    }
+    finals = Finals(
+        of=view.name,
+        mixtures=mixtures,
+        finalists=finalists,
+        references=baseline_names,
+        seeds=recipe.confirm_seeds if seeds is None else seeds,
+        first_seed=recipe.seed + 1,  # the search itself used recipe.seed throughout
+        budget=budget,
+        unit=unit_for(recipe),
+    )
+    return finals, same
+
+
+def _checked(rules: list[str], known: list[str]) -> set[str]:
+    if rules == [ALL]:
+        return set(known)
+    unknown = sorted(set(rules) - set(known))
+    if unknown:
+        raise UserError(f"--rules: unknown rule {unknown[0]!r}. Known: {', '.join(known)}, {ALL}.")
+    return set(rules)

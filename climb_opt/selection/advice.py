@@ -1,0 +1,60 @@
+"""What the rules recommend, and which of them is followed: what `best`, `report` and all act on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import optuna
+
+from climb_opt import lookup
+from climb_opt.history import History
+from climb_opt.progress import counting, progress
+from climb_opt.selection.choosing import best_mixture, compare_rules
+from climb_opt.selection.recommendation import Recommendation
+from climb_opt.selection.rules import AUTO
+from climb_opt.view import StudyView, read_history
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the rules recommend (rule -> mixture, never empty), and the rule to follow."""
+
+    recommended: dict[str, Recommendation]
+    followed: str
+
+    @property
+    def chosen(self) -> Recommendation:
+        """The mixture of the rule to follow."""
+        return self.recommended[self.followed]
+
+
+def advise(
+    study: optuna.Study,
+    rule: str | None = None,
+    *,
+    every: bool = True,
+    history: History | None = None,
+) -> Advice | None:
+    """What each rule recommends, and which is followed; None before any trial has finished.
+
+    Args:
+        rule: the one to follow; the one that loses least for the study's noise when None.
+        every: False for that rule alone, which takes a fraction of the time.
+        history: what the study has learnt, where it was read already.
+    """
+    view, wanted = StudyView(study), rule or AUTO
+    space = view.space
+    if not len(read_history(study, space) if history is None else history):
+        return None
+    if len(view.maximize) > 1 or not every:
+        # Several objectives: one balanced pick of the Pareto set, whatever the rule.
+        one = best_mixture(study, rule=wanted, space=space)
+        return Advice({one.rule: one}, one.rule)
+    rules = lookup.KINDS["rule"]
+    asked = [*(r for r in rules if r != AUTO), *([wanted] if wanted not in rules else [AUTO])]
+    with progress(None, "rules", "rule", brief=True) as bar:
+        found = compare_rules(study, rules=asked, space=space, on_rule=counting(bar))
+    followed = found.pop(AUTO).rule if wanted == AUTO else wanted
+    if followed not in found:  # one trial, or equal scores: every rule falls back to the same
+        followed = next(iter(found))
+    return Advice(found, followed)

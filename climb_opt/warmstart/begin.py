@@ -1,0 +1,72 @@
+"""What a search begins with: an older study by its name, a table by its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from climb_opt.errors import UserError
+from climb_opt.storages import open_storage, study_lock
+from climb_opt.study import open_study, read_recipe
+from climb_opt.view import StudyView
+from climb_opt.warmstart.lineage import read_lineage
+from climb_opt.warmstart.studies import Imported, warm_start
+from climb_opt.warmstart.tables import import_csv
+
+
+def begin(
+    study: optuna.Study,
+    source: str | None = None,
+    storage: str | None = None,
+    lineage: str | Path | None = None,
+    csv: str | Path | None = None,
+) -> list[str]:
+    """Import an older study, a table, or both into a study; lines for a person.
+
+    Nothing is imported twice.
+
+    Args:
+        source: the older study's name.
+        storage: where it is, unless beside `study`.
+        lineage: YAML, new domain: the old ones it is made of.
+        csv: a table of runs: weights and value.
+
+    Raises:
+        UserError: a source that is missing or cannot be compared.
+    """
+    if source is None and lineage is not None:
+        raise UserError("--lineage describes the domains of an older study: give --from STUDY too.")
+    lines: list[str] = []
+    if source is None and csv is None:
+        return lines
+    with study_lock(study):  # workers that start together import once
+        if source is not None:
+            lines += _from_study(study, source, storage, lineage).lines()
+        if csv is not None:
+            space, recipe = StudyView(study).space, read_recipe(study)
+            lines += import_csv(study, Path(csv), space=space, recipe=recipe).lines()
+    return lines
+
+
+def _from_study(
+    study: optuna.Study, source: str, storage: str | None, lineage: str | Path | None
+) -> Imported:
+    view = StudyView(study)
+    where = view.storage if storage is None else open_storage(storage, write=False)
+    old = open_study(study_name=source, storage=where, create=False)
+    before, now = (_tokens(v) for v in (StudyView(old), view))
+    return warm_start(
+        study,
+        old,
+        read_lineage(before, now, None if lineage is None else Path(lineage)),
+        space=view.space,
+        recipe=read_recipe(study),
+        old_recipe=read_recipe(old),
+    )
+
+
+def _tokens(view: StudyView) -> dict[str, float]:
+    if view.corpus is None:
+        raise UserError(f"Study {view.name!r} does not say which domains it mixes.")
+    return dict(view.corpus.tokens)
