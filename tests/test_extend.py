@@ -1,10 +1,12 @@
-"""docs/extend.md as a newcomer uses it: each of its files is saved, and named in a search."""
+"""docs/extend.md and docs/own-sampler.md as a newcomer uses them: saved, and named in a search."""
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
 from climb_opt.view import StudyView
 from corpora import topic_documents, write_jsonl
+from searching import Formula
 from synthetic_study import Shape, build_study
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -31,6 +34,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+    # As without optuna-dashboard: its pictures take longer than all else here.
+    monkeypatch.setattr("climb_opt.reports.dashboard.notebook._installed", lambda name: False)
     before = set(sys.modules)
     for body in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         Path(body.partition("\n")[0].removeprefix("# ")).write_text(body, encoding="utf-8")
@@ -93,6 +98,27 @@ def test_a_search_takes_evaluator_pruner_and_fixed_mixture_from_the_page(
     slots = {t.user_attrs["climb/slot"] for t in study.trials}
     assert "baseline/my_mixtures:without_rare" in slots
     assert done and all(0 <= t.user_attrs["climb/components"]["sums/acc"] <= 1 for t in done)
+
+
+def test_a_recipe_names_the_sampler_and_the_predictor_of_their_page(
+    home: Callable[..., Formula], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (DOCS / "own-sampler.md").read_text(encoding="utf-8")
+    bodies = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    heads = {name: body for body in bodies for name in re.findall(r"^class (\w+)", body, re.M)}
+    assert set(heads) == {"NearTheBest", "Nearest"}
+    for name, body in heads.items():  # the class and its imports, without what the page does then
+        lines = ast.parse(body).body
+        kept = [n for n in lines if isinstance(n, ast.Import | ast.ImportFrom | ast.ClassDef)]
+        code = "import numpy as np\n" + "\n".join(map(ast.unparse, kept))
+        Path(f"my_{name.lower()}.py").write_text(code, encoding="utf-8")
+    own = {"name": "my_nearthebest:NearTheBest", "strength": 80}
+    climb = {"name": "climb", "predictor": "my_nearest:Nearest", "pool_size": 50}
+    for study, sampler in {"own": own, "climb": climb}.items():
+        words = ["search", "mine.yaml", "--study-name", study, "--storage", "s.journal"]
+        assert main([*words, "--set", f"sampler={json.dumps(sampler)}"]) == 0
+        trials = optuna.load_study(study_name=study, storage=open_storage("s.journal")).trials
+        assert sum(t.state == optuna.trial.TrialState.COMPLETE for t in trials) == 6
 
 
 def test_a_mistake_in_the_pages_evaluator_is_one_line_before_training(
