@@ -20,8 +20,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)  ## find a mixture, from documents to report, on this machine
-	$(BIN)/climb-opt corpus build installed: --output corpora/demo --domains 8 \
-	  --vocab-size 2048 --target prose=kind:prose --target-share 0.3
 	$(BIN)/climb-opt search demo --workers auto
 	$(BIN)/climb-opt confirm demo --workers auto
 	$(BIN)/climb-opt report demo --output runs/demo.html
@@ -53,8 +51,6 @@ gpu: $(STAMP)  ## on a GPU machine: its tests, its speed, a search of 112 proxie
 	$(BIN)/python -m pytest -m gpu tests/gpu
 	$(BIN)/python tests/bench/bench_gpu.py --proxy 350m
 	$(BIN)/python tests/bench/bench_gpu.py --proxy 62m
-	$(BIN)/climb-opt corpus build installed: --output corpora/demo --domains 8 \
-	  --vocab-size 2048 --target prose=kind:prose --target-share 0.3
 	$(BIN)/climb-opt search demo-gpu --workers auto
 	$(BIN)/climb-opt confirm demo-gpu --workers auto
 	$(BIN)/climb-opt report demo-gpu --output runs/demo-gpu.html
@@ -63,4 +59,4 @@ wheel: $(STAMP)  ## build the wheel
 	$(BIN)/python -m build --wheel --outdir dist
 
 clean:  ## remove what the commands above made, but the environment
-	rm -rf dist build runs corpora .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf dist build runs corpora/*/ .pytest_cache .mypy_cache .ruff_cache .hypothesis

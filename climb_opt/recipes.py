@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from climb_opt import lookup
+from climb_opt import corpus_recipe, lookup
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean
 from climb_opt.reading import parse_yaml, read_text, read_yaml
 from climb_opt.strict import as_list, build
@@ -111,7 +112,7 @@ class StudyRecipe:
     ((16, 8), 'climb', 'minimize')
     """
 
-    corpus: str  # its folder; on another machine, --set corpus=
+    corpus: str | CorpusRecipe  # its folder, or how to build it; elsewhere, --set corpus=
     proxy: ProxyRecipe  # what a trial trains: a name, a file, or its keys
     evaluators: tuple[Choice, ...]  # what scores it; none only where a command brings scores
     score: Score  # component -> coefficient, or a list whose mean is taken
@@ -130,6 +131,11 @@ class StudyRecipe:
     constraints: dict[str, float] = field(default_factory=dict)  # component -> its worst value
     confirm_seeds: int = 3  # fresh seeds of `climb-opt confirm`
     seed: int = 0  # of every proposal, and of every proxy's training
+
+    @property
+    def corpus_folder(self) -> str:
+        """Where the corpus lies, or is built."""
+        return self.corpus if isinstance(self.corpus, str) else str(self.corpus.output)
 
     def coefficients(self) -> dict[str, float]:
         """component -> coefficient of the study's score."""
@@ -150,11 +156,11 @@ MAIN = "score"  # the name of a study's first objective
 
 # --- reading ---------------------------------------------------------------------------------
 
-SHIPPED = ("studies", "proxies")
+SHIPPED = ("studies", "proxies", "corpora")
 
 
 def names(kind: str) -> list[str]:
-    """The shipped recipes of a kind ("studies" or "proxies")."""
+    """The shipped recipes of a kind ("studies", "proxies" or "corpora")."""
     return sorted(path.stem for path in _folder(kind).glob("*.yaml"))
 
 
@@ -194,9 +200,56 @@ def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
     return build(ProxyRecipe, _proxy_data(name), "proxy")
 
 
+def read_corpus(name: str, overrides: Sequence[str] = (), **more: Any) -> CorpusRecipe:
+    """The corpus recipe of a shipped name or a path; of a study's recipe, that of its corpus.
+
+    Args:
+        overrides: `key=value`, applied to it.
+        more: further keys, put in their place last.
+    """
+    keys = set(load_yaml(find("corpora", name)))
+    if keys & (_keys(StudyRecipe) - _keys(CorpusRecipe)):
+        corpus = read_study(name).corpus
+        if isinstance(corpus, str):
+            raise UserError(f"{name}: its corpus is a folder, {corpus!r}, and not how to build it.")
+        data = dataclasses.asdict(corpus)
+    else:
+        data = read_data("corpora", name)
+    for override in overrides:
+        set_override(data, override)
+    return corpus_from({**data, **more})
+
+
+def _keys(cls: Any) -> set[str]:
+    return {key.name for key in dataclasses.fields(cls)}
+
+
+def corpus_from(data: Any, where: str = "corpus") -> CorpusRecipe:
+    """A corpus recipe from plain data, which may `include` one."""
+    if isinstance(data, Mapping) and "include" in data:
+        rest = {k: v for k, v in data.items() if k != "include"}
+        data = merge(read_data("corpora", str(data["include"])), rest)
+    if isinstance(data, Mapping) and not data.get("inputs", True):
+        raise UserError(f"{where}.inputs: name at least one file, folder, glob or prefixed input.")
+    recipe: CorpusRecipe = build(CorpusRecipe, corpus_recipe.plain(data), where)
+    return recipe
+
+
 def study_from(data: Mapping[str, Any]) -> StudyRecipe:
     """A study recipe from plain data (YAML or the JSON stored in a study)."""
     data = dict(data)
+    if isinstance(data.get("corpus"), CorpusRecipe):
+        data["corpus"] = dataclasses.asdict(data["corpus"])
+    if isinstance(data.get("corpus"), Mapping):
+        corpus = corpus_from(data["corpus"], "study.corpus")
+        if corpus.output is None:
+            raise UserError("study.corpus: missing key 'output': the folder it is built in.")
+        data["corpus"] = dataclasses.asdict(corpus)
+    elif not isinstance(data.get("corpus", ""), str):
+        raise UserError(
+            f"study.corpus: expected a folder, or a mapping of keys (inputs, output, ...), but got "
+            f"{data['corpus']!r}."
+        )
     if "proxy" in data:
         data["proxy"] = _proxy_data(data["proxy"])
     for key in ("sampler", "pruner"):
@@ -328,7 +381,8 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         inner = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(inner, Mapping) and "name" not in value:
+        choice = key != "corpus" and isinstance(value, Mapping) and "name" in value
+        if isinstance(value, Mapping) and isinstance(inner, Mapping) and not choice:
             merged[key] = merge(inner, value)
         else:
             merged[key] = value

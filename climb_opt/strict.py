@@ -71,6 +71,8 @@ def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
     if value is None and type(None) in args:
         return None
     errors = []
+    if isinstance(value, Mapping):  # then what a mapping can be says what is wrong with it
+        args = tuple(a for a in args if dataclasses.is_dataclass(a) or _is_dict(a)) or args
     for arg in args:
         if arg is not type(None):
             try:
@@ -78,6 +80,10 @@ def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
             except UserError as error:
                 errors.append(str(error))
     raise UserError(errors[0])
+
+
+def _is_dict(hint: Any) -> bool:
+    return typing.get_origin(hint) is dict
 
 
 def _convert_plain(value: Any, hint: type, where: str) -> Any:

@@ -18,6 +18,7 @@ from pathlib import Path
 import climb_opt
 from climb_opt import cli, lookup, recipes
 from climb_opt.attributes import ATTRIBUTES
+from climb_opt.corpus_recipe import CorpusRecipe
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "reference.md"
@@ -30,6 +31,7 @@ RECIPES = (
     recipes.Choice,
     recipes.ProxyRecipe,
     recipes.ModelRecipe,
+    CorpusRecipe,
 )
 
 
@@ -82,7 +84,8 @@ def _default(action: argparse.Action) -> str:
         return "required"
     if action.nargs == 0:
         return "off"
-    return f"`{action.default}`" if action.default not in (None, [], "") else "none"
+    default = getattr(action, "shown_default", action.default)  # of what is None where not given
+    return f"`{default}`" if default not in (None, [], (), "") else "none"
 
 
 def _leaves(
@@ -107,7 +110,8 @@ def _recipe(cls: type) -> str:
             made = field.default_factory()
             default = "see below" if dataclasses.is_dataclass(made) else f"`{made!r}`"
         kind = _cell(str(field.type))
-        rows.append(f"| `{field.name}` | `{kind}` | {default} | {comments.get(field.name, '')} |")
+        about = _cell(field.metadata.get("about") or comments.get(field.name, ""))
+        rows.append(f"| `{field.name}` | `{kind}` | {default} | {about} |")
     text = inspect.cleandoc(cls.__doc__ or "")
     head = "| key | type | default | meaning |\n|---|---|---|---|"
     return "\n".join([f"### {cls.__name__}", "", text, "", head, *rows])

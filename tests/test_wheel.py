@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from climb_opt import recipes
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,10 +27,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_recipes_are_shipped_as_package_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for kind in ("studies", "proxies"):
+    for kind in recipes.SHIPPED:
         for recipe in (ROOT / kind).glob("*.yaml"):
             assert f"climb_opt/{kind}/{recipe.name}" in names
-    assert not [n for n in names if n.startswith(("tests/", "studies/", "proxies/"))]
+    beside = ("tests/", *(f"{kind}/" for kind in recipes.SHIPPED))
+    assert not [n for n in names if n.startswith(beside)]
 
 
 def test_an_installed_wheel_lists_its_studies_from_another_folder(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+from climb_opt import corpus_recipe, recipes
 from climb_opt.cli import offering
 from climb_opt.cli.offering import offer
-from climb_opt.errors import Interrupted, UserError
-from climb_opt.text import storable
+from climb_opt.corpus_recipe import CorpusRecipe
+from climb_opt.errors import UserError, did_you_mean
 
 EPILOG = """inputs:
   docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs; .jsonl, text (1)
@@ -22,10 +20,12 @@ EPILOG = """inputs:
   domains:folder                              sub-folders (or files) are the domains
   weborganizer:folder#clusters-k24            documents/ with side files
   installed:                                  text of the Python installation, for a first try
+  module:Name:where                           your own reader (docs/own-reader.md)
   (1) plain or .gz, .zst, .bz2, .xz; UTF-8, or UTF-16 and UTF-32.
   For Megatron's .bin/.idx see `climb-opt corpus import`.
 
 examples:
+  climb-opt corpus build demo --set domains=21      a recipe; `climb-opt ls corpora` lists them
   climb-opt corpus build docs/*.jsonl.zst --output corpora/web
   climb-opt corpus build web/*.parquet --output corpora/web --domains 21 --clusters 1000
   climb-opt corpus build docs.jsonl --output corpora/docs --target prose=kind:prose
@@ -46,14 +46,14 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="files, folders, globs or prefixed, see below"
+        "inputs", nargs="+", metavar="INPUT",
+        help="files, folders, globs or prefixed, see below; or a recipe's name or .yaml file",
+    )  # fmt: skip
+    parser.add_argument("--output", metavar="FOLDER", help="the corpus (a recipe may say it)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe"
     )
-    parser.add_argument("--output", required=True, type=Path, metavar="FOLDER", help="the corpus")
-    parser.add_argument("--name", help="of the corpus (default: the output folder's)")
-    parser.add_argument("--seed", type=int, default=0, help="of every draw (default: 0)")
-    _add_reading(parser.add_argument_group("reading"))
-    _add_domains(parser.add_argument_group("domains"))
-    _add_held_out(parser.add_argument_group("held out, duplicates"))
+    _add_keys(parser)
     _add_running(parser.add_argument_group("running"))
     offer(
         parser,
@@ -63,68 +63,47 @@ def add(commands: Any) -> None:
         precisions_of_a_model=offering.precisions,
         rules_of_prune=offering.prunings,
         kinds_of_installed=offering.installed,
+        recipes=offering.recipes_of("corpora"),
     )
     parser.set_defaults(run=run)
 
 
-def _add_reading(group: Any) -> None:
-    group.add_argument(
-        "--text-field", default="text", metavar="FIELD", help="that holds the text (default: text)"
-    )
-    group.add_argument(
-        "--id-field", default="id", metavar="FIELD", help="that names a document (default: id)"
-    )
-    group.add_argument("--detokenize", metavar="TOKENIZER", help="the text field holds tokens")
-    group.add_argument("--fields", default="", metavar="A,B", help="keep these fields too")
-    group.add_argument("--label-field", metavar="FIELD", help="known labels to compare with")
-    group.add_argument("--tokenizer", help="file, folder or hub name (default: train a BPE)")
-    group.add_argument("--vocab-size", type=int, default=8192, help="of a trained tokenizer")
-    group.add_argument("--eos", metavar="TOKEN", help="what ends a document (default: its own eos)")
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    """A flag for each key of a corpus recipe; None: not given, so the recipe's own holds."""
+    hints, group = get_type_hints(CorpusRecipe), parser.add_argument_group()
+    for key in dataclasses.fields(CorpusRecipe):
+        if not key.metadata:
+            continue  # the inputs and the output
+        if key.name in corpus_recipe.GROUPS:
+            group = parser.add_argument_group(corpus_recipe.GROUPS[key.name])
+        about, default = key.metadata["about"], key.default
+        shown = default not in (None, (), False) and "default" not in about
+        text = about + (f" (default: {default:,})" if shown and isinstance(default, int) else
+                        f" (default: {default})" if shown else "")  # fmt: skip
+        action = group.add_argument(
+            f"--{key.name.replace('_', '-')}", help=text, default=None,
+            **_taken(hints[key.name], key),
+        )  # fmt: skip
+        action.shown_default = default  # type: ignore[attr-defined]  # of the reference
 
 
-def _add_domains(group: Any) -> None:
-    group.add_argument("--domains", type=int, help="how many to make (default: 16)")
-    group.add_argument("--merge-distance", type=float, help="cut the Ward tree here instead")
-    group.add_argument("--clusters", type=int, help="fine clusters (default: docs/20, max 1000)")
-    group.add_argument("--fit-points", type=int, help="documents k-means is fitted on")
-    group.add_argument("--kmeans", default="auto", help="back end (default: auto)")
-    group.add_argument("--encoder", default="tfidf", help="tfidf or a model (default: tfidf)")
-    group.add_argument("--dimensions", type=int, default=64, help="of tfidf (default: 64)")
-    group.add_argument("--max-tokens", type=int, help="of a document that the encoder sees")
-    group.add_argument("--devices", default="", metavar="A,B", help="of a model: cuda:0,cuda:1")
-    group.add_argument("--precision", default="auto", help="of a model (default: auto)")
-    group.add_argument("--batch", type=int, default=64, help="documents a model takes at once (64)")
-    group.add_argument(
-        "--trust-remote-code", action="store_true", help="run a hub model's own code"
-    )
-    group.add_argument(
-        "--score", action="append", default=[], metavar="NAME=KIND:WHERE",
-        help="fasttext:FILE, sklearn:FILE, column:FIELD or module:function",
-    )  # fmt: skip
-    group.add_argument(
-        "--prune", action="append", default=[], metavar="RULE", help="see below, e.g. quality>=2.5"
-    )
-    group.add_argument("--dry-run", action="store_true", help="show what --prune would remove")
-
-
-def _add_held_out(group: Any) -> None:
-    group.add_argument(
-        "--heldout", type=float, default=0.02, help="share of each domain (default: .02)"
-    )
-    group.add_argument(
-        "--heldout-tokens", type=int, default=2_000_000, help="at most, of a domain (default: 2M)"
-    )
-    group.add_argument("--target", action="append", default=[], metavar="NAME=FIELD:VALUE|FILES",
-                       help="held out whole, never trained on")  # fmt: skip
-    group.add_argument(
-        "--target-share", type=float, default=0.25, help="of what matches (default: .25)"
-    )
-    group.add_argument(
-        "--near-duplicates", default="0.8", help="least similarity, or off (default: .8)"
-    )
+def _taken(hint: Any, key: dataclasses.Field[Any]) -> dict[str, Any]:
+    """What a key's flag takes, as `add_argument` is told it."""
+    if hint is bool:
+        return {"action": "store_true"}
+    taken = {"metavar": key.metadata["metavar"]}
+    if key.metadata["listed"]:
+        return {**taken, "type": _fields}
+    if isinstance(key.default, tuple):
+        return {**taken, "action": "append"}
+    if key.name == "near_duplicates":
+        return taken  # a number or a word: see `_similarity`
+    number = next((kind for kind in (int, float) if kind in (hint, *get_args(hint))), None)
+    return {**taken, **({} if number is None else {"type": number})}
 
 
 def _add_running(group: Any) -> None:
+    group.add_argument("--dry-run", action="store_true", help="show what --prune would remove")
     group.add_argument("--engine", default="local", help="local or ray (default: local)")
     group.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     group.add_argument("--part", default="1/1", metavar="I/N", help="this process's share")
@@ -134,83 +113,80 @@ def _add_running(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build, then print the table of domains."""
-    with _stoppable():
+    from climb_opt.corpus.run.stopping import stoppable
+
+    with stoppable():
         return _run(args)
 
 
 def _run(args: argparse.Namespace) -> int:
     from climb_opt.corpus.after import show
     from climb_opt.corpus.build import build, preview
-    from climb_opt.corpus.options import make_plan
+    from climb_opt.corpus.options import make_plan, options_of
 
-    plan = make_plan(options_from(args))
+    recipe = recipe_from(args)
+    plan, output = make_plan(options_of(recipe)), Path(str(recipe.output))
     progress = False if args.no_progress else None
     if args.workers is not None and args.workers < 1:
         raise UserError(f"--workers must be at least 1, but is {args.workers}.")
-    if args.dry_run and not args.prune:
+    if args.dry_run and not recipe.prune:
         raise UserError("--dry-run shows what --prune would remove; give a --prune rule.")
     where = {"engine": args.engine, "workers": args.workers, "progress": progress}
     if args.dry_run:
-        rows = preview(plan, args.output, **where)
+        rows = preview(plan, output, **where)
         print("\n".join(show.removal(rows)))
         return 0
     part = _part(args.part)
-    corpus = build(plan, args.output, part=part, overwrite=args.overwrite, **where)
+    corpus = build(plan, output, part=part, overwrite=args.overwrite, **where)
     if corpus is not None:
         print("\n".join(show.summary(corpus)))
     return 0
 
 
-def options_from(args: argparse.Namespace) -> Any:
-    """The build's options from the parsed arguments."""
-    from climb_opt.corpus.options import BuildOptions
-    from climb_opt.corpus.read.source import ReadOptions
-    from climb_opt.corpus.stages.cluster import ClusterOptions
-    from climb_opt.corpus.stages.domains import SplitOptions
-    from climb_opt.corpus.stages.embed import EmbedOptions
-    from climb_opt.corpus.stages.merge import MergeOptions
-    from climb_opt.corpus.stages.tokenise import TokenOptions
-
-    return BuildOptions(
-        inputs=tuple(args.inputs),
-        name=storable(args.name or args.output.resolve().name),
-        read=ReadOptions(args.text_field, args.id_field, _fields(args.fields), args.detokenize),
-        tokens=TokenOptions(args.tokenizer, args.vocab_size, eos=args.eos),
-        embed=EmbedOptions(
-            encoder=args.encoder,
-            dimensions=args.dimensions,
-            max_tokens=args.max_tokens,
-            devices=_listed(args.devices),
-            precision=args.precision,
-            batch=args.batch,
-            trust_remote_code=args.trust_remote_code,
-        ),
-        cluster=ClusterOptions(args.clusters, fit_points=args.fit_points, backend=args.kmeans),
-        merge=MergeOptions(args.domains, args.merge_distance),
-        split=SplitOptions(args.heldout, args.heldout_tokens),
-        targets=tuple(args.target),
-        target_share=args.target_share,
-        near_duplicates=_similarity(args.near_duplicates),
-        scores=tuple(args.score),
-        prune=tuple(args.prune),
-        label_field=args.label_field,
-        seed=args.seed,
-    )
+def recipe_from(args: argparse.Namespace) -> CorpusRecipe:
+    """The corpus that the arguments ask for: a recipe, changed by them, or all by arguments."""
+    keys = [key.name for key in dataclasses.fields(CorpusRecipe) if key.name != "inputs"]
+    given = {k: v for k in keys if (v := getattr(args, k)) is not None}
+    if "near_duplicates" in given:
+        given["near_duplicates"] = _similarity(given["near_duplicates"])
+    named = [name for name in args.inputs if _is_recipe(name)]
+    if not named:
+        if args.set:
+            raise UserError(
+                f"--set {args.set[0]!r} changes a recipe, but {args.inputs[0]!r} is an input; name "
+                f"a recipe ({', '.join(recipes.names('corpora'))} or a .yaml file), or give flags."
+            )
+        if args.output is None:
+            names = recipes.names("corpora")
+            hint = did_you_mean(args.inputs[0], names)
+            raise UserError(
+                f"--output FOLDER is missing: where to build. {args.inputs[0]!r} is no recipe, "
+                f"which could say it.{hint} Shipped: {', '.join(names)}."
+            )
+        return recipes.corpus_from({"inputs": args.inputs, **given})
+    if len(args.inputs) > 1:
+        raise UserError(
+            f"{named[0]!r} is a recipe, which names its own inputs: leave the others out, or say "
+            f"--set 'inputs=[...]'."
+        )
+    return recipes.read_corpus(named[0], args.set, **given)
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def _is_recipe(name: str) -> bool:
+    if Path(name).suffix in (".yaml", ".yml"):
+        return True
+    return name in recipes.names("corpora") and not Path(name).exists()
 
 
 def _fields(text: str) -> tuple[str, ...]:
-    """As `_listed`; a field with a comma in its name may be put into double quotes."""
+    """Names between commas; one with a comma in it may be put into double quotes."""
     rows = csv.reader([text], skipinitialspace=True)
     return tuple(name.strip() for row in rows for name in row if name.strip())
 
 
-def _similarity(text: str) -> float | None:
-    if text == "off":
-        return None
+def _similarity(text: str) -> float | str:
+    if text == corpus_recipe.OFF:
+        return text
     try:
         return float(text)
     except ValueError:
@@ -222,20 +198,3 @@ def _part(text: str) -> tuple[int, int]:
     if not (index.isdigit() and parts.isdigit() and 1 <= int(index) <= int(parts)):
         raise UserError(f"--part must be I/N with 1 <= I <= N, but is {text!r}.")
     return int(index), int(parts)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM stops a build as Ctrl-C does: partial files are removed, finished ones kept."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _stop(signum: int, frame: Any) -> None:
-    raise Interrupted(f"signal {signum}")

@@ -130,10 +130,15 @@ def joined(study: optuna.Study, name: str, mark: str) -> optuna.Study | None:
     return wait_for(look)
 
 
-def wait_for(look: Callable[[], T], stop: Callable[[], bool] = lambda: False) -> T:
+def wait_for(
+    look: Callable[[], T],
+    stop: Callable[[], bool] = lambda: False,
+    not_yet: Callable[[], bool] = lambda: False,
+) -> T:
     """What `look` finds, once it is there; its error when that takes too long, or `stop` says so.
 
-    While the storage does not answer, it is waited for as long as that takes.
+    While the storage does not answer, or it cannot be there yet, it is waited for as long as that
+    takes.
     """
     from climb_opt.storages import is_outage
 
@@ -142,6 +147,8 @@ def wait_for(look: Callable[[], T], stop: Callable[[], bool] = lambda: False) ->
         try:
             return look()
         except UserError as error:
+            if not_yet():
+                until = time.monotonic() + JOIN_WAIT
             if stop() or (time.monotonic() > until and not is_outage(error)):
                 raise
             time.sleep(0.5)

@@ -96,6 +96,8 @@ def _work(study: optuna.Study, args: argparse.Namespace, count: int, stop: Stop)
         known = begin(study, args.source, args.from_storage, args.lineage, args.import_csv)
         for line in known:
             print(line)
+    if count > 1:
+        studies.load_corpus(study, studies.corpus_here(study, args.set))  # built once, here
     train = partial(_train, study, args, stop)
     follower = following(study, plan)
     status = process.work(args, follower, train, count=count, most=plan.widest, stop=stop)
@@ -116,7 +118,7 @@ def _train(study: optuna.Study, args: argparse.Namespace, stop: Stop, follow: Fo
 
     studies.work(
         study,
-        corpus=next((s.partition("=")[2] for s in args.set if s.startswith("corpus=")), None),
+        corpus=studies.corpus_here(study, args.set),
         directory=args.runs,
         wrap=notes.annotate,
         stop=stop,
@@ -126,7 +128,7 @@ def _train(study: optuna.Study, args: argparse.Namespace, stop: Stop, follow: Fo
 
 def _join(args: argparse.Namespace, on_create: Callable[[], None], stop: Stop) -> optuna.Study:
     """Rank 0 creates or joins, when the storage answers; the others wait until it has."""
-    from climb_opt.study import open_study
+    from climb_opt.study import awaits_corpus, open_study
 
     look = partial(
         open_study,
@@ -137,7 +139,8 @@ def _join(args: argparse.Namespace, on_create: Callable[[], None], stop: Stop) -
     )
     if rank() == 0:
         return look(on_create=on_create, stop=stop)
-    return process.wait_for(partial(look, create=False), stop)
+    building = partial(awaits_corpus, args.name, args.set)  # by rank 0
+    return process.wait_for(partial(look, create=False), stop, building)
 
 
 def _conclusion(now: Status) -> str:

@@ -59,6 +59,7 @@ def build(
     workers: int | None = 1,
     progress: bool | None = None,
     overwrite: bool = False,
+    wait: bool = False,
 ) -> Corpus | None:
     """Build a corpus in `output`, or finish one that was begun there.
 
@@ -69,6 +70,7 @@ def build(
         workers: processes or tasks at once; None: as many as there are cores.
         progress: False shows none; otherwise bars at a terminal, lines elsewhere.
         overwrite: replace a corpus made with other options.
+        wait: for another process that builds there, instead of refusing.
 
     Raises:
         UserError: bad input; another corpus in `output`; no space left on the disk.
@@ -77,10 +79,11 @@ def build(
         raise UserError(
             f"--part shares a build without a cluster; leave it out of --engine {engine}."
         )
-    with prepared(plan, output, part, overwrite) as finished:
+    with prepared(plan, output, part, overwrite, wait=wait) as finished:
         if finished is not None:
             logger.info("%s is already built.", output)
             return finished
+        logger.info("Building the corpus %s.", output)
         if part[0] == 1:
             save_plan(plan, output / WORK)
         with open_engine(engine, workers, _shared_paths(plan, output)) as runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
+
+logger = logging.getLogger(__name__)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
@@ -40,8 +43,8 @@ def load_json(path: Path) -> Any:
 
 
 @contextmanager
-def locked(folder: Path, part: tuple[int, int]) -> Iterator[None]:
-    """Refuse a second build of the same corpus (and part) at the same time."""
+def locked(folder: Path, part: tuple[int, int], *, wait: bool = False) -> Iterator[None]:
+    """Let one process build a corpus (or part) at a time; a second one waits, or is refused."""
     try:
         import fcntl
     except ImportError:  # Windows: no advisory locks; two builds would redo each other's work
@@ -51,8 +54,11 @@ def locked(folder: Path, part: tuple[int, int]) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(
-                f"Another process is building {str(folder.parent)!r}; wait for it, or give each "
-                "process its own --part i/n."
-            ) from None
+            if not wait:
+                raise UserError(
+                    f"Another process is building {str(folder.parent)!r}; wait for it, or give "
+                    "each process its own --part i/n."
+                ) from None
+            logger.info("Another process is building %s; waiting for it.", folder.parent)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

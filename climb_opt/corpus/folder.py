@@ -57,24 +57,28 @@ def load_plan(output: Path) -> Plan:
 
 @contextmanager
 def prepared(
-    plan: Plan, output: Path, part: tuple[int, int], overwrite: bool, touch: bool = True
+    plan: Plan,
+    output: Path,
+    part: tuple[int, int],
+    overwrite: bool,
+    touch: bool = True,
+    wait: bool = False,
 ) -> Iterator[Corpus | None]:
     """The output folder, ready and locked for this process; the corpus, if it is finished.
 
     Args:
         overwrite: let a corpus made with other options be replaced.
         touch: False leaves a corpus that is there alone, whatever it is.
+        wait: for another process that builds there, instead of refusing.
     """
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {str(output)!r} is a file; name a folder.")
-    foreign = output.is_dir() and any(output.iterdir())
-    if foreign and not (output / MANIFEST).exists() and not (output / WORK).is_dir():
-        raise UserError(
-            f"--output {str(output)!r} holds other files and no corpus; name a new folder."
-        )
     try:
+        _check(output)
         (output / WORK).mkdir(parents=True, exist_ok=True)
-        with locked(output / WORK, part):
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"--output {str(output)!r} cannot be made or read: {reason}.") from None
+    try:
+        with locked(output / WORK, part, wait=wait):
             if part == (1, 1):
                 _sweep(output / WORK)
             yield _finished(plan, output, overwrite) if touch else None
@@ -87,6 +91,16 @@ def prepared(
         if isinstance(error, PermissionError):
             raise UserError(f"--output {str(output)!r} cannot be written: {error}") from None
         raise
+
+
+def _check(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {str(output)!r} is a file; name a folder.")
+    foreign = output.is_dir() and any(output.iterdir())
+    if foreign and not (output / MANIFEST).exists() and not (output / WORK).is_dir():
+        raise UserError(
+            f"--output {str(output)!r} holds other files and no corpus; name a new folder."
+        )
 
 
 def _sweep(work: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
@@ -18,8 +19,9 @@ from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.corpus.stages.quality import column_of, parse_rule, parse_scorer
 from climb_opt.corpus.stages.roles import Target, parse_target
 from climb_opt.corpus.stages.tokenise import TokenOptions
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
-from climb_opt.text import twins
+from climb_opt.text import storable, twins
 from climb_opt.tokenizer import load_tokenizer
 
 DEFAULT_DOMAINS = 16
@@ -47,12 +49,49 @@ class BuildOptions:
     merge: MergeOptions = field(default_factory=MergeOptions)
     split: SplitOptions = field(default_factory=SplitOptions)
     targets: tuple[str, ...] = ()
-    target_share: float = 0.25
-    near_duplicates: float | None = 0.8
+    target_share: float = CorpusRecipe.target_share
+    near_duplicates: float | None = CorpusRecipe.near_duplicates
     scores: tuple[str, ...] = ()
     prune: tuple[str, ...] = ()
     label_field: str | None = None
     seed: int = 0
+
+
+def options_of(recipe: CorpusRecipe) -> BuildOptions:
+    """The build's options of a recipe.
+
+    Raises:
+        UserError: the recipe names no folder.
+    """
+    if recipe.output is None:
+        raise UserError("Name the corpus's folder: --output FOLDER, or `output:` in its recipe.")
+    return BuildOptions(
+        inputs=recipe.inputs,
+        name=storable(recipe.name or Path(recipe.output).resolve().name),
+        read=ReadOptions(recipe.text_field, recipe.id_field, recipe.fields, recipe.detokenize),
+        tokens=TokenOptions(recipe.tokenizer, recipe.vocab_size, eos=recipe.eos),
+        embed=EmbedOptions(
+            encoder=recipe.encoder,
+            dimensions=recipe.dimensions,
+            max_tokens=recipe.max_tokens,
+            devices=recipe.devices,
+            precision=recipe.precision,
+            batch=recipe.batch,
+            trust_remote_code=recipe.trust_remote_code,
+        ),
+        cluster=ClusterOptions(
+            recipe.clusters, fit_points=recipe.fit_points, backend=recipe.kmeans
+        ),
+        merge=MergeOptions(recipe.domains, recipe.merge_distance),
+        split=SplitOptions(recipe.heldout, recipe.heldout_tokens),
+        targets=recipe.target,
+        target_share=recipe.target_share,
+        near_duplicates=recipe.near_duplicates,
+        scores=recipe.score,
+        prune=recipe.prune,
+        label_field=recipe.label_field,
+        seed=recipe.seed,
+    )
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def handover_of(
         study=view.name,
         rule=source,
         corpus=corpus_of(study, corpus, needed=needs_corpus),
-        corpus_path=str(corpus or (view.recipe.corpus if view.recipe else None) or "CORPUS"),
+        corpus_path=str(corpus or (view.recipe.corpus_folder if view.recipe else None) or "CORPUS"),
         inventory=view.corpus.tokens if view.corpus is not None else None,
         template=path,
         tokens=budget,

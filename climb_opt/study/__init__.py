@@ -1,6 +1,7 @@
 """A search as a study: create or join it, work on it, steer it.
 
     opening.py    recipe or name -> Optuna study; who may join
+    corpora.py    its corpus on this machine: found, or built
     working.py    a worker: the study's sampler, pruner and objective, and what each trial records
     steering.py   status, retry, enqueue, pause, resume
 
@@ -12,9 +13,12 @@ import optuna
 
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study.opening import (
+    awaits_corpus,
     check_corpus,
+    corpus_here,
     corpus_of,
     discard_untried,
+    load_corpus,
     open_study,
     read_recipe,
 )
@@ -31,13 +35,16 @@ from climb_opt.study.working import (
 from climb_opt.view import StudyView, plan_of
 
 __all__ = [
+    "awaits_corpus",
     "baselines",
     "build_pruner",
     "build_sampler",
     "check_corpus",
+    "corpus_here",
     "corpus_of",
     "discard_untried",
     "enqueue",
+    "load_corpus",
     "make_objective",
     "open_study",
     "pause",

@@ -7,6 +7,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from optuna.study import StudyDirection
 
 from climb_opt import recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import MANIFEST, Corpus
@@ -29,6 +31,7 @@ from climb_opt.storages import (
     persist,
     study_lock,
 )
+from climb_opt.study.corpora import corpus_for, is_override, is_to_be_built
 from climb_opt.view import StudyView, space_for, store_space
 
 log = logging.getLogger(__name__)
@@ -70,18 +73,28 @@ def open_study(
     """
     name, wanted = _read(recipe, study_name, overrides)
 
-    def attempt() -> optuna.Study:
+    def attempt(corpus: Corpus | None) -> optuna.Study | None:
         opened = open_storage(storage, write=create)
         existing = optuna.get_all_study_names(opened)
         if name not in existing and (wanted is None or not create):
             raise UserError(_no_study(name, existing, opened, recipe))
         study = _load(opened, name) if name in existing else None
         if study is None or RECIPE not in study.user_attrs:
-            study = _complete(opened, name, wanted if create else None, on_create)
+            if create and wanted is not None and corpus is None:
+                return None
+            study = _complete(opened, name, wanted if create else None, corpus, on_create)
         return study
 
+    def patiently(corpus: Corpus | None = None) -> optuna.Study | None:
+        with explained(storage):
+            return attempt(corpus) if stop is None else persist(partial(attempt, corpus), stop)
+
+    study = patiently()
+    if study is None:  # with no storage open: a corpus may take hours to build
+        assert wanted is not None
+        study = patiently(corpus_for(wanted))
+    assert study is not None
     with explained(storage):
-        study = attempt() if stop is None else persist(attempt, stop)
         if wanted is None and overrides:
             wanted = _overridden(read_recipe(study), overrides)
         if wanted is not None:
@@ -130,7 +143,7 @@ def corpus_of(study: optuna.Study, path: str | Path | None, *, needed: bool) -> 
     view, optional = StudyView(study), not needed and not path
     if optional and view.recipe is None:
         return None
-    folder = Path(path or read_recipe(study).corpus)
+    folder = Path(path or read_recipe(study).corpus_folder)
     if optional and not (folder / MANIFEST).is_file():
         return None
     corpus = Corpus.load(folder)
@@ -149,6 +162,37 @@ def check_corpus(study: optuna.Study, corpus: Corpus) -> None:
             f"{stored.digest}, but {str(corpus.path)!r} has digest {corpus.digest}. Give the "
             "same corpus (--set corpus=FOLDER where it lies elsewhere), or another --study-name."
         )
+
+
+def corpus_here(study: optuna.Study, overrides: Sequence[str]) -> str | CorpusRecipe | None:
+    """Where the study's corpus lies on this machine by the overrides; None: they do not say."""
+    ours = [o for o in overrides if is_override(o)]
+    return _overridden(read_recipe(study), ours).corpus if ours else None
+
+
+def load_corpus(study: optuna.Study, here: str | Path | CorpusRecipe | None = None) -> Corpus:
+    """The study's corpus, found or built on this machine.
+
+    Args:
+        here: where it lies, or how it is built, if not as the recipe says.
+
+    Raises:
+        UserError: it is missing, or another one.
+    """
+    stored = StudyView(study).corpus
+
+    def known(corpus: Corpus) -> bool:
+        return stored is not None and corpus.is_known_as(stored.digest)
+
+    corpus = corpus_for(read_recipe(study), here, None if stored is None else known)
+    check_corpus(study, corpus)
+    return corpus
+
+
+def awaits_corpus(recipe: str | None, overrides: Sequence[str]) -> bool:
+    """Whether the study of a recipe's file cannot be there yet, for its corpus is to be built."""
+    wanted = _read(recipe, "", overrides)[1]
+    return wanted is not None and is_to_be_built(wanted)
 
 
 # --- private -----------------------------------------------------------------------------------
@@ -187,15 +231,18 @@ def _load(storage: BaseStorage, name: str) -> optuna.Study:
 
 
 def _complete(
-    storage: BaseStorage, name: str, recipe: StudyRecipe | None, on_create: Callable[[], None]
+    storage: BaseStorage,
+    name: str,
+    recipe: StudyRecipe | None,
+    corpus: Corpus | None,
+    on_create: Callable[[], None],
 ) -> optuna.Study:
     """A study that does not exist yet, or is without its recipe: its creator died or is at it."""
-    if recipe is None:
+    if recipe is None or corpus is None:
         study = _load(storage, name)
         with study_lock(study):
             read_recipe(study)
         return study
-    corpus = Corpus.load(recipe.corpus)
     space = space_for(corpus.tokens(), recipe)  # bounds that no mixture meets are found here
     study = optuna.create_study(
         study_name=name,

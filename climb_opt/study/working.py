@@ -18,15 +18,15 @@ from climb_opt import lookup, recipes
 from climb_opt import workers as rounds
 from climb_opt.attributes import BASELINE, CONFIRM, SEED, SLOT
 from climb_opt.baselines import fixed_mixture, needed
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.history import report_facts
 from climb_opt.plan import Plan, Slot
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
-from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, study_lock
-from climb_opt.study.opening import check_corpus, read_recipe
+from climb_opt.study.opening import load_corpus, read_recipe
 from climb_opt.text import file_name
 from climb_opt.view import StudyView
 from climb_opt.workers import Pace
@@ -37,7 +37,7 @@ Objective = Callable[[optuna.Trial], Any]
 def work(
     study: optuna.Study,
     *,
-    corpus: str | Path | None = None,
+    corpus: str | Path | CorpusRecipe | None = None,
     directory: str | Path = "runs",
     objective: Objective | None = None,
     wrap: Callable[[Objective], Objective] = lambda objective: objective,
@@ -95,7 +95,7 @@ def with_proxies(
     run: Callable[[Objective], Any],
     *,
     objective: Objective | None = None,
-    corpus: str | Path | None = None,
+    corpus: str | Path | CorpusRecipe | None = None,
     directory: str | Path = "runs",
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -124,7 +124,7 @@ def with_proxies(
 def make_objective(
     study: optuna.Study,
     *,
-    corpus: str | Path | None = None,
+    corpus: str | Path | CorpusRecipe | None = None,
     directory: str | Path = "runs",
     stop: Callable[[], bool] = lambda: False,
 ) -> Any:
@@ -134,8 +134,7 @@ def make_objective(
         UserError: the corpus is missing or another, or an extra is not installed.
     """
     recipe = read_recipe(study)
-    loaded = Corpus.load(corpus or recipe.corpus)
-    check_corpus(study, loaded)
+    loaded = load_corpus(study, corpus)
     try:
         from climb_opt.objective import ProxyObjective
     except ImportError as error:

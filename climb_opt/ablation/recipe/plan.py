@@ -95,12 +95,12 @@ def _live(recipe: AblationRecipe) -> list[str]:
     total = 0.0
     for arm in arms(recipe):
         trials = _trials(arm) * recipe.seeds
-        cells, hours = _costs(arm.study.proxy, trials, _vocabulary(arm.study.corpus))
+        cells, hours = _costs(arm.study.proxy, trials, _vocabulary(arm.study.corpus_folder))
         lines.append("| " + " | ".join([arm.name, _rounds(arm), *cells]) + " |")
         total += hours
     judge = judged_study(recipe, arms(recipe)[0].study)
     finals = len(arms(recipe)) * recipe.seeds * recipe.test.seeds
-    cells, hours = _costs(judge.proxy, finals, _vocabulary(judge.corpus))
+    cells, hours = _costs(judge.proxy, finals, _vocabulary(judge.corpus_folder))
     lines.append("| " + " | ".join(["final mixtures retrained", f"{finals} runs", *cells]) + " |")
     total += hours
     return [
@@ -109,7 +109,7 @@ def _live(recipe: AblationRecipe) -> list[str]:
         f"In all {_hours(total)} H100 hours, at {PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%} "
         "(assumed; proxies below 100M parameters reach less). Mixtures that several arms end with "
         "are retrained once, so this is the most.",
-        *_assumed([arm.study.corpus for arm in arms(recipe)]),
+        *_assumed([arm.study.corpus_folder for arm in arms(recipe)]),
     ]
 
 

@@ -53,10 +53,9 @@ def run_live(
         )
     planned = runs(recipe)
     found = [_found(run, recipe, place, on_trial) for run in planned]
-    for corpus in dict.fromkeys(run.arm.study.corpus for run in planned):
-        yield from judge(
-            recipe, corpus, [f for f in found if f.run.arm.study.corpus == corpus], place, on_trial
-        )
+    for corpus in dict.fromkeys(run.arm.study.corpus_folder for run in planned):
+        ours = [f for f in found if f.run.arm.study.corpus_folder == corpus]
+        yield from judge(recipe, corpus, ours, place, on_trial)
 
 
 # --- the searches ------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from climb_opt.corpus.documents import Bad, Document
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.text import storable
 
 Record = Document | Bad
@@ -23,8 +24,8 @@ Progress = Callable[[int], None]  # told how many bytes of the input were consum
 class ReadOptions:
     """Where the text, the id and further fields of a document are (see corpus/read/fields.py)."""
 
-    text_field: str = "text"
-    id_field: str = "id"
+    text_field: str = CorpusRecipe.text_field
+    id_field: str = CorpusRecipe.id_field
     fields: tuple[str, ...] = ()  # kept beside the text: for targets, scorers, labels
     detokenize: str | None = None  # the tokenizer, where the text field holds tokens
 

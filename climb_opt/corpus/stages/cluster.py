@@ -22,6 +22,7 @@ from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.embed import informative, read_embeddings
 from climb_opt.corpus.stages.sample import sample_rows
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.extras import need
 
@@ -57,7 +58,7 @@ class ClusterOptions:
     clusters: int | None = None
     iterations: int = 10
     fit_points: int | None = None
-    backend: str = "auto"
+    backend: str = CorpusRecipe.kmeans
 
 
 def number_of_clusters(options: ClusterOptions, documents: int, domains: int) -> int:

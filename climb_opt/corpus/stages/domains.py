@@ -22,6 +22,7 @@ from climb_opt.corpus.stages.describe import SAMPLES, excerpt, names_from, top_t
 from climb_opt.corpus.stages.ingest import MAX_BAD
 from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table
 from climb_opt.corpus.stages.quality import Rule
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,8 @@ LARGE_SHARE = 0.5  # of all documents in one domain: worth a warning
 class SplitOptions:
     """How much of every domain is held out: a share of its documents, up to so many tokens."""
 
-    share: float = 0.02
-    most_tokens: int = 2_000_000
+    share: float = CorpusRecipe.heldout
+    most_tokens: int = CorpusRecipe.heldout_tokens
 
 
 def removed_clusters(found: Statistics, rule: Rule | None) -> dict[int, str]:

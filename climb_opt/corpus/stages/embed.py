@@ -26,6 +26,7 @@ from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.sample import sample_rows
 from climb_opt.corpus.stages.tfidf import TfIdf, fit, token_counts
 from climb_opt.corpus.stages.tokenise import TokenFacts, read_tokens
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -50,13 +51,13 @@ class EmbedOptions:
         trust_remote_code: let a hub model run its own code (stella needs it).
     """
 
-    encoder: str = TFIDF
-    dimensions: int = 64
+    encoder: str = CorpusRecipe.encoder
+    dimensions: int = CorpusRecipe.dimensions
     fit_documents: int = 10_000
     max_tokens: int | None = None
     devices: tuple[str, ...] = ()
-    precision: str = "auto"
-    batch: int = 64
+    precision: str = CorpusRecipe.precision
+    batch: int = CorpusRecipe.batch
     trust_remote_code: bool = False
 
 

@@ -24,6 +24,7 @@ from climb_opt.corpus.run.jobs import Advance, silent
 from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.bpe import train_tokenizer as train_tokenizer
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.files import atomic
 from climb_opt.shards import file_digest
 from climb_opt.tokenizer import (
@@ -57,7 +58,7 @@ class TokenOptions:
     """
 
     tokenizer: str | None = None
-    vocab_size: int = 8192
+    vocab_size: int = CorpusRecipe.vocab_size
     train_bytes: int = 10_000_000
     eos: str | None = None
 

@@ -58,7 +58,7 @@ def _about(contents: Contents) -> str:
     snapshot, recipe = contents.snapshot, contents.snapshot.recipe
     text = f"{len(snapshot.space)} domains"
     if recipe is not None:
-        text = f"Corpus {recipe.corpus}, {text}, sampler {recipe.sampler.name}"
+        text = f"Corpus {recipe.corpus_folder}, {text}, sampler {recipe.sampler.name}"
         for name, objective in recipe.objectives().items():
             better = "higher" if objective.direction == "maximize" else "lower"
             text += f", {name} of {', '.join(objective.coefficients())} ({better} is better)"

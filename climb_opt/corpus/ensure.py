@@ -1,0 +1,57 @@
+"""The corpus of a recipe, built where it is not there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from climb_opt.corpus.build import build
+from climb_opt.corpus.files import load_json
+from climb_opt.corpus.folder import build_facts
+from climb_opt.corpus.options import Plan, make_plan, options_of, plan_from
+from climb_opt.corpus.run.stopping import stoppable
+from climb_opt.corpus_recipe import CorpusRecipe
+from climb_opt.errors import UserError
+from climb_opt.shards import MANIFEST, Corpus
+
+logger = logging.getLogger(__name__)
+
+
+def ensure(recipe: CorpusRecipe, known: Callable[[Corpus], bool] | None = None) -> Corpus:
+    """The corpus in the recipe's folder; built, or its build gone on with, if it is not there.
+
+    Several processes may call it at once: one builds, the others wait for it.
+
+    Args:
+        known: whether a corpus that is there is the one that is wanted, whatever it was built
+            from; by default it must be what the recipe gives.
+
+    Raises:
+        UserError: another corpus is there; anything wrong with the recipe or its inputs.
+    """
+    options = options_of(recipe)
+    output = Path(str(recipe.output))
+    there = output / MANIFEST
+    if there.is_file() and known is not None:
+        return Corpus.load(output)  # whoever knows which one it must be says if it is another
+    try:
+        with stoppable():
+            try:
+                plan = make_plan(options)
+            except UserError as error:
+                if not there.is_file() or not _made_with(plan_from(options, []), there):
+                    raise
+                logger.warning("%s is taken as it was built: %s", output, error)
+                return Corpus.load(output)
+            found = build(plan, output, workers=None, wait=True)
+    except UserError as error:
+        raise UserError(f"corpus: {error}") from error
+    assert found is not None  # this is part 1
+    return found
+
+
+def _made_with(plan: Plan, manifest: Path) -> bool:
+    """Whether a corpus was built with these options, whatever became of its inputs."""
+    stored = load_json(manifest).get("provenance", {}).get("build") or {}
+    return bool(stored.get("options") == build_facts(plan)["options"])
