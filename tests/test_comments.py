@@ -102,12 +102,15 @@ def test_what_a_comment_names_exists(path: Path) -> None:
 
 
 OURS = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+)`")  # a path in a page
+NAMED = re.compile(r"`((?:[\w-]+/)*\w+\.py)`")  # a file by the end of its path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_the_paths_on_a_page_exist(page: Path) -> None:
-    named = OURS.findall(page.read_text(encoding="utf-8"))
-    assert not [path for path in named if not (ROOT / path).exists()]
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert not [path for path in OURS.findall(text) if not (ROOT / path).exists()]
+    files_named = [name for name in NAMED.findall(text) if not name.startswith("my_")]
+    assert not [name for name in files_named if f"/{name}\n" not in files()]
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,20 @@ def test_a_recipe_names_the_sampler_and_the_predictor_of_their_page(
         assert sum(t.state == optuna.trial.TrialState.COMPLETE for t in trials) == 6
 
 
+def test_the_program_of_the_trainers_page_trains_a_search(tiny_corpus: Corpus) -> None:
+    page = (DOCS / "own-trainer.md").read_text(encoding="utf-8")
+    program = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0]
+    Path("train_one.py").write_text(program, encoding="utf-8")
+    recipe = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0])
+    recipe.update(corpus=str(tiny_corpus.path), rounds=[2], baselines=["prior"])
+    recipe["proxy"]["tokens"] = 4096
+    Path("mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert main(["search", "mine.yaml", "--storage", "s.journal"]) == 0
+    trials = optuna.load_study(study_name="mine", storage=open_storage("s.journal")).trials
+    code = [(t.values[0], t.params["w/code"]) for t in trials]
+    assert len(code) == 3 and all(value == pytest.approx(1 - 0.2 * w) for value, w in code)
+
+
 def test_a_mistake_in_the_pages_evaluator_is_one_line_before_training(
     tiny_corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
