@@ -1,4 +1,4 @@
-"""Libraries of the `corpus` extra, imported on use; how to install what is missing."""
+"""Libraries of an extra, imported on use; how to install what is missing."""
 
 from __future__ import annotations
 

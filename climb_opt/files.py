@@ -1,7 +1,8 @@
-"""Files that appear under their final name only when they are complete."""
+"""Files that appear under their final name only when they are complete; locks and names of them."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
@@ -35,8 +36,8 @@ def write_text(path: Path, text: str) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """As `write_text`, where others may be writing or reading the file at the same time."""
-    with _beneath(path), atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    with _beneath(path):
+        write_whole(path, text)
 
 
 @contextmanager
@@ -47,3 +48,33 @@ def _beneath(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The text as a file, whole or not at all; half surrogate pairs are escaped as JSON does."""
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def take_flock(file: Path, *, wait: bool = True) -> int:
+    """Lock a file (created if missing) and return its descriptor; closing it frees the lock.
+
+    Raises:
+        BlockingIOError: with `wait=False`, when another process holds it.
+        ImportError: on Windows, which has no such locks.
+    """
+    import fcntl
+
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def short_key(name: str) -> int:
+    """63 bits for a name, what databases take as the name of a lock; the same in every version."""
+    digest = hashlib.sha256(f"climb_opt/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -25,6 +25,7 @@ from typing import IO, Any
 import yaml
 
 from climb_opt.errors import UserError
+from climb_opt.extras import need
 from climb_opt.written import load
 
 MARK = "\ufeff"
@@ -255,12 +256,7 @@ def _integer(digits: str) -> int | str:
 
 
 def _unzstd(raw: IO[bytes], name: str) -> Iterator[bytes]:
-    try:
-        import zstandard
-    except ImportError:
-        raise UserError(
-            f"Reading {name} needs zstandard: pip install 'climb-opt[corpus]'."
-        ) from None
+    zstandard = need("zstandard", f"Reading {name}")
     # The library's own stream reader takes a file that ends inside a frame for a whole one.
     unpack = zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW)
     frame = unpack.decompressobj()

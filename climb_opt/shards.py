@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError, did_you_mean
+from climb_opt.files import write_whole
 from climb_opt.reading import read_json
 
 SCHEMA = 1
@@ -120,10 +120,7 @@ class Corpus:
         data = asdict(self)
         del data["path"]
         text = json.dumps({"schema": SCHEMA, **data}, indent=1, ensure_ascii=False)
-        partial = self.path / f"{MANIFEST}.partial"
-        # An input's path may not be UTF-8: Python's escape of it is JSON's.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(partial, self.path / MANIFEST)
+        write_whole(self.path / MANIFEST, text)  # an input's path may not be UTF-8
 
     @property
     def digest(self) -> str:

@@ -239,3 +239,15 @@ def _columns(character: str) -> int:
     if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+# user:secret@ in a URL. Greedy up to the last @ before a blank, so that an unescaped @ or / inside
+# a password does not leak its tail.
+_IN_URL = re.compile(r"(?P<head>://[^:/@\s'\"]*):[^\s'\"]*@")
+_IN_QUERY = re.compile(r"(?P<head>\b(?:password|passwd|pwd|sslpassword)\s*=\s*)[^&\s'\"]+", re.I)
+
+
+def redact(text: object) -> str:
+    """The text with every password in a URL or a `password=` setting replaced by `***`."""
+    hidden = _IN_URL.sub(r"\g<head>:***@", str(text))
+    return _IN_QUERY.sub(r"\g<head>***", hidden)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.errors import UserError, first_line
+from climb_opt.extras import need
 from climb_opt.reading import read_json, read_text
 
 FILE = "tokenizer.json"
@@ -52,7 +53,7 @@ def load_tokenizer(path: str) -> Any:
     Raises:
         UserError: nothing readable there.
     """
-    tokenizers = _library()
+    tokenizers = need("tokenizers", "Tokenizing")
     file = _file(path)
     try:
         if file.is_file():
@@ -131,17 +132,6 @@ def unknown_of(tokenizer: Any) -> int | None:
         return number
     found: int | None = json.loads(tokenizer.to_str())["model"].get("unk_id")  # Unigram
     return found
-
-
-def _library() -> Any:
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise UserError(
-            f"Tokenizing needs tokenizers, which cannot be imported ({error}). "
-            "Install it with: pip install 'climb-opt[corpus]'."
-        ) from None
-    return tokenizers
 
 
 def _file(path: str) -> Path:

@@ -20,8 +20,8 @@ PACKAGE = Path(__file__).parents[1] / "climb_opt"
 # From the ground up; a room imports from floors below its own, and nothing from its own.
 FLOORS = [
     ["errors", "attributes", "corpus_recipe"],
-    ["written"],
-    ["strict", "reading", "files", "extras"],
+    ["written", "files", "extras"],
+    ["strict", "reading"],
     ["mixtures"],
     ["lookup", "simplex", "shards", "measures", "statistics", "provenance", "text", "threads"],
     ["recipes", "tokenizer", "progress", "indexed"],

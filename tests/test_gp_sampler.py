@@ -21,8 +21,8 @@ from optuna.trial import create_trial
 from climb_opt import MixtureSpace, SimplexGPSampler
 from climb_opt.attributes import COMPONENTS, SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
+from climb_opt.samplers.design import start_mixture
 from climb_opt.samplers.gp import PROPOSAL
-from climb_opt.samplers.start import start_mixture
 from climb_opt.view import StudyView, set_aggregate
 
 PRIOR = {"web": 0.6, "code": 0.25, "math": 0.1, "wiki": 0.05}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError
-from climb_opt.files import atomic
+from climb_opt.files import atomic, take_flock, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -31,10 +32,7 @@ def load_array(path: Path, *, mapped: bool = True) -> np.ndarray:
 
 def save_json(path: Path, data: Any) -> None:
     """Plain data as JSON, atomically. Paths that are not UTF-8 come back as they were."""
-    with atomic(path) as partial:
-        text = json.dumps(data, indent=1, ensure_ascii=False)
-        # Python's escape of half a surrogate pair is JSON's.
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_whole(path, json.dumps(data, indent=1, ensure_ascii=False))
 
 
 def load_json(path: Path) -> Any:
@@ -45,20 +43,21 @@ def load_json(path: Path) -> Any:
 @contextmanager
 def locked(folder: Path, part: tuple[int, int], *, wait: bool = False) -> Iterator[None]:
     """Let one process build a corpus (or part) at a time; a second one waits, or is refused."""
+    lock = folder / f"lock-{part[0]}-of-{part[1]}"
     try:
-        import fcntl
+        held = take_flock(lock, wait=False)
     except ImportError:  # Windows: no advisory locks; two builds would redo each other's work
         yield
         return
-    with (folder / f"lock-{part[0]}-of-{part[1]}").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if not wait:
-                raise UserError(
-                    f"Another process is building {str(folder.parent)!r}; wait for it, or give "
-                    "each process its own --part i/n."
-                ) from None
-            logger.info("Another process is building %s; waiting for it.", folder.parent)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    except BlockingIOError:
+        if not wait:
+            raise UserError(
+                f"Another process is building {str(folder.parent)!r}; wait for it, or give each "
+                "process its own --part i/n."
+            ) from None
+        logger.info("Another process is building %s; waiting for it.", folder.parent)
+        held = take_flock(lock)
+    try:
         yield
+    finally:
+        os.close(held)

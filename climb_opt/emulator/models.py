@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import least_squares
 
-from climb_opt.errors import UserError
+from climb_opt.extras import need
 from climb_opt.gp.fit import fit
 from climb_opt.gp.model import GaussianProcess
 
@@ -78,16 +78,11 @@ def _fit_law(weights: np.ndarray, y: np.ndarray) -> Law:
 
 
 def _fit_networks(weights: np.ndarray, y: np.ndarray, seed: int) -> AveragedModel:
-    try:
-        from sklearn.neural_network import MLPRegressor
-    except ImportError as error:
-        raise UserError(
-            "Fitting an emulator needs scikit-learn: pip install 'climb-opt[corpus]'."
-        ) from error
+    regressor = need("sklearn.neural_network", "Fitting an emulator").MLPRegressor
     centre, spread = float(y.mean()), float(y.std()) or 1.0
     members = []
     for member in range(NETWORKS):
-        network = MLPRegressor(
+        network = regressor(
             hidden_layer_sizes=(64, 64), solver="lbfgs", alpha=0.3, max_iter=400, tol=1e-4,
             max_fun=20_000, random_state=seed + member, activation="tanh",
         )  # fmt: skip

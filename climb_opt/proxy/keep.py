@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+from climb_opt.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class KeptModels:
             return None
         kept = self.folder / name
         write(kept)
-        _write_score(kept / SCORE, score)
+        write_whole(kept / SCORE, json.dumps({"score": score}))
         for _, path in others[self.count - 1 :]:
             shutil.rmtree(path, ignore_errors=True)  # another worker may have been first
         log.info("Kept the model of %s in %s; %s", name, kept, describe(self.folder))
@@ -52,12 +53,6 @@ class KeptModels:
         worst = float("-inf") if self.maximize else float("inf")
         found = [(_read_score(path / SCORE, worst), path) for path in self.folder.glob("*/")]
         return sorted(found, key=lambda pair: pair[0], reverse=self.maximize)
-
-
-def _write_score(path: Path, score: float) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps({"score": score}), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _read_score(path: Path, worst: float) -> float:

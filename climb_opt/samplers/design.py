@@ -89,6 +89,30 @@ def _fresh(draws: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
     return draws[_some(rng, len(draws), n)]
 
 
+def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -> np.ndarray:
+    """The weights (K,) of start `index`: the prior, the uniform mixture, then draws.
+
+    A third each from RegMix's sparse prior, Dirichlet(1) and Dirichlet(K x prior^.5 normalised):
+    the start that was best or level whether the optimum is a vertex or the middle
+    (docs/notes/searching.md#the-start).
+
+    Args:
+        stream: another set of draws for the same seed.
+    """
+    k = len(space)
+    if index == 0:
+        return space.project(space.prior)
+    if index == 1:
+        return space.project(np.full(k, 1.0 / k))
+    rng = np.random.default_rng([seed, stream, 0, index])
+    if index % 3 == 2:
+        strength = rng.choice(SPARSE_STRENGTHS, size=1)
+        return space.sample(rng, 1, temperature=SPARSE_TEMPERATURE, strength=strength)[0]
+    root = np.sqrt(space.prior)
+    alpha = np.ones(k) if index % 3 == 0 else k * root / root.sum()
+    return space.project(dirichlet(rng, alpha[None]))[0]
+
+
 def distinct(weights: np.ndarray) -> np.ndarray:
     """The rows of `weights` (n, K) without repeats, in order of first appearance."""
     _, first = np.unique(weights, axis=0, return_index=True)

@@ -26,7 +26,7 @@ from climb_opt.gp.proposal import Problem, propose
 from climb_opt.history import History
 from climb_opt.measures import distance
 from climb_opt.samplers.beside import MixtureSampler
-from climb_opt.samplers.start import start_mixture
+from climb_opt.samplers.design import start_mixture
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import all_trials, identity, read_history, remember, store_space

@@ -19,7 +19,7 @@ from climb_opt.storages.outages import (
     persist,
     reading_once,
 )
-from climb_opt.storages.redaction import redact
+from climb_opt.text import redact
 
 __all__ = [
     "DEFAULT",

@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 from climb_opt.errors import UserError
 from climb_opt.storages.bulk import Database
 from climb_opt.storages.mysql import fit_tables
-from climb_opt.storages.redaction import redact
+from climb_opt.text import redact
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

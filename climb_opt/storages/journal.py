@@ -16,6 +16,7 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 
 from climb_opt.errors import UserError
+from climb_opt.files import take_flock
 from climb_opt.storages.salvage import START, SalvagingBackend
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -47,23 +48,6 @@ class JournalLock:
 
     def release(self) -> None:
         os.close(self._descriptor)
-
-
-def take_flock(file: Path, *, wait: bool = True) -> int:
-    """Lock a file (created if missing) and return its descriptor; closing it frees the lock.
-
-    Raises:
-        BlockingIOError: with `wait=False`, when another process holds it.
-    """
-    import fcntl  # POSIX only, like the journal's use by several processes
-
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def mend(journal: Path) -> int:

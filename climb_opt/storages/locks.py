@@ -24,8 +24,7 @@ import optuna
 from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 
 from climb_opt.errors import UserError
-from climb_opt.storages.journal import take_flock
-from climb_opt.storages.keys import short_key
+from climb_opt.files import short_key, take_flock
 from climb_opt.storages.tickets import TicketLock
 
 # Seconds after which a holder that hangs loses the lock. A claim takes well under a second, with a

@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy
 from climb_opt.errors import UserError
 from climb_opt.storages.database import StorageAway, open_database
 from climb_opt.storages.journal import open_journal
-from climb_opt.storages.redaction import redact
+from climb_opt.text import redact
 
 DEFAULT = "runs/climb.journal"
 VARIABLE = "OPTUNA_STORAGE"  # Optuna's own command line reads it too

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from climb_opt.storages.keys import short_key
+from climb_opt.files import short_key
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,6 @@ again. Values are oriented so that lower is better, whatever the study's directi
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
@@ -22,6 +21,7 @@ import numpy as np
 
 from climb_opt import recipes
 from climb_opt.ablation.recipe.resolve import Run
+from climb_opt.files import take_flock, write_whole
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
 
@@ -100,10 +100,7 @@ class Archive:
 
     def put(self, run: Run, result: RunResult) -> None:
         """Write a result, whole or not at all."""
-        path = self._path(run)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps(plain(dataclasses.asdict(result))), encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(self._path(run), json.dumps(plain(dataclasses.asdict(result))))
 
     @contextmanager
     def claim(self, run: Run) -> Iterator[bool]:
@@ -111,14 +108,15 @@ class Archive:
 
         The kernel frees the lock of a dead process, so nothing is ever stuck.
         """
-        path = self._path(run).with_suffix(".lock")
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
+        try:
+            held = take_flock(self._path(run).with_suffix(".lock"), wait=False)
+        except BlockingIOError:
+            yield False
+            return
+        try:
             yield True
+        finally:
+            os.close(held)
 
     def _path(self, run: Run) -> Path:
         # A digest keeps names apart that differ only in characters a file name cannot hold.

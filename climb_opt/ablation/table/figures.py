@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.ablation.table.comparison import ArmRow, Comparison
-from climb_opt.errors import UserError
+from climb_opt.extras import need
 
 NAMES = ("best_so_far", "final", "predictor")
 DOTS_PER_INCH = 150
@@ -44,14 +45,8 @@ def write_figures(table: Comparison, folder: Path, *, scaled: bool) -> list[Path
 
 
 def _pyplot() -> Any:
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("Figures need matplotlib: pip install 'climb-opt[dashboard]'.") from None
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    need("matplotlib", "Drawing figures", "climb-opt[dashboard]").use("Agg")
+    return importlib.import_module("matplotlib.pyplot")
 
 
 def _best_so_far(axes: Any, rows: Sequence[ArmRow], scaled: bool) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from climb_opt.errors import UserError
+from climb_opt.extras import need
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.effects import SURE
 from climb_opt.reports.parts.figures import largest, shown_range
@@ -157,10 +157,4 @@ def _words(text: str) -> str:
 
 
 def _plotly() -> Any:
-    try:
-        import plotly.graph_objects as graph
-    except ImportError:
-        raise UserError(
-            "The dashboard's cards need Plotly: pip install 'climb-opt[dashboard]'."
-        ) from None
-    return graph
+    return need("plotly.graph_objects", "The dashboard", "climb-opt[dashboard]")

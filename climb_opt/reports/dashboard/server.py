@@ -14,7 +14,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 
-from climb_opt.errors import UserError
+from climb_opt.extras import need
 
 # `main` is a flex item, which grows with its content unless told that it may be narrower. The best
 # trial's weights, a paragraph as long as a page for 240 domains, scroll in a box of their own.
@@ -36,12 +36,7 @@ def application(storage: optuna.storages.BaseStorage, store: Any = None) -> Appl
     Raises:
         UserError: optuna-dashboard is not installed.
     """
-    try:
-        from optuna_dashboard import wsgi
-    except ImportError:
-        raise UserError(
-            "The dashboard is not installed: pip install 'climb-opt[dashboard]'."
-        ) from None
+    wsgi = need("optuna_dashboard", "The dashboard", "climb-opt[dashboard]").wsgi
     return styled(wsgi(storage, artifact_store=store))
 
 
