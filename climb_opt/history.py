@@ -56,6 +56,9 @@ class History:
 def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> None:
     """Store the scores that make up a trial's value, so that predictors can model each of them.
 
+    Args:
+        components: name -> value, such as {"arc_easy/bpb": 1.25}.
+
     >>> import climb_opt, optuna
     >>> study = optuna.create_study()
     >>> climb_opt.set_aggregate(study, {"arc/bpb": 0.5, "piqa/bpb": 0.5})

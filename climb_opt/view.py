@@ -249,6 +249,9 @@ def store_fact(study: optuna.Study, name: str, value: object) -> None:
 def set_aggregate(study: optuna.Study, coefficients: Mapping[str, float]) -> None:
     """State how a trial's components add up to its value: sum of coefficient x component.
 
+    Args:
+        coefficients: component -> coefficient.
+
     >>> import optuna
     >>> study = optuna.create_study()
     >>> set_aggregate(study, {"arc/bpb": 0.5, "piqa/bpb": 0.5})

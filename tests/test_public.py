@@ -7,6 +7,7 @@ import doctest
 import importlib
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ def test_every_public_name_is_there_with_an_example_that_runs(name: str, elsewhe
     result = run(thing, name)
     assert result.attempted, f"{name} has no example"
     assert not result.failed
+
+
+OBVIOUS = {"study", "args", "kwargs"}
+ELSEWHERE = {"Corpus", "History", "StudyRecipe"}  # built by other calls; keys: docs/reference.md
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - ELSEWHERE))
+def test_every_parameter_of_a_public_name_is_explained(name: str) -> None:
+    thing = inspect.unwrap(getattr(climb_opt, name))
+    if isinstance(thing, type) and issubclass(thing, Exception):
+        return
+    lines = (inspect.getdoc(thing) or "").splitlines()
+    said = "\n".join(line for line in lines if not line.startswith((">>>", "...")))
+    missing = set(inspect.signature(thing).parameters) - OBVIOUS - set(re.findall(r"\w+", said))
+    assert not missing
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -83,6 +83,8 @@ def compare_rules(
     """What each rule would keep, judged by the same model: rule -> recommendation.
 
     Args:
+        rules: names as in `best_mixture`; all of `climb-opt ls rules` by default.
+        space, components, seed: as in `best_mixture`.
         on_rule: called before the first rule and after each, with how many are done of how many.
 
     Raises:

@@ -46,7 +46,10 @@ class Recommendation(Mapping[str, float]):
     `predicted` is the expected score (without noise), `gain` how much better than the prior and
     `gain_over_baseline` than the best baseline that was run, positive when better. They are None
     where nothing could be modelled, and for several objectives, where `front` lists the other
-    mixtures of the Pareto set. `distance_from_prior` is the share of tokens that differ.
+    mixtures of the Pareto set. `noise` is the standard deviation of one evaluation.
+    `effective_domains` is the exponential of the mixture's entropy, `distance_from_prior` the share
+    of tokens that differ. `rule` chose it among `trials` finished trials; `warnings` are sentences
+    on what to doubt.
 
     >>> best = Recommendation({"web": 0.75, "code": 0.25}, "observed", Estimate(1.2, 1.1, 1.3))
     >>> best["code"], dict(best), best.predicted.half

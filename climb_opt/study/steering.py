@@ -71,6 +71,10 @@ def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
 def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str:
     """Put a mixture in line: the next free worker tries it, outside the rounds. Returns its slot.
 
+    Args:
+        name: of its slot, `enqueued/<name>`; a name that is there already gets a number.
+        mixture: domain -> weight; the weights sum to 1 up to rounding.
+
     Raises:
         UserError: an unknown domain, a bound broken, or weights that do not sum to 1 even when
             rounding is allowed for.

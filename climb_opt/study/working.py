@@ -55,7 +55,10 @@ def work(
         directory: checkpoints and kept models go to `directory`/<study>.
         objective: trial -> score, instead of training and scoring a proxy.
         wrap: put around the objective, for example to write notes on running trials.
+        stop: asked again and again; once it says yes no trial begins, and a proxy in training is
+            saved and given back.
         on_trial: called with each trial that this worker finished.
+        pace: how often workers beat and look, in seconds; the same for all workers of a study.
 
     Raises:
         UserError: a corpus other than the study's, or anything wrong with the recipe; found before
