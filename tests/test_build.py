@@ -16,7 +16,7 @@ import pytest
 
 from climb_opt.corpus.build import build
 from climb_opt.corpus.options import make_plan
-from climb_opt.corpus.run import engines, workspace
+from climb_opt.corpus.run import local, workspace
 from climb_opt.corpus.stages import tokenise
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.merge import MergeOptions
@@ -149,7 +149,7 @@ def test_parts_and_processes_give_the_same_bytes(
         thread.join()
     assert results[2] is None and results[3] is None
     assert files_of(results[1].path) == files_of(expected.path)
-    monkeypatch.setattr(engines, "BYTES_WORTH_PROCESSES", 0)
+    monkeypatch.setattr(local, "BYTES_WORTH_PROCESSES", 0)
     for workers in (2, tokenise.MOST_THREADED + 1):  # more tokenise in processes, too
         made = build(plan, tmp_path / f"{workers}", workers=workers, progress=False)
         assert made is not None

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus.stages import buckets, jaccard, minhash, roles
+from climb_opt.corpus.stages import buckets, jaccard, roles, sketches
 from climb_opt.corpus.stages.buckets import by_hash
-from climb_opt.corpus.stages.dedup import _equal_runs
+from climb_opt.corpus.stages.exact import equal_runs
 from climb_opt.corpus.stages.jaccard import runs_of, similarity
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.errors import UserError
@@ -53,7 +53,7 @@ def changed(text: str, words: int, rng: np.random.Generator) -> str:
 @given(st.lists(st.integers(0, 5), max_size=40))
 @settings(max_examples=50, deadline=None)
 def test_every_copy_links_to_its_first_occurrence(values: list[int]) -> None:
-    links = _equal_runs(np.array(values, dtype=np.uint64)[:, None], np.arange(len(values)))
+    links = equal_runs(np.array(values, dtype=np.uint64)[:, None], np.arange(len(values)))
     expected = [(i, values.index(v)) for i, v in enumerate(values) if values.index(v) < i]
     assert sorted(map(tuple, links.tolist())) == expected
 
@@ -129,22 +129,22 @@ def test_sketches_are_those_of_datasketch(lengths: list[int], at_once: int) -> N
     tokens = rng.integers(1, 9, size=sum(lengths) + len(lengths)).astype(np.uint16)
     ends = np.cumsum(np.array(lengths) + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(minhash, "SHINGLES_AT_ONCE", at_once)
-        found = minhash.sketches_of(tokens, ends)
+        patch.setattr(sketches, "SHINGLES_AT_ONCE", at_once)
+        found = sketches.sketches_of(tokens, ends)
     for row, (length, end) in enumerate(zip(lengths, ends.tolist(), strict=True)):
         text = tokens[end - 1 - length : end - 1]
-        if length < minhash.RUN:
-            hashes = minhash.short_shingles(text, np.zeros(1, int), np.array([length]))
+        if length < sketches.RUN:
+            hashes = sketches.short_shingles(text, np.zeros(1, int), np.array([length]))
         else:
-            hashes = minhash.shingles(text)
-        expected = datasketch.MinHash(minhash.SKETCH, seed=1, hashfunc=int, scheme="affine32")
+            hashes = sketches.shingles(text)
+        expected = datasketch.MinHash(sketches.SKETCH, seed=1, hashfunc=int, scheme="affine32")
         expected.update_batch(hashes.tolist())
         assert np.array_equal(found[row], expected.hashvalues)
 
 
 def test_shingles_tell_short_documents_apart_and_ignore_the_end_of_text() -> None:
     tokens = np.array([5, 6, 0, 5, 6, 7, 0, 5, 6, 9])
-    found = minhash.sketches_of(tokens, np.array([3, 7, 7, 10]))
+    found = sketches.sketches_of(tokens, np.array([3, 7, 7, 10]))
     assert (found[0] != found[1]).any() and (found[0] == found[3]).all()
     assert (found[2] == 0).all()  # a copy has no tokens
 
@@ -156,7 +156,7 @@ def test_a_long_document_s_sketch_does_not_depend_on_how_it_is_cut(
     write_jsonl(tmp_path / "a.jsonl", documents * 3 + topic_documents(20))
     found = []
     for size in (50_000, 7):
-        monkeypatch.setattr(minhash, "SHINGLES_AT_ONCE", size)
+        monkeypatch.setattr(sketches, "SHINGLES_AT_ONCE", size)
         out = small_corpus(tmp_path / f"{size}", tmp_path / "a.jsonl").path
         (file,) = out.glob("work/sketches-*/*.sketch.npy")
         found.append(np.load(file))
@@ -173,7 +173,7 @@ def test_similarity_is_that_of_the_sets_of_runs(
     one: list[int], two: list[int], unknown: int | None
 ) -> None:
     def runs(tokens: list[int]) -> set[tuple[int, ...]]:
-        size = minhash.RUN
+        size = sketches.RUN
         return {tuple(tokens[i : i + size]) for i in range(max(1, len(tokens) - size + 1))} - {()}
 
     a, b = runs(one), runs(two)
@@ -186,7 +186,7 @@ def test_documents_whose_hashes_meet_by_chance_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Among all pairs of one hash only those that share their tokens are copies."""
-    monkeypatch.setattr(minhash, "_mixed", np.zeros_like)
+    monkeypatch.setattr(sketches, "_mixed", np.zeros_like)
     rng = np.random.default_rng(1)
     long = topic_documents(6, length=200)
     short = [{"text": f"{word} {i}"} for i in range(9) for word in TOPICS["court"].split()]
@@ -222,7 +222,7 @@ def test_texts_that_a_tokenizer_does_not_know_are_not_the_same(tmp_path: Path) -
 def test_a_long_text_is_not_counted_again_for_every_short_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(minhash, "_mixed", np.zeros_like)
+    monkeypatch.setattr(sketches, "_mixed", np.zeros_like)
     monkeypatch.setattr(jaccard, "HELD", 100)  # nothing of length is kept for later
     counted: list[int] = []
     plain = jaccard.runs_of

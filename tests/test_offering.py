@@ -10,7 +10,7 @@ from climb_opt.ablation.recipe import reading
 from climb_opt.cli import parser
 from climb_opt.corpus.run.engines import ENGINES
 from climb_opt.corpus.stages.cluster import BACKENDS
-from climb_opt.corpus.stages.quality import PRESETS
+from climb_opt.corpus.stages.pruning import PRESETS
 
 KINDS = {kind: [*lookup.KINDS[kind]] for kind in ("sampler", "predictor", "evaluator", "pruner")}
 RULES = [*lookup.KINDS["rule"]]

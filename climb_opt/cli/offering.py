@@ -134,7 +134,7 @@ def precisions() -> dict[str, str]:
 
 def prunings() -> dict[str, str]:
     """Named rules that drop clusters by their scores."""
-    from climb_opt.corpus.stages.quality import PRESETS
+    from climb_opt.corpus.stages.pruning import PRESETS
 
     return {**dict.fromkeys(PRESETS, ""), "FIELD>=NUMBER": "", "FIELD<=NUMBER": ""}
 

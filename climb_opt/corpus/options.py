@@ -16,8 +16,10 @@ from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions
 from climb_opt.corpus.stages.embed import EmbedOptions
 from climb_opt.corpus.stages.merge import MergeOptions
-from climb_opt.corpus.stages.quality import column_of, parse_rule, parse_scorer
+from climb_opt.corpus.stages.pruning import parse_rule
 from climb_opt.corpus.stages.roles import Target, parse_target
+from climb_opt.corpus.stages.scorers import column_of
+from climb_opt.corpus.stages.scores import parse_scorer
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
@@ -36,7 +38,7 @@ class BuildOptions:
         targets: `NAME=FIELD:VALUE` or `NAME=FILES`: held out whole, never trained on.
         target_share: fraction of the documents that match FIELD:VALUE.
         near_duplicates: similarity from which a document counts as a copy; None keeps them.
-        scores, prune: see corpus/stages/quality.py.
+        scores, prune: see corpus/stages/scorers.py and pruning.py.
         label_field: known labels, to hold the domains against.
     """
 

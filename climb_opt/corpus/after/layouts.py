@@ -19,10 +19,10 @@ import numpy as np
 
 from climb_opt.corpus.after.megatron import export_megatron
 from climb_opt.corpus.after.shard_layouts import LAYOUTS, OF_SHARDS
-from climb_opt.corpus.build import Build
 from climb_opt.corpus.documents import Block, Document, read_block
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.folder import WORK, load_plan
+from climb_opt.corpus.order import Build
 from climb_opt.corpus.read.values import plain
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.counts import Stages, trained_on

@@ -21,7 +21,7 @@ from climb_opt.corpus.stages.counts import NEVER, Stages, Statistics, smallest_k
 from climb_opt.corpus.stages.describe import SAMPLES, excerpt, names_from, top_terms
 from climb_opt.corpus.stages.ingest import MAX_BAD
 from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table
-from climb_opt.corpus.stages.quality import Rule
+from climb_opt.corpus.stages.pruning import Rule
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from climb_opt.corpus.documents import Block
-from climb_opt.corpus.stages.minhash import RUN, runs
+from climb_opt.corpus.stages.sketches import RUN, runs
 from climb_opt.corpus.stages.tokenise import TokenFacts, read_tokens
 
 OPEN = 256  # blocks, memory-mapped

@@ -1,12 +1,7 @@
-"""Stages `exact` and `near`: which documents are copies of an earlier one.
+"""Stage `near`: which documents are nearly copies of an earlier one: links as those of exact.py.
 
-Both end in links (copy, original), pairs of document numbers. `roles.py` joins the links into
-groups and decides what becomes of each member. Exact copies are found by a 128-bit hash of the
-text; near ones by their MinHash sketches (minhash.py), banded, and then by the tokens themselves
+They are found by their MinHash sketches (sketches.py), banded, and then by the tokens themselves
 (jaccard.py).
-
-Equal hashes meet by way of buckets.py, so that memory does not grow with the corpus; only the links
-are held whole, 16 bytes for each copy.
 """
 
 from __future__ import annotations
@@ -18,76 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import Block, read_rows
-from climb_opt.corpus.files import load_array, load_json, save_array, save_json
+from climb_opt.corpus.documents import Block
+from climb_opt.corpus.files import load_array
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.buckets import by_hash
+from climb_opt.corpus.stages.exact import equal_runs
 from climb_opt.corpus.stages.jaccard import Similarity
-from climb_opt.corpus.stages.minhash import BAND, BANDS, SKETCH
+from climb_opt.corpus.stages.sketches import BAND, BANDS, SKETCH
 
 PAIRS_AT_ONCE = 100_000
 CHECKED_AT_ONCE = 1000
 COUNTED = "tokens"  # what near copies are verified by; those that sketches alone found are not
-EXAMPLES = 3
-
-
-# --- exact copies -----------------------------------------------------------------------------
-
-
-def find_exact(stage: Stage, documents: Stage, blocks: Sequence[Block]) -> dict[str, Any]:
-    """Write links.npy and `<block>.first.npy` (False for copies); count copies and repeated ids."""
-    summary = stage.once("summary.json", partial(_exact, stage, documents.path, blocks))
-    found: dict[str, Any] = load_json(summary)
-    return found
-
-
-def _exact(stage: Stage, documents: Path, blocks: Sequence[Block], path: Path) -> None:
-    texts, ids = [], 0
-    examples: list[int] = []
-    total = sum(b.documents for b in blocks)
-    with stage.workspace.bar(stage.name, 2 * total) as bar:
-        for field in ("text", "id"):
-            hashes = _text_or_id(documents, blocks, field, bar)
-            for rows, numbers in by_hash(hashes, total, stage.path):
-                links = _equal_runs(rows, numbers)
-                if field == "text":
-                    texts.append(links)
-                else:
-                    ids += len(links)
-                    examples += [int(n) for n in links[: EXAMPLES - len(examples), 0]]
-    links = np.concatenate(texts)
-    links = links[np.argsort(links[:, 0], kind="stable")]
-    save_array(stage.file("links.npy"), links)
-    for block in blocks:
-        first = np.ones(block.documents, dtype=bool)
-        low, high = np.searchsorted(links[:, 0], [block.start, block.start + block.documents])
-        first[links[low:high, 0] - block.start] = False
-        save_array(stage.file(f"{block.name}.first.npy"), first)
-    save_json(path, {"copies": len(links), "repeated_ids": ids, "examples": examples})
-
-
-def _text_or_id(
-    documents: Path, blocks: Sequence[Block], field: str, bar: Any
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Hashes (n, width) and document numbers (n,) of each block."""
-    for block in blocks:
-        values = np.asarray(read_rows(documents, block.name)[field])
-        numbers = np.arange(block.start, block.start + block.documents)
-        yield values.reshape(block.documents, -1), numbers
-        bar.update(block.documents)
-
-
-def _equal_runs(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Links (copy, first) between rows of equal hashes; numbers must be ascending."""
-    order = np.lexsort([numbers, *hashes.T[::-1]])
-    hashes, numbers = hashes[order], numbers[order]
-    same = np.zeros(len(numbers), dtype=bool)
-    same[1:] = np.all(hashes[1:] == hashes[:-1], axis=1)
-    starts = np.maximum.accumulate(np.where(same, 0, np.arange(len(numbers))))
-    return np.stack([numbers[same], numbers[starts[same]]], axis=1).astype(np.int64)
-
-
-# --- near copies ------------------------------------------------------------------------------
 
 
 def find_near(
@@ -160,7 +96,7 @@ def _band(
 
 def _candidates(hashes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Pairs (later, earlier) of a band's equal hashes: each with the first and the one before."""
-    links = _equal_runs(hashes, numbers)
+    links = equal_runs(hashes, numbers)
     before = links[1:][links[1:, 1] == links[:-1, 1]]
     before = np.stack([before[:, 0], links[:-1][links[1:, 1] == links[:-1, 1]][:, 0]], axis=1)
     return np.unique(np.concatenate([links, before]), axis=0)

@@ -1,0 +1,109 @@
+"""Which clusters a build leaves out: those whose mean score is too low, or too high.
+
+Pruning is off unless asked for: filters made for prose reject code, maths and recipes, which is
+wrong for mixtures (docs/notes/corpus.md#scores).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from climb_opt.errors import UserError
+
+# A threshold on each field's cluster mean. `paper`: one threshold on the mean over the fields
+# (Section 4.1); `nemo`: a cluster goes when any field is below its own (Curator's example).
+PRESETS: dict[str, tuple[str, dict[str, float]]] = {
+    "paper": (
+        "mean",
+        {"quality": 3.0, "advertisement": 3.0, "informational": 3.0, "educational": 3.0},
+    ),
+    "nemo": (
+        "any",
+        {
+            "advertisement": 2.0,
+            "quality": 1.0,
+            "informational": 1.0,
+            "educational": 1.0,
+            "cultural": 1.0,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When a cluster is dropped.
+
+    Attributes:
+        minimum: field -> its mean must not be below.
+        maximum: field -> its mean must not be above.
+        combine: "any": one failing field is enough; "mean": the mean over the fields of `minimum`
+            is held against the mean of their thresholds.
+    """
+
+    minimum: Mapping[str, float] = field(default_factory=dict)
+    maximum: Mapping[str, float] = field(default_factory=dict)
+    combine: Literal["any", "mean"] = "any"
+
+    def reason(self, means: Mapping[str, float]) -> str | None:
+        """Why a cluster with these mean scores is dropped, or None."""
+        if self.combine == "mean" and self.minimum:
+            mean = float(np.mean([means[f] for f in self.minimum]))
+            least = float(np.mean(list(self.minimum.values())))
+            if mean < least:
+                return f"mean of {', '.join(self.minimum)} is {mean:.2f} < {least:g}"
+        else:
+            for name, least in self.minimum.items():
+                if means[name] < least:
+                    return f"{name} is {means[name]:.2f} < {least:g}"
+        for name, most in self.maximum.items():
+            if means[name] > most:
+                return f"{name} is {means[name]:.2f} > {most:g}"
+        return None
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The scores the rule reads."""
+        return tuple(dict.fromkeys([*self.minimum, *self.maximum]))
+
+
+def parse_rule(texts: Sequence[str], scores: Sequence[str]) -> Rule | None:
+    """`paper`, `nemo`, or thresholds such as `quality>=2.5` and `advertisement<=1`.
+
+    Raises:
+        UserError: neither, or a field that no --score gives.
+    """
+    minimum: dict[str, float] = {}
+    maximum: dict[str, float] = {}
+    combine: Literal["any", "mean"] = "any"
+    for text in texts:
+        if text in PRESETS:
+            how, thresholds = PRESETS[text]
+            combine = "mean" if how == "mean" else "any"
+            minimum |= {f: t for f, t in thresholds.items() if f in scores}
+            if not minimum:
+                raise UserError(
+                    f"--prune {text} needs scores named {', '.join(thresholds)}; "
+                    f"there are: {', '.join(scores) or 'none'}. Add --score NAME=KIND:WHERE."
+                )
+            continue
+        match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(-?[\d.]+)", text)
+        if match is None:
+            raise UserError(
+                f"--prune {text!r}: expected {', '.join(PRESETS)}, or a threshold such as "
+                "quality>=2.5 or advertisement<=1."
+            )
+        (minimum if match[2] == ">=" else maximum)[match[1]] = float(match[3])
+    rule = Rule(minimum, maximum, combine)
+    for name in rule.fields:
+        if name not in scores:
+            raise UserError(
+                f"--prune names {name!r}, which no --score gives. "
+                f"Scores: {', '.join(scores) or 'none'}."
+            )
+    return rule if texts else None
