@@ -148,9 +148,9 @@ def test_bad_input_is_one_line_and_status_2(run: Any, argv: list[str], message: 
 
 
 def test_confirm_without_a_corpus_says_so(run: Any) -> None:
-    status, _, err = run("confirm", "small", "--as", "elsewhere")
+    status, _, err = run("confirm", "small", "--as", "elsewhere", "--corpus", "gone")
     assert status == 2
-    assert "No corpus at 'corpora/demo'" in err
+    assert "No corpus at 'gone'" in err
 
 
 # --- report --------------------------------------------------------------------------------------

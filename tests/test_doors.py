@@ -82,14 +82,17 @@ WRONG: list[tuple[str, Door]] = [
     ("confirm STUDY --rules luck", lambda s: climb_opt.confirm(s, rules=["luck"])),
     ("confirm STUDY --rules observed,luck", lambda s: climb_opt.confirm(s, rules="observed,luck")),
     ("confirm STUDY --proxy 9000b", lambda s: climb_opt.confirm(s, proxy="9000b")),
-    ("confirm STUDY", climb_opt.confirm),
+    ("confirm STUDY --corpus none", lambda s: climb_opt.confirm(s, corpus="none")),
     (
         "transfer STUDY --proxy 62m --mixtures 3",
         lambda s: climb_opt.transfer(s, "62m", mixtures=3),
     ),
     ("transfer STUDY --proxy 9000b", lambda s: climb_opt.transfer(s, "9000b")),
     ("transfer STUDY --proxy 62m --top 13", lambda s: climb_opt.transfer(s, "62m", top=13)),
-    ("transfer STUDY --proxy 62m", lambda s: climb_opt.transfer(s, "62m")),
+    (
+        "transfer STUDY --proxy 62m --corpus none",
+        lambda s: climb_opt.transfer(s, "62m", corpus="none"),
+    ),
     ("retry STUDY 3", lambda s: climb_opt.retry(s, [3])),
 ]
 EARLY: list[tuple[str, Door]] = [
@@ -178,10 +181,10 @@ def test_what_is_retrained_in_python_goes_on_at_the_same_call() -> None:
 @pytest.mark.parametrize(
     "retrain",
     [
-        lambda: climb_opt.confirm(opened("small"), name="gone"),
-        lambda: climb_opt.transfer(opened("small"), "62m", name="gone"),
-        lambda: main(["confirm", "small", "--as", "gone"]),
-        lambda: main(["transfer", "small", "--proxy", "62m", "--as", "gone"]),
+        lambda: climb_opt.confirm(opened("small"), name="gone", corpus="none"),
+        lambda: climb_opt.transfer(opened("small"), "62m", name="gone", corpus="none"),
+        lambda: main(["confirm", "small", "--as", "gone", "--corpus", "none"]),
+        lambda: main(["transfer", "small", "--proxy", "62m", "--as", "gone", "--corpus", "none"]),
     ],
 )
 def test_what_cannot_be_retrained_leaves_no_study_behind(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Unpack
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -19,7 +19,7 @@ from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, unit_for
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.retrain.race import confirmation_of, run
-from climb_opt.retrain.sibling import train_beside
+from climb_opt.retrain.sibling import Training, train_beside
 from climb_opt.selection import advise
 from climb_opt.study import baselines, read_recipe, run_plan
 from climb_opt.study.working import Objective
@@ -45,11 +45,7 @@ def confirm(
     budget: int | None = None,
     proxy: str | None = None,
     name: str | None = None,
-    objective: Objective | None = None,
-    corpus: str | Path | None = None,
-    directory: str | Path = "runs",
-    stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    **training: Unpack[Training],
 ) -> Confirmation:
     """Retrain the mixture found and the baselines with fresh seeds: is the gain real?
 
@@ -62,8 +58,8 @@ def confirm(
         budget: a race: at most this many training runs.
         proxy: train another proxy: a shipped name or a path.
         name: of the confirm study (default: NAME-confirm).
-        objective, corpus, directory, stop, on_trial: as for `climb_opt.work`; a trial's seed is
-            the attribute of `climb_opt.attributes.SEED`.
+        training: `objective`, `corpus`, `directory`, `stop`, `on_trial` as of `climb_opt.work`. An
+            objective finds the trial's seed in its attribute `climb_opt.attributes.SEED`.
 
     Raises:
         UserError: nothing to confirm yet, several objectives, no baselines, or other mixtures than
@@ -79,13 +75,7 @@ def confirm(
     'better'
     """
     begun = begin(study, seeds=seeds, rules=rules, budget=budget, proxy=proxy, name=name)
-
-    def train(objective: Objective) -> None:
-        work_on(study, begun.study, objective, stop=stop, on_trial=on_trial)
-
-    train_beside(
-        begun.study, train, objective=objective, corpus=corpus, directory=directory, stop=stop
-    )
+    train_beside(begun.study, partial(work_on, study, begun.study), **training)
     return confirmation_of(begun.study)
 
 

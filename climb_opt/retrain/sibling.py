@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import optuna
+from optuna.trial import FrozenTrial
 
 from climb_opt import recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, SEED
@@ -24,6 +26,16 @@ from climb_opt.study.working import Objective
 from climb_opt.view import StudyView
 
 Mixture = Mapping[str, float]
+
+
+class Training(TypedDict, total=False):
+    """How mixtures are trained again: arguments of `climb_opt.work` by the same names."""
+
+    objective: Objective | None
+    corpus: str | Path | None
+    directory: str | Path
+    stop: Callable[[], bool]
+    on_trial: Callable[[FrozenTrial], None]
 
 
 class Orders(NamedTuple):
@@ -85,18 +97,22 @@ def found_sibling(
 
 def train_beside(
     sibling: optuna.Study,
-    run: Callable[[Objective], Any],
+    work_on: Callable[..., Any],
     *,
-    objective: Objective | None,
-    corpus: str | Path | None,
-    directory: str | Path,
-    stop: Callable[[], bool],
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    **objective: Any,
 ) -> None:
-    """`with_proxies`; what cannot train, for want of its corpus for example, keeps no name."""
+    """Call `work_on(objective, stop=, on_trial=)` with the objective of a sibling.
+
+    What cannot train, for want of its corpus for example, keeps no name.
+
+    Args:
+        objective: which, and made how: arguments of `with_proxies`.
+    """
     try:
-        with_proxies(
-            sibling, run, objective=objective, corpus=corpus, directory=directory, stop=stop
-        )
+        run = partial(work_on, stop=stop, on_trial=on_trial)
+        with_proxies(sibling, run, stop=stop, **objective)
     except UserError:
         discard_untried(sibling)
         raise

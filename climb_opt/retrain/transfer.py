@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import optuna
@@ -21,7 +23,13 @@ from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.plan import Plan, Slot
 from climb_opt.recipes import StudyRecipe
-from climb_opt.retrain.sibling import found_sibling, open_sibling, other_recipe, train_beside
+from climb_opt.retrain.sibling import (
+    Training,
+    found_sibling,
+    open_sibling,
+    other_recipe,
+    train_beside,
+)
 from climb_opt.statistics import spearman, spearman_interval
 from climb_opt.study import read_recipe, run_plan
 from climb_opt.study.working import Objective
@@ -68,11 +76,7 @@ def transfer(
     top: int = 6,
     seed: int | None = None,
     name: str | None = None,
-    objective: Objective | None = None,
-    corpus: str | Path | None = None,
-    directory: str | Path = "runs",
-    stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    **training: Unpack[Training],
 ) -> Transfer:
     """Retrain mixtures of a search with another proxy: do the ranks agree?
 
@@ -85,7 +89,7 @@ def transfer(
         top: how many of them are the best ones; the others are spread over the ranking.
         seed: of training (default: the search's).
         name: of the study (default: NAME-transfer-PROXY).
-        objective, corpus, directory, stop, on_trial: as for `climb_opt.work`.
+        training: `objective`, `corpus`, `directory`, `stop`, `on_trial` as of `climb_opt.work`.
 
     Raises:
         UserError: fewer than 4 mixtures, or more than the search has; several objectives; or the
@@ -102,11 +106,7 @@ def transfer(
     """
     name = name or default_name(study, proxy)
     larger = begin(study, proxy, mixtures=mixtures, top=top, seed=seed, name=name)
-
-    def train(objective: Objective) -> None:
-        work_on(study, larger, objective, stop=stop, on_trial=on_trial)
-
-    train_beside(larger, train, objective=objective, corpus=corpus, directory=directory, stop=stop)
+    train_beside(larger, partial(work_on, study, larger), **training)
     return transfer_of(study, larger)
 
 

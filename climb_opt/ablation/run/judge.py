@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from climb_opt.predictors.base import expected
 from climb_opt.retrain.sibling import orders
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
-from climb_opt.study import make_objective, open_study, read_recipe, run_plan
+from climb_opt.study import open_study, read_recipe, run_plan, with_proxies
 from climb_opt.view import StudyView, all_trials, read_history
 
 JUDGE_SEED = 1_000  # first of the fresh training seeds, far from the runs' own
@@ -86,12 +87,9 @@ def judge(
     seeds = range(JUDGE_SEED, JUDGE_SEED + recipe.test.seeds)
     todo = orders(wanted, {f"seed{s}": s for s in seeds})
     if wanted:
-        proxies = make_objective(study, directory=place.directory, stop=place.stop)
-        try:
-            plan = Plan((), todo.slots, judged.max_attempts)
-            run_plan(study, plan, proxies, **todo._asdict(), stop=place.stop, on_trial=on_trial)
-        finally:
-            proxies.close()
+        plan = Plan((), todo.slots, judged.max_attempts)
+        train = partial(run_plan, study, plan, **todo._asdict(), stop=place.stop, on_trial=on_trial)
+        with_proxies(study, train, directory=place.directory, stop=place.stop)
         place.check_stop()
     sign = -1.0 if judged.direction == "maximize" else 1.0
     for f in finals:
