@@ -18,6 +18,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import COMPONENTS, FACTS
+from climb_opt.metrics import higher_is_better
 
 # A score beyond is a run that diverged, whatever its size: it counts as this much, so that squares
 # and LightGBM's 32 bits hold it (3e38).
@@ -73,24 +74,6 @@ def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> N
 def report_facts(trial: optuna.Trial, **facts: object) -> None:
     """Add to what is stored of how a trial came about; what was said first stays."""
     trial.set_user_attr(FACTS, {**facts, **trial.user_attrs.get(FACTS, {})})
-
-
-def unit_of(components: Sequence[str]) -> str:
-    """The common unit of components such as "prose/bpb"; "score" when they differ."""
-    endings = {name.rpartition("/")[2] for name in components}
-    if endings == {"bpb"}:
-        return "bits per byte"
-    if endings and endings <= {"acc", "acc_norm"}:
-        return "accuracy"
-    return "score"
-
-
-def higher_is_better(component: str, *, default: bool) -> bool:
-    """Which side of a component is good: accuracies rise, losses fall, others as the study."""
-    metric = component.rpartition("/")[2]
-    if metric in ("bpb", "loss", "ppl"):
-        return False
-    return True if metric in ("acc", "acc_norm") else default
 
 
 def excesses(

@@ -42,6 +42,11 @@ class ModelRecipe:
     tied: bool = True  # input and output embeddings are one matrix
     checkpoint: str | None = None  # a Hugging Face model to go on from, instead of the shape
 
+    @property
+    def mlp(self) -> int:
+        """The width between the two matrices of a feed-forward block."""
+        return self.intermediate or -(-self.hidden * 8 // 3 // 16) * 16
+
 
 @dataclass(frozen=True)
 class ProxyRecipe:

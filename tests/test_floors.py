@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "climb_opt"
 # From the ground up; a room imports from floors below its own, and nothing from its own.
 FLOORS = [
     ["errors", "attributes", "corpus_recipe"],
-    ["written", "files", "extras"],
+    ["written", "files", "extras", "metrics"],
     ["strict", "reading"],
     ["mixtures"],
     ["lookup", "simplex", "shards", "measures", "statistics", "provenance", "text", "threads"],

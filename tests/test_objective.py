@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from climb_opt.attributes import COMPONENTS, FACTS, SEED, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
-from climb_opt.history import higher_is_better
+from climb_opt.metrics import higher_is_better
 from climb_opt.objective import ProxyObjective
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus

@@ -11,7 +11,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from climb_opt.errors import UserError
-from climb_opt.history import unit_of
+from climb_opt.metrics import unit_of
 from climb_opt.predictors.simplex_gp import SimplexGP
 from climb_opt.reports.contents import Contents, gather
 from climb_opt.reports.draw import markdown

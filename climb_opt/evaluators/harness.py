@@ -39,6 +39,7 @@ from climb_opt.evaluators.tasks import (
     stock_tasks,
     templates_compiled_once,
 )
+from climb_opt.metrics import scores_of
 from climb_opt.shards import Corpus
 from climb_opt.tokenizer import corpus_tokenizer
 
@@ -193,7 +194,7 @@ class LMEval:
             raise UserError(
                 f"lm-eval: task {task.name}: its metrics cannot be computed ({brief(error)})."
             ) from None
-        return [name for name in scores if not name.endswith("_stderr")]
+        return list(scores_of(scores))
 
     def _check_shared_rows(self) -> None:
         if self._allow_test:

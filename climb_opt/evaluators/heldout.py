@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from climb_opt.errors import UserError
+from climb_opt.metrics import STDERR
 from climb_opt.shards import Corpus, Stream
 from climb_opt.tokenizer import corpus_tokenizer
 
@@ -94,7 +95,7 @@ class HeldOutLoss:
             value = float(bits.sum()) / total
             residual = bits - value * text.bytes
             scores[name] = value
-            scores[f"{name}_stderr"] = float(np.sqrt((residual**2).sum())) / total
+            scores[f"{name}{STDERR}"] = float(np.sqrt((residual**2).sum())) / total
         return scores
 
 

@@ -13,6 +13,7 @@ from lm_eval.config.group import AggMetricConfig
 
 from climb_opt.evaluators.answers import BPB, Answer, Key
 from climb_opt.evaluators.tasks import LoadedTask
+from climb_opt.metrics import STDERR
 
 
 def add_up(task: LoadedTask, answers: Sequence[Answer]) -> dict[str, float]:
@@ -31,7 +32,7 @@ def add_up(task: LoadedTask, answers: Sequence[Answer]) -> dict[str, float]:
         name = f"{task.name}/{metric}" if single else f"{task.name}/{metric},{filter_name}"
         named[name] = value
         if stderr is not None:
-            named[f"{name}_stderr"] = stderr
+            named[f"{name}{STDERR}"] = stderr
     return named
 
 

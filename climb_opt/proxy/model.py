@@ -43,11 +43,10 @@ def configure(recipe: ModelRecipe, corpus: Corpus, sequence: int) -> Any:
     if recipe.checkpoint is not None:
         return _checkpoint_config(recipe.checkpoint, corpus, sequence)
     _check_shape(recipe)
-    rounded = -(-recipe.hidden * 8 // 3 // 16) * 16
     return LlamaConfig(
         vocab_size=-(-corpus.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE,
         hidden_size=recipe.hidden,
-        intermediate_size=recipe.intermediate or rounded,
+        intermediate_size=recipe.mlp,
         num_hidden_layers=recipe.layers,
         num_attention_heads=recipe.heads,
         num_key_value_heads=recipe.kv_heads or recipe.heads,

@@ -17,7 +17,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASELINE, COMPONENTS, FACTS, INTERRUPTED, SLOT
-from climb_opt.history import History, unit_of
+from climb_opt.history import History
+from climb_opt.metrics import unit_of
 from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace

@@ -10,8 +10,8 @@ import optuna
 
 from climb_opt.attributes import CONFIRM
 from climb_opt.errors import UserError
-from climb_opt.history import unit_of
 from climb_opt.measures import apart
+from climb_opt.metrics import unit_of
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.paired import LEVEL
 from climb_opt.retrain.sibling import Mixture, found_sibling, open_sibling, other_recipe

@@ -21,6 +21,7 @@ from climb_opt import recipes
 from climb_opt.attributes import COMPONENTS, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.history import History
+from climb_opt.metrics import scores_of
 from climb_opt.plan import Plan, Slot
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.sibling import (
@@ -251,7 +252,7 @@ def _components(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     names: set[str] | None = None
     for trial in (t for pair in pairs for t in pair):
-        here = {n for n in trial.user_attrs.get(COMPONENTS, {}) if not n.endswith("_stderr")}
+        here = set(scores_of(trial.user_attrs.get(COMPONENTS, {})))
         names = here if names is None else names & here
     found = {}
     for name in sorted(names or ()):

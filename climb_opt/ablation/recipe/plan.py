@@ -14,7 +14,7 @@ from climb_opt.ablation.recipe.resolve import Arm, arms, judged_study, settings
 from climb_opt.errors import UserError
 from climb_opt.recipes import ModelRecipe, ProxyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.text import counted
+from climb_opt.text import amount, counted
 
 PEAK = 989e12  # FLOP/s of an H100 SXM in bf16, dense (NVIDIA data sheet)
 UTILISATION = 0.4  # assumed; small proxies reach less
@@ -39,7 +39,7 @@ def shape(model: ModelRecipe, vocabulary: int) -> Shape | None:
         return None
     h = model.hidden
     kv = h * (model.kv_heads or model.heads) // model.heads
-    inner = model.intermediate or -(-h * 8 // 3 // 16) * 16
+    inner = model.mlp
     layer = 2 * h * h + 2 * h * kv + 3 * h * inner + 2 * h
     body = model.layers * layer + h
     head = vocabulary * h
@@ -131,10 +131,10 @@ def _costs(proxy: ProxyRecipe, trials: int, vocabulary: int) -> tuple[list[str],
         text = [f"from {proxy.model.checkpoint}", "-"]
         hours = 0.0
     else:
-        text = [size.text, f"{_big(size.body + size.embeddings)} ({_big(size.body)})"]
+        text = [size.text, f"{amount(size.body + size.embeddings)} ({amount(size.body)})"]
         hours = gpu_hours(flops) * trials
     shown = _hours(hours) if hours else "-"
-    return [*text, _big(proxy.tokens), _big(proxy.tokens * trials), shown], hours
+    return [*text, amount(proxy.tokens), amount(proxy.tokens * trials), shown], hours
 
 
 def _vocabulary(corpus: str) -> int:
@@ -160,10 +160,3 @@ def _assumed(corpora: list[str]) -> list[str]:
 
 def _hours(hours: float) -> str:
     return "<0.1" if hours < 0.1 else f"{hours:,.1f}"
-
-
-def _big(number: float) -> str:
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if number >= unit:
-            return f"{number / unit:.3g}{name}"
-    return f"{number:.0f}"

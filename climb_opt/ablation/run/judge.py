@@ -25,6 +25,7 @@ from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SLOT
 from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import Interrupted
 from climb_opt.history import History
+from climb_opt.metrics import scores_of
 from climb_opt.plan import Plan
 from climb_opt.predictors.base import expected
 from climb_opt.retrain.sibling import orders
@@ -193,7 +194,7 @@ def _number(slot: Any) -> int:
 def _mean_components(trials: list[FrozenTrial]) -> dict[str, float]:
     if not trials:
         return {}
-    names = [n for n in trials[0].user_attrs.get(COMPONENTS, {}) if not n.endswith("_stderr")]
+    names = scores_of(trials[0].user_attrs.get(COMPONENTS, {}))
     return {n: float(np.mean([t.user_attrs[COMPONENTS][n] for t in trials])) for n in names}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.measures import effective_domains
+from climb_opt.metrics import STDERR, scores_of
 from climb_opt.reports.draw.markdown import table
 from climb_opt.text import (
     amount,
@@ -24,7 +25,6 @@ from climb_opt.text import (
 )
 
 LARGEST = 24  # domains in a note; all of them are in mixture.csv
-STDERR = "_stderr"  # ends the name of a score's standard error
 BLOCKS = "▏▎▍▌▋▊▉█"
 WIDTH = 16  # characters of the longest bar
 NAME = 40  # of a domain's name
@@ -118,7 +118,7 @@ def _summary(mixture: Mapping[str, float], facts: Mapping[str, Any]) -> str:
 
 
 def _scores(components: Mapping[str, float]) -> str:
-    named = {n: v for n, v in components.items() if not n.endswith(STDERR)}
+    named = scores_of(components)
     rows = [
         [shorten(name, NAME), plus_minus(value, components.get(name + STDERR))]
         for name, value in named.items()
