@@ -57,6 +57,10 @@ _PACKED = {
 _LONGEST_WINDOW = 1 << 31  # `zstd --ultra --long=31`; the library refuses more than 128 MB
 _LONGEST_CELL = 2**31 - 1  # a C long everywhere; the library refuses more than 131,072
 FAULTS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of a compressed file that is damaged
+AS_LINES = (
+    "Each line must be one JSON object; a file that is a list, or has an object over several "
+    "lines, is turned into lines by: jq -c 'if type == \"array\" then .[] else . end' FILE"
+)
 AS_UTF8 = "save it as UTF-8 (for example: iconv -f LATIN1 -t UTF-8)"
 
 

@@ -7,6 +7,7 @@ allowed there and, for a misspelt key, the one that was meant.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -97,6 +98,8 @@ def _convert_plain(value: Any, hint: type, where: str) -> Any:
         return int(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and math.isnan(value):
+        raise UserError(f"{where}: expected a number, but got nan.")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise UserError(f"{where}: expected {hint.__name__}, but got {value!r}.")
     return value

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from climb_opt.errors import UserError
 from climb_opt.evaluators.base import Provenance
-from climb_opt.evaluators.file_task import FileTask, split_of
+from climb_opt.evaluators.file_task import FileTask, read_rows, split_of
 from climb_opt.evaluators.harness import LMEval
 from climb_opt.evaluators.language_model import ProxyLM
 from climb_opt.proxy import model as models
@@ -234,7 +234,7 @@ def test_rows_that_the_corpus_gave_away_are_counted(
         ({"query": "q", "choices": ["a"], "label": 0}, "'choices' must be two or more texts"),
         ({"query": "q", "choices": ["a", " "], "label": 0}, "'choices' must be two or more"),
         ({"query": " ", "choices": ["a", "b"], "label": 0}, "'query' must be text"),
-        ([1, 2], "expected an object"),
+        ([1, 2], r"\[1, 2\] is not a JSON object"),
         ("{not json", "not JSON"),
     ],
 )
@@ -329,3 +329,31 @@ def test_the_development_packs_tasks_are_scored(
     for name in tasks:
         assert scores[f"{name}/acc_norm"] < 0.65  # untrained: chance
         assert scores[f"{name}/bpb"] > 3
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('[{"query": "a"}]', r"line 2: \[\{'query': 'a'\}\] is not a JSON object\..*jq -c"),
+        ('{"query":', r"line 2: not JSON .*jq -c"),
+        ('{"query": "\\ud800", "choices": ["a", "b"], "label": 0}', "line 2: .*half a character"),
+        ('{"query": "q", "choices": {"text": ["a", "b"]}, "label": 0}', r"but is \{'text'"),
+    ],
+)
+def test_a_row_that_is_no_row_is_named_shortly(tmp_path: Path, row: str, said: str) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps(ROWS[0]) + "\n" + row + "\n")
+    with pytest.raises(UserError, match=said):
+        read_rows(file)
+    file.write_text(json.dumps({**ROWS[0], "choices": "x" * 10_000}) + "\n")
+    with pytest.raises(UserError) as error:
+        read_rows(file)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("shots", [-1, 3])
+def test_examples_that_no_task_would_show_are_refused(
+    tiny_corpus: Corpus, rows_file: Callable[..., str], shots: int
+) -> None:
+    with pytest.raises(UserError, match=f"shots must be 0 or more .* but is {shots}"):
+        LMEval(tiny_corpus, tasks=["s"], files={"s": rows_file(ROWS)}, shots=shots)

@@ -193,3 +193,8 @@ def test_a_number_that_no_search_can_use_is_refused_with_the_recipe(key: str, va
     wrong = {"proxy": {"tokens": value}} if "." in key else {key: value}
     with pytest.raises(UserError, match=f"{key} must be .*, but is {value}"):
         recipes.study_from({**MINIMAL, **wrong})
+
+
+def test_not_a_number_is_no_setting() -> None:
+    with pytest.raises(UserError, match=r"proxy\.lr: expected a number, but got nan"):
+        recipes.study_from({**MINIMAL, "proxy": {"tokens": 1000, "lr": float("nan")}})

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
+from climb_opt.cli import main
 from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.stages import tokenise
 from climb_opt.corpus.stages.tokenise import (
@@ -20,6 +23,7 @@ from climb_opt.corpus.stages.tokenise import (
 )
 from climb_opt.errors import UserError
 from climb_opt.tokenizer import end_of_text, load_tokenizer
+from corpora import write_jsonl
 
 TOKENIZER = train_tokenizer(["the cat sat on the mat", "a dog ran"] * 20, 300)
 TOKENIZER.encode_special_tokens = True
@@ -114,3 +118,28 @@ def test_tokenizers_that_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be loaded"):
         load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--eos", "nope"], "--eos 'nope' names a token of a given --tokenizer"),
+        (["--vocab-size", "10"], "--vocab-size must be at least 257"),
+        (["--tokenizer", "a.jsonl"], "Tokenizer '.*a.jsonl' cannot be loaded"),
+    ],
+)
+def test_what_is_wrong_with_the_tokenizer_is_found_before_reading(
+    tmp_path: Path, more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "one"}, {"text": "two"}])
+    more = [str(tmp_path / m) if m == "a.jsonl" else m for m in more]
+    build = ["corpus", "build", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "out")]
+    assert main([*build, *more, "--no-progress"]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_does_not_know_a_text_is_no_traceback() -> None:
+    words = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}))
+    with pytest.raises(UserError, match=r"cannot encode a document: .*unk_token"):
+        tokenise.encode(words, ["b"], tokenise.facts_of(words))

@@ -12,6 +12,7 @@ from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.once import told_apart
 from climb_opt.corpus.read.source import ReadOptions, Source, fields_needed
+from climb_opt.corpus.stages import tokenise
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions
 from climb_opt.corpus.stages.embed import EmbedOptions
@@ -132,6 +133,7 @@ def make_plan(options: BuildOptions) -> Plan:
         UserError: an input that is not there, options that contradict each other.
     """
     _check_numbers(options)
+    tokenise.check(options.tokens)
     if options.read.detokenize is not None:
         load_tokenizer(options.read.detokenize)  # refuse it here, not in a worker
     if not options.inputs:

@@ -17,7 +17,8 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import apply_template
 
 from climb_opt.errors import UserError
-from climb_opt.reading import parse_json, read_text
+from climb_opt.reading import AS_LINES, parse_json, read_text
+from climb_opt.text import shorten, storable
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,10 @@ def read_rows(path: Path, task: str = "", *, skip_bad: bool = False) -> list[Row
     return rows
 
 
+def _shown(value: Any) -> str:
+    return shorten(repr(value), 80)
+
+
 def split_of(path: Path) -> str:
     """The split that a file's name states: "train", "validation", "test", or "unstated"."""
     for word in reversed(re.split(r"[^a-z]+", path.name.lower())):
@@ -115,23 +120,25 @@ def _row(line: str, where: str) -> Row:
     try:
         row = parse_json(line)
     except ValueError as error:
-        raise UserError(f"lm-eval: {where}: not JSON ({error}).") from None
+        raise UserError(f"lm-eval: {where}: not JSON ({error}). {AS_LINES}") from None
     if not isinstance(row, dict):
-        raise UserError(f"lm-eval: {where}: expected an object, but got {row!r}.")
+        raise UserError(f"lm-eval: {where}: {_shown(row)} is not a JSON object. {AS_LINES}")
     for key in ("query", "choices", "label"):
         if row.get(key) is None:
             raise UserError(f"lm-eval: {where}: {key!r} is missing; every row needs an answer.")
     query, choices, label = row["query"], row["choices"], row["label"]
     if not isinstance(query, str) or not query.strip():
-        raise UserError(f"lm-eval: {where}: 'query' must be text, but is {query!r}.")
+        raise UserError(f"lm-eval: {where}: 'query' must be text, but is {_shown(query)}.")
     texts = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
     if not texts or len(choices) < 2:
         raise UserError(
-            f"lm-eval: {where}: 'choices' must be two or more texts, but is {choices!r}."
+            f"lm-eval: {where}: 'choices' must be two or more texts, but is {_shown(choices)}."
         )
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(choices):
         raise UserError(
             f"lm-eval: {where}: 'label' must be a number from 0 to {len(choices) - 1}, "
-            f"but is {label!r}."
+            f"but is {_shown(label)}."
         )
+    if any(storable(text) != text for text in (query, *choices)):
+        raise UserError(f"lm-eval: {where}: it spells half a character (\\ud800 to \\udfff).")
     return {"query": query.strip(), "choices": [c.strip() for c in choices], "label": label}

@@ -96,6 +96,11 @@ class LMEval:
             raise UserError(f"lm-eval: split must be validation or test, but is {split!r}.")
         if limit is not None and limit < 1:
             raise UserError(f"lm-eval: limit must be at least 1, but is {limit}.")
+        if shots is not None and (shots < 0 or not {*tasks} - {*files}):
+            raise UserError(
+                f"lm-eval: shots must be 0 or more examples of stock tasks, but is {shots}"
+                f"{'' if shots < 0 else ', and all tasks are files'}."
+            )
         unused = sorted(({*files} | {*(prompts or {})}) - {*tasks})
         if unused:
             raise UserError(f"lm-eval: a file or prompt is given for {unused[0]!r}, not a task.")

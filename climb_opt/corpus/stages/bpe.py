@@ -27,6 +27,15 @@ TICK = 0.2  # seconds between two looks at whether training has ended
 LEAST = 257  # tokens: every byte, and the end of text
 
 
+def check_size(vocab_size: int) -> None:
+    """Raise `UserError` for a vocabulary smaller than the bytes and the end of text."""
+    if vocab_size < LEAST:
+        raise UserError(
+            f"--vocab-size must be at least {LEAST} (all bytes and the end of text), "
+            f"but is {vocab_size}."
+        )
+
+
 def train_tokenizer(
     texts: Iterable[str], vocab_size: int, tick: Callable[[], Any] = lambda: None
 ) -> Any:
@@ -40,11 +49,7 @@ def train_tokenizer(
             was killed, most often for want of memory.
     """
     tokenizers = need("tokenizers", "Training a tokenizer")
-    if vocab_size < LEAST:
-        raise UserError(
-            f"--vocab-size must be at least {LEAST} (all bytes and the end of text), "
-            f"but is {vocab_size}."
-        )
+    check_size(vocab_size)
     arguments = [str(vocab_size), EOS, str(LONGEST)]
     # -P: the folder of the script is no place to import from.
     command = [sys.executable, "-P", bpe_child.__file__, *arguments]

@@ -18,17 +18,13 @@ from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.corpus.run.jobs import Advance
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.errors import UserError
-from climb_opt.reading import AS_UTF8, Damaged
+from climb_opt.reading import AS_LINES, AS_UTF8, Damaged
 
 logger = logging.getLogger(__name__)
 
 MAX_BAD = 0.1  # share of the documents, and of the inputs, that may be bad
 ENOUGH_TO_JUDGE = 1000  # documents after which a source with too many bad ones stops at once
 EXAMPLES = 3
-AS_LINES = (
-    "Each line must be one JSON object; a file that is a list, or has an object over several "
-    "lines, is turned into lines by: jq -c 'if type == \"array\" then .[] else . end' FILE"
-)
 REMEDIES = {
     "not UTF-8": f"If they are in another encoding, {AS_UTF8}.",
     "not JSON": AS_LINES,

@@ -23,8 +23,10 @@ from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.run.jobs import Advance, silent
 from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.stages.bpe import check_size
 from climb_opt.corpus.stages.bpe import train_tokenizer as train_tokenizer
 from climb_opt.corpus_recipe import CorpusRecipe
+from climb_opt.errors import UserError, first_line
 from climb_opt.files import atomic
 from climb_opt.shards import file_digest
 from climb_opt.tokenizer import (
@@ -88,6 +90,23 @@ def end_of(options: TokenOptions, tokenizer: Any) -> EndOfText:
     end = end_of_text(tokenizer, options.tokenizer, options.eos)
     logger.log(logging.INFO if end.sure else logging.WARNING, "Tokens: %s.", end)
     return end
+
+
+def check(options: TokenOptions) -> None:
+    """Find what is wrong with the tokenizer before any document is read.
+
+    Raises:
+        UserError: it cannot be loaded or has no end of text; --eos or --vocab-size cannot be met.
+    """
+    if options.tokenizer is not None:
+        end_of_text(load_tokenizer(options.tokenizer), options.tokenizer, options.eos)
+        return
+    check_size(options.vocab_size)
+    if options.eos not in (None, EOS):
+        raise UserError(
+            f"--eos {options.eos!r} names a token of a given --tokenizer; the one that is trained "
+            f"on the documents ends them with {EOS}."
+        )
 
 
 def eos_asked(options: TokenOptions, tokenizer: Any, end: EndOfText) -> str | None:
@@ -181,7 +200,13 @@ def encode(
     for pieces, last in _batches(texts):
         advance(0)
         ids: list[int] = []
-        encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        try:
+            encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+        except Exception as error:  # the library raises bare Exception for every fault
+            raise UserError(
+                f"The tokenizer cannot encode a document: {first_line(error)}. Give it a token for "
+                "what it does not know (unk_token), or name another --tokenizer."
+            ) from None
         for encoding, ends_text in zip(encodings, last, strict=True):
             ids += encoding.ids
             if ends_text:
