@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from climb_opt.gp.outliers import ABSURD, REACH, as_scored, tame, tamed
+from climb_opt.gp.outliers import ABSURD, REACH, tame, tamed
 from climb_opt.history import MOST, History
 from climb_opt.view import read_history
 from synthetic_study import Shape, build_study, make_space
@@ -94,35 +94,40 @@ def concentrated(start: int, close: int) -> History:
     everywhere = rng.dirichlet(np.ones(3), start)
     near = rng.dirichlet([600.0, 300.0, 100.0], close)
     weights = np.concatenate([everywhere, near])
-    values = 2.0 + ((weights - [0.6, 0.3, 0.1]) ** 2).sum(axis=1)
+    values = 2.0 + np.abs(weights - [0.6, 0.3, 0.1]).sum(axis=1)
     trials = tuple(optuna.trial.create_trial(value=float(v)) for v in values)
     return History(weights, values, trials)
 
 
 @pytest.mark.parametrize("first", ["everywhere", "near"])
-@pytest.mark.parametrize("close", [0, 24, 96, 400])
-def test_what_a_search_began_with_is_no_tail_however_long_it_concentrates(
-    close: int, first: str
+@pytest.mark.parametrize("tried", [True, False])
+@pytest.mark.parametrize("close", [24, 96, 400])
+def test_what_a_pick_is_compared_with_is_no_tail_however_long_a_search_concentrates(
+    close: int, tried: bool, first: str
 ) -> None:
     history = concentrated(16, close)
-    if first == "near":  # imported best first, say
-        order = np.arange(len(history))[::-1]
-        history = dataclasses.replace(
-            history, weights=history.weights[order], values=history.values[order]
-        )
-    assert np.array_equal(as_scored(history).values, history.values)
-    if close:
-        assert not np.array_equal(tamed(history).values, history.values)
+    prior = np.array([0.1, 0.2, 0.7])
+    weights = history.weights.copy()
+    weights[0] = prior if tried else weights[0]
+    values = 2.0 + np.abs(weights - [0.6, 0.3, 0.1]).sum(axis=1)
+    order = np.arange(len(history))[:: 1 if first == "everywhere" else -1]  # imported best first
+    history = dataclasses.replace(history, weights=weights[order], values=values[order])
+    found = tamed(history, against=prior[None]).values
+    near = np.abs(history.weights - prior).sum(axis=1) < 0.3
+    assert near.any()
+    assert np.array_equal(found[near], history.values[near])
+    assert not np.array_equal(tamed(history).values[near], history.values[near])
 
 
 def test_a_run_that_diverged_is_a_tail_for_promises_too() -> None:
     history = concentrated(16, 96)
     values = history.values.copy()
     values[[3, 60]] = 50.0, MOST
-    found = as_scored(dataclasses.replace(history, values=values)).values
-    others = np.setdiff1d(np.arange(len(values)), [3, 60])
-    assert np.array_equal(found[others], history.values[others])
-    assert history.values.max() < found[3] < found[60] < 10.0
+    history = dataclasses.replace(history, values=values)
+    for against in (np.array([0.1, 0.2, 0.7]), history.weights[3]):  # even where it is the prior's
+        found = tamed(history, against=against[None]).values
+        assert values[0] >= found[0] and np.delete(found, [3, 60]).max() < found[3]
+        assert found[3] < found[60] < 20.0
 
 
 def test_a_history_of_one_mixture_stays() -> None:
@@ -130,4 +135,9 @@ def test_a_history_of_one_mixture_stays() -> None:
         weights = np.tile([0.5, 0.3, 0.2], (n, 1))
         trials = tuple(optuna.trial.create_trial(value=1.0) for _ in range(n))
         history = History(weights, np.ones(n), trials)
-        assert np.array_equal(as_scored(history).values, history.values)
+        assert np.array_equal(tamed(history, against=weights[:1]).values, history.values)
+
+
+def test_a_spread_of_next_to_nothing_is_none() -> None:
+    values = np.array([-1e-308, 1.0, 0.0, 0.0, 0.0, 0.0])
+    assert np.array_equal(tame(values), values)

@@ -12,7 +12,7 @@ import numpy as np
 
 from climb_opt.gp.fit import Fits, process_of
 from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
-from climb_opt.gp.outliers import as_scored, tamed
+from climb_opt.gp.outliers import tamed
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import MOST, History
 from climb_opt.simplex import MixtureSpace
@@ -48,12 +48,15 @@ class Beliefs:
             pending=np.empty((0, len(self.space))) if pending is None else pending,
         )
 
-    def promise(self, history: History) -> Surrogate:
-        """What to expect of the (first) objective, as its scores are; `problem` is to propose with.
+    def promise(self, history: History, against: np.ndarray) -> Surrogate:
+        """What to expect of the (first) objective; `problem` is what to propose with.
 
         Only for a history of which there is a `problem`.
+
+        Args:
+            against: mixtures (m, K) that others are compared with.
         """
-        history = as_scored(history)
+        history = tamed(history, against=against)
         return self._objectives(history, history.values.reshape(len(history), -1))[0]
 
     def _objectives(self, history: History, values: np.ndarray) -> list[Surrogate]:
@@ -86,7 +89,7 @@ def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
 
     Where trials store components there is one process per component, then their sum.
     """
-    history, roots = as_scored(history), np.sqrt(history.weights)
+    history, roots = tamed(history), np.sqrt(history.weights)
     if history.components is None or history.coefficients is None:
         return process_of(roots, history.values)
     used = np.flatnonzero(history.coefficients)

@@ -9,12 +9,15 @@ scores without a tail stay as they are (normal ones reach this limit once in 16,
 
 Once a search has concentrated, most scores are alike and the ordinary ones it began with lie "far
 above": the prior's own, against which the gain is counted. A model that only proposes does well to
-look away from them. One that makes promises must not, so for it the limit is that of mixtures from
-everywhere, however few of the trials they are.
+look away from them. One that says by how much a pick is better than another mixture must not, so
+for it the limit is reckoned from the scores around that mixture, where these are worse. The rest of
+the tail stays tamed: a process of all of it knows less of both
+(docs/notes/searching.md#what-is-promised).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,25 +27,30 @@ from climb_opt.history import History
 REACH = 3.0  # times the distance from the median to the lower decile: 3.8 sigma of normal scores
 ABSURD = 100.0  # the same: no noise reaches it, and no table of real runs
 FEWEST = 8  # scores below which that distance is not well known: only the absurd is a tail
-APART = 16  # mixtures that stand for the whole space: as many as a search begins with
-DECILE = 1.9  # distance of a decile from the median, in quartiles of normal scores
+STRETCH = 16  # successive scores: as many as a search begins with
+AROUND = 8  # mixtures nearest to one, of which at least half are taken for ordinary
+COPY = 1e-6  # Hellinger distance, squared, of a mixture that is the same
+NONE = 1e-200  # a spread so small divides no score without overflow
 ENDLESS = 8.0  # logarithm of an excess beyond which its size says no more: 3,000 spreads
 
 
-def tame(values: np.ndarray, beyond: float = REACH, among: np.ndarray | None = None) -> np.ndarray:
+def tame(values: np.ndarray, beyond: float = REACH, ordinary: Sequence[float] = ()) -> np.ndarray:
     """`values` (n,), lower is better, with the excess of far outliers replaced by its logarithm.
 
     Args:
         beyond: how far the farthest must lie, for anything to be changed.
-        among: rows of which the limit may be taken, too, where it is wider than that of all.
+        ordinary: scores that are no outliers unless they are absurd: the limit is reckoned from the
+            worst of them where that is wider.
     """
     if not len(values):
         return values
-    middle, spread, most = _reach(values, beyond)
-    if among is not None:
-        wider = _reach(values[among], beyond, both_sides=True)
-        middle, spread, most = max((middle, spread, most), wider, key=lambda reach: reach[2])
-    if spread <= 0 or float(values.max()) <= most:
+    middle, low = float(np.median(values)), float(np.quantile(values, 0.1))
+    if len(ordinary):
+        most = _absurd(values)
+        middle = max([middle, *(level for level in ordinary if level <= most)])
+    spread = middle - low
+    beyond = max(beyond, ABSURD if len(values) < FEWEST else REACH)
+    if spread <= NONE or float(values.max()) <= middle + beyond * spread:
         return values
     limit = middle + REACH * spread
     size = np.log1p(np.maximum(values - limit, 0.0) / spread)
@@ -50,49 +58,42 @@ def tame(values: np.ndarray, beyond: float = REACH, among: np.ndarray | None = N
     return np.minimum(values, limit) + spread * size
 
 
-def tamed(history: History, beyond: float = REACH, among: np.ndarray | None = None) -> History:
-    """`history` with the tails of its values, and of each component, tamed; see `tame`."""
-    columns = history.values.reshape(len(history), -1)
-    values = np.stack([tame(column, beyond, among) for column in columns.T], axis=1)
+def tamed(history: History, beyond: float = REACH, against: np.ndarray | None = None) -> History:
+    """`history` with the tails of its values, and of each component, tamed; see `tame`.
+
+    Args:
+        against: mixtures (m, K) whose own scores are no outliers.
+    """
+
+    def each(columns: np.ndarray) -> np.ndarray:
+        levels = [[float(np.median(c[rows])) for rows in around] for c in columns]
+        found = [tame(c, beyond, level) for c, level in zip(columns, levels, strict=True)]
+        return np.stack(found, axis=1)
+
+    around = [] if against is None else _around(history.weights, against)
+    values = each(history.values.reshape(len(history), -1).T)
     components = history.components
     if components is not None and history.coefficients is not None:
         signs = np.where(history.coefficients < 0, -1.0, 1.0)  # a component may be a gain
-        parts = (signs * components).T
-        components = signs * np.stack([tame(part, beyond, among) for part in parts], axis=1)
+        components = signs * each((signs * components).T)
     return replace(history, values=values.reshape(history.values.shape), components=components)
 
 
-def as_scored(history: History) -> History:
-    """`history` as a model of what to promise must see it: only what diverged is tamed."""
-    return tamed(history, among=_everywhere(history.weights))
+def _absurd(values: np.ndarray) -> float:
+    """Where scores are absurd by the spread of the stretch that spreads most, mostly the first."""
+    last = max(len(values) - STRETCH, 0)
+    found = []
+    for i in {*range(0, last, STRETCH // 2), last}:
+        middle, low = np.quantile(values[i : i + STRETCH], [0.5, 0.1])
+        found.append(float(middle + ABSURD * (middle - low)))
+    return max(found)
 
 
-# --- private -------------------------------------------------------------------------------------
-
-
-def _reach(
-    values: np.ndarray, beyond: float, *, both_sides: bool = False
-) -> tuple[float, float, float]:
-    """Median, its distance to the lower decile, and how far a score may lie.
-
-    Args:
-        both_sides: take the distance to the upper decile, too, read off the upper quartile, which
-            runs that diverged do not move: scores of mixtures from everywhere are skewed.
-    """
-    middle = float(np.median(values))
-    spread = middle - float(np.quantile(values, 0.1))
-    if both_sides:
-        spread = max(spread, DECILE * (float(np.quantile(values, 0.75)) - middle))
-    beyond = max(beyond, ABSURD if len(values) < FEWEST else REACH)
-    return middle, spread, middle + beyond * spread
-
-
-def _everywhere(weights: np.ndarray) -> np.ndarray:
-    """`APART` rows of `weights` (n, K) that lie far from each other, each the farthest yet."""
-    roots, rows = np.sqrt(weights), list[int]()
-    nearest = ((roots - roots.mean(axis=0)) ** 2).sum(axis=1)
-    for _ in range(min(APART, len(roots))):
-        rows.append(int(np.argmax(nearest)))
-        own = ((roots - roots[rows[-1]]) ** 2).sum(axis=1)
-        nearest = own if len(rows) == 1 else np.minimum(nearest, own)
-    return np.array(rows, dtype=int)
+def _around(weights: np.ndarray, against: np.ndarray) -> list[np.ndarray]:
+    """Rows of `weights` (n, K) for each mixture: its nearest, and its own where it was tried."""
+    found = []
+    for root in np.sqrt(against):
+        gap = ((np.sqrt(weights) - root) ** 2).sum(axis=1)
+        order = np.argsort(gap, kind="stable")
+        found += [order[:AROUND], np.flatnonzero(gap < COPY)]
+    return [rows for rows in found if len(rows)]

@@ -2,6 +2,7 @@
 
 rules.py           the rules, each a function of what a study has learnt
 recommendation.py  what goes with a mixture: gain, interval, spread, warnings
+promise.py         what it should score and gain, less the luck of being picked
 choosing.py        `best_mixture`, `compare_rules`
 advice.py          what all rules recommend, and which is followed
 """

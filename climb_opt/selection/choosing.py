@@ -14,16 +14,15 @@ from climb_opt.attributes import PICK, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.hypervolume import front, reference_point
-from climb_opt.gp.outliers import as_scored
+from climb_opt.gp.outliers import tamed
 from climb_opt.history import History, kept
 from climb_opt.measures import distance, effective_domains
 from climb_opt.samplers.reach import unread, within_evidence
+from climb_opt.selection.promise import Promise, no_claim, small_doubt
 from climb_opt.selection.recommendation import (
     Recommendation,
     diverged_doubt,
     doubts,
-    expected_gain,
-    expected_score,
     noise_doubt,
     unread_doubt,
 )
@@ -138,7 +137,8 @@ def _evidence(
     if problem is None:
         return None
     tried = replace(problem, space=within_evidence(space, history.weights))
-    return Evidence(history, tried, beliefs.promise(history), seed, climb)
+    promise = beliefs.promise(history, _compared(space, history))
+    return Evidence(history, tried, promise, seed, climb)
 
 
 def _recommend(
@@ -154,9 +154,13 @@ def _recommend(
         return _plain(space, history, weights, "observed", (f"{reason}: nothing to model",))
     name = default_rule(evidence) if rule == AUTO else rule
     weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))
-    surrogate = evidence.promise
-    sign = -1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0
-    warnings = doubts(space, as_scored(history), surrogate, weights)
+    promise = Promise(evidence.promise, weights, history.weights)
+    gain = promise.gain(space.project(space.prior))
+    warnings = no_claim(gain)
+    warnings += doubts(
+        space, tamed(history, against=_compared(space, history)), evidence.promise, weights
+    )
+    warnings += small_doubt(len(history))
     warnings += noise_doubt(evidence.relative_noise)
     warnings += unread_doubt(unread(space, history.weights))
     warnings += _guard_rails(evidence, weights)
@@ -165,12 +169,10 @@ def _recommend(
     return Recommendation(
         **{
             **plain.__dict__,
-            "predicted": expected_score(surrogate, weights, sign),
-            "gain": expected_gain(surrogate, weights, space.project(space.prior)),
-            "gain_over_baseline": None
-            if baseline is None
-            else expected_gain(surrogate, weights, baseline),
-            "noise": surrogate.noise,
+            "predicted": promise.score(-1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0),
+            "gain": gain,
+            "gain_over_baseline": None if baseline is None else promise.gain(baseline),
+            "noise": evidence.promise.noise,
         }
     )
 
@@ -190,6 +192,12 @@ def _plain(
         trials=len(history),
         warnings=(*warnings, *diverged_doubt(history)),
     )
+
+
+def _compared(space: MixtureSpace, history: History) -> np.ndarray:
+    """The mixtures (m, K) that a pick is compared with: the prior and the best baseline."""
+    prior, baseline = space.project(space.prior), _best_baseline(history)
+    return np.stack([prior] if baseline is None else [prior, baseline])
 
 
 def _best_baseline(history: History) -> np.ndarray | None:

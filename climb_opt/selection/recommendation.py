@@ -112,19 +112,6 @@ def in_words(estimate: Estimate | None, *, sign: bool = False) -> str:
     return plus_minus(*found, sign=sign)
 
 
-def expected_score(surrogate: Surrogate, weights: np.ndarray, sign: float) -> Estimate:
-    """The expected score at `weights` (K,); `sign` is -1 where higher is better."""
-    mean, std = surrogate.moments(np.sqrt(weights[None]))
-    return _estimate(sign * float(mean[0]), float(std[0]))
-
-
-def expected_gain(surrogate: Surrogate, weights: np.ndarray, baseline: np.ndarray) -> Estimate:
-    """How much better `weights` (K,) are than `baseline` (K,); positive is better."""
-    mean, covariance = surrogate.joint(np.sqrt(np.stack([weights, baseline])))
-    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    return _estimate(float(mean[1] - mean[0]), float(np.sqrt(max(variance, 0.0))))
-
-
 def doubts(
     space: MixtureSpace, history: History, surrogate: Surrogate, weights: np.ndarray
 ) -> list[str]:
@@ -181,7 +168,3 @@ def unread_doubt(domains: Sequence[str]) -> list[str]:
         return []
     its = "its weight is" if len(domains) == 1 else "their weights are"
     return [f"no trial read {listed(domains)}: {its} kept at what was tried"]
-
-
-def _estimate(mean: float, std: float) -> Estimate:
-    return Estimate(mean, mean - WIDTH * std, mean + WIDTH * std)

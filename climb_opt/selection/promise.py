@@ -1,0 +1,82 @@
+"""What a recommended mixture should score, less what being picked makes look better than it is.
+
+A rule takes the mixture that looks best of very many, so what it looks like is partly luck. A
+study's left-out and later scores do not show how much: no rule picked them. Searches of which the
+truth is known do, and what they show is the same for all samplers and noises: half of the lead that
+the model sees over the best evaluated mixture, and half a standard deviation, are not there
+(docs/notes/searching.md#what-is-promised).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from climb_opt.gp.model import Surrogate
+from climb_opt.selection.recommendation import WIDTH, Estimate
+
+LUCK = 0.5  # share of the lead over the best evaluated mixture that is none
+LUCK_STD = 0.55  # standard deviations that a pick looks better than it is
+LEAD_STD = 0.2  # standard deviation of what is left of the lead, as a share of it
+FEW = 16  # trials below which what the model says of its own doubt cannot be relied on
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What `surrogate` lets expect of `weights` (K,), picked from all it knows.
+
+    Args:
+        evaluated: mixtures (n, K) with results.
+    """
+
+    surrogate: Surrogate
+    weights: np.ndarray
+    evaluated: np.ndarray
+
+    @property
+    def lead(self) -> float:
+        """How far its expected value lies below that of the best evaluated mixture, at least 0."""
+        known = float(self.surrogate.mean(np.sqrt(self.evaluated)).min())
+        return max(known - float(self.surrogate.mean(np.sqrt(self.weights[None]))[0]), 0.0)
+
+    def score(self, sign: float) -> Estimate:
+        """The expected score; `sign` is -1 where higher is better."""
+        mean, std = self.surrogate.moments(np.sqrt(self.weights[None]))
+        return self._estimate(sign * float(mean[0]), float(std[0]), sign)
+
+    def gain(self, baseline: np.ndarray) -> Estimate:
+        """How much better it is than `baseline` (K,); positive is better."""
+        if np.array_equal(self.weights, baseline):
+            return Estimate(0.0, 0.0, 0.0)
+        mean, covariance = self.surrogate.joint(np.sqrt(np.stack([self.weights, baseline])))
+        variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+        return self._estimate(float(mean[1] - mean[0]), float(np.sqrt(max(variance, 0.0))), -1.0)
+
+    def _estimate(self, mean: float, std: float, worse: float) -> Estimate:
+        """The interval around `mean`, moved towards `worse` by the luck of being picked."""
+        mean += worse * (LUCK * self.lead + LUCK_STD * std)
+        half = WIDTH * float(np.hypot(std, LEAD_STD * self.lead)) * widening(len(self.evaluated))
+        return Estimate(mean, mean - half, mean + half)
+
+
+def widening(trials: int) -> float:
+    """What intervals are multiplied by, for there being so few trials."""
+    return max(1.0, FEW / trials)
+
+
+def small_doubt(trials: int) -> list[str]:
+    """A word on intervals that are wider for want of trials."""
+    if trials >= FEW:
+        return []
+    return [f"{trials} trials: intervals are {widening(trials):.1f} times as wide as the model's"]
+
+
+def no_claim(gain: Estimate) -> list[str]:
+    """A word on a gain that is none for all that is known."""
+    if gain.low > 0:
+        return []
+    return [
+        f"no gain over the prior is shown: the interval from {gain.low:.3g} to {gain.high:.3g} "
+        "holds 0, so the proportional mixture is as good for all that is known"
+    ]
