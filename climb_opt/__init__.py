@@ -13,6 +13,7 @@ from climb_opt.errors import TrialFailed, UserError
 from climb_opt.simplex import MixtureSpace
 
 if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
+    from climb_opt.corpus.build_corpus import build_corpus as build_corpus
     from climb_opt.evaluators.base import Evaluator as Evaluator
     from climb_opt.exports.from_study import export as export
     from climb_opt.exports.from_study import materialise as materialise
@@ -54,6 +55,7 @@ _LAZY = {
     "SimplexSampler": "climb_opt.samplers.wrapped",
     "StudyRecipe": "climb_opt.recipes",
     "best_mixture": "climb_opt.selection",
+    "build_corpus": "climb_opt.corpus.build_corpus",
     "compare_rules": "climb_opt.selection",
     "confirm": "climb_opt.retrain.confirm",
     "enqueue": "climb_opt.study",

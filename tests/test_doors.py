@@ -116,6 +116,36 @@ def test_a_function_raises_the_line_that_its_command_prints(
     assert line == f"climb-opt: {raised.value}\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "build"),
+    [
+        ("docs", lambda: climb_opt.build_corpus("docs")),
+        ("docs --output c --workers 0", lambda: climb_opt.build_corpus("docs", "c", workers=0)),
+        ("none/*.jsonl --output c", lambda: climb_opt.build_corpus(["none/*.jsonl"], "c")),
+        ("demo docs --output c", lambda: climb_opt.build_corpus(["demo", "docs"], "c")),
+        ("docs --output c --domains 0", lambda: climb_opt.build_corpus("docs", "c", domains=0)),
+        ("docs --output c --engine x", lambda: climb_opt.build_corpus("docs", "c", engine="x")),
+    ],
+)
+def test_building_from_python_is_refused_as_on_the_command_line(
+    words: str, build: Callable[[], Corpus], capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("docs").mkdir()
+    Path("docs/a.txt").write_text("Some words of a document.")
+    assert main(["corpus", "build", *words.split()]) == 2
+    line = capsys.readouterr().err
+    with pytest.raises(UserError) as raised:
+        build()
+    assert line == f"climb-opt: {raised.value}\n"
+
+
+def test_an_unknown_key_of_a_corpus_is_named() -> None:
+    with pytest.raises(UserError, match=r"'domain'.*domains"):
+        climb_opt.build_corpus("docs", "c", domain=3)
+
+
 def test_a_function_returns_what_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     study = opened("small")
     yaml = climb_opt.export(study, "yaml", trial=3)

@@ -8,11 +8,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from climb_opt import corpus_recipe, recipes
+from climb_opt import corpus_recipe
 from climb_opt.cli import offering
 from climb_opt.cli.offering import offer
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError
 
 EPILOG = """inputs:
   docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs; .jsonl, text (1)
@@ -145,37 +145,13 @@ def _run(args: argparse.Namespace) -> int:
 
 def recipe_from(args: argparse.Namespace) -> CorpusRecipe:
     """The corpus that the arguments ask for: a recipe, changed by them, or all by arguments."""
+    from climb_opt.corpus.build_corpus import asked_for
+
     keys = [key.name for key in dataclasses.fields(CorpusRecipe) if key.name != "inputs"]
     given = {k: v for k in keys if (v := getattr(args, k)) is not None}
     if "near_duplicates" in given:
         given["near_duplicates"] = _similarity(given["near_duplicates"])
-    named = [name for name in args.inputs if _is_recipe(name)]
-    if not named:
-        if args.set:
-            raise UserError(
-                f"--set {args.set[0]!r} changes a recipe, but {args.inputs[0]!r} is an input; name "
-                f"a recipe ({', '.join(recipes.names('corpora'))} or a .yaml file), or give flags."
-            )
-        if args.output is None:
-            names = recipes.names("corpora")
-            hint = did_you_mean(args.inputs[0], names)
-            raise UserError(
-                f"--output FOLDER is missing: where to build. {args.inputs[0]!r} is no recipe, "
-                f"which could say it.{hint} Shipped: {', '.join(names)}."
-            )
-        return recipes.corpus_from({"inputs": args.inputs, **given})
-    if len(args.inputs) > 1:
-        raise UserError(
-            f"{named[0]!r} is a recipe, which names its own inputs: leave the others out, or say "
-            f"--set 'inputs=[...]'."
-        )
-    return recipes.read_corpus(named[0], args.set, **given)
-
-
-def _is_recipe(name: str) -> bool:
-    if Path(name).suffix in (".yaml", ".yml"):
-        return True
-    return name in recipes.names("corpora") and not Path(name).exists()
+    return asked_for(args.inputs, given, args.set)
 
 
 def _fields(text: str) -> tuple[str, ...]:
