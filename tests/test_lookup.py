@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from climb_opt.reports.assemble import contents_of
 
 from climb_opt import ClimbSampler, MixtureSpace, SimplexSampler, UserError, best_mixture, lookup
 from climb_opt.ablation.run.surfaces import surface
@@ -19,6 +18,7 @@ from climb_opt.cli import main
 from climb_opt.exports import prepare, render, texts
 from climb_opt.objective import build_evaluator
 from climb_opt.recipes import Choice, study_from
+from climb_opt.reports.report import contents_of
 from climb_opt.shards import Corpus
 from climb_opt.study.working import build_pruner, build_sampler
 
