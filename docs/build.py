@@ -50,6 +50,9 @@ def reference() -> str:
         _attributes(),
         "## Python",
         *_public(),
+        "## Files",
+        "Every file by its own first line, from the roof down.",
+        *_files_of_rooms(),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -196,16 +199,43 @@ def tree() -> str:
     rows, floors = [], _floors()
     ground = next(index for index, floor in enumerate(floors) if "simplex" in floor)
     for room in (room for floor in reversed(floors[ground:]) for room in floor):
-        path = ROOT / "climb_opt" / room
-        folder = path.is_dir()
-        file = path / "__init__.py" if folder else path.with_suffix(".py")
-        said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
-        name = f"{room}/" if folder else file.name
-        rows.append(f"├── {name:<14} {said.partition(chr(10))[0].removesuffix('.')}")
+        path = _place(room)
+        name = f"{room}/" if path.name == "__init__.py" else path.name
+        rows.append(f"├── {name:<14} {_first_line(path)}")
     names = ", ".join(f"{room}.py" for floor in reversed(floors[:ground]) for room in floor)
     below = textwrap.wrap(f"The ground: {names}", 82)
     rows += [f"{sign}{line}" for sign, line in zip(["└── ", *["    "] * 9], below, strict=False)]
     return "\n".join(["climb_opt/", *rows])
+
+
+def _files_of_rooms() -> list[str]:
+    """A table for each floor: all its files."""
+    tables = []
+    for floor in reversed(_floors()):
+        places = [p for room in floor for p in (_place(room), *_inside(room))]
+        rows = [
+            f"| `{path.relative_to(ROOT / 'climb_opt').as_posix().removesuffix('__init__.py')}` "
+            f"| {_cell(_first_line(path))} |"
+            for path in places
+        ]
+        tables.append("\n".join(["| file | what it holds |", "|---|---|", *rows]))
+    return tables
+
+
+def _place(room: str) -> Path:
+    """The file that says what a room holds."""
+    path = ROOT / "climb_opt" / room
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _inside(room: str) -> list[Path]:
+    files = (ROOT / "climb_opt" / room).rglob("*.py")
+    return sorted(path for path in files if path != _place(room))
+
+
+def _first_line(path: Path) -> str:
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return said.partition("\n")[0].removesuffix(".")
 
 
 def _floors() -> list[list[str]]:
