@@ -17,7 +17,7 @@ import yaml
 
 from climb_opt import corpus_recipe, recipes
 from climb_opt.attributes import RECIPE
-from climb_opt.cli import main, parser
+from climb_opt.cli import main, parser, process
 from climb_opt.cli.corpus_build import recipe_from
 from climb_opt.corpus import build as building
 from climb_opt.corpus import ensure as ensuring
@@ -29,7 +29,7 @@ from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
-from climb_opt.study import corpus_here, load_corpus, open_study, read_recipe
+from climb_opt.study import awaits_corpus, corpus_here, load_corpus, open_study, read_recipe
 from corpora import topic_documents, write_jsonl
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -280,6 +280,23 @@ def test_one_of_several_builds_and_the_others_wait(
         worker.join()
     assert len(built) == 1 and len({c.digest for c in found}) == 1 and len(found) == 3
     assert caplog.text.count("Another process is building out/small; waiting for it.") == 2
+
+
+def test_the_other_processes_of_a_launch_wait_for_a_study_whose_corpus_is_being_built() -> None:
+    assert awaits_corpus("s.yaml", []) and not awaits_corpus("s.yaml", ["corpus=elsewhere"])
+    assert not awaits_corpus("a-study", []) and not awaits_corpus(None, [])
+    answers = iter([True, True, False])
+    tries: list[int] = []
+
+    def look() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise UserError("No study 's'.")
+        return "study"
+
+    assert process.wait_for(look, not_yet=lambda: next(answers)) == "study"
+    open_study("s.yaml")
+    assert not awaits_corpus("s.yaml", [])
 
 
 def test_corpus_build_still_refuses_a_second_process() -> None:
