@@ -245,6 +245,14 @@ PROPOSAL = _stored(
     written="samplers/gp",
     read="samplers/gp",
 )
+FORECAST = _stored(
+    "trial system",
+    "climb:forecast",
+    "{mean, std, measured}: what its sampler expected of its score before it ran, and the standard "
+    "deviations of the true score (null: unknown) and of a measurement; none for draws of no model",
+    written="samplers/gp",
+    read="reports/quality",
+)
 FREE = _stored(
     "trial system",
     "simplex:free",

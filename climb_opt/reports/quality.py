@@ -1,8 +1,9 @@
 """How good the predictor was, judged only on trials it had not seen.
 
-A round is predicted from the trials of the rounds before it, as the search itself had to; the first
-round, which nothing comes before, by cross-validation within it. So a point far off the diagonal is
-a mistake the search could have made, not a residual of a fit.
+What a sampler stored of its expectation, before the trial ran, is taken as it is. Other trials of a
+round are predicted from the rounds before it, as the search itself had to; those of the first one,
+which nothing comes before, by cross-validation within it. So a point far off the diagonal is an
+error that the search could have made, not a residual of a fit.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from climb_opt.attributes import FORECAST
 from climb_opt.gp.outliers import ABSURD, tamed
 from climb_opt.predictors.base import Predictor
 from climb_opt.predictors.components import ComponentPredictor
@@ -67,7 +69,7 @@ class Predictions:
 
 
 def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions:
-    """Predictions for every trial from trials before its round.
+    """Predictions for every trial from trials before it, or at least before its round.
 
     Args:
         make: a fresh predictor, for each fit.
@@ -81,6 +83,9 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
             _cross_validate(snapshot, make, earlier, rows, mean, std)
         elif len(rows) and len(earlier) >= FEWEST:
             mean[rows], std[rows] = fit_predict(snapshot, make, earlier, rows)
+    for row, trial in enumerate(snapshot.history.trials):
+        if (forecast := trial.system_attrs.get(FORECAST)) is not None:
+            mean[row], std[row] = forecast["mean"], forecast["measured"]
     rows = np.flatnonzero(np.isfinite(mean))
     return Predictions(rows, mean[rows], std[rows], snapshot.measured[rows], snapshot.rounds[rows])
 

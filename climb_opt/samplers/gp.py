@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import PROPOSAL, SLOT
+from climb_opt.attributes import FORECAST, PROPOSAL, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.model import Surrogate
@@ -29,7 +29,7 @@ from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.design import start_mixture
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
-from climb_opt.view import all_trials, identity, read_history, remember, store_space
+from climb_opt.view import StudyView, all_trials, identity, read_history, remember, store_space
 
 # Relative noise below which no trial is spent on exploring, and above which the start is longer.
 # With 16 to 32 results in 20 dimensions the estimate is mostly its prior, .13: it takes clear noise
@@ -102,13 +102,19 @@ class SimplexGPSampler(MixtureSampler):
         # One at a time: threads that share this sampler see each other's proposals as pending.
         with self._lock, one_blas_thread():
             self._introduce(study)
-            weights = self._propose(study, trial)
+            weights, problem = self._propose(study, trial)
             remember(study, trial, PROPOSAL, weights.tolist())
+            if problem is not None and len(problem.objectives) == 1:
+                expected = _expected(problem, weights, StudyView(study).sign)
+                remember(study, trial, FORECAST, expected)
         return others | self._space.params(weights)
 
     # --- proposals -------------------------------------------------------------------------
 
-    def _propose(self, study: optuna.Study, trial: FrozenTrial) -> np.ndarray:
+    def _propose(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> tuple[np.ndarray, Problem | None]:
+        """The weights (K,), and what they were proposed from; None for a draw."""
         trials = all_trials(study)
         history = read_history(study, self._space)
         pending = self._pending(trials, trial)
@@ -117,16 +123,16 @@ class SimplexGPSampler(MixtureSampler):
         # A slot counts from 0 whatever the study was given beforehand; a trial's number does not.
         spent = index + (_given(history) if stream == 0 else 0)
         if spent < first or len(history) < min(first, 4):
-            return self._start(index, stream, history, pending)
+            return self._start(index, stream, history, pending), None
         problem = self._beliefs.problem(history, pending)
         if problem is None:  # every score is the same
-            return self._start(index, stream, history, pending)
+            return self._start(index, stream, history, pending), None
         noise = _relative_noise(problem, history)
         if spent < last and noise > NOISY:
-            return self._start(index, stream, history, pending)
+            return self._start(index, stream, history, pending), None
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
         rng = np.random.default_rng([self._seed, stream, 1, index])
-        return self._space.project(propose(problem, rng, explore))
+        return self._space.project(propose(problem, rng, explore)), problem
 
     def _start(self, index: int, stream: int, history: History, pending: np.ndarray) -> np.ndarray:
         """The start's mixture, or a fresh draw if it has been tried (as a baseline, say)."""
@@ -194,3 +200,11 @@ def _relative_noise(problem: Problem, history: History) -> float:
     surrogates: Sequence[Surrogate] = problem.objectives
     ratios = [s.noise / float(d) for s, d in zip(surrogates, spreads, strict=True) if d > 0]
     return max(ratios, default=0.0)
+
+
+def _expected(problem: Problem, weights: np.ndarray, sign: float) -> dict[str, float]:
+    """What the process expects of `weights` (K,), in the study's units, before it is told."""
+    surrogate = problem.objectives[0]
+    mean, std = surrogate.moments(np.sqrt(weights[None]))
+    measured = np.hypot(std[0], surrogate.noise)
+    return {"mean": sign * float(mean[0]), "std": float(std[0]), "measured": float(measured)}
