@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from pathlib import Path
 from typing import Any
@@ -334,3 +335,12 @@ def test_one_document_of_every_group_is_kept(case: Any) -> None:
 def test_topics_do_not_share_words() -> None:
     for a, b in itertools.combinations(TOPICS.values(), 2):
         assert not set(a.split()) & set(b.split())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is full")
+def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "0").symlink_to("/dev/full")
+    rows = np.ones((200_000, 1), dtype=np.uint64), np.arange(200_000)
+    with pytest.raises(OSError) as error:
+        buckets._append(rows, 1, tmp_path)
+    assert error.value.errno == errno.ENOSPC

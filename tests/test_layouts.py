@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from itertools import chain
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from climb_opt.corpus.after import edit
+from climb_opt.corpus.after import edit, layouts
 from climb_opt.corpus.after.layouts import export
 from climb_opt.corpus.after.megatron import import_megatron, read_pair
 from climb_opt.corpus.stages.tokenise import train_tokenizer
@@ -232,3 +233,20 @@ def test_exports_that_cannot_be(corpus: Corpus, tmp_path: Path) -> None:
     shutil.rmtree(corpus.path / "work")
     with pytest.raises(UserError, match="Build the corpus again to export documents"):
         export(corpus, "curator", tmp_path / "out")
+
+
+def test_an_export_that_stops_leaves_nothing_in_the_way(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = layouts.OF_SHARDS["jsonl"]
+
+    def stopped(corpus: Corpus, folder: Path) -> None:
+        whole(corpus, folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setitem(layouts.OF_SHARDS, "jsonl", stopped)
+    with pytest.raises(OSError, match="No space"):
+        layouts.export(tiny_corpus, "jsonl", tmp_path / "out")
+    monkeypatch.setitem(layouts.OF_SHARDS, "jsonl", whole)
+    layouts.export(tiny_corpus, "jsonl", tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*.jsonl"))) >= len(tiny_corpus.domains)

@@ -11,6 +11,7 @@ Documents that a build dropped or held out for a target are left out.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,14 @@ def export(corpus: Corpus, kind: str, folder: Path, *, progress: bool | None = N
         raise UserError(f"Unknown layout {kind!r}. Known: {', '.join(LAYOUTS)}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {str(folder)!r} is not an empty folder; name a new one.")
+    try:
+        _export(corpus, kind, folder, progress)
+    except BaseException:  # half an export would stand in the way of the same command
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _export(corpus: Corpus, kind: str, folder: Path, progress: bool | None) -> None:
     if kind in OF_SHARDS:
         OF_SHARDS[kind](corpus, folder)
         return

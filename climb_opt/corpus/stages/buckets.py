@@ -65,7 +65,7 @@ def _append(rows: Rows, buckets: int, folder: Path) -> None:
         start = ends[index - 1] if index else 0
         if end > start:
             with (folder / f"{index}").open("ab") as file:
-                table[start:end].tofile(file)
+                file.write(table[start:end].data)  # `tofile` loses why a disk takes no more
 
 
 def _bucket_of(hashes: np.ndarray, buckets: int) -> np.ndarray:

@@ -180,7 +180,7 @@ def _tokenise_block(
             tokens, counts = encode(tokenizer, some, facts, advance)
             lengths[rows[done : done + len(some)]] = counts
             done += len(some)
-            tokens.tofile(file)
+            file.write(tokens.data)  # `tofile` loses why a disk takes no more
             advance(len(some))
     save_array(folder / f"{block.name}.lengths.npy", lengths)
 
