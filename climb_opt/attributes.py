@@ -250,7 +250,7 @@ FORECAST = _stored(
     "climb:forecast",
     "{mean, std, measured}: what its sampler expected of its score before it ran, and the standard "
     "deviations of the true score (null: unknown) and of a measurement; none for draws of no model",
-    written="samplers/gp",
+    written="samplers/gp samplers/climb_sampler",
     read="reports/quality",
 )
 FREE = _stored(

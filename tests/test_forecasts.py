@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from climb_opt import SimplexGPSampler
+from climb_opt import ClimbSampler, SimplexGPSampler
 from climb_opt.attributes import FORECAST
 from climb_opt.emulator import MixingLaw
 from climb_opt.predictors.linear import LinearPredictor
@@ -66,3 +66,31 @@ def test_several_objectives_have_no_forecast() -> None:
         n_trials=6,
     )
     assert not any(FORECAST in t.system_attrs for t in study.trials)
+
+
+def test_a_round_of_climb_stores_what_its_predictor_expects() -> None:
+    sampler = ClimbSampler(LAW.space, rounds=(12, 4, 2), predictor="linear", seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.optimize(
+        lambda t: -float(LAW.score(LAW.space.weights(LAW.space.suggest(t))[None])[0]), 19
+    )
+    stored = [t.system_attrs.get(FORECAST) for t in study.trials]
+    assert stored[:12] == [None] * 12 and stored[18] is None  # a draw; beyond the plan
+    history = take(study).history
+    model = LinearPredictor()
+    model.fit(history.weights[:12], history.values[:12])
+    mean, std = model.predict(history.weights[12:16])
+    for i, forecast in enumerate(stored[12:16]):
+        assert forecast is not None and forecast["std"] is None
+        assert forecast["mean"] == pytest.approx(-mean[i])
+        assert forecast["measured"] == pytest.approx(std[i])
+
+
+def test_a_slot_that_is_planned_ahead_has_the_forecast_of_its_trial() -> None:
+    sampler = ClimbSampler(LAW.space, rounds=(8, 4), predictor="linear", seed=0)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda t: float(LAW.score(LAW.space.weights(LAW.space.suggest(t))[None])[0]), 8)
+    assert FORECAST not in sampler.plan_ahead(study, 0)[1]
+    ahead = sampler.plan_ahead(study, 8)[1][FORECAST]
+    trial = study.ask(LAW.space.distributions())
+    assert study.trials[trial.number].system_attrs[FORECAST] == ahead

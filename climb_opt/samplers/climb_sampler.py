@@ -12,7 +12,6 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from climb_opt import lookup
-from climb_opt.attributes import PICK, SLOT, UNREAD
+from climb_opt.attributes import FORECAST, PICK, SLOT, UNREAD
 from climb_opt.errors import UserError
+from climb_opt.history import History
 from climb_opt.plan import Plan, Slot
 from climb_opt.predictors.base import Predictor
 from climb_opt.samplers import ledger
@@ -42,6 +42,8 @@ from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, all_trials, read_history, remember, store_fact, store_space
 
 logger = logging.getLogger(__name__)
+
+Forecast = dict[str, float | None]  # the attribute FORECAST
 
 
 class ClimbSampler(MixtureSampler):
@@ -126,7 +128,7 @@ class ClimbSampler(MixtureSampler):
     def _forget(self) -> None:
         self._mutex = threading.RLock()  # n_jobs > 1: threads share one sampler
         # Storage -> (study, seed, round, basis) -> batch. In-memory studies share the id 0.
-        self._batches: weakref.WeakKeyDictionary[Any, dict[Any, np.ndarray]]
+        self._batches: weakref.WeakKeyDictionary[Any, dict[Any, tuple[np.ndarray, list[Forecast]]]]
         self._batches = weakref.WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -193,11 +195,15 @@ class ClimbSampler(MixtureSampler):
             key = (view.number, seed, index, basis)
             if key not in batches:
                 batches[key] = self._batch(study, seed, index, basis)
-            return batches[key][place - self._plan.start_of(index)], stored
+            batch, forecasts = batches[key]
+            item = place - self._plan.start_of(index)
+            if forecasts:
+                stored = {**stored, FORECAST: forecasts[item]}
+            return batch[item], stored
 
     def _batch(
         self, study: optuna.Study, seed: int, index: int, basis: tuple[int, ...]
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, list[Forecast]]:
         store_space(study, self._space)
         if self._pick is not None:
             store_fact(study, PICK, {**self._pick, "seed": seed})
@@ -205,8 +211,9 @@ class ClimbSampler(MixtureSampler):
         if index == 0:
             batch = first_round(self._space, self._rules, m=m, seed=seed)
             self._name_unread(study, batch)
-            return batch
-        return self._next(study, seed, basis, self._rules, m, index)
+            return batch, []
+        batch, fitted = self._next(study, seed, basis, self._rules, m, index)
+        return batch, forecasts_of(fitted, batch, StudyView(study).sign)
 
     def _name_unread(self, study: optuna.Study, batch: np.ndarray) -> None:
         names = out_of_reach(self._space, self._rules.design, batch)
@@ -218,7 +225,7 @@ class ClimbSampler(MixtureSampler):
         last = self._plan.rounds[-1]
         rules = dataclasses.replace(self._rules, exclude=True, top_n=self._rules.n_top(last))
         draw = len(self._plan.rounds) + number  # continues the rounds' numbers
-        return self._next(study, seed, ledger.all_finished(study), rules, 1, draw)[0]
+        return self._next(study, seed, ledger.all_finished(study), rules, 1, draw)[0][0]
 
     @one_blas_thread()
     def _next(
@@ -229,12 +236,36 @@ class ClimbSampler(MixtureSampler):
         rules: ClimbRules,
         m: int,
         draw: int,
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, Predictor | None]:
+        """A batch (m, K), and the predictor that chose it; None where nothing could be learnt."""
         numbers = set(basis)
         history = read_history(study, self._space, lambda t: t.number in numbers)
         logger.info("Drawing %d mixtures from what %d trials predict.", m, len(history))
         pool = candidate_pool(self._space, rules, seed)
         rng = np.random.default_rng([seed, 1, draw])
         make, each = self._options.make, self._options.per_component
-        fit = partial(fit_predictor, make=make, per_component=each)
-        return next_round(pool, history, rules, fit, m=m, rng=rng)
+        fitted: list[Predictor] = []
+
+        def fit(history: History) -> Predictor:
+            fitted.append(fit_predictor(history, make, each))
+            return fitted[-1]
+
+        batch = next_round(pool, history, rules, fit, m=m, rng=rng)
+        return batch, fitted[-1] if fitted else None
+
+
+def forecasts_of(predictor: Predictor | None, batch: np.ndarray, sign: float) -> list[Forecast]:
+    """What `predictor` expects of each mixture of `batch` (m, K), in the study's units.
+
+    Empty without one, or where it cannot say how sure it is. Its deviation is that of a
+    measurement: it does not tell a mixture's own from the noise.
+    """
+    if predictor is None:
+        return []
+    mean, std = predictor.predict(batch)
+    if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(std))):
+        return []
+    return [
+        {"mean": sign * float(m), "std": None, "measured": float(s)}
+        for m, s in zip(mean, std, strict=True)
+    ]
