@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from climb_opt import moved
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.simplex import MixtureSpace
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.view import set_aggregate as set_aggregate
 
 __version__ = "0.1.0"
+
+moved.install()
 
 # Public name -> the module that holds it, imported when the name is first used.
 _LAZY = {

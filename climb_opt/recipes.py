@@ -12,16 +12,14 @@ import functools
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from climb_opt import corpus_recipe, lookup
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, did_you_mean
-from climb_opt.reading import parse_yaml, read_text, read_yaml
+from climb_opt.errors import UserError
+from climb_opt.recipe_files import find, load_yaml, merge, read_data, set_override
 from climb_opt.strict import as_list, build
 
 log = logging.getLogger(__name__)
@@ -158,38 +156,6 @@ def _coefficients(score: Score) -> dict[str, float]:
 
 
 MAIN = "score"  # the name of a study's first objective
-
-# --- reading ---------------------------------------------------------------------------------
-
-SHIPPED = ("studies", "proxies", "corpora")
-
-
-def names(kind: str) -> list[str]:
-    """The shipped recipes of a kind ("studies", "proxies" or "corpora")."""
-    return sorted(path.stem for path in _folder(kind).glob("*.yaml"))
-
-
-def summary(kind: str, name: str) -> str:
-    """The first comment line of a recipe: what it is for."""
-    first = read_text(find(kind, name)).partition("\n")[0]
-    return first.removeprefix("#").strip()
-
-
-def find(kind: str, name: str) -> Path:
-    """The file of a recipe: a path that exists, else a shipped name."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if path.is_file():
-            return path
-        raise UserError(f"No recipe file {name!r}.")
-    shipped = _folder(kind) / f"{name}.yaml"
-    if shipped.is_file():
-        return shipped
-    hint = did_you_mean(name, names(kind))
-    raise UserError(
-        f"No recipe {name!r} in {kind}.{hint} Shipped: {', '.join(names(kind))}; "
-        "or give the path of a .yaml file."
-    )
 
 
 def read_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
@@ -330,70 +296,6 @@ def digest(recipe: Any) -> str:
     return hashlib.sha256(to_json(recipe).encode()).hexdigest()[:16]
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines "key: old -> new" for every key in which two recipes differ."""
-    lines = []
-    for key in sorted(set(old) | set(new)):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            lines += difference(a, b, f"{prefix}{key}.")
-        elif a != b:
-            lines.append(f"{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}")
-    return lines
-
-
-# --- files -----------------------------------------------------------------------------------
-
-
-def _folder(kind: str) -> Path:
-    package = Path(__file__).parent
-    inside = package / kind  # an installed wheel
-    return inside if inside.is_dir() else package.parent / kind  # a checkout
-
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a recipe file, as it stands."""
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: a recipe is a mapping of keys, but this holds {type(data)}.")
-    return data
-
-
-def read_data(kind: str, name: str, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The plain data of a shipped recipe or a file, with everything it includes."""
-    path = find(kind, name)
-    if path in chain:
-        raise UserError(f"{path}: includes itself through {' -> '.join(p.name for p in chain)}.")
-    data = load_yaml(path)
-    parent = data.pop("include", None)
-    if parent is None:
-        return data
-    beside = path.parent / f"{parent}.yaml"
-    return merge(read_data(kind, str(beside) if beside.is_file() else parent, (*chain, path)), data)
-
-
-def _proxy_data(value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        return read_data("proxies", value)
-    if isinstance(value, Mapping) and "include" in value:
-        rest = {k: v for k, v in value.items() if k != "include"}
-        return merge(read_data("proxies", str(value["include"])), rest)
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on top of `base`; mappings with the same key are merged, all else is replaced."""
-    merged = dict(base)
-    for key, value in over.items():
-        inner = merged.get(key)
-        choice = key != "corpus" and isinstance(value, Mapping) and "name" in value
-        if isinstance(value, Mapping) and isinstance(inner, Mapping) and not choice:
-            merged[key] = merge(inner, value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def choice_data(value: Any, where: str) -> dict[str, Any]:
     """`name` or `{name: ..., option: ...}` as the plain data of a `Choice`."""
     if isinstance(value, str):
@@ -405,34 +307,10 @@ def choice_data(value: Any, where: str) -> dict[str, Any]:
     return {"name": value["name"], "options": {k: v for k, v in value.items() if k != "name"}}
 
 
-def set_override(data: dict[str, Any], override: str) -> None:
-    """Apply one `key.sub=value` of `--set` to the data of a recipe."""
-    keys, text = _split_override(override)
-    value = parse_yaml(text, f"--set {override!r}")
-    for place, parent in enumerate(keys[:-1], start=1):
-        inner = data.get(parent)
-        if isinstance(inner, str):  # a name: proxy: tiny -> {include: tiny}, sampler: climb
-            inner = {"include": inner} if parent == "proxy" else {"name": inner}
-        if inner is not None and not isinstance(inner, dict):
-            path = ".".join(keys[:place])
-            raise UserError(
-                f"--set {override!r}: {path} is {inner!r}, which has no keys. Replace the whole: "
-                f"--set {path}=..."
-            )
-        data[parent] = {} if inner is None else inner
-        data = data[parent]
-    data[keys[-1]] = value
-
-
-# Mappings of names to numbers: what follows is one name, with any dots and equals signs it has.
-NAMED = re.compile(r"((?:.*?\.)??(?:space\.(?:lower|upper)|constraints|score)\.)(.+)=([^=]*)")
-
-
-def _split_override(override: str) -> tuple[list[str], str]:
-    named = NAMED.fullmatch(override)
-    if named and "=" not in named[1]:
-        return [*named[1].split(".")[:-1], named[2]], named[3]
-    key, sign, text = override.partition("=")
-    if not sign or not all(key.split(".")):
-        raise UserError(f"--set {override!r}: expected key=value, e.g. rounds=[16,8,4].")
-    return key.split("."), text
+def _proxy_data(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return read_data("proxies", value)
+    if isinstance(value, Mapping) and "include" in value:
+        rest = {k: v for k, v in value.items() if k != "include"}
+        return merge(read_data("proxies", str(value["include"])), rest)
+    return dict(value) if isinstance(value, Mapping) else value

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt import recipes
+from climb_opt import recipe_files
 from climb_opt.ablation.recipe.arms import STANDARD
 from climb_opt.ablation.recipe.reading import read_ablation, shipped, title
 from climb_opt.ablation.recipe.resolve import allocate, arms, runs
@@ -75,8 +75,8 @@ def test_a_grid_crosses_its_options() -> None:
 
 @pytest.mark.parametrize("name", shipped())
 def test_every_shipped_ablation_reads_at_every_scale(name: str) -> None:
-    path = Path(recipes.find("studies", f"ablations/{name}"))
-    scales = recipes.load_yaml(path).get("scales", {})
+    path = Path(recipe_files.find("studies", f"ablations/{name}"))
+    scales = recipe_files.load_yaml(path).get("scales", {})
     assert scales, "every shipped ablation runs at several scales"
     for scale in scales:
         recipe = read_ablation(name, scale=scale)
@@ -84,7 +84,7 @@ def test_every_shipped_ablation_reads_at_every_scale(name: str) -> None:
 
 
 def test_shipped_studies_are_not_confused_with_ablations() -> None:
-    assert not set(shipped()) & set(recipes.names("studies"))
+    assert not set(shipped()) & set(recipe_files.names("studies"))
 
 
 def test_standard_arms_resolve() -> None:

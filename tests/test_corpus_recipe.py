@@ -15,7 +15,7 @@ import optuna
 import pytest
 import yaml
 
-from climb_opt import corpus_recipe, recipes
+from climb_opt import corpus_recipe, recipe_files, recipes
 from climb_opt.attributes import RECIPE
 from climb_opt.cli import main, parser, process
 from climb_opt.cli.corpus_build import recipe_from
@@ -336,12 +336,12 @@ def test_a_corpus_may_include_a_shipped_one_and_a_study_change_its_name() -> Non
     assert (mine.name, mine.domains, mine.vocab_size) == ("mine", 21, 2048)
 
 
-@pytest.mark.parametrize("name", recipes.names("corpora"))
+@pytest.mark.parametrize("name", recipe_files.names("corpora"))
 def test_every_shipped_corpus_is_complete_and_says_what_it_is(name: str) -> None:
     recipe = recipes.read_corpus(name)
     assert recipe.output == f"corpora/{name}"
     assert options_of(recipe).name == name
-    assert recipes.summary("corpora", name).endswith(".")
+    assert recipe_files.summary("corpora", name).endswith(".")
 
 
 def test_groups_of_flags_begin_with_keys() -> None:

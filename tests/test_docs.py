@@ -13,7 +13,7 @@ import optuna
 import pytest
 import yaml
 
-from climb_opt import recipes
+from climb_opt import recipe_files, recipes
 from climb_opt.cli import main, parser
 from printed import difference, pairs
 
@@ -114,7 +114,7 @@ def test_recipes_load(page: Path, tmp_path: Path) -> None:
         file = tmp_path / f"recipe-{index}.yaml"
         file.write_text(body, encoding="utf-8")
         assert recipes.read_study(str(file)).rounds
-        assert recipes.summary("studies", str(file))
+        assert recipe_files.summary("studies", str(file))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from climb_opt import lookup, recipes
+from climb_opt import lookup, recipe_files
 from climb_opt.ablation import foresight
 from climb_opt.ablation.recipe import reading
 from climb_opt.cli import parser
@@ -15,12 +15,12 @@ from climb_opt.corpus.stages.pruning import PRESETS
 KINDS = {kind: [*lookup.KINDS[kind]] for kind in ("sampler", "predictor", "evaluator", "pruner")}
 RULES = [*lookup.KINDS["rule"]]
 OFFERED = [
-    (("search",), recipes.names("studies") + recipes.names("proxies")),
+    (("search",), recipe_files.names("studies") + recipe_files.names("proxies")),
     (("search",), [name for names in KINDS.values() for name in names]),
     (("best",), [*RULES]),
     (("report",), [*RULES, *KINDS["predictor"]]),
-    (("confirm",), [*RULES, *recipes.names("proxies")]),
-    (("transfer",), recipes.names("proxies")),
+    (("confirm",), [*RULES, *recipe_files.names("proxies")]),
+    (("transfer",), recipe_files.names("proxies")),
     (("ablate",), [*reading.shipped(), *KINDS["sampler"], *KINDS["predictor"], *RULES]),
     (("predictors",), [*foresight.shipped(), *KINDS["predictor"]]),
     (("corpus", "build"), [*ENGINES, *BACKENDS, *PRESETS, "tfidf", "bf16"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from climb_opt import lookup, recipes
+from climb_opt import lookup, recipe_files, recipes
 from climb_opt.errors import UserError
 
 MINIMAL = {
@@ -19,21 +19,21 @@ MINIMAL = {
 }
 
 
-@pytest.mark.parametrize("name", recipes.names("studies"))
+@pytest.mark.parametrize("name", recipe_files.names("studies"))
 def test_every_shipped_study_reads_and_names_what_exists(name: str) -> None:
     recipe = recipes.read_study(name)
     assert recipe.rounds
     lookup.check_options("sampler", recipe.sampler.name, recipe.sampler.options, {"space"})
     for evaluator in recipe.evaluators:
         lookup.check_options("evaluator", evaluator.name, evaluator.options, {"corpus"})
-    assert recipes.summary("studies", name)
+    assert recipe_files.summary("studies", name)
 
 
-@pytest.mark.parametrize("name", recipes.names("proxies"))
+@pytest.mark.parametrize("name", recipe_files.names("proxies"))
 def test_every_shipped_proxy_reads(name: str) -> None:
     recipe = recipes.read_proxy(name)
     assert recipe.tokens >= recipe.batch_tokens >= recipe.sequence
-    assert recipes.summary("proxies", name)
+    assert recipe_files.summary("proxies", name)
 
 
 def test_a_stored_recipe_reads_back_the_same() -> None:
@@ -97,10 +97,10 @@ def test_a_recipe_derives_from_another(tmp_path: Path) -> None:
 
 
 def test_set_reaches_into_a_proxy_given_by_name() -> None:
-    data_of = recipes.names("proxies")
+    data_of = recipe_files.names("proxies")
     if not data_of:
         pytest.skip("no shipped proxy")
-    name = recipes.names("studies")[0]
+    name = recipe_files.names("studies")[0]
     before, after = recipes.read_study(name), recipes.read_study(name, ["proxy.lr=0.5"])
     assert after.proxy.lr == 0.5
     assert after.proxy.model == before.proxy.model
@@ -129,7 +129,7 @@ def test_a_malformed_override_is_named(override: str) -> None:
 )
 def test_set_names_any_domain(override: str, keys: list[str], value: object) -> None:
     data: dict[str, Any] = {}
-    recipes.set_override(data, override)
+    recipe_files.set_override(data, override)
     for key in keys:
         assert list(data) == [key]
         data = data[key]
@@ -138,7 +138,7 @@ def test_set_names_any_domain(override: str, keys: list[str], value: object) -> 
 
 def test_set_replaces_nothing_that_it_does_not_name() -> None:
     with pytest.raises(UserError, match=r"space\.upper is 0\.5, which has no keys"):
-        recipes.set_override({"space": {"upper": 0.5}}, "space.upper.web=0.7")
+        recipe_files.set_override({"space": {"upper": 0.5}}, "space.upper.web=0.7")
 
 
 def test_bounds_may_have_any_name_and_be_percentages(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_an_unknown_name_lists_what_there_is() -> None:
 def test_differences_are_shown_key_by_key() -> None:
     old = {"a": 1, "b": {"c": 2, "d": 3}}
     new = {"a": 1, "b": {"c": 5, "d": 3}, "e": "x"}
-    assert recipes.difference(old, new) == ["b.c: 2 -> 5", 'e: null -> "x"']
+    assert recipe_files.difference(old, new) == ["b.c: 2 -> 5", 'e: null -> "x"']
 
 
 def test_lookup_names_what_is_near() -> None:

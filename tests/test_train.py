@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from climb_opt import recipes
+from climb_opt import recipe_files, recipes
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.group import ProxyGroup
@@ -432,9 +432,9 @@ def test_a_finished_trials_checkpoint_can_be_removed(make: Callable[..., Trainer
     assert not (trainer.directory / "slot-0").exists()
 
 
-@pytest.mark.parametrize("name", recipes.names("proxies"))
+@pytest.mark.parametrize("name", recipe_files.names("proxies"))
 def test_every_shipped_proxy_states_its_size(name: str) -> None:
-    text = recipes.find("proxies", name).read_text()
+    text = recipe_files.find("proxies", name).read_text()
     comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
     stated = re.search(
         r"vocabulary of ([\d,]+): ([\d.]+)M parameters, ([\d.]+)M without embeddings", comment

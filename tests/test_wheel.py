@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from climb_opt import recipes
+from climb_opt import recipe_files
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,10 +27,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_recipes_are_shipped_as_package_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for kind in recipes.SHIPPED:
+    for kind in recipe_files.SHIPPED:
         for recipe in (ROOT / kind).glob("*.yaml"):
             assert f"climb_opt/{kind}/{recipe.name}" in names
-    beside = ("tests/", *(f"{kind}/" for kind in recipes.SHIPPED))
+    beside = ("tests/", *(f"{kind}/" for kind in recipe_files.SHIPPED))
     assert not [n for n in names if n.startswith(beside)]
 
 

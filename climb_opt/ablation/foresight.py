@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt import lookup, recipes
+from climb_opt import lookup, recipe_files, recipes
 from climb_opt.ablation.recipe.reading import FOLDER
 from climb_opt.ablation.run.surfaces import load_table
 from climb_opt.emulator import Table
@@ -76,14 +76,14 @@ def read_predictors(name: str, overrides: Sequence[str] = ()) -> PredictorRecipe
             "or give the path of a .yaml file, or --mixtures and --results."
         )
     shipped_name = f"{FOLDER}/predictors/{name}"
-    data = recipes.read_data("studies", name if Path(name).suffix else shipped_name)
+    data = recipe_files.read_data("studies", name if Path(name).suffix else shipped_name)
     return predictors_from(data, overrides)
 
 
 def predictors_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> PredictorRecipe:
     """A predictor study from plain data, with `key.sub=value` overrides applied."""
     for override in overrides:
-        recipes.set_override(data, override)
+        recipe_files.set_override(data, override)
     recipe: PredictorRecipe = build(PredictorRecipe, data, "predictors")
     if recipe.seeds < 1 or min(recipe.n, default=2) < 2:
         raise UserError("predictors: seeds must be at least 1, and every n at least 2.")
@@ -92,7 +92,11 @@ def predictors_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> Pred
 
 def shipped() -> list[str]:
     """The names of the predictor studies in studies/ablations/predictors."""
-    folder = recipes.find("studies", recipes.names("studies")[0]).parent / FOLDER / "predictors"
+    folder = (
+        recipe_files.find("studies", recipe_files.names("studies")[0]).parent
+        / FOLDER
+        / "predictors"
+    )
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 

@@ -61,9 +61,9 @@ def recipes_of(kind: str) -> Table:
     """The shipped recipes of a kind ("studies", "proxies"), each with its first line."""
 
     def table() -> dict[str, str]:
-        from climb_opt import recipes
+        from climb_opt import recipe_files
 
-        return {name: recipes.summary(kind, name) for name in recipes.names(kind)}
+        return {name: recipe_files.summary(kind, name) for name in recipe_files.names(kind)}
 
     return table
 

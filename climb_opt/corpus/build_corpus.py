@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from climb_opt import recipes
+from climb_opt import recipe_files, recipes
 from climb_opt.corpus.build import build
 from climb_opt.corpus.options import make_plan, options_of
 from climb_opt.corpus_recipe import CorpusRecipe
@@ -89,7 +89,7 @@ def asked_for(
     if named:
         return recipes.read_corpus(named[0], overrides, **given)
     first = repr(inputs[0]) if inputs else "nothing"
-    names = recipes.names("corpora")
+    names = recipe_files.names("corpora")
     if overrides:
         raise UserError(
             f"--set {overrides[0]!r} changes a recipe, but {first} is an input; name a recipe "
@@ -107,4 +107,4 @@ def asked_for(
 def _is_recipe(name: str) -> bool:
     if Path(name).suffix in (".yaml", ".yml"):
         return True
-    return name in recipes.names("corpora") and not Path(name).exists()
+    return name in recipe_files.names("corpora") and not Path(name).exists()

@@ -15,7 +15,7 @@ from climb_opt.corpus.files import load_json, locked, save_json
 from climb_opt.corpus.options import BuildOptions, Plan, plain, plan_from
 from climb_opt.corpus.read.source import Source
 from climb_opt.errors import UserError
-from climb_opt.recipes import difference
+from climb_opt.recipe_files import difference
 from climb_opt.shards import MANIFEST, Corpus
 
 WORK = "work"

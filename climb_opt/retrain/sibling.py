@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypedDict
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt import recipes
+from climb_opt import recipe_files, recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, SEED
 from climb_opt.errors import UserError
 from climb_opt.plan import Slot
@@ -125,4 +125,4 @@ def other_recipe(sibling: optuna.Study, recipe: StudyRecipe | None) -> list[str]
         return []
     # Read and written again: what an earlier version stored lacks keys that have defaults.
     old = recipes.to_json(recipes.study_from(json.loads(stored)))
-    return recipes.difference(json.loads(old), json.loads(recipes.to_json(recipe)))
+    return recipe_files.difference(json.loads(old), json.loads(recipes.to_json(recipe)))

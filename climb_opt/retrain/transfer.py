@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt import recipes
+from climb_opt import recipe_files, recipes
 from climb_opt.attributes import COMPONENTS, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.history import History
@@ -179,7 +179,7 @@ def open_transfer(
             raise UserError(f"Study {name!r} exists and is no transfer; give --as another NAME.")
         found_sibling(opened, study, recipe, TRANSFER, wanted)
         return opened
-    different = other_recipe(opened, recipe) + recipes.difference(dict(stored), wanted)
+    different = other_recipe(opened, recipe) + recipe_files.difference(dict(stored), wanted)
     if different:
         raise UserError(
             f"Study {name!r} is another transfer: {'; '.join(different[:3])}. "

@@ -16,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
-from climb_opt import recipes
+from climb_opt import recipe_files, recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean
@@ -125,7 +125,7 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
     stored, given = dataclasses.asdict(read_recipe(study)), dataclasses.asdict(wanted)
     for key in PER_MACHINE:
         given[key] = stored[key]
-    lines = recipes.difference(_plain(stored), _plain(given))
+    lines = recipe_files.difference(_plain(stored), _plain(given))
     if lines:
         raise UserError(
             f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
@@ -211,7 +211,7 @@ def _read(
             raise UserError("Name a recipe or a study; `climb-opt ls studies` lists the shipped.")
         return study_name, None
     is_file = Path(recipe).suffix in (".yaml", ".yml")
-    if is_file or recipe in recipes.names("studies"):
+    if is_file or recipe in recipe_files.names("studies"):
         return study_name or Path(recipe).stem, recipes.read_study(recipe, overrides)
     return study_name or recipe, None
 
@@ -220,7 +220,9 @@ def _no_study(name: str, existing: list[str], storage: BaseStorage, recipe: obje
     hint = did_you_mean(name, existing)
     what = "recipe or study" if recipe == name else "study"
     names = ", ".join(existing[:8]) + (", ..." if len(existing) > 8 else "")
-    shipped = f" Shipped recipes: {', '.join(recipes.names('studies'))}." if what != "study" else ""
+    shipped = (
+        f" Shipped recipes: {', '.join(recipe_files.names('studies'))}." if what != "study" else ""
+    )
     return f"No {what} {name!r} in {describe(storage)}.{hint} Studies: {names or 'none'}.{shipped}"
 
 
@@ -284,7 +286,7 @@ def _describe(
 def _overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:
     data = dataclasses.asdict(stored)
     for override in overrides:
-        recipes.set_override(data, override)
+        recipe_files.set_override(data, override)
     return recipes.study_from(_plain(data))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from climb_opt import recipes
+from climb_opt import recipe_files
 from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM
 from climb_opt.errors import UserError
 from climb_opt.history import excesses
@@ -166,7 +166,7 @@ def _check(
     if recipe is None or old_recipe is None:
         return
     was, now = ({k: dataclasses.asdict(r)[k] for k in COMPARABLE} for r in (old_recipe, recipe))
-    lines = recipes.difference(was, now)
+    lines = recipe_files.difference(was, now)
     if lines:
         raise UserError(
             f"Scores of {old.study_name!r} cannot be compared with those of "

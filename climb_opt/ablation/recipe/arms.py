@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from climb_opt import lookup, recipes
+from climb_opt import lookup, recipe_files, recipes
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
@@ -85,7 +85,7 @@ def arm_data(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
         return over
     if like not in STANDARD:
         raise UserError(f"Arm {name!r}: like: {lookup.unknown('standard arm', like, STANDARD)}")
-    return recipes.merge(STANDARD[like], over)
+    return recipe_files.merge(STANDARD[like], over)
 
 
 def split(name: str, data: Mapping[str, Any]) -> tuple[ArmOptions, dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from climb_opt import recipes
+from climb_opt import recipe_files, recipes
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import arms
 from climb_opt.errors import UserError
@@ -19,7 +19,7 @@ FOLDER = "ablations"  # inside studies/
 
 def shipped() -> list[str]:
     """The names of the ablation recipes in studies/ablations."""
-    folder = recipes.find("studies", recipes.names("studies")[0]).parent / FOLDER
+    folder = recipe_files.find("studies", recipe_files.names("studies")[0]).parent / FOLDER
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
@@ -53,9 +53,9 @@ def read_ablation(
         if not isinstance(scales, Mapping) or scale not in scales:
             known = ", ".join(scales) if isinstance(scales, Mapping) else ""
             raise UserError(f"Ablation {name!r} has no scale {scale!r}. Scales: {known or 'none'}.")
-        data = recipes.merge(data, scales[scale])
+        data = recipe_files.merge(data, scales[scale])
     for override in overrides:
-        recipes.set_override(data, override)
+        recipe_files.set_override(data, override)
     return ablation_from(data)
 
 
@@ -116,7 +116,7 @@ def _data(name: str) -> dict[str, Any]:
             f"No ablation {name!r}. Shipped: {', '.join(shipped())}; "
             "or give the path of a .yaml file or of an ablation.json."
         )
-    return recipes.read_data("studies", name if Path(name).suffix else f"{FOLDER}/{name}")
+    return recipe_files.read_data("studies", name if Path(name).suffix else f"{FOLDER}/{name}")
 
 
 def _only(recipe: AblationRecipe, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from climb_opt import recipes
+from climb_opt import recipe_files, recipes
 from climb_opt.ablation.recipe.arms import ArmOptions, arm_data, split
 from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
 from climb_opt.errors import UserError
@@ -83,7 +83,7 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
         if not recipe.live:  # an emulator has neither, so that a recipe serves both
             over = {key: value for key, value in over.items() if key not in LIVE_KEYS}
         try:
-            study = recipes.study_from(recipes.merge(base, over))
+            study = recipes.study_from(recipe_files.merge(base, over))
         except UserError as error:
             raise UserError(f"arm {name!r}: {error}") from None
         if options.doremi is not None and not recipe.live:
@@ -100,7 +100,7 @@ def judged_study(recipe: AblationRecipe, study: StudyRecipe) -> StudyRecipe:
     Every arm is judged by the same one, but for the corpus, which its domains belong to.
     """
     base = {**_base(recipe), "corpus": study.corpus}
-    judged = recipes.study_from(recipes.merge(base, recipe.test.study))
+    judged = recipes.study_from(recipe_files.merge(base, recipe.test.study))
     return replace(judged, rounds=(1,), baselines=(), pruner=None)
 
 
@@ -123,7 +123,7 @@ def _base(recipe: AblationRecipe) -> dict[str, Any]:
     base = dict(recipe.base)
     parent = base.pop("include", None)
     if parent is not None:
-        base = recipes.merge(recipes.read_data("studies", str(parent)), base)
+        base = recipe_files.merge(recipe_files.read_data("studies", str(parent)), base)
     if isinstance(base.get("proxy"), str):  # so that an arm can change a part of it
         base["proxy"] = {"include": base["proxy"]}
     if recipe.live:

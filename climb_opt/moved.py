@@ -1,0 +1,79 @@
+"""Modules under the names they had in version 0.1.0: they import as before, with a warning.
+
+Code of one's own that was written for 0.1.0 goes on working for a release. `climb_opt.export` and
+`climb_opt.report` are functions now, so their old modules can be called like them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# Old name -> new one, below climb_opt; a package's modules follow it unless they are named too.
+MOVED = {
+    "confirm": "retrain",
+    "corpus.edit": "corpus.after.edit",
+    "corpus.engines": "corpus.run.engines",
+    "corpus.inputs": "corpus.read.inputs",
+    "corpus.layouts": "corpus.after.layouts",
+    "corpus.megatron": "corpus.after.megatron",
+    "corpus.readers": "corpus.read",
+    "corpus.sentences": "corpus.stages.sentences",
+    "corpus.tokenise": "corpus.stages.tokenise",
+    "export": "exports",
+    "fixed": "baselines",
+    "gaussian": "gp",
+    "gaussian.process": "gp.model",
+    "report": "reports",
+    "report.paired": "retrain.paired",
+    "rounds": "workers",
+    "slots": "plan",
+}
+
+
+class _Moved(ModuleType):
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return importlib.import_module("climb_opt").__getattr__(self.__name__.rpartition(".")[2])(
+            *args, **options
+        )
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Stands last: it is asked for what nobody else finds."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return None if _new(fullname) is None else ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Moved(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = _new(module.__name__)
+        assert new is not None  # find_spec found it
+        warnings.warn(f"{module.__name__} is {new} now.", DeprecationWarning, stacklevel=2)
+        here = vars(importlib.import_module(new))
+        vars(module).update({k: v for k, v in here.items() if not k.startswith("__")})
+
+
+def _new(fullname: str) -> str | None:
+    package, _, old = fullname.partition(".")
+    if package != "climb_opt":
+        return None
+    if old in MOVED:
+        return f"climb_opt.{MOVED[old]}"
+    parent, _, name = old.rpartition(".")
+    return f"climb_opt.{MOVED[parent]}.{name}" if parent in MOVED else None
+
+
+def install() -> None:
+    """Let the old names be found; once a process is enough."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())
