@@ -18,6 +18,7 @@ from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import domains
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
+from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +56,9 @@ def build(
         )
     with prepared(plan, output, part, overwrite, wait=wait) as finished:
         if finished is not None:
-            logger.info("%s is already built.", output)
+            logger.info("%s is already built.", storable(str(output)))
             return finished
-        logger.info("Building the corpus %s.", output)
+        logger.info("Building the corpus %s.", storable(str(output)))
         if part[0] == 1:
             save_plan(plan, output / WORK)
         with open_engine(engine, workers, _shared_paths(plan, output)) as runs:
