@@ -14,6 +14,7 @@ from climb_opt.corpus.run.stopping import stoppable
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.shards import MANIFEST, Corpus
+from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def ensure(recipe: CorpusRecipe, known: Callable[[Corpus], bool] | None = None) 
             except UserError as error:
                 if not there.is_file() or not _made_with(plan_from(options, []), there):
                     raise
-                logger.warning("%s is taken as it was built: %s", output, error)
+                logger.warning("%s is taken as it was built: %s", storable(str(output)), error)
                 return Corpus.load(output)
             found = build(plan, output, workers=None, wait=True)
     except UserError as error:

@@ -14,6 +14,7 @@ import numpy as np
 
 from climb_opt.errors import UserError
 from climb_opt.files import atomic, take_flock, write_whole
+from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ def locked(folder: Path, part: tuple[int, int], *, wait: bool = False) -> Iterat
                 f"Another process is building {str(folder.parent)!r}; wait for it, or give each "
                 "process its own --part i/n."
             ) from None
-        logger.info("Another process is building %s; waiting for it.", folder.parent)
+        logger.info("Another process is building %s; waiting for it.", storable(str(folder.parent)))
         held = take_flock(lock)
     try:
         yield
