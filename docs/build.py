@@ -139,7 +139,7 @@ def _names() -> list[str]:
     for kind, known in lookup.KINDS.items():
         rows = [
             f"| `{name}` | {_cell(lookup.about(kind, name))} | `{target}` |"
-            for name, target in known.items()
+            for name, target in sorted(known.items())
         ]
         if rows:
             head = ["| name | what it is | object |", "|---|---|---|"]

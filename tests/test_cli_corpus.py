@@ -169,5 +169,3 @@ def test_a_path_that_cannot_be_is_one_line(
     assert main([*build, "--output", str(tmp_path / output)]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and said[0].startswith("climb-opt: ") and output in said[0]
-    with pytest.raises(OSError, match=r"directory|too long"):
-        main(["-v", *build, "--output", str(tmp_path / output)])
