@@ -35,17 +35,19 @@ MOVED = {
     "rounds": "workers",
     "slots": "plan",
 }
+CALLED = ("confirm", "export", "report")
 
 
-class _Moved(ModuleType):
+class _Called(ModuleType):
+    """An old module whose name is a function's now: it is called as that function."""
+
     def __call__(self, *args: Any, **options: Any) -> Any:
-        return importlib.import_module("climb_opt").__getattr__(self.__name__.rpartition(".")[2])(
-            *args, **options
-        )
+        name = self.__name__.rpartition(".")[2]
+        return importlib.import_module("climb_opt").__getattr__(name)(*args, **options)
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Stands last: it is asked for what nobody else finds."""
+    """Stands first: a moved package's folder would give its modules a second time."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -53,14 +55,17 @@ class _Finder(MetaPathFinder, Loader):
         return None if _new(fullname) is None else ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _Moved(spec.name)
+        return _Called(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         new = _new(module.__name__)
         assert new is not None  # find_spec found it
         warnings.warn(f"{module.__name__} is {new} now.", DeprecationWarning, stacklevel=2)
-        here = vars(importlib.import_module(new))
-        vars(module).update({k: v for k, v in here.items() if not k.startswith("__")})
+        found = importlib.import_module(new)
+        if module.__name__.removeprefix("climb_opt.") in CALLED:
+            vars(module).update({k: v for k, v in vars(found).items() if not k.startswith("__")})
+        else:
+            sys.modules[module.__name__] = found  # the very same: what is set there is set here
 
 
 def _new(fullname: str) -> str | None:
@@ -76,4 +81,4 @@ def _new(fullname: str) -> str | None:
 def install() -> None:
     """Let the old names be found; once a process is enough."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.append(_Finder())
+        sys.meta_path.insert(0, _Finder())

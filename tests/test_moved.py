@@ -45,6 +45,17 @@ def test_a_line_of_an_old_program_works(line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_what_is_set_in_an_old_module_is_set_in_the_new_one() -> None:
+    code = """
+import climb_opt.gaussian.process as old, climb_opt.gp.model as new
+from climb_opt.rounds import worker
+import climb_opt.workers.worker
+assert old is new and worker is climb_opt.workers.worker
+"""
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_old_module_can_be_called_as_the_function_of_its_name() -> None:
     code = """
 import climb_opt.export, climb_opt, optuna
