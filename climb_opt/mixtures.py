@@ -101,15 +101,18 @@ def tolerance(weights: Iterable[float]) -> float:
     """How far from 1 the sum of weights may be that were rounded to the digits they have.
 
     Half a unit of the last digit for each weight, whether all were printed with the same decimals
-    (0.25, 0.07) or with the same significant digits (0.25, 0.068), between `SLACK` and `MOST`.
+    (0.25, 0.07) or with the same significant digits (0.25, 0.068), between `SLACK` and `MOST`. A
+    zero may have been a weight below half a unit of the last decimal.
     """
+    weights = tuple(weights)
     exact = [Decimal(repr(float(w))).normalize() for w in weights if w > 0 and math.isfinite(w)]
     if not exact:
         return SLACK
     decimals = max(max(0, -_exponent(w)) for w in exact)
     significant = max(len(w.as_tuple().digits) for w in exact)
     units = (max(-decimals, w.adjusted() + 1 - significant) for w in exact)
-    return min(MOST, max(SLACK, math.fsum(0.5 * 10.0**unit for unit in units)))
+    zeros = 0.5 * 10.0**-decimals * sum(w == 0 for w in weights)
+    return min(MOST, max(SLACK, zeros + math.fsum(0.5 * 10.0**unit for unit in units)))
 
 
 def _exponent(value: Decimal) -> int:

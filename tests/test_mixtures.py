@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from climb_opt.baselines import fixed_mixture
@@ -22,6 +22,7 @@ Parts = st.lists(st.floats(0.001, 1), min_size=2, max_size=40)
 
 @settings(max_examples=100, deadline=None)
 @given(Parts, st.integers(2, 6))
+@example([0.25, 0.001222610473632815, 0.00115776062011719], 2)  # 0.99, 0.0, 0.0
 def test_what_rounding_makes_of_a_mixture_is_taken(parts: list[float], digits: int) -> None:
     weights = np.array(parts) / sum(parts)
     rounded = [round(w, digits) for w in weights]
