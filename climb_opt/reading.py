@@ -22,8 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
 from climb_opt.errors import UserError
 from climb_opt.extras import need
 from climb_opt.written import load
@@ -99,13 +97,14 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path}: not JSON: {error}.") from None
 
 
-def read_yaml(path: Path | str, *, text_values: bool = False) -> Any:
-    """The plain data of a YAML file; see `parse_yaml`.
+def read_yaml(path: Path | str, *, text_values: bool = False, any_tags: bool = False) -> Any:
+    """The plain data of a YAML file; see `climb_opt.written.load`.
 
     Raises:
         UserError: as `read_text`, or the text is not YAML.
     """
-    return parse_yaml(read_text(path), str(path), text_values=text_values)
+    text = read_text(path).removeprefix(MARK)
+    return load(text, str(path), text_values=text_values, any_tags=any_tags)
 
 
 def parse_yaml(text: str, where: str, *, text_values: bool = False) -> Any:
@@ -117,12 +116,7 @@ def parse_yaml(text: str, where: str, *, text_values: bool = False) -> Any:
     Raises:
         UserError: it is no YAML, has a key twice or a date that is none, or is nested too deeply.
     """
-    try:
-        return load(text.removeprefix(MARK), text_values=text_values)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise UserError(f"{where}: not readable as YAML: nested too deeply") from None
+    return load(text.removeprefix(MARK), where, text_values=text_values)
 
 
 def read_csv(path: Path | str) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -68,8 +68,15 @@ def test_no_text_with_a_mark_loses_more_than_the_mark(text: str) -> None:
         (zstandard.compress(b"a: 1" * 99)[:10], "x is damaged or truncated"),
         (gzip.compress(b"a: 1" * 99)[:10] + b"nonsense", "x is damaged or truncated"),
         (zstandard.compress(b"a: 1" * 99)[:6] + b"nonsense!" * 9, "x is damaged or truncated"),
-        (b"a: [", "x: not readable as YAML: while parsing"),
-        (b"a: 2021-13-45", "x: not readable as YAML: month must be in 1..12"),
+        (b"a: [", "x, line 1, column 5: not readable as YAML: while parsing"),
+        (b"a: 2021-13-45", "x, line 1, column 4: not readable as YAML: .* month must be in 1..12"),
+        (b"a:\n\tb: 1", "x, line 2, column 1: .*indent with spaces, not tabs"),
+        ("a: 1\nä: b\x00".encode("utf-16"), r"x, line 2, column 5: .* '\\x00' is not allowed"),
+        (b"\xef\xbb\xbfa: 1\nb: {c: 1,\n c: 2}", "x, line 3, column 2: .* 'c' .* in line 2"),
+        (b"a: 1\r\nb: c: d", "x, line 2, column 5: .* mapping values are not allowed here"),
+        (b"a: !!bool maybe", "x, line 1, column 4: .* 'maybe'"),
+        (b"a: !!timestamp soon", "x, line 1, column 4: .* 'soon'"),
+        (b"a: *b", "x, line 1, column 4: .* undefined alias 'b'"),
         (b"[" * 700, "x: not readable as YAML: nested too deeply"),
     ],
 )
@@ -246,9 +253,16 @@ def test_a_task_file_that_lm_eval_cannot_decode_is_named(
 
     manager = tasks._task_manager
     monkeypatch.setattr(tasks, "_task_manager", lambda path, stock: manager(path, False))
-    saved(tmp_path / "mine.yaml", "task: mine_of_umlauts\n# größe\n", "latin-1")
-    with pytest.raises(UserError, match=r"mine\.yaml, line 2, byte 26: 0xf6 is not UTF-8"):
-        tasks.stock_tasks(["mine_of_umlauts"], "test", None, str(tmp_path))
+    for text, message in [
+        ("task: mine_too\n# größe\n", r"line 2, byte 19: 0xf6 is not UTF-8"),
+        ("task: mine_too\ntest_split: a\ntest_split: b\n", "line 3, column 1: .* there twice"),
+        ("task: mine_too\n\ttest_split: a\n", "line 2, column 1: .* tabs"),
+        ("task: mine_too\ninclude: base.yaml\n", "include: there is no file 'base.yaml'"),
+    ]:
+        saved(tmp_path / "mine.yaml", text, "latin-1")
+        manager.cache_clear()
+        with pytest.raises(UserError, match=rf"mine\.yaml.*{message}"):
+            tasks.stock_tasks(["mine_too"], "test", None, str(tmp_path))
 
 
 def test_evaluation_rows_that_are_damaged_are_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lm_eval.tasks import TaskManager
 from climb_opt.errors import UserError
 from climb_opt.evaluators.file_task import FileTask, Row, split_of
 from climb_opt.evaluators.labels import BadRow, right_places
-from climb_opt.reading import read_text
+from climb_opt.evaluators.task_files import check_folder, check_tasks, wrong_split
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,16 @@ def stock_tasks(
         if name not in manager.all_tasks and include_path is not None:
             manager = _task_manager(include_path, True)
         if name not in manager.all_tasks:
-            for file in sorted(Path(include_path).rglob("*.yaml")) if include_path else []:
-                read_text(file)  # lm-eval leaves out without a word what it cannot decode
+            if include_path is not None:
+                check_folder(Path(include_path))
             near = difflib.get_close_matches(name, manager.all_tasks, n=3)
             hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
             raise UserError(
                 f"lm-eval: unknown task {name!r}.{hint} `lm-eval ls tasks` lists all "
                 f"{len(manager.all_tasks)}; local files are named with `files`."
             )
+        if include_path is not None:
+            check_tasks([name], manager.task_index, Path(include_path))
         with _setting_up(name):
             loaded = manager.load([name])
         parts = tuple(loaded["tasks"].values())
@@ -137,6 +139,9 @@ def _setting_up(name: str) -> Iterator[None]:
                 f"files: {{{name}: path.jsonl.gz}}."
             ) from None
         task = (_inside(error, ConfigurableTask.__init__) or {}).get("self")
+        missing = error.args[0] if isinstance(error, KeyError) and error.args else None
+        if missing is not None and (wrong := wrong_split(task, missing)):
+            raise UserError(wrong) from None
         if not hasattr(task, "task_docs"):
             raise UserError(f"lm-eval: task {name!r} cannot be set up ({brief(error)}).") from None
         raise UserError(_first_row(task, error)) from None
@@ -170,7 +175,8 @@ def _first_row(task: Any, error: Exception) -> str:
 
 def brief(error: BaseException) -> str:
     """What an error of somebody else's code says, on one line."""
-    text = " ".join(str(error).split())
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error  # no quotes
+    text = " ".join(str(said).split())
     kind = type(error).__name__
     return f"{kind}: {text[:200]}" if text else kind
 
@@ -190,6 +196,9 @@ def _check_kind(task: Any) -> None:
 
 def _choose_split(task: Any, split: str) -> None:
     has = task.has_test_docs() if split == "test" else task.has_validation_docs()
+    named = task.config.test_split if split == "test" else task.config.validation_split
+    if has and (wrong := wrong_split(task, named)):
+        raise UserError(wrong)
     if not has:
         other = "validation" if split == "test" else "test"
         raise UserError(
