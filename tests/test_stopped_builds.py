@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tqdm import tqdm
 
-from climb_opt.corpus.run.jobs import Job
+from climb_opt.corpus.run.jobs import How, Job
 from climb_opt.corpus.run.local import Local
 from climb_opt.corpus.stages.tokenise import encode, facts_of, train_tokenizer
 from climb_opt.errors import Interrupted, UserError
@@ -43,7 +43,7 @@ def test_a_thread_s_task_ends_where_it_next_says_how_it_advances() -> None:
             raise
 
     with pytest.raises(UserError, match="a bad unit"):
-        Local(2).run(task, jobs(), processes=False, threads=2, gpu=False)
+        Local(2).run(task, jobs(), How(threads=2))
     assert ended.is_set()
 
 
@@ -56,7 +56,7 @@ def bad_or_endless(unit: Unit, advance: Any) -> None:
 
 def test_another_process_s_task_is_killed() -> None:
     with pytest.raises(UserError, match="a bad unit"):
-        Local(2).run(bad_or_endless, jobs(), processes=True, threads=0, gpu=False)
+        Local(2).run(bad_or_endless, jobs(), How(processes=True))
 
 
 def test_a_long_document_is_left_between_two_calls_of_the_library(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,18 @@ def load_array(path: Path, *, mapped: bool = True) -> np.ndarray:
     return array
 
 
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Named arrays as .npz, atomically."""
+    with atomic(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # of a parameter that is not named
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of `save_arrays`."""
+    with np.load(path) as data:
+        return dict(data)
+
+
 def save_json(path: Path, data: Any) -> None:
     """Plain data as JSON, atomically. Paths that are not UTF-8 come back as they were."""
     write_whole(path, json.dumps(data, indent=1, ensure_ascii=False))
@@ -39,6 +51,14 @@ def save_json(path: Path, data: Any) -> None:
 def load_json(path: Path) -> Any:
     """Plain data of `save_json`."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+# How an artefact is written and read, by its ending.
+FORMS: dict[str, tuple[Callable[[Path, Any], None], Callable[[Path], Any]]] = {
+    ".json": (save_json, load_json),
+    ".npy": (save_array, load_array),
+    ".npz": (save_arrays, load_arrays),
+}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.corpus.files import save_arrays
 from climb_opt.corpus.folder import build_facts
 from climb_opt.corpus.options import Plan
 from climb_opt.corpus.stages.counts import Stages
@@ -96,6 +97,5 @@ def _write_clusters(path: Path, centres: np.ndarray | None, of_cluster: Sequence
     if centres is None:
         path.unlink(missing_ok=True)
         return
-    with atomic(path) as partial, partial.open("wb") as file:
-        domain = np.array(of_cluster, dtype=np.int32)
-        np.savez(file, centroids=centres.astype(np.float32), domain=domain)
+    domain = np.array(of_cluster, dtype=np.int32)
+    save_arrays(path, {"centroids": centres.astype(np.float32), "domain": domain})

@@ -92,6 +92,8 @@ class Build:
             self.rule,
             self.seed,
         )
+        if found.get("fewer"):
+            logger.warning("%s.", found["fewer"])
         labelled = self._against_labels(stages, found) if options.label_field else None
         return Findings(
             found, centres, self.tokenizer_file, self.facts, self.end, self.inventory, self.copies,

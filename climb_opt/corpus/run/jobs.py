@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from climb_opt.errors import Interrupted
@@ -29,6 +30,23 @@ class Unit(Protocol):
 
 U = TypeVar("U", bound=Unit)
 Advance = Callable[[int], None]  # told how much more of a unit is done
+Task = Callable[[U, Advance], Any]
+
+
+@dataclass(frozen=True)
+class How:
+    """How a map is best done.
+
+    Attributes:
+        processes: worth processes of its own on one machine: bound by Python.
+        threads: run so many units at once in threads, where processes are not used; 0: in the
+            calling thread.
+        gpu: on a cluster, where there are GPUs: takes one.
+    """
+
+    processes: bool = False
+    threads: int = 0
+    gpu: bool = False
 
 
 class Job(Generic[U]):
@@ -69,15 +87,7 @@ class Engine(Protocol):
         """Whether tasks run in other processes always, which then load their own models."""
         ...
 
-    def run(
-        self,
-        task: Callable[[U, Advance], Any],
-        jobs: Sequence[Job[U]],
-        *,
-        processes: bool,
-        threads: int,
-        gpu: bool,
-    ) -> None:
+    def run(self, task: Task[U], jobs: Sequence[Job[U]], how: How) -> None:
         """Do all jobs; the first error ends it, and is raised when no task runs any more."""
         ...
 

@@ -6,14 +6,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import BaseContext
-from typing import Any
 
-from climb_opt.corpus.run.jobs import Advance, Job, U, silent
+from climb_opt.corpus.run.jobs import How, Job, Task, U, silent
 
 # Below this many bytes starting processes costs more than it saves: about 2 s each. This and what
 # else is said of time here: docs/notes/corpus.md#time-and-memory.
@@ -27,33 +26,23 @@ class Local:
     workers: int = 1
     remote: bool = False
 
-    def run(
-        self,
-        task: Callable[[U, Advance], Any],
-        jobs: Sequence[Job[U]],
-        *,
-        processes: bool,
-        threads: int,
-        gpu: bool,
-    ) -> None:
+    def run(self, task: Task[U], jobs: Sequence[Job[U]], how: How) -> None:
         """See `Engine`."""
         workers = min(self.workers, len(jobs))
         heavy = sum(job.unit.bytes for job in jobs) >= BYTES_WORTH_PROCESSES
-        if processes and workers > 1 and heavy:
+        if how.processes and workers > 1 and heavy:
             _run_in(_processes(workers), task, jobs, elsewhere=True)
-        elif threads:
+        elif how.threads:
             # Even one: its memory is apart from the main thread's, whose heap, once it is full of
             # holes, makes tokenising take a fifth longer.
-            _run_in(ThreadPoolExecutor(threads), task, jobs, elsewhere=False)
+            _run_in(ThreadPoolExecutor(how.threads), task, jobs, elsewhere=False)
         else:
             for job in jobs:
                 task(job.unit, job)
                 job.finish()
 
 
-def _run_in(
-    pool: Executor, task: Callable[[U, Advance], Any], jobs: Sequence[Job[U]], elsewhere: bool
-) -> None:
+def _run_in(pool: Executor, task: Task[U], jobs: Sequence[Job[U]], elsewhere: bool) -> None:
     children = set(multiprocessing.active_children())
     try:
         # Another process cannot move this one's bar.

@@ -13,12 +13,12 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import climb_opt
-from climb_opt.corpus.run.jobs import Advance, Job, U, silent
+from climb_opt.corpus.run.jobs import How, Job, Task, U, silent
 from climb_opt.errors import UserError, first_line
 from climb_opt.extras import need
 
@@ -114,17 +114,9 @@ class Ray:
     def _count(self, resource: str) -> int:
         return int(self._ray.cluster_resources().get(resource, 0))
 
-    def run(
-        self,
-        task: Callable[[U, Advance], Any],
-        jobs: Sequence[Job[U]],
-        *,
-        processes: bool,
-        threads: int,
-        gpu: bool,
-    ) -> None:
+    def run(self, task: Task[U], jobs: Sequence[Job[U]], how: How) -> None:
         """See `Engine`."""
-        gpus = 1 if gpu and self._count("GPU") else 0
+        gpus = 1 if how.gpu and self._count("GPU") else 0
         # max_calls: a worker keeps its model for the next task (with a GPU it would not).
         work = self._ray.remote(num_cpus=1, num_gpus=gpus, max_retries=TRIES, max_calls=0)(_work)
         shared = self._ray.put(task)
@@ -180,7 +172,7 @@ def _check_address(address: str) -> None:
 Place = tuple[str, list[str]]  # the folder that the command runs in, where Python finds modules
 
 
-def _work(task: Callable[[U, Advance], Any], unit: U, place: Place) -> None:
+def _work(task: Task[U], unit: U, place: Place) -> None:
     _enter(place)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one CPU
     task(unit, silent)

@@ -6,27 +6,31 @@ right or absent: files appear under their final name only when complete.
 
     stage.over(units, task, marker=".npy")   a map: one marker file per unit, in any order, by any
                                              process, of any machine (`part`)
-    stage.once("model.json", make)           a step that needs everything before it
+    @once("model.json")                      a step that needs everything before it
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
-from climb_opt.corpus.files import load_json, save_json
-from climb_opt.corpus.run.jobs import Advance, Engine, Job, U, Unit
+from climb_opt.corpus.files import FORMS, load_json, save_json
+from climb_opt.corpus.run.jobs import Engine, How, Job, Task, U, Unit
 from climb_opt.corpus.run.local import Local
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
 from climb_opt.progress import progress
 
 POLL_SECONDS = 0.5
+
+P = ParamSpec("P")
+ALONE = How()
 
 
 @dataclass(frozen=True)
@@ -92,25 +96,12 @@ class Stage:
         """An artefact's path."""
         return self.path / name
 
-    def over(
-        self,
-        units: Sequence[U],
-        task: Callable[[U, Advance], Any],
-        *,
-        marker: str,
-        processes: bool = False,
-        threads: int = 0,
-        gpu: bool = False,
-    ) -> None:
+    def over(self, units: Sequence[U], task: Task[U], *, marker: str, how: How = ALONE) -> None:
         """Run `task` on every unit whose marker file is missing, and wait for other parts' units.
 
         Args:
             task: picklable; writes the unit's artefacts, `<name><marker>` last; may say how it
                 advances, in documents (bytes for inputs).
-            processes: worth processes of its own on one machine: bound by Python.
-            threads: run so many units at once in threads, where processes are not used; 0: in
-                the calling thread.
-            gpu: on a cluster, where there are GPUs: takes one.
         """
         index, parts = self.workspace.part
         todo = [u for u in units[index - 1 :: parts] if not self._done(u, marker)]
@@ -119,7 +110,7 @@ class Stage:
             sizes = [u.documents if known else u.bytes for u in todo]
             with self.workspace.bar(self.name, sum(sizes), "doc" if known else "byte") as bar:
                 jobs = [Job(u, bar, size) for u, size in zip(todo, sizes, strict=True)]
-                self.workspace.engine.run(task, jobs, processes=processes, threads=threads, gpu=gpu)
+                self.workspace.engine.run(task, jobs, how)
         self._wait([self.file(f"{u.name}{marker}") for u in units])
 
     def once(self, name: str, make: Callable[[Path], Any]) -> Path:
@@ -147,3 +138,23 @@ class Stage:
                 self.workspace.check_others()
                 missing = [m for m in missing if not m.exists()]
                 bar.update(total - len(missing) - bar.n)
+
+
+def once(
+    name: str,
+) -> Callable[[Callable[Concatenate[Stage, P], Any]], Callable[Concatenate[Stage, P], Any]]:
+    """A step that needs everything before it, and is done once, by part 1.
+
+    What the function returns is kept as the stage's artefact `name`, in the form that its
+    ending says, and read from there.
+    """
+
+    def keep(make: Callable[Concatenate[Stage, P], Any]) -> Callable[Concatenate[Stage, P], Any]:
+        @functools.wraps(make)
+        def kept(stage: Stage, /, *args: P.args, **kwargs: P.kwargs) -> Any:
+            save, load = FORMS[Path(name).suffix]
+            return load(stage.once(name, lambda file: save(file, make(stage, *args, **kwargs))))
+
+        return kept
+
+    return keep

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block
-from climb_opt.corpus.files import load_json, save_array, save_json
-from climb_opt.corpus.run.jobs import Advance
-from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.files import save_array
+from climb_opt.corpus.run.jobs import Advance, How
+from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.embed import informative, read_embeddings
 from climb_opt.corpus.stages.sample import sample_rows
 from climb_opt.corpus_recipe import CorpusRecipe
@@ -96,6 +96,7 @@ def number_of_points(options: ClusterOptions, clusters: int) -> int:
     return options.fit_points
 
 
+@once("facts.json")
 def fit_centroids(
     stage: Stage,
     embeddings: Stage,
@@ -106,23 +107,8 @@ def fit_centroids(
     seed: int,
 ) -> dict[str, Any]:
     """Write centroids.npy (clusters, dimensions) float32; returns how they were fitted."""
-    make = partial(_fit, stage, embeddings.path, blocks, clusters, options, keep, seed)
-    facts: dict[str, Any] = load_json(stage.once("facts.json", make))
-    return facts
-
-
-def _fit(
-    stage: Stage,
-    embeddings: Path,
-    blocks: Sequence[Block],
-    clusters: int,
-    options: ClusterOptions,
-    keep: Callable[[Block], np.ndarray],
-    seed: int,
-    path: Path,
-) -> None:
     count = number_of_points(options, clusters)
-    points = _sampled_points(embeddings, sample_rows(blocks, count, keep, seed))
+    points = _sampled_points(embeddings.path, sample_rows(blocks, count, keep, seed))
     if len(points) < clusters:
         raise UserError(
             f"Only {len(points)} embeddings tell anything (the others are not numbers, zero or "
@@ -132,7 +118,7 @@ def _fit(
     logger.info("k-means: %d clusters on %d documents with %s.", clusters, len(points), backend)
     centroids = kmeans(points, clusters, options.iterations, seed, backend)
     save_array(stage.file("centroids.npy"), centroids)
-    save_json(path, {"clusters": clusters, "fit_points": len(points), "backend": backend})
+    return {"clusters": clusters, "fit_points": len(points), "backend": backend}
 
 
 def _sampled_points(embeddings: Path, sample: Sequence[tuple[Block, np.ndarray]]) -> np.ndarray:
@@ -205,7 +191,7 @@ def assign_clusters(
 ) -> None:
     """Write `<block>.npy`: int32 nearest centroid, -1 where the embedding tells nothing."""
     task = partial(_assign_block, stage.path, embeddings.path, centroids, backend)
-    stage.over(blocks, task, marker=".npy", gpu=backend == "faiss-gpu")
+    stage.over(blocks, task, marker=".npy", how=How(gpu=backend == "faiss-gpu"))
 
 
 @lru_cache(maxsize=1)  # of a process that does block after block

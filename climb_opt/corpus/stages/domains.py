@@ -8,15 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climb_opt.corpus.documents import Document, read_block
-from climb_opt.corpus.files import load_json, save_json
-from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.counts import NEVER, Stages, Statistics, smallest_keys, statistics
 from climb_opt.corpus.stages.describe import SAMPLES, excerpt, names_from, top_terms
 from climb_opt.corpus.stages.ingest import MAX_BAD
@@ -71,6 +68,7 @@ class Given:
         return len(self.names) if self.names is not None else len(self.centroids)  # type: ignore
 
 
+@once("domains.json")
 def make_domains(
     stage: Stage,
     stages: Stages,
@@ -88,22 +86,6 @@ def make_domains(
         `thresholds` (Ward distance -> count), `sizes` (extremes of the clusters), `fewer` (why
         there are fewer domains than wanted, or None).
     """
-    make = partial(_make, stages, given, options, split, rule, seed)
-    found: dict[str, Any] = load_json(stage.once("domains.json", make))
-    if found.get("fewer"):
-        logger.warning("%s.", found["fewer"])
-    return found
-
-
-def _make(
-    stages: Stages,
-    given: Given,
-    options: MergeOptions,
-    split: SplitOptions,
-    rule: Rule | None,
-    seed: int,
-    path: Path,
-) -> None:
     found = statistics(stages, given.clusters)
     removed = removed_clusters(found, rule)
     kept = np.array([c for c in np.flatnonzero(found.documents > 0) if c not in removed], int)
@@ -130,7 +112,7 @@ def _make(
     fewer = None
     if given.centroids is not None and options.distance is None and len(facts) < given.domains:
         fewer = _fewer(len(facts), given, options, _lost(found, removed))
-    save_json(path, {**data, **more, "fewer": fewer})
+    return {**data, **more, "fewer": fewer}
 
 
 def _lost(found: Statistics, removed: Mapping[int, str]) -> str:

@@ -11,7 +11,7 @@ other   a sentence-transformers model: corpus/stages/sentences.py
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import load_array, save_array
-from climb_opt.corpus.run.jobs import Advance
-from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.run.jobs import Advance, How
+from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.sample import sample_rows
 from climb_opt.corpus.stages.tfidf import TfIdf, fit, token_counts
 from climb_opt.corpus.stages.tokenise import TokenFacts, read_tokens
@@ -61,6 +61,7 @@ class EmbedOptions:
     trust_remote_code: bool = False
 
 
+@once("tfidf.npz")
 def fit_tfidf(
     stage: Stage,
     tokens: Stage,
@@ -69,55 +70,40 @@ def fit_tfidf(
     options: EmbedOptions,
     keep: Any,
     seed: int,
-) -> Path:
-    """Fit TF-IDF and its SVD on a sample and store them as tfidf.npz.
+) -> dict[str, np.ndarray]:
+    """TF-IDF and its SVD, fitted on a sample: `idf` and `components` (see `TfIdf`).
 
     Args:
         keep: block -> (documents,) bool, the documents that may be fitted on.
     """
-    make = partial(_fit, tokens.path, blocks, facts, options, keep, seed)
-    return stage.once("tfidf.npz", make)
-
-
-def _fit(
-    tokens: Path,
-    blocks: Sequence[Block],
-    facts: TokenFacts,
-    options: EmbedOptions,
-    keep: Any,
-    seed: int,
-    path: Path,
-) -> None:
     from scipy import sparse
 
     parts = []
     limit = _limit(options)
     for block, rows in sample_rows(blocks, options.fit_documents, keep, seed):
-        values, ends = read_tokens(tokens, block, facts.dtype)
+        values, ends = read_tokens(tokens.path, block, facts.dtype)
         parts.append(token_counts(values, ends, limit, facts.vocab_size, rows))
     counts = sparse.vstack(parts).tocsr()
     dimensions = min(options.dimensions, *(s - 1 for s in counts.shape))
     if dimensions < 1:
         raise UserError("Too few documents to embed: at least 2 are needed.")
     found = fit(counts, dimensions, facts.eos, limit, seed)
-    with path.open("wb") as file:
-        np.savez(file, idf=found.idf, components=found.components)
     logger.info("TF-IDF + SVD-%d fitted on %d documents.", dimensions, counts.shape[0])
+    return {"idf": found.idf, "components": found.components}
 
 
 def embed_tfidf(
     stage: Stage,
-    model: Path,
+    model: Mapping[str, np.ndarray],
     tokens: Stage,
     blocks: Sequence[Block],
     dtype: str,
     options: EmbedOptions,
 ) -> None:
     """Write `<block>.npy`: float16 embeddings (documents, dimensions)."""
-    with np.load(model) as data:
-        encoder = TfIdf(data["idf"], data["components"], _limit(options))
+    encoder = TfIdf(model["idf"], model["components"], _limit(options))
     task = partial(_embed_block, stage.path, tokens.path, dtype, encoder)
-    stage.over(blocks, task, marker=".npy", threads=stage.workspace.engine.workers)
+    stage.over(blocks, task, marker=".npy", how=How(threads=stage.workspace.engine.workers))
 
 
 def _embed_block(

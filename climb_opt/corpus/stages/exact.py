@@ -10,34 +10,28 @@ are held whole, 16 bytes for each copy.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_rows
-from climb_opt.corpus.files import load_json, save_array, save_json
-from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.files import save_array
+from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.buckets import by_hash
 
 EXAMPLES = 3
 
 
+@once("summary.json")
 def find_exact(stage: Stage, documents: Stage, blocks: Sequence[Block]) -> dict[str, Any]:
     """Write links.npy and `<block>.first.npy` (False for copies); count copies and repeated ids."""
-    summary = stage.once("summary.json", partial(_exact, stage, documents.path, blocks))
-    found: dict[str, Any] = load_json(summary)
-    return found
-
-
-def _exact(stage: Stage, documents: Path, blocks: Sequence[Block], path: Path) -> None:
     texts, ids = [], 0
     examples: list[int] = []
     total = sum(b.documents for b in blocks)
     with stage.workspace.bar(stage.name, 2 * total) as bar:
         for field in ("text", "id"):
-            hashes = _text_or_id(documents, blocks, field, bar)
+            hashes = _text_or_id(documents.path, blocks, field, bar)
             for rows, numbers in by_hash(hashes, total, stage.path):
                 links = equal_runs(rows, numbers)
                 if field == "text":
@@ -53,7 +47,7 @@ def _exact(stage: Stage, documents: Path, blocks: Sequence[Block], path: Path) -
         low, high = np.searchsorted(links[:, 0], [block.start, block.start + block.documents])
         first[links[low:high, 0] - block.start] = False
         save_array(stage.file(f"{block.name}.first.npy"), first)
-    save_json(path, {"copies": len(links), "repeated_ids": ids, "examples": examples})
+    return {"copies": len(links), "repeated_ids": ids, "examples": examples}
 
 
 def _text_or_id(

@@ -15,7 +15,7 @@ from climb_opt.corpus.files import load_json, save_json
 from climb_opt.corpus.read.look import check_fields
 from climb_opt.corpus.read.records import EMPTY, read
 from climb_opt.corpus.read.source import ReadOptions, Source
-from climb_opt.corpus.run.jobs import Advance
+from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.errors import UserError
 from climb_opt.reading import AS_LINES, AS_UTF8, Damaged
@@ -106,7 +106,7 @@ def ingest(
     if wanted and not all(stage.file(f"{u.name}.json").exists() for u in units):
         check_fields(sources, options, wanted)
     task = partial(_read_source, stage.path, options)
-    stage.over(units, task, marker=".json", processes=True)
+    stage.over(units, task, marker=".json", how=How(processes=True))
     inventory = _inventory([load_json(stage.file(f"{u.name}.json")) for u in units])
     _check(inventory, len(sources))
     for name, count in inventory.without.items():

@@ -15,16 +15,16 @@ import numpy as np
 from climb_opt.corpus.documents import Block, read_fields
 from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.read.fields import label_of
-from climb_opt.corpus.run.jobs import Advance
-from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.run.jobs import Advance, How
+from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.errors import UserError
 
 
 def read_labels(stage: Stage, documents: Stage, blocks: Sequence[Block], field: str) -> list[str]:
     """Write `<block>.npy`, int32 indices into the returned, sorted labels (-1: no such field)."""
     task = partial(_labels_of_block, stage.path, documents.path, field)
-    stage.over(blocks, task, marker=".json", processes=True)
-    names: list[str] = load_json(stage.once("labels.json", partial(_collect, stage, blocks)))
+    stage.over(blocks, task, marker=".json", how=How(processes=True))
+    names: list[str] = _collect(stage, blocks)
     if not names:
         raise UserError(f"No document has the field {field!r}.")
     stage.over(blocks, partial(_number_block, stage.path, names), marker=".npy")
@@ -41,11 +41,12 @@ def _labels_of_block(
     advance(block.documents)
 
 
-def _collect(stage: Stage, blocks: Sequence[Block], path: Path) -> None:
+@once("labels.json")
+def _collect(stage: Stage, blocks: Sequence[Block]) -> list[str]:
     names: set[str] = set()
     for block in blocks:
         names |= {v for v in load_json(stage.file(f"{block.name}.json")) if v is not None}
-    save_json(path, sorted(names))
+    return sorted(names)
 
 
 def _number_block(folder: Path, names: Sequence[str], block: Block, advance: Advance) -> None:

@@ -7,7 +7,6 @@ They are found by their MinHash sketches (sketches.py), banded, and then by the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import load_array
-from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.buckets import by_hash
 from climb_opt.corpus.stages.exact import equal_runs
 from climb_opt.corpus.stages.jaccard import Similarity
@@ -26,6 +25,7 @@ CHECKED_AT_ONCE = 1000
 COUNTED = "tokens"  # what near copies are verified by; those that sketches alone found are not
 
 
+@once("links.npy")
 def find_near(
     stage: Stage,
     sketches: Stage,
@@ -33,33 +33,20 @@ def find_near(
     blocks: Sequence[Block],
     similar: Similarity,
     threshold: float,
-) -> None:
-    """Write links.npy: pairs (copy, earlier document) of similarity >= threshold."""
-    make = partial(_near, stage, sketches.path, exact.path, blocks, similar, threshold)
-    stage.once("links.npy", make)
-
-
-def _near(
-    stage: Stage,
-    sketches: Path,
-    exact: Path,
-    blocks: Sequence[Block],
-    similar: Similarity,
-    threshold: float,
-    path: Path,
-) -> None:
+) -> np.ndarray:
+    """Pairs (copy, earlier document) of similarity >= threshold."""
     total = sum(b.documents for b in blocks)
     found = [np.zeros((0, 2), dtype=np.int64)]
     starts = np.array([b.start for b in blocks])
     with stage.workspace.bar(stage.name, BANDS * total) as bar:
         for band in range(BANDS):
-            rows = _band(sketches, exact, blocks, band, bar)
-            for hashes, numbers in by_hash(rows, total, path.parent):
+            rows = _band(sketches.path, exact.path, blocks, band, bar)
+            for hashes, numbers in by_hash(rows, total, stage.path):
                 pairs = _candidates(hashes, numbers)
                 for low in range(0, len(pairs), PAIRS_AT_ONCE):
                     some = pairs[low : low + PAIRS_AT_ONCE]
-                    a = _sketches_of(sketches, blocks, starts, some[:, 0])
-                    b = _sketches_of(sketches, blocks, starts, some[:, 1])
+                    a = _sketches_of(sketches.path, blocks, starts, some[:, 0])
+                    b = _sketches_of(sketches.path, blocks, starts, some[:, 1])
                     found.append(some[(a == b).mean(axis=1) >= _suspicion(threshold)])
     links = np.unique(np.concatenate(found), axis=0)
     with stage.workspace.bar(f"{stage.name}, read", len(links), "pair") as bar:
@@ -68,9 +55,7 @@ def _near(
         for low in range(0, len(links), CHECKED_AT_ONCE):
             alike.append(similar.at_least(by_earlier[low : low + CHECKED_AT_ONCE], threshold))
             bar.update(len(alike[-1]))
-    links = np.unique(by_earlier[np.concatenate(alike)], axis=0)
-    with path.open("wb") as file:
-        np.save(file, links)
+    return np.unique(by_earlier[np.concatenate(alike)], axis=0)
 
 
 def _suspicion(threshold: float) -> float:

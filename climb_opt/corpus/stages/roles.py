@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import TARGET_FIELD, Block, read_fields, read_rows, split_keys
-from climb_opt.corpus.files import load_array, load_json, save_array, save_json
+from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.read.fields import label_of
 from climb_opt.corpus.read.inputs import names_input
-from climb_opt.corpus.run.jobs import Advance
-from climb_opt.corpus.run.workspace import Stage
+from climb_opt.corpus.run.jobs import Advance, How
+from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.errors import UserError
 from climb_opt.text import shorten
 
@@ -83,7 +83,7 @@ def choose_targets(
 ) -> None:
     """Write `<block>.target.npy`: 0, or one more than the index of the document's target."""
     task = partial(_choose_block, stage.path, documents.path, tuple(targets), seed)
-    stage.over(blocks, task, marker=".target.npy", processes=True)
+    stage.over(blocks, task, marker=".target.npy", how=How(processes=True))
     if targets:
         _check_found(stage, documents, blocks, targets)
 
@@ -154,8 +154,7 @@ def assign_roles(
     Raises:
         UserError: a target without documents.
     """
-    make = partial(_assign, stage, blocks, links, chosen.path)
-    counts: dict[str, int] = load_json(stage.once("summary.json", make))
+    counts: dict[str, int] = _assign(stage, blocks, links, chosen.path)
     for index, target in enumerate(targets):
         if not counts.get(str(TARGET + index)):
             raise UserError(
@@ -164,9 +163,10 @@ def assign_roles(
     return counts
 
 
+@once("summary.json")
 def _assign(
-    stage: Stage, blocks: Sequence[Block], links: Mapping[int, Path], chosen: Path, path: Path
-) -> None:
+    stage: Stage, blocks: Sequence[Block], links: Mapping[int, Path], chosen: Path
+) -> dict[str, int]:
     pairs = {role: load_array(file, mapped=False) for role, file in links.items()}
     members, group = _groups(np.concatenate([np.zeros((0, 2), np.int64), *pairs.values()]))
     target = _targets_of(blocks, chosen, members, pairs[COPY])
@@ -180,7 +180,7 @@ def _assign(
         save_array(stage.file(f"{block.name}.role.npy"), role)
         for value, count in zip(*np.unique(role, return_counts=True), strict=True):
             counts[str(value)] = counts.get(str(value), 0) + int(count)
-    save_json(path, counts)
+    return counts
 
 
 def _groups(links: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
 from climb_opt.corpus.files import load_json, save_array, save_json
-from climb_opt.corpus.run.jobs import Advance
+from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.ingest import MAX_BAD
 from climb_opt.corpus.stages.roles import TRAIN
@@ -56,7 +56,7 @@ def score(
             more than a tenth of the documents hold something else in the column.
     """
     task = partial(_score_block, stage.path, documents.path, keep.path, name, spec)
-    stage.over(blocks, task, marker=".npy", processes=True)
+    stage.over(blocks, task, marker=".npy", how=How(processes=True))
     if column_of(spec) is not None:
         _tell_odd(stage, blocks, f"--score {name}={spec}")
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_texts
 from climb_opt.corpus.files import load_array, save_array
-from climb_opt.corpus.run.jobs import Advance
+from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.embed import PRECISIONS, EmbedOptions
 from climb_opt.errors import UserError, first_line
@@ -55,7 +55,7 @@ def embed(
         return  # a finished stage must not load a model
     if stage.workspace.engine.remote:
         away = partial(_embed_away, stage.path, documents.path, exact.path, options)
-        stage.over(blocks, away, marker=".npy", gpu=True)
+        stage.over(blocks, away, marker=".npy", how=How(gpu=True))
         return
     with Encoder(options) as encoder:
         task = partial(_embed_block, stage.path, documents.path, exact.path, encoder)

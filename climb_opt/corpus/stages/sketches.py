@@ -17,7 +17,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import save_array
-from climb_opt.corpus.run.jobs import Advance
+from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.tokenise import read_tokens
 from climb_opt.extras import need
@@ -37,7 +37,7 @@ def sketch(stage: Stage, tokens: Stage, blocks: Sequence[Block], dtype: str) -> 
     task = partial(_sketch_block, stage.path, tokens.path, dtype)
     # Two threads take as long as one: its calls are short, and each waits for the interpreter.
     many = sum(b.bytes for b in blocks) >= WORTH_PROCESSES
-    stage.over(blocks, task, marker=".sketch.npy", processes=many)
+    stage.over(blocks, task, marker=".sketch.npy", how=How(processes=many))
 
 
 def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block, advance: Advance) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import Block, read_texts
 from climb_opt.corpus.files import load_array, save_array
-from climb_opt.corpus.run.jobs import Advance, silent
+from climb_opt.corpus.run.jobs import Advance, How, silent
 from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.bpe import check_size
@@ -153,7 +153,7 @@ def tokenise(
     threads = engine.workers if serial else 2
     many = engine.workers > MOST_THREADED
     with serial_tokenizers() if serial else nullcontext():
-        stage.over(blocks, task, marker=".lengths.npy", processes=many, threads=threads)
+        stage.over(blocks, task, marker=".lengths.npy", how=How(many, threads))
 
 
 _encoder = lru_cache(maxsize=1)(corpus_tokenizer)  # of a process that does block after block
