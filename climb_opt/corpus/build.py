@@ -66,14 +66,14 @@ def build(
             build = Build(plan, workspace)
             try:
                 stages = build.prepare()
-                findings = build.decide(stages)
+                found = build.decide(stages)
             except UserError as error:
                 workspace.fail(str(error))
                 raise
         if part[0] != 1:
             logger.info("This part is done; part 1 writes the shards.")
             return None
-        return write_corpus(output, plan, stages, findings)
+        return write_corpus(output, build, stages, found)
 
 
 def preview(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +11,32 @@ import numpy as np
 
 from climb_opt.corpus.files import save_arrays
 from climb_opt.corpus.folder import build_facts
-from climb_opt.corpus.options import Plan
+from climb_opt.corpus.order import Build
 from climb_opt.corpus.stages.counts import Stages
 from climb_opt.corpus.stages.gather import gather
-from climb_opt.corpus.stages.ingest import Inventory
 from climb_opt.corpus.stages.roles import COPY, NEAR, NEAR_TARGET
-from climb_opt.corpus.stages.tokenise import TokenFacts
 from climb_opt.files import atomic
 from climb_opt.indexed import index_shards
 from climb_opt.shards import Corpus, file_digest
-from climb_opt.tokenizer import EndOfText
 
 CLUSTERS = "clusters.npz"
 DROPPED = {COPY: "copies", NEAR: "near_copies", NEAR_TARGET: "near_copies_of_targets"}
 
 
-@dataclass(frozen=True)
-class Findings:
-    """What a build found out, for the manifest."""
+def write_corpus(output: Path, build: Build, stages: Stages, found: dict[str, Any]) -> Corpus:
+    """Write everything and return the corpus as it loads.
 
-    domains: dict[str, Any]  # see domains.make_domains
-    centres: np.ndarray | None
-    tokenizer_file: Path
-    tokens: TokenFacts
-    end: EndOfText
-    inventory: Inventory
-    copies: Mapping[str, Any]
-    roles: Mapping[int, int]  # role -> documents
-    fitted: Mapping[str, Any] | None
-    labelled: Mapping[str, Any] | None
-
-
-def write_corpus(output: Path, plan: Plan, stages: Stages, findings: Findings) -> Corpus:
-    """Write everything and return the corpus as it loads."""
+    Args:
+        found: what `domains.make_domains` decided.
+    """
+    plan, facts = build.plan, build.facts
     for stem in ("domain_*", "target_*"):
         for old in [*output.glob(f"{stem}.bin"), *output.glob(f"{stem}.idx")]:
             old.unlink()  # of an interrupted or replaced build; there is no manifest now
-    facts, seed = findings.tokens, plan.options.seed
-    domains, targets = gather(output, stages, findings.domains, plan.targets, facts.dtype, seed)
+    domains, targets = gather(output, stages, found, plan.targets, facts.dtype, build.seed)
     with atomic(output / "tokenizer.json") as partial:
-        partial.write_bytes(findings.tokenizer_file.read_bytes())
-    _write_clusters(output / CLUSTERS, findings.centres, findings.domains["of_cluster"])
+        partial.write_bytes(build.tokenizer_file.read_bytes())
+    _write_clusters(output / CLUSTERS, build.centres, found["of_cluster"])
     corpus = Corpus(
         output,
         plan.options.name,
@@ -60,7 +45,7 @@ def write_corpus(output: Path, plan: Plan, stages: Stages, findings: Findings) -
         facts.dtype,
         facts.vocab_size,
         facts.eos,
-        provenance(plan, findings),
+        provenance(build, found),
         file_digest(output / "tokenizer.json"),
     )
     index_shards(corpus)
@@ -68,28 +53,28 @@ def write_corpus(output: Path, plan: Plan, stages: Stages, findings: Findings) -
     return Corpus.load(output)
 
 
-def provenance(plan: Plan, findings: Findings) -> dict[str, Any]:
+def provenance(build: Build, found: dict[str, Any]) -> dict[str, Any]:
     """Where a corpus comes from: all that decides its content, and what was left out and why.
 
     Nothing here depends on when or how fast it was built: the same build gives the same bytes.
     """
-    found = findings.domains
+    read = build.inventory
     return {
-        "build": build_facts(plan),
-        "end_of_text": asdict(findings.end),
-        "documents": findings.inventory.documents,
-        "skipped": findings.inventory.bad,
-        "damaged": list(findings.inventory.damaged),
-        **({"without": without} if (without := findings.inventory.without) else {}),
-        "dropped": {text: findings.roles.get(role, 0) for role, text in DROPPED.items()},
-        "repeated_ids": findings.copies["repeated_ids"],
-        "kmeans": findings.fitted,
+        "build": build_facts(build.plan),
+        "end_of_text": asdict(build.end),
+        "documents": read.documents,
+        "skipped": read.bad,
+        "damaged": list(read.damaged),
+        **({"without": read.without} if read.without else {}),
+        "dropped": {text: build.counts.get(role, 0) for role, text in DROPPED.items()},
+        "repeated_ids": build.copies["repeated_ids"],
+        "kmeans": build.fitted,
         "clusters": found["sizes"],
         "unclustered": found["unclustered"],
         "fewer_domains": found.get("fewer"),
         "removed": found["removed"],
         "ward_distance_to_domains": found["thresholds"],
-        "labels": findings.labelled,
+        "labels": build.labelled,
     }
 
 

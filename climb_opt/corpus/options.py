@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
 from climb_opt.corpus.read.inputs import find_sources
@@ -28,6 +28,8 @@ from climb_opt.text import storable, twins
 from climb_opt.tokenizer import load_tokenizer
 
 DEFAULT_DOMAINS = 16
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,10 @@ def options_of(recipe: CorpusRecipe) -> BuildOptions:
     return BuildOptions(
         inputs=recipe.inputs,
         name=storable(recipe.name or Path(recipe.output).resolve().name),
-        read=ReadOptions(recipe.text_field, recipe.id_field, recipe.fields, recipe.detokenize),
-        tokens=TokenOptions(recipe.tokenizer, recipe.vocab_size, eos=recipe.eos),
-        embed=EmbedOptions(
-            encoder=recipe.encoder,
-            dimensions=recipe.dimensions,
-            max_tokens=recipe.max_tokens,
-            devices=recipe.devices,
-            precision=recipe.precision,
-            batch=recipe.batch,
-            trust_remote_code=recipe.trust_remote_code,
-        ),
-        cluster=ClusterOptions(
-            recipe.clusters, fit_points=recipe.fit_points, backend=recipe.kmeans
-        ),
+        read=_part(ReadOptions, recipe),
+        tokens=_part(TokenOptions, recipe),
+        embed=_part(EmbedOptions, recipe),
+        cluster=_part(ClusterOptions, recipe, backend=recipe.kmeans),
         merge=MergeOptions(recipe.domains, recipe.merge_distance),
         split=SplitOptions(recipe.heldout, recipe.heldout_tokens),
         targets=recipe.target,
@@ -95,6 +87,13 @@ def options_of(recipe: CorpusRecipe) -> BuildOptions:
         label_field=recipe.label_field,
         seed=recipe.seed,
     )
+
+
+def _part(kind: type[T], recipe: CorpusRecipe, **others: Any) -> T:
+    """The options of one kind: the recipe's keys of their names, and `others`."""
+    names = {f.name for f in dataclasses.fields(CorpusRecipe)}
+    shared = [f.name for f in dataclasses.fields(kind) if f.name in names]  # type: ignore[arg-type]
+    return kind(**{name: getattr(recipe, name) for name in shared}, **others)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ import numpy as np
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block
 from climb_opt.corpus.files import load_array
-from climb_opt.corpus.finish import Findings
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
 from climb_opt.corpus.run.workspace import Stage, Workspace
 from climb_opt.corpus.stages import (
@@ -71,10 +70,10 @@ class Build:
             clusters = self._cluster()
         return self._score(clusters)
 
-    def decide(self, stages: counts.Stages) -> Findings:
-        """Domains from clusters."""
+    def decide(self, stages: counts.Stages) -> dict[str, Any]:
+        """Domains from clusters: see `domains.make_domains`."""
         options = self.plan.options
-        centres = self._centres(stages)
+        self.centres = self._centres(stages)
         stage = self.workspace.stage(
             "domains",
             *(stages.clusters, *stages.scores.values(), self.tokens, self.roles),
@@ -83,10 +82,10 @@ class Build:
             [options.prune, self.seed, counts.LONGEST_HELD_OUT],
             [domains.SAMPLED, describe.LOOKED_AT],
         )
-        found = domains.make_domains(
+        found: dict[str, Any] = domains.make_domains(
             stage,
             stages,
-            domains.Given(centres, self.given, self._wanted_domains),
+            domains.Given(self.centres, self.given, self._wanted_domains),
             options.merge,
             options.split,
             self.rule,
@@ -94,11 +93,8 @@ class Build:
         )
         if found.get("fewer"):
             logger.warning("%s.", found["fewer"])
-        labelled = self._against_labels(stages, found) if options.label_field else None
-        return Findings(
-            found, centres, self.tokenizer_file, self.facts, self.end, self.inventory, self.copies,
-            self.counts, self.fitted, labelled,
-        )  # fmt: skip
+        self.labelled = self._against_labels(stages, found) if options.label_field else None
+        return found
 
     @property
     def clusters_count(self) -> int:

@@ -74,7 +74,7 @@ def domain_of_clusters(corpus: Corpus, build: Build) -> np.ndarray:
 def export_curator(corpus: Corpus, build: Build, stages: Stages, folder: Path) -> None:
     """NeMo Curator's artefacts after merging and tokenising."""
     of_cluster = domain_of_clusters(corpus, build)
-    centres = build.decide(stages).centres
+    build.decide(stages)
     lowest = [int(np.flatnonzero(of_cluster == d).min()) for d in range(of_cluster.max() + 1)]
     for index in lowest:
         (folder / f"centroid={index}").mkdir(parents=True, exist_ok=True)
@@ -85,8 +85,8 @@ def export_curator(corpus: Corpus, build: Build, stages: Stages, folder: Path) -
                 file = folder / f"centroid={lowest[domain]}" / f"{block.name}.jsonl"
                 _write_lines(file, records)
             bar.update(block.documents)
-    if centres is not None:
-        save_array(folder / "kmeans_centroids.npy", centres.astype(np.float32))
+    if build.centres is not None:
+        save_array(folder / "kmeans_centroids.npy", build.centres.astype(np.float32))
     export_megatron(corpus, folder, [f"domain_{index}" for index in lowest])
 
 
