@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Domain
 from climb_opt.text import printable, storable
@@ -226,12 +227,12 @@ def _units(mixture: Mapping[str, float]) -> dict[str, int]:
         raise UserError(f"Each of the {len(names)} weights is below half a millionth.")
     exact = large / large.sum() * UNITS
     units = np.maximum(np.floor(exact), large > 0).astype(int)
-    left = UNITS - int(units.sum())
-    if left < 0:  # the largest pay for those that were raised to 1
+    over = int(units.sum()) - UNITS
+    if over > 0:  # the largest pay for those that were raised to 1
         largest = np.argsort(-units, kind="stable")[: np.count_nonzero(units > 1)]
-        np.subtract.at(units, np.resize(largest, -left), 1)
+        np.subtract.at(units, np.resize(largest, over), 1)
     else:
-        units[np.argsort(-(exact - units), kind="stable")[:left]] += 1
+        units = apportion(np.maximum(exact, units), UNITS)
     return dict(zip(names, units.tolist(), strict=True))
 
 

@@ -28,6 +28,7 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 
+from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
 from climb_opt.exports.handover import UNITS, Handover
 from climb_opt.exports.notes import losses
@@ -117,10 +118,9 @@ def materialise(
 def quotas_of(handover: Handover) -> dict[str, int]:
     """Tokens of each domain: its share of the budget by largest remainders; they sum to it."""
     assert handover.tokens is not None
-    shares = {s.name: divmod(s.units * handover.tokens, UNITS) for s in handover.sources}
-    left = handover.tokens - sum(whole for whole, _ in shares.values())
-    first = sorted(shares, key=lambda name: -shares[name][1])[:left]
-    return {name: whole + (name in first) for name, (whole, _) in shares.items()}
+    parts = np.array([s.units * handover.tokens for s in handover.sources], dtype=object)
+    found = apportion(parts, handover.tokens, UNITS)
+    return dict(zip((s.name for s in handover.sources), found.tolist(), strict=True))
 
 
 def mixed(sources: dict[str, _Documents]) -> Iterator[tuple[str, np.ndarray]]:

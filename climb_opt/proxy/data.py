@@ -19,6 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
 from climb_opt.proxy.permute import ROUNDS, Permutations, domain_philox
 from climb_opt.shards import Corpus
@@ -29,11 +30,10 @@ BLOCK = 4096  # sequences computed at once: 0.3 us each (bench_train.py); smalle
 def largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
     """Whole counts (K,) that sum to `total`, each within 1 of weights x total; zeros stay zero."""
     exact = np.asarray(weights, dtype=float) / np.sum(weights) * total
-    counts = np.floor(exact).astype(np.int64)
-    left = total - int(counts.sum())
     # Ties go to the larger weight, then to the earlier domain.
-    order = np.lexsort((-exact, -(exact - counts)))
-    counts[order[exact[order] > 0][:left]] += 1
+    largest_first = np.argsort(-exact, kind="stable")
+    counts = np.empty(len(exact), dtype=np.int64)
+    counts[largest_first] = apportion(exact[largest_first], total)
     return counts
 
 

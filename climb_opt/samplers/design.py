@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from climb_opt import lookup
+from climb_opt.apportion import apportion
 from climb_opt.lookup import facts
 from climb_opt.samplers.reach import UNIT, unread, without_copies
 from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace, dirichlet
@@ -148,14 +149,10 @@ def _round_to_unit(weights: np.ndarray) -> np.ndarray:
     """Weights below UNIT -> 0, the rest to whole multiples of UNIT that sum to exactly 1."""
     w = np.where(weights < UNIT, 0.0, weights)
     units = w / w.sum(axis=1, keepdims=True) / UNIT
-    whole = np.floor(units)
     total = round(1.0 / UNIT)
     # The public code rounds each weight and leaves the sum a little off; give the missing units to
     # the largest remainders instead, so that the mixture is one.
-    missing = total - whole.sum(axis=1)
-    rank = np.argsort(np.argsort(-(units - whole), axis=1, kind="stable"), axis=1)
-    whole += rank < missing[:, None]
-    return np.asarray(whole / total)
+    return np.asarray(apportion(units, total) / total)
 
 
 def _some(rng: np.random.Generator, size: int, n: int) -> np.ndarray:

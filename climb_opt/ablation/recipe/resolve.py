@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from climb_opt import recipe_files, recipes
 from climb_opt.ablation.recipe.arms import ArmOptions, arm_data, split
 from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
+from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice, StudyRecipe
 
@@ -110,10 +113,7 @@ def allocate(n: int, shares: Sequence[int]) -> tuple[int, ...]:
     spare = n - len(shares)
     exact = [max(0.0, n * s / total - 1) for s in shares]
     scale = spare / sum(exact) if sum(exact) > 0 else 0.0
-    floors = [int(e * scale + 1e-9) for e in exact]
-    order = sorted(range(len(shares)), key=lambda i: (floors[i] - exact[i] * scale, i))
-    extra = set(order[: spare - sum(floors)])
-    return tuple(1 + f + (i in extra) for i, f in enumerate(floors))
+    return tuple(1 + extra for extra in apportion(np.array(exact) * scale, spare).tolist())
 
 
 # --- private -----------------------------------------------------------------------------------
