@@ -64,6 +64,13 @@ class Interrupted(RuntimeError):
     """The worker was told to stop (SIGTERM, Ctrl-C); the trial's checkpoint is on disk."""
 
 
+def brief(error: BaseException, most: int = 200) -> str:
+    """What an error of somebody else's code says, on one line, with its kind."""
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error  # no quotes
+    text = " ".join(str(said).split())[:most]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def first_line(error: object) -> str:
     """What an error of a library says, in one line: its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

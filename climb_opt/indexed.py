@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -77,16 +78,23 @@ def index_shards(corpus: Corpus, streams: Iterable[Stream] | None = None) -> Non
             ) from None
 
 
+def read_header(file: BinaryIO) -> tuple[int, int, int] | None:
+    """Type code, sequences and document bounds of an open index; None: it is none."""
+    head = file.read(HEADER.size)
+    if len(head) < HEADER.size or not head.startswith(MAGIC):
+        return None
+    _, _, code, sequences, bounds = HEADER.unpack(head)
+    return code, sequences, bounds
+
+
 def _covers(index: Path, tokens: int, width: int) -> bool:
     """Whether an index of whole tokens is there that ends where `tokens` tokens end."""
     try:
         with index.open("rb") as file:
-            head = file.read(HEADER.size)
-            if len(head) < HEADER.size:
+            header = read_header(file)
+            if header is None or header[0] != CODES[width]:
                 return False
-            magic, _, code, count, bounds = HEADER.unpack(head)
-            if magic != MAGIC or code != CODES[width]:
-                return False
+            _, count, bounds = header
             if index.stat().st_size != HEADER.size + 12 * count + 8 * bounds:
                 return False
             if not count:

@@ -85,7 +85,7 @@ def test_a_state_that_does_not_fit_is_taken_back_but_want_of_memory_is_raised(
     begin = lambda: begun.append("again")  # noqa: E731
     checkpoint.resume(tmp_path, "print", restore(KeyError("model")), begin=begin)
     assert begun == ["again"]
-    assert "does not fit this trial (KeyError: 'model'); starting afresh." in caplog.text
+    assert "does not fit this trial (KeyError: model); starting afresh." in caplog.text
     with pytest.raises(MemoryError):
         checkpoint.resume(tmp_path, "print", restore(MemoryError()), begin=begin)
     assert begun == ["again"]

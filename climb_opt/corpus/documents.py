@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from climb_opt.files import atomic
 FORMAT = 2  # of a block's files; stages of another format are done again
 BLOCK_DOCUMENTS = 8192
 BLOCK_BYTES = 16_000_000
+
+T = TypeVar("T")
 
 DOMAIN_FIELD = "@domain"  # field of a document that its input already assigned to a domain
 TARGET_FIELD = "@target"  # field of a document whose whole input is a target
@@ -131,18 +133,24 @@ def read_rows(folder: Path, name: str) -> np.ndarray:
     return load_array(folder / f"{name}.rows.npy")
 
 
-def blocks_of(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    """Documents gathered into lists of a block's size."""
-    block: list[Document] = []
+def gathered(
+    items: Iterable[T], most: int, largest: int, size_of: Callable[[T], int]
+) -> Iterator[list[T]]:
+    """Items in lists: each ends with the item that is its `most`-th or makes it `largest` in size.
+
+    Args:
+        size_of: an item's size.
+    """
+    some: list[T] = []
     size = 0
-    for document in documents:
-        block.append(document)
-        size += len(document.text)
-        if len(block) >= BLOCK_DOCUMENTS or size >= BLOCK_BYTES:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
+    for item in items:
+        some.append(item)
+        size += size_of(item)
+        if len(some) >= most or size >= largest:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
 
 
 def split_keys(rows: np.ndarray, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.once import told_apart
-from climb_opt.corpus.read.source import ReadOptions, Source, fields_needed
+from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.corpus.stages import tokenise
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions
@@ -153,7 +153,8 @@ def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:
     extra = [t.field for t in targets if t.field != TARGET_FIELD]
     extra += [c for c in map(column_of, scorers.values()) if c is not None]
     extra += [] if options.label_field is None else [options.label_field]
-    read = fields_needed(options.read, extra)
+    kept = tuple(dict.fromkeys([*options.read.fields, *extra]))
+    read = dataclasses.replace(options.read, fields=kept)
     return Plan(options, tuple(sources), read, tuple(targets), scorers, clustered)
 
 

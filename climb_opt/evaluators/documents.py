@@ -14,16 +14,10 @@ from typing import Any
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.defaults import DEFAULT_OTHER_SEED  # the seed of lm-eval's own examples
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, brief
 from climb_opt.evaluators.answers import Document, made_up, measure
 from climb_opt.evaluators.labels import BadRow, check_example, right_places, suspicions
-from climb_opt.evaluators.tasks import (
-    LoadedTask,
-    brief,
-    documents,
-    source,
-    templates_compiled_once,
-)
+from climb_opt.evaluators.tasks import LoadedTask, documents, source, templates_compiled_once
 
 log = logging.getLogger(__name__)
 

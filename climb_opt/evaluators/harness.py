@@ -24,7 +24,7 @@ from accelerate.utils import gather_object
 from lm_eval import __version__ as lm_eval_version
 from tokenizers import Tokenizer
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, brief
 from climb_opt.evaluators.answers import Answer, Asked, answer, check_valid, tokenise, try_out
 from climb_opt.evaluators.contamination import find_overlaps
 from climb_opt.evaluators.documents import build_documents
@@ -34,7 +34,6 @@ from climb_opt.evaluators.language_model import ProxyLM
 from climb_opt.evaluators.scores import add_up
 from climb_opt.evaluators.tasks import (
     LoadedTask,
-    brief,
     file_task,
     stock_tasks,
     templates_compiled_once,

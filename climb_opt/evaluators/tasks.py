@@ -14,7 +14,7 @@ from lm_eval import utils
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, brief
 from climb_opt.evaluators.file_task import FileTask, Row, split_of
 from climb_opt.evaluators.labels import BadRow, right_places
 from climb_opt.evaluators.task_files import check_folder, check_tasks, wrong_split
@@ -171,14 +171,6 @@ def _first_row(task: Any, error: Exception) -> str:
     except Exception as other:
         why = f"lm-eval cannot read it ({brief(other)})"
     return f"lm-eval: task {name}, row 1: {why} ({place})."
-
-
-def brief(error: BaseException) -> str:
-    """What an error of somebody else's code says, on one line."""
-    said = error.args[0] if isinstance(error, KeyError) and error.args else error  # no quotes
-    text = " ".join(str(said).split())
-    kind = type(error).__name__
-    return f"{kind}: {text[:200]}" if text else kind
 
 
 def _check_kind(task: Any) -> None:

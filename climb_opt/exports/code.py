@@ -5,6 +5,8 @@ Names and paths enter as Python literals (`repr`) or comments, never as text pas
 
 from __future__ import annotations
 
+from typing import Any
+
 from climb_opt.exports.handover import Handover
 from climb_opt.lookup import facts
 
@@ -111,16 +113,13 @@ def dataloader() -> GrainDataLoader.Config:
 '''
 
 
-def places(handover: Handover) -> list[str]:
-    """The files of documents that both name."""
-    return handover.paths("data/domain_{index}.jsonl")
+DOCUMENTS: dict[str, Any] = {
+    "places": lambda h: h.paths("data/domain_{index}.jsonl"),
+    "layout": "jsonl",
+}
 
 
-@facts(
-    places=places,
-    layout="jsonl",
-    budget=lambda h: f"max_steps: {h.sequences} / the sequences of a step",
-)
+@facts(**DOCUMENTS, budget=lambda h: f"max_steps: {h.sequences} / the sequences of a step")
 def hugging_face(handover: Handover) -> str:
     """Python: a module whose `mixture()` is `datasets.interleave_datasets` over the domains."""
     lengths = "".join(
@@ -131,11 +130,7 @@ def hugging_face(handover: Handover) -> str:
     return _filled(HUGGING_FACE, handover, lengths=lengths)
 
 
-@facts(
-    places=places,
-    layout="jsonl",
-    budget=lambda h: f"training.steps: {h.sequences} / the sequences of a step",
-)
+@facts(**DOCUMENTS, budget=lambda h: f"training.steps: {h.sequences} / the sequences of a step")
 def torchtitan(handover: Handover) -> str:
     """torchtitan: a module whose `dataloader()` is a config that mixes packed sources."""
     return _filled(TORCHTITAN, handover)
@@ -144,7 +139,7 @@ def torchtitan(handover: Handover) -> str:
 def _filled(template: str, handover: Handover, **more: str) -> str:
     rows = "".join(
         f"    {source.name!r}: ({source.weight!r}, {path!r}),\n"
-        for source, path in zip(handover.sources, places(handover), strict=True)
+        for source, path in zip(handover.sources, DOCUMENTS["places"](handover), strict=True)
     )
     budget = BUDGET.format(tokens=handover.tokens, sequence=handover.sequence)
     head = "".join(f"# {line}\n" for line in handover.head)

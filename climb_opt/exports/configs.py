@@ -46,17 +46,16 @@ def as_yaml(handover: Handover) -> str:
     return _head(handover) + _yaml({s.name: s.weight for s in handover.sources})
 
 
-def prefixes(handover: Handover) -> list[str]:
-    """The Megatron data sets that `megatron` and `nemo` name."""
-    return [prefix for _, prefix in _blend(handover)]
+FOLDERS = "data/domain_{index}"  # a domain's data, where nothing says otherwise
+# What Megatron's own programs read.
+PAIRS: dict[str, Any] = {
+    "places": lambda h: [prefix for _, prefix in _blend(h)],
+    "needs": ("{}.bin", "{}.idx"),
+    "layout": "megatron",
+}
 
 
-@facts(
-    places=prefixes,
-    needs=("{}.bin", "{}.idx"),
-    layout="megatron",
-    budget=lambda h: f"--train-samples {h.sequences} --seq-length {h.sequence}",
-)
+@facts(**PAIRS, budget=lambda h: f"--train-samples {h.sequences} --seq-length {h.sequence}")
 def megatron(handover: Handover) -> str:
     """Megatron-LM: "weight prefix ..." as `--data-args-path FILE` or `--data-path` take it.
 
@@ -66,9 +65,7 @@ def megatron(handover: Handover) -> str:
 
 
 @facts(
-    places=prefixes,
-    needs=("{}.bin", "{}.idx"),
-    layout="megatron",
+    **PAIRS,
     budget=lambda h: f"num_train_samples is {h.sequences}; max_steps: that / global_batch_size",
 )
 def nemo(handover: Handover) -> str:
@@ -80,13 +77,8 @@ def nemo(handover: Handover) -> str:
     return _head(handover) + _yaml({"data": data})
 
 
-def nanosets(handover: Handover) -> list[str]:
-    """The folders that `nanotron` names."""
-    return handover.paths("data/domain_{index}")
-
-
 @facts(
-    places=nanosets,
+    places=lambda h: h.paths(FOLDERS),
     needs=("{}/*.ds",),
     layout="nanotron",
     budget=lambda h: f"tokens.train_steps: {h.sequences} / the sequences of a step",
@@ -94,7 +86,7 @@ def nanosets(handover: Handover) -> list[str]:
 def nanotron(handover: Handover) -> str:
     """nanotron: a `data_stages` entry with `NanosetDatasetsArgs` (folders of .ds files)."""
     dataset: dict[str, Any] = {
-        "dataset_folder": nanosets(handover),
+        "dataset_folder": handover.paths(FOLDERS),
         "dataset_weights": [s.weight for s in handover.sources],
     }
     corpus = handover.corpus
@@ -105,11 +97,6 @@ def nanotron(handover: Handover) -> str:
     stage = {"name": "mixture", "start_training_step": 1, "data": data}
     tokens = {"sequence_length": handover.sequence}
     return _head(handover) + _yaml({"data_stages": [stage], "tokens": tokens})
-
-
-def olmo_paths(handover: Handover) -> list[str]:
-    """The files that `olmo_core` names."""
-    return [path for source in handover.sources for path in _olmo_files(source)]
 
 
 def olmo_shortfall(handover: Handover) -> list[str]:
@@ -141,7 +128,7 @@ def olmo_shortfall(handover: Handover) -> list[str]:
 
 
 @facts(
-    places=olmo_paths,
+    places=lambda h: [path for source in h.sources for path in _olmo_files(source)],
     layout="megatron",
     budget=lambda h: f"requested_tokens={h.tokens} of SourceMixtureDatasetConfig",
     check=olmo_shortfall,
@@ -169,12 +156,7 @@ def olmo_core(handover: Handover) -> str:
 def _olmo_files(source: Source) -> list[str]:
     if source.files and source.path is None:
         return [path for path, _ in source.files]
-    return [source.path or source.filled("data/domain_{index}.bin")]
-
-
-def streams(handover: Handover) -> list[str]:
-    """The folders that `mosaicml` names."""
-    return handover.paths("data/domain_{index}")
+    return [source.path or source.filled(f"{FOLDERS}.bin")]
 
 
 def mosaicml_conversion(handover: Handover) -> list[str]:
@@ -190,7 +172,7 @@ def mosaicml_conversion(handover: Handover) -> list[str]:
 
 
 @facts(
-    places=streams,
+    places=lambda h: h.paths(FOLDERS),
     needs=("{}/train/index.json",),
     layout="jsonl",
     budget=lambda h: f"epoch_size is {h.sequences} samples; give the trainer max_duration: 1ep",
@@ -200,7 +182,7 @@ def mosaicml(handover: Handover) -> str:
     """LLM Foundry: `train_loader.dataset.streams` with proportions, for `StreamingDataset`."""
     named = {
         s.slug: {"local": path, "remote": None, "split": "train", "proportion": s.weight}
-        for s, path in zip(handover.sources, streams(handover), strict=True)
+        for s, path in zip(handover.sources, handover.paths(FOLDERS), strict=True)
     }
     dataset = {
         "streams": named,
@@ -217,7 +199,7 @@ def _blend(handover: Handover) -> list[tuple[float, str]]:
     pairs = []
     for source in handover.sources:
         if source.path is not None or not source.files:
-            pairs.append((source.weight, source.path or source.filled("data/domain_{index}")))
+            pairs.append((source.weight, source.path or source.filled(FOLDERS)))
         else:
             pairs += _shared(source)
     if handover.corpus is not None and any(s.path is None for s in handover.sources):

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -92,13 +92,16 @@ def materialise(
     sources = {
         s.name: _Documents(corpus, s.name, quotas[s.name], handover.seed) for s in handover.sources
     }
-    order = mixed(sources)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(target) as partial:
+            lengths = []
+            encode = _as_tokens if kind == "tokens" else _as_lines(corpus, sources)
             with partial.open("wb") as out:
-                write = _write_tokens if kind == "tokens" else _write_documents
-                lengths = write(out, order, corpus, sources, progress)
+                for name, document in mixed(sources):
+                    out.write(encode(name, document))
+                    lengths.append(len(document))
+                    progress(len(document))
             if kind == "tokens":
                 width = np.dtype(corpus.dtype).itemsize
                 write_index(target.with_suffix(""), np.array(lengths, dtype=np.int64), width)
@@ -220,40 +223,22 @@ def fill(order: np.ndarray, lengths: np.ndarray, quota: int) -> tuple[np.ndarray
     )
 
 
-def _write_tokens(
-    out: BinaryIO,
-    order: Iterator[tuple[str, np.ndarray]],
-    corpus: Corpus,
-    sources: dict[str, _Documents],
-    progress: Callable[[int], None],
-) -> list[int]:
-    lengths = []
-    for _, document in order:
-        out.write(document.tobytes())
-        lengths.append(len(document))
-        progress(len(document))
-    return lengths
+def _as_tokens(name: str, document: np.ndarray) -> bytes:
+    return document.tobytes()
 
 
-def _write_documents(
-    out: BinaryIO,
-    order: Iterator[tuple[str, np.ndarray]],
-    corpus: Corpus,
-    sources: dict[str, _Documents],
-    progress: Callable[[int], None],
-) -> list[int]:
+def _as_lines(corpus: Corpus, sources: dict[str, _Documents]) -> Callable[[str, np.ndarray], bytes]:
+    """A function of a domain and a document of it: the line of its text."""
     tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
-    lengths = []
-    for name, document in order:
+
+    def line(name: str, document: np.ndarray) -> bytes:
         body = document[:-1] if document[-1] == corpus.eos else document
         text = tokenizer.decode(body.tolist(), skip_special_tokens=False)
         if sources[name].cut and sources[name].taken == sources[name].quota:
             text = text.rstrip("\ufffd")  # half a character, where the last document was cut
-        line = json.dumps({"text": text, "domain": name}, ensure_ascii=False)
-        out.write(line.encode() + b"\n")
-        lengths.append(len(document))
-        progress(len(document))
-    return lengths
+        return json.dumps({"text": text, "domain": name}, ensure_ascii=False).encode() + b"\n"
+
+    return line
 
 
 def _summary(target: Path, sources: dict[str, _Documents]) -> Written:

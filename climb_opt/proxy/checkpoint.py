@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from climb_opt.errors import brief
+
 log = logging.getLogger(__name__)
 
 FILE = "checkpoint.pt"
@@ -43,7 +45,7 @@ def load(folder: Path, fingerprint: str) -> dict[str, Any] | None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         found = state.pop("fingerprint")
     except Exception as error:  # of damaged or foreign bytes torch and pickle raise anything
-        _start_afresh(path, f"cannot be read as a checkpoint ({_reason(error)})")
+        _start_afresh(path, f"cannot be read as a checkpoint ({brief(error, 120)})")
         return None
     if found != fingerprint:
         _start_afresh(path, "belongs to another mixture, seed or recipe")
@@ -71,7 +73,7 @@ def resume(
     except (torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a state of another torch or transformers: any
-        _start_afresh(folder / FILE, f"does not fit this trial ({_reason(error)})")
+        _start_afresh(folder / FILE, f"does not fit this trial ({brief(error, 120)})")
         begin()
 
 
@@ -96,8 +98,3 @@ def sync(path: Path) -> None:
 
 def _start_afresh(path: Path, why: str) -> None:
     log.warning("%s %s; starting afresh.", path, why)
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())[:120]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

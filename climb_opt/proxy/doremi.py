@@ -19,7 +19,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from climb_opt import recipes
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.data import Batches, MixtureIndex
-from climb_opt.proxy.job import Job
+from climb_opt.proxy.job import Job, Watch
 from climb_opt.proxy.run import adamw, restore_optimizer
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.train import Trainer
@@ -38,13 +38,6 @@ log = logging.getLogger(__name__)
 
 ETA = 1.0  # step size of the weights (Section 3)
 SMOOTHING = 1e-3  # c: every domain keeps at least this share of uniform (Section 3)
-
-
-class Watch(Protocol):
-    """Who may stop the run."""
-
-    def stop(self) -> bool:
-        """Rank 0: whether the worker was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,7 @@ class _Job:
 
 def train_doremi(
     trainer: Trainer,
-    watch: Any,
+    watch: Watch,
     *,
     reference: Mapping[str, float],
     name: str = "doremi",

@@ -17,7 +17,14 @@ from climb_opt.corpus.stages.gather import StreamWriter
 from climb_opt.corpus.stages.tokenise import TokenFacts, facts_of
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
-from climb_opt.indexed import HEADER, MAGIC, document_lengths, index_shards, prefix_of, write_index
+from climb_opt.indexed import (
+    HEADER,
+    document_lengths,
+    index_shards,
+    prefix_of,
+    read_header,
+    write_index,
+)
 from climb_opt.shards import Corpus, Domain, Stream, file_digest
 from climb_opt.text import shortest_ends, twins
 from climb_opt.tokenizer import end_of_text, ended_by, load_tokenizer, save_tokenizer
@@ -52,25 +59,25 @@ def read_pair(prefix: Path) -> Pair:
         if not file.is_file():
             raise UserError(f"Megatron data {str(prefix)!r}: {file.name} is missing.")
     size = index.stat().st_size
-    head = index.read_bytes()[: HEADER.size] if size < 1 << 20 else _head(index)
-    if len(head) < HEADER.size or not head.startswith(MAGIC):
+    with index.open("rb") as opened:
+        header = read_header(opened)
+    if header is None:
         raise UserError(f"{index} is not a Megatron index (MMIDIDX).")
-    _, _, code, sequences, bounds = HEADER.unpack(head)
+    code, sequences, bounds = header
     expected = HEADER.size + 12 * sequences + 8 * bounds
     if code not in TYPES or size < expected:
         raise UserError(f"{index} is damaged: {size} bytes of {expected}, type code {code}.")
-    lengths = np.memmap(index, "<i4", "r", HEADER.size, (sequences,)) if sequences else _none()
-    offset = HEADER.size + 4 * sequences
-    starts = np.memmap(index, "<i8", "r", offset, (sequences,)) if sequences else _none()
-    limits = np.memmap(index, "<i8", "r", offset + 8 * sequences, (bounds,))
+    lengths = _mapped(index, "<i4", HEADER.size, sequences)
+    starts = _mapped(index, "<i8", HEADER.size + 4 * sequences, sequences)
+    limits = _mapped(index, "<i8", HEADER.size + 12 * sequences, bounds)
     width = np.dtype(TYPES[code]).itemsize
-    sequence_ends = np.asarray(starts) // width + np.asarray(lengths)
-    tokens = np.memmap(data, TYPES[code], "r") if data.stat().st_size else _none()
+    sequence_ends = starts // width + lengths
+    tokens = _mapped(data, TYPES[code], 0, data.stat().st_size // width)
     if sequences and int(sequence_ends[-1]) > len(tokens):
         raise UserError(f"{data} is truncated: the index names {int(sequence_ends[-1])} tokens.")
-    first, last = np.asarray(limits[:-1]), np.asarray(limits[1:])
+    first, last = limits[:-1], limits[1:]
     filled = last > first
-    begin = np.asarray(starts)[first[filled]] // width
+    begin = starts[first[filled]] // width
     return Pair(tokens, begin, sequence_ends[last[filled] - 1])
 
 
@@ -264,10 +271,8 @@ def _key(tokens: np.ndarray, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, key=b"%d" % seed).digest(), "little")
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(HEADER.size)
-
-
-def _none() -> np.ndarray:
-    return np.zeros(0, dtype=np.int64)
+def _mapped(file: Path, dtype: str, offset: int, count: int) -> np.ndarray:
+    """So many numbers of a file, memory-mapped; numpy maps none of no size."""
+    if not count:
+        return np.zeros(0, dtype=dtype)
+    return np.asarray(np.memmap(file, dtype, "r", offset, (count,)))

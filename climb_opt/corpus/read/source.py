@@ -6,7 +6,7 @@ others as an input `module:Name:where` (docs/own-reader.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,11 +44,6 @@ class Source:
     fields: dict[str, Any] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict)  # what the kind's reader needs
     version: str = ""  # changes when the input changes
-
-    @property
-    def documents(self) -> int:
-        """Not known before it is read."""
-        return 0
 
     def with_fields(self, fields: dict[str, Any]) -> Source:
         """The source whose documents have these fields too."""
@@ -99,9 +94,3 @@ class Reader:
     sources: Callable[[str, LeftOut], Iterator[Source]] | None = None
     whole: bool = False
     schema: Callable[[Source], Any] | None = None
-
-
-def fields_needed(options: ReadOptions, extra: Sequence[str]) -> ReadOptions:
-    """The options with further fields to keep."""
-    kept = tuple(dict.fromkeys([*options.fields, *extra]))
-    return replace(options, fields=kept)

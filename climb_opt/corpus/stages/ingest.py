@@ -10,7 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from climb_opt.corpus.documents import Bad, Block, Document, blocks_of, write_block
+from climb_opt.corpus.documents import (
+    BLOCK_BYTES,
+    BLOCK_DOCUMENTS,
+    Bad,
+    Block,
+    Document,
+    gathered,
+    write_block,
+)
 from climb_opt.corpus.files import load_json, save_json
 from climb_opt.corpus.read.look import check_fields
 from climb_opt.corpus.read.records import EMPTY, read
@@ -35,22 +43,12 @@ STEP = 100_000  # bytes read between two looks at the bar
 
 @dataclass(frozen=True)
 class _Unit:
-    """A source as a stage's unit, with its place in the order of the corpus."""
+    """A source as a stage's unit: its name is its place in the order of the corpus."""
 
-    index: int
+    name: str
     source: Source
-
-    @property
-    def name(self) -> str:
-        return f"{self.index:05d}"
-
-    @property
-    def documents(self) -> int:
-        return 0
-
-    @property
-    def bytes(self) -> int:
-        return self.source.bytes
+    bytes: int
+    documents: int = 0  # not known before it is read
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,6 @@ class Inventory:
     def documents(self) -> int:
         """Documents that were kept."""
         return sum(b.documents for b in self.blocks)
-
-    @property
-    def bytes(self) -> int:
-        """UTF-8 bytes of their text."""
-        return sum(b.bytes for b in self.blocks)
 
     def lines(self) -> list[str]:
         """What was skipped and why, for people."""
@@ -102,7 +95,7 @@ def ingest(
         UserError: more than a tenth of the documents or inputs are bad, nothing is left, or no
             document has a wanted field.
     """
-    units = [_Unit(i, s) for i, s in enumerate(sources)]
+    units = [_Unit(f"{i:05d}", s, s.bytes) for i, s in enumerate(sources)]
     if wanted and not all(stage.file(f"{u.name}.json").exists() for u in units):
         check_fields(sources, options, wanted)
     task = partial(_read_source, stage.path, options)
@@ -120,9 +113,9 @@ def ingest(
 def _read_source(folder: Path, options: ReadOptions, unit: _Unit, advance: Advance) -> None:
     tally = _Tally(unit.source.name, options)
     records = _good(read(unit.source, options, _Steps(advance)), tally)
+    parts = gathered(records, BLOCK_DOCUMENTS, BLOCK_BYTES, lambda d: len(d.text))
     blocks = [
-        asdict(write_block(folder, f"{unit.name}-{i:05d}", block))
-        for i, block in enumerate(blocks_of(records))
+        asdict(write_block(folder, f"{unit.name}-{i:05d}", part)) for i, part in enumerate(parts)
     ]
     tally.settle()
     facts = {"blocks": blocks, "bad": tally.bad, "examples": tally.examples}

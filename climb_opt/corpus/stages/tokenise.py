@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import Block, read_texts
+from climb_opt.corpus.documents import Block, gathered, read_texts
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.run.jobs import Advance, How, silent
 from climb_opt.corpus.run.local import serial_tokenizers
@@ -176,7 +176,7 @@ def _tokenise_block(
     rows = np.flatnonzero(kept)
     done = 0
     with atomic(folder / f"{block.name}.bin") as partial_path, partial_path.open("wb") as file:
-        for some in _slots(texts, slot):
+        for some in gathered(texts, slot, slot * SLOT_CHARACTERS, len):
             tokens, counts = encode(tokenizer, some, facts, advance)
             lengths[rows[done : done + len(some)]] = counts
             done += len(some)
@@ -252,19 +252,6 @@ def _pieces(text: str) -> Iterator[str]:
         yield text[start:cut]
         start = cut
     yield text[start:]
-
-
-def _slots(texts: Iterator[str], documents: int) -> Iterator[list[str]]:
-    slot: list[str] = []
-    size = 0
-    for text in texts:
-        slot.append(text)
-        size += len(text)
-        if len(slot) >= documents or size >= documents * SLOT_CHARACTERS:
-            yield slot
-            slot, size = [], 0
-    if slot:
-        yield slot
 
 
 def token_indices(ends: np.ndarray, rows: np.ndarray, limit: int | None = None) -> np.ndarray:
