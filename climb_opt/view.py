@@ -188,7 +188,7 @@ def space_for(tokens: Mapping[str, float], recipe: StudyRecipe | None) -> Mixtur
     )
 
 
-def mixture_of(trial: FrozenTrial) -> dict[str, float]:
+def mixture_of(trial: FrozenTrial | optuna.Trial) -> dict[str, float]:
     """domain -> weight of a trial, as far as it has weights."""
     return {
         name.removeprefix(PREFIX): float(value)

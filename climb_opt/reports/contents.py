@@ -12,7 +12,7 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.measures import effective_domains
 from climb_opt.predictors.base import Predictor
-from climb_opt.reports.cost import Cost, cost_of, epochs_of, tokens_of
+from climb_opt.reports.cost import Cost, cost_of
 from climb_opt.reports.effects import Effect, domain_effects
 from climb_opt.reports.quality import FEWEST, Predictions, predict_unseen
 from climb_opt.reports.snapshot import Snapshot, facts_of
@@ -68,10 +68,6 @@ class Contents:
         """The recommended mixture: of the rule that is followed; None before any trial."""
         return None if self.followed is None else self.recommended[self.followed]
 
-    def weights(self, mixture: Mapping[str, float]) -> np.ndarray:
-        """The mixture as an array (K,) in the order of the space's domains."""
-        return np.array([mixture.get(d, 0.0) for d in self.snapshot.space.domains])
-
     def columns(self) -> dict[str, np.ndarray]:
         """Mixtures to set side by side: the prior, each round's mean, the recommended one."""
         snapshot, columns = self.snapshot, {}
@@ -83,18 +79,8 @@ class Contents:
                 mean = snapshot.history.weights[rows].mean(axis=0)
                 columns[f"round {summary.index + 1}"] = mean
         if self.chosen is not None:
-            columns["found"] = self.weights(self.chosen.mixture)
+            columns["found"] = snapshot.weights(self.chosen)
         return columns
-
-    def epochs(self) -> np.ndarray | None:
-        """How often each domain would be repeated by the recommended mixture in one proxy run."""
-        if self.chosen is None:
-            return None
-        return epochs_of(self.snapshot, self.weights(self.chosen.mixture))
-
-    def tokens(self) -> np.ndarray | None:
-        """Tokens of each domain (K,) where the study knows them."""
-        return tokens_of(self.snapshot)
 
 
 @one_blas_thread()
@@ -124,8 +110,7 @@ def gather(
     followed = followed or next(iter(recommended), None)
     reference = snapshot.space.prior
     if followed is not None:
-        chosen = recommended[followed]
-        reference = np.array([chosen.get(d, 0.0) for d in snapshot.space.domains])
+        reference = snapshot.weights(recommended[followed])
     return Contents(
         snapshot=snapshot,
         recommended=recommended,
@@ -163,32 +148,20 @@ def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundS
     summaries = []
     for index, planned in enumerate(snapshot.plan.rounds):
         rows = snapshot.round_rows(index)
-        values = snapshot.measured[rows]
         seen = predictions.of_round(index) if predictions is not None else None
-        weights = snapshot.history.weights[rows]
-        summaries.append(
-            RoundSummary(
-                index=index,
-                planned=planned,
-                done=len(rows),
-                best=float(snapshot.sign * np.min(snapshot.sign * values)) if len(rows) else np.nan,
-                median=float(np.median(values)) if len(rows) else np.nan,
-                quarter=_quantile(snapshot, values, 0.25),
-                three_quarters=_quantile(snapshot, values, 0.75),
-                effective=float(np.mean([effective_domains(w) for w in weights]))
-                if len(rows)
-                else np.nan,
-                correlation=seen.rank_correlation() if seen else np.nan,
-                error=seen.error() if seen else np.nan,
-            )
-        )
+        figures = _spread(snapshot, rows) if len(rows) else [np.nan] * 5
+        figures += [seen.rank_correlation(), seen.error()] if seen else [np.nan, np.nan]
+        summaries.append(RoundSummary(index, planned, len(rows), *figures))
     return tuple(summaries)
 
 
-def _quantile(snapshot: Snapshot, values: np.ndarray, share: float) -> float:
-    if not len(values):
-        return float("nan")
-    return float(snapshot.sign * np.quantile(snapshot.sign * values, share))
+def _spread(snapshot: Snapshot, rows: np.ndarray) -> list[float]:
+    """Best, median and quartiles of the scores, and the mean effective number of domains."""
+    values, sign = snapshot.measured[rows], snapshot.sign
+    best, quarter, three_quarters = sign * np.quantile(sign * values, [0.0, 0.25, 0.75])
+    effective = np.mean([effective_domains(w) for w in snapshot.history.weights[rows]])
+    found = [best, np.median(values), quarter, three_quarters, effective]
+    return [float(figure) for figure in found]
 
 
 def _provenance(snapshot: Snapshot) -> dict[str, Any]:

@@ -68,12 +68,16 @@ class Snapshot:
     @property
     def unit(self) -> str:
         """What the score measures: "bits per byte" when every component says so, else "score"."""
-        return unit_of(() if self.recipe is None else tuple(self.recipe.coefficients()))
+        return unit_of(() if self.recipe is None else self.recipe.coefficients())
 
     @property
     def direction(self) -> str:
         """In words: "lower is better"."""
         return "lower is better" if self.sign > 0 else "higher is better"
+
+    def weights(self, mixture: Mapping[str, float]) -> np.ndarray:
+        """The mixture as an array (K,) in the order of the space's domains."""
+        return np.array([mixture.get(d, 0.0) for d in self.space.domains])
 
     def baselines(self) -> dict[str, list[int]]:
         """Baseline -> its rows of the history."""
@@ -82,6 +86,15 @@ class Snapshot:
             if isinstance(slot, str) and slot.startswith(BASELINE):
                 rows.setdefault(slot.removeprefix(BASELINE), []).append(row)
         return rows
+
+    def baseline_scores(self) -> dict[str, float]:
+        """Baseline -> its mean measured score."""
+        return {n: float(np.mean(self.measured[rows])) for n, rows in self.baselines().items()}
+
+    def searched(self) -> np.ndarray:
+        """Rows of the history that are no baselines', in the order they finished."""
+        outside = [row for rows in self.baselines().values() for row in rows]
+        return np.setdiff1d(np.arange(len(self.history)), outside)
 
     def round_rows(self, index: int) -> np.ndarray:
         """Rows of the history that belong to round `index`."""

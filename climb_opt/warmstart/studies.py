@@ -16,8 +16,8 @@ from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM
 from climb_opt.errors import UserError
 from climb_opt.history import excesses
 from climb_opt.recipes import StudyRecipe
-from climb_opt.simplex import PREFIX, MixtureSpace
-from climb_opt.view import all_trials
+from climb_opt.simplex import MixtureSpace
+from climb_opt.view import all_trials, mixture_of
 from climb_opt.warmstart.lineage import Lineage
 
 CAUTION = (
@@ -175,11 +175,7 @@ def _check(
 
 
 def _mixture(trial: FrozenTrial) -> dict[str, float] | None:
-    mixture = {
-        name.removeprefix(PREFIX): float(value)
-        for name, value in trial.params.items()
-        if name.startswith(PREFIX)
-    }
+    mixture = mixture_of(trial)
     return mixture if mixture and abs(sum(mixture.values()) - 1.0) < 1e-6 else None
 
 

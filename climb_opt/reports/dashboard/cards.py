@@ -41,9 +41,7 @@ def _best_so_far(contents: Contents, graph: Any) -> go.Figure | None:
     if not len(snapshot.history) or len(snapshot.directions) > 1:
         return None
     figure = _figure(graph, "Best so far", "trials finished", snapshot.unit)
-    baselines = snapshot.baselines()
-    outside = {row for rows in baselines.values() for row in rows}
-    order = [row for row in range(len(snapshot.history)) if row not in outside]
+    order, baselines = snapshot.searched(), snapshot.baseline_scores()
     values = snapshot.measured[order]
     place = np.arange(1, len(order) + 1)
     rounds = snapshot.rounds[order]
@@ -54,10 +52,9 @@ def _best_so_far(contents: Contents, graph: Any) -> go.Figure | None:
     best = snapshot.sign * np.minimum.accumulate(snapshot.sign * values)
     line = {"color": "#1c2430", "shape": "hv"}
     figure.add_trace(graph.Scatter(x=place, y=best, mode="lines", line=line, name="best so far"))
-    levels = [float(np.mean(snapshot.measured[rows])) for rows in baselines.values()]
-    for name, level in zip(baselines, levels, strict=True):
+    for name, level in baselines.items():
         _level(graph, figure, len(order), level, f"{name} {number(level)}")
-    shown = shown_range(np.append(values, levels), snapshot.sign)
+    shown = shown_range(np.append(values, list(baselines.values())), snapshot.sign)
     figure.update_yaxes(range=list(shown))
     return figure
 

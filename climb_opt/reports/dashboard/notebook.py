@@ -25,14 +25,12 @@ from climb_opt.reports.dashboard import cards, notes
 from climb_opt.reports.draw import markdown
 from climb_opt.reports.report import contents_of
 from climb_opt.reports.snapshot import Snapshot, take
-from climb_opt.simplex import PREFIX
-from climb_opt.view import StudyView
+from climb_opt.study.working import Objective
+from climb_opt.view import StudyView, mixture_of
 
 log = logging.getLogger(__name__)
 
 FOLDER = "artifacts"  # in the folder of runs
-
-Objective = Callable[[optuna.Trial], Any]
 
 
 class Notebook:
@@ -87,11 +85,7 @@ class Notebook:
         Args:
             learnt: the mixture that came of it, where it is not the one it was trained on.
         """
-        mixture = learnt or {
-            name.removeprefix(PREFIX): float(value)
-            for name, value in trial.params.items()
-            if name.startswith(PREFIX)
-        }
+        mixture = learnt or mixture_of(trial)
         if not mixture:
             return
         attrs = trial.user_attrs

@@ -97,8 +97,7 @@ def bar(weight: float, largest: float) -> str:
     """A bar of block characters, for readers without pictures."""
     eighths = round(8 * WIDTH * weight / largest) if largest > 0 else 0
     full, rest = divmod(eighths, 8)
-    text = BLOCKS[-1] * full + (BLOCKS[rest - 1] if rest else "")
-    return text
+    return BLOCKS[-1] * full + (BLOCKS[rest - 1] if rest else "")
 
 
 def _summary(mixture: Mapping[str, float], facts: Mapping[str, Any]) -> str:

@@ -31,16 +31,12 @@ from climb_opt.text import in_html, printable
 STYLE = Path(__file__).with_name("style.css")
 
 
-def render(contents: Contents, *, now: datetime | None = None) -> str:
-    """The page.
-
-    Args:
-        now: printed as the time of the report; the present when None.
-    """
+def render(contents: Contents) -> str:
+    """The page, with the time of the report."""
     shown = sections(contents)
     name = printable(contents.snapshot.name)
     head = f"<header><h1>{in_html(name)}</h1>{_about(contents)}{_links(shown)}</header>"
-    stamp = (now or datetime.now(UTC)).strftime("%Y-%m-%d %H:%M UTC")
+    stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     foot = f"<footer>climb_opt {climb_opt.__version__} · {stamp}</footer>"
     main = f"<main>{''.join(map(draw, shown))}</main>"
     return markup.page(

@@ -28,7 +28,7 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
     space, chosen, name = snapshot.space, advice.chosen, snapshot.name
     uniform = dict.fromkeys(space.domains, 1 / len(space))
     columns = {"found": chosen.mixture, "prior": space.mixture(space.prior), "uniform": uniform}
-    arrays = {name: weights(mixture, space.domains) for name, mixture in columns.items()}
+    arrays = {name: snapshot.weights(mixture) for name, mixture in columns.items()}
     parts = [mixtures(space.domains, arrays)]
     found = trade_offs(snapshot)
     if found is not None:
@@ -47,14 +47,13 @@ def table(
     rows: Sequence[Sequence[str]],
     *,
     foot: Sequence[Sequence[str]] = (),
-    name: int = NAME,
 ) -> str:
-    """Aligned columns: the first one text, cut to `name` columns, the others numbers.
+    """Aligned columns: the first one text, cut to `NAME` columns, the others numbers.
 
     Args:
         foot: rows below a second rule.
     """
-    every = [[shorten(r[0], name), *(printable(c) for c in r[1:])] for r in (head, *rows, *foot)]
+    every = [[shorten(r[0], NAME), *(printable(c) for c in r[1:])] for r in (head, *rows, *foot)]
     columns = [max(width(row[k]) for row in every) for k in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
@@ -73,12 +72,11 @@ def mixtures(
     columns: Mapping[str, np.ndarray],
     *,
     foot: Sequence[Sequence[str]] = (),
-    rows: int = ROWS,
 ) -> str:
     """Mixtures side by side in per cent, by the first one's weights; small ones summed up."""
     stack = np.array(list(columns.values()))
     order = np.argsort(-stack[0], kind="stable")
-    cut = len(order) if len(order) <= rows + 1 else rows
+    cut = len(order) if len(order) <= ROWS + 1 else ROWS
     lines = [[domains[k], *(percent(float(w)) for w in stack[:, k])] for k in order[:cut]]
     if cut < len(order):
         rest = stack[:, order[cut:]].sum(axis=1)
@@ -86,17 +84,12 @@ def mixtures(
     return table(["domain, %", *columns], lines, foot=foot)
 
 
-def weights(mixture: Mapping[str, float], domains: Sequence[str]) -> np.ndarray:
-    """The mixture as an array (K,) in the order of `domains`."""
-    return np.array([mixture.get(d, 0.0) for d in domains])
-
-
 def rules(recommended: Mapping[str, Recommendation], followed: str, snapshot: Snapshot) -> str:
     """What each rule recommends, side by side; the one that is followed is starred."""
     prior = snapshot.space.prior
     rows = []
     for rule, one in recommended.items():
-        w = weights(one, snapshot.space.domains)
+        w = snapshot.weights(one)
         rows.append(
             [
                 f"{rule} *" if rule == followed else rule,
@@ -120,7 +113,7 @@ def listing(words: Words, found: Table) -> str:
 def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:
     """The mixture found beside the baselines, their scores over seeds below, then the verdict."""
     names = [n for n in confirmation.scores if confirmation.scores[n]]
-    columns = {n: weights(confirmation.mixtures[n], domains) for n in names}
+    columns = {n: np.array([confirmation.mixtures[n].get(d, 0.0) for d in domains]) for n in names}
     unit = confirmation.unit
     scores = [plus_minus(confirmation.mean(n), confirmation.spread(n)) for n in names]
     seeds = [str(len(confirmation.scores[n])) for n in names]

@@ -26,7 +26,7 @@ def atlas(contents: Contents) -> Section | None:
     found, chosen, snapshot = contents.atlas, contents.chosen, contents.snapshot
     if found is None or chosen is None or not len(found.places):
         return None
-    weights = contents.weights(chosen.mixture)
+    weights = snapshot.weights(chosen)
     prior = snapshot.space.prior
     change = np.where(prior > 0, weights / np.where(prior > 0, prior, 1.0), np.inf)
     text = (

@@ -22,9 +22,8 @@ HUES = 6  # colours of rounds, repeated after that
 
 def best_so_far(snapshot: Snapshot) -> str:
     """Measured scores in the order they finished, the best so far, and the baselines."""
-    values = snapshot.measured
-    levels = {n: float(np.mean(values[rows])) for n, rows in snapshot.baselines().items()}
-    order = np.flatnonzero(~np.isin(np.arange(len(values)), _baseline_rows(snapshot)))
+    values, order = snapshot.measured, snapshot.searched()
+    levels = snapshot.baseline_scores()
     shown = np.append(values[order], list(levels.values()))
     chart = Chart(
         (0.0, max(2.0, len(order) + 1.0)),
@@ -68,7 +67,7 @@ def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
         trial = snapshot.history.trials[int(row)]
         x, y = np.clip([measured, mean], low, high)
         ends = np.clip([mean - std, mean + std], low, high)
-        css = _hue(int(index))
+        css = hue(int(index))
         edge = "" if low <= mean <= high and low <= measured <= high else " outside"
         if spread is None:
             chart.line([(float(x), float(ends[0])), (float(x), float(ends[1]))], f"whisker {css}")
@@ -159,16 +158,11 @@ def shown_range(values: np.ndarray, sign: float) -> tuple[float, float]:
     return limits(list(sign * kept))
 
 
-def hue_of_round(index: int) -> str:
-    """The style of a round's marks, for legends."""
-    return _hue(index)
-
-
 def _score_dot(chart: Chart, snapshot: Snapshot, place: int, row: int) -> None:
     value, trial = float(snapshot.measured[row]), snapshot.history.trials[row]
     inside = chart.y[0] <= value <= chart.y[1]
     at = (float(place), float(np.clip(value, *chart.y)))
-    css = f"dot {_hue(int(snapshot.rounds[row]))}" + ("" if inside else " outside")
+    css = f"dot {hue(int(snapshot.rounds[row]))}" + ("" if inside else " outside")
     edge = "" if inside else " (beyond the plot)"
     chart.dot(at, f"trial {trial.number}: {number(value, 5)}{edge}", css)
 
@@ -181,9 +175,6 @@ def _divide_rounds(chart: Chart, snapshot: Snapshot, order: np.ndarray) -> None:
             chart.divide(float(first[0]) + 0.5, f"round {index + 1}")
 
 
-def _baseline_rows(snapshot: Snapshot) -> list[int]:
-    return [row for rows in snapshot.baselines().values() for row in rows]
-
-
-def _hue(index: int) -> str:
+def hue(index: int) -> str:
+    """The style of a round's marks; -1 is outside the plan."""
     return "base" if index < 0 else f"r{index % HUES}"

@@ -22,10 +22,9 @@ def influence(contents: Contents) -> Section | None:
     """Which domains matter at the recommended mixture, and how sure that is."""
     if not contents.effects:
         return None
-    sign, unit = contents.snapshot.sign, contents.snapshot.unit
     shown = contents.effects[:CURVES]
     scale = _scale(shown)
-    curves = [Figure(_curve(e, unit, scale), _reading(e, sign)) for e in shown]
+    curves = [Figure(_curve(e, contents.snapshot.unit, scale), _reading(e)) for e in shown]
     text = (
         "Around the recommended mixture one domain's weight is changed while the others keep their "
         "proportions. Bands hold 90 %: where a band crosses the line, the data does not tell. All "
@@ -66,7 +65,7 @@ def _curve(effect: Effect, unit: str, scale: tuple[float, float]) -> str:
     return chart.render(f"Gain against the weight of {effect.domain}, with a 90 % band.")
 
 
-def _reading(effect: Effect, sign: float) -> str:
+def _reading(effect: Effect) -> str:
     words = []
     if effect.without is not None:
         words.append(f"left out: {_words(effect.without)}")

@@ -6,7 +6,7 @@ import numpy as np
 
 from climb_opt.measures import distance, effective_domains
 from climb_opt.reports.contents import Contents
-from climb_opt.reports.cost import longest_run
+from climb_opt.reports.cost import epochs_of, longest_run, tokens_of
 from climb_opt.reports.parts import figures
 from climb_opt.reports.section import Bar, Block, Cell, Figure, Heat, Name, Section, Table, Words
 from climb_opt.selection import in_words
@@ -19,8 +19,8 @@ def recommendation(contents: Contents) -> Section:
     if chosen is None:
         text = "No recommendation yet: the search needs finished trials first."
         return Section("mixture", "Recommended mixture", [Words(text, "soft")])
-    weights = contents.weights(chosen.mixture)
     snapshot = contents.snapshot
+    weights = snapshot.weights(chosen)
     lead = (
         f"Rule “{contents.followed}”. It uses {effective_domains(weights):.1f} effective domains "
         f"of {len(weights)}"
@@ -64,18 +64,20 @@ def mixtures(contents: Contents) -> Section | None:
 
 def repetition(contents: Contents) -> Section | None:
     """How often domains repeat, and how long a run the data allows."""
-    chosen, tokens = contents.chosen, contents.tokens()
+    snapshot, chosen = contents.snapshot, contents.chosen
+    tokens = tokens_of(snapshot)
     if chosen is None or tokens is None:
         return None
-    weights, epochs = contents.weights(chosen.mixture), contents.epochs()
+    weights = snapshot.weights(chosen)
+    epochs = epochs_of(snapshot, weights)
     budget, first = longest_run(tokens, weights)
-    domains = contents.snapshot.space.domains
+    domains = snapshot.space.domains
     text = (
         f"Trained on this mixture, “{domains[first]}” is the first domain to run out: after "
         f"{amount(budget)} tokens in all. "
     )
-    if epochs is not None and contents.snapshot.recipe is not None:
-        size = contents.snapshot.recipe.proxy.tokens
+    if epochs is not None and snapshot.recipe is not None:
+        size = snapshot.recipe.proxy.tokens
         worst = int(np.argmax(epochs))
         text += (
             f"A proxy run of {amount(size)} tokens reads it {number(float(epochs[first]), 2)} times"
@@ -123,10 +125,10 @@ def _rules_table(contents: Contents) -> list[Table]:
         return []
     snapshot, rows = contents.snapshot, []
     for rule, one in contents.recommended.items():
-        weights = contents.weights(one)
+        weights = snapshot.weights(one)
         moved = distance(weights, snapshot.space.prior) if snapshot.prior_known else None
         chosen = contents.chosen
-        apart = 0.0 if chosen is None else distance(weights, contents.weights(chosen.mixture))
+        apart = 0.0 if chosen is None else distance(weights, snapshot.weights(chosen))
         rows.append(
             [
                 f"{rule} (default)" if rule == contents.followed else rule,

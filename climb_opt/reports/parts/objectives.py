@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from climb_opt.gp.hypervolume import front
@@ -90,12 +88,9 @@ def objective_names(snapshot: Snapshot) -> list[str]:
     return [f"objective {i + 1}" for i in range(len(snapshot.directions))]
 
 
-def _rails(snapshot: Snapshot) -> Mapping[str, float]:
-    return {} if snapshot.recipe is None else snapshot.recipe.constraints
-
-
 def _kept(snapshot: Snapshot) -> np.ndarray:
-    return kept(snapshot.history.trials, _rails(snapshot), maximize=snapshot.sign < 0)
+    rails = {} if snapshot.recipe is None else snapshot.recipe.constraints
+    return kept(snapshot.history.trials, rails, maximize=snapshot.sign < 0)
 
 
 def _comparable(snapshot: Snapshot) -> np.ndarray:

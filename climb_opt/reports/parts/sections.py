@@ -106,12 +106,11 @@ def progress(contents: Contents) -> Section | None:
     if not len(snapshot.history) or len(snapshot.directions) > 1:
         return None
     begun = [r for r in contents.rounds if r.done]
-    styles = [(figures.hue_of_round(r.index), f"round {r.index + 1}") for r in begun]
+    styles = [(figures.hue(r.index), f"round {r.index + 1}") for r in begun]
     outside = int(np.sum(snapshot.rounds < 0)) - sum(map(len, snapshot.baselines().values()))
     others = [("base", "imported or enqueued")] if outside else []
-    for name, rows in snapshot.baselines().items():
-        level = number(float(np.mean(snapshot.measured[rows])))
-        others.append(("base dashed", f"{name} {level}"))
+    for name, level in snapshot.baseline_scores().items():
+        others.append(("base dashed", f"{name} {number(level)}"))
     parts = [
         Figure(
             figures.best_so_far(snapshot),

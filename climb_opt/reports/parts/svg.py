@@ -16,6 +16,7 @@ from typing import Literal
 from climb_opt.text import in_html
 
 WIDTH = 480.0
+ROOM = 0.06  # of the data's range, left free at both ends of an axis
 Point = tuple[float, float]
 Anchor = Literal["start", "middle", "end"]
 
@@ -66,14 +67,14 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [0.0 if k == 0 else k * step for k in range(first, last + 1)]
 
 
-def limits(values: Sequence[float], room: float = 0.06) -> tuple[float, float]:
+def limits(values: Sequence[float]) -> tuple[float, float]:
     """The range of `values` with some room at both ends; of width 1 around a constant."""
     finite = [v for v in values if math.isfinite(v)] or [0.0]
     low, high = min(finite), max(finite)
     if high - low <= 1e-12 * max(abs(low), abs(high), 1e-300):
         half = abs(low) * 0.05 or 0.5
         return low - half, high + half
-    return low - room * (high - low), high + room * (high - low)
+    return low - ROOM * (high - low), high + ROOM * (high - low)
 
 
 @dataclass
@@ -148,10 +149,6 @@ class Chart:
             element("line", x1=x, x2=x, y1=self.top, y2=self.height - self.bottom, class_="divide")
         )
         self.marks.append(label(x + 3, self.top - 8, text, css="note"))
-
-    def write(self, at: Point, text: str, *, anchor: Anchor = "start", css: str = "note") -> None:
-        """Text at a place of the data."""
-        self.marks.append(label(self.across(at[0]), self.up(at[1]), text, anchor=anchor, css=css))
 
     def render(self, description: str, *, x_ticks: Sequence[float] | None = None) -> str:
         """The SVG element; `description` says in words what the figure shows."""
