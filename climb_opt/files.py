@@ -11,6 +11,8 @@ from pathlib import Path
 
 from climb_opt.errors import UserError
 
+OTHER_FILES = 512  # libraries, logs, sockets
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -54,6 +56,22 @@ def write_whole(path: Path, text: str) -> None:
     """The text as a file, whole or not at all; half surrogate pairs are escaped as JSON does."""
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's limit for `count` files open at once, as far as the system lets it.
+
+    Most systems start a process with 256 or 1024 and let it have many more.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + OTHER_FILES
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if resource.RLIM_INFINITY != soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def take_flock(file: Path, *, wait: bool = True) -> int:

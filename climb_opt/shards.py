@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError, did_you_mean
-from climb_opt.files import write_whole
+from climb_opt.files import allow_open_files, write_whole
 from climb_opt.reading import read_json
 
 SCHEMA = 1
@@ -111,8 +112,10 @@ class Corpus:
         )
         corpus._check_tokenizer()
         corpus._check_names()
-        for stream in corpus.streams():
+        streams = corpus.streams()
+        for stream in streams:
             corpus._check(stream)
+        allow_open_files(len(streams))  # a memory map keeps its file open
         return corpus
 
     def save(self) -> None:
@@ -196,8 +199,8 @@ class Corpus:
             ("domain", [d.name for d in self.domains]),
             ("file", [s.file for s in self.streams()]),
         ):
-            for name in names:
-                if names.count(name) > 1:
+            for name, times in Counter(names).items():
+                if times > 1:
                     raise UserError(
                         f"{self.path / MANIFEST} has the {what} {name!r} twice. Give every domain "
                         'a name ("name") and files ("file") of its own there, or build it again.'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from corpora import (
     topic_documents,
     topic_files,
     topic_options,
+    write_jsonl,
 )
 
 
@@ -214,3 +216,36 @@ def test_small_blocks_give_the_same_corpus(
     made = build(plan, tmp_path / "blocks", progress=False)
     assert made is not None and expected is not None
     assert files_of(made.path) == files_of(expected.path)
+
+
+def test_hundreds_of_domains_beside_targets_with_few_open_files_allowed(tmp_path: Path) -> None:
+    count = 130
+    for index in range(count):
+        mine = [{"text": f"text {index} {i} of its own", "kind": "plain"} for i in range(2)]
+        mine += [{"text": f"text {index} of target {index % 3}", "kind": f"t{index % 3}"}]
+        write_jsonl(tmp_path / "in" / f"d{index:03d}.jsonl", mine)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    targets = tuple(f"t{i}=kind:t{i}" for i in range(3))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 100, hard))
+        corpus = small_corpus(
+            tmp_path / "out",
+            f"domains:{tmp_path / 'in'}",
+            targets=targets,
+            target_share=1.0,
+            near_duplicates=None,
+            merge=MergeOptions(),
+        )
+        maps = [corpus.read(stream) for stream in corpus.streams()]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(corpus.domains) == count and len(maps) > 100
+    assert sum(s.documents for s in corpus.streams()) == 3 * count
+    assert [corpus.targets[f"t{i}"].documents for i in range(3)] == [44, 43, 43]
+
+
+def test_more_targets_than_a_role_can_number_are_refused(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", [{"text": "some text"}])
+    targets = tuple(f"t{i}=kind:{i}" for i in range(241))
+    with pytest.raises(UserError, match="241 targets are given; a corpus has at most 240"):
+        make_plan(topic_options([file], targets=targets))

@@ -62,6 +62,8 @@ def _said(error: OSError) -> str:
     name = "" if error.filename is None else f"{str(error.filename)!r}: "
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = " Make room and run the same command again." if full else ""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        remedy = " Raise the limit (ulimit -Hn) and run the same command again."
     return f"{name}{error.strerror}.{remedy}"
 
 

@@ -18,7 +18,7 @@ from climb_opt.corpus.stages.domains import SplitOptions
 from climb_opt.corpus.stages.embed import EmbedOptions
 from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.corpus.stages.pruning import parse_rule
-from climb_opt.corpus.stages.roles import Target, parse_target
+from climb_opt.corpus.stages.roles import MOST_TARGETS, Target, parse_target
 from climb_opt.corpus.stages.scorers import column_of
 from climb_opt.corpus.stages.scores import parse_scorer
 from climb_opt.corpus.stages.tokenise import TokenOptions
@@ -161,6 +161,8 @@ def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:
 def _targets(options: BuildOptions) -> list[tuple[Target, str | None]]:
     found = [parse_target(text, options.target_share) for text in options.targets]
     _refuse_twins("targets", [target.name for target, _ in found])
+    if len(found) > MOST_TARGETS:
+        raise UserError(f"{len(found)} targets are given; a corpus has at most {MOST_TARGETS}.")
     return found
 
 

@@ -55,7 +55,7 @@ def _text_or_id(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Hashes (n, width) and document numbers (n,) of each block."""
     for block in blocks:
-        values = np.asarray(read_rows(documents, block.name)[field])
+        values = np.array(read_rows(documents, block.name)[field])  # a view keeps its file open
         numbers = np.arange(block.start, block.start + block.documents)
         yield values.reshape(block.documents, -1), numbers
         bar.update(block.documents)

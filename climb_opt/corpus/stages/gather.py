@@ -18,6 +18,7 @@ from climb_opt.corpus.files import load_array
 from climb_opt.corpus.stages.counts import Stages, held_out_keys, trained_on
 from climb_opt.corpus.stages.roles import TARGET, Target
 from climb_opt.corpus.stages.tokenise import read_tokens, token_indices
+from climb_opt.files import allow_open_files
 from climb_opt.shards import Domain, Stream
 
 SHARD_TOKENS = 2**29  # 1 GiB of uint16: easy to copy, few enough to open
@@ -92,6 +93,7 @@ def gather(
     stems += [f"domain_{i:03d}.heldout" for i in range(count)]
     stems += [f"target_{t.name}" for t in targets]
     total = sum(b.documents for b in stages.blocks)
+    allow_open_files(len(stems))
     with ExitStack() as stack:
         writers = [stack.enter_context(StreamWriter(folder, stem, dtype)) for stem in stems]
         bar = stack.enter_context(stages.tokens.workspace.bar("shards", total))
@@ -103,7 +105,8 @@ def gather(
             held = held_out_keys(stages, block, rows, seed) < below[np.maximum(domain, 0)]
             destination[rows] = np.where(domain >= 0, domain + count * held, -1)
             role = load_array(stages.roles.file(f"{block.name}.role.npy"))
-            in_target = np.asarray(role) >= TARGET
+            role = np.asarray(role, dtype=np.int64)  # stored in bytes
+            in_target = role >= TARGET
             destination[in_target] = 2 * count + (role[in_target] - TARGET)
             _distribute(stages, block, destination, info["bytes"], writers, count, dtype)
             bar.update(block.documents)

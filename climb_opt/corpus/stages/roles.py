@@ -28,6 +28,7 @@ from climb_opt.text import shorten
 
 TRAIN, COPY, NEAR, NEAR_TARGET = 0, 1, 2, 3
 TARGET = 16  # role of the first target's documents; the next target's is one more
+MOST_TARGETS = 256 - TARGET  # a role is a byte
 MOST_LISTED, LONGEST_LISTED = 10, 40  # values, and columns of one, in a message
 TARGET_SEED = 0x7A67  # so that choosing targets and choosing held-out parts are independent
 
