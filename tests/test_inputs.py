@@ -272,3 +272,16 @@ def test_an_input_without_a_name_is_not_the_current_folder(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"names nothing\. Is a variable of the shell not set"):
         find_sources([name])
+
+
+@pytest.mark.parametrize("pattern", ["*/*.jsonl", "**/*.jsonl", "[ab]/x.jsonl"])
+def test_a_pattern_says_which_folder_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    touch(tmp_path, "a/x.jsonl", "b/x.jsonl", ".hidden/x.jsonl")
+    closed = [str(tmp_path / "b"), str(tmp_path / ".hidden")]  # permissions do not stop root
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path not in closed and allowed(path, mode))
+    with pytest.raises(UserError, match=r"Folder '.*/b' cannot be read: Permission denied"):
+        find_sources([str(tmp_path / pattern)])
+    assert len(find_sources([str(tmp_path / "a" / "*.jsonl")])) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -54,12 +55,17 @@ def matching(pattern: str, left: LeftOut) -> tuple[Path, list[Path]]:
     """The folder that a pattern begins with, and what the pattern matches; hidden: to `left`.
 
     Raises:
-        UserError: nothing matches.
+        UserError: nothing matches, or a folder on the way may not be read.
     """
     root, parts = Path(), list(Path(pattern).parts)
     while not glob.has_magic(parts[0]) or (root / parts[0]).exists():  # `[1]` may be a folder
         root /= parts.pop(0)
-    whole = os.path.join(glob.escape(str(root)), *parts)
+    start = glob.escape(str(root))
+    for depth in range(len(parts)):  # glob passes by what it may not read, without a word
+        for folder in glob.glob(os.path.join(start, *parts[:depth]), recursive=True):
+            if os.path.isdir(folder) and not os.access(folder, os.R_OK | os.X_OK):
+                raise UserError(f"Folder {folder!r} cannot be read: {os.strerror(errno.EACCES)}.")
+    whole = os.path.join(start, *parts)
     found = [Path(p) for p in glob.glob(whole, recursive=True)]
     shown = set(found)
     for path in map(Path, glob.glob(whole, recursive=True, include_hidden=True)):
