@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "climb_opt"
 
 # From the ground up; a room imports from floors below its own, and nothing from its own.
 FLOORS = [
-    ["errors", "apportion", "attributes", "corpus_recipe", "moved"],
+    ["errors", "apportion", "attributes", "corpus_recipe", "moved", "signals"],
     ["written", "files", "extras", "metrics"],
     ["strict", "reading"],
     ["mixtures"],

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from climb_opt.signals import handling
+
 JOIN_WAIT = 120.0  # seconds that ranks above 0 wait for rank 0 to create the study
 SECOND_SIGNAL = 1.0  # seconds; a launcher repeats a signal at once, a person does not
 MEMBER = "CLIMB_OPT_MEMBER"  # set for the processes that `--workers` starts
@@ -60,14 +62,10 @@ class Stop:
 def stop_flag() -> Iterator[Stop]:
     """A `Stop` that hears this process's signals while it is entered."""
     stop = Stop()
-    before = {s: signal.signal(s, stop.signalled) for s in (signal.SIGINT, signal.SIGTERM)}
-    if member():
-        threading.Thread(target=_stop_with_leader, daemon=True).start()
-    try:
+    with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), stop.signalled)):
+        if member():
+            threading.Thread(target=_stop_with_leader, daemon=True).start()
         yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
 
 
 def _stop_with_leader() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,12 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
 def save_json(path: Path, data: Any) -> None:
     """Plain data as JSON, atomically. Paths that are not UTF-8 come back as they were."""
     write_whole(path, json.dumps(data, indent=1, ensure_ascii=False))
+
+
+def save_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Plain data as JSON lines, atomically."""
+    with atomic(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def load_json(path: Path) -> Any:

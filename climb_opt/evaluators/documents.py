@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from lm_eval.api.samplers import ContextSampler
 from lm_eval.defaults import DEFAULT_OTHER_SEED  # the seed of lm-eval's own examples
@@ -21,11 +21,7 @@ from climb_opt.evaluators.tasks import LoadedTask, documents, source, templates_
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class _Bad:
-    number: int
-    why: str
+T = TypeVar("T")
 
 
 def build_documents(
@@ -59,25 +55,17 @@ def _documents(
     *,
     skip_bad: bool,
 ) -> list[Document]:
-    good: list[Document] = []
-    bad: list[_Bad] = []
-    for number, doc in enumerate(documents(part, limit)):
-        try:
-            good.append(_document(part, index, number, doc, tokens))
-        except BadRow as row:
-            bad.append(_Bad(number, str(row)))
-        except Exception as error:  # a task is its author's code: anything
-            bad.append(_Bad(number, f"lm-eval cannot score it ({brief(error)})"))
     place = source(part, _split_name(part, split))
-    if bad:
-        _settle(part.config.task, bad, good, place, skip_bad=skip_bad)
+    made = partial(_document, part, index, tokens)
+    rows = documents(part, limit)
+    good = _sifted(rows, made, "score", part.config.task, place, skip_bad=skip_bad)
     _look_for_empty(part, good, place)
     _look_for_patterns(part, good, place)
     return good
 
 
 def _document(
-    part: Any, index: int, number: int, doc: Any, tokens: Callable[[str], int]
+    part: Any, index: int, tokens: Callable[[str], int], number: int, doc: Any
 ) -> Document:
     places = right_places(part, doc)
     context = part.fewshot_context(
@@ -124,18 +112,13 @@ def _prepare_examples(part: Any, split: str, *, skip_bad: bool) -> None:
         return
     name, given = part.config.task, part.fewshot_cfg
     place = source(part, given.split or part.config.training_split or _split_name(part, split))
-    good: list[Any] = []
-    bad: list[_Bad] = []
-    for number, doc in enumerate(sampler.df):
-        try:
-            check_example(part, doc)
-            good.append(doc)
-        except BadRow as row:
-            bad.append(_Bad(number, str(row)))
-        except Exception as error:  # a task is its author's code: anything
-            bad.append(_Bad(number, f"lm-eval cannot show it ({brief(error)})"))
-    if bad:
-        _settle(f"{name}, examples", bad, good, place, skip_bad=skip_bad)
+
+    def shown(number: int, doc: Any) -> Any:
+        check_example(part, doc)
+        return doc
+
+    good = _sifted(sampler.df, shown, "show", f"{name}, examples", place, skip_bad=skip_bad)
+    if len(good) < len(sampler.df):
         sampler.replace_df(good)
     # lm-eval's own sampler draws one more where the row itself might be among them.
     needed = shots + (type(sampler) is ContextSampler and given.split == part.config.test_split)
@@ -152,13 +135,32 @@ def _prepare_examples(part: Any, split: str, *, skip_bad: bool) -> None:
         )
 
 
-def _settle(name: str, bad: list[_Bad], good: list[Any], place: str, *, skip_bad: bool) -> None:
-    """Refuse rows that cannot be scored, or say that they are left out."""
-    first, count = bad[0], len(bad)
-    what = f"lm-eval: task {name}, row {first.number + 1}: {first.why} ({place})"
+def _sifted(
+    rows: Iterable[Any],
+    take: Callable[[int, Any], T],
+    verb: str,
+    name: str,
+    place: str,
+    *,
+    skip_bad: bool,
+) -> list[T]:
+    """What `take` makes of each number and row; rows that it cannot take are refused, or left out
+    and counted."""
+    good: list[T] = []
+    bad: list[str] = []
+    for number, row in enumerate(rows):
+        try:
+            good.append(take(number, row))
+        except BadRow as error:
+            bad.append(f"row {number + 1}: {error}")
+        except Exception as error:  # a task is its author's code: anything
+            bad.append(f"row {number + 1}: lm-eval cannot {verb} it ({brief(error)})")
+    if not bad:
+        return good
+    what, count = f"lm-eval: task {name}, {bad[0]} ({place})", len(bad)
     if skip_bad and good:
         log.warning("%s; %d of %d rows are left out.", what, count, count + len(good))
-        return
+        return good
     more = f"; {count} of {count + len(good)} rows cannot be scored" if count > 1 else ""
     cure = "Mend it, or set skip_bad_rows: true" if good else "None of the rows can be scored"
     raise UserError(f"{what}{more}. {cure}.")

@@ -19,7 +19,6 @@ import gc
 import logging
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,6 +30,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.signals import handling
 
 log = logging.getLogger(__name__)
 
@@ -261,12 +261,5 @@ def _has_bf16() -> bool:
 def _deaf_to_signals() -> Iterator[None]:
     # Ctrl-C and a launcher's SIGTERM reach every rank. Rank 0 decides what to do, at a step all
     # ranks agree on; a rank that left on its own would turn a clean stop into a crash.
-    if threading.current_thread() is not threading.main_thread():
+    with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN)):
         yield
-        return
-    before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

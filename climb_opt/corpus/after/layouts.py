@@ -21,7 +21,7 @@ import numpy as np
 from climb_opt.corpus.after.megatron import export_megatron
 from climb_opt.corpus.after.shard_layouts import LAYOUTS, OF_SHARDS
 from climb_opt.corpus.documents import Block, Document, read_block
-from climb_opt.corpus.files import load_array, save_array
+from climb_opt.corpus.files import load_array, save_array, save_lines
 from climb_opt.corpus.folder import WORK, load_plan
 from climb_opt.corpus.order import Build
 from climb_opt.corpus.read.values import plain
@@ -83,7 +83,7 @@ def export_curator(corpus: Corpus, build: Build, stages: Stages, folder: Path) -
             rows, cluster = trained_on(stages, block)
             for domain, records in _by_domain(stages, block, rows, of_cluster[cluster]):
                 file = folder / f"centroid={lowest[domain]}" / f"{block.name}.jsonl"
-                _write_lines(file, records)
+                save_lines(file, records)
             bar.update(block.documents)
     if build.centres is not None:
         save_array(folder / "kmeans_centroids.npy", build.centres.astype(np.float32))
@@ -166,9 +166,3 @@ def _record(document: Document, others: dict[str, Any]) -> dict[str, Any]:
     record = {**own, **{f"{n}_" if n in own else n: v for n, v in kept.items()}}
     found: dict[str, Any] = plain(record)
     return found
-
-
-def _write_lines(file: Path, records: list[dict[str, Any]]) -> None:
-    with atomic(file) as partial, partial.open("w", encoding="utf-8") as out:
-        for record in records:
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -8,14 +8,15 @@ or text. Files are numbered as domains are in the corpus; `climb-opt export` nam
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from climb_opt.corpus.after.megatron import export_megatron, held_out_of
+from climb_opt.corpus.files import save_lines
 from climb_opt.corpus.stages.tokenise import load_tokenizer
 from climb_opt.files import atomic
 from climb_opt.indexed import document_lengths
@@ -49,19 +50,16 @@ def export_jsonl(corpus: Corpus, folder: Path, *, show: bool | None = None) -> N
     with progress(total, "export", "document", large=True, show=show) as bar:
         for index, domain in enumerate(corpus.domains):
             prefix = folder / f"domain_{index:03d}"
-            _write_texts(corpus, domain.shards, Path(f"{prefix}.jsonl"), bar.update)
+            save_lines(Path(f"{prefix}.jsonl"), _rows(corpus, domain.shards, bar))
             if domain.heldout is not None:
                 file = Path(f"{held_out_of(prefix)}.jsonl")
-                _write_texts(corpus, (domain.heldout,), file, bar.update)
+                save_lines(file, _rows(corpus, (domain.heldout,), bar))
 
 
-def _write_texts(
-    corpus: Corpus, streams: Sequence[Stream], file: Path, done: Callable[[int], object]
-) -> None:
-    with atomic(file) as partial, partial.open("w", encoding="utf-8", newline="\n") as out:
-        for texts in (some for stream in streams for some in _texts(corpus, stream)):
-            out.writelines(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
-            done(len(texts))
+def _rows(corpus: Corpus, streams: Sequence[Stream], bar: Any) -> Iterator[dict[str, str]]:
+    for texts in (some for stream in streams for some in _texts(corpus, stream)):
+        yield from ({"text": text} for text in texts)
+        bar.update(len(texts))
 
 
 def _texts(corpus: Corpus, stream: Stream) -> Iterator[list[str]]:
