@@ -255,9 +255,7 @@ class Build:
         field = str(self.plan.options.label_field)
         stage = self.workspace.stage("labels", self.documents, field)
         names = labels.read_labels(stage, self.documents, self.blocks, field)
-        facts = labels.against_labels(
-            stages.clusters, stage, self.blocks, self.roles, found["of_cluster"], names
-        )
+        facts = labels.against_labels(stages, stage, found["of_cluster"], names)
         logger.info("Against %s: NMI %.3f, purity %.3f.", field, facts["nmi"], facts["purity"])
         return {"field": field, **facts}
 

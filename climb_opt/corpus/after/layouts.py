@@ -78,13 +78,11 @@ def export_curator(corpus: Corpus, build: Build, stages: Stages, folder: Path) -
     lowest = [int(np.flatnonzero(of_cluster == d).min()) for d in range(of_cluster.max() + 1)]
     for index in lowest:
         (folder / f"centroid={index}").mkdir(parents=True, exist_ok=True)
-    with build.workspace.bar("export", sum(b.documents for b in stages.blocks)) as bar:
-        for block in stages.blocks:
-            rows, cluster = trained_on(stages, block)
-            for domain, records in _by_domain(stages, block, rows, of_cluster[cluster]):
-                file = folder / f"centroid={lowest[domain]}" / f"{block.name}.jsonl"
-                save_lines(file, records)
-            bar.update(block.documents)
+    for block in build.workspace.each("export", stages.blocks):
+        rows, cluster = trained_on(stages, block)
+        for domain, records in _by_domain(stages, block, rows, of_cluster[cluster]):
+            file = folder / f"centroid={lowest[domain]}" / f"{block.name}.jsonl"
+            save_lines(file, records)
     if build.centres is not None:
         save_array(folder / "kmeans_centroids.npy", build.centres.astype(np.float32))
     export_megatron(corpus, folder, [f"domain_{index}" for index in lowest])
@@ -98,13 +96,11 @@ def export_weborganizer(corpus: Corpus, build: Build, stages: Stages, folder: Pa
     names |= {f"domains_clusters-k{clusters}", *(f"scores_{n}" for n in stages.scores)}
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    with build.workspace.bar("export", sum(b.documents for b in stages.blocks)) as bar:
-        for block in stages.blocks:
-            rows, cluster = trained_on(stages, block)
-            kept = of_cluster[cluster] >= 0
-            rows, cluster = rows[kept], cluster[kept]
-            _write_side_files(stages, block, rows, cluster, of_cluster, folder)
-            bar.update(block.documents)
+    for block in build.workspace.each("export", stages.blocks):
+        rows, cluster = trained_on(stages, block)
+        kept = of_cluster[cluster] >= 0
+        rows, cluster = rows[kept], cluster[kept]
+        _write_side_files(stages, block, rows, cluster, of_cluster, folder)
 
 
 def _write_side_files(

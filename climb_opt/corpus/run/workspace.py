@@ -15,7 +15,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -81,6 +81,13 @@ class Workspace:
     def bar(self, title: str, total: int | None, unit: str = "doc") -> Any:
         """How far a stage is, with rate and time left."""
         return progress(total, f"{title:<12}", unit, large=True, show=self.progress)
+
+    def each(self, title: str, units: Sequence[U]) -> Iterator[U]:
+        """The units one after the other; a bar shows how far they are."""
+        with self.bar(title, sum(unit.documents for unit in units)) as bar:
+            for unit in units:
+                yield unit
+                bar.update(unit.documents)
 
 
 @dataclass(frozen=True)

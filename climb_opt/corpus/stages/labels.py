@@ -17,6 +17,7 @@ from climb_opt.corpus.files import load_array, load_json, save_array, save_json
 from climb_opt.corpus.read.fields import label_of
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage, once
+from climb_opt.corpus.stages.counts import Stages, trained_on
 from climb_opt.errors import UserError
 
 
@@ -56,36 +57,20 @@ def _number_block(folder: Path, names: Sequence[str], block: Block, advance: Adv
     advance(block.documents)
 
 
-def contingency(
-    a: Stage, b: Stage, blocks: Sequence[Block], keep: Stage, shape: tuple[int, int]
-) -> np.ndarray:
-    """How many trained-on documents have number i in stage a and j in stage b, (rows, columns)."""
-    table = np.zeros(shape, dtype=np.int64)
-    for block in blocks:
-        rows = load_array(a.file(f"{block.name}.npy"), mapped=False)
-        columns = load_array(b.file(f"{block.name}.npy"), mapped=False)
-        kept = load_array(keep.file(f"{block.name}.role.npy"), mapped=False) == 0
-        kept &= (rows >= 0) & (columns >= 0)
-        np.add.at(table, (rows[kept], columns[kept]), 1)
-    return table
-
-
 def against_labels(
-    clusters: Stage,
-    labels: Stage,
-    blocks: Sequence[Block],
-    keep: Stage,
-    of_cluster: Sequence[int],
-    names: Sequence[str],
+    stages: Stages, labels: Stage, of_cluster: Sequence[int], names: Sequence[str]
 ) -> dict[str, Any]:
     """NMI and purity of the domains, and each domain's documents by label, most first."""
-    domain = np.array(of_cluster)
-    table = contingency(clusters, labels, blocks, keep, (len(domain), len(names)))
-    merged = np.zeros((int(domain.max()) + 1, len(names)), dtype=np.int64)
-    np.add.at(merged, domain[domain >= 0], table[domain >= 0])
-    nmi, purity = agreement(merged)
+    domains = np.array(of_cluster)
+    table = np.zeros((int(domains.max()) + 1, len(names)), dtype=np.int64)
+    for block in stages.blocks:
+        rows, cluster = trained_on(stages, block)
+        domain, label = domains[cluster], load_array(labels.file(f"{block.name}.npy"))[rows]
+        both = (domain >= 0) & (label >= 0)
+        np.add.at(table, (domain[both], label[both]), 1)
+    nmi, purity = agreement(table)
     counts = [
-        {names[j]: int(row[j]) for j in np.argsort(-row, kind="stable") if row[j]} for row in merged
+        {names[j]: int(row[j]) for j in np.argsort(-row, kind="stable") if row[j]} for row in table
     ]
     return {"nmi": nmi, "purity": purity, "domains": counts}
 
