@@ -30,6 +30,17 @@ def prefix_of(file: str | Path) -> str:
     return str(file).removesuffix(".bin").removesuffix(".idx")
 
 
+def blended(weight: float, files: Iterable[tuple[str, int]]) -> list[tuple[float, str]]:
+    """Weights and prefixes as Megatron blends them: files share a domain's weight by their tokens.
+
+    Args:
+        files: paths and tokens.
+    """
+    filled = [(path, tokens) for path, tokens in files if tokens]
+    total = sum(tokens for _, tokens in filled)
+    return [(weight * tokens / total, prefix_of(path)) for path, tokens in filled]
+
+
 def write_index(prefix: str | Path, lengths: np.ndarray, width: int) -> None:
     """Write `prefix`.idx for documents of these token counts, of `width` bytes a token."""
     count = len(lengths)

@@ -158,6 +158,11 @@ class Corpus:
             f"Domains: {', '.join(known)}."
         )
 
+    def files(self, domain: Domain) -> list[tuple[str, int]]:
+        """The absolute path of each of a domain's shards, and its tokens."""
+        folder = Path(self.path).resolve()
+        return [(str(folder / shard.file), shard.tokens) for shard in domain.shards]
+
     def tokens(self) -> dict[str, int]:
         """domain -> training tokens: the prior of a search."""
         return {domain.name: domain.tokens for domain in self.domains}

@@ -202,8 +202,6 @@ def test_one_domain_left_is_an_error_with_the_table() -> None:
     points, _ = blobs(count=5)
     with pytest.raises(UserError, match=r"at distance 1000.0 leaves one domain.*0.5: \d+"):
         merge(points, MergeOptions(distance=1000.0), 16)
-    with pytest.raises(UserError, match="Only one cluster holds documents"):
-        merge(points[:1], MergeOptions(), 16)
 
 
 def test_without_labels_there_is_no_agreement() -> None:

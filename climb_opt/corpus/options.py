@@ -70,8 +70,9 @@ def options_of(recipe: CorpusRecipe) -> BuildOptions:
     """
     if recipe.output is None:
         raise UserError("Name the corpus's folder: --output FOLDER, or `output:` in its recipe.")
-    return BuildOptions(
-        inputs=recipe.inputs,
+    return _part(
+        BuildOptions,
+        recipe,
         name=storable(recipe.name or Path(recipe.output).resolve().name),
         read=_part(ReadOptions, recipe),
         tokens=_part(TokenOptions, recipe),
@@ -80,12 +81,7 @@ def options_of(recipe: CorpusRecipe) -> BuildOptions:
         merge=MergeOptions(recipe.domains, recipe.merge_distance),
         split=SplitOptions(recipe.heldout, recipe.heldout_tokens),
         targets=recipe.target,
-        target_share=recipe.target_share,
-        near_duplicates=recipe.near_duplicates,
         scores=recipe.score,
-        prune=recipe.prune,
-        label_field=recipe.label_field,
-        seed=recipe.seed,
     )
 
 
@@ -93,7 +89,7 @@ def _part(kind: type[T], recipe: CorpusRecipe, **others: Any) -> T:
     """The options of one kind: the recipe's keys of their names, and `others`."""
     names = {f.name for f in dataclasses.fields(CorpusRecipe)}
     shared = [f.name for f in dataclasses.fields(kind) if f.name in names]  # type: ignore[arg-type]
-    return kind(**{name: getattr(recipe, name) for name in shared}, **others)
+    return kind(**{name: getattr(recipe, name) for name in shared} | others)
 
 
 @dataclass(frozen=True)

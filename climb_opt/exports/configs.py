@@ -12,7 +12,7 @@ import yaml
 
 from climb_opt.errors import UserError
 from climb_opt.exports.handover import Handover, Source
-from climb_opt.indexed import index_shards, prefix_of
+from climb_opt.indexed import blended, index_shards
 from climb_opt.lookup import facts
 from climb_opt.shards import Corpus, Stream
 from climb_opt.text import amount
@@ -201,7 +201,7 @@ def _blend(handover: Handover) -> list[tuple[float, str]]:
         if source.path is not None or not source.files:
             pairs.append((source.weight, source.path or source.filled(FOLDERS)))
         else:
-            pairs += _shared(source)
+            pairs += blended(source.weight, source.files)
     if handover.corpus is not None and any(s.path is None for s in handover.sources):
         index_shards(handover.corpus, _shards(handover, handover.corpus))
     for _, prefix in pairs:
@@ -212,13 +212,6 @@ def _blend(handover: Handover) -> list[tuple[float, str]]:
                 "--path, for example 'data/{domain}_text_document', or move the corpus."
             )
     return pairs
-
-
-def _shared(source: Source) -> list[tuple[float, str]]:
-    total = sum(tokens for _, tokens in source.files)
-    return [
-        (source.weight * tokens / total, prefix_of(path)) for path, tokens in source.files if tokens
-    ]
 
 
 def _shards(handover: Handover, corpus: Corpus) -> list[Stream]:

@@ -8,14 +8,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
-from climb_opt.shards import Corpus, Domain
+from climb_opt.shards import Corpus
 from climb_opt.text import printable, storable
 
 UNITS = 1_000_000  # weights are handed over in millionths, which sum to exactly 1
@@ -136,30 +135,27 @@ def prepare(
             gives two domains one path.
     """
     units = _units(mixture)
-    known = _order(corpus, inventory)
+    if inventory is None and corpus is not None:
+        inventory = corpus.tokens()
+    known = list(inventory or ())
     everything = list(dict.fromkeys([*known, *mixture]))
     slugs = distinct_slugs(everything)
     order = sorted((d for d in mixture if units[d] > 0), key=lambda d: (-units[d], d))
-    if known:
-        lacking = [d for d in order if d not in known]
-        if lacking and corpus is None:
-            raise UserError(
-                f"The study's corpus has no domain {lacking[0]!r}. Domains: {', '.join(known)}."
-            )
+    lacking = [d for d in order if d not in known]
+    if known and lacking and corpus is None:
+        raise UserError(
+            f"The study's corpus has no domain {lacking[0]!r}. Domains: {', '.join(known)}."
+        )
     sources = []
     for name in order:
-        domain = None if corpus is None else corpus.domain(name)
-        sources.append(
-            Source(
-                name=name,
-                slug=slugs[name],
-                index=everything.index(name),
-                units=units[name],
-                tokens=_known(inventory, name) if domain is None else domain.tokens,
-                documents=None if domain is None else sum(s.documents for s in domain.shards),
-                files=() if domain is None or corpus is None else _files(corpus, domain),
-            )
-        )
+        source = Source(name, slugs[name], everything.index(name), units[name])
+        if corpus is not None:
+            domain = corpus.domain(name)
+            documents, files = sum(s.documents for s in domain.shards), tuple(corpus.files(domain))
+            source = replace(source, tokens=domain.tokens, documents=documents, files=files)
+        elif inventory is not None and name in inventory:
+            source = replace(source, tokens=int(inventory[name]))
+        sources.append(source)
     if corpus is not None:
         settings["corpus_path"] = str(corpus.path)
     return Handover(
@@ -199,16 +195,6 @@ def _bare(text: str) -> str:
     """Letters without case and accents."""
     apart = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in apart if not unicodedata.combining(c)).casefold()
-
-
-def _order(corpus: Corpus | None, inventory: Mapping[str, float] | None) -> list[str]:
-    if inventory is not None:
-        return list(inventory)
-    return [d.name for d in getattr(corpus, "domains", ())]  # a stand-in may have none to list
-
-
-def _known(inventory: Mapping[str, float] | None, name: str) -> int | None:
-    return int(inventory[name]) if inventory is not None and name in inventory else None
 
 
 def _units(mixture: Mapping[str, float]) -> dict[str, int]:
@@ -252,8 +238,3 @@ def _placed(sources: list[Source], template: str | None) -> list[Source]:
             "name made safe for a path) or {index} (its place in the corpus) in it."
         )
     return [replace(s, path=s.filled(template)) for s in sources]
-
-
-def _files(corpus: Corpus, domain: Domain) -> tuple[tuple[str, int], ...]:
-    folder = Path(corpus.path).resolve()
-    return tuple((str(folder / shard.file), shard.tokens) for shard in domain.shards)

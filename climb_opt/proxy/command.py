@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError
-from climb_opt.indexed import index_shards, prefix_of
+from climb_opt.indexed import blended, index_shards
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.reading import read_json
 from climb_opt.recipes import ProxyRecipe
@@ -95,10 +95,7 @@ class CommandTrainer:
     def describe(self, job: Job) -> dict[str, Any]:
         """What `trial.json` holds. Paths are absolute; sizes are in tokens."""
         path = self.corpus.path.resolve()
-        shards = {
-            domain.name: [str(path / shard.file) for shard in domain.shards]
-            for domain in self.corpus.domains
-        }
+        shards = {d.name: [file for file, _ in self.corpus.files(d)] for d in self.corpus.domains}
         return {
             "schema": 1,
             "name": job.name,
@@ -136,13 +133,8 @@ class CommandTrainer:
             return blend
         for domain in self.corpus.domains:
             weight = float(job.mixture.get(domain.name, 0.0))
-            for shard in domain.shards:
-                share = weight * shard.tokens / max(domain.tokens, 1)
-                if share > 0:
-                    blend += [
-                        f"{share:.10g}",
-                        prefix_of(self.corpus.path.resolve() / shard.file),
-                    ]
+            for share, prefix in blended(weight, self.corpus.files(domain)):
+                blend += [f"{share:.10g}", prefix] if share > 0 else []
         return blend
 
     def _run(self, folder: Path, trial: Path, watch: Watch) -> None:

@@ -35,8 +35,8 @@ def merge(centroids: np.ndarray, options: MergeOptions, domains: int) -> np.ndar
     """Domain of each centroid (n,), numbered from 0 in order of first appearance.
 
     Args:
-        centroids: (n, dimensions), of clusters that hold documents: an empty one would bend the
-            tree and could give an empty domain.
+        centroids: (n >= 2, dimensions), of clusters that hold documents: an empty one would bend
+            the tree and could give an empty domain.
         domains: wanted number, where no distance is given.
 
     Raises:
@@ -44,8 +44,6 @@ def merge(centroids: np.ndarray, options: MergeOptions, domains: int) -> np.ndar
     """
     from scipy.cluster.hierarchy import cut_tree, fcluster
 
-    if len(centroids) == 1:
-        raise UserError("Only one cluster holds documents; a mixture needs at least two domains.")
     if options.distance is not None:
         labels = fcluster(_tree(centroids), options.distance, criterion="distance")
     elif domains >= len(centroids):
@@ -66,9 +64,7 @@ def merge(centroids: np.ndarray, options: MergeOptions, domains: int) -> np.ndar
 
 
 def threshold_table(centroids: np.ndarray) -> dict[str, int]:
-    """Ward distance -> number of domains a cut there gives."""
-    if len(centroids) < 2:
-        return {}
+    """Ward distance -> number of domains a cut there gives, of two centroids or more."""
     heights = _tree(centroids)[:, 2]
     return {f"{t:g}": int((heights > t).sum()) + 1 for t in THRESHOLDS}
 
