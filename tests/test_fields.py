@@ -26,7 +26,7 @@ from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import small_options, topic_documents, write_jsonl
 
-ROWS = [{"body": f"text {i}", "meta": {"set": "s", "deep": {"url": "u"}}} for i in range(30)]
+ROWS = [{"body": f"text {i}", "meta": {"deep": {"url": "u"}, "set": "s"}} for i in range(30)]
 
 
 def look(path: Path | str, field: str, option: str = "--fields") -> None:
@@ -45,7 +45,7 @@ def test_a_field_that_no_document_has_is_named_with_those_there_are(
         file.write_bytes(gzip.compress(data) if kind.endswith("gz") else data)
     message = r"--label-field: no document has the field 'meta.sett'.* Did you mean 'meta.set'\? "
     with pytest.raises(
-        UserError, match=message + "Fields there are: body, meta.set, meta.deep.url"
+        UserError, match=message + "Fields there are: body, meta.deep.url, meta.set"
     ):
         look(file, "meta.sett", "--label-field")
     for there in ("meta.set", "meta.deep", "meta.deep.url"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-import uuid
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -79,10 +79,8 @@ COLUMNS: dict[str, tuple[pa.Array, list[Any]]] = {
         [[["k", "2021-05-04"]], None, []],
     ),
     "deep": (pa.array([[{"a": [{"b": Decimal("1.0")}]}]]), [[{"a": [{"b": "1.0"}]}]]),
+    "uuid": (pa.array([UUID(int=5).bytes], pa.uuid()), [str(UUID(int=5))]),
 }  # fmt: skip
-if hasattr(pa, "uuid"):  # a type since pyarrow 18
-    uuids = pa.array([uuid.UUID(int=5).bytes], pa.uuid())
-    COLUMNS["uuid"] = (uuids, [str(uuid.UUID(int=5))])
 
 
 @pytest.mark.parametrize("name", COLUMNS)
@@ -200,6 +198,15 @@ def test_ids_of_any_type_are_text_and_none_is_none(tmp_path: Path) -> None:
     ]:
         found = records(stored(tmp_path, text=texts, id=column))
         assert [d.id for d in found if isinstance(d, Document)] == ids
+
+
+def test_ids_that_are_uuids_are_read_whoever_wrote_the_file(tmp_path: Path) -> None:
+    number = UUID(int=5)
+    table = pa.table({"text": ["a"], "id": pa.array([number.bytes], pa.uuid())})
+    for arrows_own in (True, False):  # whether Arrow's types stand beside those of Parquet
+        pyarrow.parquet.write_table(table, tmp_path / "a.parquet", store_schema=arrows_own)
+        (found,) = records(tmp_path / "a.parquet")
+        assert getattr(found, "id", found) == str(number)
 
 
 def test_a_block_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
