@@ -42,7 +42,7 @@ def test_rounds_are_shares_of_the_budget() -> None:
     assert sizes == {"6:1": (96, 16), "climb": (64, 32, 16), "half": (32, 16, 8)}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 100), min_size=1, max_size=6), st.integers(0, 300))
 def test_an_allocation_spends_exactly_the_budget(shares: list[int], more: int) -> None:
     n = len(shares) + more

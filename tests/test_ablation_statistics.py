@@ -60,7 +60,7 @@ def test_sign_flips_are_uniform_when_nothing_differs() -> None:
     assert many < 0.01
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_agrees_with_its_definition(p: list[float]) -> None:
     adjusted = holm([*p, float("nan")])
@@ -71,7 +71,7 @@ def test_holm_agrees_with_its_definition(p: list[float]) -> None:
     assert all(a >= b for a, b in zip(adjusted[:-1], p, strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=30))
 def test_rank_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
     a, b = (np.array(v, dtype=float) for v in zip(*pairs, strict=True))

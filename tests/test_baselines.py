@@ -17,7 +17,7 @@ from climb_opt.simplex import MixtureSpace
 SPACE = MixtureSpace({"web": 70, "code": 20, "math": 9, "law": 1})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.floats(0.01, 100), min_size=1, max_size=8),
     st.sampled_from(sorted(set(lookup.KINDS["baseline"]) - {"given"})),

@@ -39,7 +39,7 @@ STRETCHES = {
 @given(
     st.text(st.characters(codec="utf-8") | st.sampled_from(" \n\t'sdtre0aé中"), max_size=LONGEST)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_text_without_long_stretches_has_the_words_of_gpt_2(text: str) -> None:
     assert words_of(LONGEST).pre_tokenize_str(text) == BYTE_LEVEL.pre_tokenize_str(text)
 

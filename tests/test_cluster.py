@@ -152,7 +152,7 @@ def test_the_default_number_of_clusters_grows_to_that_of_the_paper() -> None:
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=8), st.integers(1, 60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_sampled_rows_are_distinct_kept_ones(sizes: list[int], count: int) -> None:
     starts = np.concatenate([[0], np.cumsum(sizes)])
     blocks = [Block(str(i), n, 0, int(starts[i])) for i, n in enumerate(sizes)]
@@ -176,7 +176,7 @@ def test_ward_merges_what_is_close() -> None:
 
 
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_wanted_number_of_domains_comes_out(clusters: int, domains: int, seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(clusters, 5))
     merged = merge(points, MergeOptions(), domains)

@@ -38,7 +38,7 @@ MIXTURES = st.lists(st.floats(0, 1), min_size=1, max_size=30).filter(lambda w: s
 
 
 @given(MIXTURES, st.integers(1, 5000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_counts_are_exact_and_zero_weights_stay_zero(weights: list[float], total: int) -> None:
     shares = np.array(weights) / sum(weights)
     counts = largest_remainder(np.array(weights), total)
@@ -50,7 +50,7 @@ def test_counts_are_exact_and_zero_weights_stay_zero(weights: list[float], total
 
 
 @given(MIXTURES, st.integers(1, 3 * BLOCK), st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_run_reads_every_count_and_every_prefix_is_near_the_mixture(
     weights: list[float], total: int, seed: int
 ) -> None:
@@ -63,7 +63,7 @@ def test_a_run_reads_every_count_and_every_prefix_is_near_the_mixture(
 
 
 @given(st.integers(1, 200), st.integers(0, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_epoch_reads_each_sequence_once_in_its_own_order(size: int, seed: int) -> None:
     index = index_of([size, 7], [1.0, 0.0], 3 * size, seed)
     ids = index.ids(0, 3 * size).reshape(3, size)
@@ -103,7 +103,7 @@ def test_the_order_depends_on_a_domains_name_not_on_its_place() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_world_size_reads_the_same_batch(batch: int, world: int, step: int) -> None:
     index = index_of([40, 40, 40], [0.5, 0.3, 0.2], 13 * batch)
     batches = Batches(index, batch=batch)

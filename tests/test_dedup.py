@@ -52,7 +52,7 @@ def changed(text: str, words: int, rng: np.random.Generator) -> str:
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_copy_links_to_its_first_occurrence(values: list[int]) -> None:
     links = equal_runs(np.array(values, dtype=np.uint64)[:, None], np.arange(len(values)))
     expected = [(i, values.index(v)) for i, v in enumerate(values) if values.index(v) < i]
@@ -60,7 +60,7 @@ def test_every_copy_links_to_its_first_occurrence(values: list[int]) -> None:
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=60), st.integers(1, 70))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_buckets_bring_equal_hashes_together(
     tmp_path_factory: pytest.TempPathFactory, values: list[int], at_once: int
 ) -> None:
@@ -122,7 +122,7 @@ def test_documents_that_share_little_are_not_near_copies(tmp_path: Path) -> None
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=12), st.sampled_from([20, 50_000]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_sketches_are_those_of_datasketch(lengths: list[int], at_once: int) -> None:
     import datasketch
 
@@ -169,7 +169,7 @@ def test_a_long_document_s_sketch_does_not_depend_on_how_it_is_cut(
     st.lists(st.integers(0, 3), max_size=30),
     st.sampled_from([None, 3]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_similarity_is_that_of_the_sets_of_runs(
     one: list[int], two: list[int], unknown: int | None
 ) -> None:
@@ -318,7 +318,7 @@ def linked_groups(draw: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(linked_groups())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_one_document_of_every_group_is_kept(case: Any) -> None:
     _, near, marks = case
     members, group = roles._groups(near)

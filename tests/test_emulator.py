@@ -192,7 +192,7 @@ def test_the_published_tables_read_clean(tables: Path) -> None:
 # --- simulated laws ------------------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 30), st.integers(1, 6), st.integers(0, 1000))
 def test_no_mixture_beats_a_laws_optimum(domains: int, tasks: int, seed: int) -> None:
     law = MixingLaw(domains, tasks, seed=seed)

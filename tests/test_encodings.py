@@ -15,7 +15,7 @@ from climb_opt.samplers.encodings import GammaEncoding, make_encoding
 SPACE = MixtureSpace({"web": 50.0, "code": 20.0, "math": 15.0, "wiki": 10.0, "law": 5.0})
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sampled_from(sorted(lookup.KINDS["encoding"])), st.integers(1, 40), st.integers(0, 2**32))
 def test_any_point_of_the_box_is_a_mixture(name: str, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -32,7 +32,7 @@ def test_any_point_of_the_box_is_a_mixture(name: str, k: int, seed: int) -> None
         assert np.all(again >= low) and np.all(again <= high)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(lookup.KINDS["encoding"])), st.integers(1, 12), st.integers(0, 2**32))
 def test_mixtures_of_moderate_weights_survive_the_way_there_and_back(
     name: str, k: int, seed: int

@@ -207,7 +207,7 @@ def test_refits_do_not_depend_on_what_was_fitted_before() -> None:
 # --- on the simplex ------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(2, 12), st.integers(0, 10_000), st.booleans())
 def test_descent_stays_in_the_space(k: int, seed: int, bounded: bool) -> None:
     space = space_of(k, lower=0.3 / k, upper=min(1.0, 2.0 / k)) if bounded else space_of(k)
@@ -250,7 +250,7 @@ def test_slopes_through_the_sphere_match_finite_differences(bounds: dict[str, fl
     np.testing.assert_allclose(slope, numeric, atol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 30), st.integers(0, 10_000))
 def test_settling_is_the_spaces_projection(k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -357,7 +357,7 @@ def test_optima_of_a_known_function_are_found_by_every_rule() -> None:
 # --- hypervolume ---------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(1, 8), st.integers(0, 10_000))
 def test_improvement_is_the_difference_of_hypervolumes(m: int, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -89,7 +89,7 @@ SPACE4 = MixtureSpace(PRIOR)
 # --- properties ----------------------------------------------------------------------------------
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     k=st.integers(1, 9),
     low=st.sampled_from([0.0, 0.5]),
@@ -104,7 +104,7 @@ def test_every_mixture_is_in_the_space(k: int, low: float, high: float, seed: in
     assert np.all(space.contains(rows)) and rows.min() >= 0 and rows.max() <= 1
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(st.permutations(sorted(PRIOR)))
 def test_order_and_names_of_domains_change_nothing(order: list[str]) -> None:
     plain = search(SPACE4)

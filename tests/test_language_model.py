@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("lm_eval")
@@ -64,7 +64,6 @@ def test_pieces_are_conditioned_on_what_precedes_them(
     assert found == pytest.approx(total, rel=1e-5) and not greedy
 
 
-@settings(deadline=None)
 @given(before=st.integers(1, 90), after=st.integers(0, 200), limit=st.integers(1, 40))
 def test_pieces_cover_an_answer_once_and_fit(before: int, after: int, limit: int) -> None:
     whole = np.arange(before + after)

@@ -20,7 +20,7 @@ SPACE = MixtureSpace({"web": 5, "code": 3, "math": 2})
 Parts = st.lists(st.floats(0.001, 1), min_size=2, max_size=40)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(Parts, st.integers(2, 6))
 @example([0.25, 0.001222610473632815, 0.00115776062011719], 2)  # 0.99, 0.0, 0.0
 def test_what_rounding_makes_of_a_mixture_is_taken(parts: list[float], digits: int) -> None:
@@ -32,7 +32,7 @@ def test_what_rounding_makes_of_a_mixture_is_taken(parts: list[float], digits: i
             assert sum_problem(printed) is None
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(Parts, st.floats(0.06, 50))
 def test_what_rounding_cannot_explain_is_refused(parts: list[float], off: float) -> None:
     weights = np.array(parts) / sum(parts) * (1 + off)

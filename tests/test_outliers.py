@@ -20,7 +20,7 @@ SCORES = arrays.arrays(float, st.integers(0, 30), elements=st.floats(-1e6, 1e6))
 
 
 @given(SCORES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_ranks_and_the_good_half_stay(values: np.ndarray) -> None:
     found = tame(values)
     order = np.argsort(values, kind="stable")

@@ -38,7 +38,7 @@ plans = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(plans, st.data())
 def test_any_course_of_events_ends_with_every_slot_finished_or_given_up(
     plan: Plan, data: st.DataObject

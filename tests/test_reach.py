@@ -39,7 +39,7 @@ def test_a_first_round_of_two_domains_is_no_round_of_copies(
     assert len(apart(design)) > n // 2
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.floats(1e-9, 1), min_size=2, max_size=4),
     st.sampled_from([*lookup.KINDS["design"]]),

@@ -39,7 +39,7 @@ def assert_inside(space: MixtureSpace, weights: np.ndarray) -> None:
 # --- properties ------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spaces(), st.integers(0, 2**32), st.sampled_from([1e-4, 0.1, 1.0, 50.0]))
 def test_every_draw_is_inside_the_space(space: MixtureSpace, seed: int, strength: float) -> None:
     rng = np.random.default_rng(seed)
@@ -47,7 +47,7 @@ def test_every_draw_is_inside_the_space(space: MixtureSpace, seed: int, strength
     assert_inside(space, space.sample_mixed(rng, 9))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(spaces(40), st.data())
 def test_projection_lands_inside_the_space(space: MixtureSpace, data: st.DataObject) -> None:
     floats = st.floats(allow_nan=True, allow_infinity=True, width=64)
@@ -57,14 +57,14 @@ def test_projection_lands_inside_the_space(space: MixtureSpace, data: st.DataObj
     np.testing.assert_allclose(space.project(projected), projected, atol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spaces(40), st.integers(0, 2**32))
 def test_mixtures_inside_the_space_are_left_alone(space: MixtureSpace, seed: int) -> None:
     inside = space.sample(np.random.default_rng(seed), 4)
     np.testing.assert_allclose(space.project(inside), inside, atol=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.permutations(range(6)), st.integers(0, 2**32))
 def test_order_and_names_of_domains_change_nothing_but_names(order: list[int], seed: int) -> None:
     amounts = [31.0, 17.0, 9.0, 5.0, 3.0, 1.0]
@@ -81,7 +81,7 @@ def test_order_and_names_of_domains_change_nothing_but_names(order: list[int], s
     np.testing.assert_array_equal(*draws)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(spaces(30), st.integers(0, 2**32))
 def test_a_mixture_survives_a_trial_to_the_bit(space: MixtureSpace, seed: int) -> None:
     (weights,) = space.sample(np.random.default_rng(seed), 1)

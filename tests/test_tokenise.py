@@ -35,7 +35,7 @@ def split(tokens: np.ndarray, counts: np.ndarray) -> list[list[int]]:
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_text_comes_back_from_its_tokens(texts: list[str]) -> None:
     tokens, counts = encode(TOKENIZER, texts, FACTS)
     for text, part in zip(texts, split(tokens, counts), strict=True):

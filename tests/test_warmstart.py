@@ -86,7 +86,7 @@ def test_a_merge_is_exact_only_in_the_ratio_of_tokens(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(0.01, 1.0), min_size=3, max_size=3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_mapped_weights_sum_to_one_and_distances_are_shares(raw: list[float]) -> None:
     mixture = dict(zip(OLD, (np.array(raw) / sum(raw)).tolist(), strict=True))
     lineage = Lineage(

@@ -27,7 +27,7 @@ def test_a_key_is_the_text_that_was_typed(name: str) -> None:
     assert parse_yaml(f"{name}: 0.5", "f")[name] == 0.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 9), min_size=1))
 def test_quoted_keys_come_back_whatever_they_are(data: dict[str, int]) -> None:
     import yaml
