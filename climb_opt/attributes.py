@@ -248,9 +248,10 @@ PROPOSAL = _stored(
 FORECAST = _stored(
     "trial system",
     "climb:forecast",
-    "{mean, std, measured}: what its sampler expected of its score before it ran, and the standard "
-    "deviations of the true score (null: unknown) and of a measurement; none for draws of no model",
-    written="samplers/gp samplers/climb_sampler",
+    "{mean, std, measured}: what its sampler's model, or else the study's, expected of its score "
+    "before it ran, and the standard deviations of the true score (null: unknown) and of a "
+    "measurement; none before the fourth result, of equal scores, and of several objectives",
+    written="samplers/forecasts",
     read="reports/quality",
 )
 FREE = _stored(

@@ -252,7 +252,7 @@ def test_a_predictor_that_knows_the_law_has_rank_correlation_one() -> None:
     predictions = predict_unseen(snapshot, Oracle)
     assert predictions.rank_correlation() == pytest.approx(1.0)
     assert predictions.error() == pytest.approx(0.0, abs=1e-9)
-    assert predictions.coverage() == 1.0
+    assert predictions.held() == len(predictions)
 
 
 def test_effects_find_the_domains_that_matter() -> None:

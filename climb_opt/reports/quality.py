@@ -1,9 +1,10 @@
-"""How good the predictor was, judged only on trials it had not seen.
+"""How good predictions were, judged only on trials that had not been seen.
 
-What a sampler stored of its expectation, before the trial ran, is taken as it is. Other trials of a
-round are predicted from the rounds before it, as the search itself had to; those of the first one,
-which nothing comes before, by cross-validation within it. So a point far off the diagonal is an
-error that the search could have made, not a residual of a fit.
+What the study stored of its expectation, before the trial ran, is taken as it is. Trials without a
+forecast (the first few, imported ones, those of earlier versions) are predicted from the rounds
+before theirs, as the search itself had to; those of the first round, which nothing comes before, by
+cross-validation within it. So a point far off the diagonal is an error that the search could have
+made, not a residual of a fit.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Predictions:
     """Unseen trials with what was predicted for them, in the study's own units.
 
     Shapes (m,): `rows` of the snapshot's history, `mean`, `std`, `measured`, `rounds` (-1: outside
-    the plan, 0: cross-validated).
+    the plan). `later` of them had no forecast and are predicted now.
     """
 
     rows: np.ndarray
@@ -38,6 +39,7 @@ class Predictions:
     std: np.ndarray
     measured: np.ndarray
     rounds: np.ndarray
+    later: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,11 +63,9 @@ class Predictions:
         """Root mean squared error, in the score's unit."""
         return float(np.sqrt(np.mean((self.mean - self.measured) ** 2))) if len(self) else np.nan
 
-    def coverage(self) -> float:
-        """Share of trials inside their predicted 90 % interval."""
-        if not len(self):
-            return float("nan")
-        return float(np.mean(np.abs(self.mean - self.measured) <= INTERVAL * self.std))
+    def held(self) -> int:
+        """How many results lie inside their predicted 90 % interval."""
+        return int(np.sum(np.abs(self.mean - self.measured) <= INTERVAL * self.std))
 
 
 def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions:
@@ -83,11 +83,19 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
             _cross_validate(snapshot, make, earlier, rows, mean, std)
         elif len(rows) and len(earlier) >= FEWEST:
             mean[rows], std[rows] = fit_predict(snapshot, make, earlier, rows)
-    for row, trial in enumerate(snapshot.history.trials):
-        if (forecast := trial.system_attrs.get(FORECAST)) is not None:
+    stored = [trial.system_attrs.get(FORECAST) for trial in snapshot.history.trials]
+    for row, forecast in enumerate(stored):
+        if forecast is not None:
             mean[row], std[row] = forecast["mean"], forecast["measured"]
     rows = np.flatnonzero(np.isfinite(mean))
-    return Predictions(rows, mean[rows], std[rows], snapshot.measured[rows], snapshot.rounds[rows])
+    return Predictions(
+        rows,
+        mean[rows],
+        std[rows],
+        snapshot.measured[rows],
+        snapshot.rounds[rows],
+        sum(stored[row] is None for row in rows),
+    )
 
 
 def fit_predict(

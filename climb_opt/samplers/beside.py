@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import FORECAST
+from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
 
 
@@ -23,6 +26,7 @@ class MixtureSampler(BaseSampler):
     def __init__(self, space: MixtureSpace, independent: BaseSampler | None, seed: int | None):
         self._space = space
         self._independent = independent or RandomSampler(seed=seed)
+        self._forecaster = Forecaster(space)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -41,7 +45,8 @@ class MixtureSampler(BaseSampler):
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Pass on to the independent sampler."""
+        """Say what is expected of a mixture put in line; pass on to the independent sampler."""
+        self._forecaster.foretell_given(study, trial)
         self._independent.before_trial(study, trial)
 
     def after_trial(
@@ -57,6 +62,12 @@ class MixtureSampler(BaseSampler):
     def reseed_rng(self) -> None:
         """Reseed the independent sampler only: mixtures depend on seed and trial alone."""
         self._independent.reseed_rng()
+
+    def _foretold(
+        self, study: optuna.Study, weights: np.ndarray, stored: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What to store with a proposal (K,), and what is expected of it."""
+        return stored if FORECAST in stored else stored | self._forecaster.foretell(study, weights)
 
     def _others(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

@@ -35,6 +35,7 @@ from climb_opt.samplers.climb import (
     next_round,
 )
 from climb_opt.samplers.design import out_of_reach
+from climb_opt.samplers.forecasts import Forecast, predicted
 from climb_opt.samplers.presets import ClimbOptions, ClimbRules
 from climb_opt.samplers.reach import caution
 from climb_opt.simplex import MixtureSpace
@@ -42,8 +43,6 @@ from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, all_trials, read_history, remember, store_fact, store_space
 
 logger = logging.getLogger(__name__)
-
-Forecast = dict[str, float | None]  # the attribute FORECAST
 
 
 class ClimbSampler(MixtureSampler):
@@ -187,7 +186,8 @@ class ClimbSampler(MixtureSampler):
             seed = self._seed if self._seed is not None else ledger.stored_seed(study)
             place = ledger.place_of(slot, self._plan)
             if place is None:
-                return self._beyond(study, seed, number), {}
+                weights = self._beyond(study, seed, number)
+                return weights, self._foretold(study, weights, {})
             index = self._plan.round_of(place)
             basis, stored = ledger.basis_of(study, self._plan, index) if index else ((), {})
             view = StudyView(study)
@@ -199,7 +199,7 @@ class ClimbSampler(MixtureSampler):
             item = place - self._plan.start_of(index)
             if forecasts:
                 stored = {**stored, FORECAST: forecasts[item]}
-            return batch[item], stored
+            return batch[item], self._foretold(study, batch[item], stored)
 
     def _batch(
         self, study: optuna.Study, seed: int, index: int, basis: tuple[int, ...]
@@ -213,7 +213,7 @@ class ClimbSampler(MixtureSampler):
             self._name_unread(study, batch)
             return batch, []
         batch, fitted = self._next(study, seed, basis, self._rules, m, index)
-        return batch, forecasts_of(fitted, batch, StudyView(study).sign)
+        return batch, predicted(fitted, batch, StudyView(study).sign)
 
     def _name_unread(self, study: optuna.Study, batch: np.ndarray) -> None:
         names = out_of_reach(self._space, self._rules.design, batch)
@@ -252,20 +252,3 @@ class ClimbSampler(MixtureSampler):
 
         batch = next_round(pool, history, rules, fit, m=m, rng=rng)
         return batch, fitted[-1] if fitted else None
-
-
-def forecasts_of(predictor: Predictor | None, batch: np.ndarray, sign: float) -> list[Forecast]:
-    """What `predictor` expects of each mixture of `batch` (m, K), in the study's units.
-
-    Empty without one, or where it cannot say how sure it is. Its deviation is that of a
-    measurement: it does not tell a mixture's own from the noise.
-    """
-    if predictor is None:
-        return []
-    mean, std = predictor.predict(batch)
-    if not (np.all(np.isfinite(mean)) and np.all(np.isfinite(std))):
-        return []
-    return [
-        {"mean": sign * float(m), "std": None, "measured": float(s)}
-        for m, s in zip(mean, std, strict=True)
-    ]

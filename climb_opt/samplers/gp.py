@@ -8,7 +8,7 @@ finished and running trials); nothing is lost with the process.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from climb_opt.history import History
 from climb_opt.measures import distance
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.design import start_mixture
+from climb_opt.samplers.forecasts import expected, given
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, all_trials, identity, read_history, remember, store_space
@@ -103,10 +104,12 @@ class SimplexGPSampler(MixtureSampler):
         with self._lock, one_blas_thread():
             self._introduce(study)
             weights, problem = self._propose(study, trial)
-            remember(study, trial, PROPOSAL, weights.tolist())
+            stored: dict[str, Any] = {PROPOSAL: weights.tolist()}
             if problem is not None and len(problem.objectives) == 1:
-                expected = _expected(problem, weights, StudyView(study).sign)
-                remember(study, trial, FORECAST, expected)
+                sign = StudyView(study).sign
+                stored[FORECAST] = expected(problem.objectives[0], weights, sign)
+            for name, value in self._foretold(study, weights, stored).items():
+                remember(study, trial, name, value)
         return others | self._space.params(weights)
 
     # --- proposals -------------------------------------------------------------------------
@@ -156,15 +159,11 @@ class SimplexGPSampler(MixtureSampler):
                 rows.append(weights)
         return np.array(rows).reshape(len(rows), len(self._space))
 
-    def _announced(self, attributes: Mapping[str, Any]) -> np.ndarray | None:
+    def _announced(self, attributes: dict[str, Any]) -> np.ndarray | None:
         """The weights of a trial in the middle of its ask, or of one enqueued."""
         if len(proposal := attributes.get(PROPOSAL, ())) == len(self._space):
             return np.array(proposal, dtype=float)
-        fixed = attributes.get("fixed_params", {})
-        if set(self._space.parameter_names) <= set(fixed):
-            weights = np.array([fixed[name] for name in self._space.parameter_names], dtype=float)
-            return weights if bool(self._space.contains(weights)) else None
-        return None
+        return given(self._space, attributes)
 
     def _introduce(self, study: optuna.Study) -> None:
         key = identity(study)
@@ -200,11 +199,3 @@ def _relative_noise(problem: Problem, history: History) -> float:
     surrogates: Sequence[Surrogate] = problem.objectives
     ratios = [s.noise / float(d) for s, d in zip(surrogates, spreads, strict=True) if d > 0]
     return max(ratios, default=0.0)
-
-
-def _expected(problem: Problem, weights: np.ndarray, sign: float) -> dict[str, float]:
-    """What the process expects of `weights` (K,), in the study's units, before it is told."""
-    surrogate = problem.objectives[0]
-    mean, std = surrogate.moments(np.sqrt(weights[None]))
-    measured = np.hypot(std[0], surrogate.noise)
-    return {"mean": sign * float(mean[0]), "std": float(std[0]), "measured": float(measured)}

@@ -28,6 +28,7 @@ from climb_opt.attributes import FREE
 from climb_opt.history import MOST
 from climb_opt.measures import distance
 from climb_opt.samplers.encodings import Encoding, make_encoding
+from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import remember
 
@@ -66,6 +67,7 @@ class SimplexSampler(BaseSampler):
         self._space = space
         self._base = base
         self._translator = _Translator(space, make_encoding(encoding, space))
+        self._forecaster = Forecaster(space)
 
     def __str__(self) -> str:
         return f"SimplexSampler({type(self._base).__name__})"
@@ -98,9 +100,11 @@ class SimplexSampler(BaseSampler):
             else self._base.sample_independent(view, seen, name, distribution)
             for name, distribution in free.items()
         }
-        stored = [float(value) for value in u.values()]
-        remember(study, trial, FREE, stored)
-        params = self._space.params(self._translator.decode(u))
+        mixture = self._translator.decode(u)
+        stored = {FREE: [float(value) for value in u.values()]}
+        for name, value in (stored | self._forecaster.foretell(study, mixture)).items():
+            remember(study, trial, name, value)
+        params = self._space.params(mixture)
         others = {n: v for n, v in found.items() if n not in free}
         return {n: v for n, v in {**params, **others}.items() if n in search_space}
 
@@ -115,6 +119,7 @@ class SimplexSampler(BaseSampler):
         return self._base.sample_independent(view, seen, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._forecaster.foretell_given(study, trial)
         self._base.before_trial(*self._view(study, trial))
 
     def after_trial(

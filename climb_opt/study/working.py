@@ -24,6 +24,7 @@ from climb_opt.history import report_facts
 from climb_opt.plan import Plan, Slot
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, study_lock
 from climb_opt.study.opening import load_corpus, read_recipe
@@ -88,9 +89,13 @@ def work(
         pace=pace,
     )
     if objective is not None:
-        run(wrap(_sparing(objective, plan, recipe)))
+        run(wrap(_foretold(_sparing(objective, plan, recipe), space)))
         return
-    with_proxies(study, lambda o: run(wrap(o)), corpus=corpus, directory=directory, stop=stop)
+
+    def train(proxies: Objective) -> None:
+        run(wrap(_foretold(proxies, space)))
+
+    with_proxies(study, train, corpus=corpus, directory=directory, stop=stop)
 
 
 def with_proxies(
@@ -221,6 +226,19 @@ def _sparing(objective: Objective, plan: Plan, recipe: StudyRecipe) -> Objective
         return objective(trial)
 
     return spare
+
+
+def _foretold(objective: Objective, space: MixtureSpace) -> Objective:
+    """The objective, with what is expected of each trial stored before it runs, whoever proposed
+    it: baselines, mixtures in line and samplers of somebody else's have no forecast of their own.
+    """
+    forecaster = Forecaster(space)
+
+    def foretell(trial: optuna.Trial) -> Any:
+        forecaster.foretell_trial(trial)
+        return objective(trial)
+
+    return foretell
 
 
 def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, float]]:

@@ -1,10 +1,13 @@
 """CPU time of one ask, in memory, one thread, as ratios to Optuna's GPSampler and TPE.
 
-    python tests/bench/bench_ask.py [--quick]
+    python tests/bench/bench_ask.py [--quick | --forecasts]
 
 "first" is the ask that fits or loads, "later" the median of the next ones with a result told in
 between; for ClimbSampler "first" begins a round of 32 and "mean" is over that round. The references
 are Optuna's own samplers on as many plain coordinates.
+
+With --forecasts: what a stock sampler's ask costs more for the forecast stored with each trial,
+over a whole doubling of the trials, in which the study's process is fitted anew once.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import optuna
@@ -28,6 +32,8 @@ from optuna.trial import create_trial
 
 from climb_opt import ClimbSampler, MixtureSpace, SimplexSampler, UserError, lookup
 from climb_opt.attributes import SLOT
+from climb_opt.samplers import stock
+from climb_opt.samplers.forecasts import Forecaster
 
 ROUND = 32
 
@@ -98,12 +104,40 @@ def samplers(k: int, n: int) -> dict[str, tuple[Callable[[], BaseSampler], bool,
     return made
 
 
+def nothing(*_: object) -> dict[str, object]:
+    return {}
+
+
+def forecasts(k: int, n: int, repeats: int = 3) -> None:
+    """Asks between n and 2 n results, with forecasts and without, in turn."""
+    print(f"K = {k}, {n} to {2 * n} results: CPU ms an ask, median and mean of {repeats} x {n}")
+    own = Forecaster.foretell
+    for name in ("random", "qmc", "tpe"):
+        times: dict[bool, list[float]] = {False: [], True: []}
+        for repeat in range(repeats):
+            for told, foretell in ((False, nothing), (True, own)):
+                sampler = getattr(stock, name)(space_of(k), seed=repeat)
+                with mock.patch.object(Forecaster, "foretell", foretell):
+                    asked = ask_times(sampler, k, n - 1, n + 1)
+                times[told] += asked[1:]  # the first sets things up
+        off, on = (1e3 * np.array(each) for each in times.values())
+        middle, mean = np.median(on) / np.median(off) - 1, on.mean() / off.mean() - 1
+        print(f"{name:8}{np.median(off):8.2f}{np.median(on):8.2f} ({middle:+.0%})", end="")
+        print(f"{off.mean():9.2f}{on.mean():8.2f} ({mean:+.0%})", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="K = 21, n = 112 only")
-    sizes = [(21, 112)] if parser.parse_args().quick else [(21, 112), (21, 1000), (240, 112)]
+    parser.add_argument("--forecasts", action="store_true", help="what forecasts add to an ask")
+    options = parser.parse_args()
+    sizes = [(21, 112)] if options.quick else [(21, 112), (21, 1000), (240, 112)]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    if options.forecasts:
+        forecasts(21, 64)
+        forecasts(21, 112)
+        return
     for k, n in sizes:
         print(f"\nK = {k}, n = {n}: CPU ms\n{'':28}{'first':>9}{'later':>9}{'mean':>9}", end="")
         print(f"{'/ GP':>9}{'/ TPE':>9}   (of later)")

@@ -10,13 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from climb_opt.reports.parts.svg import WIDTH, Chart, drawing, element, label, limits, ticks, title
-from climb_opt.reports.quality import Predictions
+from climb_opt.reports.quality import INTERVAL, Predictions
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.text import number, percent, shorten
 
 LARGEST = 8  # domains with a colour of their own; the rest are "other"
-WHISKER = 0.15  # of the plot's height: longer ones are told, not drawn
+WHISKER = 0.5  # of the plot's height: longer ones are told, not drawn
 HUES = 6  # colours of rounds, repeated after that
 
 
@@ -50,7 +50,7 @@ def best_so_far(snapshot: Snapshot) -> str:
 
 
 def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
-    """What was predicted for each trial, before it was seen, against what it measured."""
+    """What each trial was expected to measure, with its interval, against what it measured."""
     low, high = shown_range(predictions.measured, snapshot.sign)
     chart = Chart((low, high), (low, high), f"measured {snapshot.unit}", "predicted, unseen")
     chart.height = 400.0
@@ -66,23 +66,24 @@ def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
     ):
         trial = snapshot.history.trials[int(row)]
         x, y = np.clip([measured, mean], low, high)
-        ends = np.clip([mean - std, mean + std], low, high)
+        half = INTERVAL * std
+        ends = np.clip([mean - half, mean + half], low, high)
         css = hue(int(index))
         edge = "" if low <= mean <= high and low <= measured <= high else " outside"
         if spread is None:
             chart.line([(float(x), float(ends[0])), (float(x), float(ends[1]))], f"whisker {css}")
-        text = f"trial {trial.number}: predicted {number(mean)} ± {number(std, 2)}"
+        text = f"trial {trial.number}: predicted {number(mean)} ± {number(half, 2)}"
         chart.dot((float(x), float(y)), f"{text}, measured {number(measured)}", f"dot {css}{edge}")
     return chart.render(f"Predicted against measured score of {len(predictions)} unseen trials.")
 
 
 def whiskers(predictions: Predictions, snapshot: Snapshot) -> float | None:
-    """None where predicted standard deviations can be drawn; else the median one, to be told.
+    """None where predicted intervals can be drawn; else half the median one, to be told.
 
     Whiskers as long as the plot would only hide the dots.
     """
     low, high = shown_range(predictions.measured, snapshot.sign)
-    middle = float(np.median(predictions.std))
+    middle = INTERVAL * float(np.median(predictions.std))
     return middle if middle > WHISKER * (high - low) else None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from climb_opt.attributes import ERROR, RECIPE, SLOT
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.parts import atlas, figures, influence, mixture, objectives
+from climb_opt.reports.quality import Predictions
 from climb_opt.reports.section import (
     Beside,
     Block,
@@ -22,7 +23,7 @@ from climb_opt.reports.section import (
     Words,
 )
 from climb_opt.retrain.paired import Difference
-from climb_opt.text import amount, duration, number, plus_minus, unit_words
+from climb_opt.text import amount, counted, duration, number, plus_minus, unit_words
 
 REASONS = 10  # of failures, the commonest
 FOREMOST = ("commit", "corpus", "recipe")  # of provenance: what a rerun needs
@@ -120,18 +121,8 @@ def progress(contents: Contents) -> Section | None:
         )
     ]
     if contents.predictions is not None:
-        spread = figures.whiskers(contents.predictions, snapshot)
-        told = "Whiskers: one standard deviation."
-        if spread is not None:
-            told = f"Median standard deviation of a prediction: {number(spread, 2)}."
-        parts.append(
-            Figure(
-                figures.predicted_measured(contents.predictions, snapshot),
-                f"Predicted by {contents.predictor} before it saw the trial: later rounds from "
-                f"the rounds before them, round 1 by cross-validation. {told}",
-                styles,
-            )
-        )
+        drawn = figures.predicted_measured(contents.predictions, snapshot)
+        parts.append(Figure(drawn, _foretold(contents, contents.predictions), styles))
     return Section("search", "The search", [Beside(parts), *_rounds_table(contents)])
 
 
@@ -180,6 +171,23 @@ def provenance(contents: Contents) -> Section:
     return Section("provenance", "Cost and provenance", blocks)
 
 
+def _foretold(contents: Contents, seen: Predictions) -> str:
+    """Who expected what, and how often the intervals held."""
+    spread = figures.whiskers(seen, contents.snapshot)
+    lines = "Lines: 90 % intervals" if spread is None else "90 % intervals"
+    size = "" if spread is None else f" (half the median one: {number(spread, 2)})"
+    others = (
+        f"; {seen.later} that had no forecast by {contents.predictor} from the rounds before them, "
+        "or by cross-validation"
+        if seen.later
+        else ""
+    )
+    return (
+        f"What was expected of {counted(len(seen), 'trial')} before they ran, as the study stores "
+        f"it{others}. {lines}{size}, of which {seen.held()} hold the result."
+    )
+
+
 def _rounds_table(contents: Contents) -> list[Block]:
     rows = [
         [
@@ -198,7 +206,7 @@ def _rounds_table(contents: Contents) -> list[Block]:
     text = (
         "“Middle half”: the quartiles of the scores. “Effective”: the mean effective number of "
         "domains. “Rank corr.” and “error” compare "
-        f"{contents.predictor}'s predictions, made without the round, with what was measured."
+        "what was expected of its trials before they ran with what was measured."
     )
     return [Table(head, rows), Words(text, "soft")]
 
