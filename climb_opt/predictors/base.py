@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+
+from climb_opt.simplex import MixtureSpace
 
 
 class Predictor(Protocol):
     """Learns scores from mixtures. Knows nothing of Optuna, rounds or which direction is better.
 
     A predictor may also have `mean(weights) -> (m,)`, the first half of `predict`, where the second
-    half costs much more; `expected` uses it.
+    half costs much more; `expected` uses it. One that has `know(space)` is given the `MixtureSpace`
+    before it is fitted: how often a trial repeats each domain is told by no weight.
 
     >>> import numpy as np
     >>> class Mean:
@@ -34,6 +38,19 @@ class Predictor(Protocol):
         The deviation is that of the *score*, so it holds the noise of a run as well as what the
         predictor does not know.
         """
+
+
+def informed(make: Callable[[], Predictor], space: MixtureSpace) -> Callable[[], Predictor]:
+    """Makes the same untrained predictors, told of the space where they want to know it."""
+
+    def made() -> Predictor:
+        predictor = make()
+        know = getattr(predictor, "know", None)
+        if callable(know):
+            know(space)
+        return predictor
+
+    return made
 
 
 def expected(predictor: Predictor, weights: np.ndarray) -> np.ndarray:

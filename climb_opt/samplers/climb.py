@@ -28,7 +28,7 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.gp.outliers import ABSURD, tamed
 from climb_opt.history import History
-from climb_opt.predictors.base import Predictor, expected
+from climb_opt.predictors.base import Predictor, expected, informed
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.design import distinct, initial_design
 from climb_opt.samplers.presets import ClimbOptions, ClimbRules
@@ -147,10 +147,11 @@ def climb_pick(
         if not len(history):
             return space.project(space.prior)
         return np.array(history.weights[int(np.argmin(history.values))])
+    predictor = fit_predictor(history, informed(options.make, space), options.per_component)
     pool, tried = candidate_pool(space, rules, seed), within_evidence(space, history.weights)
     if tried is not space:
         pool, space = tried.project(pool), tried
-    ranked = _ranked(pool, fit_predictor(history, options.make, options.per_component))
+    ranked = _ranked(pool, predictor)
     if rule == "mean-top":
         return space.project(ranked[:top].mean(axis=0))
     if rules.decimals is None:

@@ -25,7 +25,7 @@ from climb_opt.attributes import FORECAST, PICK, SLOT, UNREAD
 from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.plan import Plan, Slot
-from climb_opt.predictors.base import Predictor
+from climb_opt.predictors.base import Predictor, informed
 from climb_opt.samplers import ledger
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.climb import (
@@ -56,7 +56,7 @@ class ClimbSampler(MixtureSampler):
     Args:
         space: the mixtures to search.
         rounds: trials per round.
-        predictor: "lightgbm", "extra-trees", "gp", "loglinear", "module:Name", or a class.
+        predictor: a name that `climb-opt ls predictors` lists, "module:Name", or a class.
         predictor_options: keyword arguments of the predictor.
         preset: "nemo" or "paper"; see `ClimbRules`.
         seed: of every draw; None draws one and stores it in the study.
@@ -243,7 +243,7 @@ class ClimbSampler(MixtureSampler):
         logger.info("Drawing %d mixtures from what %d trials predict.", m, len(history))
         pool = candidate_pool(self._space, rules, seed)
         rng = np.random.default_rng([seed, 1, draw])
-        make, each = self._options.make, self._options.per_component
+        make, each = informed(self._options.make, self._space), self._options.per_component
         fitted: list[Predictor] = []
 
         def fit(history: History) -> Predictor:
