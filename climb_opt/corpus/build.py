@@ -94,7 +94,7 @@ def preview(
     ):
         build = Build(plan, Workspace(output / WORK, (1, 1), runs, progress))
         stages = build.prepare()
-        return domains.removable(stages, build.clusters_count, build.rule, plan.options.seed)
+        return domains.removable(stages, build.clusters_count, plan.rule, plan.options.seed)
 
 
 def _shared_paths(plan: Plan, output: Path) -> list[str]:

@@ -7,12 +7,13 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from climb_opt import strict
 from climb_opt.corpus.files import load_json, locked, save_json
-from climb_opt.corpus.options import BuildOptions, Plan, plain, plan_from
+from climb_opt.corpus.options import BuildOptions, Plan, plan_from
 from climb_opt.corpus.read.source import Source
 from climb_opt.errors import UserError
 from climb_opt.recipe_files import difference
@@ -25,7 +26,7 @@ PLAN = "plan.json"
 def build_facts(plan: Plan) -> dict[str, Any]:
     """What decides a corpus's content, as the manifest stores it."""
     sources = [{"name": s.name, "version": s.version} for s in plan.sources]
-    facts = {"options": plain(plan.options), "sources": sources}
+    facts = {"options": asdict(plan.options), "sources": sources}
     plain_facts: dict[str, Any] = json.loads(json.dumps(facts))  # as it comes back: no tuples
     return plain_facts
 
@@ -33,7 +34,7 @@ def build_facts(plan: Plan) -> dict[str, Any]:
 def save_plan(plan: Plan, work: Path) -> None:
     """Keep the plan with the stages, so that exports find them without the inputs."""
     save_json(
-        work / PLAN, {"options": plain(plan.options), "sources": list(map(plain, plan.sources))}
+        work / PLAN, {"options": asdict(plan.options), "sources": list(map(asdict, plan.sources))}
     )
 
 

@@ -17,7 +17,7 @@ from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions
 from climb_opt.corpus.stages.embed import EmbedOptions
 from climb_opt.corpus.stages.merge import MergeOptions
-from climb_opt.corpus.stages.pruning import parse_rule
+from climb_opt.corpus.stages.pruning import Rule, parse_rule
 from climb_opt.corpus.stages.roles import MOST_TARGETS, Target, parse_target
 from climb_opt.corpus.stages.scorers import column_of
 from climb_opt.corpus.stages.scores import parse_scorer
@@ -101,6 +101,7 @@ class Plan:
     read: ReadOptions
     targets: tuple[Target, ...]
     scorers: dict[str, str]
+    rule: Rule | None  # which clusters are left out
     clustered: bool  # the inputs bring their own domains
 
     @property
@@ -144,14 +145,14 @@ def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:
     """The plan of checked options and the sources that were found for them."""
     targets = [target for target, _ in _targets(options)]
     scorers = _scorers(options.scores)
-    parse_rule(options.prune, list(scorers))
+    rule = parse_rule(options.prune, list(scorers))
     clustered = _clustered(sources)
     extra = [t.field for t in targets if t.field != TARGET_FIELD]
     extra += [c for c in map(column_of, scorers.values()) if c is not None]
     extra += [] if options.label_field is None else [options.label_field]
     kept = tuple(dict.fromkeys([*options.read.fields, *extra]))
     read = dataclasses.replace(options.read, fields=kept)
-    return Plan(options, tuple(sources), read, tuple(targets), scorers, clustered)
+    return Plan(options, tuple(sources), read, tuple(targets), scorers, rule, clustered)
 
 
 def _targets(options: BuildOptions) -> list[tuple[Target, str | None]]:
@@ -197,8 +198,3 @@ def _check_numbers(options: BuildOptions) -> None:
         raise UserError("--domains and --merge-distance exclude each other.")
     if distance is not None and distance <= 0:
         raise UserError(f"--merge-distance must be positive, but is {distance}.")
-
-
-def plain(options: Any) -> dict[str, Any]:
-    """Options as plain data, for digests and the manifest."""
-    return dataclasses.asdict(options)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block
 from climb_opt.corpus.files import load_array
-from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan, plain
+from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan
 from climb_opt.corpus.run.workspace import Stage, Workspace
 from climb_opt.corpus.stages import (
     cluster,
@@ -37,7 +38,6 @@ from climb_opt.corpus.stages import (
 )
 from climb_opt.corpus.stages.ingest import ingest
 from climb_opt.corpus.stages.jaccard import Similarity
-from climb_opt.corpus.stages.pruning import parse_rule
 from climb_opt.corpus.stages.sample import sample_texts
 from climb_opt.tokenizer import load_tokenizer, save_tokenizer
 
@@ -51,7 +51,6 @@ class Build:
         self.plan = plan
         self.workspace = workspace
         self.seed = plan.options.seed
-        self.rule = parse_rule(plan.options.prune, list(plan.scorers))
         self.fitted: dict[str, Any] | None = None  # how k-means was fitted
         self.given: list[str] | None = None  # names of clusters that the input brings
 
@@ -77,8 +76,8 @@ class Build:
         stage = self.workspace.stage(
             "domains",
             *(stages.clusters, *stages.scores.values(), self.tokens, self.roles),
-            plain(options.merge),
-            plain(options.split),
+            asdict(options.merge),
+            asdict(options.split),
             [options.prune, self.seed, counts.LONGEST_HELD_OUT],
             [domains.SAMPLED, describe.LOOKED_AT],
         )
@@ -88,7 +87,7 @@ class Build:
             domains.Given(self.centres, self.given, self._wanted_domains),
             options.merge,
             options.split,
-            self.rule,
+            self.plan.rule,
             self.seed,
         )
         if found.get("fewer"):
@@ -114,8 +113,8 @@ class Build:
 
     def _read(self) -> None:
         plan, seed = self.plan, self.seed
-        facts = [plain(s) for s in plan.sources]
-        self.documents = self.workspace.stage("documents", FORMAT, facts, plain(plan.read))
+        facts = [asdict(s) for s in plan.sources]
+        self.documents = self.workspace.stage("documents", FORMAT, facts, asdict(plan.read))
         self.inventory = ingest(self.documents, plan.sources, plan.read, plan.wanted)
         self.blocks: tuple[Block, ...] = self.inventory.blocks
         for line in self.inventory.lines():
@@ -129,7 +128,7 @@ class Build:
                 self.copies["repeated_ids"],
                 ", ".join(map(str, self.copies["examples"])),
             )
-        targets = [plain(t) for t in plan.targets]
+        targets = [asdict(t) for t in plan.targets]
         self.chosen = self.workspace.stage("targets", self.documents, targets, seed)
         roles.choose_targets(self.chosen, self.documents, self.blocks, plan.targets, seed)
 
@@ -174,7 +173,7 @@ class Build:
         options = self.plan.options.tokens
         upstream: tuple[Any, ...] = (tokenise.identity(options),)
         if options.tokenizer is None:
-            upstream = (plain(options), self.exact, self.chosen, self.seed)
+            upstream = (asdict(options), self.exact, self.chosen, self.seed)
         stage = self.workspace.stage("tokenizer", *upstream)
         self.tokenizer_file = stage.once("tokenizer.json", self._make_tokenizer)
         loaded = load_tokenizer(str(self.tokenizer_file))
@@ -210,7 +209,7 @@ class Build:
             self.embeddings = self.workspace.stage("embeddings", self.exact, *facts)
             sentences.embed(self.embeddings, self.documents, self.exact, self.blocks, options)
             return
-        upstream = (self.tokens, plain(options), tfidf.ITERATIONS, self.seed)
+        upstream = (self.tokens, asdict(options), tfidf.ITERATIONS, self.seed)
         encoder = self.workspace.stage("encoder", *upstream)
         model = embed.fit_tfidf(
             encoder, self.tokens, self.blocks, self.facts, options, self._first, self.seed
@@ -224,7 +223,7 @@ class Build:
         documents = self.counts.get(roles.TRAIN, 0)
         count = cluster.number_of_clusters(options, documents, self._wanted_domains)
         points = cluster.number_of_points(options, count)
-        upstream = (self.embeddings, self.roles, count, points, plain(options), self.seed)
+        upstream = (self.embeddings, self.roles, count, points, asdict(options), self.seed)
         self.centroids = self.workspace.stage("centroids", *upstream)
         self.fitted = cluster.fit_centroids(
             self.centroids, self.embeddings, self.blocks, count, options, self._trained, self.seed

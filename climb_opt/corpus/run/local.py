@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 
 from climb_opt.corpus.run.jobs import How, Job, Task, U, silent
 
@@ -93,13 +92,10 @@ def serial_tokenizers() -> Iterator[None]:
 
 def _processes(workers: int) -> ProcessPoolExecutor:
     """Worker processes that ignore Ctrl-C (the parent decides) and die with their parent."""
-    return ProcessPoolExecutor(workers, mp_context=_context(), initializer=_start_worker)
-
-
-def _context() -> BaseContext:
     # Not fork: the libraries of the parent have threads. A fork server imports ours once.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    return multiprocessing.get_context(method)
+    context = multiprocessing.get_context(method)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
 
 def _start_worker() -> None:

@@ -30,9 +30,9 @@ class Similarity:
     """Of pairs of documents, by their numbers."""
 
     def __init__(self, tokens: Path, blocks: Sequence[Block], facts: TokenFacts) -> None:
-        self._tokens, self._blocks, self._facts = tokens, blocks, facts
+        self._unknown = facts.unknown
         self._starts = np.array([b.start for b in blocks])
-        self._open = lru_cache(OPEN)(self._read_block)
+        self._open = lru_cache(OPEN)(lambda b: read_tokens(tokens, blocks[b], facts.dtype))
         self._known: dict[int, Runs] = {}
         self._held = 0
 
@@ -52,7 +52,7 @@ class Similarity:
     def _runs_of(self, number: int) -> Runs:
         found = self._known.get(number)
         if found is None:
-            found = runs_of(self._read(number), self._facts.unknown)
+            found = runs_of(self._read(number), self._unknown)
             if self._held + len(found[0]) > HELD:
                 self._known, self._held = {}, 0
             self._known[number] = found
@@ -64,9 +64,6 @@ class Similarity:
         tokens, ends = self._open(index)
         row = number - int(self._starts[index])
         return np.asarray(tokens[int(ends[row - 1]) if row else 0 : int(ends[row]) - 1])
-
-    def _read_block(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return read_tokens(self._tokens, self._blocks[index], self._facts.dtype)
 
 
 def runs_of(tokens: np.ndarray, unknown: int | None) -> Runs:

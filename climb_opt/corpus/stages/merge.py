@@ -53,9 +53,10 @@ def merge(centroids: np.ndarray, options: MergeOptions, domains: int) -> np.ndar
         labels = cut_tree(_tree(centroids), n_clusters=domains).ravel()
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     if len(first) == 1:
+        table = ", ".join(f"{t}: {n}" for t, n in threshold_table(centroids).items())
         raise UserError(
             f"Merging {'at distance ' + str(options.distance) if options.distance else ''} leaves "
-            f"one domain. Distance -> domains: {_spell(threshold_table(centroids))}. "
+            f"one domain. Distance -> domains: {table}. "
             "Lower --merge-distance or ask for a count with --domains."
         )
     rank = np.argsort(np.argsort(first))
@@ -74,10 +75,6 @@ def _tree(centroids: np.ndarray) -> np.ndarray:
 
     tree: np.ndarray = linkage(centroids.astype(np.float64), "ward")
     return tree
-
-
-def _spell(table: dict[str, int]) -> str:
-    return ", ".join(f"{t}: {n}" for t, n in table.items())
 
 
 def extremes(sizes: Sequence[int] | np.ndarray) -> dict[str, float]:

@@ -54,23 +54,12 @@ def embed(
     if all(stage.file(f"{b.name}.npy").exists() for b in blocks):
         return  # a finished stage must not load a model
     if stage.workspace.engine.remote:
-        away = partial(_embed_away, stage.path, documents.path, exact.path, options)
+        away = partial(_embed_block, stage.path, documents.path, exact.path, options)
         stage.over(blocks, away, marker=".npy", how=How(gpu=True))
         return
     with Encoder(options) as encoder:
         task = partial(_embed_block, stage.path, documents.path, exact.path, encoder)
         stage.over(blocks, task, marker=".npy")
-
-
-def _embed_away(
-    folder: Path,
-    documents: Path,
-    exact: Path,
-    options: EmbedOptions,
-    block: Block,
-    advance: Advance,
-) -> None:
-    _embed_block(folder, documents, exact, _kept(options), block, advance)
 
 
 @lru_cache(maxsize=1)  # of a process that does block after block
@@ -79,8 +68,14 @@ def _kept(options: EmbedOptions) -> Encoder:
 
 
 def _embed_block(
-    folder: Path, documents: Path, exact: Path, encoder: Encoder, block: Block, advance: Advance
+    folder: Path,
+    documents: Path,
+    exact: Path,
+    model: Encoder | EmbedOptions,
+    block: Block,
+    advance: Advance,
 ) -> None:
+    encoder = model if isinstance(model, Encoder) else _kept(model)
     first = load_array(exact / f"{block.name}.first.npy", mapped=False)
     limit = encoder.max_tokens * CHARACTERS_A_TOKEN
     texts = [text[:limit] for text in read_texts(documents, block.name, first)]

@@ -52,7 +52,8 @@ def fit(counts: Any, dimensions: int, eos: int, max_tokens: int, seed: int) -> T
     idf = (np.log((1 + counts.shape[0]) / (1 + present)) + 1).astype(np.float32)
     idf[eos] = 0
     matrix = weighted(counts, idf)
-    squares = np.bincount(_row_numbers(matrix), matrix.data**2, minlength=matrix.shape[0])
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    squares = np.bincount(rows, matrix.data**2, minlength=matrix.shape[0])
     lengths = np.maximum(np.sqrt(squares), 1e-12).astype(np.float32)
     matrix.data /= np.repeat(lengths, np.diff(matrix.indptr))
     return TfIdf(idf, right_vectors(matrix, dimensions, seed), max_tokens)
@@ -123,7 +124,3 @@ def _slices(ends: np.ndarray, limit: int) -> Iterator[np.ndarray]:
     cuts = np.flatnonzero(np.diff(looked_at // TOKENS_AT_ONCE)) + 1
     for low, high in pairwise([0, *cuts.tolist(), len(ends)]):
         yield np.arange(low, high)
-
-
-def _row_numbers(matrix: Any) -> np.ndarray:
-    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
