@@ -71,6 +71,12 @@ def test_a_format_keeps_the_weights_and_drops_what_weighs_nothing(name: str) -> 
     assert read_back(name, render(name, handover())) == [0.6, 0.25, 0.15]
 
 
+def test_the_head_says_where_the_mixture_comes_from_and_for_how_many_tokens() -> None:
+    said = "Mixture of study demo, rule posterior-mean, for 1000 tokens"
+    assert handover(tokens=1000).head == [said]
+    assert prepare(MIXTURE, study="demo").head == ["Mixture of study demo"]
+
+
 @pytest.mark.parametrize("name", texts())
 def test_odd_names_survive_every_format(name: str) -> None:
     text = render(name, handover(ODD))

@@ -209,8 +209,6 @@ def _units(mixture: Mapping[str, float]) -> dict[str, int]:
     if abs(weights.sum() - 1.0) > 1e-6:
         raise UserError(f"The mixture's weights sum to {weights.sum():.9g}, not to 1.")
     large = np.where(weights / weights.sum() * UNITS < 0.5, 0.0, weights)
-    if not large.any():
-        raise UserError(f"Each of the {len(names)} weights is below half a millionth.")
     exact = large / large.sum() * UNITS
     units = np.maximum(np.floor(exact), large > 0).astype(int)
     over = int(units.sum()) - UNITS
