@@ -123,3 +123,11 @@ def write_tiny_corpus(path: Path, tokens: int = 20_000) -> Corpus:
     corpus = Corpus(path, "tiny", tuple(domains), {"sums": target}, "uint16", vocab, 0)
     corpus.save()
     return Corpus.load(path)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> list[Path]:
+    """Documents of four topics in three files."""
+    from corpora import topic_files
+
+    return topic_files(tmp_path / "in")

@@ -27,15 +27,9 @@ from corpora import (
     files_of,
     small_corpus,
     topic_documents,
-    topic_files,
     topic_options,
     write_jsonl,
 )
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[Path]:
-    return topic_files(tmp_path / "in")
 
 
 def test_domains_are_the_topics(inputs: list[Path], tmp_path: Path) -> None:

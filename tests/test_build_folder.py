@@ -18,15 +18,9 @@ from climb_opt.shards import Corpus
 from corpora import (
     small_corpus,
     topic_documents,
-    topic_files,
     topic_options,
     write_jsonl,
 )
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[Path]:
-    return topic_files(tmp_path / "in")
 
 
 def test_a_finished_corpus_is_not_built_again(inputs: list[Path], tmp_path: Path) -> None:

@@ -25,15 +25,9 @@ from corpora import (
     small_corpus,
     small_options,
     topic_documents,
-    topic_files,
     topic_options,
     write_jsonl,
 )
-
-
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[Path]:
-    return topic_files(tmp_path / "in")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +16,11 @@ from climb_opt.proxy import checkpoint
 from climb_opt.proxy.doremi import move_weights, train_doremi
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.train import Trainer
-from climb_opt.recipes import ModelRecipe, ProxyRecipe
+from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
+from training import SMALL, Watch
 
-RECIPE = ProxyRecipe(
-    model=ModelRecipe(hidden=16, layers=1, heads=2),
-    tokens=16 * 512,
-    sequence=16,
-    batch_tokens=512,
-    compile=False,
-    precision="fp32",
-)
-
-
-class Watch:
-    def __init__(self, patience: int | None = None) -> None:
-        self.left = patience
-
-    def stop(self) -> bool:
-        if self.left is None:
-            return False
-        self.left -= 1
-        return self.left < 0
-
-    def report(self, model: object, step: int) -> bool:
-        return False
+RECIPE = replace(SMALL, lr=ProxyRecipe().lr, compile=False, precision="fp32")
 
 
 def trainer(corpus: Corpus, directory: Path) -> Trainer:

@@ -17,6 +17,7 @@ from climb_opt.errors import UserError
 from climb_opt.exports import Handover, prepare, render, texts
 from climb_opt.exports.handover import slug
 from climb_opt.exports.materialise import materialise
+from climb_opt.exports.notes import losses
 from climb_opt.shards import Corpus
 from synthetic_study import ODD_NAMES
 
@@ -75,6 +76,12 @@ def test_the_head_says_where_the_mixture_comes_from_and_for_how_many_tokens() ->
     said = "Mixture of study demo, rule posterior-mean, for 1000 tokens"
     assert handover(tokens=1000).head == [said]
     assert prepare(MIXTURE, study="demo").head == ["Mixture of study demo"]
+
+
+def test_ten_names_are_listed_and_of_more_their_number_is_said() -> None:
+    for count, end in ((10, ", d9."), (11, ", d9 and 1 more.")):
+        absent = tuple(f"d{index}" for index in range(count))
+        assert losses(Handover("demo", (), absent=absent))[0].endswith(end)
 
 
 @pytest.mark.parametrize("name", texts())

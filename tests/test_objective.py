@@ -19,22 +19,16 @@ from climb_opt.attributes import COMPONENTS, FACTS, SEED, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.metrics import higher_is_better
 from climb_opt.objective import ProxyObjective
-from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, SpaceRecipe, StudyRecipe
+from climb_opt.recipes import Choice, ProxyRecipe, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import read_history, set_aggregate
+from training import SMALL
 
-PROXY = ProxyRecipe(
-    model=ModelRecipe(hidden=16, layers=1, heads=2),
-    tokens=16 * 512,
-    sequence=16,
-    batch_tokens=512,
-    lr=1e-2,
-)
 MIXTURE = {"web": 0.2, "code": 0.3, "math": 0.5}
 
 
-def recipe_of(corpus: Corpus, proxy: ProxyRecipe = PROXY, **changes: Any) -> StudyRecipe:
+def recipe_of(corpus: Corpus, proxy: ProxyRecipe = SMALL, **changes: Any) -> StudyRecipe:
     recipe = StudyRecipe(
         corpus=str(corpus.path),
         proxy=proxy,
@@ -48,7 +42,7 @@ def recipe_of(corpus: Corpus, proxy: ProxyRecipe = PROXY, **changes: Any) -> Stu
 @pytest.fixture
 def make(tiny_corpus: Corpus, tmp_path: Path) -> Callable[..., ProxyObjective]:
     def objective(
-        proxy: ProxyRecipe = PROXY, stop: Callable[[], bool] = lambda: False, **changes: Any
+        proxy: ProxyRecipe = SMALL, stop: Callable[[], bool] = lambda: False, **changes: Any
     ) -> ProxyObjective:
         recipe = recipe_of(tiny_corpus, proxy, **changes)
         return ProxyObjective(tiny_corpus, recipe, directory=tmp_path, stop=stop)
@@ -128,7 +122,7 @@ def test_a_stopped_trial_resumes_when_its_slot_is_retried(
 def test_a_lost_trial_leaves_no_checkpoint_and_the_search_goes_on(
     make: Callable[..., ProxyObjective], tmp_path: Path
 ) -> None:
-    objective = make(replace(PROXY, lr=1e30, warmup=0.0, checkpoint_every=1))
+    objective = make(replace(SMALL, lr=1e30, warmup=0.0, checkpoint_every=1))
     study = optuna.create_study()
     with pytest.raises(TrialFailed, match="not finite"):
         objective(ask(study, objective.space, MIXTURE, **{SLOT: 0}))
@@ -138,7 +132,7 @@ def test_a_lost_trial_leaves_no_checkpoint_and_the_search_goes_on(
 def test_hopeless_trials_are_pruned_but_never_in_round_one(
     make: Callable[..., ProxyObjective],
 ) -> None:
-    proxy = replace(PROXY, report_every=4)
+    proxy = replace(SMALL, report_every=4)
     study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=0.01))
     pruner = Choice("threshold", {"upper": 0.01})
     objective = make(proxy, pruner=pruner)
@@ -162,7 +156,7 @@ def test_hopeless_trials_are_pruned_but_never_in_round_one(
 def test_the_models_of_the_best_trials_are_kept_and_open(
     make: Callable[..., ProxyObjective], tmp_path: Path
 ) -> None:
-    objective = make(replace(PROXY, keep=1))
+    objective = make(replace(SMALL, keep=1))
     study = optuna.create_study()
     values = {}
     for slot, name in enumerate(["web", "math", "code"]):

@@ -25,42 +25,17 @@ from climb_opt.proxy.job import Job, Outcome
 from climb_opt.proxy.loss import TrainingLoss
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.train import Trainer, plan
-from climb_opt.recipes import ModelRecipe, ProxyRecipe
+from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
+from training import SMALL, Watch
 
-RECIPE = ProxyRecipe(
-    model=ModelRecipe(hidden=16, layers=1, heads=2),
-    tokens=16 * 512,
-    sequence=16,
-    batch_tokens=512,
-    lr=1e-2,
-)
 JOB = Job("slot-0", {"web": 0.5, "code": 0.3, "math": 0.2}, seed=0)
-
-
-class Watch:
-    """Stops after so many looks, gives up at a step; both never by default."""
-
-    def __init__(self, stop_after: int | None = None, hopeless_at: int | None = None) -> None:
-        self.left, self.hopeless_at = stop_after, hopeless_at
-        self.reports: list[int] = []
-
-    def stop(self) -> bool:
-        if self.left is None:
-            return False
-        self.left -= 1
-        return self.left < 0
-
-    def report(self, network: Any, step: int) -> bool:
-        assert not network.training
-        self.reports.append(step)
-        return self.hopeless_at is not None and step >= self.hopeless_at
 
 
 @pytest.fixture
 def make(tiny_corpus: Corpus, tmp_path: Path) -> Callable[..., Trainer]:
     def trainer(**changes: Any) -> Trainer:
-        recipe = replace(RECIPE, **changes)
+        recipe = replace(SMALL, **changes)
         return Trainer(tiny_corpus, recipe, ProxyGroup("fp32"), directory=tmp_path)
 
     return trainer
@@ -320,7 +295,7 @@ def test_a_compiled_proxy_compiles_once_for_all_trials(make: Callable[..., Train
 
 
 def test_the_schedules_warm_up_and_end_at_the_smallest_rate() -> None:
-    recipe = replace(RECIPE, lr=1.0, min_lr=0.1, warmup=0.1, decay=0.2)
+    recipe = replace(SMALL, lr=1.0, min_lr=0.1, warmup=0.1, decay=0.2)
     wsd = [learning_rate(recipe, step, 100) for step in range(100)]
     assert wsd[0] == pytest.approx(0.1) and wsd[9] == wsd[50] == wsd[79] == 1.0
     assert wsd[99] == pytest.approx(0.1) and all(np.diff(wsd[79:]) < 0)
@@ -351,7 +326,7 @@ def test_what_cannot_be_trained_is_refused_before_training(
 
 def test_a_batch_smaller_than_the_processes_is_refused() -> None:
     with pytest.raises(UserError, match="fewer than the 64 processes; raise it to at least 1024"):
-        plan(RECIPE, 64)
+        plan(SMALL, 64)
 
 
 def save_checkpoint(make: Callable[..., Trainer], corpus: Corpus, folder: Path) -> Outcome:
