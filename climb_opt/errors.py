@@ -8,8 +8,9 @@ Interrupted   the worker was asked to stop: its state is saved, its slot will be
 from __future__ import annotations
 
 import difflib
+import math
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class UserError(ValueError):
@@ -62,6 +63,21 @@ class TrialFailed(RuntimeError):
 
 class Interrupted(RuntimeError):
     """The worker was told to stop (SIGTERM, Ctrl-C); the trial's checkpoint is on disk."""
+
+
+def check_numbers(bounds: Mapping[str, tuple[float | None, float, float]]) -> None:
+    """Refuse the first number that is outside its bounds; None, for one that is not given, is not.
+
+    Args:
+        bounds: what it is called -> the number, the least and the largest that it may be.
+
+    Raises:
+        UserError: with its name, what is allowed, and the number.
+    """
+    for what, (value, least, most) in bounds.items():
+        if value is not None and not least <= value <= most:
+            allowed = f"at least {least}" if most == math.inf else f"in [{least}, {most}]"
+            raise UserError(f"{what} must be {allowed}, but is {value}.")
 
 
 def brief(error: BaseException, most: int = 200) -> str:

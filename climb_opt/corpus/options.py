@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.corpus.stages import tokenise
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions
-from climb_opt.corpus.stages.embed import EmbedOptions
+from climb_opt.corpus.stages.embed import PRECISIONS, EmbedOptions
 from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.corpus.stages.pruning import Rule, parse_rule
 from climb_opt.corpus.stages.roles import MOST_TARGETS, Target, parse_target
@@ -23,7 +24,7 @@ from climb_opt.corpus.stages.scorers import column_of
 from climb_opt.corpus.stages.scores import parse_scorer
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_numbers
 from climb_opt.text import storable, twins
 from climb_opt.tokenizer import load_tokenizer
 
@@ -186,14 +187,26 @@ def _clustered(sources: Sequence[Source]) -> bool:
 
 
 def _check_numbers(options: BuildOptions) -> None:
-    near, share = options.near_duplicates, options.split.share
+    near = options.near_duplicates
     domains, distance = options.merge.domains, options.merge.distance
+    embed, cluster, split = options.embed, options.cluster, options.split
+    check_numbers(
+        {
+            "--seed": (options.seed, 0, 2**31 - 1),  # what k-means takes
+            "--domains": (domains, 2, math.inf),
+            "--clusters": (cluster.clusters, 2, math.inf),
+            "--fit-points": (cluster.fit_points, 1, math.inf),
+            "--dimensions": (embed.dimensions, 1, math.inf),
+            "--max-tokens": (embed.max_tokens, 1, math.inf),
+            "--batch": (embed.batch, 1, math.inf),
+            "--heldout": (split.share, 0, 0.5),
+            "--heldout-tokens": (split.most_tokens, 0, math.inf),
+        }
+    )
+    if embed.precision not in PRECISIONS:
+        raise UserError(f"--precision must be {', '.join(PRECISIONS)}, but is {embed.precision!r}.")
     if near is not None and not 0.5 <= near <= 1:
         raise UserError(f"--near-duplicates must be in [0.5, 1], or off, but is {near}.")
-    if not 0 <= share <= 0.5:
-        raise UserError(f"--heldout must be in [0, 0.5], but is {share}.")
-    if domains is not None and domains < 2:
-        raise UserError(f"--domains must be at least 2, but is {domains}.")
     if domains is not None and distance is not None:
         raise UserError("--domains and --merge-distance exclude each other.")
     if distance is not None and distance <= 0:

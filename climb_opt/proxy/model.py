@@ -7,6 +7,7 @@ are kept in float32; lower precision is the trainer's business (autocast).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
@@ -22,7 +23,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from climb_opt.errors import UserError, first_line
+from climb_opt.errors import UserError, check_numbers, first_line
 from climb_opt.proxy import checkpoint
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
@@ -114,9 +115,8 @@ def _embeddings(model: Any) -> list[Any]:
 
 def _check_shape(recipe: ModelRecipe) -> None:
     kv_heads = recipe.kv_heads or recipe.heads
-    for name in ("hidden", "layers", "heads"):
-        if getattr(recipe, name) < 1:
-            raise UserError(f"proxy.model.{name} must be at least 1, but is 0 or less.")
+    sizes = ("hidden", "layers", "heads", "kv_heads", "intermediate")
+    check_numbers({f"proxy.model.{s}": (getattr(recipe, s), 1, math.inf) for s in sizes})
     if recipe.hidden % recipe.heads or recipe.hidden // recipe.heads % 2:
         raise UserError(
             f"proxy.model: hidden ({recipe.hidden}) must be an even multiple of heads "

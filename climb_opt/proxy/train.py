@@ -18,7 +18,7 @@ from climb_opt.errors import TrialFailed, UserError
 from climb_opt.proxy import model
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
-from climb_opt.proxy.job import Job, Outcome, Watch
+from climb_opt.proxy.job import Job, Outcome, Watch, check_recipe
 from climb_opt.proxy.run import Run
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
@@ -37,6 +37,7 @@ class Trainer:
     def __init__(
         self, corpus: Corpus, recipe: ProxyRecipe, group: ProxyGroup, *, directory: Path
     ) -> None:
+        check_recipe(recipe)
         self.corpus, self.recipe, self.group, self.directory = corpus, recipe, group, directory
         self.sequences = Sequences(corpus, recipe.sequence)
         self.batch, self.steps = plan(recipe, group.world)
