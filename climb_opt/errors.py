@@ -29,7 +29,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     Names that differ by case, accents or Unicode form only come first, and are told apart.
     """
     known = list(known)
-    near = [k for k in known if _plain(k) == _plain(name)]
+    near = [k for k in known if bare(k) == bare(name)]
     near = near or difflib.get_close_matches(name, known, n=1)
     if not near:
         return ""
@@ -41,9 +41,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(asked)}?"
 
 
-def _plain(name: str) -> str:
+def bare(name: str) -> str:
+    """A name's letters without case, accents and blanks around them."""
     letters = unicodedata.normalize("NFKD", name.casefold())
-    return "".join(c for c in letters if not unicodedata.combining(c)).strip()
+    return "".join(c for c in letters if not unicodedata.combining(c)).casefold().strip()
 
 
 class TrialFailed(RuntimeError):

@@ -61,6 +61,7 @@ WRONG: list[tuple[str, Door]] = [
         "export STUDY --format json --sequence 0",
         lambda s: climb_opt.export(s, "json", sequence=0),
     ),
+    ("export STUDY --format json --seed -1", lambda s: climb_opt.export(s, "json", seed=-1)),
     (
         "export STUDY --format json --tokens many",
         lambda s: climb_opt.export(s, "json", tokens="many"),

@@ -181,6 +181,8 @@ def test_tokens_that_the_tokenizer_does_not_have_are_refused(
     assert not (tmp_path / "in" / "manifest.json").exists()
     with pytest.raises(UserError, match="at least two domains"):
         import_megatron(files[:1], str(corpus.path), tmp_path / "in2", name="x")
+    with pytest.raises(UserError, match=r"--heldout must be in \[0, 0.5\], but is 2"):
+        import_megatron(files, str(corpus.path), tmp_path / "in2", name="x", share=2)
 
 
 def test_curators_layout_holds_the_documents_of_each_domain(corpus: Corpus, tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import optuna
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_numbers
 from climb_opt.exports.formats import format_of, render
 from climb_opt.exports.handover import Handover, prepare
 from climb_opt.exports.materialise import Kind, Written
@@ -131,6 +132,7 @@ def handover_of(
     """
     if sequence < 1:
         raise UserError(f"--sequence must be at least 1 token, but is {sequence}.")
+    check_numbers({"--seed": (seed, 0, math.inf)})
     budget, view = _tokens(tokens), StudyView(study)
     mixture, source = _mixture(view, rule, trial)
     return prepare(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.apportion import apportion
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, bare
 from climb_opt.shards import Corpus
 from climb_opt.text import printable, storable
 
@@ -182,19 +182,13 @@ def distinct_slugs(names: Iterable[str]) -> dict[str, str]:
     """
     slugs = {name: slug(name) for name in names}
     while True:
-        counts = Counter(_bare(s) for s in slugs.values())
-        alike = [name for name, s in slugs.items() if counts[_bare(s)] > 1]
+        counts = Counter(bare(s) for s in slugs.values())
+        alike = [name for name, s in slugs.items() if counts[bare(s)] > 1]
         if not alike:
             return slugs
         for name in alike:
             digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
             slugs[name] += f"-{digest[:6]}"
-
-
-def _bare(text: str) -> str:
-    """Letters without case and accents."""
-    apart = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(c for c in apart if not unicodedata.combining(c)).casefold()
 
 
 def _units(mixture: Mapping[str, float]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt import lookup
 from climb_opt.corpus.after.megatron import export_megatron
 from climb_opt.corpus.after.shard_layouts import LAYOUTS, OF_SHARDS
 from climb_opt.corpus.documents import Block, Document, read_block
@@ -40,7 +41,7 @@ def export(corpus: Corpus, kind: str, folder: Path, *, progress: bool | None = N
         UserError: an unknown layout, a folder that is not empty, no documents kept.
     """
     if kind not in LAYOUTS:
-        raise UserError(f"Unknown layout {kind!r}. Known: {', '.join(LAYOUTS)}.")
+        raise lookup.unknown("layout", kind, LAYOUTS)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {str(folder)!r} is not an empty folder; name a new one.")
     try:

@@ -10,9 +10,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from climb_opt import lookup
 from climb_opt.corpus.run.jobs import Engine
 from climb_opt.corpus.run.local import Local
-from climb_opt.errors import UserError
 
 ENGINES = {"local": "this process and its children", "ray": "the nodes of a Ray cluster"}
 
@@ -36,4 +36,4 @@ def open_engine(name: str, workers: int | None, paths: Sequence[str]) -> Iterato
         with Ray(workers, paths) as engine:
             yield engine
     else:
-        raise UserError(f"Unknown engine {name!r}. Known: {', '.join(ENGINES)}.")
+        raise lookup.unknown("engine", name, ENGINES)

@@ -1,1 +1,14 @@
-"""The stages of a build, in their order in build.py."""
+"""The stages of a build; their order is in corpus/order.py. A file is called by what it does, a
+stage's folder by what it leaves:
+
+    ingest.py                          documents
+    exact.py                           exact
+    roles.py                           targets, roles
+    bpe.py, tokenise.py                tokenizer, tokens
+    sketches.py, near.py, jaccard.py   sketches, near
+    tfidf.py, embed.py, sentences.py   encoder, embeddings
+    cluster.py, labels.py              centroids, clusters, given, labels
+    scorers.py, scores.py              score-NAME
+    pruning.py, merge.py, domains.py   domains
+    gather.py                          the shards, beside the manifest
+"""
