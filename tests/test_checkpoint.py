@@ -136,6 +136,12 @@ def test_nothing_is_kept_unless_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "models").exists()
 
 
+def test_of_models_that_score_alike_the_first_is_kept(tmp_path: Path) -> None:
+    kept = KeptModels(tmp_path / "models", 1, maximize=True)
+    assert kept.offer("slot-0", 0.5, lambda folder: folder.mkdir(parents=True))
+    assert kept.offer("slot-1", 0.5, lambda folder: folder.mkdir(parents=True)) is None
+
+
 def test_a_retried_trial_replaces_its_own_model(tmp_path: Path) -> None:
     def rewrite(folder: Path) -> None:
         folder.mkdir(exist_ok=True, parents=True)
