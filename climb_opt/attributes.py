@@ -200,7 +200,7 @@ FACTS = _stored(
     "climb/facts",
     "{recipe, corpus, torch, seed, seconds, ...}: what was trained on what, how fast",
     written="history",
-    read="reports/snapshot reports/dashboard/notebook ablation/run/judge",
+    read="history reports/snapshot reports/dashboard/notebook ablation/run/judge",
 )
 IMPORTED = _stored(
     "trial",

@@ -76,6 +76,17 @@ def report_facts(trial: optuna.Trial, **facts: object) -> None:
     trial.set_user_attr(FACTS, {**facts, **trial.user_attrs.get(FACTS, {})})
 
 
+def seconds_of(trial: FrozenTrial) -> float:
+    """How long a trial took: what its worker measured; else between its two times of day.
+
+    The latter lie in each other's order only while nobody sets the clock.
+    """
+    stated = trial.user_attrs.get(FACTS, {}).get("seconds")
+    if isinstance(stated, (int, float)):
+        return float(stated)
+    return max(0.0, trial.duration.total_seconds()) if trial.duration else 0.0
+
+
 def excesses(
     components: Mapping[str, float], rails: Mapping[str, float], *, maximize: bool
 ) -> dict[str, float]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from optuna.trial import TrialState, create_trial
 import fleet
 from climb_opt import TrialFailed
 from climb_opt import workers as rounds
-from climb_opt.attributes import BEAT, INTERRUPTED, SLOT
+from climb_opt.attributes import BEAT, FACTS, INTERRUPTED, SLOT
+from climb_opt.history import seconds_of
 from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.storages import open_storage, patient, study_lock
 from climb_opt.view import all_trials
@@ -186,6 +188,24 @@ def test_what_waits_outside_the_rounds_is_counted_and_what_was_given_up_is_named
     now = rounds.status(study, SMALL)
     assert (now.outside.finished, now.outside.waiting, now.outside.idle) == (2, 0, 0)
     assert now.given_up == ("enqueued/a",) and now.done and now.extra == 2
+
+
+def test_rate_and_time_left_are_right_when_somebody_sets_the_clock_back() -> None:
+    study = study_of()
+    noon = datetime(2026, 11, 28, 12)
+    for slot, stated in ((0, 36.0), (1, None)):
+        trial = create_trial(
+            value=1.0,
+            params=SPACE.params(SPACE.prior),
+            distributions=SPACE.distributions(),
+            user_attrs={SLOT: slot, **({FACTS: {"seconds": stated}} if stated else {})},
+        )
+        trial.datetime_start, trial.datetime_complete = noon, noon - timedelta(hours=1)
+        study.add_trial(trial)
+        assert seconds_of(study.trials[-1]) == (stated or 0.0)
+    status = rounds.status(study, SMALL)
+    assert status.trials_per_hour == pytest.approx(3600 / 18)
+    assert status.seconds_left == 18 * (status.size - 2)
 
 
 @pytest.mark.parametrize(("direction", "best"), [("minimize", 1.0), ("maximize", 2.0)])

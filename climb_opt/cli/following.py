@@ -59,13 +59,14 @@ class Following:
 
     def _line(self, trial: FrozenTrial, now: Status) -> str:
         from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
+        from climb_opt.history import seconds_of
 
         slot = trial.user_attrs.get(SLOT)
         if isinstance(slot, int):
             place = f"round {self._plan.round_of(slot) + 1}  slot {slot}"
         else:
             place = slot or "no slot"
-        seconds = trial.duration.total_seconds() if trial.duration else 0.0
+        seconds = seconds_of(trial)
         head = f"trial {trial.number:>4}  {place:<20}"
         # Optuna gives a pruned trial its last report as a value: not a score.
         if trial.values is not None and trial.state.name != "PRUNED":

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from climb_opt.attributes import CORPUS
+from climb_opt.history import seconds_of
 from climb_opt.reports.snapshot import Snapshot, facts_of
 
 
@@ -33,7 +34,7 @@ class Cost:
 def cost_of(snapshot: Snapshot) -> Cost:
     """The cost of a study so far."""
     ended = [t for t in snapshot.trials if t.state.is_finished()]
-    seconds = [_seconds(t) for t in ended]
+    seconds = [seconds_of(t) for t in ended]
     facts = [facts_of(t) for t in ended]
     devices = [_count(f) for f in facts]
     kinds = sorted({str(f["device"]) for f in facts if f.get("device")})
@@ -44,7 +45,7 @@ def cost_of(snapshot: Snapshot) -> Cost:
         failed=sum(t.state == TrialState.FAIL for t in ended),
         tokens=float(sum(_number(f.get("tokens")) for f in facts)),
         seconds=float(sum(seconds)),
-        wall=max(ends) - min(starts) if starts and ends else 0.0,
+        wall=max(0.0, max(ends) - min(starts)) if starts and ends else 0.0,
         device_hours=float(sum(s * d for s, d in zip(seconds, devices, strict=True))) / 3600,
         kind=", ".join(kinds) or "device",
     )
@@ -74,13 +75,6 @@ def longest_run(tokens: np.ndarray, weights: np.ndarray) -> tuple[float, int]:
     budgets = np.where(used, tokens / np.where(used, weights, 1.0), np.inf)
     first = int(np.argmin(budgets))
     return float(budgets[first]), first
-
-
-def _seconds(trial: FrozenTrial) -> float:
-    stated = facts_of(trial).get("seconds")
-    if isinstance(stated, (int, float)):
-        return float(stated)
-    return trial.duration.total_seconds() if trial.duration else 0.0
 
 
 def _count(facts: Mapping[str, Any]) -> float:

@@ -15,6 +15,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, PAUSED, SLOT, UNREAD
+from climb_opt.history import seconds_of
 from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.view import all_trials
 from climb_opt.workers.beats import ended_here
@@ -190,7 +191,7 @@ def _seconds(trials: Sequence[FrozenTrial]) -> list[float]:
         and t.datetime_complete is not None
     ]
     ended.sort(key=lambda t: t.datetime_complete or datetime.min)
-    return [t.duration.total_seconds() for t in ended if t.duration is not None]
+    return [seconds_of(t) for t in ended]
 
 
 def _turns(
