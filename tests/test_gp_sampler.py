@@ -16,10 +16,10 @@ from optuna.testing.pytest_samplers import (
     MultiObjectiveSamplerTestCase,
     RelativeSamplerTestCase,
 )
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from climb_opt import MixtureSpace, SimplexGPSampler
-from climb_opt.attributes import COMPONENTS, SLOT, SPACE
+from climb_opt.attributes import COMPONENTS, FORECAST, SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
 from climb_opt.samplers.design import start_mixture
 from climb_opt.samplers.gp import PROPOSAL
@@ -139,6 +139,31 @@ def test_no_mixture_is_drawn_twice_by_workers_that_ask_together() -> None:
     rows = mixtures(study, SPACE4)
     gaps = np.abs(rows[:, None] - rows[None]).sum(2) + np.eye(len(rows))
     assert gaps.min() > 5e-5
+
+
+def test_what_is_planned_ahead_is_what_an_ask_would_propose_and_is_asked_once() -> None:
+    study = search(SPACE4, 8)
+    params, stored = sampler_of(SPACE4).plan_ahead(study, 9)
+    planned = create_trial(
+        state=TrialState.RUNNING,
+        params=params,
+        distributions=SPACE4.distributions(),
+        user_attrs={SLOT: 9},
+        system_attrs=stored,
+    )
+    study.add_trial(planned)
+    trial = optuna.Trial(study, study.trials[-1]._trial_id)
+    assert 0 <= trial.suggest_float("lr", 0.0, 1.0) <= 1  # of the independent sampler alone
+    assert SPACE4.params(SPACE4.weights(SPACE4.suggest(trial))) == params
+    assert FORECAST in stored and study.trials[trial.number].system_attrs == stored
+
+    asked = search(SPACE4, 8)
+    asked.sampler = sampler_of(SPACE4)
+    late = asked.ask()
+    late.set_user_attr(SLOT, 9)
+    SPACE4.suggest(late)
+    assert late.params == params
+    assert asked.trials[late.number].system_attrs[FORECAST] == stored[FORECAST]
 
 
 def test_threads_draw_distinct_mixtures() -> None:

@@ -25,6 +25,7 @@ from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem, propose
 from climb_opt.history import History
 from climb_opt.measures import distance
+from climb_opt.plan import Slot
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.design import start_mixture
 from climb_opt.samplers.forecasts import expected, given
@@ -96,33 +97,56 @@ class SimplexGPSampler(MixtureSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """A mixture as parameters; other names are left to the independent sampler."""
-        names = self._space.parameter_names
+        names = set(self._space.parameter_names)
         others = self._others(study, trial, search_space)
-        if not set(names) <= set(search_space):
+        if not names <= set(search_space) or names <= set(trial.params):
             return others
         # One at a time: threads that share this sampler see each other's proposals as pending.
-        with self._lock, one_blas_thread():
-            self._introduce(study)
-            weights, problem = self._propose(study, trial)
-            stored: dict[str, Any] = {PROPOSAL: weights.tolist()}
-            if problem is not None and len(problem.objectives) == 1:
-                sign = StudyView(study).sign
-                stored[FORECAST] = expected(problem.objectives[0], weights, sign)
-            for name, value in self._foretold(study, weights, stored).items():
+        with self._lock:
+            weights, stored = self._proposal(study, _place(trial), trial.number)
+            for name, value in {PROPOSAL: weights.tolist(), **stored}.items():
                 remember(study, trial, name, value)
         return others | self._space.params(weights)
 
+    def plan_ahead(
+        self, study: optuna.Study, slot: Slot
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """Parameters and system attributes of a slot whose trial does not exist yet.
+
+        The worker loop writes them with the trial under the study's lock: workers that ask together
+        see each other's mixtures, and none is written weight by weight.
+        """
+        assert isinstance(slot, int)
+        with self._lock:
+            weights, stored = self._proposal(study, (slot, 0))
+        return self._space.params(weights), stored
+
     # --- proposals -------------------------------------------------------------------------
 
+    @one_blas_thread()
+    def _proposal(
+        self, study: optuna.Study, place: tuple[int, int], own: int | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """The weights (K,), and what is stored with them.
+
+        Args:
+            place: of `_place`.
+            own: the number of the trial that asks, where it exists.
+        """
+        self._introduce(study)
+        weights, problem = self._propose(study, place, own)
+        stored: dict[str, Any] = {}
+        if problem is not None and len(problem.objectives) == 1:
+            stored[FORECAST] = expected(problem.objectives[0], weights, StudyView(study).sign)
+        return weights, self._foretold(study, weights, stored)
+
     def _propose(
-        self, study: optuna.Study, trial: FrozenTrial
+        self, study: optuna.Study, place: tuple[int, int], own: int | None
     ) -> tuple[np.ndarray, Problem | None]:
         """The weights (K,), and what they were proposed from; None for a draw."""
-        trials = all_trials(study)
+        (index, stream), (first, last) = place, self._range
         history = read_history(study, self._space)
-        pending = self._pending(trials, trial)
-        index, stream = _place(trial)
-        first, last = self._range
+        pending = self._pending(all_trials(study), own)
         # A slot counts from 0 whatever the study was given beforehand; a trial's number does not.
         spent = index + (_given(history) if stream == 0 else 0)
         if spent < first or len(history) < min(first, 4):
@@ -146,11 +170,11 @@ class SimplexGPSampler(MixtureSampler):
             mixture = self._space.sample_mixed(rng, 2)[0]
         return mixture
 
-    def _pending(self, trials: Sequence[FrozenTrial], own: FrozenTrial) -> np.ndarray:
+    def _pending(self, trials: Sequence[FrozenTrial], own: int | None) -> np.ndarray:
         """Mixtures (p, K) that run or wait, in this process or elsewhere."""
         rows = []
         for trial in trials:
-            if trial.number == own.number or trial.state.is_finished():
+            if trial.number == own or trial.state.is_finished():
                 continue
             weights = self._space.weights_of(trial)
             if weights is None:
