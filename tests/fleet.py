@@ -148,15 +148,9 @@ def run(job: Job) -> None:
         return value
 
     _arm(job, lambda: begun >= job.after)
-    rounds.work(
-        study,
-        job.plan,
-        objective,
-        lock=study_lock(study),
-        mixtures={s: m for s, m in BASELINES.items() if s in job.plan.named},
-        space=SPACE,
-        pace=job.pace,
-    )
+    mixtures = {s: m for s, m in BASELINES.items() if s in job.plan.named}
+    wanted = rounds.Work(job.plan, mixtures, space=SPACE, pace=job.pace)
+    rounds.work(study, objective, study_lock(study), wanted)
 
 
 def die() -> None:

@@ -14,7 +14,7 @@ from climb_opt.attributes import ENQUEUED, SLOT
 from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.storages import study_lock
 from climb_opt.view import all_trials
-from climb_opt.workers import Pace
+from climb_opt.workers import Pace, Work
 from fleet import BASELINES, SPACE, PlanningSampler, score
 
 PACE = Pace(beat=0.2, grace=1.0, poll=0.05)
@@ -26,16 +26,8 @@ def study_of(plan: Plan = SMALL, sampler: Any = PlanningSampler) -> optuna.Study
 
 
 def work(study: optuna.Study, objective: Any = score, plan: Plan = SMALL, **options: Any) -> None:
-    rounds.work(
-        study,
-        plan,
-        objective,
-        lock=options.pop("lock", study_lock(study)),
-        mixtures=BASELINES,
-        space=SPACE,
-        pace=PACE,
-        **options,
-    )
+    lock = options.pop("lock", study_lock(study))
+    rounds.work(study, objective, lock, Work(plan, BASELINES, space=SPACE, pace=PACE, **options))
 
 
 def slots_of(study: optuna.Study, state: TrialState = TrialState.COMPLETE) -> list[Any]:

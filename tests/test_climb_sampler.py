@@ -161,7 +161,7 @@ def test_worker_loops_run_the_plan_a_single_optimize_would(kind: type[ClimbSampl
         sampler = kind(SPACE, **QUICK)
         study = optuna.load_study(study_name="s", storage=storage, sampler=sampler)
         began.wait()
-        rounds.work(study, plan, distance, lock=study_lock(study), mixtures=prior, space=SPACE)
+        rounds.work(study, distance, study_lock(study), rounds.Work(plan, prior, space=SPACE))
 
     threads = [threading.Thread(target=worker) for _ in range(2)]
     for thread in threads:

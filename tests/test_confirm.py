@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,12 @@ import pytest
 
 from climb_opt.attributes import CONFIRM
 from climb_opt.errors import TrialFailed, UserError
-from climb_opt.plan import Plan
 from climb_opt.reports.draw.terminal import confirmed
 from climb_opt.retrain import Finals, choose, open_confirmation, run, wanted
 from climb_opt.retrain.paired import Confirmation, half_width, read_confirmation, read_slot
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import study_lock
-from climb_opt.workers import Pace, work
+from climb_opt.workers import Pace, Work, work
 
 SPACE = MixtureSpace({"web": 70, "code": 20, "math": 10})
 FOUND = {"web": 0.3, "code": 0.4, "math": 0.3}
@@ -47,18 +46,8 @@ class Proxy:
 
 
 def runner(objective: Any) -> Any:
-    def call(
-        study: optuna.Study, plan: Plan, mixtures: Mapping[Any, Any], attrs: Mapping[Any, Any]
-    ) -> None:
-        work(
-            study,
-            plan,
-            objective,
-            lock=study_lock(study),
-            mixtures=mixtures,
-            attrs=attrs,
-            pace=QUICK,
-        )
+    def call(study: optuna.Study, wanted: Work) -> None:
+        work(study, objective, study_lock(study), replace(wanted, pace=QUICK))
 
     return call
 

@@ -18,6 +18,7 @@ from climb_opt.errors import Interrupted, UserError
 from climb_opt.plan import Plan
 from climb_opt.storages import study_lock
 from climb_opt.view import all_trials
+from climb_opt.workers import Work
 from fleet import SPACE, PlanningSampler, SlotSampler, score
 from one_worker import PACE, SMALL, failing, in_line, mixtures_of, slots_of, study_of, work
 from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
@@ -199,14 +200,10 @@ def test_attributes_of_a_slot_are_there_from_the_start_and_kept_by_a_retry() -> 
             raise TrialFailed("once")
         return score(trial)
 
+    slot = "found/seed-1"
+    prior = {slot: SPACE.mixture(SPACE.prior)}
     rounds.work(
-        study,
-        plan,
-        objective,
-        lock=study_lock(study),
-        mixtures={"found/seed-1": SPACE.mixture(SPACE.prior)},
-        attrs={"found/seed-1": {SEED: 41}},
-        pace=PACE,
+        study, objective, study_lock(study), Work(plan, prior, {slot: {SEED: 41}}, pace=PACE)
     )
     assert seeds == [41, 41] and slots_of(study) == ["found/seed-1"]
 

@@ -24,7 +24,7 @@ from climb_opt.history import seconds_of
 from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.storages import open_storage, patient, study_lock
 from climb_opt.view import all_trials
-from climb_opt.workers import Claims
+from climb_opt.workers import Claims, Work
 from climb_opt.workers.beats import Watch, life, sign
 from fleet import BASELINES, SPACE, Job, PlanningSampler, score
 from one_worker import SMALL, failing, in_line, mixtures_of, slots_of, study_of, work
@@ -233,15 +233,7 @@ def test_a_planned_trial_costs_the_same_few_statements_for_any_number_of_domains
     storage = open_storage(f"sqlite:///{tmp_path / 'x.db'}")
     plan = Plan((8,))
     study = optuna.create_study(storage=storage, sampler=PlanningSampler(space, plan, 0))
-    claims = Claims(
-        patient(study),
-        plan,
-        study_lock(study),
-        mixtures={},
-        attrs={},
-        stop=lambda: False,
-        grace=100.0,
-    )
+    claims = Claims(patient(study), study_lock(study), Work(plan))
     statements, commits = [], []
 
     def on_statement(connection: Any, cursor: Any, statement: str, *_: Any) -> None:

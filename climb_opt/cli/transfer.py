@@ -40,9 +40,10 @@ def _transfer(args: argparse.Namespace) -> int | None:
     count = process.wanted(args)
     study = existing(args, write=True)
     name = args.own_name or transfer.default_name(study, args.proxy)
-    larger = process.joined(study, name, TRANSFER) or transfer.begin(
-        study, args.proxy, mixtures=args.mixtures, top=args.top, seed=args.seed, name=name
-    )
+    larger = process.joined(study, name, TRANSFER)
+    if larger is None:
+        recipe = transfer.transfer_recipe(read_recipe(study), args.proxy, args.seed)
+        larger = transfer.begin(study, recipe, mixtures=args.mixtures, top=args.top, name=name)
 
     def train(objective: Any, stop: Stop, follow: Following) -> None:
         transfer.work_on(study, larger, objective, stop=stop, on_trial=follow.show)

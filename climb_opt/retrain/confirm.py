@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Unpack
+from typing import NamedTuple, Unpack
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -14,7 +14,6 @@ from climb_opt import recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
 from climb_opt.errors import UserError
 from climb_opt.measures import apart
-from climb_opt.plan import Plan
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, unit_for
 from climb_opt.retrain.paired import Confirmation
@@ -24,6 +23,7 @@ from climb_opt.selection import advise
 from climb_opt.study import baselines, read_recipe, run_plan
 from climb_opt.study.working import Objective
 from climb_opt.view import StudyView
+from climb_opt.workers import Work
 
 FOUND = "found"  # the default rule's mixture
 ALL = "all"
@@ -109,12 +109,8 @@ def work_on(
     earlier = [n for n in study.user_attrs.get(CONFIRMED_IN, []) if n != confirm.study_name]
     study.set_user_attr(CONFIRMED_IN, [*earlier, confirm.study_name])
 
-    def runner(
-        confirm: optuna.Study, plan: Plan, mixtures: Mapping[Any, Any], attrs: Mapping[Any, Any]
-    ) -> None:
-        run_plan(
-            confirm, plan, objective, mixtures=mixtures, attrs=attrs, stop=stop, on_trial=on_trial
-        )
+    def runner(confirm: optuna.Study, wanted: Work) -> None:
+        run_plan(confirm, objective, replace(wanted, stop=stop, on_trial=on_trial))
 
     run(confirm, runner, max_attempts=read_recipe(confirm).max_attempts)
 

@@ -9,22 +9,21 @@ finalists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import optuna
 
-from climb_opt.plan import Plan, Slot, attempts_by_slot
+from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.retrain.finals import Finals, read_finals
 from climb_opt.retrain.paired import SEED_SLOT, Confirmation, read_confirmation
-from climb_opt.retrain.sibling import Mixture, some_orders
+from climb_opt.retrain.sibling import some_orders
 from climb_opt.view import all_trials
+from climb_opt.workers import Work
 
-# The worker loop: runs a plan until every slot is finished, given each slot's mixture and the user
-# attributes of its trials.
-Runner = Callable[[optuna.Study, Plan, Mapping[Slot, Mixture], Mapping[Slot, dict[str, Any]]], Any]
+Runner = Callable[[optuna.Study, Work], Any]  # the worker loop: until every slot is finished
 
 
 def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confirmation:
@@ -38,8 +37,7 @@ def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confir
     while True:
         slots = wanted(study, finals, max_attempts)
         places = [slot.rpartition("/")[::2] for slot in slots]
-        todo = some_orders(places, finals.mixtures, finals.labels)
-        runner(study, Plan((), slots, max_attempts), *todo)
+        runner(study, some_orders(places, finals.mixtures, finals.labels, max_attempts))
         if set(wanted(study, finals, max_attempts)) <= set(slots):
             return confirmation_of(study)
 

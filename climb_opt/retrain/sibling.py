@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -19,11 +19,12 @@ from optuna.trial import FrozenTrial
 from climb_opt import recipe_files, recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, SEED
 from climb_opt.errors import UserError
-from climb_opt.plan import Slot
+from climb_opt.plan import Plan
 from climb_opt.recipes import StudyRecipe
 from climb_opt.study import discard_untried, with_proxies
 from climb_opt.study.working import Objective
 from climb_opt.view import StudyView
+from climb_opt.workers import Work
 
 Mixture = Mapping[str, float]
 
@@ -38,37 +39,29 @@ class Training(TypedDict, total=False):
     on_trial: Callable[[FrozenTrial], None]
 
 
-class Orders(NamedTuple):
-    """What a worker loop needs to retrain: slot -> mixture, slot -> attributes of its trials."""
-
-    mixtures: dict[Slot, Mixture]
-    attrs: dict[Slot, dict[str, Any]]
-
-    @property
-    def slots(self) -> tuple[str, ...]:
-        """The slots, in the order in which they are to start."""
-        return tuple(str(slot) for slot in self.mixtures)
-
-
-def orders(mixtures: Mapping[str, Mixture], seeds: Mapping[str, int]) -> Orders:
+def orders(mixtures: Mapping[str, Mixture], seeds: Mapping[str, int], attempts: int) -> Work:
     """Every mixture with every seed (label -> seed), seed by seed: early stops leave whole pairs.
 
-    >>> orders({"found": {"web": 1.0}}, {"seed-1": 8, "seed-2": 9}).slots
+    >>> orders({"found": {"web": 1.0}}, {"seed-1": 8, "seed-2": 9}, 3).plan.named
     ('found/seed-1', 'found/seed-2')
     """
     places = [(name, label) for label in seeds for name in mixtures]
-    return some_orders(places, mixtures, seeds)
+    return some_orders(places, mixtures, seeds, attempts)
 
 
 def some_orders(
-    places: Iterable[tuple[str, str]], mixtures: Mapping[str, Mixture], seeds: Mapping[str, int]
-) -> Orders:
-    """The orders of these (mixture, label of a seed) alone."""
-    found = Orders({}, {})
-    for name, label in places:
-        found.mixtures[f"{name}/{label}"] = mixtures[name]
-        found.attrs[f"{name}/{label}"] = {SEED: seeds[label]}
-    return found
+    places: Iterable[tuple[str, str]],
+    mixtures: Mapping[str, Mixture],
+    seeds: Mapping[str, int],
+    attempts: int,
+) -> Work:
+    """These (mixture, label of a seed) alone, in this order; each is tried so many times."""
+    slots = {f"{name}/{label}": (name, label) for name, label in places}
+    return Work(
+        Plan((), tuple(slots), attempts),
+        {slot: mixtures[name] for slot, (name, _) in slots.items()},
+        {slot: {SEED: seeds[label]} for slot, (_, label) in slots.items()},
+    )
 
 
 def open_sibling(study: optuna.Study, name: str) -> optuna.Study:
@@ -101,18 +94,22 @@ def train_beside(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
-    **objective: Any,
+    objective: Objective | None = None,
+    **proxies: Any,
 ) -> None:
-    """Call `work_on(objective, stop=, on_trial=)` with the objective of a sibling.
+    """Call `work_on(objective, stop=, on_trial=)` with the objective of a sibling, or another.
 
     What cannot train, for want of its corpus for example, keeps no name.
 
     Args:
-        objective: which, and made how: arguments of `with_proxies`.
+        proxies: arguments of `with_proxies`.
     """
+    run = partial(work_on, stop=stop, on_trial=on_trial)
     try:
-        run = partial(work_on, stop=stop, on_trial=on_trial)
-        with_proxies(sibling, run, stop=stop, **objective)
+        if objective is None:
+            with_proxies(sibling, run, stop=stop, **proxies)
+        else:
+            run(objective)
     except UserError:
         discard_untried(sibling)
         raise

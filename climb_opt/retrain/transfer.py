@@ -35,6 +35,7 @@ from climb_opt.statistics import spearman, spearman_interval
 from climb_opt.study import read_recipe, run_plan
 from climb_opt.study.working import Objective
 from climb_opt.view import StudyView, all_trials, read_history
+from climb_opt.workers import Work
 
 PREFIX = "trial-"
 MIN_PAIRS = 4
@@ -105,8 +106,9 @@ def transfer(
     >>> round(found.rho, 3), found.best_kept()
     (1.0, 1)
     """
+    recipe = transfer_recipe(read_recipe(study), proxy, seed)
     name = name or default_name(study, proxy)
-    larger = begin(study, proxy, mixtures=mixtures, top=top, seed=seed, name=name)
+    larger = begin(study, recipe, mixtures=mixtures, top=top, name=name)
     train_beside(larger, partial(work_on, study, larger), **training)
     return transfer_of(study, larger)
 
@@ -117,10 +119,9 @@ def default_name(study: optuna.Study, proxy: str) -> str:
 
 
 def begin(
-    study: optuna.Study, proxy: str, *, mixtures: int, top: int, seed: int | None, name: str
+    study: optuna.Study, recipe: StudyRecipe, *, mixtures: int, top: int, name: str
 ) -> optuna.Study:
-    """Create the study that retrains, or join it. Arguments and errors are those of `transfer`."""
-    recipe = transfer_recipe(read_recipe(study), proxy, seed)
+    """Create the study that retrains by `recipe`, or join it; all else is as in `transfer`."""
     chosen = choose(read_history(study, StudyView(study).space), mixtures, top)
     return open_transfer(study, recipe, chosen, name=name)
 
@@ -140,7 +141,7 @@ def work_on(
 ) -> None:
     """Retrain until every slot is done."""
     mixtures = mixtures_of(study, larger)
-    run_plan(larger, plan_of(larger), objective, mixtures=mixtures, stop=stop, on_trial=on_trial)
+    run_plan(larger, objective, Work(plan_of(larger), mixtures, stop=stop, on_trial=on_trial))
 
 
 def choose(history: History, n: int, top: int) -> list[FrozenTrial]:

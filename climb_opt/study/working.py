@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from climb_opt.storages import explained, study_lock
 from climb_opt.study.opening import load_corpus, read_recipe
 from climb_opt.text import file_name
 from climb_opt.view import StudyView
-from climb_opt.workers import Pace
+from climb_opt.workers import Pace, Work
 
 Objective = Callable[[optuna.Trial], Any]
 
@@ -76,45 +76,29 @@ def work(
     if CONFIRM in study.user_attrs:
         raise UserError(f"Study {study.study_name!r} confirms a search; use `climb-opt confirm`.")
     view = StudyView(study)
-    plan, space = view.plan, view.space
-    study.sampler = build_sampler(recipe, space)
+    study.sampler = build_sampler(recipe, view.space)
     study.pruner = build_pruner(recipe.pruner)
-    run = partial(
-        run_plan,
-        study,
-        plan,
-        mixtures=baselines(recipe, space),
-        stop=stop,
-        on_trial=on_trial,
-        pace=pace,
-    )
+    mixtures = baselines(recipe, view.space)
+    wanted = Work(view.plan, mixtures, stop=stop, on_trial=on_trial, pace=pace or Pace())
+
+    def run(trained: Objective) -> None:
+        run_plan(study, wrap(_foretold(trained, view.space)), wanted)
+
     if objective is not None:
-        run(wrap(_foretold(_sparing(objective, plan, recipe), space)))
-        return
-
-    def train(proxies: Objective) -> None:
-        run(wrap(_foretold(proxies, space)))
-
-    with_proxies(study, train, corpus=corpus, directory=directory, stop=stop)
+        run(_sparing(objective, view.plan, recipe))
+    else:
+        with_proxies(study, run, corpus=corpus, directory=directory, stop=stop)
 
 
 def with_proxies(
     study: optuna.Study,
     run: Callable[[Objective], Any],
     *,
-    objective: Objective | None = None,
     corpus: str | Path | CorpusRecipe | None = None,
     directory: str | Path = "runs",
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Call `run` with the objective of the study's recipe; other processes of a launch serve it.
-
-    Args:
-        objective: given to `run` instead.
-    """
-    if objective is not None:
-        run(objective)
-        return
+    """Call `run` with the objective of the study's recipe; other processes of a launch serve it."""
     proxies = make_objective(study, corpus=corpus, directory=directory, stop=stop)
     try:
         if proxies.is_main:
@@ -153,33 +137,12 @@ def make_objective(
     return ProxyObjective(loaded, recipe, directory=folder, stop=stop)
 
 
-def run_plan(
-    study: optuna.Study,
-    plan: Plan,
-    objective: Objective,
-    *,
-    mixtures: Mapping[Slot, Mapping[str, float]] | None = None,
-    attrs: Mapping[Slot, Mapping[str, Any]] | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
-    pace: Pace | None = None,
-) -> None:
-    """`rounds.work` on a study with a recipe: its lock, and provenance on every trial."""
-    recipe = read_recipe(study)
-    view = StudyView(study)
+def run_plan(study: optuna.Study, objective: Objective, wanted: Work) -> None:
+    """`rounds.work` on a study with a recipe: its space, its lock, provenance on every trial."""
+    recipe, view = read_recipe(study), StudyView(study)
+    recorded = _recorded(objective, _facts(study, recipe), recipe.seed)
     with explained(view.storage):
-        rounds.work(
-            study,
-            plan,
-            _recorded(objective, _facts(study, recipe), recipe.seed),
-            lock=study_lock(study),
-            mixtures=mixtures,
-            attrs=attrs,
-            space=view.space,
-            stop=stop,
-            on_trial=on_trial,
-            pace=pace,
-        )
+        rounds.work(study, recorded, study_lock(study), replace(wanted, space=view.space))
 
 
 def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:

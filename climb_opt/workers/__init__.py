@@ -12,7 +12,7 @@ worker, and its slot tried again with the same mixture. Clocks are never compare
 """
 
 from climb_opt.workers.beats import Pace
-from climb_opt.workers.claims import Claims
+from climb_opt.workers.claims import Claims, Work
 from climb_opt.workers.status import RoundStatus, RunningStatus, Status, status
 from climb_opt.workers.worker import work
 
@@ -22,6 +22,7 @@ __all__ = [
     "RoundStatus",
     "RunningStatus",
     "Status",
+    "Work",
     "status",
     "work",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import optuna
@@ -16,7 +17,7 @@ from climb_opt.plan import Plan, Slot, Step, attempts_by_slot
 from climb_opt.simplex import PREFIX, SUM_TOLERANCE, MixtureSpace
 from climb_opt.storages import StudyLock, persist, reading_once
 from climb_opt.view import all_trials
-from climb_opt.workers.beats import Watch, sign, worker_name
+from climb_opt.workers.beats import Pace, Watch, sign, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -40,39 +41,47 @@ class PlansAhead(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the workers of a study are to do; the same for all of them but for `stop`, `on_trial`.
+
+    Args:
+        plan: the slots.
+        mixtures: slot -> mixture (domain -> weight) for slots that the sampler does not propose:
+            baselines, runs that confirm.
+        attrs: slot -> user attributes that its trials start with, for example `climb/seed`.
+        space: tells whether a failed attempt had all its weights, so that a retry keeps them.
+        stop: asked again and again, also while the storage is away.
+        on_trial: called with each trial that this worker finished, failed ones too.
+        pace: how often workers beat and look.
+    """
+
+    plan: Plan
+    mixtures: Mapping[Slot, Mixture] = field(default_factory=dict)
+    attrs: Mapping[Slot, Mapping[str, Any]] = field(default_factory=dict)
+    space: MixtureSpace | None = None
+    stop: Callable[[], bool] = lambda: False
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None
+    pace: Pace = field(default_factory=Pace)
+
+
 class Claims:
     """How one worker comes by its trials.
 
     Args:
         study: with a patient storage.
-        mixtures: slot -> its mixture (domain -> weight); other slots are the sampler's.
-        attrs: slot -> user attributes of its trials, `climb/seed` for example.
-        space: tells whether an attempt had all its weights.
-        stop: looked at while the storage is away.
-        grace: seconds without a beat after which a running trial is failed.
+        wanted: what the study's workers are to do.
     """
 
-    def __init__(
-        self,
-        study: optuna.Study,
-        plan: Plan,
-        lock: StudyLock,
-        *,
-        mixtures: Mapping[Slot, Mixture],
-        attrs: Mapping[Slot, Mapping[str, Any]],
-        space: MixtureSpace | None = None,
-        stop: Callable[[], bool],
-        grace: float,
-    ) -> None:
-        self.study, self.plan, self.lock = study, plan, lock
-        self.mixtures, self.attrs, self.space, self.stop = mixtures, attrs, space, stop
-        self._watch = Watch(grace)
+    def __init__(self, study: optuna.Study, lock: StudyLock, wanted: Work) -> None:
+        self.study, self.lock, self.wanted = study, lock, wanted
+        self._plan, self._watch = wanted.plan, Watch(wanted.pace.grace)
 
     def claim(self) -> optuna.Trial | Verdict:
         """A trial that is ours, or why there is none."""
         if self.study.user_attrs.get(PAUSED):
             return "paused"
-        persist(self.lock.__enter__, self.stop)
+        persist(self.lock.__enter__, self.wanted.stop)
         try:
             with reading_once(self.study, self.reap()) as trials:
                 started = self._pop(trials)
@@ -109,10 +118,10 @@ class Claims:
             if isinstance(slot, str) and slot.startswith(ENQUEUED)
         }
         for slot, attempts in extra.items():
-            if self.plan.state(attempts) == "idle":
+            if self._plan.state(attempts) == "idle":
                 return Step("go", slot, attempts)
-        step = self.plan.next(trials)
-        busy = any(self.plan.state(attempts) == "busy" for attempts in extra.values())
+        step = self._plan.next(trials)
+        busy = any(self._plan.state(attempts) == "busy" for attempts in extra.values())
         return Step("wait") if busy and step.kind == "done" else step
 
     def reap(self) -> list[FrozenTrial]:
@@ -151,7 +160,7 @@ class Claims:
             state=TrialState.RUNNING,
             params=params,
             distributions=distributions,
-            user_attrs={**kept, **self.attrs.get(slot, {}), SLOT: slot, BEAT: sign(0)},
+            user_attrs={**kept, **self.wanted.attrs.get(slot, {}), SLOT: slot, BEAT: sign(0)},
             system_attrs=system_attrs,
         )
         return self.study._storage.create_new_trial(self.study._study_id, template_trial=template)
@@ -162,8 +171,8 @@ class Claims:
         for attempt in reversed(attempts):  # a retry keeps its mixture, whoever sampled it
             if self._whole(attempt):
                 return dict(attempt.params), dict(attempt.distributions), _proposal(attempt)
-        if slot in self.mixtures:
-            params = {PREFIX + d: float(w) for d, w in self.mixtures[slot].items()}
+        if slot in self.wanted.mixtures:
+            params = {PREFIX + d: float(w) for d, w in self.wanted.mixtures[slot].items()}
             return params, _weights(params), {}
         if isinstance(slot, int) and isinstance(self.study.sampler, PlansAhead):
             params, stored = self.study.sampler.plan_ahead(self.study, slot)
@@ -173,7 +182,8 @@ class Claims:
     def _whole(self, trial: FrozenTrial) -> bool:
         """Whether a trial has all its weights: its worker may have died between two of them."""
         weights = {n: w for n, w in trial.params.items() if n.startswith(PREFIX)}
-        if self.space is not None and set(weights) != set(self.space.parameter_names):
+        space = self.wanted.space
+        if space is not None and set(weights) != set(space.parameter_names):
             return False
         return abs(sum(weights.values()) - 1.0) <= SUM_TOLERANCE
 

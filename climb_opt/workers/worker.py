@@ -6,7 +6,7 @@ import errno
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -15,11 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
-from climb_opt.plan import Plan, Slot
-from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import StudyLock, impatient, patient, redact
-from climb_opt.workers.beats import Heart, Pace
-from climb_opt.workers.claims import Claims, Mixture, Verdict, fail
+from climb_opt.workers.beats import Heart
+from climb_opt.workers.claims import Claims, Verdict, Work, fail
 
 log = logging.getLogger(__name__)
 
@@ -31,20 +29,8 @@ FAILURES_IN_A_ROW = 5
 LONGEST_REASON = 1000  # characters
 
 
-def work(
-    study: optuna.Study,
-    plan: Plan,
-    objective: Objective,
-    *,
-    lock: StudyLock,
-    mixtures: Mapping[Slot, Mixture] | None = None,
-    attrs: Mapping[Slot, Mapping[str, Any]] | None = None,
-    space: MixtureSpace | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
-    pace: Pace | None = None,
-) -> None:
-    """Take slots of the plan until none is left, or until `stop` says so.
+def work(study: optuna.Study, objective: Objective, lock: StudyLock, wanted: Work) -> None:
+    """Take slots of the plan until none is left, or until `wanted.stop` says so.
 
     Any number of workers, on any machines, may do this on one study; each may come and go.
 
@@ -52,36 +38,22 @@ def work(
         objective: trial -> score. `TrialFailed` and other exceptions fail the trial, which is
             tried again up to `plan.max_attempts` times; `Interrupted` gives the slot back.
         lock: `storages.study_lock(study)`.
-        mixtures: slot -> mixture (domain -> weight) for slots that the sampler does not propose:
-            baselines, runs that confirm.
-        attrs: slot -> user attributes that its trials start with, for example `climb/seed`.
-        space: tells whether a failed attempt had all its weights, so that a retry keeps them.
-        on_trial: called with each trial that this worker finished, failed ones too.
 
     Raises:
         Interrupted: the objective was told to stop, or `stop` said so while the storage was away.
         UserError: raised by the objective for a planned trial, or this worker failed on slot after
             slot, or its disk is full; the slot is given back.
     """
-    pace = pace or Pace()
+    pace, stop = wanted.pace, wanted.stop
     study = patient(study, stop)
-    claims = Claims(
-        study,
-        plan,
-        lock,
-        mixtures=mixtures or {},
-        attrs=attrs or {},
-        space=space,
-        stop=stop,
-        grace=pace.grace,
-    )
+    claims = Claims(study, lock, wanted)
     failed: dict[Any, str] = {}  # slot -> reason, since the last success
     while not stop():
         claimed = _claim(claims, stop, pace.poll)
         if claimed is None:
             return
         trial, verdict = _run(claimed, objective, pace.beat)
-        on_trial(trial)
+        wanted.on_trial(trial)
         if verdict is not None:
             raise verdict
         if trial.state != TrialState.FAIL:

@@ -29,7 +29,7 @@ from climb_opt import ClimbSampler
 from climb_opt.plan import Plan
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage, patient, study_lock
-from climb_opt.workers import Claims
+from climb_opt.workers import Claims, Pace, Work
 from fleet import SlotSampler
 from servers import Postgres
 
@@ -65,15 +65,7 @@ def our_ask(
         if planning
         else SlotSampler(space, plan, 0)
     )
-    claims = Claims(
-        patient(study),
-        plan,
-        study_lock(study),
-        mixtures={},
-        attrs={},
-        stop=lambda: False,
-        grace=1000.0,
-    )
+    claims = Claims(patient(study), study_lock(study), Work(plan, pace=Pace(grace=1000.0)))
 
     def ask() -> optuna.Trial:
         trial = claims.claim()

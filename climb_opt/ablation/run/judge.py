@@ -26,7 +26,6 @@ from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import Interrupted
 from climb_opt.history import History
 from climb_opt.metrics import scores_of
-from climb_opt.plan import Plan
 from climb_opt.predictors.base import expected
 from climb_opt.retrain.sibling import orders
 from climb_opt.simplex import MixtureSpace
@@ -86,10 +85,10 @@ def judge(
     slots = {f.run.key: _slot(f.mixture, space) for f in finals if f.mixture is not None}
     wanted = {slot: f.mixture for f in finals if (slot := slots.get(f.run.key)) and f.mixture}
     seeds = range(JUDGE_SEED, JUDGE_SEED + recipe.test.seeds)
-    todo = orders(wanted, {f"seed{s}": s for s in seeds})
     if wanted:
-        plan = Plan((), todo.slots, judged.max_attempts)
-        train = partial(run_plan, study, plan, **todo._asdict(), stop=place.stop, on_trial=on_trial)
+        todo = orders(wanted, {f"seed{s}": s for s in seeds}, judged.max_attempts)
+        todo = replace(todo, stop=place.stop, on_trial=on_trial)
+        train = partial(run_plan, study, wanted=todo)
         with_proxies(study, train, directory=place.directory, stop=place.stop)
         place.check_stop()
     sign = -1.0 if judged.direction == "maximize" else 1.0

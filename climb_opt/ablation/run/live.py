@@ -30,6 +30,7 @@ from climb_opt.plan import Plan
 from climb_opt.reports.dashboard.notebook import Notebook
 from climb_opt.study import make_objective, open_study, run_plan, work
 from climb_opt.view import StudyView, all_trials
+from climb_opt.workers import Work
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def _doremi(run: Run, study: optuna.Study, place: Place) -> Found:
         return float(result.facts["reference_loss"])
 
     plan = Plan((), ("doremi",), run.arm.study.max_attempts)
-    run_plan(study, plan, train, mixtures={"doremi": prior}, stop=place.stop)
+    run_plan(study, train, Work(plan, {"doremi": prior}, stop=place.stop))
     place.check_stop()
     for trial in all_trials(study):
         if trial.state == TrialState.COMPLETE and DOREMI in trial.user_attrs:
