@@ -24,7 +24,8 @@ from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome
 from climb_opt.proxy.loss import TrainingLoss
 from climb_opt.proxy.schedule import learning_rate
-from climb_opt.proxy.train import Trainer, plan
+from climb_opt.proxy.setup import plan
+from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
 from training import SMALL, Watch

@@ -30,8 +30,8 @@ import numpy as np
 
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
+from climb_opt.exports.formats import losses
 from climb_opt.exports.handover import UNITS, Handover
-from climb_opt.exports.notes import losses
 from climb_opt.files import atomic
 from climb_opt.indexed import document_lengths, write_index
 from climb_opt.shards import Corpus

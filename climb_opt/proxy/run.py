@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +23,8 @@ from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.proxy.loss import TrainingLoss, can_chunk
 from climb_opt.proxy.schedule import learning_rate
+from climb_opt.proxy.setup import Setup
 from climb_opt.recipes import ProxyRecipe
-
-if TYPE_CHECKING:
-    from climb_opt.proxy.train import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +39,7 @@ class Run:
     """
 
     def __init__(
-        self, trainer: Trainer, job: Job, index: MixtureIndex, *, resume: bool = True
+        self, trainer: Setup, job: Job, index: MixtureIndex, *, resume: bool = True
     ) -> None:
         self._started = time.perf_counter()
         self.trainer, self.job, self.index = trainer, job, index

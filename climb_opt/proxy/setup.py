@@ -1,0 +1,114 @@
+"""What all trials of a search train with: the corpus cut into sequences, the sizes of a step.
+
+Sizes are in tokens, so that a global batch is the same on one device or sixty-four.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from climb_opt import recipes
+from climb_opt.errors import TrialFailed, UserError
+from climb_opt.proxy import model
+from climb_opt.proxy.data import MixtureIndex, Sequences
+from climb_opt.proxy.group import ProxyGroup
+from climb_opt.proxy.job import Job, check_recipe
+from climb_opt.recipes import ProxyRecipe
+from climb_opt.shards import Corpus
+
+
+class Setup:
+    """One recipe on one corpus, for the ranks of a group.
+
+    Raises:
+        UserError: the recipe asks for no step, a batch smaller than the ranks, or a model that
+            does not fit the corpus; before anything is trained.
+    """
+
+    def __init__(
+        self, corpus: Corpus, recipe: ProxyRecipe, group: ProxyGroup, *, directory: Path
+    ) -> None:
+        check_recipe(recipe)
+        self.corpus, self.recipe, self.group, self.directory = corpus, recipe, group, directory
+        self.sequences = Sequences(corpus, recipe.sequence)
+        self.batch, self.steps = plan(recipe, group.world)
+        self.config = model.configure(recipe.model, corpus, recipe.sequence)
+        self.micro = self._first_micro()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens one trial trains on: whole steps."""
+        return self.steps * self.batch * self.recipe.sequence
+
+    def index(self, job: Job) -> MixtureIndex:
+        """The order in which the trial reads its sequences.
+
+        Raises:
+            TrialFailed: the mixture repeats a domain more often than `max_epochs`.
+        """
+        index = MixtureIndex(
+            self.sequences, job.mixture, total=self.steps * self.batch, seed=job.seed
+        )
+        limit = self.recipe.max_epochs
+        if limit is not None:
+            # One sequence of slack: the counts are rounded, and a shard's tail is not read.
+            allowed = limit * np.array([d.tokens for d in self.corpus.domains])
+            over = (index.counts - 1) * self.recipe.sequence > allowed
+            if over.any():
+                k = int(np.argmax(np.where(over, index.epochs, 0)))
+                raise TrialFailed(
+                    f"domain {self.sequences.domains[k]!r} would be repeated "
+                    f"{index.epochs[k]:.2f} times; proxy.max_epochs is {limit:g}"
+                )
+        return index
+
+    def fingerprint(self, job: Job) -> str:
+        """What a checkpoint may be resumed for: the same mixture, seed, recipe and corpus."""
+        # How often it is saved or looked at, and how it is cut up, may change between attempts.
+        free = ("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens")
+        recipe = json.loads(recipes.to_json(self.recipe))
+        mixture = {name: weight for name, weight in sorted(job.mixture.items()) if weight > 0}
+        facts = [
+            mixture,
+            job.seed,
+            {key: value for key, value in recipe.items() if key not in free},
+            self.corpus.digest,
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _first_micro(self) -> int:
+        tokens, share = self.recipe.micro_batch_tokens, -(-self.batch // self.group.world)
+        if tokens is None:
+            return share
+        if tokens < self.recipe.sequence:
+            raise UserError(
+                f"proxy.micro_batch_tokens ({tokens}) must hold at least one sequence "
+                f"({self.recipe.sequence} tokens)."
+            )
+        return min(tokens // self.recipe.sequence, share)
+
+
+def plan(recipe: ProxyRecipe, world: int) -> tuple[int, int]:
+    """Sequences of a step and steps of a trial.
+
+    Raises:
+        UserError: not one whole step, or fewer sequences in a step than ranks.
+    """
+    batch = recipe.batch_tokens // recipe.sequence
+    if batch < world:
+        raise UserError(
+            f"proxy.batch_tokens ({recipe.batch_tokens}) holds {batch} sequences of "
+            f"{recipe.sequence} tokens, fewer than the {world} processes; raise it to at least "
+            f"{world * recipe.sequence}."
+        )
+    steps = recipe.tokens // (batch * recipe.sequence)
+    if steps < 1:
+        raise UserError(
+            f"proxy.tokens ({recipe.tokens}) is less than one step of {batch * recipe.sequence} "
+            "tokens; train on more tokens or in smaller batches."
+        )
+    return batch, steps
