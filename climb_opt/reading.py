@@ -9,21 +9,17 @@ What cannot be read is one `UserError` with file, place, value and remedy.
 
 from __future__ import annotations
 
-import bz2
 import codecs
 import csv
-import gzip
 import io
 import json
-import lzma
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from climb_opt.errors import UserError
-from climb_opt.extras import need
+from climb_opt.unpacking import FAULTS, Damaged, unpacked
 from climb_opt.written import load
 
 MARK = "\ufeff"
@@ -42,28 +38,12 @@ _ZEROS = {
     (False, True, False, True): "utf-16-le",
     (True, False, True, False): "utf-16-be",
 }
-_PACKED = {
-    "gzip": ((b"\x1f\x8b",), (".gz",)),
-    "bzip2": ((b"BZh",), (".bz2",)),
-    "xz": ((b"\xfd7zXZ\0",), (".xz",)),
-    # Its frames, and the sixteen kinds that are skipped.
-    "Zstandard": (
-        (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + i]) + b"\x2a\x4d\x18" for i in range(16))),
-        (".zst", ".zstd"),
-    ),
-}
-_LONGEST_WINDOW = 1 << 31  # `zstd --ultra --long=31`; the library refuses more than 128 MB
 _LONGEST_CELL = 2**31 - 1  # a C long everywhere; the library refuses more than 131,072
-FAULTS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of a compressed file that is damaged
 AS_LINES = (
     "Each line must be one JSON object; a file that is a list, or has an object over several "
     "lines, is turned into lines by: jq -c 'if type == \"array\" then .[] else . end' FILE"
 )
 AS_UTF8 = "save it as UTF-8 (for example: iconv -f LATIN1 -t UTF-8)"
-
-
-class Damaged(UserError):
-    """A file that ends too early or is not what its name says."""
 
 
 def read_text(path: Path | str) -> str:
@@ -208,29 +188,6 @@ def lines(raw: io.BufferedReader, name: str) -> Iterator[bytes]:
         raise Damaged(f"{name} is damaged or truncated ({error})") from None
 
 
-def unpacked(raw: io.BufferedReader, name: str) -> IO[bytes]:
-    """What is in a compressed file; a file that is not compressed as it is.
-
-    Raises:
-        Damaged: its name says that it is compressed, but its first bytes do not.
-    """
-    head = raw.peek(8)
-    kind = next((k for k, (starts, _) in _PACKED.items() if head.startswith(starts)), None)
-    if kind is None:
-        for said, (_, endings) in _PACKED.items():
-            if name.lower().endswith(endings):
-                raise Damaged(
-                    f"{name} is damaged or truncated (it does not begin as {said} does; if it is "
-                    "plain text, take the ending off its name)"
-                )
-        return raw
-    if kind == "gzip":
-        return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
-    if kind == "bzip2":
-        return bz2.BZ2File(raw)
-    return lzma.LZMAFile(raw) if kind == "xz" else _Chunks(_unzstd(raw, name))  # type: ignore
-
-
 # --- private -------------------------------------------------------------------------------------
 
 
@@ -251,51 +208,3 @@ def _integer(digits: str) -> int | str:
         return int(digits)
     except ValueError:
         return digits
-
-
-def _unzstd(raw: IO[bytes], name: str) -> Iterator[bytes]:
-    zstandard = need("zstandard", f"Reading {name}")
-    # The library's own stream reader takes a file that ends inside a frame for a whole one.
-    unpack = zstandard.ZstdDecompressor(max_window_size=_LONGEST_WINDOW)
-    frame = unpack.decompressobj()
-    started = False
-    while data := raw.read(1 << 17):
-        while data:
-            started = True
-            try:
-                yield frame.decompress(data)
-            except zstandard.ZstdError as error:
-                if "Dictionary" in str(error):
-                    raise Damaged(
-                        f"{name} was packed with a dictionary, which it does not hold; unpack it "
-                        "first (zstd -d -D DICTIONARY FILE)"
-                    ) from None
-                raise OSError(error) from None
-            data = b""
-            if frame.eof:
-                data, started = frame.unused_data, False
-                frame = unpack.decompressobj()
-    if started:
-        raise EOFError("it ends inside a compressed frame")
-
-
-class _Chunks(io.RawIOBase):
-    """Pieces of bytes as a file."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            piece = next(self._chunks, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count

@@ -20,7 +20,7 @@ from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.ingest import Inventory, ingest
 from climb_opt.errors import UserError
-from climb_opt.reading import Damaged
+from climb_opt.unpacking import Damaged
 from corpora import write_jsonl
 
 LINES = [{"id": f"d{i}", "text": f"text number {i}", "kind": "odd" if i % 2 else "even"}

@@ -25,7 +25,7 @@ from climb_opt.corpus.read.records import read
 from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.read.values import plain, rows_of
 from climb_opt.errors import UserError
-from climb_opt.reading import Damaged
+from climb_opt.unpacking import Damaged
 from corpora import small_corpus, small_options, topic_documents, write_jsonl
 
 DAY = dt.date(2021, 5, 4)

@@ -14,7 +14,7 @@ from climb_opt.corpus.read.source import LeftOut, Progress, Reader, ReadOptions,
 from climb_opt.corpus.read.values import rows_of
 from climb_opt.errors import UserError, first_line
 from climb_opt.extras import need
-from climb_opt.reading import FAULTS, Damaged
+from climb_opt.unpacking import FAULTS, Damaged
 
 BATCH = 256  # rows at once
 

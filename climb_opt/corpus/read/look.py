@@ -16,7 +16,7 @@ from climb_opt.corpus.read.readers import reader_of
 from climb_opt.corpus.read.records import rows_in
 from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.errors import UserError
-from climb_opt.reading import Damaged
+from climb_opt.unpacking import Damaged
 
 MOST_LOOKED = 1000  # documents of an input
 LEAST_LOOKED = 10

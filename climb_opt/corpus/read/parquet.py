@@ -10,7 +10,7 @@ from climb_opt.corpus.read.source import Progress, Reader, ReadOptions, Row, Sou
 from climb_opt.corpus.read.values import rows_of
 from climb_opt.errors import UserError, first_line
 from climb_opt.extras import need
-from climb_opt.reading import Damaged
+from climb_opt.unpacking import Damaged
 
 # What a footer may hold; pyarrow's own limits refuse those of files with very many columns.
 LIMITS = {"thrift_string_size_limit": 2**31 - 1, "thrift_container_size_limit": 2**31 - 1}

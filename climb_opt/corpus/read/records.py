@@ -20,8 +20,8 @@ from climb_opt.corpus.read.readers import reader_of
 from climb_opt.corpus.read.source import Progress, ReadOptions, Record, Row, Source
 from climb_opt.corpus.read.values import Spelled, is_nothing, plain
 from climb_opt.errors import Interrupted, UserError, first_line
-from climb_opt.reading import Damaged
 from climb_opt.text import shorten
+from climb_opt.unpacking import Damaged
 
 LONGEST = 60  # characters of a value in a message
 EMPTY = "empty"  # the reason of a document without text, however that is said

@@ -26,7 +26,8 @@ from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.errors import UserError
-from climb_opt.reading import AS_LINES, AS_UTF8, Damaged
+from climb_opt.reading import AS_LINES, AS_UTF8
+from climb_opt.unpacking import Damaged
 
 logger = logging.getLogger(__name__)
 
