@@ -241,7 +241,8 @@ BASIS = _stored(
 PROPOSAL = _stored(
     "trial system",
     "simplex_gp:weights",
-    "[weight], before they are parameters: other workers count them as pending",
+    "[weight], before they are parameters: other workers count them as pending; none under the "
+    "worker loop, which writes a trial with its parameters",
     written="samplers/gp",
     read="samplers/gp",
 )

@@ -11,10 +11,13 @@ import functools
 import logging
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from climb_opt.errors import UserError
 from climb_opt.reading import AS_UTF8, decode, parse_yaml, read_yaml
@@ -25,6 +28,8 @@ logger = logging.getLogger(__name__)
 SLACK = 0.005  # a sum this near to 1 is taken whatever the digits: published tables are no better
 MOST = 0.05  # and one this far is not, however few the digits
 EXACT = 1e-6  # what single precision loses is not worth a word
+
+Amounts = Mapping[str, float] | Iterable[tuple[str, float]]  # domain -> amount
 
 TRAIN = "train"  # RegMix's files hold the mixture under this key, beside `valid`
 
@@ -66,6 +71,35 @@ def mixture_from(data: Any, where: str, prefix: str = "") -> dict[str, float]:
         except UserError as error:
             raise UserError(f"{where}: {rule}: {error}") from None
     return mixture
+
+
+def read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
+    """The domains of a prior and their amounts (K,).
+
+    Raises:
+        UserError: no domain, a name twice, or an amount that is negative or no number.
+    """
+    pairs = list(prior.items()) if isinstance(prior, Mapping) else list(prior)
+    for pair in pairs:
+        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+            raise UserError(
+                f"The prior needs an amount for each domain, but got {pair!r} alone; give "
+                "{domain: tokens}, or 1 for each domain to start from the uniform mixture."
+            )
+    names = [name for name, _ in pairs]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise UserError(f"A domain's name must be a non-empty string, but got {name!r}.")
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(f"Domain {name!r} is named twice; give each domain one name.")
+    amounts = np.array([number(amount, f"The amount of domain {name!r}") for name, amount in pairs])
+    if not names or not np.all(np.isfinite(amounts)) or np.any(amounts < 0) or not np.any(amounts):
+        raise UserError(
+            "The prior needs at least one domain and finite amounts, none negative, "
+            f"not all zero, but got {dict(pairs)}."
+        )
+    return names, amounts
 
 
 def checked_sum(weights: Iterable[float], what: str) -> float:

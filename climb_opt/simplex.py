@@ -9,27 +9,21 @@ Notation: K domains, `p` the prior (K,), `w` weights (K,) or (n, K), `lower <= w
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from climb_opt.errors import UserError, did_you_mean
-from climb_opt.mixtures import checked_sum
+from climb_opt.bounds import SUM_TOLERANCE, check_bounds, named, read_bound, scale_into
+from climb_opt.draws import dirichlet, mixed, powered
+from climb_opt.errors import UserError
+from climb_opt.mixtures import Amounts, checked_sum, read_amounts
 from climb_opt.written import number
 
 PREFIX = "w/"
-SUM_TOLERANCE = 1e-9
 STORED = ("prior", "lower", "upper", "epochs")  # with a study, each by domain
-
-# RegMix's sampler, as CLIMB's public code uses it: prior^0.5, strength from 15 log-spaced values.
-SPARSE_TEMPERATURE = 0.5
-SPARSE_STRENGTHS = np.geomspace(0.1, 5.0, 15)
-
-Amounts = Mapping[str, float] | Iterable[tuple[str, float]]
 
 
 class MixtureSpace:
@@ -64,7 +58,7 @@ class MixtureSpace:
         max_epochs: float | None = None,
         trial_tokens: float | None = None,
     ) -> None:
-        names, amounts = _read_amounts(prior)
+        names, amounts = read_amounts(prior)
         order = sorted(range(len(names)), key=lambda i: (-amounts[i], names[i]))
         self.domains: tuple[str, ...] = tuple(names[i] for i in order)
         # `w/<domain>` for each domain, in the order of `domains`.
@@ -78,8 +72,8 @@ class MixtureSpace:
         # without `trial_tokens`, of a trial as long as all domains together.
         trials = self.prior if trial_tokens is None else tokens / trial_tokens
         self.epochs: np.ndarray = np.where(trials > 0, 1.0 / np.maximum(trials, 1e-12), 0.0)
-        self.lower = self._bound("lower", lower, 0.0)
-        self.upper = self._bound("upper", upper, 1.0)
+        self.lower = read_bound("lower", lower, 0.0, self.domains)
+        self.upper = read_bound("upper", upper, 1.0, self.domains)
         if max_epochs is not None:
             if trial_tokens is None or not max_epochs > 0:
                 raise UserError(
@@ -87,7 +81,7 @@ class MixtureSpace:
                     f"but trial_tokens is {trial_tokens}."
                 )
             self.upper = np.minimum(self.upper, max_epochs * tokens / trial_tokens)
-        self._check_bounds(max_epochs)
+        check_bounds(self.domains, self.lower, self.upper, max_epochs)
         self.bounded = bool(np.any(self.lower > 0) or np.any(self.upper < 1))
 
     def __len__(self) -> int:
@@ -182,7 +176,7 @@ class MixtureSpace:
                 )
         total = sum(given.values()) if normalise else checked_sum(given.values(), what)
         if unknown := sorted(set(given) - set(self.domains)):
-            raise UserError(f"{what}: Unknown {self._named(unknown[0])}")
+            raise UserError(f"{what}: Unknown {named(unknown[0], self.domains)}")
         weights = np.array([given.get(d, 0.0) for d in self.domains])
         if total > 0 and (normalise or abs(total - 1.0) > SUM_TOLERANCE):
             weights = weights / weights.sum()
@@ -253,7 +247,7 @@ class MixtureSpace:
         if self.bounded:
             outside = np.any((w < self.lower) | (w > self.upper), axis=1)
             if outside.any():
-                w[outside] = _scale_into(w[outside], self.lower, self.upper, self.prior)
+                w[outside] = scale_into(w[outside], self.lower, self.upper, self.prior)
         return w.reshape(np.shape(weights))
 
     # --- draws -----------------------------------------------------------------------------
@@ -272,9 +266,7 @@ class MixtureSpace:
             temperature: exponent on the prior; 1 keeps it, 0 makes it uniform.
             strength: total concentration, one number or one per draw; small means sparse.
         """
-        base = np.where(self.prior > 0, self.prior, 0.0) ** temperature
-        base = np.where(self.prior > 0, base, 0.0)
-        alpha = np.multiply.outer(np.broadcast_to(strength, (n,)), base / base.sum())
+        alpha = np.multiply.outer(np.broadcast_to(strength, (n,)), powered(self.prior, temperature))
         return self.project(dirichlet(rng, alpha))
 
     def sample_mixed(self, rng: np.random.Generator, n: int) -> np.ndarray:
@@ -284,123 +276,4 @@ class MixtureSpace:
         normalised): the start that was best or level in every regime
         (docs/notes/searching.md#the-start).
         """
-        sparse, flat = n - n // 2, n // 4
-        strength = rng.choice(SPARSE_STRENGTHS, size=sparse)
-        k = len(self)
-        root = np.sqrt(self.prior)
-        draws = np.concatenate(
-            [
-                self.sample(rng, sparse, temperature=SPARSE_TEMPERATURE, strength=strength),
-                self.project(dirichlet(rng, np.ones((flat, k)))),
-                self.project(
-                    dirichlet(rng, np.tile(k * root / root.sum(), (n - sparse - flat, 1)))
-                ),
-            ]
-        )
-        return draws[rng.permutation(n)]
-
-    # --- private ---------------------------------------------------------------------------
-
-    def _bound(
-        self, what: str, given: Mapping[str, float] | float | None, default: float
-    ) -> np.ndarray:
-        if given is None:
-            return np.full(len(self), default)
-        if isinstance(given, Mapping):
-            if unknown := sorted(set(given) - set(self.domains)):
-                raise UserError(f"{what}: unknown {self._named(unknown[0])}")
-            bound = np.array([number(given.get(d, default), what) for d in self.domains])
-        else:
-            bound = np.full(len(self), number(given, what))
-        for domain, value in zip(self.domains, bound, strict=True):
-            if not 0.0 <= value <= 1.0:
-                raise UserError(
-                    f"{what}: the bound of domain {domain!r} must lie in [0, 1], but is {value}. "
-                    "Write 30% or 0.3 for 30 percent."
-                )
-        return bound
-
-    def _named(self, name: str) -> str:
-        hint = did_you_mean(name, self.domains)
-        return f"domain {name!r}.{hint} Domains: {', '.join(self.domains)}."
-
-    def _check_bounds(self, max_epochs: float | None) -> None:
-        for domain, low, high in zip(self.domains, self.lower, self.upper, strict=True):
-            if low > high:
-                raise UserError(
-                    f"Domain {domain!r}: lower bound {low:.6g} exceeds upper bound {high:.6g}"
-                    f"{f' (max_epochs={max_epochs})' if max_epochs else ''}."
-                )
-        low_sum, high_sum = float(self.lower.sum()), float(self.upper.sum())
-        if low_sum > 1 + SUM_TOLERANCE or high_sum < 1 - SUM_TOLERANCE:
-            raise UserError(
-                f"No mixture meets the bounds: lower bounds sum to {low_sum:.6g} (at most 1), "
-                f"upper bounds to {high_sum:.6g} (at least 1). Widen the bounds"
-                f"{', raise max_epochs or train on fewer tokens' if max_epochs else ''}."
-            )
-
-
-def dirichlet(rng: np.random.Generator, alpha: np.ndarray) -> np.ndarray:
-    """One Dirichlet draw per row of `alpha` (n, K); exact zeros where alpha is 0."""
-    draws = rng.standard_gamma(alpha)
-    totals = draws.sum(axis=1)
-    # Small concentrations (0.1 over 240 domains) may underflow in every weight. A Dirichlet is
-    # independent of its gammas' total, so drawing such rows again, in logs, biases nothing.
-    lost = totals < 1e-290
-    if lost.any():
-        draws[lost] = _log_gamma_draws(rng, alpha[lost])
-        totals = draws.sum(axis=1)
-    return np.asarray(draws / totals[:, None])
-
-
-def _log_gamma_draws(rng: np.random.Generator, alpha: np.ndarray) -> np.ndarray:
-    # log G(a) = log G(a + 1) + log(U) / a, scaled so that a row's largest draw is 1.
-    positive = alpha > 0
-    safe = np.where(positive, alpha, 1.0)
-    logs = np.log(rng.standard_gamma(safe + 1.0)) + np.log1p(-rng.random(alpha.shape)) / safe
-    logs = np.where(positive, logs, -np.inf)
-    return np.asarray(np.exp(logs - logs.max(axis=1, keepdims=True)))
-
-
-def _read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
-    pairs = list(prior.items()) if isinstance(prior, Mapping) else list(prior)
-    for pair in pairs:
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            raise UserError(
-                f"The prior needs an amount for each domain, but got {pair!r} alone; give "
-                "{domain: tokens}, or 1 for each domain to start from the uniform mixture."
-            )
-    names = [name for name, _ in pairs]
-    for name in names:
-        if not isinstance(name, str) or not name:
-            raise UserError(f"A domain's name must be a non-empty string, but got {name!r}.")
-    for name, count in Counter(names).items():
-        if count > 1:
-            raise UserError(f"Domain {name!r} is named twice; give each domain one name.")
-    amounts = np.array([number(amount, f"The amount of domain {name!r}") for name, amount in pairs])
-    if not names or not np.all(np.isfinite(amounts)) or np.any(amounts < 0) or not np.any(amounts):
-        raise UserError(
-            "The prior needs at least one domain and finite amounts, none negative, "
-            f"not all zero, but got {dict(pairs)}."
-        )
-    return names, amounts
-
-
-def _scale_into(w: np.ndarray, lower: np.ndarray, upper: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """clip(s w, lower, upper) with the s per row that makes the sum 1, exact up to rounding."""
-    # Where all non-zero weights together cannot reach 1, a hint of prior, then of uniform, opens
-    # the other domains; elsewhere zeros stay exact.
-    stuck = np.where(w > 1e-20, upper, lower).sum(axis=1) < 1.0
-    w = np.where(stuck[:, None], w + 1e-13 * p + 1e-22, w)
-    low, high = np.full(len(w), -60.0), np.full(len(w), 60.0)  # log s
-    for _ in range(70):
-        middle = (low + high) / 2
-        short = np.clip(np.exp(middle)[:, None] * w, lower, upper).sum(1) < 1.0
-        low, high = np.where(short, middle, low), np.where(short, high, middle)
-    scaled = np.clip(np.exp((low + high) / 2)[:, None] * w, lower, upper)
-    # The bisection leaves ~1e-15; give the rest to weights with room on the right side.
-    gap = 1.0 - scaled.sum(1, keepdims=True)
-    room = np.where(gap > 0, np.where(w > 0, upper - scaled, 0.0), scaled - lower)
-    total = room.sum(1, keepdims=True)
-    scaled += gap * room / np.where(total > 0, total, 1.0)
-    return np.clip(scaled, lower, upper)
+        return self.project(mixed(rng, n, self.prior))

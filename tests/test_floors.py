@@ -19,9 +19,19 @@ PACKAGE = Path(__file__).parents[1] / "climb_opt"
 
 # From the ground up; a room imports from floors below its own, and nothing from its own.
 FLOORS = [
-    ["errors", "apportion", "attributes", "corpus_recipe", "moved", "signals"],
+    [
+        "errors",
+        "apportion",
+        "attributes",
+        "corpus_recipe",
+        "draws",
+        "moved",
+        "proxy_recipe",
+        "signals",
+    ],
     ["written", "files", "extras", "metrics"],
-    ["strict", "reading"],
+    ["bounds", "strict", "unpacking"],
+    ["reading"],
     ["mixtures"],
     [
         "lookup",

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from climb_opt import MixtureSpace, UserError
-from climb_opt.simplex import SUM_TOLERANCE, dirichlet
+from climb_opt.bounds import SUM_TOLERANCE
+from climb_opt.draws import dirichlet
 
 AMOUNTS = {"web": 70.0, "code": 20.0, "math": 10.0}
 

@@ -8,9 +8,10 @@ import numpy as np
 import optuna
 
 from climb_opt.attributes import EXTRAPOLATED
+from climb_opt.draws import SPARSE_STRENGTHS, SPARSE_TEMPERATURE
 from climb_opt.errors import UserError
 from climb_opt.history import report_components
-from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace
+from climb_opt.simplex import MixtureSpace
 
 STREAM = 0x6E6F697365  # "noise"
 

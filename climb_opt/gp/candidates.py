@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from climb_opt.simplex import MixtureSpace, dirichlet
+from climb_opt.draws import dirichlet
+from climb_opt.simplex import MixtureSpace
 
 # Concentrations of the Dirichlet around a centre, from wide to close.
 WIDE = (20.0, 60.0, 200.0, 600.0)

@@ -9,9 +9,10 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.apportion import apportion
+from climb_opt.draws import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, dirichlet
 from climb_opt.lookup import facts
 from climb_opt.samplers.reach import UNIT, unread, without_copies
-from climb_opt.simplex import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, MixtureSpace, dirichlet
+from climb_opt.simplex import MixtureSpace
 
 # RegMix's constants, as used by CLIMB's public code.
 MAX_USAGE = 15.0  # a weight may be at most 15 x its prior, and at most 1

@@ -13,8 +13,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, SEED, SLOT
+from climb_opt.bounds import SUM_TOLERANCE
 from climb_opt.plan import Plan, Slot, Step, attempts_by_slot
-from climb_opt.simplex import PREFIX, SUM_TOLERANCE, MixtureSpace
+from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.storages import StudyLock, persist, reading_once
 from climb_opt.view import all_trials
 from climb_opt.workers.beats import Pace, Watch, sign, worker_name
