@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import pytest
 
-from climb_opt.cli import crew, machine, main
+from climb_opt.cli import crew, machine, main, member
 from climb_opt.cli.stopping import MEMBER
 from climb_opt.errors import Interrupted, UserError
 
@@ -56,11 +56,12 @@ def lead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def start(does: str, count: int = 2, **options: Any) -> tuple[int, Follower]:
         script = tmp_path / "worker.py"
         script.write_text(WORKER + does, encoding="utf-8")
-        monkeypatch.setattr(crew, "PROGRAM", (str(script),))
+        monkeypatch.setattr(member, "PROGRAM", (str(script),))
         follower = options.pop("follow", Follower())
         args = argparse.Namespace(words=[str(tmp_path)], workers=options.pop("workers", str(count)))
         stop = options.pop("stop", lambda: False)
-        return crew.lead(args, count, options.pop("most", 9), stop=stop, follow=follower), follower
+        team = crew.Crew(args, count, options.pop("most", 9))
+        return crew.lead(team, stop=stop, follow=follower), follower
 
     return start
 

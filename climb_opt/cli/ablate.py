@@ -83,8 +83,7 @@ def _ablate(args: argparse.Namespace) -> int:
 
         planned, done = _counts(recipe, archive)
         follower = _following(planned, done, name)
-        most = planned - done
-        status = process.work(args, follower, train, count=count, most=most, stop=stop)
+        status = process.work(crew.Crew(args, count, planned - done), follower, train, stop)
     if leads():
         _report(name, recipe, archive, args)
     return status

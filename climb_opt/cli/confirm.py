@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import existing, study_arguments
-from climb_opt.cli.following import Following
+from climb_opt.cli.crew import Crew
+from climb_opt.cli.following import Following, following
 from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.cli.stopping import Stop
 
@@ -55,7 +56,8 @@ def _confirm(args: argparse.Namespace) -> int | None:
 
     plan = longest_plan(confirm, read_recipe(confirm).max_attempts)
     most = read_finals(confirm).budget
-    status = process.retrain(confirm, args, plan, train, count=count, total=most)
+    follower = following(confirm, plan, total=most)
+    status = process.retrain(confirm, Crew(args, count, plan.widest), follower, train)
     if status is not None:
         _show(confirm)
     return status

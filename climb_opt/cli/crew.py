@@ -17,13 +17,14 @@ import queue
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import IO, Protocol, TextIO
+from dataclasses import dataclass
+from typing import Protocol, TextIO
 
 from climb_opt.cli.machine import cores, gpus
-from climb_opt.cli.stopping import MEMBER, SECOND_SIGNAL, member
+from climb_opt.cli.member import Inbox, Worker, ending, environment_of
+from climb_opt.cli.stopping import SECOND_SIGNAL, member
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import counted
 
@@ -34,12 +35,8 @@ RESTARTS = 3  # of a worker that dies, without a trial finished in between
 LOOK = 0.2  # seconds between two looks at the workers
 SETTLE = 20.0  # seconds in which workers that share a mistake have all found it
 LAST_WORD = 10.0  # seconds that a worker has to leave at once before it is killed
-THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")  # torch's, LightGBM's and BLAS's; tokenizers'
-PROGRAM = ("-m", "climb_opt")
 ENDED = ("trial ", "run ")  # begin the line of a trial, and of a run of an ablation, that ended
 OURS = "climb-opt: "  # begins the line of a `UserError`
-
-Inbox = queue.Queue["tuple[_Worker, str, TextIO]"]
 
 
 class Follower(Protocol):
@@ -100,13 +97,25 @@ def _check_launch() -> None:
             )
 
 
-def lead(
-    args: argparse.Namespace, count: int, most: int, *, stop: Callable[[], bool], follow: Follower
-) -> int:
-    """Start `count` workers and stay until all have ended. Returns an exit status: 0 is done.
+@dataclass(frozen=True)
+class Crew:
+    """The workers that a command is to start.
 
     Args:
+        args: its words are theirs.
+        count: of `wanted`.
         most: things to do at once at most; `auto` starts no more workers than that.
+    """
+
+    args: argparse.Namespace
+    count: int
+    most: int
+
+
+def lead(crew: Crew, *, stop: Callable[[], bool], follow: Follower) -> int:
+    """Start the workers and stay until all have ended. Returns an exit status: 0 is done.
+
+    Args:
         stop: whether this process was asked to stop.
         follow: prints what they print, and shows how far all are.
 
@@ -114,19 +123,20 @@ def lead(
         Interrupted: `stop` said so; the workers gave their trials back.
         UserError: the workers found something wrong with what they were given, and none is left.
     """
-    if args.workers == AUTO:
-        count = max(1, min(count, most))
+    count = crew.count
+    if crew.args.workers == AUTO:
+        count = max(1, min(count, crew.most))
     share, devices = max(1, cores() // count), gpus()
     log.info("%s", _crew_text(count, share, devices))
     inbox: Inbox = queue.Queue()
-    crew: list[_Worker] = []
+    workers: list[Worker] = []
     try:
         for number in range(1, count + 1):
-            environment = _environment(number, share, devices)
-            crew.append(_Worker(number, args.words, environment, inbox))
-        return _Watchman([*crew], inbox, stop, follow).stay()
+            environment = environment_of(number, share, devices)
+            workers.append(Worker(number, crew.args.words, environment, inbox))
+        return _Watchman([*workers], inbox, stop, follow).stay()
     finally:
-        _end(crew)
+        _end(workers)
 
 
 def _crew_text(count: int, share: int, devices: Sequence[str]) -> str:
@@ -137,73 +147,12 @@ def _crew_text(count: int, share: int, devices: Sequence[str]) -> str:
     return f"{counted(count, 'worker')} on {where}, {threads}."
 
 
-def _environment(number: int, share: int, devices: Sequence[str]) -> dict[str, str]:
-    own = {MEMBER: str(number), "PYTHONUNBUFFERED": "1"}
-    own.update({name: str(share) for name in THREADS if name not in os.environ})
-    if devices:
-        own["CUDA_VISIBLE_DEVICES"] = devices[(number - 1) % len(devices)]
-    return {**os.environ, **own}
-
-
-class _Worker:
-    """One worker: its process, and how often it had to be started again."""
-
-    def __init__(
-        self, number: int, words: Sequence[str], environment: dict[str, str], inbox: Inbox
-    ) -> None:
-        self.number, self._words, self._environment = number, words, environment
-        self._inbox = inbox
-        self.deaths = 0  # since its last finished trial
-        self.mistake = ""  # the line it ended with, where what it was given is wrong
-        self.start()
-
-    def start(self) -> None:
-        # As this process was started: the current folder is among the places of modules, or not.
-        safe = [] if {"", os.getcwd()} & set(sys.path[:1]) else ["-P"]
-        self.process = subprocess.Popen(
-            [sys.executable, *safe, *PROGRAM, *self._words],
-            env=self._environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-        self._readers = [
-            threading.Thread(target=self._read, args=pair, daemon=True)
-            for pair in ((self.process.stdout, sys.stdout), (self.process.stderr, sys.stderr))
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def ended(self) -> int | None:
-        """Its exit status, once what it printed was read; None while it runs."""
-        status = self.process.poll()
-        if status is not None:
-            for reader in self._readers:
-                reader.join(timeout=1.0)  # a program that it started may hold its output open
-            assert self.process.stdin is not None
-            self.process.stdin.close()
-        return status
-
-    def send(self, signum: int) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signum)
-
-    def _read(self, stream: IO[str], file: TextIO) -> None:
-        with stream:
-            for line in stream:
-                self._inbox.put((self, line.rstrip("\n"), file))
-
-
 class _Watchman:
     """Passes on what the workers print, starts again those that died, until all have ended."""
 
     def __init__(
         self,
-        crew: list[_Worker],
+        crew: list[Worker],
         inbox: Inbox,
         stop: Callable[[], bool],
         follow: Follower,
@@ -250,7 +199,7 @@ class _Watchman:
         except queue.Empty:
             pass
 
-    def _buried(self, worker: _Worker, status: int) -> None:
+    def _buried(self, worker: Worker, status: int) -> None:
         self._working.remove(worker)
         if status == 0 or self._stop():
             return
@@ -262,7 +211,7 @@ class _Watchman:
             self._status = status
             return
         worker.deaths += 1
-        how = f"Worker {worker.number} (process {worker.process.pid}) {_ending(status)}"
+        how = f"Worker {worker.number} (process {worker.process.pid}) {ending(status)}"
         if worker.deaths > RESTARTS:
             self._status = status if status > 0 else 128 - status
             log.error("%s again; it is not started another time.", how)
@@ -279,16 +228,7 @@ class _Watchman:
                 log.error("A worker stopped: %s", line)
 
 
-def _ending(status: int) -> str:
-    if status >= 0:
-        return f"ended with status {status}"
-    try:
-        return f"was ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"was ended by signal {-status}"
-
-
-def _end(crew: Sequence[_Worker]) -> None:
+def _end(crew: Sequence[Worker]) -> None:
     """Let nothing run on: workers that are still there leave at once, or are killed."""
     # A worker takes the second of two signals for one when they come within SECOND_SIGNAL.
     for signum, patience in (

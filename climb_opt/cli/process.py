@@ -6,17 +6,15 @@ import argparse
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from climb_opt.cli import crew
-from climb_opt.cli.following import Following, following
+from climb_opt.cli.following import Following
 from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
 from climb_opt.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     import optuna
-
-    from climb_opt.plan import Plan
 
 T = TypeVar("T")
 F = TypeVar("F", bound=crew.Follower)
@@ -38,27 +36,20 @@ def wanted(args: argparse.Namespace) -> int:
 
 
 def work(
-    args: argparse.Namespace,
+    team: crew.Crew,
     follower: AbstractContextManager[F],
     train: Callable[[F], Any],
-    *,
-    count: int,
-    most: int,
     stop: Stop,
 ) -> int:
     """Train in this process, or lead those that do, with a follower of either. The exit status.
-
-    Args:
-        count: workers, of `wanted`.
-        most: things to do at once at most.
 
     Raises:
         Interrupted: this process was asked to stop.
     """
     status = 0
     with follower as follow:
-        if count > 1:
-            status = crew.lead(args, count, most, stop=stop, follow=follow)
+        if team.count > 1:
+            status = crew.lead(team, stop=stop, follow=follow)
         else:
             train(follow)
     if rank() == 0 and stop():
@@ -68,25 +59,17 @@ def work(
 
 def retrain(
     study: optuna.Study,
-    args: argparse.Namespace,
-    plan: Plan,
+    team: crew.Crew,
+    follower: AbstractContextManager[Following],
     run: Callable[[Callable[[optuna.Trial], Any], Stop, Following], Any],
-    *,
-    count: int,
-    total: int | None = None,
-    file: TextIO | None = None,
 ) -> int | None:
     """Train what `run(objective, stop, follow)` asks for; the exit status, if this process speaks.
 
     Trials get notes and artifacts, as those of a search do.
-
-    Args:
-        plan: every slot that may be run.
-        total: how many of the slots are run at most.
-        file: where the lines of trials go; None: standard output.
     """
     from climb_opt.study import discard_untried, with_proxies
 
+    args = team.args
     with stop_flag() as stop:
 
         def train(follow: Following) -> None:
@@ -100,9 +83,8 @@ def retrain(
                 stop=stop,
             )
 
-        follower = following(study, plan, total=total, file=file)
         try:
-            status = work(args, follower, train, count=count, most=plan.widest, stop=stop)
+            status = work(team, follower, train, stop)
         except UserError:
             # What cannot train, for want of its corpus for example, must not keep the name.
             if leads():

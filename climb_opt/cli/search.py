@@ -100,7 +100,7 @@ def _work(study: optuna.Study, args: argparse.Namespace, count: int, stop: Stop)
         studies.load_corpus(study, studies.corpus_here(study, args.set))  # built once, here
     train = partial(_train, study, args, stop)
     follower = following(study, plan)
-    status = process.work(args, follower, train, count=count, most=plan.widest, stop=stop)
+    status = process.work(crew.Crew(args, count, plan.widest), follower, train, stop)
     if leads():
         print(_conclusion(studies.status(study)))
     return status

@@ -8,7 +8,8 @@ from typing import Any
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import existing, study_arguments
-from climb_opt.cli.following import Following
+from climb_opt.cli.crew import Crew
+from climb_opt.cli.following import Following, following
 from climb_opt.cli.offering import offer, recipes_of
 from climb_opt.cli.stopping import Stop
 
@@ -50,7 +51,8 @@ def _transfer(args: argparse.Namespace) -> int | None:
 
     # Standard output is the Markdown, and nothing else.
     plan = transfer.plan_of(larger)
-    status = process.retrain(larger, args, plan, train, count=count, file=sys.stderr)
+    follower = following(larger, plan, file=sys.stderr)
+    status = process.retrain(larger, Crew(args, count, plan.widest), follower, train)
     if status is not None:
         found = transfer.transfer_of(study, larger)
         print(transfer.as_markdown(found, read_recipe(study), read_recipe(larger)), end="")
