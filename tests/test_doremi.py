@@ -13,7 +13,7 @@ import torch
 
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.proxy import checkpoint
-from climb_opt.proxy.doremi import move_weights, train_doremi
+from climb_opt.proxy.doremi import Reweighting, move_weights, train_doremi
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import ProxyRecipe
@@ -91,6 +91,6 @@ def test_a_proxy_reading_what_the_reference_never_saw_gets_more_weight_there(
     assert max(result.mixture, key=result.mixture.__getitem__) == "math"
 
 
-def test_bad_options_are_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:
+def test_bad_options_are_refused() -> None:
     with pytest.raises(UserError, match="eta must be positive"):
-        train_doremi(trainer(tiny_corpus, tmp_path), Watch(), reference={"web": 1.0}, eta=0.0)
+        Reweighting(eta=0.0)

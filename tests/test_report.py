@@ -19,7 +19,7 @@ from climb_opt.reports.draw import page as html
 from climb_opt.reports.effects import domain_effects, moved
 from climb_opt.reports.quality import predict_unseen
 from climb_opt.reports.snapshot import Snapshot, take
-from climb_opt.selection import Estimate, Recommendation
+from climb_opt.selection import Advice, Estimate, Recommendation
 from climb_opt.simplex import MixtureSpace
 from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 
@@ -27,21 +27,22 @@ SMALL = Shape(domains=5, rounds=(12, 6, 4))
 QUICK = "linear"
 
 
-def recommended_by(snapshot: Snapshot) -> dict[str, Recommendation]:
+def advice_on(snapshot: Snapshot) -> Advice:
     order = np.argsort(snapshot.history.values)
     top = snapshot.history.weights[order[:5]].mean(axis=0)
     mixture, best = snapshot.space.mixture(top), snapshot.history.weights[order[0]]
     score, gain = Estimate(1.2, 1.196, 1.204), Estimate(0.05, 0.044, 0.056)
     observed = snapshot.space.mixture(best)
-    return {
+    found = {
         "optimum": Recommendation(mixture, "optimum", score, gain, warnings=("few trials",)),
         "observed": Recommendation(observed, "observed", Estimate(1.19, 1.19, 1.19)),
     }
+    return Advice(found, "optimum")
 
 
 def contents_of(shape: Shape) -> Contents:
     snapshot = take(build_study(shape))
-    return gather(snapshot, recommended_by(snapshot), predictor=QUICK)
+    return gather(snapshot, advice_on(snapshot), predictor=QUICK)
 
 
 class Reader(HTMLParser):
@@ -310,7 +311,7 @@ def test_guard_rails_count_what_meets_them() -> None:
         domains=4, rounds=(12, 6), overrides=('constraints={"task0/bpb": 1.25}',), failures=0
     )
     snapshot = take(build_study(shape))
-    page = html.render(gather(snapshot, recommended_by(snapshot), predictor=QUICK))
+    page = html.render(gather(snapshot, advice_on(snapshot), predictor=QUICK))
     met = int(np.sum(snapshot.measured <= 1.25))
     assert f"{met} of {len(snapshot.history)} trials meet every guard-rail" in page
 

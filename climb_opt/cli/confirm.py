@@ -64,16 +64,11 @@ def _confirm(args: argparse.Namespace) -> int | None:
 
 
 def _begin(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
-    from climb_opt.retrain.confirm import begin
+    from climb_opt.retrain.confirm import Terms, begin
 
-    confirm, finals, same = begin(
-        study,
-        seeds=args.seeds,
-        rules=() if args.rules is None else args.rules,
-        budget=args.budget,
-        proxy=args.proxy,
-        name=args.own_name,
-    )
+    rules = () if args.rules is None else args.rules
+    terms = Terms(args.seeds, rules, args.budget, args.proxy, args.own_name)
+    confirm, finals, same = begin(study, terms)
     for rule, finalist in same.items():
         print(f"{rule} recommends the same mixture as {finalist}.")
     names = ", ".join(finals.mixtures)

@@ -50,13 +50,28 @@ class DoReMiResult:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What a run is a function of."""
+class Reweighting:
+    """What the second run is a function of, beside its trainer.
 
-    name: str
-    seed: int
-    eta: float
-    smoothing: float
+    Args:
+        name: the folder of the two runs' checkpoints.
+        eta, smoothing: as in the module's docstring.
+
+    Raises:
+        UserError: eta or smoothing out of range.
+    """
+
+    name: str = "doremi"
+    seed: int = 0
+    eta: float = ETA
+    smoothing: float = SMOOTHING
+
+    def __post_init__(self) -> None:
+        if not self.eta > 0 or not 0 <= self.smoothing < 1:
+            raise UserError(
+                "doremi: eta must be positive and smoothing in [0, 1), but are "
+                f"{self.eta}, {self.smoothing}."
+            )
 
 
 def train_doremi(
@@ -64,10 +79,7 @@ def train_doremi(
     watch: Watch,
     *,
     reference: Mapping[str, float],
-    name: str = "doremi",
-    seed: int = 0,
-    eta: float = ETA,
-    smoothing: float = SMOOTHING,
+    job: Reweighting = Reweighting(),
 ) -> DoReMiResult:
     """Train reference and proxy, both of the trainer's recipe; called on every rank.
 
@@ -76,20 +88,13 @@ def train_doremi(
     Args:
         watch: as for `Trainer.train`; its `report` is never asked.
         reference: the mixture the reference is trained on, domain -> weight.
-        name: the folder of the two runs' checkpoints.
-        eta, smoothing: as in the module's docstring.
 
     Raises:
-        UserError: eta or smoothing out of range.
         TrialFailed: a loss that is not finite.
         Interrupted: the worker was asked to stop; state is saved.
     """
-    if not eta > 0 or not 0 <= smoothing < 1:
-        raise UserError(
-            f"doremi: eta must be positive and smoothing in [0, 1), but are {eta}, {smoothing}."
-        )
     started = time.perf_counter()
-    job = _Job(name, seed, eta, smoothing)
+    name, seed = job.name, job.seed
     outcome = trainer.train(Job(f"{name}-reference", dict(reference), seed), watch)
     run = _GroupDRO(trainer, outcome.model, job)
     path = run.loop(watch)
@@ -111,7 +116,7 @@ def train_doremi(
 class _GroupDRO:
     """The second run: a proxy and its weights."""
 
-    def __init__(self, trainer: Trainer, reference: Any, job: _Job) -> None:
+    def __init__(self, trainer: Trainer, reference: Any, job: Reweighting) -> None:
         self.trainer, self.job, self.group = trainer, job, trainer.group
         self.recipe = trainer.recipe
         self.k = len(trainer.sequences.domains)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from climb_opt.reports.effects import Effect, domain_effects
 from climb_opt.reports.quality import FEWEST, Predictions, predict_unseen
 from climb_opt.reports.snapshot import Snapshot, facts_of
 from climb_opt.retrain.paired import Confirmation
-from climb_opt.selection import Recommendation
+from climb_opt.selection import Advice, Recommendation
 from climb_opt.threads import one_blas_thread
 
 OWN = "simplex-gp"  # the report's own predictor: light, always there
@@ -86,9 +85,8 @@ class Contents:
 @one_blas_thread()
 def gather(
     snapshot: Snapshot,
-    recommended: Mapping[str, Recommendation] = MappingProxyType({}),
+    advice: Advice | None = None,
     *,
-    followed: str | None = None,
     predictor: str | None = None,
     confirmation: Confirmation | None = None,
     atlas: Atlas | None = None,
@@ -96,8 +94,7 @@ def gather(
     """Compute a report.
 
     Args:
-        recommended: rule -> the mixture it keeps.
-        followed: the rule to follow; the first when None.
+        advice: what the rules recommend, once a trial has finished.
         predictor: whose quality to show; the search's own when None.
         confirmation: the retrained mixtures, where there are some.
         atlas: the corpus's clusters in two dimensions, where they are at hand.
@@ -107,14 +104,11 @@ def gather(
     """
     name = predictor or searched_with(snapshot)
     predictions = _predictions(snapshot, lookup.find("predictor", name))
-    followed = followed or next(iter(recommended), None)
-    reference = snapshot.space.prior
-    if followed is not None:
-        reference = snapshot.weights(recommended[followed])
+    reference = snapshot.space.prior if advice is None else snapshot.weights(advice.chosen)
     return Contents(
         snapshot=snapshot,
-        recommended=recommended,
-        followed=followed,
+        recommended={} if advice is None else advice.recommended,
+        followed=None if advice is None else advice.followed,
         predictor=name,
         predictions=predictions,
         rounds=_rounds(snapshot, predictions),

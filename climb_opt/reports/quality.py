@@ -9,7 +9,7 @@ made, not a residual of a fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,10 +79,9 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
     for index in range(len(snapshot.plan.rounds)):
         rows = snapshot.round_rows(index)
         earlier = np.flatnonzero(snapshot.rounds < index)
-        if index == 0:
-            _cross_validate(snapshot, make, earlier, rows, mean, std)
-        elif len(rows) and len(earlier) >= FEWEST:
-            mean[rows], std[rows] = fit_predict(snapshot, make, earlier, rows)
+        for train, held in _folds(earlier, rows) if index == 0 else [(earlier, rows)]:
+            if len(held) and len(train) >= FEWEST:
+                mean[held], std[held] = fit_predict(snapshot, make, train, held)
     stored = [trial.system_attrs.get(FORECAST) for trial in snapshot.history.trials]
     for row, forecast in enumerate(stored):
         if forecast is not None:
@@ -121,17 +120,9 @@ def predict_at(
     return snapshot.sign * np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
 
 
-def _cross_validate(
-    snapshot: Snapshot,
-    make: Callable[[], Predictor],
-    always: np.ndarray,
-    rows: np.ndarray,
-    mean: np.ndarray,
-    std: np.ndarray,
-) -> None:
+def _folds(always: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Of each fold of `rows`, what is learnt from and what is held out."""
     folds = min(FOLDS, len(rows))
     for fold in range(folds):
         held = rows[fold::folds]
-        train = np.concatenate([always, np.setdiff1d(rows, held)])
-        if len(train) >= FEWEST:
-            mean[held], std[held] = fit_predict(snapshot, make, train, held)
+        yield np.concatenate([always, np.setdiff1d(rows, held)]), held

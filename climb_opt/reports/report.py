@@ -71,8 +71,7 @@ def contents_of(
     advice = advise(study, rule, every=every_rule, history=snapshot.history)
     return gather(
         snapshot,
-        {} if advice is None else advice.recommended,
-        followed=None if advice is None else advice.followed,
+        advice,
         predictor=predictor,
         confirmation=confirmation_beside(study),
         atlas=atlas,

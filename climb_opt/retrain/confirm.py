@@ -29,6 +29,16 @@ FOUND = "found"  # the default rule's mixture
 ALL = "all"
 
 
+class Terms(NamedTuple):
+    """What is asked for: as the arguments of `confirm`."""
+
+    seeds: int | None = None
+    rules: str | Iterable[str] = ()
+    budget: int | None = None
+    proxy: str | None = None
+    name: str | None = None
+
+
 class Begun(NamedTuple):
     """The confirm study, what it retrains, and rules left out: rule -> whose mixture is the same"""
 
@@ -74,27 +84,18 @@ def confirm(
     >>> found.difference("found", "prior").verdict
     'better'
     """
-    begun = begin(study, seeds=seeds, rules=rules, budget=budget, proxy=proxy, name=name)
-    train_beside(begun.study, partial(work_on, study, begun.study), **training)
+    begun = begin(study, Terms(seeds, rules, budget, proxy, name))
+    train_beside(begun.study, partial(work_on, study, begun.study), training)
     return confirmation_of(begun.study)
 
 
-def begin(
-    study: optuna.Study,
-    *,
-    seeds: int | None = None,
-    rules: str | Iterable[str] = (),
-    budget: int | None = None,
-    proxy: str | None = None,
-    name: str | None = None,
-) -> Begun:
-    """Create the confirm study, or join it. Arguments and errors are those of `confirm`."""
+def begin(study: optuna.Study, terms: Terms) -> Begun:
+    """Create the confirm study, or join it. Terms and errors are those of `confirm`."""
     recipe = read_recipe(study)
-    names = rules.split(",") if isinstance(rules, str) else rules
-    finals, same = _finals(study, recipe, seeds, [name.strip() for name in names], budget)
-    if proxy is not None:
-        recipe = replace(recipe, proxy=recipes.read_proxy(proxy))
-    return Begun(*open_confirmation(study, finals, recipe, name=name), same)
+    finals, same = _finals(study, recipe, terms)
+    if terms.proxy is not None:
+        recipe = replace(recipe, proxy=recipes.read_proxy(terms.proxy))
+    return Begun(*open_confirmation(study, finals, recipe, name=terms.name), same)
 
 
 def work_on(
@@ -131,13 +132,11 @@ def confirmation_beside(study: optuna.Study) -> Confirmation | None:
 
 
 def _finals(
-    study: optuna.Study,
-    recipe: StudyRecipe,
-    seeds: int | None,
-    rules: list[str],
-    budget: int | None,
+    study: optuna.Study, recipe: StudyRecipe, terms: Terms
 ) -> tuple[Finals, dict[str, str]]:
     """What is retrained; and rule -> the finalist that is the same mixture."""
+    asked = terms.rules.split(",") if isinstance(terms.rules, str) else terms.rules
+    rules = [name.strip() for name in asked]
     view = StudyView(study)
     if len(view.maximize) > 1:
         raise UserError(
@@ -172,9 +171,9 @@ def _finals(
         mixtures=mixtures,
         finalists=finalists,
         references=baseline_names,
-        seeds=recipe.confirm_seeds if seeds is None else seeds,
+        seeds=recipe.confirm_seeds if terms.seeds is None else terms.seeds,
         first_seed=recipe.seed + 1,  # the search itself used recipe.seed throughout
-        budget=budget,
+        budget=terms.budget,
         unit=unit_for(recipe),
     )
     return finals, same

@@ -88,28 +88,19 @@ def found_sibling(
     sibling.set_user_attr(mark, facts)
 
 
-def train_beside(
-    sibling: optuna.Study,
-    work_on: Callable[..., Any],
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
-    objective: Objective | None = None,
-    **proxies: Any,
-) -> None:
+def train_beside(sibling: optuna.Study, work_on: Callable[..., Any], training: Training) -> None:
     """Call `work_on(objective, stop=, on_trial=)` with the objective of a sibling, or another.
 
     What cannot train, for want of its corpus for example, keeps no name.
-
-    Args:
-        proxies: arguments of `with_proxies`.
     """
-    run = partial(work_on, stop=stop, on_trial=on_trial)
+    stop = training.get("stop", lambda: False)
+    run = partial(work_on, stop=stop, on_trial=training.get("on_trial", lambda trial: None))
+    corpus, directory = training.get("corpus"), training.get("directory", "runs")
     try:
-        if objective is None:
-            with_proxies(sibling, run, stop=stop, **proxies)
-        else:
+        if (objective := training.get("objective")) is not None:
             run(objective)
+        else:
+            with_proxies(sibling, run, corpus=corpus, directory=directory, stop=stop)
     except UserError:
         discard_untried(sibling)
         raise

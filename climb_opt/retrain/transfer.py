@@ -109,7 +109,7 @@ def transfer(
     recipe = transfer_recipe(read_recipe(study), proxy, seed)
     name = name or default_name(study, proxy)
     larger = begin(study, recipe, mixtures=mixtures, top=top, name=name)
-    train_beside(larger, partial(work_on, study, larger), **training)
+    train_beside(larger, partial(work_on, study, larger), training)
     return transfer_of(study, larger)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
@@ -91,8 +91,8 @@ def warm_start(
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
         origin = {"study": old.study_name, "trial": trial.number, "distance": round(distance, 6)}
-        rails = beyond(recipe, components)
-        add(study, space, space.weights(weights), trial.values, components, origin, rails)
+        scored = Scored(trial.values, components, beyond(recipe, components))
+        add(study, space, space.weights(weights), scored, origin)
         exact, near = exact + (distance < 1e-6), near + (distance >= 1e-6)
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), old.study_name])
     caution = "" if _same_corpus(study, old) else CAUTION
@@ -101,26 +101,32 @@ def warm_start(
     )
 
 
+class Scored(NamedTuple):
+    """What a trial found; its `constraints` are guard-rails, kept where <= 0."""
+
+    values: list[float]
+    components: Mapping[str, float]
+    constraints: Mapping[str, float]
+
+
 def add(
     study: optuna.Study,
     space: MixtureSpace,
     weights: np.ndarray,
-    values: list[float],
-    components: Mapping[str, float],
+    scored: Scored,
     origin: Mapping[str, Any],
-    constraints: Mapping[str, float],
 ) -> None:
-    """One finished trial without a slot; `constraints` are its guard-rails, kept where <= 0."""
+    """One finished trial without a slot."""
     attrs: dict[str, Any] = {IMPORTED: dict(origin)}
-    if components:
-        attrs[COMPONENTS] = dict(components)
+    if scored.components:
+        attrs[COMPONENTS] = dict(scored.components)
     study.add_trial(
         create_trial(
-            values=values,
+            values=scored.values,
             params=space.params(weights),
             distributions=space.distributions(),
             user_attrs=attrs,
-            constraints=dict(constraints),
+            constraints=dict(scored.constraints),
         )
     )
 

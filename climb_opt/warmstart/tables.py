@@ -17,7 +17,7 @@ from climb_opt.reading import read_csv
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.text import shorten
-from climb_opt.warmstart.studies import Imported, add, beyond, unjudged
+from climb_opt.warmstart.studies import Imported, Scored, add, beyond, unjudged
 from climb_opt.written import number, with_point
 
 BAD = 0.1  # share of unusable rows above which the file is refused
@@ -77,7 +77,7 @@ def import_csv(
     for line, weights, score, components, _, rails in usable:
         origin = {"file": source, "line": line}
         known = {**rails, **components}
-        add(study, space, weights, [score], known, origin, beyond(recipe, rails))
+        add(study, space, weights, Scored([score], known, beyond(recipe, rails)), origin)
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), source])
     left_out = {f"unusable rows, the first at {problems[0]}": len(problems)} if problems else {}
     return Imported(

@@ -133,13 +133,12 @@ def _doremi(run: Run, study: optuna.Study, place: Place) -> Found:
     reference = options.pop("reference", prior)
 
     def train(trial: optuna.Trial) -> float:
-        from climb_opt.proxy.doremi import train_doremi
+        from climb_opt.proxy.doremi import Reweighting, train_doremi
 
+        job = Reweighting(seed=run.seed, **options)
         proxies = make_objective(study, directory=place.directory, stop=place.stop)
         try:
-            result = train_doremi(
-                proxies.trainer, proxies, reference=reference, seed=run.seed, **options
-            )
+            result = train_doremi(proxies.trainer, proxies, reference=reference, job=job)
         finally:
             proxies.close()
         trial.set_user_attr(DOREMI, result.mixture)

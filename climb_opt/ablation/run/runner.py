@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Run, runs
 from climb_opt.ablation.run.emulate import Searches, emulate
+from climb_opt.ablation.run.judge import Place
 from climb_opt.ablation.run.results import Archive, RunResult
 from climb_opt.ablation.run.sharing import Desk
 from climb_opt.errors import Interrupted
@@ -57,7 +58,9 @@ def run_ablation(
         UserError: a run cannot be done (an unknown option, a table that cannot be read).
     """
     if recipe.live:
-        return _run_live(recipe, archive, storage, prefix, stop, on_run)
+        studies = open_storage(storage or str(archive.folder / "studies.journal"))
+        place = Place(studies, prefix, archive.folder / "proxies", stop)
+        return _run_live(recipe, archive, place, on_run)
     opened = None if storage is None else open_storage(storage)
     desk, searches = Desk(opened, prefix, archive.folder), Searches()
     left = [run for run in runs(recipe) if archive.get(run) is None]
@@ -101,22 +104,10 @@ def _result(
 
 
 def _run_live(
-    recipe: AblationRecipe,
-    archive: Archive,
-    storage: str | BaseStorage | None,
-    prefix: str,
-    stop: Callable[[], bool],
-    on_run: OnRun,
+    recipe: AblationRecipe, archive: Archive, place: Place, on_run: OnRun
 ) -> list[RunResult]:
-    from climb_opt.ablation.run.judge import Place
     from climb_opt.ablation.run.live import run_live
 
-    place = Place(
-        open_storage(storage or str(archive.folder / "studies.journal")),
-        prefix,
-        archive.folder / "proxies",
-        stop,
-    )
     for run, result in run_live(recipe, place, _log_trial):
         known = archive.get(run) is not None  # judged before, or by another worker
         archive.put(run, result)

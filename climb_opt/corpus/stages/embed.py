@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +101,24 @@ def embed_tfidf(
 ) -> None:
     """Write `<block>.npy`: float16 embeddings (documents, dimensions)."""
     encoder = TfIdf(model["idf"], model["components"], _limit(options))
-    task = partial(_embed_block, stage.path, tokens.path, dtype, encoder)
+    task = _Embedding(stage.path, tokens.path, dtype, encoder)
     stage.over(blocks, task, marker=".npy", how=How(threads=stage.workspace.engine.workers))
 
 
-def _embed_block(
-    folder: Path, tokens: Path, dtype: str, encoder: TfIdf, block: Block, advance: Advance
-) -> None:
-    values, ends = read_tokens(tokens, block, dtype)
-    save_array(folder / f"{block.name}.npy", encoder.transform(values, ends).astype(np.float16))
-    advance(block.documents)
+@dataclass(frozen=True)
+class _Embedding:
+    """The task of a block."""
+
+    folder: Path
+    tokens: Path
+    dtype: str
+    encoder: TfIdf
+
+    def __call__(self, block: Block, advance: Advance) -> None:
+        values, ends = read_tokens(self.tokens, block, self.dtype)
+        vectors = self.encoder.transform(values, ends).astype(np.float16)
+        save_array(self.folder / f"{block.name}.npy", vectors)
+        advance(block.documents)
 
 
 def read_embeddings(folder: Path, block: Block) -> np.ndarray:

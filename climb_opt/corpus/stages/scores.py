@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def score(
         UserError: the scorer cannot be loaded, or returns something other than a number per text;
             more than a tenth of the documents hold something else in the column.
     """
-    task = partial(_score_block, stage.path, documents.path, keep.path, name, spec)
+    task = _Scoring(stage.path, documents.path, keep.path, name, spec)
     stage.over(blocks, task, marker=".npy", how=How(processes=True))
     if column_of(spec) is not None:
         _tell_odd(stage, blocks, f"--score {name}={spec}")
@@ -72,24 +72,34 @@ def _tell_odd(stage: Stage, blocks: Sequence[Block], option: str) -> None:
         logger.warning("%s: %s; the means are of the others.", option, said)
 
 
-def _score_block(
-    folder: Path, documents: Path, keep: Path, name: str, spec: str, block: Block, advance: Advance
-) -> None:
-    scorer = load_scorer(spec)
-    roles = np.load(keep / f"{block.name}.role.npy")
-    scores = np.full(block.documents, np.nan, dtype=np.float32)
-    rows = np.flatnonzero(roles == TRAIN)
-    trained = read_block(documents, block.name, roles == TRAIN)
-    field, odd = column_of(spec), []
-    for low in range(0, len(rows), BATCH):
-        batch = list(islice(trained, BATCH))
-        scores[rows[low : low + BATCH]] = _numbers(scorer(batch), len(batch), name, spec)
-        advance(len(batch))
-        values = [d.fields.get(field) for d in batch] if field is not None else []
-        odd += [v for v in values if v is not None and math.isnan(number_of(v))]
-    if odd:
-        save_json(folder / f"{block.name}.odd.json", [shorten(str(v), LONGEST) for v in odd])
-    save_array(folder / f"{block.name}.npy", scores)
+@dataclass(frozen=True)
+class _Scoring:
+    """The task of a block."""
+
+    folder: Path
+    documents: Path
+    keep: Path
+    name: str
+    spec: str
+
+    def __call__(self, block: Block, advance: Advance) -> None:
+        scorer = load_scorer(self.spec)
+        roles = np.load(self.keep / f"{block.name}.role.npy")
+        scores = np.full(block.documents, np.nan, dtype=np.float32)
+        rows = np.flatnonzero(roles == TRAIN)
+        trained = read_block(self.documents, block.name, roles == TRAIN)
+        field, odd = column_of(self.spec), []
+        for low in range(0, len(rows), BATCH):
+            batch = list(islice(trained, BATCH))
+            found = _numbers(scorer(batch), len(batch), self.name, self.spec)
+            scores[rows[low : low + BATCH]] = found
+            advance(len(batch))
+            values = [d.fields.get(field) for d in batch] if field is not None else []
+            odd += [v for v in values if v is not None and math.isnan(number_of(v))]
+        if odd:
+            shown = [shorten(str(v), LONGEST) for v in odd]
+            save_json(self.folder / f"{block.name}.odd.json", shown)
+        save_array(self.folder / f"{block.name}.npy", scores)
 
 
 def _numbers(values: Any, count: int, name: str, spec: str) -> np.ndarray:

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +145,7 @@ def tokenise(
     engine, parts = stage.workspace.engine, stage.workspace.part[1]
     serial = len(blocks) // parts >= engine.workers  # else only the library can use all cores
     slot = SLOT_DOCUMENTS if serial else SHARED_SLOT_DOCUMENTS
-    task = partial(
-        _tokenise_block, stage.path, documents.path, keep.path, tokenizer_file, facts, slot
-    )
+    task = _Tokenising(stage.path, documents.path, keep.path, tokenizer_file, facts, slot)
     # The library leaves the interpreter lock while it encodes. With its own threads, a second
     # block keeps them busy while the first is read and written.
     threads = engine.workers if serial else 2
@@ -159,30 +157,33 @@ def tokenise(
 _encoder = lru_cache(maxsize=1)(corpus_tokenizer)  # of a process that does block after block
 
 
-def _tokenise_block(
-    folder: Path,
-    documents: Path,
-    keep: Path,
-    tokenizer_file: Path,
-    facts: TokenFacts,
-    slot: int,
-    block: Block,
-    advance: Advance,
-) -> None:
-    tokenizer = _encoder(tokenizer_file, facts.eos)
-    kept = load_array(keep / f"{block.name}.first.npy", mapped=False)
-    lengths = np.zeros(block.documents, dtype=np.int64)
-    texts = read_texts(documents, block.name, kept)
-    rows = np.flatnonzero(kept)
-    done = 0
-    with atomic(folder / f"{block.name}.bin") as partial_path, partial_path.open("wb") as file:
-        for some in gathered(texts, slot, slot * SLOT_CHARACTERS, len):
-            tokens, counts = encode(tokenizer, some, facts, advance)
-            lengths[rows[done : done + len(some)]] = counts
-            done += len(some)
-            file.write(tokens.data)  # `tofile` loses why a disk takes no more
-            advance(len(some))
-    save_array(folder / f"{block.name}.lengths.npy", lengths)
+@dataclass(frozen=True)
+class _Tokenising:
+    """The task of a block."""
+
+    folder: Path
+    documents: Path
+    keep: Path
+    tokenizer_file: Path
+    facts: TokenFacts
+    slot: int
+
+    def __call__(self, block: Block, advance: Advance) -> None:
+        tokenizer = _encoder(self.tokenizer_file, self.facts.eos)
+        kept = load_array(self.keep / f"{block.name}.first.npy", mapped=False)
+        lengths = np.zeros(block.documents, dtype=np.int64)
+        texts = read_texts(self.documents, block.name, kept)
+        rows = np.flatnonzero(kept)
+        done = 0
+        target = self.folder / f"{block.name}.bin"
+        with atomic(target) as partial_path, partial_path.open("wb") as file:
+            for some in gathered(texts, self.slot, self.slot * SLOT_CHARACTERS, len):
+                tokens, counts = encode(tokenizer, some, self.facts, advance)
+                lengths[rows[done : done + len(some)]] = counts
+                done += len(some)
+                file.write(tokens.data)  # `tofile` loses why a disk takes no more
+                advance(len(some))
+        save_array(self.folder / f"{block.name}.lengths.npy", lengths)
 
 
 def encode(

@@ -49,7 +49,7 @@ def _best_so_far(contents: Contents, graph: Any) -> go.Figure | None:
     for index in np.unique(rounds):
         keep = rounds == index
         name = "outside the plan" if index < 0 else f"round {index + 1}"
-        _dots(graph, figure, place[keep], values[keep], name, int(index))
+        _dots(figure, place[keep], values[keep], name, int(index))
     best = snapshot.sign * np.minimum.accumulate(snapshot.sign * values)
     line = {"color": "#1c2430", "shape": "hv"}
     figure.add_trace(graph.Scatter(x=place, y=best, mode="lines", line=line, name="best so far"))
@@ -92,7 +92,7 @@ def _predicted_measured(contents: Contents, graph: Any) -> go.Figure | None:
     for index in np.unique(seen.rounds):
         keep = seen.rounds == index
         name = f"round {index + 1}"
-        _dots(graph, figure, seen.measured[keep], seen.mean[keep], name, int(index))
+        _dots(figure, seen.measured[keep], seen.mean[keep], name, int(index))
     low, high = shown_range(seen.measured, contents.snapshot.sign)
     figure.update_xaxes(range=[low, high])
     figure.update_yaxes(range=[low, high])
@@ -133,12 +133,9 @@ def _level(graph: Any, figure: go.Figure, end: int, level: float, text: str) -> 
     figure.add_trace(graph.Scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=name))
 
 
-def _dots(
-    graph: Any, figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, index: int
-) -> None:
+def _dots(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, index: int) -> None:
     colour = "#8a94a0" if index < 0 else COLOURS[index % len(COLOURS)]
-    dots = graph.Scatter(x=x, y=y, mode="markers", marker={"color": colour}, name=name)
-    figure.add_trace(dots)
+    figure.add_scatter(x=x, y=y, mode="markers", marker={"color": colour}, name=name)
 
 
 def _figure(graph: Any, title: str, x: str, y: str) -> go.Figure:
