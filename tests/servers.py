@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import getpass
 import itertools
 import multiprocessing
@@ -114,6 +113,7 @@ def grpc_proxy(url: str) -> Iterator[str]:
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(url, port))
     process.start()
     try:
+        _wait_for(port)  # on a busy machine Optuna's imports alone take longer than openers wait
         yield f"grpc://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -125,6 +125,18 @@ def _serve(url: str, port: int) -> None:
 
     warnings.simplefilter("ignore")
     run_grpc_proxy_server(get_storage(url), host="127.0.0.1", port=port)
+
+
+def _wait_for(port: int) -> None:
+    """Until something listens there."""
+    until = time.monotonic() + 120
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def _alive(pid: int) -> bool:
@@ -256,11 +268,7 @@ def pgbouncer(server: Postgres, **settings: object) -> Iterator[str]:
             command[1:1] = ["-u", str(server.user)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            until = time.monotonic() + 20
-            while time.monotonic() < until:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                    break
-                time.sleep(0.05)
+            _wait_for(port)
             yield f"postgresql+psycopg://postgres@127.0.0.1:{port}/{database}"
         finally:
             process.terminate()
