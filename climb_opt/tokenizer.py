@@ -31,7 +31,6 @@ DECLARATIONS = (
     ("generation_config.json", "eos_token_id"),
     ("config.json", "eos_token_id"),
 )
-SAMPLING = ("dropout", "alpha", "nbest_size")  # of BPE and Unigram: another reading at each call
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,8 @@ def _bare(tokenizer: Any) -> Any:
     tokenizer.post_processor = None
     # A document that spells a special token, the end of text above all, holds its letters.
     tokenizer.encode_special_tokens = True
-    for name in SAMPLING:
-        if getattr(tokenizer.model, name, None) is not None:
-            setattr(tokenizer.model, name, None)
+    if getattr(tokenizer.model, "dropout", None) is not None:  # another reading at each call
+        tokenizer.model.dropout = None
     return tokenizer
 
 

@@ -123,8 +123,11 @@ def test_unigram_sampling_and_normalisers(tmp_path: Path) -> None:
     model = models.Unigram([("<unk>", 0.0), ("a", -1.0), ("aa", -1.2), ("</s>", -9.0)], 0, False)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.model.alpha, tokenizer.model.nbest_size = 0.1, 8
-    loaded = load_tokenizer(str(saved(tokenizer, tmp_path / "unigram")))
+    file = saved(tokenizer, tmp_path / "unigram") / "tokenizer.json"
+    data = json.loads(file.read_text())
+    data["model"] |= {"alpha": 0.1, "nbest_size": 8}
+    file.write_text(json.dumps(data))
+    loaded = load_tokenizer(str(file))
     assert {tuple(loaded.encode("AaaA").ids) for _ in range(50)} == {(2, 2)}
 
 
