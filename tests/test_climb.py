@@ -60,6 +60,17 @@ def test_a_round_is_drawn_without_repeats_from_the_top_n_of_the_pool() -> None:
     assert seen == {w.tobytes() for w in best}  # all of the top N, and nothing else
 
 
+def test_a_pool_of_very_many_domains_is_cut_to_what_fits_in_memory(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("climb_opt.samplers.climb.POOL_WEIGHTS", 5000 * len(SPACE))
+    assert len(candidate_pool(SPACE, climb_rules("nemo", pool_size=5000), seed=0)) == 5000
+    assert not caplog.records
+    assert len(candidate_pool(SPACE, climb_rules("nemo", pool_size=9000), seed=0)) == 5000
+    assert f"5000 candidates, not 9000: {len(SPACE)} domains" in caplog.text
+
+
 def test_n_is_the_public_codes_unless_given() -> None:
     assert [NEMO.n_top(m) for m in (4, 16, 32)] == [128, 256, 1024]
     assert climb_rules("nemo", top_n=40).n_top(16) == 40

@@ -37,6 +37,7 @@ from climb_opt.simplex import MixtureSpace
 
 logger = logging.getLogger(__name__)
 
+POOL_WEIGHTS = 2**25  # 256 MiB: all of the published 100,000 candidates of up to 335 domains
 LOOK, VARIED = 4096, 64  # of so many candidates so many must be no copies of another
 SAME = 1e-5  # L1 distance below which two mixtures are one, as in the public code
 
@@ -47,16 +48,20 @@ SAME = 1e-5  # L1 distance below which two mixtures are one, as in the public co
 def candidate_pool(space: MixtureSpace, rules: ClimbRules, seed: int) -> np.ndarray:
     """A (pool_size, K): the same for every round of a search.
 
-    A pool of hardly anything but copies is mixed draws, without copies and therefore smaller.
+    A pool of hardly anything but copies is mixed draws, without copies and therefore smaller; one
+    of more than `POOL_WEIGHTS` weights, several of which are in memory at a time, is cut to them.
     """
     rng = np.random.default_rng([seed, 0])
-    pool = space.sample(
-        rng, rules.pool_size, temperature=rules.pool_temperature, strength=rules.pool_strength
-    )
+    size = min(rules.pool_size, max(LOOK, POOL_WEIGHTS // len(space)))
+    if size < rules.pool_size:
+        logger.info(
+            "A pool of %d candidates, not %d: %d domains.", size, rules.pool_size, len(space)
+        )
+    pool = space.sample(rng, size, temperature=rules.pool_temperature, strength=rules.pool_strength)
     head = pool[:LOOK]
     if len(apart(head)) >= min(VARIED, len(head) / 16):
         return pool
-    pool = np.concatenate([pool, space.sample_mixed(rng, rules.pool_size)])
+    pool = np.concatenate([pool, space.sample_mixed(rng, size)])
     return pool[apart(pool)]
 
 
