@@ -7,16 +7,25 @@ trials with a mixture in line.
 
 from __future__ import annotations
 
+import os
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from optuna.trial import TrialState
 
 from climb_opt import best_mixture, cli
 from climb_opt.attributes import CORPUS, SLOT
+from climb_opt.corpus.documents import ROW, row_of, split_keys
+from climb_opt.corpus.stages.cluster import ClusterOptions
+from climb_opt.corpus.stages.merge import MergeOptions
+from climb_opt.proxy.data import MixtureIndex
 from climb_opt.shards import Corpus
 from climb_opt.study import open_study, read_recipe, status
+from corpora import small_corpus, write_jsonl
 
 PACK = Path(__file__).parent / "data" / "written-by-0.1.0.tar.gz"
 
@@ -78,3 +87,41 @@ def test_a_search_it_left_half_done_goes_on(released: Path) -> None:
     slots = {t.user_attrs[SLOT] for t in finished.trials if t.state in done}
     assert slots == {"baseline/prior", *range(6), "enqueued/mixture"}
     assert status(finished).finished == status(finished).size
+
+
+def test_a_run_reads_the_sequences_in_the_order_that_it_did() -> None:
+    sizes = np.array([5, 70, 3])
+    sequences: Any = SimpleNamespace(
+        domains=("d0", "d1", "d2"), sizes=sizes, offsets=np.concatenate([[0], np.cumsum(sizes)])
+    )
+    index = MixtureIndex(sequences, {"d0": 0.5, "d1": 0.3, "d2": 0.2}, total=40, seed=7)
+    assert index.ids(0, 20).tolist() == [
+        3, 40, 75, 1, 23, 0, 4, 76, 12, 2, 1, 16, 77, 0, 61, 2, 4, 76, 51, 3,
+    ]  # fmt: skip
+
+
+def test_the_same_documents_are_held_out() -> None:
+    rows = np.array([row_of("a", b"one text"), row_of("b", b"another")], dtype=ROW)
+    assert split_keys(rows, 3).tolist() == [13649538637039744240, 6180022692387688559]
+
+
+def test_the_stages_of_a_build_are_called_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [f"{'abcdefgh'[i % 8]}{i % 7}" for i in range(40)]
+    documents = [
+        {"id": str(n), "text": " ".join(words[n % 20 :] + words[: n % 20]), "kind": "xy"[n % 2]}
+        for n in range(20)
+    ]
+    file = write_jsonl(Path("in/a.jsonl"), documents)
+    os.utime(file, ns=(1, 1))
+    options = {"targets": ("t=kind:x",), "target_share": 0.5, "label_field": "kind"}
+    cluster, merge = ClusterOptions(clusters=4, iterations=2), MergeOptions(domains=2)
+    small_corpus(Path("out"), file, cluster=cluster, merge=merge, near_duplicates=None, **options)
+    assert sorted(p.name for p in Path("out/work").iterdir() if p.is_dir()) == [
+        "centroids-4423945fe41e", "clusters-25cfab47cb7c", "documents-cdce338d9f95",
+        "domains-ecf153294471", "embeddings-a1974c36af2f", "encoder-97568ba8a128",
+        "exact-884a01a3c100", "labels-ea2fd73ac2b3", "roles-a90f6a4c9769", "targets-d3dd09883598",
+        "tokenizer-b6b835ceae6c", "tokens-1e9b76133da8",
+    ]  # fmt: skip
