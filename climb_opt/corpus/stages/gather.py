@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import read_rows
+from climb_opt.corpus.documents import Block, read_rows
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.stages.counts import Stages, held_out_keys, trained_on
 from climb_opt.corpus.stages.roles import TARGET, Target
@@ -92,24 +92,12 @@ def gather(
     stems = [f"domain_{i:03d}" for i in range(count)]
     stems += [f"domain_{i:03d}.heldout" for i in range(count)]
     stems += [f"target_{t.name}" for t in targets]
-    total = sum(b.documents for b in stages.blocks)
     allow_open_files(len(stems))
     with ExitStack() as stack:
         writers = [stack.enter_context(StreamWriter(folder, stem, dtype)) for stem in stems]
-        bar = stack.enter_context(stages.tokens.workspace.bar("shards", total))
-        for block in stages.blocks:
-            destination = np.full(block.documents, -1, dtype=np.int64)
-            rows, cluster = trained_on(stages, block)
-            domain = of_cluster[cluster]
-            info = np.asarray(read_rows(stages.documents.path, block.name))
-            held = held_out_keys(stages, block, rows, seed) < below[np.maximum(domain, 0)]
-            destination[rows] = np.where(domain >= 0, domain + count * held, -1)
-            role = load_array(stages.roles.file(f"{block.name}.role.npy"))
-            role = np.asarray(role, dtype=np.int64)  # stored in bytes
-            in_target = role >= TARGET
-            destination[in_target] = 2 * count + (role[in_target] - TARGET)
-            _distribute(stages, block, destination, info["bytes"], writers, count, dtype)
-            bar.update(block.documents)
+        for block in stages.tokens.workspace.each("shards", stages.blocks):
+            destination = _destinations(stages, block, of_cluster, below, seed)
+            _distribute(stages, block, destination, writers, count, dtype)
         streams = [w.close() for w in writers]
     domains = tuple(
         _domain(fact, streams[i], streams[count + i][0]) for i, fact in enumerate(facts["domains"])
@@ -118,15 +106,31 @@ def gather(
     return domains, held_out
 
 
+def _destinations(
+    stages: Stages, block: Block, of_cluster: np.ndarray, below: np.ndarray, seed: int
+) -> np.ndarray:
+    """The writer of each document of a block, -1 for none: domains, held-out parts, targets."""
+    found = np.full(block.documents, -1, dtype=np.int64)
+    rows, cluster = trained_on(stages, block)
+    domain = of_cluster[cluster]
+    held = held_out_keys(stages, block, rows, seed) < below[np.maximum(domain, 0)]
+    found[rows] = np.where(domain >= 0, domain + len(below) * held, -1)
+    role = load_array(stages.roles.file(f"{block.name}.role.npy"))
+    role = np.asarray(role, dtype=np.int64)  # stored in bytes
+    in_target = role >= TARGET
+    found[in_target] = 2 * len(below) + (role[in_target] - TARGET)
+    return found
+
+
 def _distribute(
     stages: Stages,
-    block: Any,
+    block: Block,
     destination: np.ndarray,
-    sizes: np.ndarray,
     writers: Sequence[StreamWriter],
     domains: int,
     dtype: str,
 ) -> None:
+    sizes = np.asarray(read_rows(stages.documents.path, block.name)["bytes"])
     tokens, ends = read_tokens(stages.tokens.path, block, dtype)
     tokens = np.asarray(tokens)
     for index in np.unique(destination[destination >= 0]):
