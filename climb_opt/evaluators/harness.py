@@ -103,7 +103,7 @@ class LMEval:
         unused = sorted(({*files} | {*(prompts or {})}) - {*tasks})
         if unused:
             raise UserError(f"lm-eval: a file or prompt is given for {unused[0]!r}, not a task.")
-        self._allow_test, self._limit = allow_test, limit
+        self._allow_test = allow_test
         self._rows = {
             name: read_rows(Path(path), name, skip_bad=skip_bad_rows)
             for name, path in files.items()

@@ -48,7 +48,7 @@ def sources(rest: str, left: LeftOut) -> Iterator[Source]:
     root = Path(rest)
     if not root.is_dir():
         raise UserError(f"No folder {rest!r} with one sub-folder or file per domain.")
-    children = [p for p in root.iterdir() if not _left_out(p, root, left)]
+    children = [p for p in root.iterdir() if not _left_out(p, left)]
     brought: dict[str, Path] = {}
     # Sorted as text, like Curator's; joined by name, never by position
     # (docs/notes/corpus.md#curators-layout).
@@ -67,7 +67,7 @@ def sources(rest: str, left: LeftOut) -> Iterator[Source]:
             yield source.with_fields({DOMAIN_FIELD: name})
 
 
-def _left_out(child: Path, root: Path, left: LeftOut) -> bool:
+def _left_out(child: Path, left: LeftOut) -> bool:
     reason = reason_of(child.name)
     if reason is None and not child.is_dir():
         reason = UNKNOWN if format_of(child.name) is None else OWN if is_own(child.name) else None
