@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from climb_opt.exports.notes import losses
 
 from climb_opt.errors import UserError
 from climb_opt.exports import Handover, prepare, render, texts
+from climb_opt.exports.formats import losses
 from climb_opt.exports.handover import slug
 from climb_opt.exports.materialise import materialise
 from climb_opt.shards import Corpus
