@@ -90,6 +90,7 @@ KINDS: dict[str, dict[str, str]] = {
     "rule": {
         "observed": "climb_opt.selection.rules:observed",
         "evaluated": "climb_opt.selection.rules:evaluated",
+        "guarded": "climb_opt.selection.rules:guarded",
         "predicted": "climb_opt.selection.rules:predicted",
         "supported": "climb_opt.selection.rules:supported",
         "top": "climb_opt.selection.rules:top",

@@ -11,7 +11,7 @@ from climb_opt.emulator import MixingLaw, NoisyObjective
 from climb_opt.gp.fit import fit
 from climb_opt.samplers.stock import random
 from climb_opt.selection import Estimate, best_mixture
-from climb_opt.selection.promise import FEW, Promise, no_claim, small_doubt, widening
+from climb_opt.selection.promise import FEW, Promise, as_good, small_doubt, widening
 
 SPACE = MixingLaw(4, seed=1).space
 
@@ -71,9 +71,10 @@ def test_few_trials_widen_and_say_so(trials: int) -> None:
 
 
 def test_a_gain_whose_interval_holds_zero_is_not_claimed() -> None:
-    assert no_claim(Estimate(0.2, 0.1, 0.3)) == []
+    assert as_good(Estimate(0.2, 0.1, 0.3), "prior") == ""
     for unsure in (Estimate(0.2, -0.1, 0.5), Estimate(-0.2, -0.3, -0.1), Estimate(0.0, 0.0, 0.0)):
-        assert "proportional mixture is as good" in no_claim(unsure)[0]
+        assert as_good(unsure, "prior").startswith("The proportional mixture is as good")
+    assert "baseline 'unimax' is as good" in as_good(Estimate(0.0, -1.0, 1.0), "unimax")
 
 
 def test_nine_of_ten_intervals_of_small_noisy_searches_hold() -> None:

@@ -57,6 +57,7 @@ def _plain(rule: str, advice: Advice) -> dict[str, Any]:
         "expected_half_interval": None if one.predicted is None else one.predicted.half,
         "gain_over_prior": None if one.gain is None else one.gain.mean,
         "gain_half_interval": None if one.gain is None else one.gain.half,
+        "as_good": one.as_good or None,
         "warnings": list(one.warnings),
         "mixture": dict(one),
     }

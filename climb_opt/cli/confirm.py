@@ -11,6 +11,7 @@ from climb_opt.cli.crew import Crew
 from climb_opt.cli.following import Following, following
 from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.cli.stopping import Stop
+from climb_opt.text import printable
 
 if TYPE_CHECKING:
     import optuna
@@ -68,7 +69,9 @@ def _begin(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
 
     rules = () if args.rules is None else args.rules
     terms = Terms(args.seeds, rules, args.budget, args.proxy, args.own_name)
-    confirm, finals, same = begin(study, terms)
+    confirm, finals, same, as_good = begin(study, terms)
+    if as_good:
+        print(f"{printable(as_good)}.")
     for rule, finalist in same.items():
         print(f"{rule} recommends the same mixture as {finalist}.")
     names = ", ".join(finals.mixtures)

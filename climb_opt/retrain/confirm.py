@@ -40,11 +40,15 @@ class Terms(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """The confirm study, what it retrains, and rules left out: rule -> whose mixture is the same"""
+    """The confirm study, what it retrains, and rules left out: rule -> whose mixture is the same.
+
+    `as_good` is the recommendation's: which mixture is as good for all that the search knows.
+    """
 
     study: optuna.Study
     finals: Finals
     same: dict[str, str]
+    as_good: str
 
 
 def confirm(
@@ -92,10 +96,10 @@ def confirm(
 def begin(study: optuna.Study, terms: Terms) -> Begun:
     """Create the confirm study, or join it. Terms and errors are those of `confirm`."""
     recipe = read_recipe(study)
-    finals, same = _finals(study, recipe, terms)
+    finals, same, as_good = _finals(study, recipe, terms)
     if terms.proxy is not None:
         recipe = replace(recipe, proxy=recipes.read_proxy(terms.proxy))
-    return Begun(*open_confirmation(study, finals, recipe, name=terms.name), same)
+    return Begun(*open_confirmation(study, finals, recipe, name=terms.name), same, as_good)
 
 
 def work_on(
@@ -133,8 +137,8 @@ def confirmation_beside(study: optuna.Study) -> Confirmation | None:
 
 def _finals(
     study: optuna.Study, recipe: StudyRecipe, terms: Terms
-) -> tuple[Finals, dict[str, str]]:
-    """What is retrained; and rule -> the finalist that is the same mixture."""
+) -> tuple[Finals, dict[str, str], str]:
+    """What is retrained; rule -> the finalist that is the same mixture; and what is as good."""
     asked = terms.rules.split(",") if isinstance(terms.rules, str) else terms.rules
     rules = [name.strip() for name in asked]
     view = StudyView(study)
@@ -176,7 +180,7 @@ def _finals(
         budget=terms.budget,
         unit=unit_for(recipe),
     )
-    return finals, same
+    return finals, same, advice.chosen.as_good
 
 
 def _checked(rules: list[str], known: list[str]) -> set[str]:

@@ -20,6 +20,8 @@ import optuna
 from optuna.trial import TrialState
 
 from climb_opt.attributes import CONFIRM, INTERRUPTED, SLOT
+from climb_opt.selection import Recommendation
+from climb_opt.selection.promise import NAMES
 from climb_opt.text import plus_minus
 from climb_opt.view import all_trials
 
@@ -103,12 +105,36 @@ class Confirmation:
         pairs = [(f, r) for f in self.finalists for r in self.references]
         return [d for f, r in pairs if (d := self.difference(f, r)) is not None]
 
+    def as_good(self) -> str | None:
+        """Which baseline is as good as the recommended mixture; empty where it beats them all.
+
+        None where too few seeds have been trained to say.
+        """
+        ours = [d for d in self.differences() if d.name == self.finalists[0] and d.half]
+        if not ours:
+            return None
+        for one in ours:
+            if one.verdict != "better":
+                name = NAMES.get(one.other, f"The baseline {one.other!r}")
+                return f"{name} is as good for all that is known: {one.sentence(self.unit)}"
+        return ""
+
     def verdict(self) -> str:
         """One plain line: the recommended mixture against each baseline."""
         ours = [d for d in self.differences() if d.name == self.finalists[0]]
         if not ours:
             return "nothing to compare yet"
         return "; ".join(d.sentence(self.unit) for d in ours)
+
+
+def first_line(chosen: Recommendation | None, confirmation: Confirmation | None) -> str:
+    """What is as good as the recommended mixture, to be said first; empty where it beats them all.
+
+    What was retrained with fresh seeds says more than what the search expects.
+    """
+    tested = None if confirmation is None else confirmation.as_good()
+    found = tested if tested is not None else "" if chosen is None else chosen.as_good
+    return f"{found}." if found else ""
 
 
 def half_width(gains: Sequence[float], level: float = LEVEL) -> float | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import optuna
-from optuna.study import StudyDirection
 
 from climb_opt import lookup
-from climb_opt.attributes import PICK, SLOT
+from climb_opt.attributes import BASELINE, PICK, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.hypervolume import front, reference_point
@@ -18,15 +17,16 @@ from climb_opt.gp.outliers import tamed
 from climb_opt.history import History, kept
 from climb_opt.measures import distance, effective_domains
 from climb_opt.samplers.reach import unread, within_evidence
-from climb_opt.selection.promise import Promise, no_claim, small_doubt
+from climb_opt.selection.promise import PRIOR, UNIFORM, Promise, as_good, small_doubt
 from climb_opt.selection.recommendation import (
+    Estimate,
     Recommendation,
     diverged_doubt,
     doubts,
     noise_doubt,
     unread_doubt,
 )
-from climb_opt.selection.rules import AUTO, Evidence, default_rule, observed_row
+from climb_opt.selection.rules import AUTO, Evidence, default_rule, evaluated, observed_row
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, read_history
@@ -62,11 +62,11 @@ def best_mixture(
     (0.5, 24)
     """
     lookup.find("rule", rule)
-    space, history = _learnt(study, space)
+    view, space, history = _learnt(study, space)
     if len(study.directions) > 1:
         return _balanced(study, space, history, components)
-    evidence = _evidence(study, space, history, components, seed)
-    return _recommend(study, space, history, evidence, rule)
+    evidence = _evidence(view, space, history, components, seed)
+    return _recommend(view, space, history, evidence, rule)
 
 
 @one_blas_thread()
@@ -100,16 +100,16 @@ def compare_rules(
     rules = list(lookup.KINDS["rule"]) if rules is None else list(rules)
     for rule in rules:
         lookup.find("rule", rule)
-    space, history = _learnt(study, space)
+    view, space, history = _learnt(study, space)
     if len(study.directions) > 1:
         raise UserError(
             "compare_rules needs one objective; for several, best_mixture gives the Pareto set."
         )
-    evidence = _evidence(study, space, history, components, seed)
+    evidence = _evidence(view, space, history, components, seed)
     found: dict[str, Recommendation] = {}
     on_rule(0, len(rules))
     for done, rule in enumerate(rules, start=1):
-        found[rule] = _recommend(study, space, history, evidence, rule)
+        found[rule] = _recommend(view, space, history, evidence, rule)
         on_rule(done, len(rules))
     return found
 
@@ -117,64 +117,82 @@ def compare_rules(
 # --- private -------------------------------------------------------------------------------------
 
 
-def _learnt(study: optuna.Study, space: MixtureSpace | None) -> tuple[MixtureSpace, History]:
-    space = space or StudyView(study).space
+def _learnt(
+    study: optuna.Study, space: MixtureSpace | None
+) -> tuple[StudyView, MixtureSpace, History]:
+    view = StudyView(study)
+    space = space or view.space
     history = read_history(study, space)
     if not len(history):
         raise UserError(
             f"Study {study.study_name!r} has no finished trial with a mixture of "
             f"{len(space)} domains and a finite score, so there is nothing to choose from."
         )
-    return space, history
+    return view, space, history
 
 
 def _evidence(
-    study: optuna.Study, space: MixtureSpace, history: History, components: bool, seed: int
+    view: StudyView, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
     beliefs = Beliefs(space, components=components)
     problem = beliefs.problem(history)
-    climb = StudyView(study).attributes.get(PICK, {})
     if problem is None:
         return None
     tried = replace(problem, space=within_evidence(space, history.weights))
-    promise = beliefs.promise(history, _compared(space, history))
-    return Evidence(history, tried, promise, seed, climb)
+    compared = _compared(space, history)
+    return Evidence(
+        history,
+        tried,
+        beliefs.promise(history, compared),
+        compared,
+        seed,
+        view.attributes.get(PICK, {}),
+    )
 
 
 def _recommend(
-    study: optuna.Study,
+    view: StudyView,
     space: MixtureSpace,
     history: History,
     evidence: Evidence | None,
     rule: str,
 ) -> Recommendation:
+    prior = PRIOR if view.prior_known else UNIFORM
     if evidence is None:  # one trial, or all scores equal
         reason = "one finished trial" if len(history) == 1 else "all scores are equal"
-        weights = observed_row(history)
-        return _plain(space, history, weights, "observed", (f"{reason}: nothing to model",))
+        weights, nothing = observed_row(history), f"{reason}: nothing to model"
+        plain = _plain(space, history, weights, "observed", (nothing,))
+        return replace(plain, as_good=as_good(None, prior, nothing))
     name = default_rule(evidence) if rule == AUTO else rule
     weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))
     promise = Promise(evidence.promise, weights, history.weights)
-    gain = promise.gain(space.project(space.prior))
-    warnings = no_claim(gain)
-    warnings += doubts(
-        space, tamed(history, against=_compared(space, history)), evidence.promise, weights
-    )
+    compared, baseline = evidence.compared, _best_baseline(history)
+    gains = {prior: promise.gain(compared[0])}
+    if baseline is not None:
+        gains[baseline] = promise.gain(compared[1])
+    warnings = doubts(space, tamed(history, against=compared), evidence.promise, weights)
     warnings += small_doubt(len(history))
     warnings += noise_doubt(evidence.relative_noise)
     warnings += unread_doubt(unread(space, history.weights))
     warnings += _guard_rails(evidence, weights)
-    plain = _plain(space, history, weights, name, tuple(warnings))
-    baseline = _best_baseline(history)
-    return Recommendation(
-        **{
-            **plain.__dict__,
-            "predicted": promise.score(-1.0 if study.direction == StudyDirection.MAXIMIZE else 1.0),
-            "gain": gain,
-            "gain_over_baseline": None if baseline is None else promise.gain(baseline),
-            "noise": evidence.promise.noise,
-        }
+    best = evaluated(evidence)
+    return replace(
+        _plain(space, history, weights, name, tuple(warnings)),
+        predicted=promise.score(view.sign),
+        gain=gains[prior],
+        gain_over_baseline=None if baseline is None else gains[baseline],
+        noise=evidence.promise.noise,
+        as_good=_as_good(gains, evidence),
+        lead=None if np.array_equal(best, weights) else promise.gain(best),
     )
+
+
+def _as_good(gains: Mapping[str, Estimate], evidence: Evidence) -> str:
+    """Which of the mixtures that were to be beaten is as good; empty where none is."""
+    for name, gain in gains.items():
+        if found := as_good(gain, name):
+            return "; ".join(filter(None, [found, evidence.pays]))
+    return ""
 
 
 def _plain(
@@ -196,16 +214,21 @@ def _plain(
 
 def _compared(space: MixtureSpace, history: History) -> np.ndarray:
     """The mixtures (m, K) that a pick is compared with: the prior and the best baseline."""
-    prior, baseline = space.project(space.prior), _best_baseline(history)
-    return np.stack([prior] if baseline is None else [prior, baseline])
+    best = _best_baseline(history)
+    rows = [] if best is None else [history.weights[_baselines(history)[best]]]
+    return np.stack([space.project(space.prior), *rows])
 
 
-def _best_baseline(history: History) -> np.ndarray | None:
-    """The best of the trials that were run as baselines: those with a named slot."""
-    rows = [i for i, t in enumerate(history.trials) if isinstance(t.user_attrs.get(SLOT), str)]
-    if not rows:
-        return None
-    return np.asarray(history.weights[min(rows, key=lambda i: float(history.values[i]))])
+def _best_baseline(history: History) -> str | None:
+    """The best of the baselines that were run, by name."""
+    rows = _baselines(history)
+    return min(rows, key=lambda name: float(history.values[rows[name]])) if rows else None
+
+
+def _baselines(history: History) -> dict[str, int]:
+    """Baseline -> its row of the history, the last one."""
+    slots = [(row, str(t.user_attrs.get(SLOT))) for row, t in enumerate(history.trials)]
+    return {s.removeprefix(BASELINE): row for row, s in slots if s.startswith(BASELINE)}
 
 
 def _guard_rails(evidence: Evidence, weights: np.ndarray) -> list[str]:

@@ -9,16 +9,24 @@ the model sees over the best evaluated mixture, and half a standard deviation, a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import ndtri
 
+from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.model import Surrogate
-from climb_opt.selection.recommendation import WIDTH, Estimate
+from climb_opt.history import History
+from climb_opt.selection.recommendation import LEVEL, WIDTH, Estimate
+from climb_opt.simplex import MixtureSpace
 
 LUCK = 0.5  # share of the lead over the best evaluated mixture that is none
 LUCK_STD = 0.55  # standard deviations that a pick looks better than it is
 LEAD_STD = 0.2  # standard deviation of what is left of the lead, as a share of it
+PRIOR = "prior"
+UNIFORM = "uniform"
+NAMES = {PRIOR: "The proportional mixture", UNIFORM: "The uniform mixture"}
+DRAWS = 4000  # mixtures among which a component's own optimum is sought
 FEW = 16  # trials below which what the model says of its own doubt cannot be relied on
 
 
@@ -72,11 +80,43 @@ def small_doubt(trials: int) -> list[str]:
     return [f"{trials} trials: intervals are {widening(trials):.1f} times as wide as the model's"]
 
 
-def no_claim(gain: Estimate) -> list[str]:
-    """A word on a gain that is none for all that is known."""
-    if gain.low > 0:
-        return []
-    return [
-        f"no gain over the prior is shown: the interval from {gain.low:.3g} to {gain.high:.3g} "
-        "holds 0, so the proportional mixture is as good for all that is known"
-    ]
+def as_good(gain: Estimate | None, baseline: str, why: str = "") -> str:
+    """That `baseline` is as good for all that is known; empty where the pick is shown to beat it.
+
+    Args:
+        gain: over it; None where nothing could be modelled, with `why`.
+    """
+    if gain is not None and gain.low > 0:
+        return ""
+    name = NAMES.get(baseline, f"The baseline {baseline!r}")
+    shown = why if gain is None else f"the gain over it is {gain.mean:+.3g} ± {gain.half:.2g}"
+    return f"{name} is as good for all that is known: {shown}"
+
+
+def paying(space: MixtureSpace, history: History, compared: np.ndarray) -> str:
+    """Which components of the score have a mixture of their own that is shown to beat the prior.
+
+    Their intervals are wider, for there being several: one in ten studies in which none pays names
+    one. Empty where trials store no components.
+
+    Args:
+        compared: mixtures (m, K) whose scores are no outliers, the prior first.
+    """
+    parts, coefficients = history.components, history.coefficients
+    if parts is None or coefficients is None or len(history.names) < 2:
+        return ""
+    beliefs, found = Beliefs(space), []
+    pool = np.concatenate([history.weights, space.sample_mixed(np.random.default_rng(0), DRAWS)])
+    used = [c for c in np.flatnonzero(coefficients) if np.ptp(parts[:, c]) > 0]
+    for c in used:
+        values = float(np.sign(coefficients[c])) * parts[:, c]
+        own = replace(history, values=values, components=None, coefficients=None, names=())
+        surrogate = beliefs.promise(own, compared)
+        pick = pool[int(np.argmin(surrogate.mean(np.sqrt(pool))))]
+        gain = Promise(surrogate, pick, history.weights).gain(compared[0])
+        half = gain.half * float(ndtri(1 - (1 - LEVEL) / 2 / len(used))) / WIDTH
+        if gain.mean > half:
+            found.append(f"{history.names[c]} ({gain.mean:+.3g} ± {half:.2g})")
+    if not found:
+        return "no component of the score is shown to gain by a mixture of its own either"
+    return f"by a mixture of its own would gain: {', '.join(found)}"

@@ -49,7 +49,9 @@ class Recommendation(Mapping[str, float]):
     mixtures of the Pareto set. `noise` is the standard deviation of one evaluation.
     `effective_domains` is the exponential of the mixture's entropy, `distance_from_prior` the share
     of tokens that differ. `rule` chose it among `trials` finished trials; `warnings` are sentences
-    on what to doubt.
+    on what to doubt. `as_good` is empty where the mixture is shown to beat the prior and the best
+    baseline, else a sentence that says what is as good, and which components would pay.
+    `lead` is the gain over the best mixture that was evaluated; None for such a one.
 
     >>> best = Recommendation({"web": 0.75, "code": 0.25}, "observed", Estimate(1.2, 1.1, 1.3))
     >>> best["code"], dict(best), best.predicted.half
@@ -66,6 +68,8 @@ class Recommendation(Mapping[str, float]):
     distance_from_prior: float = 0.0
     trials: int = 0
     warnings: tuple[str, ...] = ()
+    as_good: str = ""
+    lead: Estimate | None = None
     front: tuple[Mapping[str, float], ...] = field(default=())
 
     def __getitem__(self, domain: str) -> float:
@@ -81,7 +85,8 @@ class Recommendation(Mapping[str, float]):
         width = max(len(domain) for domain in self.mixture)
         ranked = sorted(self.mixture.items(), key=lambda item: -item[1])
         lines = [f"{domain:<{width}}  {weight:.4f}" for domain, weight in ranked if weight >= 5e-5]
-        return "\n".join([*lines, *self.summary()])
+        first = [f"{self.as_good}."] if self.as_good else []
+        return "\n".join([*first, *lines, *self.summary()])
 
     def summary(self) -> list[str]:
         """Everything but the weights, one line each."""
@@ -94,6 +99,7 @@ class Recommendation(Mapping[str, float]):
             ("expected score", self.predicted),
             ("gain over the prior", self.gain),
             ("gain over the best baseline", self.gain_over_baseline),
+            ("gain over the best evaluated mixture", self.lead),
         ):
             if estimate is not None:
                 lines.append(f"{what} {estimate}  (90 % interval)")

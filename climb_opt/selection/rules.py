@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.presets import ClimbOptions
+from climb_opt.selection.promise import Promise, paying
 from climb_opt.strict import build
 
 AUTO = "auto"  # the rule that loses least for the noise a study shows
@@ -32,12 +34,14 @@ class Evidence:
     """What a rule may look at: the history, what is believed from it, and a seed for its draws.
 
     `promise` says what to expect of what a rule takes, where `problem` says what to try next.
-    `climb` is what the study's own `ClimbSampler` stored of its pick, if it had one.
+    `compared` (m, K) are the mixtures to be beaten, the prior first. `climb` is what the study's
+    own `ClimbSampler` stored of its pick, if it had one.
     """
 
     history: History
     problem: Problem
     promise: Surrogate
+    compared: np.ndarray
     seed: int = 0
     climb: Mapping[str, Any] = field(default_factory=dict)
 
@@ -45,6 +49,11 @@ class Evidence:
     def rng(self) -> np.random.Generator:
         """A fresh generator: rules do not depend on which of them ran before."""
         return np.random.default_rng([self.seed, len(self.history)])
+
+    @cached_property
+    def pays(self) -> str:
+        """Which components of the score would gain by a mixture of their own."""
+        return paying(self.problem.space, self.history, self.compared)
 
     @property
     def relative_noise(self) -> float:
@@ -80,6 +89,17 @@ def evaluated(evidence: Evidence) -> np.ndarray:
     likely = problem.feasible(roots) >= np.log(0.5)
     mean = np.where(likely, mean, np.inf) if likely.any() else -problem.feasible(roots)
     return np.asarray(problem.evaluated[int(np.argmin(mean))])
+
+
+def guarded(evidence: Evidence) -> np.ndarray:
+    """What `auto` takes, if it is shown to beat `evaluated`; else that.
+
+    Nothing that nobody measured is kept on a guess, which loses .07 on average
+    (docs/notes/searching.md#what-is-promised).
+    """
+    best, pick = evaluated(evidence), auto(evidence)
+    lead = Promise(evidence.promise, pick, evidence.history.weights).gain(best)
+    return pick if lead.low > 0 else best
 
 
 def predicted(evidence: Evidence) -> np.ndarray:

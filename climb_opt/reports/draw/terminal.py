@@ -10,7 +10,7 @@ from climb_opt.measures import distance, effective_domains
 from climb_opt.reports.parts.objectives import trade_offs
 from climb_opt.reports.section import Table, Words
 from climb_opt.reports.snapshot import Snapshot
-from climb_opt.retrain.paired import Confirmation
+from climb_opt.retrain.paired import Confirmation, first_line
 from climb_opt.selection import Advice, Recommendation, in_words
 from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
 
@@ -29,7 +29,8 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
     uniform = dict.fromkeys(space.domains, 1 / len(space))
     columns = {"found": chosen.mixture, "prior": space.mixture(space.prior), "uniform": uniform}
     arrays = {name: snapshot.weights(mixture) for name, mixture in columns.items()}
-    parts = [mixtures(space.domains, arrays)]
+    first = printable(first_line(chosen, confirmation))
+    parts = [*([first] if first else []), mixtures(space.domains, arrays)]
     found = trade_offs(snapshot)
     if found is not None:
         parts += [listing(*found), "Another of them: `climb-opt export --trial N`."]
@@ -120,7 +121,9 @@ def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:
     foot = [[f"{unit} (± sd over seeds)", *scores], ["seeds", *seeds]]
     if not names:
         return "Nothing has been retrained yet."
-    return "\n".join([mixtures(domains, columns, foot=foot), "", *verdicts(confirmation)])
+    first = printable(first_line(None, confirmation))
+    shown = [mixtures(domains, columns, foot=foot), "", *verdicts(confirmation)]
+    return "\n".join([*([first, ""] if first else []), *shown])
 
 
 def verdicts(confirmation: Confirmation) -> list[str]:

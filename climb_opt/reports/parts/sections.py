@@ -22,7 +22,7 @@ from climb_opt.reports.section import (
     Table,
     Words,
 )
-from climb_opt.retrain.paired import Difference
+from climb_opt.retrain.paired import Difference, first_line
 from climb_opt.text import amount, counted, duration, number, plus_minus, unit_words
 
 REASONS = 10  # of failures, the commonest
@@ -66,7 +66,8 @@ def overview(contents: Contents) -> Section:
     pairs.append(("training time", duration(cost.seconds)))
     if cost.failed:
         pairs.append(("failed attempts", str(cost.failed)))
-    return Section("overview", "", [Facts(pairs)])
+    first = first_line(contents.chosen, contents.confirmation)
+    return Section("overview", "", [*([Words(first, "verdict")] if first else []), Facts(pairs)])
 
 
 def confirmation(contents: Contents) -> Section | None:
