@@ -141,8 +141,7 @@ def choose_backend(wanted: str) -> str:
         UserError: the one asked for is not there.
     """
     faiss = _faiss()
-    gpus = faiss.get_num_gpus() if faiss is not None and hasattr(faiss, "get_num_gpus") else 0
-    usable = (gpus, faiss is not None, True)
+    usable = (faiss is not None and faiss.get_num_gpus(), faiss is not None, True)
     there = [name for name, ok in zip(BACKENDS, usable, strict=True) if ok]
     if wanted == "auto":
         return there[0]
