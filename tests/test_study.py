@@ -2,68 +2,34 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import optuna
 import pytest
 import yaml
 from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 from optuna.trial import TrialState
 
+import studying
 from climb_opt import recipes
 from climb_opt import study as studies
-from climb_opt.attributes import AGGREGATE, BEAT, CORPUS, ERROR, FACTS, RECIPE, SLOT
+from climb_opt.attributes import AGGREGATE, CORPUS, FACTS, RECIPE, SLOT
 from climb_opt.errors import UserError
 from climb_opt.plan import attempts_by_slot
-from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, SpaceRecipe, StudyRecipe
+from climb_opt.recipes import Choice, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
 from climb_opt.view import StudyView, all_trials
-from climb_opt.workers import Pace
 from conftest import write_tiny_corpus
+from studying import PACE, finished, score
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-PACE = Pace(beat=0.5, grace=5.0, poll=0.05)
-
-
-@pytest.fixture
-def recipe(tiny_corpus: Corpus) -> StudyRecipe:
-    return StudyRecipe(
-        corpus=str(tiny_corpus.path),
-        proxy=ProxyRecipe(
-            model=ModelRecipe(hidden=16, layers=1, heads=2), tokens=4096, sequence=16
-        ),
-        evaluators=(Choice("heldout", {"target": "sums"}),),
-        score=["sums/bpb"],
-        rounds=(3, 2),
-        sampler=Choice("climb", {"predictor": "loglinear", "pool_size": 200}),
-        max_attempts=2,
-    )
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> str:
-    return str(tmp_path / "x.journal")
-
-
-def score(trial: optuna.Trial) -> float:
-    """Distance from a mixture, by the trial's weights."""
-    weights = [trial.suggest_float(f"w/{name}", 0, 1) for name in ("web", "code", "math")]
-    return float(np.sum((np.array(weights) - [0.1, 0.2, 0.7]) ** 2))
-
-
-def finished(study: optuna.Study) -> list[Any]:
-    return [t.user_attrs[SLOT] for t in all_trials(study) if t.state == TrialState.COMPLETE]
+recipe, journal = studying.recipe, studying.journal  # fixtures
 
 
 # --- open and join -----------------------------------------------------------------------------
@@ -373,93 +339,3 @@ def test_a_real_proxy_search_runs_and_resumes(
     assert finished(study) == ["baseline/prior", 0, 1]
     facts = all_trials(study)[-1].user_attrs[FACTS]
     assert facts["tokens"] > 0 and set(facts["epochs"]) == {"web", "code", "math"}
-
-
-# --- steer -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def given_up(recipe: StudyRecipe, journal: str) -> optuna.Study:
-    study = open_study(recipe, storage=journal, study_name="s")
-
-    def objective(trial: optuna.Trial) -> float:
-        value = score(trial)
-        if trial.user_attrs[SLOT] in (1, "baseline/uniform"):
-            raise RuntimeError("broken")
-        return value
-
-    studies.work(study, objective=objective, pace=PACE)
-    return study
-
-
-def test_what_was_given_up_is_tried_again_on_request(given_up: optuna.Study) -> None:
-    assert studies.status(given_up).given_up == ("baseline/uniform", 1)
-    with pytest.raises(UserError, match="Slot 2 is finished, not given up"):
-        studies.retry(given_up, [2])
-    with pytest.raises(UserError, match=r"Slot 77 is not started.*Given up: baseline/uniform, 1"):
-        studies.retry(given_up, [77])
-    assert studies.retry(given_up, [1]) == (1,)
-    assert studies.status(given_up).given_up == ("baseline/uniform",)
-    studies.work(given_up, objective=score, pace=PACE)
-    assert finished(given_up)[-1] == 1
-    assert studies.retry(given_up) == ("baseline/uniform",)
-    studies.work(given_up, objective=score, pace=PACE)
-    now = studies.status(given_up)
-    assert now.done and not now.given_up and studies.retry(given_up) == ()
-    tried = attempts_by_slot(all_trials(given_up))[1]
-    assert tried[0].params == tried[-1].params  # with its own mixture
-
-
-def test_mixtures_in_line_are_checked_and_tried(recipe: StudyRecipe, journal: str) -> None:
-    study = open_study(recipe, storage=journal, study_name="s")
-    assert studies.enqueue(study, "mine", {"web": 0.333, "math": 0.666}) == "enqueued/mine"
-    assert studies.enqueue(study, "mine", {"code": 1.0}) == "enqueued/mine-2"
-    for mixture, said in (
-        ({"web": 0.5, "maths": 0.5}, "Unknown domain 'maths'"),
-        ({"web": 0.5, "math": 0.6}, "sum to 1.1, not to 1"),
-        ({"web": 1.5, "math": -0.5}, "not negative"),
-    ):
-        with pytest.raises(UserError, match=said):
-            studies.enqueue(study, "bad", mixture)
-    assert sum(r.waiting for r in studies.status(study).rounds) == 0
-    studies.work(study, objective=score, pace=PACE)
-    assert finished(study)[:2] == ["enqueued/mine", "enqueued/mine-2"]
-    assert studies.status(study).extra == 2 and studies.status(study).done
-    params = all_trials(study)[0].params
-    assert params["w/math"] == pytest.approx(2 / 3) and sum(params.values()) == pytest.approx(1)
-
-
-def test_pause_and_resume_are_seen_by_workers(recipe: StudyRecipe, journal: str) -> None:
-    study = open_study(recipe, storage=journal, study_name="s")
-    studies.pause(study)
-    assert studies.status(study).paused
-    until = time.monotonic() + 0.5
-    studies.work(study, objective=score, stop=lambda: time.monotonic() > until, pace=PACE)
-    assert not all_trials(study)
-    studies.resume(study)
-    studies.work(study, objective=score, pace=PACE)
-    assert studies.status(study).done
-
-
-def test_the_status_is_plain_data(given_up: optuna.Study) -> None:
-    now = studies.status(given_up)
-    again = json.loads(json.dumps(dataclasses.asdict(now)))
-    assert again["finished"] == 5 and len(again["failures"]) == 4
-    assert all(f.reason == "RuntimeError: broken" for f in now.failures)
-    failed = next(t for t in all_trials(given_up) if t.state == TrialState.FAIL)
-    assert failed.user_attrs[ERROR] and failed.user_attrs[BEAT] and failed.user_attrs[FACTS]
-
-
-def test_a_long_study_is_never_copied(
-    recipe: StudyRecipe, journal: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = open_study(recipe, storage=journal, study_name="s")
-    real: Callable[..., Any] = type(study._storage).get_all_trials
-
-    def strict(self: Any, study_id: int, deepcopy: bool = True, states: Any = None) -> Any:
-        assert not deepcopy, "the history was copied"
-        return real(self, study_id, deepcopy, states)
-
-    monkeypatch.setattr(type(study._storage), "get_all_trials", strict)
-    studies.work(study, objective=score, pace=PACE)
-    assert studies.status(study).done

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,14 +16,11 @@ pytest.importorskip("torch")
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from climb_opt import recipe_files, recipes
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome
 from climb_opt.proxy.loss import TrainingLoss
-from climb_opt.proxy.schedule import learning_rate
-from climb_opt.proxy.setup import plan
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
@@ -295,16 +291,6 @@ def test_a_compiled_proxy_compiles_once_for_all_trials(make: Callable[..., Train
     assert np.allclose(losses[0], eager, atol=1e-5)
 
 
-def test_the_schedules_warm_up_and_end_at_the_smallest_rate() -> None:
-    recipe = replace(SMALL, lr=1.0, min_lr=0.1, warmup=0.1, decay=0.2)
-    wsd = [learning_rate(recipe, step, 100) for step in range(100)]
-    assert wsd[0] == pytest.approx(0.1) and wsd[9] == wsd[50] == wsd[79] == 1.0
-    assert wsd[99] == pytest.approx(0.1) and all(np.diff(wsd[79:]) < 0)
-    cosine = [learning_rate(replace(recipe, schedule="cosine"), step, 100) for step in range(100)]
-    assert max(cosine) == pytest.approx(1.0) and cosine[99] == pytest.approx(0.1)
-    assert all(np.diff(cosine[10:]) <= 0)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -332,11 +318,6 @@ def test_what_cannot_be_trained_is_refused_before_training(
 ) -> None:
     with pytest.raises(UserError, match=message):
         make(**changes)
-
-
-def test_a_batch_smaller_than_the_processes_is_refused() -> None:
-    with pytest.raises(UserError, match="fewer than the 64 processes; raise it to at least 1024"):
-        plan(SMALL, 64)
 
 
 def save_checkpoint(make: Callable[..., Trainer], corpus: Corpus, folder: Path) -> Outcome:
@@ -384,16 +365,6 @@ def test_a_checkpoint_with_another_vocabulary_is_refused(
         model.configure(recipe, tiny_corpus, 32)
 
 
-def test_parameters_are_counted_with_and_without_embeddings() -> None:
-    corpus = Corpus(Path(), "c", (), {}, "uint16", 2000, 0)
-    for tied, tables in ((True, 1), (False, 2)):
-        recipe = ModelRecipe(hidden=64, layers=2, heads=4, tied=tied)
-        counts = model.count_config(model.configure(recipe, corpus, 128))
-        inner = 2 * (4 * 64 * 64 + 3 * 64 * 176 + 2 * 64) + 64
-        assert counts["parameters_without_embeddings"] == inner
-        assert counts["parameters"] == inner + tables * 2048 * 64  # rounded up to 64
-
-
 def test_one_process_trains_in_one_precision() -> None:
     ProxyGroup("fp32")
     with pytest.raises(UserError, match="already trains in another precision"):
@@ -415,22 +386,3 @@ def test_a_finished_trials_checkpoint_can_be_removed(make: Callable[..., Trainer
     assert (trainer.directory / "slot-0" / checkpoint.FILE).is_file()
     checkpoint.remove(trainer.directory / "slot-0")
     assert not (trainer.directory / "slot-0").exists()
-
-
-@pytest.mark.parametrize("name", recipe_files.names("proxies"))
-def test_every_shipped_proxy_states_its_size(name: str) -> None:
-    text = recipe_files.find("proxies", name).read_text()
-    comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
-    stated = re.search(
-        r"vocabulary of ([\d,]+): ([\d.]+)M parameters, ([\d.]+)M without embeddings", comment
-    )
-    assert stated is not None
-    vocabulary, total, inner = (float(x.replace(",", "")) for x in stated.groups())
-    corpus = Corpus(Path(), "c", (), {}, "uint16", int(vocabulary), 0)
-    recipe = recipes.read_proxy(name)
-    counts = model.count_config(model.configure(recipe.model, corpus, recipe.sequence))
-    digits = len(stated[2].partition(".")[2])
-    assert round(counts["parameters"] / 1e6, digits) == total
-    assert round(counts["parameters_without_embeddings"] / 1e6, digits) == inner
-    assert recipe.tokens % recipe.batch_tokens == 0  # whole steps
-    assert plan(recipe, 8)[1] >= 32
