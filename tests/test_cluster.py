@@ -25,7 +25,7 @@ from climb_opt.corpus.stages.cluster import (
 from climb_opt.corpus.stages.embed import informative
 from climb_opt.corpus.stages.labels import agreement
 from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table
-from climb_opt.corpus.stages.sample import sample_rows
+from climb_opt.corpus.stages.sample import Pool, sample_rows
 from climb_opt.errors import UserError
 
 
@@ -106,7 +106,7 @@ def test_embeddings_that_tell_nothing_are_left_out(tmp_path: Path, backend: str)
     made = Workspace(tmp_path, progress=False).stage("centroids")
     options = ClusterOptions(clusters=4, backend=backend)
     everything = lambda b: np.ones(b.documents, dtype=bool)  # noqa: E731
-    facts = cluster.fit_centroids(made, stage, [block], 4, options, everything, 0)
+    facts = cluster.fit_centroids(made, stage, Pool([block], everything, 0), 4, options)
     assert facts["fit_points"] == len(points) - len(lost)
     assigned = Workspace(tmp_path, progress=False).stage("clusters")
     cluster.assign_clusters(assigned, stage, made.file("centroids.npy"), [block], backend)
@@ -128,7 +128,7 @@ def test_embeddings_that_tell_nothing_at_all_are_an_error(value: float, tmp_path
     made = Workspace(tmp_path, progress=False).stage("centroids")
     everything = lambda b: np.ones(b.documents, dtype=bool)  # noqa: E731
     with pytest.raises(UserError, match="Only 0 embeddings tell anything"):
-        cluster.fit_centroids(made, stage, [block], 4, ClusterOptions(), everything, 0)
+        cluster.fit_centroids(made, stage, Pool([block], everything, 0), 4, ClusterOptions())
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_sampled_rows_are_distinct_kept_ones(sizes: list[int], count: int) -> No
     def odd(block: Block) -> np.ndarray:
         return np.arange(block.documents) % 2 == 1
 
-    found = [(b.name, r) for b, rows in sample_rows(blocks, count, odd, 0) for r in rows]
+    found = [(b.name, r) for b, rows in sample_rows(Pool(blocks, odd, 0), count) for r in rows]
     kept = sum(n // 2 for n in sizes)
     assert len(found) == len(set(found)) == min(count, kept)
     assert all(row % 2 == 1 for _, row in found)

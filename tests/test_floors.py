@@ -85,10 +85,11 @@ def _statements(node: ast.AST) -> Iterator[ast.AST]:
             yield from _statements(child)
 
 
-def _imported(path: Path) -> set[str]:
+def _imported(path: Path, types: bool = False) -> set[str]:
     """Modules of climb_opt that a file imports, at the top or inside functions."""
     found: set[str] = set()
-    for node in _statements(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree) if types else _statements(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -117,8 +118,11 @@ def test_imports_go_down_only(path: Path) -> None:
         assert FLOOR_OF[other] < FLOOR_OF[room], f"{room} must not import {other}"
 
 
-def test_no_two_files_need_each_other() -> None:
-    needs = {name: _imported(path) - {name} for name, path in MODULES.items()}
+@pytest.mark.parametrize("types", [False, True])
+def test_no_two_files_need_each_other(types: bool) -> None:
+    needs = {name: _imported(path, types) - {name} for name, path in MODULES.items()}
+    if types:
+        needs["climb_opt"] = set()  # it names what it offers, for editors
     try:
         TopologicalSorter(needs).prepare()
     except CycleError as error:
@@ -181,3 +185,71 @@ def test_only_storages_workers_and_the_view_touch_what_is_private_to_optuna() ->
         if private.search(path.read_text(encoding="utf-8"))
     }
     assert {p for p in touching if not p.startswith(("storages/", "workers/"))} <= PRIVATE
+
+
+# Doors with keywords for people, and what is still to be shortened; nothing joins them.
+WIDE = {
+    "ablation/run/runner.py:run_ablation",
+    "ablation/run/surfaces.py:mixing_law",
+    "corpus/after/layouts.py:_write_side_files",
+    "corpus/after/megatron.py:import_megatron",
+    "corpus/after/megatron.py:_import",
+    "corpus/build.py:build",
+    "corpus/build_corpus.py:build_corpus",
+    "corpus/folder.py:prepared",
+    "corpus/stages/domains.py:make_domains",
+    "corpus/stages/domains.py:_describe",
+    "corpus/stages/gather.py:gather",
+    "corpus/stages/gather.py:_distribute",
+    "corpus/stages/near.py:find_near",
+    "corpus/stages/scores.py:score",
+    "corpus/stages/sentences.py:_embed_block",
+    "corpus/stages/tokenise.py:tokenise",
+    "emulator/oracle.py:Emulator.__init__",
+    "emulator/oracle.py:Emulator.fit",
+    "evaluators/documents.py:_documents",
+    "evaluators/documents.py:_sifted",
+    "evaluators/harness.py:LMEval.__init__",
+    "exports/from_study.py:handover_of",
+    "predictors/lgbm.py:LightGBMPredictor.__init__",
+    "progress.py:progress",
+    "progress.py:Lines.__init__",
+    "reports/report.py:report",
+    "retrain/confirm.py:confirm",
+    "retrain/transfer.py:transfer",
+    "samplers/climb.py:next_round",
+    "samplers/climb.py:climb_pick",
+    "samplers/climb_sampler.py:ClimbSampler.__init__",
+    "samplers/climb_sampler.py:ClimbSampler._next",
+    "samplers/gp.py:SimplexGPSampler.__init__",
+    "selection/choosing.py:compare_rules",
+    "study/opening.py:open_study",
+    "study/working.py:work",
+    "warmstart/studies.py:warm_start",
+}
+
+
+def test_functions_take_five_parameters_at_most() -> None:
+    wide = {
+        f"{path.relative_to(PACKAGE)}:{name}"
+        for path in PACKAGE.rglob("*.py")
+        for name, given in _functions(ast.parse(path.read_text(encoding="utf-8")))
+        if len({a.arg for a in given} - {"self", "cls"}) > 5
+    }
+    assert wide <= WIDE, "hand on a noun"
+
+
+def _functions(node: ast.AST, within: str = "") -> Iterator[tuple[str, list[ast.arg]]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = child.args
+            yield within + child.name, [*given.posonlyargs, *given.args, *given.kwonlyargs]
+        name = f"{child.name}." if isinstance(child, ast.ClassDef) else ""
+        yield from _functions(child, within + name)
+
+
+@pytest.mark.parametrize(("folder", "most"), [("climb_opt", 300), ("tests", 400)])
+def test_files_are_short_enough_to_read(folder: str, most: int) -> None:
+    files = (PACKAGE.parent / folder).rglob("*.py")
+    lines = {str(p): p.read_text(encoding="utf-8").count("\n") for p in files}
+    assert {path: n for path, n in lines.items() if n > most} == {}

@@ -105,12 +105,10 @@ def _recipe(args: argparse.Namespace) -> AblationRecipe:
 
 
 def _report(name: str, recipe: AblationRecipe, archive: Archive, args: argparse.Namespace) -> None:
-    from climb_opt.ablation.run.runner import finished
     from climb_opt.ablation.table.written import write_tables
 
     command = " ".join(["climb-opt", *sys.argv[1:]])
-    results, figures = finished(recipe, archive), not args.no_figures
-    text = write_tables(archive.folder, name, recipe, results, command=command, figures=figures)
+    text = write_tables(archive, name, recipe, command=command, figures=not args.no_figures)
     print(text, end="")
 
 

@@ -38,7 +38,7 @@ from climb_opt.corpus.stages import (
 )
 from climb_opt.corpus.stages.ingest import ingest
 from climb_opt.corpus.stages.jaccard import Similarity
-from climb_opt.corpus.stages.sample import sample_texts
+from climb_opt.corpus.stages.sample import Pool, sample_texts
 from climb_opt.tokenizer import load_tokenizer, save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -190,9 +190,8 @@ class Build:
         if options.tokenizer is not None:
             made = load_tokenizer(options.tokenizer)
         else:
-            sample = sample_texts(
-                self.documents, self.blocks, options.train_bytes, self._may_train, self.seed
-            )
+            pool = Pool(self.blocks, self._may_train, self.seed)
+            sample = sample_texts(self.documents, pool, options.train_bytes)
             with self.workspace.bar("tokenizer", None) as bar:
                 texts = (t[: tokenise.PIECE] for t in _counted(sample, bar))
                 made = tokenise.train_tokenizer(texts, options.vocab_size, bar.refresh)
@@ -211,12 +210,11 @@ class Build:
             return
         upstream = (self.tokens, asdict(options), tfidf.ITERATIONS, self.seed)
         encoder = self.workspace.stage("encoder", *upstream)
-        model = embed.fit_tfidf(
-            encoder, self.tokens, self.blocks, self.facts, options, self._first, self.seed
-        )
+        pool, dtype = Pool(self.blocks, self._first, self.seed), self.facts.dtype
+        model = embed.fit_tfidf(encoder, self.tokens, pool, self.facts, options)
         self.embeddings = self.workspace.stage("embeddings", encoder)
-        dtype = self.facts.dtype
-        embed.embed_tfidf(self.embeddings, model, self.tokens, self.blocks, dtype, options)
+        fitted = embed.fitted_tfidf(model, options)
+        embed.embed_tfidf(self.embeddings, fitted, self.tokens, self.blocks, dtype)
 
     def _cluster(self) -> Stage:
         options = self.plan.options.cluster
@@ -225,9 +223,8 @@ class Build:
         points = cluster.number_of_points(options, count)
         upstream = (self.embeddings, self.roles, count, points, asdict(options), self.seed)
         self.centroids = self.workspace.stage("centroids", *upstream)
-        self.fitted = cluster.fit_centroids(
-            self.centroids, self.embeddings, self.blocks, count, options, self._trained, self.seed
-        )
+        pool = Pool(self.blocks, self._trained, self.seed)
+        self.fitted = cluster.fit_centroids(self.centroids, self.embeddings, pool, count, options)
         clusters = self.workspace.stage("clusters", self.centroids)
         file, backend = self.centroids.file("centroids.npy"), self.fitted["backend"]
         cluster.assign_clusters(clusters, self.embeddings, file, self.blocks, backend)

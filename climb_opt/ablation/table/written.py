@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
 
 from climb_opt.ablation.recipe.recipe import AblationRecipe
-from climb_opt.ablation.run.results import RunResult
+from climb_opt.ablation.run.results import Archive
+from climb_opt.ablation.run.runner import finished
 from climb_opt.ablation.table import render
 from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.files import replace_text
@@ -16,20 +15,15 @@ log = logging.getLogger(__name__)
 
 
 def write_tables(
-    folder: Path,
-    name: str,
-    recipe: AblationRecipe,
-    results: Sequence[RunResult],
-    *,
-    command: str = "",
-    figures: bool = True,
+    archive: Archive, name: str, recipe: AblationRecipe, *, command: str = "", figures: bool = True
 ) -> str:
-    """Compare what has finished and write it to `folder`. Returns the Markdown.
+    """Compare what has finished and write it beside the results. Returns the Markdown.
 
     Args:
         command: what a reader types to have it again.
         figures: PNG files, too; they need matplotlib.
     """
+    folder, results = archive.folder, finished(recipe, archive)
     tables = comparisons(recipe, results)
     text = render.markdown(name, recipe, tables, command=command)
     replace_text(folder / "ablation.md", text)

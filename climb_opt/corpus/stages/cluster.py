@@ -21,7 +21,7 @@ from climb_opt.corpus.files import save_array
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.embed import informative, read_embeddings
-from climb_opt.corpus.stages.sample import sample_rows
+from climb_opt.corpus.stages.sample import Pool, sample_rows
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.extras import need
@@ -100,15 +100,13 @@ def number_of_points(options: ClusterOptions, clusters: int) -> int:
 def fit_centroids(
     stage: Stage,
     embeddings: Stage,
-    blocks: Sequence[Block],
+    pool: Pool,
     clusters: int,
     options: ClusterOptions,
-    keep: Callable[[Block], np.ndarray],
-    seed: int,
 ) -> dict[str, Any]:
     """Write centroids.npy (clusters, dimensions) float32; returns how they were fitted."""
     count = number_of_points(options, clusters)
-    points = _sampled_points(embeddings.path, sample_rows(blocks, count, keep, seed))
+    points = _sampled_points(embeddings.path, sample_rows(pool, count))
     if len(points) < clusters:
         raise UserError(
             f"Only {len(points)} embeddings tell anything (the others are not numbers, zero or "
@@ -116,7 +114,7 @@ def fit_centroids(
         )
     backend = choose_backend(options.backend)
     logger.info("k-means: %d clusters on %d documents with %s.", clusters, len(points), backend)
-    centroids = kmeans(points, clusters, options.iterations, seed, backend)
+    centroids = kmeans(points, clusters, options.iterations, pool.seed, backend)
     save_array(stage.file("centroids.npy"), centroids)
     return {"clusters": clusters, "fit_points": len(points), "backend": backend}
 

@@ -14,7 +14,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage, once
-from climb_opt.corpus.stages.sample import sample_rows
+from climb_opt.corpus.stages.sample import Pool, sample_rows
 from climb_opt.corpus.stages.tfidf import TfIdf, fit, token_counts
 from climb_opt.corpus.stages.tokenise import TokenFacts, read_tokens
 from climb_opt.corpus_recipe import CorpusRecipe
@@ -64,43 +63,36 @@ class EmbedOptions:
 def fit_tfidf(
     stage: Stage,
     tokens: Stage,
-    blocks: Sequence[Block],
+    pool: Pool,
     facts: TokenFacts,
     options: EmbedOptions,
-    keep: Any,
-    seed: int,
 ) -> dict[str, np.ndarray]:
-    """TF-IDF and its SVD, fitted on a sample: `idf` and `components` (see `TfIdf`).
-
-    Args:
-        keep: block -> (documents,) bool, the documents that may be fitted on.
-    """
+    """TF-IDF and its SVD, fitted on a sample: `idf` and `components` (see `TfIdf`)."""
     from scipy import sparse
 
     parts = []
     limit = _limit(options)
-    for block, rows in sample_rows(blocks, options.fit_documents, keep, seed):
+    for block, rows in sample_rows(pool, options.fit_documents):
         values, ends = read_tokens(tokens.path, block, facts.dtype)
         parts.append(token_counts(values, ends, limit, facts.vocab_size, rows))
     counts = sparse.vstack(parts).tocsr()
     dimensions = min(options.dimensions, *(s - 1 for s in counts.shape))
     if dimensions < 1:
         raise UserError("Too few documents to embed: at least 2 are needed.")
-    found = fit(counts, dimensions, facts.eos, limit, seed)
+    found = fit(counts, dimensions, facts.eos, limit, pool.seed)
     logger.info("TF-IDF + SVD-%d fitted on %d documents.", dimensions, counts.shape[0])
     return {"idf": found.idf, "components": found.components}
 
 
+def fitted_tfidf(model: Mapping[str, np.ndarray], options: EmbedOptions) -> TfIdf:
+    """The encoder of what `fit_tfidf` found."""
+    return TfIdf(model["idf"], model["components"], _limit(options))
+
+
 def embed_tfidf(
-    stage: Stage,
-    model: Mapping[str, np.ndarray],
-    tokens: Stage,
-    blocks: Sequence[Block],
-    dtype: str,
-    options: EmbedOptions,
+    stage: Stage, encoder: TfIdf, tokens: Stage, blocks: Sequence[Block], dtype: str
 ) -> None:
     """Write `<block>.npy`: float16 embeddings (documents, dimensions)."""
-    encoder = TfIdf(model["idf"], model["components"], _limit(options))
     task = _Embedding(stage.path, tokens.path, dtype, encoder)
     stage.over(blocks, task, marker=".npy", how=How(threads=stage.workspace.engine.workers))
 
