@@ -92,6 +92,33 @@ def test_the_summary_names_every_domain_with_its_share(corpus: Corpus) -> None:
     assert "Ward tree at distance" in text
     samples = "\n".join(show.samples(corpus))
     assert all(s["id"] in samples for d in corpus.domains for s in d.info["samples"])
+    assert all(domain.name in samples.splitlines() for domain in corpus.domains)
+
+
+def test_what_became_of_the_documents_is_told_line_by_line() -> None:
+    provenance = {
+        "documents": 1200,
+        "dropped": {"copies": 3, "near_copies": 1000},
+        "unclustered": 2,
+        "fewer_domains": "3 domains, not 4",
+        "skipped": {"not JSON": 1, "empty": 5},
+        "without": {"kind": 7},
+        "damaged": ["a.gz ends early"],
+        "removed": [{"tokens": 1500}, {"tokens": 500}],
+        "edits": ["drop x"],
+    }
+    assert show.history(provenance) == [
+        "documents read: 1,200; dropped: 3 copies, 1,000 near copies",
+        "in no cluster: 2 documents, left out",
+        "3 domains, not 4",
+        "skipped: 5 empty",
+        "skipped: 1 not JSON",
+        "without field kind: 7 documents",
+        "damaged input: a.gz ends early",
+        "pruned: 2 clusters, 2,000 tokens",
+        "edited: drop x",
+    ]
+    assert show.history({}) == []
 
 
 def test_the_map_places_every_cluster_of_every_domain(corpus: Corpus, tmp_path: Path) -> None:
