@@ -248,6 +248,16 @@ def test_materialised_tokens_hold_the_mixture_in_every_prefix(
     shares = [np.isin(part, list(only_math)).mean() for part in np.array_split(tokens, 6)]
     assert max(shares) - min(shares) < 0.03
     assert written.epochs["math"] > 1.5  # 2857 tokens, 6000 wanted
+    assert (tmp_path / "tokenizer.json").read_bytes() == tiny_corpus.tokenizer_file.read_bytes()
+
+
+def test_what_materialised_data_leave_out_is_said(
+    tiny_corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    order = handover({"web": 1 - 2e-7, "code": 2e-7}, corpus=tiny_corpus, tokens=3_000)
+    materialise(order, tiny_corpus, tmp_path)
+    assert "1 domain left out" in caplog.text and "code (2e-07)" in caplog.text
+    assert "1 domain of the corpus not in the mixture, which weigh nothing: math." in caplog.text
 
 
 def test_materialising_twice_gives_the_same_bytes(tiny_corpus: Corpus, tmp_path: Path) -> None:
