@@ -25,7 +25,7 @@ from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.storages import open_storage, patient, study_lock
 from climb_opt.view import all_trials
 from climb_opt.workers import Claims, Work
-from climb_opt.workers.beats import Watch, life, sign
+from climb_opt.workers.beats import Reaper, life, sign
 from fleet import BASELINES, SPACE, Job, PlanningSampler, score
 from one_worker import SMALL, failing, in_line, mixtures_of, slots_of, study_of, work
 from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
@@ -49,7 +49,7 @@ def test_silence_counts_only_while_somebody_looked(monkeypatch: pytest.MonkeyPat
     clock = Clock(monkeypatch)
     study = optuna.create_study()
     running(study, **{SLOT: 0, BEAT: {"count": 3, "worker": "far:1"}})
-    watch = Watch(grace=100.0)
+    watch = Reaper(grace=100.0)
     trials = all_trials(study)
     assert not watch.dead(trials)
     clock.now += 5000  # the database was away, or this process slept
@@ -64,7 +64,7 @@ def test_silence_counts_only_while_somebody_looked(monkeypatch: pytest.MonkeyPat
 
 def test_a_beat_starts_the_silence_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    watch = Watch(grace=10.0)
+    watch = Reaper(grace=10.0)
     for count in range(30):
         study = optuna.create_study()
         running(study, **{SLOT: 0, BEAT: {"count": count // 2}})
@@ -76,7 +76,7 @@ def test_trials_of_other_programs_are_left_alone(monkeypatch: pytest.MonkeyPatch
     clock = Clock(monkeypatch)
     study = optuna.create_study()
     study.ask()
-    watch = Watch(grace=1.0)
+    watch = Reaper(grace=1.0)
     for _ in range(50):
         clock.now += 1
         assert not watch.dead(all_trials(study))
@@ -87,7 +87,7 @@ def test_a_worker_of_this_machine_that_died_is_known_at_once() -> None:
     beat = {**sign(0), "life": life(done.pid)}
     study = optuna.create_study()
     running(study, **{SLOT: 0, BEAT: beat})
-    watch = Watch(grace=1000.0)
+    watch = Reaper(grace=1000.0)
     assert beat["life"] is not None and not watch.dead(all_trials(study))
     done.communicate(b"\n")
     ((_, reason),) = watch.dead(all_trials(study))
@@ -99,7 +99,7 @@ def test_a_worker_that_was_killed_and_never_asked_for_is_known_at_once() -> None
     killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     study = optuna.create_study()
     running(study, **{SLOT: 0, BEAT: {**sign(0), "life": life(killed.pid)}})
-    watch = Watch(grace=1000.0)
+    watch = Reaper(grace=1000.0)
     assert not watch.dead(all_trials(study))
     killed.kill()
     os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # dead, but still in the table

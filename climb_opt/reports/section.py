@@ -105,14 +105,14 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Source:
+class Verbatim:
     """Text with its line breaks, under a line that opens it."""
 
     summary: str
     text: str
 
 
-Block = Words | Facts | Table | Figure | Beside | Source
+Block = Words | Facts | Table | Figure | Beside | Verbatim
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Heart:
                     return
 
 
-class Watch:
+class Reaper:
     """Which running trials lost their worker, by what this process saw itself.
 
     Silence is only counted while this process looked: of a gap between two looks at most a quarter

@@ -18,7 +18,7 @@ from climb_opt.plan import Plan, Slot, Step, attempts_by_slot
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.storages import StudyLock, persist, reading_once
 from climb_opt.view import all_trials
-from climb_opt.workers.beats import Pace, Watch, sign, worker_name
+from climb_opt.workers.beats import Pace, Reaper, sign, worker_name
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Claims:
 
     def __init__(self, study: optuna.Study, lock: StudyLock, wanted: Work) -> None:
         self.study, self.lock, self.wanted = study, lock, wanted
-        self._plan, self._watch = wanted.plan, Watch(wanted.pace.grace)
+        self._plan, self._reaper = wanted.plan, Reaper(wanted.pace.grace)
 
     def claim(self) -> optuna.Trial | Verdict:
         """A trial that is ours, or why there is none."""
@@ -128,7 +128,7 @@ class Claims:
     def reap(self) -> list[FrozenTrial]:
         """Fail the trials of dead workers. Returns all trials, as they are then."""
         trials = all_trials(self.study)
-        dead = self._watch.dead(trials)
+        dead = self._reaper.dead(trials)
         for trial, reason in dead:
             log.warning("Trial %d is failed: %s.", trial.number, reason)
             fail(self.study, trial._trial_id, reason)

@@ -22,7 +22,7 @@ VOCABULARY = 32_000  # Llama-2's, where the corpus is not on this machine
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelSize:
     """A model's size, from its recipe alone; None where it continues from a checkpoint."""
 
     text: str
@@ -33,7 +33,7 @@ class Shape:
     head: int  # of the output projection, which costs FLOPs even when tied
 
 
-def shape(model: ModelRecipe, vocabulary: int) -> Shape | None:
+def shape(model: ModelRecipe, vocabulary: int) -> ModelSize | None:
     """Counts of a Llama-style decoder; None for a checkpoint."""
     if model.checkpoint is not None:
         return None
@@ -44,7 +44,7 @@ def shape(model: ModelRecipe, vocabulary: int) -> Shape | None:
     body = model.layers * layer + h
     head = vocabulary * h
     text = f"{counted(model.layers, 'layer')} x {h}, {model.heads} heads, MLP {inner}"
-    return Shape(text, model.layers, h, body, head if model.tied else 2 * head, head)
+    return ModelSize(text, model.layers, h, body, head if model.tied else 2 * head, head)
 
 
 def trial_flops(proxy: ProxyRecipe, vocabulary: int) -> float | None:

@@ -21,9 +21,9 @@ from climb_opt.reports.section import (
     Heat,
     Name,
     Section,
-    Source,
     Sure,
     Table,
+    Verbatim,
     Words,
 )
 from climb_opt.text import in_html, printable
@@ -77,7 +77,7 @@ def _block(block: Block) -> str:
         return markup.figure(block.svg, block.caption, markup.key(block.legend))
     if isinstance(block, Beside):
         return f'<div class="pair">{"".join(map(_block, block.figures))}</div>'
-    assert isinstance(block, Source)
+    assert isinstance(block, Verbatim)
     return markup.details(block.summary, markup.preformatted(block.text))
 
 

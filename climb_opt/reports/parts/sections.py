@@ -18,8 +18,8 @@ from climb_opt.reports.section import (
     Facts,
     Figure,
     Section,
-    Source,
     Table,
+    Verbatim,
     Words,
 )
 from climb_opt.retrain.paired import Difference, first_line
@@ -168,7 +168,7 @@ def provenance(contents: Contents) -> Section:
     if rows:
         blocks.append(Table(["", "value"], rows, text=(1,), brief=0))
     if text:
-        blocks.append(Source("The recipe as stored in the study", text))
+        blocks.append(Verbatim("The recipe as stored in the study", text))
     return Section("provenance", "Cost and provenance", blocks)
 
 
