@@ -31,6 +31,12 @@ settings.load_profile("untimed")
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storages that are away are not waited for."""
+    monkeypatch.setattr("climb_opt.storages.outages.PATIENCE", 0.0)
+
+
 @pytest.fixture(scope="session")
 def dev_pack() -> Path:
     """Real text and evaluation sets; absent outside the developers' machines."""

@@ -100,15 +100,16 @@ class Postgres:
 
     def close(self) -> None:
         """Stop it for good."""
-        self.crash()
+        if (self._data / "postmaster.pid").exists():
+            self.crash()
         atexit.unregister(self._server._cleanup)
 
 
 @contextmanager
-def grpc_proxy(url: str) -> Iterator[str]:
+def grpc_proxy(url: str, port: int = 0) -> Iterator[str]:
     """Optuna's gRPC proxy in front of a database, in a process of its own; its URL."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.1", port))
         port = probe.getsockname()[1]
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(url, port))
     process.start()

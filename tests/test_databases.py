@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from pathlib import Path
-from typing import Any
 
 import optuna
 import pymysql
@@ -155,42 +151,6 @@ def finish_with_workers(url: str) -> None:
     codes = fleet.finish(fleet.start(jobs), 120)
     assert codes[1:] == [0, 0]
     assert fleet.audit(study, plan).sound
-
-
-# --- a server that is away at the start --------------------------------------------------------
-
-
-def test_a_worker_that_starts_while_its_database_is_away_waits_and_says_so(
-    tmp_path: Path, tiny_corpus: Corpus, caplog: pytest.LogCaptureFixture
-) -> None:
-    server = Postgres(tmp_path / "pg")
-    try:
-        url = server.fresh()
-        recipe = StudyRecipe(
-            corpus=str(tiny_corpus.path),
-            proxy=ProxyRecipe(model=ModelRecipe(), tokens=4096),
-            evaluators=(Choice("heldout"),),
-            score=["sums/bpb"],
-        )
-        server.stop()
-        with pytest.raises(UserError, match="Check that the server runs"):
-            open_study(recipe, storage=url, study_name="s")
-        found: list[Any] = []
-
-        def begin() -> None:
-            found.append(open_study(recipe, storage=url, study_name="s", stop=lambda: False))
-
-        thread = threading.Thread(target=begin)
-        thread.start()
-        until = time.monotonic() + 30
-        while "waiting" not in caplog.text and time.monotonic() < until:
-            time.sleep(0.05)
-        server.start()
-        thread.join(60)
-        assert found and found[0].study_name == "s"
-        assert "does not answer" in caplog.text and "answers again" in caplog.text
-    finally:
-        server.close()
 
 
 def test_a_name_longer_than_a_column_is_told(postgres: Postgres) -> None:  # noqa: F811

@@ -158,10 +158,10 @@ def test_mending_a_whole_or_empty_journal_changes_nothing(tmp_path: Path) -> Non
 FULL_DISK = """
 import resource, signal, sys
 import optuna
-from climb_opt.storages import open_storage, is_outage
+from climb_opt.storages import impatient, is_outage, open_storage
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-study = optuna.load_study(study_name="s", storage=open_storage(sys.argv[1]))
+study = impatient(optuna.load_study(study_name="s", storage=open_storage(sys.argv[1])))
 import os
 size = os.path.getsize(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, resource.RLIM_INFINITY))

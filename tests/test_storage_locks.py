@@ -21,6 +21,7 @@ from climb_opt.storages import (
     describe,
     explained,
     is_outage,
+    never,
     open_storage,
     patient,
     persist,
@@ -264,7 +265,7 @@ def test_a_patient_study_waits_for_its_storage_and_says_so(
     waiting.tell(trial, 1.0)
     assert study.best_value == 1.0
     assert "does not answer (" in caplog.text and "answers again" in caplog.text
-    assert patient(waiting) is not waiting and patient(waiting)._storage is not waiting._storage
+    assert patient(waiting) is waiting and patient(waiting, never)._storage is not waiting._storage
 
 
 def test_who_is_asked_to_stop_does_not_wait_for_a_storage_that_is_away() -> None:

@@ -80,7 +80,7 @@ def test_text_without_a_password_is_left_alone() -> None:
     assert redact(text) == text
 
 
-def test_a_refused_password_is_not_in_the_message() -> None:
+def test_a_refused_password_is_not_in_the_message(at_once: None) -> None:
     with pytest.raises(UserError) as caught:
         open_storage("postgresql://me:hunter2{x}@127.0.0.1:1/db")
     assert "hunter2" not in str(caught.value) and "me:***@" in str(caught.value)
@@ -100,7 +100,9 @@ def test_a_refused_password_is_not_in_the_message() -> None:
         ("sqlite:////no/such/folder/x.db", "Check the path"),
     ],
 )
-def test_a_storage_that_cannot_be_used_is_one_line_with_a_remedy(where: str, said: str) -> None:
+def test_a_storage_that_cannot_be_used_is_one_line_with_a_remedy(
+    at_once: None, where: str, said: str
+) -> None:
     with pytest.raises(UserError, match=said) as caught:
         open_storage(where)
     assert "\n" not in str(caught.value)
@@ -111,7 +113,7 @@ def test_a_missing_driver_names_the_extra() -> None:
     assert "climb-opt[postgres]" in said and "secret" not in said
 
 
-def test_a_silent_grpc_proxy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_grpc_proxy_is_told(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("climb_opt.storages.opening.GRPC_WAIT", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -51,15 +51,20 @@ def overrides(args: argparse.Namespace, *, tables: str) -> list[str]:
     return given
 
 
-def existing(args: argparse.Namespace, *, write: bool = False) -> optuna.Study:
-    """The study that a command names, by its own name or its recipe's."""
-    from climb_opt.storages import open_storage
+def existing(args: argparse.Namespace, *, write: bool = False, works: bool = False) -> optuna.Study:
+    """The study that a command names, by its own name or its recipe's.
+
+    Args:
+        works: wait for its storage as long as it takes; else a minute (`storages.open_storage`).
+    """
+    from climb_opt.storages import never, open_storage
     from climb_opt.study import open_study
 
     quieten_optuna()
     name = args.study_name or stem(args.name)
-    storage = open_storage(args.storage, write=write)
-    return open_study(study_name=name, storage=storage, create=False)
+    stop = never if works else None  # Ctrl-C ends the command itself until it trains
+    storage = open_storage(args.storage, write=write or works, stop=stop)
+    return open_study(study_name=name, storage=storage, create=False, stop=stop)
 
 
 def quieten_optuna() -> None:

@@ -48,7 +48,7 @@ def _confirm(args: argparse.Namespace) -> int | None:
     from climb_opt.study import read_recipe
 
     count = process.wanted(args)
-    study = existing(args, write=True)
+    study = existing(args, works=True)
     name = args.own_name or f"{study.study_name}{SUFFIX}"
     confirm = process.joined(study, name, CONFIRM) or _begin(args, study)
 

@@ -67,10 +67,12 @@ def retrain(
 
     Trials get notes and artifacts, as those of a search do.
     """
+    from climb_opt.storages import patient
     from climb_opt.study import discard_untried, with_proxies
 
     args = team.args
     with stop_flag() as stop:
+        study = patient(study, stop)
 
         def train(follow: Following) -> None:
             from climb_opt.reports.dashboard.notebook import notebook_for

@@ -88,12 +88,14 @@ def _search(args: argparse.Namespace) -> int:
 
 def _work(study: optuna.Study, args: argparse.Namespace, count: int, stop: Stop) -> int:
     from climb_opt import study as studies
+    from climb_opt.storages import open_storage
     from climb_opt.view import StudyView
     from climb_opt.warmstart import begin
 
     plan = StudyView(study).plan
     if leads():
-        known = begin(study, args.source, args.from_storage, args.lineage, args.import_csv)
+        older = args.from_storage and open_storage(args.from_storage, write=False, stop=stop)
+        known = begin(study, args.source, older, args.lineage, args.import_csv)
         for line in known:
             print(line)
     if count > 1:

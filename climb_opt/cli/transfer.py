@@ -39,7 +39,7 @@ def _transfer(args: argparse.Namespace) -> int | None:
     from climb_opt.study import read_recipe
 
     count = process.wanted(args)
-    study = existing(args, write=True)
+    study = existing(args, works=True)
     name = args.own_name or transfer.default_name(study, args.proxy)
     larger = process.joined(study, name, TRANSFER)
     if larger is None:

@@ -10,14 +10,17 @@ every message passes through `redact`.
 """
 
 from climb_opt.storages.locks import StudyLock, study_lock
-from climb_opt.storages.opening import DEFAULT, describe, location, open_storage
+from climb_opt.storages.opening import DEFAULT, describe, location
 from climb_opt.storages.outages import (
     explained,
     impatient,
     is_outage,
+    never,
+    open_storage,
     patient,
     persist,
     reading_once,
+    rest,
 )
 from climb_opt.text import redact
 
@@ -29,10 +32,12 @@ __all__ = [
     "impatient",
     "is_outage",
     "location",
+    "never",
     "open_storage",
     "patient",
     "persist",
     "reading_once",
     "redact",
+    "rest",
     "study_lock",
 ]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import random
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -36,6 +35,7 @@ REMEDIES = (
     ("name or service not known", "Check the host's name in the URL."),
     ("translate host name", "Check the host's name in the URL."),
     ("connection refused", "Check the host and the port, and that the server runs."),
+    ("name resolution", "Check the host's name in the URL."),
     ("can't connect", "Check the host and the port, and that the server runs."),
     ("no such file or directory", "Check that the server runs and where its socket lies."),
     (
@@ -51,32 +51,50 @@ REMEDIES = (
     ("unable to open database file", "Check the path and the rights of its folder."),
     ("not a database", "That file is no SQLite database; give another path."),
 )
-PASSING = (
-    "already exists",
+# What is said of a server that is down, starts or stops, or has no place left, and of workers that
+# race to create or change the same tables; a wrong name or password is not.
+AWAY = (
     "starting up",
     "shutting down",
+    "shutdown",
     "not yet accepting",
     "recovery mode",
-    "query_wait_timeout",  # of PgBouncer: openers that hold one session each and want a second
-)
-PATIENCE = 60.0  # seconds for what passes
-# What is said of a server that is down or has no place left; a wrong name or password is not.
-AWAY = (
-    *PASSING[1:],
     "connection refused",
     "can't connect",
     "no such file or directory",
-    "timeout",
+    "timeout",  # of PgBouncer too: openers that hold one session each and want a second
     "timed out",
     "too many",
+    "max_user_connections",
     "connection slots",
+    "no more connections",
+    "connect failed",
+    "terminating connection",
     "closed the connection",
+    "closed unexpectedly",
     "gone away",
     "lost connection",
+    "broken pipe",
     "reset by peer",
     "unreachable",
+    "no route to host",
+    "host is down",
+    "deadlock",
+    "could not serialize",
+    "record has changed",
+    "database is locked",
 )
-WRONG_HOST = ("name or service not known", "resolve host", "translate host name", "no address")
+# Some of it is said of what no waiting mends, too: a host without an address, a missing file.
+NEVER = (
+    "name or service not known",
+    "name resolution",
+    "resolve host",
+    "translate host name",
+    "no address",
+    "getaddrinfo",
+    "nodename nor servname",
+    "certificate",
+)
 TOO_LONG = ("data too long", "value too long", "max_allowed_packet")
 
 
@@ -94,21 +112,17 @@ def open_database(url: str, *, write: bool = True) -> BaseStorage:
     address = _parse(url)
     # Optuna fills `{SCHEMA_VERSION}` into the URL, so a brace in a password must be doubled.
     text = address.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            pooled = is_pooled(address)
-            database = Database(text, _engine_options(address, pooled))
-            database.pooled = pooled
-            if write and database.engine.dialect.name in ("mysql", "mariadb"):
-                fit_tables(database.engine)
-            return optuna.storages.get_storage(database)
-        except Exception as error:
-            if time.monotonic() > until or not _passing(error):
-                kind = StorageAway if _is_away(error) else UserError
-                raise kind(explain(error, url)) from None
-            log.info("Storage %s: %s; waiting.", redact(url), first_line(error))
-            time.sleep(random.uniform(0.5, 1.5))  # apart, or they would meet again
+    _check_socket(address, url)
+    try:
+        pooled = is_pooled(address)
+        database = Database(text, _engine_options(address, pooled))
+        database.pooled = pooled
+        if write and database.engine.dialect.name in ("mysql", "mariadb"):
+            fit_tables(database.engine)
+        return optuna.storages.get_storage(database)
+    except Exception as error:
+        kind = StorageAway if _is_away(error) else UserError
+        raise kind(explain(error, url)) from None
 
 
 def explain(error: BaseException, url: str) -> str:
@@ -173,8 +187,29 @@ def _parameters(error: BaseException | None) -> list[Any]:
 
 
 def _is_away(error: BaseException) -> bool:
-    said = str(error).lower()
-    return any(word in said for word in AWAY) and not any(word in said for word in WRONG_HOST)
+    """Whether the server may answer later, or let workers create its tables one after another."""
+    from sqlalchemy import exc
+
+    said, race = str(error).lower(), "already exists" in str(error)
+    gone = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+    for cause in (error, error.__cause__):
+        if isinstance(cause, exc.IntegrityError) or (race and isinstance(cause, exc.DBAPIError)):
+            return True
+        if isinstance(cause, gone):
+            return any(word in said for word in AWAY) and not any(word in said for word in NEVER)
+    return False
+
+
+def _check_socket(address: URL, url: str) -> None:
+    """A server makes its socket when it starts, but not the folder."""
+    given = address.query.get("unix_socket", address.query.get("host", ""))
+    socket = Path(given if isinstance(given, str) else given[0])
+    folder = socket.parent if "unix_socket" in address.query else socket
+    if socket.is_absolute() and not folder.is_dir():
+        raise UserError(
+            f"Storage {redact(url)}: no folder {str(folder)!r}, where the server's socket "
+            "is to lie. Check the URL."
+        )
 
 
 def _parse(url: str) -> URL:
@@ -231,12 +266,3 @@ def _engine_options(address: URL, pooled: bool) -> dict[str, Any]:
         limits["prepare_threshold"] = None  # what one session prepared, the next has not
     given = {name: value for name, value in limits.items() if name not in address.query}
     return {"pool_pre_ping": True, "pool_size": 2, "connect_args": given}
-
-
-def _passing(error: BaseException) -> bool:
-    """A server that starts or stops, or workers that race to create the same tables."""
-    from sqlalchemy.exc import IntegrityError
-
-    if isinstance(error, IntegrityError) or isinstance(error.__cause__, IntegrityError):
-        return True
-    return any(said in str(error).lower() for said in PASSING)

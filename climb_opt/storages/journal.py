@@ -8,6 +8,7 @@ cut off before the next write. Other damage is read around (`salvage.py`).
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -17,9 +18,13 @@ from optuna.storages import JournalStorage
 
 from climb_opt.errors import UserError
 from climb_opt.files import take_flock
+from climb_opt.storages.database import StorageAway
 from climb_opt.storages.salvage import START, SalvagingBackend
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
+
+# A full or failing disk, a network file system that moved: it may be mended.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +135,8 @@ def _check(path: Path, write: bool) -> None:
         with open(path, "rb") as journal:
             head = journal.read(len(SQLITE_MAGIC))
     except OSError as error:
-        raise UserError(
+        kind = StorageAway if error.errno in DISK else UserError
+        raise kind(
             f"Journal {str(path)!r} cannot be {'written' if write else 'read'}: {error.strerror}. "
             "Check the rights of the file and its folder, or give another --storage."
         ) from None

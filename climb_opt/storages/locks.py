@@ -25,6 +25,7 @@ from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage
 
 from climb_opt.errors import UserError
 from climb_opt.files import short_key, take_flock
+from climb_opt.storages.outages import impatient
 from climb_opt.storages.tickets import TicketLock
 
 # Seconds after which a holder that hangs loses the lock. A claim takes well under a second, with a
@@ -55,7 +56,7 @@ class StudyLock(Protocol):
 
 def study_lock(study: optuna.Study) -> StudyLock:
     """The lock of a study, by the kind of its storage."""
-    storage: Any = study._storage
+    storage: Any = impatient(study)._storage  # whoever takes a lock waits by itself
     backend = getattr(storage, "_backend", storage)
     if isinstance(storage, InMemoryStorage):
         return ThreadLock(f"{id(storage)}/{study.study_name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,21 +26,13 @@ def location(given: str | None = None) -> str:
     return given or os.environ.get(VARIABLE) or DEFAULT
 
 
-def open_storage(
-    where: str | Path | BaseStorage | None = None, *, write: bool = True
-) -> BaseStorage:
-    """The storage at a URL or path (see the package); an Optuna storage passes through.
-
-    Args:
-        where: None means `OPTUNA_STORAGE`, else `runs/climb.journal`.
-        write: False for commands that only look: a missing journal is then not created, and one
-            without the right to write can be read.
+def open_once(where: str | Path | None = None, *, write: bool = True) -> BaseStorage:
+    """One attempt at what `open_storage` opens.
 
     Raises:
+        StorageAway: it does not answer now.
         UserError: it cannot be reached or used; the message says why and what to do.
     """
-    if isinstance(where, BaseStorage):
-        return where
     text = location(None if where is None else str(where))
     if text.startswith("grpc://"):
         return _open_grpc(text)
@@ -56,7 +49,7 @@ def describe(storage: BaseStorage) -> str:
         return str(engine.url.render_as_string(hide_password=True))
     if isinstance(storage, GrpcStorageProxy):
         return f"grpc://{storage._host}:{storage._port}"
-    return str(getattr(backend, "_file_path", type(storage).__name__))
+    return str(getattr(backend, "_file_path", storage.__class__.__name__))
 
 
 def _open_grpc(url: str) -> BaseStorage:
@@ -67,6 +60,10 @@ def _open_grpc(url: str) -> BaseStorage:
         host, port = None, 0
     if not host:
         raise UserError(f"Storage {redact(url)!r}: give grpc://host:port.")
+    try:
+        socket.getaddrinfo(host, port)
+    except (OSError, UnicodeError):  # no waiting gives a host its name
+        raise UserError(f"Storage {redact(url)}: no host {host!r}. Check its name.") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

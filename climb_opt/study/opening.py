@@ -59,8 +59,8 @@ def open_study(
         overrides: `key.sub=value`, applied to the recipe.
         create: False for commands that only look at or steer a study.
         on_create: called when this call made the study.
-        stop: wait for a storage that is away, as a worker does, until this says so; by default
-            that is an error.
+        stop: wait for a storage that is away as long as it takes, as a worker does, until this says
+            so; None: a minute. The same holds for all that is done with the study.
 
     Raises:
         UserError: no such recipe or study, another recipe or corpus than the study's, a study of
@@ -74,7 +74,7 @@ def open_study(
     name, wanted = _read(recipe, study_name, overrides)
 
     def attempt(corpus: Corpus | None) -> optuna.Study | None:
-        opened = open_storage(storage, write=create)
+        opened = open_storage(storage, write=create, stop=stop)
         existing = optuna.get_all_study_names(opened)
         if name not in existing and (wanted is None or not create):
             raise UserError(_no_study(name, existing, opened, recipe))
@@ -87,7 +87,7 @@ def open_study(
 
     def patiently(corpus: Corpus | None = None) -> optuna.Study | None:
         with explained(storage):
-            return attempt(corpus) if stop is None else persist(partial(attempt, corpus), stop)
+            return persist(partial(attempt, corpus), stop)
 
     study = patiently()
     if study is None:  # with no storage open: a corpus may take hours to build

@@ -11,7 +11,7 @@ from climb_opt import workers as rounds
 from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SLOT
 from climb_opt.errors import UserError
 from climb_opt.plan import Slot, attempts_by_slot
-from climb_opt.storages import explained
+from climb_opt.storages import patient
 from climb_opt.study.opening import read_recipe
 from climb_opt.view import StudyView
 from climb_opt.workers import Status
@@ -26,9 +26,8 @@ def status(study: optuna.Study) -> Status:
     >>> now.size, now.finished, now.best
     (6, 0, None)
     """
-    view = StudyView(study)
-    with explained(view.storage):
-        return rounds.status(study, _searched(view).plan)
+    view = _searched(study)
+    return rounds.status(view.study, view.plan)
 
 
 def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
@@ -48,23 +47,22 @@ def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
     >>> climb_opt.retry(study)  # nothing was given up
     ()
     """
-    view = _searched(StudyView(study))
+    view = _searched(study)
     plan = view.plan
-    with explained(view.storage):
-        attempts = attempts_by_slot(view.trials())
-        states = {slot: plan.state(tried) for slot, tried in attempts.items()}
-        given_up = [slot for slot, state in states.items() if state == "given up"]
-        for slot in slots:
-            if slot not in given_up:
-                raise UserError(
-                    f"Slot {slot} is {states.get(slot, 'not started')}, not given up. Given up: "
-                    f"{', '.join(map(str, given_up)) or 'none'}."
-                )
-        chosen = tuple(slots or given_up)
-        for slot in chosen:
-            # A mark in the slot's history; the workers do the rest as for any failed attempt.
-            marks = {SLOT: slot, RETRY: True, INTERRUPTED: True, ERROR: "retried on request"}
-            study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=marks))
+    attempts = attempts_by_slot(view.trials())
+    states = {slot: plan.state(tried) for slot, tried in attempts.items()}
+    given_up = [slot for slot, state in states.items() if state == "given up"]
+    for slot in slots:
+        if slot not in given_up:
+            raise UserError(
+                f"Slot {slot} is {states.get(slot, 'not started')}, not given up. Given up: "
+                f"{', '.join(map(str, given_up)) or 'none'}."
+            )
+    chosen = tuple(slots or given_up)
+    for slot in chosen:
+        # A mark in the slot's history; the workers do the rest as for any failed attempt.
+        marks = {SLOT: slot, RETRY: True, INTERRUPTED: True, ERROR: "retried on request"}
+        view.study.add_trial(create_trial(state=TrialState.FAIL, user_attrs=marks))
     return chosen
 
 
@@ -84,25 +82,24 @@ def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str
     >>> climb_opt.enqueue(study, "mine", {"web": 0.5, "code": 0.25, "math": 0.25})
     'enqueued/mine'
     """
-    view = StudyView(study)
-    with explained(view.storage):
-        space = view.space
-        weights = space.weights(mixture, what=f"Mixture {name!r}")
-        taken = attempts_by_slot(view.trials())
-        slot, count = f"{ENQUEUED}{name}", 1
-        while slot in taken:
-            count += 1
-            slot = f"{ENQUEUED}{name}-{count}"
-        params = space.params(weights)
-        study.add_trial(
-            create_trial(
-                state=TrialState.WAITING,
-                params=params,
-                distributions=space.distributions(),
-                user_attrs={SLOT: slot},
-                system_attrs={"fixed_params": params},
-            )
+    view = StudyView(patient(study))
+    space = view.space
+    weights = space.weights(mixture, what=f"Mixture {name!r}")
+    taken = attempts_by_slot(view.trials())
+    slot, count = f"{ENQUEUED}{name}", 1
+    while slot in taken:
+        count += 1
+        slot = f"{ENQUEUED}{name}-{count}"
+    params = space.params(weights)
+    view.study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=params,
+            distributions=space.distributions(),
+            user_attrs={SLOT: slot},
+            system_attrs={"fixed_params": params},
         )
+    )
     return slot
 
 
@@ -115,8 +112,7 @@ def pause(study: optuna.Study) -> None:
     >>> climb_opt.status(study).paused
     True
     """
-    with explained(StudyView(study).storage):
-        study.set_user_attr(PAUSED, True)
+    patient(study).set_user_attr(PAUSED, True)
 
 
 def resume(study: optuna.Study) -> None:
@@ -129,10 +125,11 @@ def resume(study: optuna.Study) -> None:
     >>> climb_opt.status(study).paused
     False
     """
-    with explained(StudyView(study).storage):
-        study.set_user_attr(PAUSED, False)
+    patient(study).set_user_attr(PAUSED, False)
 
 
-def _searched(view: StudyView) -> StudyView:
-    read_recipe(view.study)  # raises: another program's study has no plan
-    return view
+def _searched(study: optuna.Study) -> StudyView:
+    """Of a study that waits for its storage, whoever opened it."""
+    study = patient(study)
+    read_recipe(study)  # raises: another program's study has no plan
+    return StudyView(study)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
+from optuna.storages import BaseStorage
 
 from climb_opt.errors import UserError
 from climb_opt.storages import open_storage, study_lock
@@ -18,7 +19,7 @@ from climb_opt.warmstart.tables import import_csv
 def begin(
     study: optuna.Study,
     source: str | None = None,
-    storage: str | None = None,
+    storage: str | BaseStorage | None = None,
     lineage: str | Path | None = None,
     csv: str | Path | None = None,
 ) -> list[str]:
@@ -42,19 +43,18 @@ def begin(
         return lines
     with study_lock(study):  # workers that start together import once
         if source is not None:
-            lines += _from_study(study, source, storage, lineage).lines()
+            view = StudyView(study)
+            where = view.storage if storage is None else open_storage(storage, write=False)
+            old = open_study(study_name=source, storage=where, create=False)
+            lines += _from_study(study, old, lineage).lines()
         if csv is not None:
             space, recipe = StudyView(study).space, read_recipe(study)
             lines += import_csv(study, Path(csv), space=space, recipe=recipe).lines()
     return lines
 
 
-def _from_study(
-    study: optuna.Study, source: str, storage: str | None, lineage: str | Path | None
-) -> Imported:
+def _from_study(study: optuna.Study, old: optuna.Study, lineage: str | Path | None) -> Imported:
     view = StudyView(study)
-    where = view.storage if storage is None else open_storage(storage, write=False)
-    old = open_study(study_name=source, storage=where, create=False)
     before, now = (_tokens(v) for v in (StudyView(old), view))
     return warm_start(
         study,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
-from climb_opt.storages import StudyLock, impatient, patient, redact
+from climb_opt.storages import StudyLock, impatient, never, patient, redact, rest
 from climb_opt.workers.beats import Heart
 from climb_opt.workers.claims import Claims, Verdict, Work, fail
 
@@ -83,7 +82,7 @@ def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.T
         if verdict != said and (news := _news(claims, verdict)):
             said = verdict
             log.info(news)
-        _sleep(pause, stop)
+        rest(pause, stop)
         pause = min(1.5 * pause, longest)
         verdict = claims.look()
     return None
@@ -95,12 +94,6 @@ def _news(claims: Claims, verdict: Verdict) -> str:
         return f"{name}: paused; `climb-opt resume` lets it go on."
     others = claims.others()  # none: a lone worker lost the lock for a moment
     return f"{name}: waiting for a trial of {', '.join(others)}." if others else ""
-
-
-def _sleep(seconds: float, stop: Callable[[], bool]) -> None:
-    until = time.monotonic() + seconds
-    while not stop() and (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, 0.5))
 
 
 def _run(
@@ -157,7 +150,7 @@ def _checked(values: float | Sequence[float]) -> list[float]:
 
 
 def _tell(trial: optuna.Trial, state: TrialState, values: list[float] | None) -> None:
-    study = patient(trial.study)  # whatever `stop` says: the result may have taken hours
+    study = patient(trial.study, never)  # whatever `stop` says: the result may have taken hours
     try:
         study.tell(trial, values, state=state, skip_if_finished=True)
     except UpdateFinishedTrialError:

@@ -58,10 +58,10 @@ def run_ablation(
         UserError: a run cannot be done (an unknown option, a table that cannot be read).
     """
     if recipe.live:
-        studies = open_storage(storage or str(archive.folder / "studies.journal"))
+        studies = open_storage(storage or str(archive.folder / "studies.journal"), stop=stop)
         place = Place(studies, prefix, archive.folder / "proxies", stop)
         return _run_live(recipe, archive, place, on_run)
-    opened = None if storage is None else open_storage(storage)
+    opened = None if storage is None else open_storage(storage, stop=stop)
     desk, searches = Desk(opened, prefix, archive.folder), Searches()
     left = [run for run in runs(recipe) if archive.get(run) is None]
     while left:
