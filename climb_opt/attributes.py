@@ -77,6 +77,13 @@ UNREAD = _stored(
     written="samplers/climb_sampler",
     read="workers/status",
 )
+VERIFY = _stored(
+    "study",
+    "climb/verify",
+    "[{domain: weight}]: what the plan's last slots measure, in their order",
+    written="selection/verifying",
+    read="selection/verifying",
+)
 PAUSED = _stored(
     "study",
     "climb/paused",

@@ -17,7 +17,6 @@ from climb_opt.attributes import SEED, SLOT
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.evaluators.base import Evaluator, Provenance
 from climb_opt.history import excesses, report_components, report_facts
-from climb_opt.plan import Plan
 from climb_opt.provenance import provenance
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.command import CommandTrainer
@@ -27,7 +26,7 @@ from climb_opt.proxy.keep import FOLDER, KeptModels
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.view import space_for
+from climb_opt.view import plan_of, space_for
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +206,7 @@ class ProxyObjective:
                 outcome.facts["model"] = str(kept)
 
     def _may_prune(self, trial: optuna.Trial) -> bool:
-        slot, plan = trial.user_attrs.get(SLOT), Plan(self.recipe.rounds)
+        slot, plan = trial.user_attrs.get(SLOT), plan_of(self.recipe)
         return plan.may_prune(slot, first_round=self.recipe.prune_first_round)
 
     def _constrain(self, trial: optuna.Trial, components: dict[str, float]) -> None:

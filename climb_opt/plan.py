@@ -42,12 +42,15 @@ class Plan:
         max_attempts: a slot whose attempts failed this often is given up; a trial that was
             interrupted on request does not count.
         barrier: a round starts only when the earlier ones are finished.
+        verify: slots of the last round, where they measure what the search would recommend: that
+            round waits for the earlier ones whatever `barrier` says.
     """
 
     rounds: tuple[int, ...]
     named: tuple[str, ...] = ()
     max_attempts: int = 3
     barrier: bool = True
+    verify: int = 0
 
     def __post_init__(self) -> None:
         listed = isinstance(self.rounds, (tuple, list))
@@ -83,13 +86,19 @@ class Plan:
                 return index
         return len(self.rounds)
 
+    def verifies(self, slot: Slot | None) -> bool:
+        """Whether a slot measures what the search would recommend, or a rival of that."""
+        return isinstance(slot, int) and self.size - self.verify <= slot < self.size
+
     def may_prune(self, slot: Slot | None, *, first_round: bool) -> bool:
         """Whether a trial of this slot may be given up by a pruner.
 
-        Outside the rounds nothing is: baselines and confirmations must be comparable. Round 1 is
-        what the predictor learns from, and is spared unless `first_round`.
+        Outside the rounds nothing is: baselines and confirmations must be comparable, as must what
+        is verified. Round 1 is what the predictor learns from, and is spared unless `first_round`.
         """
-        return isinstance(slot, int) and (first_round or self.round_of(slot) > 0)
+        if not isinstance(slot, int) or self.verifies(slot):
+            return False
+        return first_round or self.round_of(slot) > 0
 
     def start_of(self, index: int) -> int:
         """The first slot of round `index`."""
@@ -118,7 +127,7 @@ class Plan:
                 slot = min(idle, key=lambda s: failures(tried[s]))
                 return Step("go", slot, tried[slot])
             waiting = waiting or "busy" in states.values()
-            if waiting and self.barrier:
+            if waiting and (self.barrier or (self.verify and index + 2 == len(self.rounds))):
                 return Step("wait")
         return Step("wait" if waiting else "done")
 

@@ -84,6 +84,7 @@ class StudyRecipe:
     space: SpaceRecipe = field(default_factory=SpaceRecipe)  # bounds of the weights
     baselines: tuple[str, ...] = ("prior", "uniform")  # trained before round 1, to be beaten
     barrier: bool = True  # a round waits for the last trial of the one before
+    verify: int = 0  # of the rounds' slots, the last: measure the recommendation and its rivals
     max_attempts: int = 3  # of a slot, before it is given up
     constraints: dict[str, float] = field(default_factory=dict)  # component -> its worst value
     confirm_seeds: int = 3  # fresh seeds of `climb-opt confirm`
@@ -93,6 +94,15 @@ class StudyRecipe:
     def corpus_folder(self) -> str:
         """Where the corpus lies, or is built."""
         return self.corpus if isinstance(self.corpus, str) else str(self.corpus.output)
+
+    @property
+    def searched(self) -> tuple[int, ...]:
+        """Slots of each round that search: all but the last `verify`."""
+        left, found = sum(self.rounds) - self.verify, []
+        for size in self.rounds:
+            found.append(min(size, left))
+            left -= found[-1]
+        return tuple(size for size in found if size)
 
     def coefficients(self) -> dict[str, float]:
         """component -> coefficient of the study's score."""
@@ -194,6 +204,11 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
         raise UserError(f"study: proxy.tokens must be at least 1, but is {recipe.proxy.tokens}.")
     if not 0 <= recipe.seed < 2**32:  # what NumPy takes
         raise UserError(f"study: seed must be from 0 to 4294967295, but is {recipe.seed}.")
+    if not 0 <= recipe.verify < max(sum(recipe.rounds), 1):
+        raise UserError(
+            f"study: verify must leave a slot to search with, so be from 0 to "
+            f"{max(sum(recipe.rounds) - 1, 0)} for these rounds, but is {recipe.verify}."
+        )
     if recipe.also:
         _check_also(recipe)
     return recipe
@@ -228,6 +243,11 @@ def _check_also(recipe: StudyRecipe) -> None:
         raise UserError(
             f"study.also: sampler {recipe.sampler.name!r} searches one objective; use simplex-gp, "
             "or nsga2 or tpe."
+        )
+    if recipe.verify:
+        raise UserError(
+            "study.also: verify measures one recommendation, and several objectives have none; "
+            "drop verify."
         )
     if recipe.pruner is not None:
         raise UserError("study.also: Optuna prunes searches with one objective only; drop pruner.")

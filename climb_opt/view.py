@@ -169,9 +169,14 @@ class StudyView:
 
 
 def plan_of(recipe: StudyRecipe) -> Plan:
-    """The slots of a search: its rounds, and a named slot for each baseline."""
+    """The slots of a search: its rounds, and a named slot for each baseline.
+
+    What the last slots verify is a round of its own.
+    """
     named = tuple(BASELINE + name for name in recipe.baselines)
-    return Plan(recipe.rounds, named, recipe.max_attempts, recipe.barrier)
+    last = (recipe.verify,) if recipe.verify else ()
+    rounds = (*recipe.searched, *last) if last else recipe.rounds
+    return Plan(rounds, named, recipe.max_attempts, recipe.barrier, recipe.verify)
 
 
 def space_for(tokens: Mapping[str, float], recipe: StudyRecipe | None) -> MixtureSpace:

@@ -62,10 +62,10 @@ def best_mixture(
     (0.5, 24)
     """
     lookup.find("rule", rule)
-    view, space, history = _learnt(study, space)
+    view, space, history = learnt(study, space)
     if len(study.directions) > 1:
         return _balanced(study, space, history, components)
-    evidence = _evidence(view, space, history, components, seed)
+    evidence = evidence_of(view, space, history, components, seed)
     return _recommend(view, space, history, evidence, rule)
 
 
@@ -100,12 +100,12 @@ def compare_rules(
     rules = list(lookup.KINDS["rule"]) if rules is None else list(rules)
     for rule in rules:
         lookup.find("rule", rule)
-    view, space, history = _learnt(study, space)
+    view, space, history = learnt(study, space)
     if len(study.directions) > 1:
         raise UserError(
             "compare_rules needs one objective; for several, best_mixture gives the Pareto set."
         )
-    evidence = _evidence(view, space, history, components, seed)
+    evidence = evidence_of(view, space, history, components, seed)
     found: dict[str, Recommendation] = {}
     on_rule(0, len(rules))
     for done, rule in enumerate(rules, start=1):
@@ -114,12 +114,10 @@ def compare_rules(
     return found
 
 
-# --- private -------------------------------------------------------------------------------------
-
-
-def _learnt(
+def learnt(
     study: optuna.Study, space: MixtureSpace | None
 ) -> tuple[StudyView, MixtureSpace, History]:
+    """The study, its space and what it has learnt: a trial at least."""
     view = StudyView(study)
     space = space or view.space
     history = read_history(study, space)
@@ -131,9 +129,10 @@ def _learnt(
     return view, space, history
 
 
-def _evidence(
+def evidence_of(
     view: StudyView, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
+    """What a rule may look at; None where there is nothing to model."""
     beliefs = Beliefs(space, components=components)
     problem = beliefs.problem(history)
     if problem is None:
@@ -148,6 +147,9 @@ def _evidence(
         seed,
         view.attributes.get(PICK, {}),
     )
+
+
+# --- private -------------------------------------------------------------------------------------
 
 
 def _recommend(

@@ -25,8 +25,9 @@ from climb_opt.plan import Plan, Slot
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.samplers.forecasts import Forecaster
+from climb_opt.selection.verifying import Verification
 from climb_opt.simplex import MixtureSpace
-from climb_opt.storages import explained, study_lock
+from climb_opt.storages import explained, patient, study_lock
 from climb_opt.study.opening import load_corpus, read_recipe
 from climb_opt.text import file_name
 from climb_opt.view import StudyView
@@ -78,7 +79,8 @@ def work(
     view = StudyView(study)
     study.sampler = build_sampler(recipe, view.space)
     study.pruner = build_pruner(recipe.pruner)
-    mixtures = baselines(recipe, view.space)
+    given = baselines(recipe, view.space)
+    mixtures = Verification(patient(study, stop), view.plan, given, seed=recipe.seed)
     wanted = Work(view.plan, mixtures, stop=stop, on_trial=on_trial, pace=pace or Pace())
 
     def run(trained: Objective) -> None:
@@ -150,7 +152,10 @@ def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
     name, options = recipe.sampler.name, dict(recipe.sampler.options)
     make = lookup.find("sampler", name)
     known = inspect.signature(make).parameters
-    ours = {"rounds": recipe.rounds, "max_attempts": recipe.max_attempts}
+    ours = {
+        "rounds": recipe.searched if recipe.verify else recipe.rounds,
+        "max_attempts": recipe.max_attempts,
+    }
     given = {"space": space, "seed": recipe.seed, **{k: v for k, v in ours.items() if k in known}}
     for key in options:
         if key in given:

@@ -104,7 +104,7 @@ def judged_study(recipe: AblationRecipe, study: StudyRecipe) -> StudyRecipe:
     """
     base = {**_base(recipe), "corpus": study.corpus}
     judged = recipes.study_from(recipe_files.merge(base, recipe.test.study))
-    return replace(judged, rounds=(1,), baselines=(), pruner=None)
+    return replace(judged, rounds=(1,), baselines=(), pruner=None, verify=0)
 
 
 def allocate(n: int, shares: Sequence[int]) -> tuple[int, ...]:
@@ -151,10 +151,11 @@ def _sized(arm: Arm, budget: Budget) -> Arm:
         tokens = float(budget.tokens or 0) * arm.options.share
         affordable = tokens / (arm.study.proxy.tokens * arm.options.cost)
     n = int(affordable + 1e-9)
-    if n < len(rounds):
+    if n < len(rounds) + arm.study.verify:
+        more = f" and verify {arm.study.verify} more" if arm.study.verify else ""
         raise UserError(
             f"arm {arm.name!r}: a budget of {budget} pays {n} trials, "
-            f"but its {len(rounds)} rounds need one each."
+            f"but its {len(rounds)} rounds need one each{more}."
         )
     return replace(arm, study=replace(arm.study, rounds=allocate(n, rounds)))
 

@@ -17,6 +17,7 @@ from climb_opt.ablation.run.results import run_digest
 from climb_opt.ablation.run.surfaces import Surface
 from climb_opt.attributes import ABLATION, ERROR, RECIPE, SLOT
 from climb_opt.errors import TrialFailed, UserError
+from climb_opt.selection.verifying import shortlist
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study import build_sampler
 from climb_opt.view import set_aggregate, store_space
@@ -95,9 +96,13 @@ def _ask_and_tell(study: optuna.Study, ground: Surface, run: Run) -> None:
     if objective.components:
         names, coefficients = ground.source.names, ground.source.coefficients
         set_aggregate(study, dict(zip(names, coefficients.tolist(), strict=True)))
-    left = sum(run.arm.study.rounds)
+    left, verify = sum(run.arm.study.rounds), run.arm.study.verify
     while left > 0:
-        batch = [study.ask() for _ in range(min(run.arm.options.parallel, left))]
+        if left == verify:
+            for weights in shortlist(study, verify, space=ground.space, seed=run.seed):
+                study.enqueue_trial(ground.space.params(weights))
+        most = left if left <= verify else left - verify
+        batch = [study.ask() for _ in range(min(run.arm.options.parallel, most))]
         for trial in batch:  # all are proposed before the first result is known
             ground.space.suggest(trial)
             if SLOT not in trial.user_attrs:  # for reports; what was proposed no longer hangs on it
