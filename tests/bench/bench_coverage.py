@@ -10,11 +10,9 @@ search. Both files make it resumable: --output holds what was judged, --searches
 a change of what is promised is judged on the same searches without searching again. Processes with
 other --first-seed may share both. `--against FILE` compares with the judgements of other code.
 
-Coverage is the share of 90 % intervals that hold the truth: of the expected score, of the gain over
-the prior. Errors and widths are in units of regret (0 the best mixture, 1 a typical random one).
-`error` is stated minus true expected score: negative promises too much. `interval score` is
-Winkler's, the width plus 20 times what the truth lies outside, less is better. `width` is the
-median half-width against the constant one that would have held in 90 % of the same cell.
+`climb-opt ablate coverage` runs the same matrix as an ablation, by the same code, in any number of
+workers; this file judges kept searches again. The columns are explained where they are made
+(climb_opt/ablation/table/coverage.py).
 """
 
 from __future__ import annotations
@@ -31,18 +29,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler, best_mixture
+from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
+from climb_opt.ablation.run import promises
+from climb_opt.ablation.table import coverage
 from climb_opt.emulator import NoisyObjective, Source
 from climb_opt.samplers import stock
-from climb_opt.selection import Estimate
-from climb_opt.view import store_space
 
-ALPHA = 0.1  # 90 % intervals
 PREFIXES = (28, 56, 112)
 SAMPLERS: dict[str, Callable[[MixtureSpace, int], BaseSampler]] = {
     "climb": lambda space, seed: ClimbSampler(space, seed=seed),
@@ -93,41 +89,11 @@ def _trial(row: Row) -> FrozenTrial:
     )
 
 
-def prefix(space: MixtureSpace, trials: Sequence[FrozenTrial]) -> optuna.Study:
-    """A study of these trials alone."""
-    study = optuna.create_study()
-    store_space(study, space)
-    study.add_trials(trials)
-    return study
-
-
-def judge(source: Source, study: optuna.Study) -> Row:
+def judge(source: Source, trials: Sequence[FrozenTrial]) -> Row:
     """What the recommendation promises against what is true, in units of regret."""
-    space = source.space
     best, typical = bench_search.yardstick(source)
-    unit = typical - best
-    pick = best_mixture(study, space=space)
-    true = float(source.score(space.weights(pick)[None])[0])
-    prior = float(source.score(space.project(space.prior)[None])[0])
-    found: Row = {"regret": (true - best) / unit, "rule": pick.rule}
-    for what, estimate, truth in (
-        ("score", pick.predicted, true),
-        ("gain", pick.gain, prior - true),
-    ):
-        if estimate is not None:
-            found |= {f"{what} {k}": v for k, v in _held(estimate, truth, unit).items()}
-    return found
-
-
-def _held(estimate: Estimate, truth: float, unit: float) -> dict[str, float]:
-    """One interval against the truth."""
-    outside = max(estimate.low - truth, truth - estimate.high, 0.0)
-    return {
-        "held": float(outside <= 1e-9 * unit),  # a digit that rounding takes is no miss
-        "error": (estimate.mean - truth) / unit,
-        "half": estimate.half / unit,
-        "winkler": (2 * estimate.half + 2 / ALPHA * outside) / unit,
-    }
+    found = promises.kept(source.space, trials, source.score, typical - best)
+    return {**found, "regret": (found.pop("true") - best) / (typical - best)}
 
 
 # --- all of them ---------------------------------------------------------------------------------
@@ -168,7 +134,7 @@ def work(options: argparse.Namespace) -> list[Row]:
         )
         for n in missing:
             row = {"source": name, "sampler": sampler, "noise": noise, "seed": seed, "n": n}
-            row |= judge(source, prefix(source.space, trials[:n])) | {"cpu": seconds}
+            row |= judge(source, trials[:n]) | {"cpu": seconds}
             rows[key_of(row)] = row
             if options.output:
                 with options.output.open("a") as stream:
@@ -183,56 +149,19 @@ def kind(row: Row) -> str:
     return "law" if row["source"].startswith("law") else "table"
 
 
-def cells(rows: Sequence[Row], *by: str) -> dict[tuple[Any, ...], list[Row]]:
-    found: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        own = row | {"kind": kind(row)}
-        found.setdefault(tuple(own[name] for name in by), []).append(row)
-    return found
-
-
-def column(rows: Sequence[Row], name: str) -> np.ndarray:
-    return np.array([row[name] for row in rows if name in row], dtype=float)
-
-
-def interval(rows: Sequence[Row], what: str) -> list[str]:
-    """Coverage, median error and half-width, width against the exactly right one, Winkler."""
-    error, half = column(rows, f"{what} error"), column(rows, f"{what} half")
-    if not len(error):
-        return ["–"] * 4
-    right = float(np.quantile(np.abs(error), 1 - ALPHA))
-    return [
-        f"{column(rows, f'{what} held').mean():.2f}",
-        f"{np.median(error):+.3f}, {np.median(half):.3f}",
-        f"{np.median(half) / right:.1f}" if right > 0 else "–",
-        f"{column(rows, f'{what} winkler').mean():.3f}",
-    ]
-
-
 def report(rows: Sequence[Row], other: Sequence[Row]) -> None:
-    head = ["held", "error, half-width", "width", "interval score"]
-    names = ["sampler", "noise", "n", "kind", "searches"]
-    names += [f"{what}: {h}" for what in ("score", "gain") for h in head] + ["regret"]
-    print("| " + " | ".join(names) + " |")
-    print("|---" * len(names) + "|")
-    by = ("sampler", "noise", "n", "kind")
-    before = cells(other, *by)
-    for key, own in cells(rows, *by).items():
-        figures = [*interval(own, "score"), *interval(own, "gain")]
-        figures.append(f"{np.median(column(own, 'regret')):.3f}")
-        if key in before:
-            was = before[key]
-            old = [*interval(was, "score"), *interval(was, "gain")]
-            old.append(f"{np.median(column(was, 'regret')):.3f}")
-            figures = [f"{a} → {b}" for a, b in zip(old, figures, strict=True)]
-        name = " | ".join([str(k) for k in key])
-        print(f"| {name} | {len(own)} | " + " | ".join(figures) + " |")
-    print("\npooled over sources and n:")
-    for (sampler, noise), own in cells(rows, "sampler", "noise").items():
-        shown = ", ".join(
-            f"{what} {column(own, f'{what} held').mean():.2f}" for what in ("score", "gain")
-        )
-        print(f"{sampler}, noise {noise:g}: {shown} of {len(own)} intervals hold")
+    """The table of each cell, before → after where there is an earlier one; then what is pooled."""
+    for by in (("sampler", "noise", "n", "kind"), ("sampler", "noise")):
+        after, before = ([row | {"kind": kind(row)} for row in each] for each in (rows, other))
+        head, *lines = coverage.lines_of(after, by)
+        was = {tuple(line[: len(by)]): line for line in coverage.lines_of(before, by)[1:]}
+        print("| " + " | ".join(head) + " |")
+        print("|---" * len(head) + "|")
+        for line in lines:
+            old = was.get(tuple(line[: len(by)]), line)
+            cells = [b if a == b else f"{a} → {b}" for a, b in zip(old, line, strict=True)]
+            print("| " + " | ".join(cells) + " |")
+        print()
 
 
 def main() -> None:

@@ -83,6 +83,11 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
             "ablation: an emulator trains nothing, so its budget counts trials; give "
             "budget: {trials: N}."
         )
+    if recipe.promises and (recipe.live or min(recipe.promises) < 1):
+        raise UserError(
+            "ablation: promises lists numbers of trials, from 1 on, and needs an emulator, which "
+            f"knows the truth; it is {list(recipe.promises)}."
+        )
     if recipe.live and recipe.grid:
         raise UserError("ablation: a grid varies an emulator's options; give live arms instead.")
     arms(recipe)

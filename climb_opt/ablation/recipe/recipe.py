@@ -71,7 +71,9 @@ class TestRecipe:
 class AblationRecipe:
     """One comparison. `answers` says which published figure it answers to.
 
-    `only`, where it is given, names the arms that a scale runs, in their order.
+    `only`, where it is given, names the arms that a scale runs, in their order. After each number
+    of trials in `promises` the search is asked what it would recommend, and whether the intervals
+    that it states hold is counted (emulated objectives, which know the truth).
     """
 
     objective: Choice
@@ -85,6 +87,7 @@ class AblationRecipe:
     first_seed: int = 0
     grid: dict[str, list[Any]] = field(default_factory=dict)
     test: TestRecipe = field(default_factory=TestRecipe)
+    promises: tuple[int, ...] = ()
 
     @property
     def live(self) -> bool:

@@ -42,6 +42,7 @@ class Run:
     objective: Choice
     arm: Arm
     seed: int
+    promises: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -59,7 +60,7 @@ def runs(recipe: AblationRecipe) -> list[Run]:
     seeds = range(recipe.first_seed, recipe.first_seed + recipe.seeds)
     resolved = arms(recipe)
     return [
-        Run(setting, objective, _own(arm, objective, seed), seed)
+        Run(setting, objective, _own(arm, objective, seed), seed, recipe.promises)
         for seed in seeds
         for setting, objective in settings(recipe)
         for arm in resolved

@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from climb_opt import lookup, recipes
 from climb_opt.ablation.recipe.resolve import Run, allocate
+from climb_opt.ablation.run import promises
 from climb_opt.ablation.run.final import COMMON, final_mixture
 from climb_opt.ablation.run.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.run.searching import search
@@ -54,7 +55,8 @@ class Searches:
         if storage is not None:
             return _searched(run, ground, storage, prefix)
         parallel = str(run.arm.options.parallel)
-        key = recipes.to_json(run.arm.study) + parallel  # the objective is among its evaluators
+        # The objective is among the evaluators.
+        key = f"{recipes.to_json(run.arm.study)}{parallel}{run.promises}"
         if key not in self._kept:
             self._kept[key] = _searched(run, ground, None, prefix)
             if len(self._kept) > self._size:
@@ -120,6 +122,7 @@ def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: st
         failed=sum(t.state == TrialState.FAIL for t in tried),
         seconds=seconds,
         mixtures=mixtures_digest(np.array([w for w in rows if w is not None])),
+        promises={str(n): _promised(history, ground, n) for n in run.promises if n <= len(history)},
     )
     return Searched(study, result)
 
@@ -148,6 +151,13 @@ def _judged(result: RunResult, final: np.ndarray | None, ground: Surface) -> Run
         final=float(ground.regret(final[None])[0]),
         facts=facts,
     )
+
+
+def _promised(history: History, ground: Surface, n: int) -> dict[str, float | None]:
+    """What the recommendation after the first n results promises, and its regret."""
+    unit = ground.typical - ground.best
+    found = promises.kept(ground.space, history.trials[:n], ground.truth, unit)
+    return {**found, "regret": (found.pop("true") - ground.best) / unit}
 
 
 def _curve(history: History, ground: Surface) -> tuple[float, ...]:

@@ -60,6 +60,7 @@ class RunResult:
     note: str = ""
     error: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    promises: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by trials
 
 
 def run_digest(run: Run) -> str:
@@ -68,6 +69,7 @@ def run_digest(run: Run) -> str:
     study = dataclasses.replace(run.arm.study, evaluators=evaluators)
     parts = [recipes.to_json(study), recipes.to_json(run.arm.options)]
     parts += [recipes.to_json(_placeless(run.objective)), str(run.seed)]
+    parts += [str(run.promises)] if run.promises else []
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

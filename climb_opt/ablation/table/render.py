@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from climb_opt import __version__
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.run.results import RunResult
+from climb_opt.ablation.table import coverage
 from climb_opt.ablation.table.comparison import ArmRow, Comparison
 from climb_opt.provenance import libraries
 from climb_opt.statistics import Summary
@@ -24,12 +25,22 @@ CLEAR = 0.05  # a corrected p below it marks a difference in the overview
 
 
 def markdown(
-    name: str, recipe: AblationRecipe, tables: Sequence[Comparison], command: str = ""
+    name: str,
+    recipe: AblationRecipe,
+    tables: Sequence[Comparison],
+    command: str = "",
+    promised: Sequence[coverage.Row] = (),
 ) -> str:
-    """The whole comparison as one Markdown text: figures first, how they came about below."""
+    """The whole comparison as one Markdown text: figures first, how they came about below.
+
+    Args:
+        promised: what searches promised, a row for each recommendation.
+    """
     lines = [f"# {name}", ""]
     if recipe.answers:
         lines += [f"Answers to: {recipe.answers}", ""]
+    if promised:
+        lines += _coverage(promised)
     if len(tables) > 1:
         lines += _overview(recipe, tables)
     for table in tables:
@@ -117,6 +128,15 @@ def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
     lines += [_line(_cells(row, head, table, against)) for row in table.rows]
     lines += ["", *[f"- {remark}" for remark in table.remarks]]
     return [*lines, ""] if table.remarks else lines
+
+
+def _coverage(promised: Sequence[coverage.Row]) -> list[str]:
+    """Do the stated intervals hold: pooled by arm and noise, then by number of trials, too."""
+    lines = ["## Do the intervals hold?", ""]
+    for by in (("arm", "noise"), ("arm", "noise", "n")):
+        head, *rows = coverage.lines_of(promised, by)
+        lines += [_line(head), _line(["---"] * len(head)), *map(_line, rows), ""]
+    return [*lines, coverage.LEGEND, ""]
 
 
 def _overview(recipe: AblationRecipe, tables: Sequence[Comparison]) -> list[str]:

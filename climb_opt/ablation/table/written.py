@@ -7,7 +7,7 @@ import logging
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.run.results import Archive
 from climb_opt.ablation.run.runner import finished
-from climb_opt.ablation.table import render
+from climb_opt.ablation.table import coverage, render
 from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.files import replace_text
 
@@ -25,7 +25,8 @@ def write_tables(
     """
     folder, results = archive.folder, finished(recipe, archive)
     tables = comparisons(recipe, results)
-    text = render.markdown(name, recipe, tables, command=command)
+    promised = coverage.rows_of(recipe, results)
+    text = render.markdown(name, recipe, tables, command=command, promised=promised)
     replace_text(folder / "ablation.md", text)
     replace_text(folder / "runs.csv", render.as_csv(results))
     replace_text(folder / "ablation.json", render.as_json(name, recipe, tables, results))
