@@ -137,6 +137,19 @@ def test_any_sampler_ends_with_the_recommendation_and_its_rivals(sampler: str) -
         assert apart(mixture_of(a), mixture_of(b)) > SAME / 2
 
 
+def test_the_decision_keeps_to_what_was_verified_unless_more_is_shown() -> None:
+    noise = np.random.default_rng(0)
+    study = begun("random")
+    climb_opt.work(study, objective=lambda t: score(t) + 0.05 * noise.standard_normal(), pace=PACE)
+    best = best_mixture(study)
+    assert best.rule == "guarded" and best.lead is None
+    known = [mixture_of(t) for t in study.trials]
+    assert min(apart(best, one) for one in known) < 1e-9
+    plain = begun("random", None, "verify=0")
+    climb_opt.work(plain, objective=score, pace=PACE)
+    assert best_mixture(plain).rule in ("predicted", "optimum")
+
+
 def test_a_search_that_was_stopped_goes_on_with_the_same_list(tmp_path: Path) -> None:
     study = begun("random", open_storage(str(tmp_path / "s.journal")))
     calls = 0

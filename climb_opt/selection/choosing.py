@@ -146,6 +146,7 @@ def evidence_of(
         compared,
         seed,
         view.attributes.get(PICK, {}),
+        any(view.plan.verifies(t.user_attrs.get(SLOT)) for t in history.trials),
     )
 
 

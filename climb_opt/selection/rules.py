@@ -35,7 +35,8 @@ class Evidence:
 
     `promise` says what to expect of what a rule takes, where `problem` says what to try next.
     `compared` (m, K) are the mixtures to be beaten, the prior first. `climb` is what the study's
-    own `ClimbSampler` stored of its pick, if it had one.
+    own `ClimbSampler` stored of its pick, if it had one. `verified`: slots of the plan that measure
+    the recommendation and its rivals have done so.
     """
 
     history: History
@@ -44,6 +45,7 @@ class Evidence:
     compared: np.ndarray
     seed: int = 0
     climb: Mapping[str, Any] = field(default_factory=dict)
+    verified: bool = False
 
     @property
     def rng(self) -> np.random.Generator:
@@ -92,12 +94,14 @@ def evaluated(evidence: Evidence) -> np.ndarray:
 
 
 def guarded(evidence: Evidence) -> np.ndarray:
-    """What `auto` takes, if it is shown to beat `evaluated`; else that.
+    """The default for the noise, if it is shown to beat `evaluated`; else that.
 
-    Nothing that nobody measured is kept on a guess, which loses .07 on average
-    (docs/notes/searching.md#what-is-promised).
+    Nothing that nobody measured is kept on a guess. That loses .07 on average, and nothing where
+    the last slots of the plan measured the recommendation and its rivals
+    (docs/notes/searching.md#what-is-promised, docs/measured.md#verification-slots).
     """
-    best, pick = evaluated(evidence), auto(evidence)
+    rule: Rule = lookup.find("rule", _for_noise(evidence))
+    best, pick = evaluated(evidence), rule(evidence)
     lead = Promise(evidence.promise, pick, evidence.history.weights).gain(best)
     return pick if lead.low > 0 else best
 
@@ -133,13 +137,17 @@ def mean_top(evidence: Evidence) -> np.ndarray:
 
 
 def auto(evidence: Evidence) -> np.ndarray:
-    """`predicted` if the study is nearly free of noise, else `optimum`."""
+    """`predicted` if the study is nearly free of noise, else `optimum`; `guarded` once verified."""
     rule: Rule = lookup.find("rule", default_rule(evidence))
     return rule(evidence)
 
 
 def default_rule(evidence: Evidence) -> str:
     """The rule that `auto` stands for."""
+    return "guarded" if evidence.verified else _for_noise(evidence)
+
+
+def _for_noise(evidence: Evidence) -> str:
     return "predicted" if evidence.relative_noise < QUIET else "optimum"
 
 

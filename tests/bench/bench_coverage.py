@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
@@ -37,7 +38,9 @@ from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
 from climb_opt.ablation.run import promises
 from climb_opt.ablation.table import coverage
 from climb_opt.emulator import NoisyObjective, Source
+from climb_opt.emulator.objective import spread
 from climb_opt.samplers import stock
+from climb_opt.selection.verifying import shortlist
 
 PREFIXES = (28, 56, 112)
 SAMPLERS: dict[str, Callable[[MixtureSpace, int], BaseSampler]] = {
@@ -89,6 +92,23 @@ def _trial(row: Row) -> FrozenTrial:
     )
 
 
+def verified(
+    source: Source, trials: Sequence[FrozenTrial], count: int, noise: float, seed: int
+) -> list[FrozenTrial]:
+    """The trials with their last `count` spent on the recommendation and its rivals instead."""
+    space, n = source.space, len(trials)
+    rows = shortlist(promises.prefix(space, trials[: n - count]), count, space=space)
+    rng = np.random.default_rng([seed, n, count])
+    values = source.score(rows) + noise * spread(source) * rng.standard_normal(count)
+    new = [
+        optuna.trial.create_trial(
+            params=space.params(w), distributions=space.distributions(), value=float(v)
+        )
+        for w, v in zip(rows, values, strict=True)
+    ]
+    return [*trials[: n - count], *new]
+
+
 def judge(source: Source, trials: Sequence[FrozenTrial]) -> Row:
     """What the recommendation promises against what is true, in units of regret."""
     best, typical = bench_search.yardstick(source)
@@ -134,7 +154,10 @@ def work(options: argparse.Namespace) -> list[Row]:
         )
         for n in missing:
             row = {"source": name, "sampler": sampler, "noise": noise, "seed": seed, "n": n}
-            row |= judge(source, trials[:n]) | {"cpu": seconds}
+            asked_of = trials[:n]
+            if options.verify:
+                asked_of = verified(source, asked_of, options.verify, noise, seed)
+            row |= judge(source, asked_of) | {"cpu": seconds}
             rows[key_of(row)] = row
             if options.output:
                 with options.output.open("a") as stream:
@@ -176,6 +199,7 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
     parser.add_argument("--noise", nargs="+", type=float)
     parser.add_argument("--trials", nargs="+", type=int, help="prefixes; the last is the search")
+    parser.add_argument("--verify", type=int, default=0, help="spend the last so many on rivals")
     parser.add_argument("--seeds", type=int, help="how many")
     parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
