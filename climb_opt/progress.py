@@ -3,7 +3,8 @@
     demo: 12 of 30 trials, 3.1 trials a minute, 5 min 50 s left
 
 Where nobody looks (a pipe, a file, a cluster's log) the first line comes after `FIRST` seconds, so
-that short commands stay silent there, and then one every `EVERY` seconds at most.
+that short commands stay silent there, and then one every `EVERY` seconds at most, also while
+nothing moves: a step that is one call of a library (`doing`) says how long it has taken.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -21,8 +23,13 @@ from climb_opt.text import amount, counted, duration
 
 FIRST = 10.0  # seconds until the first line
 EVERY = 30.0  # seconds between two lines
+PULSE = 1.0  # seconds between two looks whether it is time for one
+BRIEF = 2.0  # seconds after which a bar appears of what is most often done in a moment
+
+_open: list[Any] = []  # the innermost last: it alone says that time passes
 
 
+@contextmanager
 def progress(
     total: int | None,
     title: str,
@@ -32,32 +39,57 @@ def progress(
     large: bool = False,
     brief: bool = False,
     show: bool | None = None,
-) -> Any:
+) -> Iterator[Any]:
     """A bar on standard error with rate and time left, or `Lines` where that is no terminal.
 
-    Both are entered by `with` and told by `update(n)`.
+    Both are told by `update(n)`, and show that time passes meanwhile.
 
     Args:
         total: units in all; None where that is not known.
         title: what goes on.
-        unit: what is counted, in the singular.
+        unit: what is counted, in the singular; "" where nothing is.
         initial: units done before.
         large: units by the thousand and million, such as bytes and tokens.
         brief: most often done in a moment: a bar appears after two seconds, and goes again.
         show: False for neither.
     """
+    bar: Any = Lines(total, title, unit, initial=initial, large=large)
     if show is False or sys.stderr.isatty():
-        return tqdm(
+        bar = tqdm(
             total=total,
             initial=initial,
             desc=title,
             unit=unit,
             unit_scale=large,
-            delay=2.0 if brief else 0.0,
+            bar_format=None if unit else "{desc}: {elapsed}",
+            delay=BRIEF if brief else 0.0,
             leave=not brief,
             disable=show is False,
         )
-    return Lines(total, title, unit, initial=initial, large=large)
+    ended = threading.Event()
+    pulse = threading.Thread(target=_pulse, args=(bar, ended), daemon=True)
+    with bar:
+        _open.append(bar)
+        pulse.start()
+        try:
+            yield bar
+        finally:
+            ended.set()
+            pulse.join()
+            _open.remove(bar)
+
+
+def doing(title: str, *, show: bool | None = None) -> AbstractContextManager[Any]:
+    """`progress` of one step that cannot say how far it is: for how long it has run."""
+    return progress(None, title, "", brief=True, show=show)
+
+
+def _pulse(bar: Any, ended: threading.Event) -> None:
+    pause = max(PULSE, BRIEF)
+    while not ended.wait(pause):
+        pause = PULSE
+        if _open[-1:] == [bar]:
+            bar.refresh()
 
 
 def counting(bar: Any) -> Callable[[int, int], None]:
@@ -136,12 +168,16 @@ class Lines:
 
     def line(self) -> str:
         """How far it is, how fast, how long still."""
+        seconds = self._clock() - self._begun
+        if not self._unit:
+            return f"{self._title}: {duration(seconds)} so far"
         units = counted(0, self._unit).partition(" ")[2]
         said = amount if self._large else str
         whole = "" if self.total is None else f" of {said(self.total)}"
         words = [f"{said(self.n)}{whole} {units}"]
-        seconds = self._clock() - self._begun
-        if self.n > self._initial and seconds > 0:
+        if self.n == self._initial:
+            words.append(f"{duration(seconds)} so far")
+        elif seconds > 0:
             rate = (self.n - self._initial) / seconds
             words.append(_speed(rate, units))
             if self.total is not None and self.n < self.total:

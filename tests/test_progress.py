@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tqdm import tqdm
 
-from climb_opt.progress import EVERY, FIRST, Lines, counting, progress
+from climb_opt.progress import EVERY, FIRST, Lines, counting, doing, progress
 
 
 class Clock:
@@ -90,10 +92,6 @@ def test_no_more_lines_than_there_is_time_for(steps: list[float]) -> None:
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with progress(10, "demo", "trial") as bar:
         assert isinstance(bar, tqdm)
@@ -107,3 +105,72 @@ def test_nobody_is_told_where_nothing_is_to_be_shown(capsys: pytest.CaptureFixtu
         bar.update(3)
         bar.refresh()
     assert said(capsys) == []
+
+
+def until_said(file: io.StringIO, text: str) -> None:
+    end = time.monotonic() + 30
+    while text not in file.getvalue():
+        assert time.monotonic() < end, file.getvalue()
+        time.sleep(0.005)
+
+
+def soon(monkeypatch: pytest.MonkeyPatch, file: io.StringIO) -> io.StringIO:
+    """`file` as standard error, where lines come after an instant."""
+    for name in ("FIRST", "EVERY", "PULSE", "BRIEF"):
+        monkeypatch.setattr(f"climb_opt.progress.{name}", 0.01)
+    monkeypatch.setattr(sys, "stderr", file)
+    return file
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_step_that_cannot_say_how_far_it_is_says_how_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = soon(monkeypatch, io.StringIO())
+    before = threading.active_count()
+    with doing("k-means"):
+        until_said(file, "k-means: ")
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
+    assert all(line.endswith(" so far") for line in file.getvalue().splitlines())
+
+
+def test_of_steps_within_each_other_the_inner_one_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = soon(monkeypatch, io.StringIO())
+    with progress(3, "runs", "run") as outer:
+        until_said(file, "runs: 0 of 3 runs, ")
+        with doing("a fit"):
+            until_said(file, "a fit: ")
+            written = file.getvalue().count("runs: ")
+            time.sleep(0.05)
+            assert file.getvalue().count("runs: ") == written
+        outer.update()
+        until_said(file, "runs: 1 of 3 runs")
+
+
+def test_a_step_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = soon(monkeypatch, io.StringIO())
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt), doing("an endless one"):
+        raise KeyboardInterrupt
+    assert threading.active_count() == before and file.getvalue() == ""
+
+
+def test_a_step_of_a_moment_and_one_that_is_not_shown_are_silent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with doing("quick"):
+        pass
+    with doing("hidden", show=False):
+        pass
+    assert said(capsys) == []
+
+
+def test_a_terminal_sees_that_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = soon(monkeypatch, Terminal())
+    with doing("k-means"):
+        until_said(terminal, "k-means: 00:0")

@@ -15,8 +15,11 @@ from climb_opt.cli.arguments import comparison_arguments, overrides, quieten_opt
 from climb_opt.cli.offering import ablations, names_of, offer
 from climb_opt.cli.stopping import leads, stop_flag
 from climb_opt.progress import progress
+from climb_opt.text import counted
 
 if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
     from climb_opt.ablation.recipe.recipe import AblationRecipe
     from climb_opt.ablation.recipe.resolve import Run
     from climb_opt.ablation.run.results import Archive, RunResult
@@ -78,7 +81,13 @@ def _ablate(args: argparse.Namespace) -> int:
 
         def train(follow: _Following) -> None:
             run_ablation(
-                recipe, archive, storage=args.storage, prefix=prefix, stop=stop, on_run=follow.show
+                recipe,
+                archive,
+                storage=args.storage,
+                prefix=prefix,
+                stop=stop,
+                on_run=follow.show,
+                on_trial=follow.count,
             )
 
         planned, done = _counts(recipe, archive)
@@ -124,7 +133,14 @@ class _Following:
     """Progress over the runs of an ablation; those of other commands are not counted."""
 
     def __init__(self, bar: Any) -> None:
-        self._bar = bar
+        self._bar, self._trials = bar, 0
+
+    def count(self, trial: FrozenTrial) -> None:
+        """A trial of a live run, which takes many, was finished by this process."""
+        self._trials += 1
+        self._bar.set_postfix_str(f"{counted(self._trials, 'trial')} here")
+        value = f"{trial.values[0]:.4f}" if trial.values else trial.state.name
+        log.debug("trial %d: %s", trial.number, value)
 
     def show(self, run: Run, result: RunResult) -> None:
         """A run was finished by this process."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import optuna
 
 from climb_opt.files import write_text
+from climb_opt.progress import doing
 from climb_opt.reports.contents import Atlas, Contents, gather
 from climb_opt.reports.draw import markdown as as_markdown
 from climb_opt.reports.draw import page
@@ -45,9 +46,10 @@ def report(
     >>> text.splitlines()[0]
     '# code'
     """
-    atlas = None if markdown else _atlas(study, corpus)
-    contents = contents_of(study, rule=rule, predictor=predictor, atlas=atlas)
-    text = as_markdown.render(contents) if markdown else page.render(contents)
+    with doing("report"):
+        atlas = None if markdown else _atlas(study, corpus)
+        contents = contents_of(study, rule=rule, predictor=predictor, atlas=atlas)
+        text = as_markdown.render(contents) if markdown else page.render(contents)
     if output is not None:
         write_text(Path(output), text)
     return text

@@ -46,13 +46,13 @@ def advise(
     space = view.space
     if not len(read_history(study, space) if history is None else history):
         return None
-    if len(view.maximize) > 1 or not every:
-        # Several objectives: one balanced pick of the Pareto set, whatever the rule.
-        one = best_mixture(study, rule=wanted, space=space)
-        return Advice({one.rule: one}, one.rule)
     rules = lookup.KINDS["rule"]
     asked = [*(r for r in rules if r != AUTO), *([wanted] if wanted not in rules else [AUTO])]
     with progress(None, "rules", "rule", brief=True) as bar:
+        if len(view.maximize) > 1 or not every:
+            # Several objectives: one balanced pick of the Pareto set, whatever the rule.
+            one = best_mixture(study, rule=wanted, space=space)
+            return Advice({one.rule: one}, one.rule)
         found = compare_rules(study, rules=asked, space=space, on_rule=counting(bar))
     followed = found.pop(AUTO).rule if wanted == AUTO else wanted
     if followed not in found:  # one trial, or equal scores: every rule falls back to the same

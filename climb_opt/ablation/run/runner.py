@@ -7,7 +7,6 @@ same studies, on any machine.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -23,11 +22,10 @@ from climb_opt.ablation.run.sharing import Desk
 from climb_opt.errors import Interrupted
 from climb_opt.storages import open_storage
 
-log = logging.getLogger(__name__)
-
 POLL = 1.0  # seconds between looks at runs that other workers have
 
 OnRun = Callable[[Run, RunResult], None]
+OnTrial = Callable[[FrozenTrial], None]
 
 
 def finished(recipe: AblationRecipe, archive: Archive) -> list[RunResult]:
@@ -43,6 +41,7 @@ def run_ablation(
     prefix: str = "ablation",
     stop: Callable[[], bool] = lambda: False,
     on_run: OnRun = lambda run, result: None,
+    on_trial: OnTrial = lambda trial: None,
 ) -> list[RunResult]:
     """Do the runs that are left; return all results when every run is done.
 
@@ -52,6 +51,7 @@ def run_ablation(
         prefix: of the studies' names.
         stop: whether the worker was asked to stop.
         on_run: called after each run that this worker did.
+        on_trial: called after each trial of a live run that this worker did.
 
     Raises:
         Interrupted: `stop` said so; finished runs are kept.
@@ -60,7 +60,7 @@ def run_ablation(
     if recipe.live:
         studies = open_storage(storage or str(archive.folder / "studies.journal"), stop=stop)
         place = Place(studies, prefix, archive.folder / "proxies", stop)
-        return _run_live(recipe, archive, place, on_run)
+        return _run_live(recipe, archive, place, on_run, on_trial)
     opened = None if storage is None else open_storage(storage, stop=stop)
     desk, searches = Desk(opened, prefix, archive.folder), Searches()
     left = [run for run in runs(recipe) if archive.get(run) is None]
@@ -104,18 +104,13 @@ def _result(
 
 
 def _run_live(
-    recipe: AblationRecipe, archive: Archive, place: Place, on_run: OnRun
+    recipe: AblationRecipe, archive: Archive, place: Place, on_run: OnRun, on_trial: OnTrial
 ) -> list[RunResult]:
     from climb_opt.ablation.run.live import run_live
 
-    for run, result in run_live(recipe, place, _log_trial):
+    for run, result in run_live(recipe, place, on_trial):
         known = archive.get(run) is not None  # judged before, or by another worker
         archive.put(run, result)
         if not known:
             on_run(run, result)
     return finished(recipe, archive)
-
-
-def _log_trial(trial: FrozenTrial) -> None:
-    value = f"{trial.values[0]:.4f}" if trial.values else trial.state.name
-    log.debug("trial %d: %s", trial.number, value)

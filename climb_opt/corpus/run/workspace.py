@@ -25,7 +25,7 @@ from climb_opt.corpus.run.jobs import Engine, How, Job, Task, U, Unit
 from climb_opt.corpus.run.local import Local
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
-from climb_opt.progress import progress
+from climb_opt.progress import doing, progress
 
 POLL_SECONDS = 0.5
 
@@ -125,7 +125,7 @@ class Stage:
         path = self.file(name)
         if not path.exists():
             if self.workspace.part[0] == 1:
-                with atomic(path) as partial:
+                with atomic(path) as partial, doing(self.name, show=self.workspace.progress):
                     make(partial)
             else:
                 self._wait([path])
