@@ -62,6 +62,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _ablate(args: argparse.Namespace) -> int:
     from climb_opt.ablation.recipe.plan import plan_text
     from climb_opt.ablation.recipe.reading import title
+    from climb_opt.ablation.recipe.resolve import runs
     from climb_opt.ablation.run.results import Archive
     from climb_opt.ablation.run.runner import run_ablation
 
@@ -90,9 +91,10 @@ def _ablate(args: argparse.Namespace) -> int:
                 on_trial=follow.count,
             )
 
-        planned, done = _counts(recipe, archive)
-        follower = _following(planned, done, name)
-        status = process.work(crew.Crew(args, count, planned - done), follower, train, stop)
+        planned = runs(recipe)
+        left = sum(archive.get(run) is None for run in planned)
+        follower = _following(len(planned), len(planned) - left, name)
+        status = process.work(crew.Crew(args, count, left), follower, train, stop)
     if leads():
         _report(name, recipe, archive, args)
     return status
@@ -119,14 +121,6 @@ def _report(name: str, recipe: AblationRecipe, archive: Archive, args: argparse.
     command = " ".join(["climb-opt", *sys.argv[1:]])
     text = write_tables(archive, name, recipe, command=command, figures=not args.no_figures)
     print(text, end="")
-
-
-def _counts(recipe: AblationRecipe, archive: Archive) -> tuple[int, int]:
-    """How many runs there are, and how many of them have finished."""
-    from climb_opt.ablation.recipe.resolve import runs
-
-    planned = runs(recipe)
-    return len(planned), sum(archive.get(run) is not None for run in planned)
 
 
 class _Following:

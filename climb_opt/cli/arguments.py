@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import optuna
 
 
-def study_arguments(command: argparse.ArgumentParser) -> None:
-    """Which study, and where it is."""
+def study_command(
+    subparsers: argparse._SubParsersAction, name: str, run: Callable[..., Any], **about: Any
+) -> argparse.ArgumentParser:
+    """Add a command on a study: which one, and where it is; `about` is its help."""
+    command: argparse.ArgumentParser = subparsers.add_parser(name, **about)
     command.add_argument("name", help="the study's name, or its recipe's")
     storage_arguments(command)
+    command.set_defaults(run=run)
+    return command
 
 
 def storage_arguments(command: argparse.ArgumentParser) -> None:
@@ -30,11 +36,13 @@ def storage_arguments(command: argparse.ArgumentParser) -> None:
 def comparison_arguments(command: argparse.ArgumentParser) -> None:
     """What changes the recipe of a comparison, and where its tables go."""
     command.add_argument("--seeds", type=int, help="how many, instead of the recipe's")
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="change a key of the recipe, e.g. budget.trials=14; as often as needed",
-    )  # fmt: skip
+    set_argument(command, "change a key of the recipe, e.g. budget.trials=14; as often as needed")
     command.add_argument("--output", type=Path, help="folder for the tables and figures")
+
+
+def set_argument(command: argparse.ArgumentParser, text: str) -> None:
+    """What changes a recipe."""
+    command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=text)
 
 
 def overrides(args: argparse.Namespace, *, tables: str) -> list[str]:
@@ -43,7 +51,7 @@ def overrides(args: argparse.Namespace, *, tables: str) -> list[str]:
     Args:
         tables: the key of the folder that `--tables` names.
     """
-    given = list(args.settings)
+    given = list(args.set)
     if args.seeds is not None:
         given.append(f"seeds={args.seeds}")
     if args.tables:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.offering import names_of, offer
 from climb_opt.errors import UserError
 from climb_opt.text import strict_json
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `best` to the command line."""
-    command = subparsers.add_parser("best", help="the recommended mixture, rules side by side")
-    study_arguments(command)
+    command = study_command(
+        subparsers, "best", _best, help="the recommended mixture, rules side by side"
+    )
     command.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
     command.add_argument("-f", "--format", choices=("table", "json", "yaml"), default="table",
                          help="for people, or for programs (default: table)")  # fmt: skip
     offer(command, rules=names_of("rule"))
-    command.set_defaults(run=_best)
 
 
 def _best(args: argparse.Namespace) -> None:

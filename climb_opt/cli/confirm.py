@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import process
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.crew import Crew
 from climb_opt.cli.following import Following, following
 from climb_opt.cli.offering import names_of, offer, recipes_of
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `confirm` to the command line."""
-    command = subparsers.add_parser(
+    command = study_command(
+        subparsers,
         "confirm",
+        _confirm,
         help="retrain the mixture found and the baselines with fresh seeds: is the gain real?",
         description="Retrain finalists and baselines with common fresh seeds, as a study "
         "NAME-confirm on the same storage. Start it on as many machines as you like; stopped, it "
         "is continued by the same command.",
     )
-    study_arguments(command)
     command.add_argument("--seeds", type=int, help="fresh seeds (default: the recipe's)")
     command.add_argument(
         "--rules", metavar="RULE,...", help="further finalists: rules by name, or all"
@@ -37,7 +38,6 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--proxy", metavar="RECIPE", help="train another, larger proxy")
     process.arguments(command, "confirm")
     offer(command, rules=names_of("rule"), proxies=recipes_of("proxies"))
-    command.set_defaults(run=_confirm)
 
 
 def _confirm(args: argparse.Namespace) -> int | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from climb_opt.cli import corpus_build
 from climb_opt.errors import UserError
+from climb_opt.shards import Corpus
 from climb_opt.text import storable, storable_value
 
 
@@ -26,28 +27,28 @@ def add(subparsers: Any) -> None:
 
 
 def _add_show(commands: Any) -> None:
-    show = _command(commands, "show", "domains with tokens, share, quality, terms", run_show)
+    show = _command(commands, "show", "domains with tokens, share, quality, terms", _show)
     show.add_argument("--samples", action="store_true", help="sample documents of every domain")
     show.add_argument("--map", type=Path, metavar="FILE.png", help="draw the clusters in 2-D")
     show.add_argument("--json", action="store_true", help="the manifest's content")
 
 
 def _add_edits(commands: Any) -> None:
-    rename = _command(commands, "rename", "give domains other names", run_rename)
+    rename = _command(commands, "rename", "give domains other names", _rename)
     rename.add_argument("names", nargs="+", metavar="OLD=NEW", help="one pair a domain")
-    merge = _command(commands, "merge", "make one domain of several", run_merge)
+    merge = _command(commands, "merge", "make one domain of several", _merge)
     merge.add_argument("name", metavar="NEW", help="the joint domain's name")
     merge.add_argument("domains", nargs="+", metavar="DOMAIN", help="those to join, by name")
-    drop = _command(commands, "drop", "leave domains out and delete their tokens", run_drop)
+    drop = _command(commands, "drop", "leave domains out and delete their tokens", _drop)
     drop.add_argument("domains", nargs="+", metavar="DOMAIN", help="by name")
-    clean = _command(commands, "clean", "delete the build's stages, keep the corpus", run_clean)
+    clean = _command(commands, "clean", "delete the build's stages, keep the corpus", _clean)
     clean.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def _add_exchange(commands: Any) -> None:
     from climb_opt.corpus.after.shard_layouts import LAYOUTS
 
-    export = _command(commands, "export", "write it in another project's layout", run_export)
+    export = _command(commands, "export", "write it in another project's layout", _export)
     export.formatter_class = argparse.RawDescriptionHelpFormatter
     export.epilog = "formats:\n" + "\n".join(f"  {k:13} {v}" for k, v in LAYOUTS.items())
     export.add_argument("--format", required=True, help=", ".join(LAYOUTS))
@@ -63,25 +64,23 @@ def _add_exchange(commands: Any) -> None:
     ready.add_argument("--heldout", type=float, default=0.02, help="share of the documents")
     ready.add_argument("--eos", help="what ends a document (default: its own eos)")
     ready.add_argument("--seed", type=int, default=0, help="of what is held out (default: 0)")
-    ready.set_defaults(run=run_import)
+    ready.set_defaults(run=_import)
 
 
-def _command(commands: Any, name: str, text: str, run: Any) -> Any:
+def _command(commands: Any, name: str, text: str, run: Callable[..., None]) -> Any:
+    """A command on a corpus: `run(corpus, args)`."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("corpus", type=Path, metavar="CORPUS", help="its folder")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=lambda args: run(Corpus.load(args.corpus), args))
     return parser
 
 
 # --- commands ---------------------------------------------------------------------------------
 
 
-def run_show(args: argparse.Namespace) -> int:
-    """Print the table of domains."""
+def _show(corpus: Corpus, args: argparse.Namespace) -> None:
     from climb_opt.corpus.after import show
-    from climb_opt.shards import Corpus
 
-    corpus = Corpus.load(args.corpus)
     if args.json:
         data = storable_value({**asdict(corpus), "path": str(corpus.path)})
         print(json.dumps(data, indent=1, ensure_ascii=False))
@@ -92,22 +91,18 @@ def run_show(args: argparse.Namespace) -> int:
         from climb_opt.corpus.after.map import draw
 
         draw(corpus, args.map)
-    return 0
 
 
-def run_rename(args: argparse.Namespace) -> int:
-    """Rename domains."""
+def _rename(corpus: Corpus, args: argparse.Namespace) -> None:
     from climb_opt.corpus.after.edit import rename
-    from climb_opt.shards import Corpus
 
-    corpus = Corpus.load(args.corpus)
     names: dict[str, str] = {}
     for text in args.names:
         old, new = _old_and_new(text, [d.name for d in corpus.domains])
         if old in names:
             raise UserError(f"{text!r}: {old!r} is given two names.")
         names[old] = new
-    return _shown(rename(corpus, names))
+    _print_domains(rename(corpus, names))
 
 
 def _old_and_new(text: str, domains: Sequence[str]) -> tuple[str, str]:
@@ -124,51 +119,39 @@ def _old_and_new(text: str, domains: Sequence[str]) -> tuple[str, str]:
     return pairs[0] if pairs else (text[: places[0]], text[places[0] + 1 :])
 
 
-def run_merge(args: argparse.Namespace) -> int:
-    """Merge domains."""
+def _merge(corpus: Corpus, args: argparse.Namespace) -> None:
     from climb_opt.corpus.after.edit import merge
-    from climb_opt.shards import Corpus
 
-    return _shown(merge(Corpus.load(args.corpus), args.name, args.domains))
+    _print_domains(merge(corpus, args.name, args.domains))
 
 
-def run_drop(args: argparse.Namespace) -> int:
-    """Drop domains."""
+def _drop(corpus: Corpus, args: argparse.Namespace) -> None:
     from climb_opt.corpus.after.edit import drop
-    from climb_opt.shards import Corpus
 
-    return _shown(drop(Corpus.load(args.corpus), args.domains))
+    _print_domains(drop(corpus, args.domains))
 
 
-def run_clean(args: argparse.Namespace) -> int:
-    """Delete the stages of a finished build."""
+def _clean(corpus: Corpus, args: argparse.Namespace) -> None:
     from climb_opt.corpus.folder import WORK
-    from climb_opt.shards import Corpus
 
-    corpus = Corpus.load(args.corpus)
     work = corpus.path / WORK
     size = sum(f.stat().st_size for f in work.rglob("*") if f.is_file())
     if not args.yes:
         print(f"{work} holds {size / 1e6:,.0f} MB of stages: needed for exports of documents and")
         print("for building again with other options. Type the command with --yes to delete it.")
-        return 0
+        return
     shutil.rmtree(work, ignore_errors=True)
     print(f"{size / 1e6:,.0f} MB deleted.")
-    return 0
 
 
-def run_export(args: argparse.Namespace) -> int:
-    """Write another project's layout."""
+def _export(corpus: Corpus, args: argparse.Namespace) -> None:
     from climb_opt.corpus.after.layouts import export
-    from climb_opt.shards import Corpus
 
-    export(Corpus.load(args.corpus), args.format, args.output)
+    export(corpus, args.format, args.output)
     print(f"{args.output} written.")
-    return 0
 
 
-def run_import(args: argparse.Namespace) -> int:
-    """A corpus of ready tokens."""
+def _import(args: argparse.Namespace) -> None:
     from climb_opt.corpus.after.megatron import import_megatron
 
     corpus = import_megatron(
@@ -180,11 +163,10 @@ def run_import(args: argparse.Namespace) -> int:
         eos=args.eos,
         seed=args.seed,
     )
-    return _shown(corpus)
+    _print_domains(corpus)
 
 
-def _shown(corpus: Any) -> int:
+def _print_domains(corpus: Corpus) -> None:
     from climb_opt.corpus.after.show import summary
 
     print("\n".join(summary(corpus)))
-    return 0

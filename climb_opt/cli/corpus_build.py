@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 
 from climb_opt import corpus_recipe
 from climb_opt.cli import offering
+from climb_opt.cli.arguments import set_argument
 from climb_opt.cli.offering import offer
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
@@ -50,9 +51,7 @@ def add(commands: Any) -> None:
         help="files, folders, globs or prefixed, see below; or a recipe's name or .yaml file",
     )  # fmt: skip
     parser.add_argument("--output", metavar="FOLDER", help="the corpus (a recipe may say it)")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe"
-    )
+    set_argument(parser, "change the recipe")
     _add_keys(parser)
     _add_running(parser.add_argument_group("running"))
     offer(

@@ -6,7 +6,7 @@ import argparse
 import threading
 from typing import TYPE_CHECKING
 
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 from climb_opt.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `dashboard` to the command line."""
-    command = subparsers.add_parser("dashboard", help="optuna-dashboard on the study")
-    study_arguments(command)
+    command = study_command(
+        subparsers, "dashboard", _dashboard, help="optuna-dashboard on the study"
+    )
     command.add_argument("--host", default="localhost", help="address to serve on; 0.0.0.0: all")
     command.add_argument("--port", type=int, default=8080, help="default: 8080")
     command.add_argument("--artifacts", metavar="FOLDER", help="of the trials (default: stored)")
-    command.set_defaults(run=_dashboard)
 
 
 def _dashboard(args: argparse.Namespace) -> None:

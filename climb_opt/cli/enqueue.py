@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-from climb_opt.cli.arguments import existing, stem, study_arguments
+from climb_opt.cli.arguments import existing, stem, study_command
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `enqueue` to the command line."""
-    command = subparsers.add_parser("enqueue", help="put mixtures of your own in line")
-    study_arguments(command)
+    command = study_command(
+        subparsers, "enqueue", _enqueue, help="put mixtures of your own in line"
+    )
     command.add_argument(
         "files", nargs="+", metavar="FILE", help="YAML, domain: weight; - is stdin"
     )
     command.add_argument(
         "--prefix", default="", metavar="TEXT", help="cut from the names in the files, e.g. train_"
     )
-    command.set_defaults(run=_enqueue)
 
 
 def _enqueue(args: argparse.Namespace) -> None:

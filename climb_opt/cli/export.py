@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.offering import names_of, offer
 from climb_opt.errors import UserError
 from climb_opt.progress import counting, progress
@@ -24,13 +24,14 @@ EPILOG = """examples:
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `export` to the command line."""
-    command = subparsers.add_parser(
+    command = study_command(
+        subparsers,
         "export",
+        _export,
         help="the mixture in the form a trainer reads",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    study_arguments(command)
     command.add_argument("--format", required=True, help="see below")
     command.add_argument(
         "--output", metavar="PATH", help="a file (default: print); for materialise a folder"
@@ -54,7 +55,6 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--corpus", help="where the corpus lies on this machine")
     command.add_argument("--documents", action="store_true", help="materialise text, not tokens")
     offer(command, formats=names_of("format"), rules=names_of("rule"))
-    command.set_defaults(run=_export)
 
 
 def _export(args: argparse.Namespace) -> None:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `pause` and `resume` to the command line."""
-    pause = subparsers.add_parser("pause", help="start no new trials")
-    study_arguments(pause)
-    pause.set_defaults(run=_pause)
-
-    resume = subparsers.add_parser("resume", help="go on after pause")
-    study_arguments(resume)
-    resume.set_defaults(run=_resume)
+    study_command(subparsers, "pause", _pause, help="start no new trials")
+    study_command(subparsers, "resume", _resume, help="go on after pause")
 
 
 def _pause(args: argparse.Namespace) -> None:

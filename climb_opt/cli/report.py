@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.offering import names_of, offer
 from climb_opt.text import file_name
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `report` to the command line."""
-    command = subparsers.add_parser("report", help="one HTML page, or Markdown for a pull request")
-    study_arguments(command)
+    command = study_command(
+        subparsers, "report", _report, help="one HTML page, or Markdown for a pull request"
+    )
     command.add_argument("--rule", help="the rule to follow")
     command.add_argument("--predictor", help="whose quality to show (default: the search's own)")
     command.add_argument("--output", metavar="FILE", help="default: runs/NAME.html, .md")
     command.add_argument("--markdown", action="store_true", help="Markdown instead of HTML")
     command.add_argument("--corpus", help="where the corpus lies on this machine, for its map")
     offer(command, rules=names_of("rule"), predictors=names_of("predictor"))
-    command.set_defaults(run=_report)
 
 
 def _report(args: argparse.Namespace) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `retry` to the command line."""
-    command = subparsers.add_parser("retry", help="try again what was given up")
-    study_arguments(command)
+    command = study_command(subparsers, "retry", _retry, help="try again what was given up")
     command.add_argument("slots", nargs="*", help="slots; all that were given up by default")
-    command.set_defaults(run=_retry)
 
 
 def _retry(args: argparse.Namespace) -> None:

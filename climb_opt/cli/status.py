@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 from climb_opt.text import score, strict_json
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ FORMATS = ("text", "json", "yaml")
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `status` to the command line."""
-    command = subparsers.add_parser("status", help="rounds, workers, failures, time left")
-    study_arguments(command)
+    command = study_command(
+        subparsers, "status", _status, help="rounds, workers, failures, time left"
+    )
     command.add_argument("-f", "--format", choices=FORMATS, default="text",
                          help="for people, or for programs (default: text)")  # fmt: skip
-    command.set_defaults(run=_status)
 
 
 def _status(args: argparse.Namespace) -> None:

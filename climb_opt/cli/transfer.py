@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from climb_opt.cli import process
-from climb_opt.cli.arguments import existing, study_arguments
+from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.crew import Crew
 from climb_opt.cli.following import Following, following
 from climb_opt.cli.offering import offer, recipes_of
@@ -16,21 +16,21 @@ from climb_opt.cli.stopping import Stop
 
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `transfer` to the command line."""
-    command = subparsers.add_parser(
+    command = study_command(
+        subparsers,
         "transfer",
+        _transfer,
         help="retrain mixtures of a search at another proxy size: do the ranks agree?",
         description="Retrain the best mixtures of a search, and others spread over its ranking, "
         "with another proxy, as a study NAME-transfer-PROXY on the same storage. Start it on as "
         "many machines as you like; stopped, it is continued by the same command.",
     )
-    study_arguments(command)
     command.add_argument("--proxy", required=True, metavar="RECIPE", help="the other proxy")
     command.add_argument("--mixtures", type=int, default=12, metavar="N", help="how many in all")
     command.add_argument("--top", type=int, default=6, metavar="N", help="of them the best ones")
     command.add_argument("--seed", type=int, help="training seed (default: the search's)")
     process.arguments(command, "transfer")
     offer(command, proxies=recipes_of("proxies"))
-    command.set_defaults(run=_transfer)
 
 
 def _transfer(args: argparse.Namespace) -> int | None:
