@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-import optuna
+from optuna import samplers
+from optuna.samplers import BaseSampler
 
 from climb_opt.errors import UserError
 from climb_opt.lookup import facts
@@ -22,106 +24,91 @@ from climb_opt.simplex import MixtureSpace
 AnyEncoding = str | Callable[[MixtureSpace], Encoding]
 
 
-def random(
-    space: MixtureSpace,
+def _on_simplex(
+    about: str,
+    make: Callable[..., BaseSampler],
     *,
-    seed: int | None = None,
-    encoding: AnyEncoding = "gamma",
-    **options: Any,
-) -> SimplexSampler:
-    """Random search; with the gamma encoding its draws are exactly Dirichlet(prior)."""
-    base = optuna.samplers.RandomSampler(seed=seed, **options)
-    return SimplexSampler(space, base, encoding=encoding)
-
-
-def tpe(
-    space: MixtureSpace,
-    *,
-    seed: int | None = None,
     encoding: AnyEncoding = "softmax",
-    **options: Any,
-) -> SimplexSampler:
-    """Tree-structured Parzen estimator, Optuna's default."""
-    base = optuna.samplers.TPESampler(seed=seed, **options)
-    return SimplexSampler(space, base, encoding=encoding)
+    usual: Mapping[str, Any] = MappingProxyType({}),
+    needs: Callable[[], None] = lambda: None,
+    one_objective: bool = False,
+) -> Callable[..., SimplexSampler]:
+    """A sampler of this file: (space, seed, encoding, options of the Optuna sampler) -> sampler.
+
+    Args:
+        about: its first line in lists.
+        make: the Optuna sampler.
+        usual: options that hold unless others are given.
+        needs: raises where an extra is missing.
+        one_objective: it takes no more.
+    """
+
+    @facts(one_objective=one_objective, __doc__=about)
+    def sampler(
+        space: MixtureSpace,
+        *,
+        seed: int | None = None,
+        encoding: AnyEncoding = encoding,
+        **options: Any,
+    ) -> SimplexSampler:
+        needs()
+        return SimplexSampler(space, make(seed=seed, **{**usual, **options}), encoding=encoding)
+
+    return sampler
 
 
-@facts(one_objective=True)
-def cma_es(
-    space: MixtureSpace,
-    *,
-    seed: int | None = None,
-    encoding: AnyEncoding = "softmax",
-    **options: Any,
-) -> SimplexSampler:
-    """Covariance matrix adaptation; needs the extra `samplers`."""
-    _need("cma-es", "cmaes", "samplers")
-    base = optuna.samplers.CmaEsSampler(seed=seed, **options)
-    return SimplexSampler(space, base, encoding=encoding)
+def _need(sampler: str, **extras: str) -> Callable[[], None]:
+    """Look for modules, each of an extra."""
+
+    def look() -> None:
+        for module, extra in extras.items():
+            try:
+                missing = importlib.util.find_spec(module) is None
+            except ValueError:  # imported, as a lazy module without a spec: optuna_integration
+                missing = False
+            if missing:
+                raise UserError(
+                    f'The sampler {sampler!r} needs {module}: pip install "climb-opt[{extra}]".'
+                )
+
+    return look
 
 
-def qmc(
-    space: MixtureSpace,
-    *,
-    seed: int | None = None,
-    encoding: AnyEncoding = "softmax",
-    **options: Any,
-) -> SimplexSampler:
-    """Scrambled Sobol points; several workers need one seed, given here."""
-    options = {"scramble": True, "warn_asynchronous_seeding": False, **options}
-    base = optuna.samplers.QMCSampler(seed=seed, **options)
-    return SimplexSampler(space, base, encoding=encoding)
-
-
-def gp_optuna(
-    space: MixtureSpace,
-    *,
-    seed: int | None = None,
-    encoding: AnyEncoding = "softmax",
-    **options: Any,
-) -> SimplexSampler:
-    """Optuna's Gaussian process; needs PyTorch."""
-    _need("gp-optuna", "torch", "gp")
-    base = optuna.samplers.GPSampler(seed=seed, **options)
-    return SimplexSampler(space, base, encoding=encoding)
-
-
-def botorch(
-    space: MixtureSpace,
-    *,
-    seed: int | None = None,
-    encoding: AnyEncoding = "softmax",
-    **options: Any,
-) -> SimplexSampler:
-    """BoTorch through optuna-integration; needs the extras `gp` and `samplers`."""
-    _need("botorch", "botorch", "gp")
-    _need("botorch", "optuna_integration", "samplers")
+def _botorch(**options: Any) -> BaseSampler:
     with warnings.catch_warnings():  # GPyTorch 1.15 warns of torch.jit when it is imported
         warnings.simplefilter("ignore", DeprecationWarning)
         from optuna_integration import BoTorchSampler
 
-    base = BoTorchSampler(seed=seed, **options)
-    return SimplexSampler(space, base, encoding=encoding)
+    return BoTorchSampler(**options)
 
 
-def nsga2(
-    space: MixtureSpace,
-    *,
-    seed: int | None = None,
-    encoding: AnyEncoding = "softmax",
-    **options: Any,
-) -> SimplexSampler:
-    """NSGA-II, a genetic algorithm for one objective or several."""
-    base = optuna.samplers.NSGAIISampler(seed=seed, **options)
-    return SimplexSampler(space, base, encoding=encoding)
-
-
-def _need(sampler: str, module: str, extra: str) -> None:
-    try:
-        missing = importlib.util.find_spec(module) is None
-    except ValueError:  # imported, as a lazy module without a spec: optuna_integration
-        missing = False
-    if missing:
-        raise UserError(
-            f'The sampler {sampler!r} needs {module}: pip install "climb-opt[{extra}]".'
-        )
+random = _on_simplex(
+    "Random search; with the gamma encoding its draws are exactly Dirichlet(prior).",
+    samplers.RandomSampler,
+    encoding="gamma",
+)
+tpe = _on_simplex("Tree-structured Parzen estimator, Optuna's default.", samplers.TPESampler)
+cma_es = _on_simplex(
+    "Covariance matrix adaptation; needs the extra `samplers`.",
+    samplers.CmaEsSampler,
+    needs=_need("cma-es", cmaes="samplers"),
+    one_objective=True,
+)
+qmc = _on_simplex(
+    "Scrambled Sobol points; several workers need one seed, given here.",
+    samplers.QMCSampler,
+    usual={"scramble": True, "warn_asynchronous_seeding": False},
+)
+gp_optuna = _on_simplex(
+    "Optuna's Gaussian process; needs PyTorch.",
+    samplers.GPSampler,
+    needs=_need("gp-optuna", torch="gp"),
+)
+botorch = _on_simplex(
+    "BoTorch through optuna-integration; needs the extras `gp` and `samplers`.",
+    _botorch,
+    needs=_need("botorch", botorch="gp", optuna_integration="samplers"),
+)
+nsga2 = _on_simplex(
+    "NSGA-II, a genetic algorithm for one objective or several.", samplers.NSGAIISampler
+)
