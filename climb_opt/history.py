@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import optuna
@@ -71,9 +72,19 @@ def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> N
     trial.set_user_attr(COMPONENTS, {name: float(value) for name, value in components.items()})
 
 
+def components_of(trial: FrozenTrial) -> dict[str, float]:
+    """The scores stored with a trial."""
+    return dict(trial.user_attrs.get(COMPONENTS, {}))
+
+
+def facts_of(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
+    """What is stored of how a trial came about."""
+    return dict(trial.user_attrs.get(FACTS, {}))
+
+
 def report_facts(trial: optuna.Trial, **facts: object) -> None:
     """Add to what is stored of how a trial came about; what was said first stays."""
-    trial.set_user_attr(FACTS, {**facts, **trial.user_attrs.get(FACTS, {})})
+    trial.set_user_attr(FACTS, {**facts, **facts_of(trial)})
 
 
 def seconds_of(trial: FrozenTrial) -> float:
@@ -81,7 +92,7 @@ def seconds_of(trial: FrozenTrial) -> float:
 
     The latter lie in each other's order only while nobody sets the clock.
     """
-    stated = trial.user_attrs.get(FACTS, {}).get("seconds")
+    stated = facts_of(trial).get("seconds")
     if isinstance(stated, (int, float)):
         return float(stated)
     return max(0.0, trial.duration.total_seconds()) if trial.duration else 0.0
@@ -117,10 +128,7 @@ def kept(
         maximize: whether the study's score is better when higher.
     """
     rails = rails or {}
-    found = [
-        t.constraints or excesses(t.user_attrs.get(COMPONENTS, {}), rails, maximize=maximize)
-        for t in trials
-    ]
+    found = [t.constraints or excesses(components_of(t), rails, maximize=maximize) for t in trials]
     names = {*rails, *(name for one in found for name in one)}
     return np.array([all(one.get(n, np.inf) <= 0 for n in names) for one in found], dtype=bool)
 
@@ -132,7 +140,7 @@ def components_as_arrays(
     names = tuple(sorted(aggregate))
     if not names or not rows:
         return None, None, ()
-    table = [[t.user_attrs.get(COMPONENTS, {}).get(n, np.nan) for n in names] for t in rows]
+    table = [[components_of(t).get(n, np.nan) for n in names] for t in rows]
     components = np.array(table, dtype=float)
     if not np.all(np.isfinite(components)):
         return None, None, ()

@@ -117,6 +117,15 @@ def in_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", printable(text))
 
 
+def pipe_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table of plain cells."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+    return [line(head), line(["---"] * len(head)), *map(line, rows)]
+
+
 def counted(n: int, noun: str) -> str:
     """ "1 seed", "3 seeds"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

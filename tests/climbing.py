@@ -13,6 +13,7 @@ from climb_opt import (
     MixtureSpace,
 )
 from climb_opt.attributes import SLOT
+from climb_opt.gp.hypervolume import improvement
 from climb_opt.history import History
 from climb_opt.view import read_history
 
@@ -65,3 +66,12 @@ class Exact:
 
     def _true(self, weights: np.ndarray) -> np.ndarray:
         return np.abs(weights - TARGET).sum(axis=1)
+
+
+def volume_below(points: np.ndarray, reference: np.ndarray) -> float:
+    """The volume below `reference` (m,) that `points` (n, m) dominate."""
+    total, seen = 0.0, np.empty((0, points.shape[1]))
+    for point in points:
+        total += float(improvement(point[None], seen, reference)[0])
+        seen = np.concatenate([seen, point[None]])
+    return total

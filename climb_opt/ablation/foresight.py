@@ -23,7 +23,7 @@ from climb_opt.predictors.base import expected
 from climb_opt.recipes import Choice
 from climb_opt.statistics import spearman
 from climb_opt.strict import build
-from climb_opt.text import counted, strict_json
+from climb_opt.text import counted, pipe_table, strict_json
 from climb_opt.threads import one_blas_thread
 
 HELD_OUT = "held-out rows"
@@ -254,15 +254,13 @@ def as_markdown(recipe: PredictorRecipe, cells: Sequence[Cell]) -> str:
 def _markdown_table(cells: Sequence[Cell]) -> list[str]:
     ns = sorted({c.n for c in cells})
     first = cells[0]
-    lines = [f"## {first.score}, on {first.test}", ""]
-    lines += ["| predictor | " + " | ".join(f"n = {n}" for n in ns) + " |"]
-    lines += ["| --- |" + " --- |" * len(ns)]
+    rows = []
     for name, parts in dict.fromkeys((c.predictor, c.per_component) for c in cells):
         mine = [c for c in cells if (c.predictor, c.per_component) == (name, parts)]
         label = f"{name}, one per component" if parts else name
-        row = [_cell([c for c in mine if c.n == n]) for n in ns]
-        lines.append(f"| {label} | " + " | ".join(row) + " |")
-    return [*lines, ""]
+        rows.append([label, *(_cell([c for c in mine if c.n == n]) for n in ns)])
+    table = pipe_table(["predictor", *(f"n = {n}" for n in ns)], rows)
+    return [f"## {first.score}, on {first.test}", "", *table, ""]
 
 
 def _cell(cells: Sequence[Cell]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,9 @@ class Source(Protocol):
     space: MixtureSpace
     names: tuple[str, ...]
     coefficients: np.ndarray
+
+    def __hash__(self) -> int:
+        """What is measured of a source is remembered."""
 
     def components(self, weights: np.ndarray) -> np.ndarray:
         """The parts (n, C) of mixtures (n, K); score = parts @ coefficients."""
@@ -80,6 +84,7 @@ class NoisyObjective:
         return float(parts @ coefficients)
 
 
+@lru_cache(maxsize=64)  # thousands of evaluations
 def spread(source: Source) -> float:
     """The standard deviation of the score over 4000 draws of the sparse prior."""
     return float(source.score(reference_draws(source.space)).std())

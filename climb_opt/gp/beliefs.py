@@ -64,9 +64,9 @@ class Beliefs:
         parts, coefficients = history.components, history.coefficients
         if self.components and parts is not None and coefficients is not None:
             used = np.flatnonzero(coefficients)
-            each = [self._process(roots, parts[:, c]) for c in used]
+            each = [self._fits.process(roots, parts[:, c]) for c in used]
             return [WeightedSum(each, coefficients[used])]
-        return [self._process(roots, column) for column in values.T]
+        return [self._fits.process(roots, column) for column in values.T]
 
     def _constraints(self, history: History) -> list[Surrogate]:
         """One surrogate per guard-rail, each from the trials that report it; kept when <= 0."""
@@ -77,11 +77,8 @@ class Beliefs:
             values = np.clip(values, -MOST, MOST)
             # A guard-rail that was never met or approached says nothing about where it holds.
             if np.ptp(values) > 0:
-                found.append(self._process(np.sqrt(history.weights[rows]), values))
+                found.append(self._fits.process(np.sqrt(history.weights[rows]), values))
         return found
-
-    def _process(self, roots: np.ndarray, values: np.ndarray) -> Surrogate:
-        return self._fits.process(roots, values)
 
 
 def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
@@ -90,10 +87,8 @@ def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
     Where trials store components there is one process per component, then their sum.
     """
     history, roots = tamed(history), np.sqrt(history.weights)
-    if history.components is None or history.coefficients is None:
+    parts, coefficients = history.components, history.coefficients
+    if parts is None or coefficients is None or np.count_nonzero(coefficients) < 2:
         return process_of(roots, history.values)
-    used = np.flatnonzero(history.coefficients)
-    if len(used) < 2:
-        return process_of(roots, history.values)
-    parts = [process_of(roots, history.components[:, c]) for c in used]
-    return WeightedSum(parts, history.coefficients[used])
+    used = np.flatnonzero(coefficients)
+    return WeightedSum([process_of(roots, parts[:, c]) for c in used], coefficients[used])

@@ -66,9 +66,8 @@ def process_of(roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
     """The process for values (n,) at `roots` (n, K), n >= 1, fitted once."""
     k = roots.shape[1]
     if k <= MANY:
-        shape = fit_shape(roots, values)
-    else:
-        shape = fit_shape(roots, values, Shape(np.full(k, 0.7), -4.0, 0.0), iterations=15)
+        return fit(roots, values)
+    shape = fit_shape(roots, values, Shape(np.full(k, 0.7), -4.0, 0.0), iterations=15)
     return GaussianProcess(roots, values, shape)
 
 

@@ -52,12 +52,3 @@ def improvement(candidates: np.ndarray, points: np.ndarray, reference: np.ndarra
     low, high = boxes(points, reference)
     sides = high[None] - np.maximum(low[None], candidates[:, None])
     return np.asarray(np.maximum(sides, 0.0).prod(axis=2).sum(axis=1))
-
-
-def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
-    """The volume below `reference` (m,) that `points` (n, m) dominate."""
-    total, seen = 0.0, np.empty((0, points.shape[1]))
-    for point in points:
-        total += float(improvement(point[None], seen, reference)[0])
-        seen = np.concatenate([seen, point[None]])
-    return total

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup
+from climb_opt.history import facts_of
 from climb_opt.measures import effective_domains
 from climb_opt.predictors.base import Predictor
 from climb_opt.reports.cost import Cost, cost_of
 from climb_opt.reports.effects import Effect, domain_effects
 from climb_opt.reports.quality import FEWEST, Predictions, predict_unseen
-from climb_opt.reports.snapshot import Snapshot, facts_of
+from climb_opt.reports.snapshot import Snapshot
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.selection import Advice, Recommendation
 from climb_opt.threads import one_blas_thread

@@ -10,8 +10,8 @@ import numpy as np
 from optuna.trial import TrialState
 
 from climb_opt.attributes import CORPUS
-from climb_opt.history import seconds_of
-from climb_opt.reports.snapshot import Snapshot, facts_of
+from climb_opt.history import facts_of, seconds_of
+from climb_opt.reports.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def cost_of(snapshot: Snapshot) -> Cost:
     ended = [t for t in snapshot.trials if t.state.is_finished()]
     seconds = [seconds_of(t) for t in ended]
     facts = [facts_of(t) for t in ended]
-    devices = [_count(f) for f in facts]
+    devices = [_number(f.get("devices")) or 1.0 for f in facts]
     kinds = sorted({str(f["device"]) for f in facts if f.get("device")})
     starts = [t.datetime_start.timestamp() for t in ended if t.datetime_start]
     ends = [t.datetime_complete.timestamp() for t in ended if t.datetime_complete]
@@ -75,10 +75,6 @@ def longest_run(tokens: np.ndarray, weights: np.ndarray) -> tuple[float, int]:
     budgets = np.where(used, tokens / np.where(used, weights, 1.0), np.inf)
     first = int(np.argmin(budgets))
     return float(budgets[first]), first
-
-
-def _count(facts: Mapping[str, Any]) -> float:
-    return _number(facts.get("devices")) or 1.0
 
 
 def _number(value: Any) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import BASELINE, COMPONENTS, FACTS, INTERRUPTED, SLOT
+from climb_opt.attributes import BASELINE, INTERRUPTED, SLOT
 from climb_opt.history import History
 from climb_opt.metrics import unit_of
 from climb_opt.plan import Plan, Slot, attempts_by_slot
@@ -141,13 +141,3 @@ def take(study: optuna.Study, *, space: MixtureSpace | None = None) -> Snapshot:
         trials=tuple(view.trials()),
         history=read_history(study, space),
     )
-
-
-def components_of(trial: FrozenTrial) -> dict[str, float]:
-    """The scores stored with a trial."""
-    return dict(trial.user_attrs.get(COMPONENTS, {}))
-
-
-def facts_of(trial: FrozenTrial) -> dict[str, Any]:
-    """The provenance stored with a trial."""
-    return dict(trial.user_attrs.get(FACTS, {}))

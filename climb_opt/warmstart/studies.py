@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from climb_opt import recipe_files
 from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM
 from climb_opt.errors import UserError
-from climb_opt.history import excesses
+from climb_opt.history import components_of, excesses
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import all_trials, mixture_of
@@ -85,7 +85,7 @@ def warm_start(
         if trial.state != TrialState.COMPLETE or mixture is None:
             continue
         weights, distance = lineage.map(mixture)
-        components = _components(trial)
+        components = components_of(trial)
         reason = _unsound(space, weights, distance, close) or unjudged(recipe, components)
         if reason is not None:
             left_out[reason] = left_out.get(reason, 0) + 1
@@ -188,7 +188,3 @@ def _mixture(trial: FrozenTrial) -> dict[str, float] | None:
 def _same_corpus(study: optuna.Study, old: optuna.Study) -> bool:
     stored = [s.user_attrs.get(CORPUS, {}).get("digest") for s in (study, old)]
     return stored[0] == stored[1]
-
-
-def _components(trial: FrozenTrial) -> dict[str, float]:
-    return dict(trial.user_attrs.get(COMPONENTS, {}))

@@ -14,7 +14,7 @@ from climb_opt.ablation.recipe.resolve import Arm, arms, judged_study, settings
 from climb_opt.errors import UserError
 from climb_opt.recipes import ModelRecipe, ProxyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.text import amount, counted
+from climb_opt.text import amount, counted, pipe_table
 
 PEAK = 989e12  # FLOP/s of an H100 SXM in bf16, dense (NVIDIA data sheet)
 UTILISATION = 0.4  # assumed; small proxies reach less
@@ -80,36 +80,31 @@ def plan_text(name: str, recipe: AblationRecipe) -> str:
 
 
 def _emulated(recipe: AblationRecipe, points: int) -> list[str]:
-    lines = ["| arm | rounds | trials in all |", "| --- | --- | --- |"]
-    for arm in arms(recipe):
-        lines.append(f"| {arm.name} | {_rounds(arm)} | {_trials(arm) * recipe.seeds * points} |")
-    return [*lines, "", "No model is trained."]
+    rows = [
+        [arm.name, _rounds(arm), str(_trials(arm) * recipe.seeds * points)] for arm in arms(recipe)
+    ]
+    return [*pipe_table(["arm", "rounds", "trials in all"], rows), "", "No model is trained."]
 
 
 def _live(recipe: AblationRecipe) -> list[str]:
-    lines = [
-        "| arm | rounds | proxy | parameters (without embeddings) | tokens a trial | "
-        "tokens in all | H100 hours |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    total = 0.0
-    for arm in arms(recipe):
-        trials = _trials(arm) * recipe.seeds
-        cells, hours = _costs(arm.study.proxy, trials, _vocabulary(arm.study.corpus_folder))
-        lines.append("| " + " | ".join([arm.name, _rounds(arm), *cells]) + " |")
+    resolved = arms(recipe)
+    planned = [(a.name, _rounds(a), a.study, _trials(a) * recipe.seeds) for a in resolved]
+    finals = len(resolved) * recipe.seeds * recipe.test.seeds
+    judge = judged_study(recipe, resolved[0].study)
+    planned.append(("final mixtures retrained", f"{finals} runs", judge, finals))
+    rows, total = [], 0.0
+    for name, rounds, study, trials in planned:
+        cells, hours = _costs(study.proxy, trials, _vocabulary(study.corpus_folder))
+        rows.append([name, rounds, *cells])
         total += hours
-    judge = judged_study(recipe, arms(recipe)[0].study)
-    finals = len(arms(recipe)) * recipe.seeds * recipe.test.seeds
-    cells, hours = _costs(judge.proxy, finals, _vocabulary(judge.corpus_folder))
-    lines.append("| " + " | ".join(["final mixtures retrained", f"{finals} runs", *cells]) + " |")
-    total += hours
+    head = ["arm", "rounds", "proxy", "parameters (without embeddings)", "tokens a trial"]
     return [
-        *lines,
+        *pipe_table([*head, "tokens in all", "H100 hours"], rows),
         "",
         f"In all {_hours(total)} H100 hours, at {PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%} "
         "(assumed; proxies below 100M parameters reach less). Mixtures that several arms end with "
         "are retrained once, so this is the most.",
-        *_assumed([arm.study.corpus_folder for arm in arms(recipe)]),
+        *_assumed([arm.study.corpus_folder for arm in resolved]),
     ]
 
 

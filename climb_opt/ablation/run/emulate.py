@@ -106,13 +106,8 @@ def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: st
     curve = _curve(history, ground)
     tried = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
     rows = [space.weights_of(t) for t in tried]
-    result = RunResult(
-        setting=run.setting,
-        arm=run.arm.name,
-        seed=run.seed,
-        recipe=run_digest(run),
-        mixture=None,
-        final=None,
+    result = RunResult.of(
+        run,
         best=curve[-1] if curve else None,
         auto=_ours(study, ground, recipe) if curve else None,
         curve=curve,
@@ -136,8 +131,7 @@ def _fixed(run: Run, ground: Surface) -> RunResult:
     choice = run.arm.options.fixed
     assert choice is not None
     weights = fixed_mixture(ground.space, choice.name, **choice.options)
-    result = RunResult(run.setting, run.arm.name, run.seed, run_digest(run), None, None)
-    return _judged(result, weights, ground)
+    return _judged(RunResult.of(run), weights, ground)
 
 
 def _judged(result: RunResult, final: np.ndarray | None, ground: Surface) -> RunResult:

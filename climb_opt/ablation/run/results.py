@@ -62,6 +62,12 @@ class RunResult:
     facts: dict[str, Any] = field(default_factory=dict)
     promises: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by trials
 
+    @classmethod
+    def of(cls, run: Run, **found: Any) -> RunResult:
+        """What was found by this run; without a mixture unless it is given."""
+        usual: dict[str, Any] = {"mixture": None, "final": None, "recipe": run_digest(run)}
+        return cls(setting=run.setting, arm=run.arm.name, seed=run.seed, **{**usual, **found})
+
 
 def run_digest(run: Run) -> str:
     """A short name for everything that decides a run's outcome; where tables lie does not."""

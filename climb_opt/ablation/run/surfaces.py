@@ -23,13 +23,12 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
-from climb_opt.emulator.objective import reference_draws, spread
+from climb_opt.emulator.objective import reference_draws
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
 from climb_opt.simplex import MixtureSpace
+from climb_opt.statistics import spearman
 from climb_opt.strict import as_list
-
-TYPICAL_DRAWS = 4000
 
 
 @dataclass(frozen=True)
@@ -123,34 +122,21 @@ def _measured(
     noise: float,
     components: bool,
 ) -> Surface:
-    def truth(weights: np.ndarray) -> np.ndarray:
-        return judged.score(expand(weights))
-
+    if not noise >= 0 or not np.isfinite(noise):
+        raise UserError(f"objective: noise must be at least 0, but is {noise}.")
     return Surface(
         source=searched,
-        noisy=_noisy(searched, noise, components),
+        noisy=NoisyObjective(searched, noise=noise, components=components),
         best=judged.optimum()[1],
         typical=_typical(judged),
-        truth=truth,
+        truth=lambda weights: judged.score(expand(weights)),
         quality=searched.quality(),
     )
 
 
-def _noisy(source: Source, noise: float, components: bool) -> NoisyObjective:
-    objective = NoisyObjective(source, components=components)
-    if not noise >= 0 or not np.isfinite(noise):
-        raise UserError(f"objective: noise must be at least 0, but is {noise}.")
-    objective.sigma = noise * _spread(source) if noise else 0.0
-    return objective
-
-
-def _median(source: Source) -> float:
-    return float(np.median(source.score(reference_draws(source.space, TYPICAL_DRAWS))))
-
-
-# Thousands of evaluations each, and the same for every noise.
-_spread: Callable[[Any], float] = lru_cache(maxsize=64)(spread)
-_typical: Callable[[Any], float] = lru_cache(maxsize=64)(_median)
+@lru_cache(maxsize=64)  # thousands of evaluations, and the same for every noise
+def _typical(source: Source) -> float:
+    return float(np.median(source.score(reference_draws(source.space))))
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -235,9 +221,7 @@ class Biased:
 
     def quality(self) -> str:
         """The target's line and the rank correlation of both on random mixtures."""
-        from climb_opt.statistics import spearman
-
-        draws = reference_draws(self.space, TYPICAL_DRAWS)
+        draws = reference_draws(self.space)
         rho = spearman(self.score(draws), self._target.score(draws))
         return f"{self._target.quality()}; rank correlation with the target {rho:.2f}"
 

@@ -18,9 +18,13 @@ from climb_opt.ablation.table import coverage
 from climb_opt.ablation.table.comparison import ArmRow, Comparison
 from climb_opt.provenance import libraries
 from climb_opt.statistics import Summary
-from climb_opt.text import counted, strict_json
+from climb_opt.text import counted, pipe_table, strict_json
 
 AUTO = "our rule"
+COLUMNS = (
+    "setting", "arm", "seed", "final", "best", "auto", "trials", "failed", "tokens", "seconds",
+    "error", "mixtures",
+)  # fmt: skip
 CLEAR = 0.05  # a corrected p below it marks a difference in the overview
 
 
@@ -56,23 +60,11 @@ def as_csv(results: Sequence[RunResult]) -> str:
     """One line a run."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    keys = [
-        "setting",
-        "arm",
-        "seed",
-        "final",
-        "best",
-        "auto",
-        "trials",
-        "failed",
-        "tokens",
-        "seconds",
-    ]
-    writer.writerow([*keys, "error", "mixtures", "mixture"])
+    writer.writerow([*COLUMNS, "mixture"])
     for r in results:
-        row = [getattr(r, key) for key in keys]
         mixture = json.dumps(r.mixture) if r.mixture is not None else ""
-        writer.writerow(["" if v is None else v for v in [*row, r.error, r.mixtures, mixture]])
+        row = [getattr(r, key) for key in COLUMNS]
+        writer.writerow(["" if v is None else v for v in [*row, mixture]])
     return out.getvalue()
 
 
@@ -124,8 +116,7 @@ def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
     if any(row.ranks for row in table.rows):
         head.append("predictor rho")
     head += ["failed", "s/run"]
-    lines += [_line(head), _line(["---"] * len(head))]
-    lines += [_line(_cells(row, head, table, against)) for row in table.rows]
+    lines += pipe_table(head, [_cells(row, head, table, against) for row in table.rows])
     lines += ["", *[f"- {remark}" for remark in table.remarks]]
     return [*lines, ""] if table.remarks else lines
 
@@ -141,11 +132,12 @@ def _coverage(promised: Sequence[coverage.Row]) -> list[str]:
 
 def _overview(recipe: AblationRecipe, tables: Sequence[Comparison]) -> list[str]:
     """Arms down, settings across: the medians, and which differ from the reference."""
-    lines = ["## Final mixtures", "", _line(["arm", *(table.setting for table in tables)])]
-    lines.append(_line(["---"] * (1 + len(tables))))
-    for i, row in enumerate(tables[0].rows):
-        here = [(table.rows[i], table.final_sign) for table in tables]
-        lines.append(_line([row.arm, *(_median(row, sign) for row, sign in here)]))
+    rows = [
+        [row.arm, *(_median(table.rows[i], table.final_sign) for table in tables)]
+        for i, row in enumerate(tables[0].rows)
+    ]
+    lines = ["## Final mixtures", ""]
+    lines += pipe_table(["arm", *(table.setting for table in tables)], rows)
     lines += ["", "Medians over seeds; fewer seeds than planned in brackets."]
     if recipe.reference is not None:
         lines[-1] += f" + better and - worse than {recipe.reference} (corrected p below {CLEAR})."
@@ -195,10 +187,6 @@ def _difference(row: ArmRow, sign: float) -> list[str]:
         low, high = sorted(sign * end for end in paired.interval)
         text += f" [{number(low)}, {number(high)}]"
     return [text, number(paired.corrected), f"{paired.wins}/{paired.n}"]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
 
 
 def _legend(recipe: AblationRecipe) -> list[str]:

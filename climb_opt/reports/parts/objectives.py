@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from climb_opt.gp.hypervolume import front
-from climb_opt.history import excesses, kept
+from climb_opt.history import components_of, excesses, kept
 from climb_opt.measures import effective_domains
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.parts.svg import Chart, limits
 from climb_opt.reports.section import Figure, Section, Table, Words
-from climb_opt.reports.snapshot import Snapshot, components_of
+from climb_opt.reports.snapshot import Snapshot
 from climb_opt.text import number, percent
 
 MOST = 20
