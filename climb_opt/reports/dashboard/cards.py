@@ -27,7 +27,7 @@ COLOURS = ("#0b6e99", "#d97706", "#7a3fb0", "#17794a", "#b3381f", "#a0287a")
 
 def cards(contents: Contents) -> dict[str, go.Figure]:
     """id -> figure: those that the study's trials allow."""
-    graph = _plotly()
+    graph = need("plotly.graph_objects", "The dashboard", "climb-opt[dashboard]")
     made = {
         "best-so-far": _best_so_far(contents, graph),
         "mixture-by-round": _mixture_by_round(contents, graph),
@@ -153,7 +153,3 @@ def _figure(graph: Any, title: str, x: str, y: str) -> go.Figure:
 def _words(text: str) -> str:
     # Plotly reads a few tags and entities; quotes are none of them.
     return html.escape(printable(text), quote=False)
-
-
-def _plotly() -> Any:
-    return need("plotly.graph_objects", "The dashboard", "climb-opt[dashboard]")

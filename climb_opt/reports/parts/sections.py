@@ -163,12 +163,11 @@ def provenance(contents: Contents) -> Section:
     pairs += [(key, told[key]) for key in FOREMOST if key in told]
     rows = [[key, value] for key, value in told.items() if key not in FOREMOST]
     recipe = snapshot.attributes.get(RECIPE)
-    text = "" if recipe is None else _pretty(recipe)
     blocks: list[Block] = [Facts(pairs)]
     if rows:
         blocks.append(Table(["", "value"], rows, text=(1,), brief=0))
-    if text:
-        blocks.append(Verbatim("The recipe as stored in the study", text))
+    if recipe is not None:
+        blocks.append(Verbatim("The recipe as stored in the study", _pretty(recipe)))
     return Section("provenance", "Cost and provenance", blocks)
 
 
