@@ -200,14 +200,14 @@ COMPONENTS = _stored(
     "climb/components",
     "{component: value}: task scores and losses",
     written="history warmstart/studies",
-    read="history reports/snapshot warmstart/studies ablation/run/judge retrain/transfer",
+    read="history reports/dashboard/notebook ablation/run/judge retrain/transfer",
 )
 FACTS = _stored(
     "trial",
     "climb/facts",
     "{recipe, corpus, torch, seed, seconds, ...}: what was trained on what, how fast",
     written="history",
-    read="history reports/snapshot reports/dashboard/notebook ablation/run/judge",
+    read="history reports/dashboard/notebook ablation/run/judge",
 )
 IMPORTED = _stored(
     "trial",
