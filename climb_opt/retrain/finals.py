@@ -72,8 +72,7 @@ class Finals:
 
 
 def choose(
-    recommended: Mapping[str, Mixture],
-    baselines: Mapping[str, Mixture],
+    recommended: Mapping[str, Mixture], baselines: Mapping[str, Mixture]
 ) -> tuple[dict[str, Mixture], tuple[str, ...], tuple[str, ...]]:
     """Mixtures to retrain, finalists' names, references' names; the same mixture only once.
 

@@ -111,12 +111,7 @@ class PostgresLock(SessionLock):
 
     def values(self, key: int, hung: int) -> dict[str, Any]:
         """A bigint key shows in pg_locks as its two halves."""
-        return {
-            "hung": str(1000 * hung),
-            "key": key,
-            "high": key >> 32,
-            "low": key & 0xFFFFFFFF,
-        }
+        return {"hung": str(1000 * hung), "key": key, "high": key >> 32, "low": key & 0xFFFFFFFF}
 
 
 class MySQLLock(SessionLock):

@@ -95,7 +95,8 @@ def warm_start(
         add(study, space, space.weights(weights), scored, origin)
         exact, near = exact + (distance < 1e-6), near + (distance >= 1e-6)
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), old.study_name])
-    caution = "" if _same_corpus(study, old) else CAUTION
+    digests = {s.user_attrs.get(CORPUS, {}).get("digest") for s in (study, old)}
+    caution = CAUTION if len(digests) > 1 else ""
     return Imported(
         old.study_name, exact, near, left_out, tuple(lineage.changes()), caution=caution
     )
@@ -183,8 +184,3 @@ def _check(
 def _mixture(trial: FrozenTrial) -> dict[str, float] | None:
     mixture = mixture_of(trial)
     return mixture if mixture and abs(sum(mixture.values()) - 1.0) < 1e-6 else None
-
-
-def _same_corpus(study: optuna.Study, old: optuna.Study) -> bool:
-    stored = [s.user_attrs.get(CORPUS, {}).get("digest") for s in (study, old)]
-    return stored[0] == stored[1]

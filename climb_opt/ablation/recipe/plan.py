@@ -94,7 +94,7 @@ def _live(recipe: AblationRecipe) -> list[str]:
     planned.append(("final mixtures retrained", f"{finals} runs", judge, finals))
     rows, total = [], 0.0
     for name, rounds, study, trials in planned:
-        cells, hours = _costs(study.proxy, trials, _vocabulary(study.corpus_folder))
+        cells, hours = _costs(study.proxy, trials, _loaded(study.corpus_folder) or VOCABULARY)
         rows.append([name, rounds, *cells])
         total += hours
     head = ["arm", "rounds", "proxy", "parameters (without embeddings)", "tokens a trial"]
@@ -130,10 +130,6 @@ def _costs(proxy: ProxyRecipe, trials: int, vocabulary: int) -> tuple[list[str],
         hours = gpu_hours(flops) * trials
     shown = _hours(hours) if hours else "-"
     return [*text, amount(proxy.tokens), amount(proxy.tokens * trials), shown], hours
-
-
-def _vocabulary(corpus: str) -> int:
-    return _loaded(corpus) or VOCABULARY
 
 
 def _loaded(corpus: str) -> int | None:

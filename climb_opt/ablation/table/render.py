@@ -69,10 +69,7 @@ def as_csv(results: Sequence[RunResult]) -> str:
 
 
 def as_json(
-    name: str,
-    recipe: AblationRecipe,
-    tables: Sequence[Comparison],
-    results: Sequence[RunResult],
+    name: str, recipe: AblationRecipe, tables: Sequence[Comparison], results: Sequence[RunResult]
 ) -> str:
     """Everything, for other programs: recipe, comparisons, runs."""
     data = {

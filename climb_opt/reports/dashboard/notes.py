@@ -14,15 +14,7 @@ import numpy as np
 from climb_opt.measures import effective_domains
 from climb_opt.metrics import STDERR, scores_of
 from climb_opt.reports.draw.markdown import table
-from climb_opt.text import (
-    amount,
-    duration,
-    in_markdown,
-    percent,
-    plus_minus,
-    shorten,
-    times,
-)
+from climb_opt.text import amount, duration, in_markdown, percent, plus_minus, shorten, times
 
 LARGEST = 24  # domains in a note; all of them are in mixture.csv
 BLOCKS = "▏▎▍▌▋▊▉█"

@@ -44,10 +44,7 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
 
 
 def table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    foot: Sequence[Sequence[str]] = (),
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, foot: Sequence[Sequence[str]] = ()
 ) -> str:
     """Aligned columns: the first one text, cut to `NAME` columns, the others numbers.
 
@@ -69,10 +66,7 @@ def table(
 
 
 def mixtures(
-    domains: Sequence[str],
-    columns: Mapping[str, np.ndarray],
-    *,
-    foot: Sequence[Sequence[str]] = (),
+    domains: Sequence[str], columns: Mapping[str, np.ndarray], *, foot: Sequence[Sequence[str]] = ()
 ) -> str:
     """Mixtures side by side in per cent, by the first one's weights; small ones summed up."""
     stack = np.array(list(columns.values()))
