@@ -303,7 +303,7 @@ def test_one_sampler_on_two_studies_mixes_nothing_up() -> None:
         study = optuna.create_study(sampler=sampler, storage=InMemoryStorage())
         study.add_trial(imported(TARGET, value))
         study.ask(SPACE.distributions())
-        assert [t.value for t in sampler._base.shown] == [value]
+        assert [t.value for t in sampler._other.shown] == [value]
 
 
 def test_a_pickled_sampler_goes_on() -> None:

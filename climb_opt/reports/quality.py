@@ -100,14 +100,7 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
 def fit_predict(
     snapshot: Snapshot, make: Callable[[], Predictor], train: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std (m,) at `rows` of the history, learnt from its rows `train`."""
-    return predict_at(snapshot, make, train, snapshot.history.weights[rows])
-
-
-def predict_at(
-    snapshot: Snapshot, make: Callable[[], Predictor], train: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std (m,) of the score at `weights` (m, K), in the study's units."""
+    """Mean and std (m,) at `rows` of the history, learnt from its rows `train`; study's units."""
     history = tamed(snapshot.history, ABSURD)  # as CLIMB's own predictor sees it
     if history.components is None or history.coefficients is None:
         model: Predictor = make()
@@ -116,7 +109,7 @@ def predict_at(
         model = ComponentPredictor(make, history.coefficients)
         scores = history.components
     model.fit(history.weights[train], scores[train])
-    mean, std = model.predict(weights)
+    mean, std = model.predict(history.weights[rows])
     return snapshot.sign * np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
 
 

@@ -1,4 +1,4 @@
-"""A sampler of mixtures that leaves every other parameter to another sampler."""
+"""Samplers of mixtures, each with another sampler for all that is no mixture."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class MixtureSampler(BaseSampler):
     """What samplers that propose whole mixtures share; they add `sample_relative`.
 
     Args:
-        independent: for parameters that are no weights; random by default.
+        other: for parameters that are no weights; random by default.
     """
 
-    def __init__(self, space: MixtureSpace, independent: BaseSampler | None, seed: int | None):
+    def __init__(self, space: MixtureSpace, other: BaseSampler | None, seed: int | None = None):
         self._space = space
-        self._independent = independent or RandomSampler(seed=seed)
+        self._other = other or RandomSampler(seed=seed)
         self._forecaster = Forecaster(space)
 
     def infer_relative_search_space(
@@ -42,12 +42,13 @@ class MixtureSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """Parameters that are no weights of the space."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+        shown = self._shown(study, trial)
+        return self._other.sample_independent(*shown, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Say what is expected of a mixture put in line; pass on to the independent sampler."""
+        """Say what is expected of a mixture put in line; pass on to the other sampler."""
         self._forecaster.foretell_given(study, trial)
-        self._independent.before_trial(study, trial)
+        self._other.before_trial(*self._shown(study, trial))
 
     def after_trial(
         self,
@@ -56,12 +57,16 @@ class MixtureSampler(BaseSampler):
         state: TrialState,
         values: Sequence[float] | None,
     ) -> None:
-        """Pass on to the independent sampler."""
-        self._independent.after_trial(study, trial, state, values)
+        """Pass on to the other sampler."""
+        self._other.after_trial(*self._shown(study, trial), state, values)
 
     def reseed_rng(self) -> None:
-        """Reseed the independent sampler only: mixtures depend on seed and trial alone."""
-        self._independent.reseed_rng()
+        """Reseed the other sampler only: mixtures depend on seed and trial alone."""
+        self._other.reseed_rng()
+
+    def _shown(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
+        """The study and the trial as the other sampler is to see them."""
+        return study, trial
 
     def _foretold(
         self, study: optuna.Study, weights: np.ndarray, stored: dict[str, Any]

@@ -34,6 +34,7 @@ from climb_opt.samplers.climb import (
     fit_predictor,
     next_round,
 )
+from climb_opt.samplers.copies import Forgetful
 from climb_opt.samplers.design import out_of_reach
 from climb_opt.samplers.forecasts import Forecast, predicted
 from climb_opt.samplers.presets import ClimbOptions, ClimbRules
@@ -45,7 +46,7 @@ from climb_opt.view import StudyView, all_trials, read_history, remember, store_
 logger = logging.getLogger(__name__)
 
 
-class ClimbSampler(MixtureSampler):
+class ClimbSampler(Forgetful, MixtureSampler):
     """CLIMB as an Optuna sampler: proposes the mixture of the trial's slot.
 
     Under climb_opt's worker loop a trial arrives with its slot and a round starts when the earlier
@@ -80,6 +81,7 @@ class ClimbSampler(MixtureSampler):
     """
 
     one_objective = True  # a recipe with several is refused before anything is trained
+    _dropped = ("_mutex", "_batches")
 
     def __init__(
         self,
@@ -104,10 +106,11 @@ class ClimbSampler(MixtureSampler):
             raise UserError(f"seed must not be negative, but is {seed}.")
         super().__init__(space, independent_sampler, seed)
         # No barrier: a sampler cannot wait. The worker loop can, and does before it asks.
-        sizes = (
-            tuple(rounds) if isinstance(rounds, Sequence) else rounds
-        )  # Plan tells what is wrong
-        self._plan = Plan(sizes, max_attempts=max_attempts, barrier=False)
+        self._plan = Plan(
+            tuple(rounds) if isinstance(rounds, Sequence) else rounds,  # Plan tells what is wrong
+            max_attempts=max_attempts,
+            barrier=False,
+        )
         self._options = ClimbOptions(
             preset=preset,
             predictor=predictor,
@@ -129,14 +132,6 @@ class ClimbSampler(MixtureSampler):
         # Storage -> (study, seed, round, basis) -> batch. In-memory studies share the id 0.
         self._batches: weakref.WeakKeyDictionary[Any, dict[Any, tuple[np.ndarray, list[Forecast]]]]
         self._batches = weakref.WeakKeyDictionary()
-
-    def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_mutex", "_batches")
-        return {name: value for name, value in self.__dict__.items() if name not in dropped}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         super().before_trial(study, trial)
@@ -168,16 +163,6 @@ class ClimbSampler(MixtureSampler):
         self._raise_error_if_multi_objective(study)
         weights, stored = self._propose(study, slot, len(all_trials(study)))
         return self._space.params(weights), stored
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        self._raise_error_if_multi_objective(study)
-        return super().sample_independent(study, trial, param_name, param_distribution)
 
     def _propose(
         self, study: optuna.Study, slot: Slot | None, number: int

@@ -22,6 +22,7 @@ from climb_opt.gp.fit import fit_shape
 from climb_opt.gp.model import GaussianProcess, Shape, Surrogate
 from climb_opt.gp.outliers import tame
 from climb_opt.predictors.base import Predictor
+from climb_opt.samplers.copies import Forgetful
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, all_trials, read_history, remember
@@ -33,8 +34,10 @@ START = (0.7, -4.0, 0.0)  # log length, noise, linear term: where a fit begins, 
 STEPS = 8  # of a fit, which goes on from that of half as many results
 
 
-class Forecaster:
+class Forecaster(Forgetful):
     """The process of a study of `space`, cheap enough to ask at every trial."""
+
+    _dropped = ("_known",)
 
     def __init__(self, space: MixtureSpace) -> None:
         length, noise, linear = START
@@ -45,13 +48,6 @@ class Forecaster:
         # Storage -> study -> what was learnt. In-memory studies all have the number 0.
         self._known: weakref.WeakKeyDictionary[Any, dict[int, _Learnt]]
         self._known = weakref.WeakKeyDictionary()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_space": self._space, "_start": self._start}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
 
     def foretell(self, study: optuna.Study, weights: np.ndarray) -> dict[str, Any]:
         """{FORECAST: what is expected of `weights` (K,)}; empty where too little is known."""

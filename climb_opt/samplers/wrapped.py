@@ -27,8 +27,9 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.attributes import FREE
 from climb_opt.history import MOST
 from climb_opt.measures import distance
+from climb_opt.samplers.beside import MixtureSampler
+from climb_opt.samplers.copies import Forgetful
 from climb_opt.samplers.encodings import Encoding, make_encoding
-from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import remember
 
@@ -37,7 +38,7 @@ from climb_opt.view import remember
 FAITHFUL = 0.02
 
 
-class SimplexSampler(BaseSampler):
+class SimplexSampler(MixtureSampler):
     """Runs `base`, any Optuna sampler, on the mixtures of `space`.
 
     Parameters that are not weights are passed to `base` as they are, which searches them jointly.
@@ -64,19 +65,17 @@ class SimplexSampler(BaseSampler):
         *,
         encoding: str | Callable[[MixtureSpace], Encoding] = "softmax",
     ) -> None:
-        self._space = space
-        self._base = base
+        super().__init__(space, base)
         self._translator = _Translator(space, make_encoding(encoding, space))
-        self._forecaster = Forecaster(space)
 
     def __str__(self) -> str:
-        return f"SimplexSampler({type(self._base).__name__})"
+        return f"SimplexSampler({type(self._other).__name__})"
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        view, seen = self._view(study, trial)
-        known = self._base.infer_relative_search_space(view, seen)
+        view, seen = self._shown(study, trial)
+        known = self._other.infer_relative_search_space(view, seen)
         others = {n: d for n, d in known.items() if n not in self._translator.free}
         return {**self._space.distributions(), **others}
 
@@ -86,55 +85,29 @@ class SimplexSampler(BaseSampler):
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        view, seen = self._view(study, trial)
+        view, seen = self._shown(study, trial)
         free = self._translator.free
-        known = self._base.infer_relative_search_space(view, seen)
+        known = self._other.infer_relative_search_space(view, seen)
         weights = self._space.distributions()
         asked = {n: d for n, d in known.items() if n in free or n in search_space}
         asked |= {n: d for n, d in search_space.items() if n not in weights}
-        found = self._base.sample_relative(view, seen, asked)
+        found = self._other.sample_relative(view, seen, asked)
         # What the base does not know yet (start-up trials, univariate TPE) it draws one by one.
         u = {
             name: found[name]
             if name in found
-            else self._base.sample_independent(view, seen, name, distribution)
+            else self._other.sample_independent(view, seen, name, distribution)
             for name, distribution in free.items()
         }
         mixture = self._translator.decode(u)
-        stored = {FREE: [float(value) for value in u.values()]}
-        for name, value in (stored | self._forecaster.foretell(study, mixture)).items():
+        stored: dict[str, Any] = {FREE: [float(value) for value in u.values()]}
+        for name, value in self._foretold(study, mixture, stored).items():
             remember(study, trial, name, value)
         params = self._space.params(mixture)
         others = {n: v for n, v in found.items() if n not in free}
         return {n: v for n, v in {**params, **others}.items() if n in search_space}
 
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        view, seen = self._view(study, trial)
-        return self._base.sample_independent(view, seen, param_name, param_distribution)
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        self._forecaster.foretell_given(study, trial)
-        self._base.before_trial(*self._view(study, trial))
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        self._base.after_trial(*self._view(study, trial), state, values)
-
-    def reseed_rng(self) -> None:
-        self._base.reseed_rng()
-
-    def _view(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
+    def _shown(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
         # Under HyperbandPruner `study` shows one bracket only; open the study behind it, translate
         # that, and narrow the view again.
         view = copy.copy(getattr(study, "_study", study))  # with its own cache of trials
@@ -144,8 +117,10 @@ class SimplexSampler(BaseSampler):
         return view, self._translator.translate(trial)
 
 
-class _Translator:
+class _Translator(Forgetful):
     """Trials with weights -> the same trials in free coordinates. Finished ones are kept."""
+
+    _dropped = ("_finished", "_mutex")
 
     def __init__(self, space: MixtureSpace, encoding: Encoding) -> None:
         self._space = space
@@ -159,14 +134,6 @@ class _Translator:
         self._finished: weakref.WeakKeyDictionary[Any, dict[int, FrozenTrial | None]]
         self._finished = weakref.WeakKeyDictionary()
         self._mutex = threading.Lock()
-
-    def __getstate__(self) -> dict[str, Any]:
-        dropped = ("_finished", "_mutex")
-        return {name: value for name, value in self.__dict__.items() if name not in dropped}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._forget()
 
     def decode(self, u: dict[str, float]) -> np.ndarray:
         decoded = self._encoding.decode(np.array([u[name] for name in self.free], dtype=float))
