@@ -11,6 +11,7 @@ says *system*; names are stored, so a changed name is a study that no longer ope
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 Owner = Literal["study", "trial", "study system", "trial system"]
@@ -28,246 +29,192 @@ class Attribute(NamedTuple):
 ATTRIBUTES: dict[str, Attribute] = {}
 
 
-def _stored(owner: Owner, name: str, shape: str, *, written: str, read: str = "") -> str:
-    ATTRIBUTES[name] = Attribute(owner, shape, tuple(written.split()), tuple(read.split()))
-    return name
+def _stored(owner: Owner) -> Callable[[str, str, str], str]:
+    """Names a thing stored on `owner`, of some shape, by "files that write -> files that read"."""
+
+    def names(name: str, shape: str, files: str) -> str:
+        written, _, read = files.partition("-> ")
+        ATTRIBUTES[name] = Attribute(owner, shape, tuple(written.split()), tuple(read.split()))
+        return name
+
+    return names
+
+
+_of_study, _of_trial = _stored("study"), _stored("trial")
+_in_study, _in_trial = _stored("study system"), _stored("trial system")
 
 
 # --- what a search is, on the study ---------------------------------------------------------------
 
-RECIPE = _stored(
-    "study",
+RECIPE = _of_study(
     "climb/recipe",
     "the recipe as JSON text; written last, so that a study that has it is whole",
-    written="study/opening retrain/sibling ablation/run/searching",
-    read="view retrain/sibling reports/parts/sections",
+    "study/opening retrain/sibling ablation/run/searching "
+    "-> view retrain/sibling reports/parts/sections",
 )
-CORPUS = _stored(
-    "study",
+CORPUS = _of_study(
     "climb/corpus",
     "{name, digest, tokens: {domain: count}} of the corpus",
-    written="study/opening retrain/sibling",
-    read="view reports/cost warmstart/studies",
+    "study/opening retrain/sibling -> view reports/cost warmstart/studies",
 )
-SPACE = _stored(
-    "study",
-    "climb/space",
-    "`MixtureSpace.to_json()`",
-    written="view",
-    read="view",
-)
-AGGREGATE = _stored(
-    "study",
+SPACE = _of_study("climb/space", "`MixtureSpace.to_json()`", "view -> view")
+AGGREGATE = _of_study(
     "climb/aggregate",
     "{component: coefficient}; a trial's value is the sum of coefficient x component",
-    written="view study/opening retrain/sibling",
-    read="view warmstart/tables",
+    "view study/opening retrain/sibling -> view warmstart/tables",
 )
-PICK = _stored(
-    "study",
+PICK = _of_study(
     "climb/pick",
     "the seed and the `ClimbOptions` of the search's own ClimbSampler, for its pick",
-    written="samplers/climb_sampler",
-    read="selection/choosing selection/rules ablation/run/final",
+    "samplers/climb_sampler -> selection/choosing selection/rules ablation/run/final",
 )
-UNREAD = _stored(
-    "study",
+UNREAD = _of_study(
     "climb/unread",
     "[domain] of which no mixture of round 1 reads anything: too small for the design",
-    written="samplers/climb_sampler",
-    read="workers/status",
+    "samplers/climb_sampler -> workers/status",
 )
-VERIFY = _stored(
-    "study",
+VERIFY = _of_study(
     "climb/verify",
     "[{domain: weight}]: what the plan's last slots measure, in their order",
-    written="selection/verifying",
-    read="selection/verifying",
+    "selection/verifying -> selection/verifying",
 )
-PAUSED = _stored(
-    "study",
+PAUSED = _of_study(
     "climb/paused",
     "true while no new trial may start",
-    written="study/steering",
-    read="workers/claims workers/status",
+    "study/steering -> workers/claims workers/status",
 )
-WARM = _stored(
-    "study",
+WARM = _of_study(
     "climb/warm",
     "[source]: studies and tables that were imported",
-    written="warmstart/studies warmstart/tables",
-    read="warmstart/studies warmstart/tables",
+    "warmstart/studies warmstart/tables -> warmstart/studies warmstart/tables",
 )
-ARTIFACTS = _stored(
-    "study",
+ARTIFACTS = _of_study(
     "climb/artifacts",
     "the folder of its artifacts",
-    written="reports/dashboard/notebook",
-    read="reports/dashboard/notebook",
+    "reports/dashboard/notebook -> reports/dashboard/notebook",
 )
-SHOWN = _stored(
-    "study",
+SHOWN = _of_study(
     "climb/rounds-shown",
     "how many rounds' ends the dashboard's cards show",
-    written="reports/dashboard/notebook",
-    read="reports/dashboard/notebook",
+    "reports/dashboard/notebook -> reports/dashboard/notebook",
 )
 
 # --- studies beside a search ----------------------------------------------------------------------
 
-CONFIRM = _stored(
-    "study",
+CONFIRM = _of_study(
     "climb/confirm",
     "{mixtures, seeds, ...}: what is being confirmed; its plan is not the recipe's",
-    written="retrain/finals",
-    read="view retrain/finals retrain/paired study/working",
+    "retrain/finals -> view retrain/finals retrain/paired study/working",
 )
-CONFIRMED_IN = _stored(
-    "study",
+CONFIRMED_IN = _of_study(
     "climb/confirmed-in",
     "[study name] of its confirm studies, latest last",
-    written="retrain/confirm",
-    read="retrain/confirm",
+    "retrain/confirm -> retrain/confirm",
 )
-TRANSFER = _stored(
-    "study",
+TRANSFER = _of_study(
     "climb/transfer",
     "{study, trials}: the search that a transfer retrains, and which of its trials",
-    written="retrain/transfer",
-    read="retrain/transfer cli/transfer",
+    "retrain/transfer -> retrain/transfer cli/transfer",
 )
-ABLATION = _stored(
-    "study",
+ABLATION = _of_study(
     "climb/ablation",
     "{key, digest, owner} of the ablation's run it belongs to",
-    written="ablation/run/searching ablation/run/sharing",
-    read="ablation/run/searching ablation/run/sharing",
+    "ablation/run/searching ablation/run/sharing -> ablation/run/searching ablation/run/sharing",
 )
-RESULT = _stored(
-    "study",
+RESULT = _of_study(
     "climb/result",
     "the finished run's `RunResult`, as JSON text",
-    written="ablation/run/sharing",
-    read="ablation/run/sharing",
+    "ablation/run/sharing -> ablation/run/sharing",
 )
 
 # --- what a trial is, and what became of it -------------------------------------------------------
 
-SLOT = _stored(
-    "trial",
+SLOT = _of_trial(
     "climb/slot",
     "the place in the plan: a number, or a named slot's name",
-    written="workers/claims study/steering samplers/ledger ablation/run/searching",
-    read="plan workers/worker workers/status samplers/gp reports/snapshot",
+    "workers/claims study/steering samplers/ledger ablation/run/searching "
+    "-> plan workers/worker workers/status samplers/gp reports/snapshot",
 )
-SEED = _stored(
-    "trial",
+SEED = _of_trial(
     "climb/seed",
     "the proxy's seed where it is not the recipe's; a retry keeps it",
-    written="workers/claims retrain/sibling",
-    read="objective study/working workers/claims",
+    "workers/claims retrain/sibling -> objective study/working workers/claims",
 )
-BEAT = _stored(
-    "trial",
+BEAT = _of_trial(
     "climb/beat",
     "{worker, count}: the last sign of life of its worker",
-    written="workers/claims workers/beats",
-    read="workers/beats workers/status",
+    "workers/claims workers/beats -> workers/beats workers/status",
 )
-ERROR = _stored(
-    "trial",
+ERROR = _of_trial(
     "climb/error",
     "why it failed, one line",
-    written="workers/claims study/steering ablation/run/searching",
-    read="workers/status workers/worker reports/parts/sections",
+    "workers/claims study/steering ablation/run/searching "
+    "-> workers/status workers/worker reports/parts/sections",
 )
-INTERRUPTED = _stored(
-    "trial",
+INTERRUPTED = _of_trial(
     "climb/interrupted",
     "true where it was stopped on request: no attempt of its slot",
-    written="workers/claims workers/worker study/steering",
-    read="plan workers/status reports/snapshot",
+    "workers/claims workers/worker study/steering -> plan workers/status reports/snapshot",
 )
-RETRY = _stored(
-    "trial",
+RETRY = _of_trial(
     "climb/retry",
     "true where the slot was started anew on request: earlier failures are forgiven",
-    written="study/steering",
-    read="plan",
+    "study/steering -> plan",
 )
-COMPONENTS = _stored(
-    "trial",
+COMPONENTS = _of_trial(
     "climb/components",
     "{component: value}: task scores and losses",
-    written="history warmstart/studies",
-    read="history reports/dashboard/notebook ablation/run/judge retrain/transfer",
+    "history warmstart/studies "
+    "-> history reports/snapshot warmstart/studies ablation/run/judge retrain/transfer",
 )
-FACTS = _stored(
-    "trial",
+FACTS = _of_trial(
     "climb/facts",
     "{recipe, corpus, torch, seed, seconds, ...}: what was trained on what, how fast",
-    written="history",
-    read="history reports/dashboard/notebook ablation/run/judge",
+    "history -> history reports/snapshot reports/dashboard/notebook ablation/run/judge",
 )
-IMPORTED = _stored(
-    "trial",
+IMPORTED = _of_trial(
     "climb/imported",
     "{study or file, trial or row}: where an imported trial comes from",
-    written="warmstart/studies",
+    "warmstart/studies",
 )
-DOREMI = _stored(
-    "trial",
+DOREMI = _of_trial(
     "climb/doremi",
     "{domain: weight}: the mixture that DoReMi ended with",
-    written="ablation/run/live",
-    read="ablation/run/live",
+    "ablation/run/live -> ablation/run/live",
 )
-EXTRAPOLATED = _stored(
-    "trial",
-    "climb/extrapolated",
-    "true where an emulator was asked beyond its table",
-    written="emulator/objective",
+EXTRAPOLATED = _of_trial(
+    "climb/extrapolated", "true where an emulator was asked beyond its table", "emulator/objective"
 )
 
 # --- what a sampler remembers ---------------------------------------------------------------------
 
-SAMPLER_SEED = _stored(
-    "study system",
+SAMPLER_SEED = _in_study(
     "climb:seed",
     "the seed that ClimbSampler drew for want of one",
-    written="samplers/ledger",
-    read="samplers/ledger",
+    "samplers/ledger -> samplers/ledger",
 )
-BASIS = _stored(
-    "trial system",
+BASIS = _in_trial(
     "climb:basis",
     "numbers of the trials that its round learns from",
-    written="samplers/ledger",
-    read="samplers/ledger",
+    "samplers/ledger -> samplers/ledger",
 )
-PROPOSAL = _stored(
-    "trial system",
+PROPOSAL = _in_trial(
     "simplex_gp:weights",
     "[weight], before they are parameters: other workers count them as pending; none under the "
     "worker loop, which writes a trial with its parameters",
-    written="samplers/gp",
-    read="samplers/gp",
+    "samplers/gp -> samplers/gp",
 )
-FORECAST = _stored(
-    "trial system",
+FORECAST = _in_trial(
     "climb:forecast",
     "{mean, std, measured}: what its sampler's model, or else the study's, expected of its score "
     "before it ran, and the standard deviations of the true score (null: unknown) and of a "
     "measurement; none before the fourth result, of equal scores, and of several objectives",
-    written="samplers/forecasts",
-    read="reports/quality",
+    "samplers/forecasts -> reports/quality",
 )
-FREE = _stored(
-    "trial system",
+FREE = _in_trial(
     "simplex:free",
     "the free coordinates that a stock sampler's mixture was decoded from",
-    written="samplers/wrapped",
-    read="samplers/wrapped",
+    "samplers/wrapped -> samplers/wrapped",
 )
 
 # --- beginnings of named plan --------------------------------------------------------------------

@@ -164,6 +164,16 @@ class ClimbSampler(Forgetful, MixtureSampler):
         weights, stored = self._propose(study, slot, len(all_trials(study)))
         return self._space.params(weights), stored
 
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        self._raise_error_if_multi_objective(study)
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
     def _propose(
         self, study: optuna.Study, slot: Slot | None, number: int
     ) -> tuple[np.ndarray, dict[str, Any]]:
