@@ -21,6 +21,7 @@ from climb_opt.reports.quality import predict_unseen
 from climb_opt.reports.snapshot import Snapshot, take
 from climb_opt.selection import Advice, Estimate, Recommendation
 from climb_opt.simplex import MixtureSpace
+from climb_opt.text import printable
 from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 
 SMALL = Shape(domains=5, rounds=(12, 6, 4))
@@ -140,7 +141,9 @@ def test_markdown_keeps_odd_names_in_their_cells() -> None:
 
 @pytest.mark.parametrize("domains", [1, 2, 5, 21])
 def test_any_number_of_domains_is_reported(domains: int) -> None:
-    read(html.render(contents_of(Shape(domains=domains, rounds=(10, 5)))))
+    contents = contents_of(Shape(domains=domains, rounds=(10, 5)))
+    names = {printable(domain) for domain in contents.snapshot.space.domains}
+    assert names <= set(read(html.render(contents)).text)
 
 
 def test_240_domains_stay_readable() -> None:
@@ -325,7 +328,8 @@ def test_constant_scores_and_identical_trials_are_reported() -> None:
                 params=space.params(space.prior), distributions=space.distributions(), value=1.0
             )
         )
-    read(html.render(gather(take(study, space=space))))
+    shown = read(html.render(gather(take(study, space=space)))).text
+    assert "The search" in shown and "Which domains matter" not in shown
 
 
 def test_maximised_scores_are_shown_as_they_are() -> None:
