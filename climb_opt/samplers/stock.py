@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from optuna import samplers
@@ -29,7 +29,6 @@ def _on_simplex(
     make: Callable[..., BaseSampler],
     *,
     encoding: AnyEncoding = "softmax",
-    usual: Mapping[str, Any] = MappingProxyType({}),
     needs: Callable[[], None] = lambda: None,
     one_objective: bool = False,
 ) -> Callable[..., SimplexSampler]:
@@ -38,7 +37,6 @@ def _on_simplex(
     Args:
         about: its first line in lists.
         make: the Optuna sampler.
-        usual: options that hold unless others are given.
         needs: raises where an extra is missing.
         one_objective: it takes no more.
     """
@@ -52,7 +50,7 @@ def _on_simplex(
         **options: Any,
     ) -> SimplexSampler:
         needs()
-        return SimplexSampler(space, make(seed=seed, **{**usual, **options}), encoding=encoding)
+        return SimplexSampler(space, make(seed=seed, **options), encoding=encoding)
 
     return sampler
 
@@ -96,8 +94,7 @@ cma_es = _on_simplex(
 )
 qmc = _on_simplex(
     "Scrambled Sobol points; several workers need one seed, given here.",
-    samplers.QMCSampler,
-    usual={"scramble": True, "warn_asynchronous_seeding": False},
+    partial(samplers.QMCSampler, scramble=True, warn_asynchronous_seeding=False),
 )
 gp_optuna = _on_simplex(
     "Optuna's Gaussian process; needs PyTorch.",
