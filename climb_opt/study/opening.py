@@ -277,15 +277,10 @@ def _describe(
     study.set_user_attr(CORPUS, facts)
     store_space(study, space)
     study.set_user_attr(AGGREGATE, recipe.coefficients())
-    name_metrics(study, recipe)
-    study.set_user_attr(RECIPE, recipes.to_json(recipe))
-
-
-def name_metrics(study: optuna.Study, recipe: StudyRecipe) -> None:
-    """Call the objectives as the recipe does, where Optuna shows them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(recipe.objectives()))
+    study.set_user_attr(RECIPE, recipes.to_json(recipe))
 
 
 def _overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import TrialState
 
@@ -18,7 +20,6 @@ from climb_opt.errors import TrialFailed, UserError
 from climb_opt.selection.verifying import shortlist
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study import build_sampler
-from climb_opt.study.opening import name_metrics
 from climb_opt.view import set_aggregate, store_space
 
 
@@ -82,7 +83,9 @@ def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) ->
         load_if_exists=True,
     )
     store_space(study, space)  # not every sampler does; reports and the dashboard's cards need it
-    name_metrics(study, run.arm.study)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(run.arm.study.objectives()))
     study.set_user_attr(RECIPE, recipes.to_json(run.arm.study))
     study.set_user_attr(ABLATION, belongs)
     return study
