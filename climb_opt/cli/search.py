@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from climb_opt.cli import crew, process
-from climb_opt.cli.arguments import quieten_optuna, storage_arguments
+from climb_opt.cli.arguments import quieten_optuna, set_argument, storage_arguments
 from climb_opt.cli.following import Following, following
 from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.cli.stopping import Stop, leads, rank, stop_flag
@@ -35,13 +35,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "name", nargs="?", help="a shipped recipe, the path of one, or the name of a study"
     )
     storage_arguments(search)
-    search.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key of the recipe, e.g. proxy.lr=2e-3; as often as needed",
-    )
+    set_argument(search, "change a key of the recipe, e.g. proxy.lr=2e-3; as often as needed")
     crew.add_argument(search)
     search.add_argument("--runs", default="runs", help="folder of checkpoints and models")
     _add_warm_start(search)
