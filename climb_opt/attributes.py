@@ -165,12 +165,12 @@ COMPONENTS = _of_trial(
     "climb/components",
     "{component: value}: task scores and losses",
     "history warmstart/studies "
-    "-> history reports/snapshot warmstart/studies ablation/run/judge retrain/transfer",
+    "-> history reports/dashboard/notebook ablation/run/judge retrain/transfer",
 )
 FACTS = _of_trial(
     "climb/facts",
     "{recipe, corpus, torch, seed, seconds, ...}: what was trained on what, how fast",
-    "history -> history reports/snapshot reports/dashboard/notebook ablation/run/judge",
+    "history -> history reports/dashboard/notebook ablation/run/judge",
 )
 IMPORTED = _of_trial(
     "climb/imported",

@@ -123,7 +123,7 @@ def _coverage(promised: Sequence[coverage.Row]) -> list[str]:
     lines = ["## Do the intervals hold?", ""]
     for by in (("arm", "noise"), ("arm", "noise", "n")):
         head, *rows = coverage.lines_of(promised, by)
-        lines += [_line(head), _line(["---"] * len(head)), *map(_line, rows), ""]
+        lines += [*pipe_table(head, rows), ""]
     return [*lines, coverage.LEGEND, ""]
 
 
