@@ -175,7 +175,7 @@ def _recommend(
         gains[baseline] = promise.gain(compared[1])
     warnings = doubts(space, tamed(history, against=compared), evidence.promise, weights)
     warnings += small_doubt(len(history))
-    warnings += noise_doubt(evidence.relative_noise)
+    warnings += noise_doubt(evidence.promise.noise, evidence.spread)
     warnings += unread_doubt(unread(space, history.weights))
     warnings += _guard_rails(evidence, weights)
     best = evaluated(evidence)

@@ -158,12 +158,12 @@ def diverged_doubt(history: History) -> list[str]:
     return [f"{beyond} of {len(history)} scores, of runs that diverged, count as {MOST:.0e}"]
 
 
-def noise_doubt(relative: float) -> list[str]:
-    """A word on noise, if it is large; `relative` to the spread of the first results."""
-    if relative < 0.5:
+def noise_doubt(noise: float, spread: float) -> list[str]:
+    """A word on the stated noise of one evaluation, if it is large for that spread of results."""
+    if spread <= 0 or noise / spread < 0.5:
         return []
     return [
-        f"noisy: one evaluation varies by {relative:.0%} of the spread of random mixtures; "
+        f"noisy: one evaluation varies by {noise / spread:.0%} of the spread of random mixtures; "
         "confirm the gain with fresh seeds"
     ]
 

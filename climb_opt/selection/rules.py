@@ -58,10 +58,14 @@ class Evidence:
         return paying(self.problem.space, self.history, self.compared)
 
     @property
+    def spread(self) -> float:
+        """Standard deviation of the first results, before a search narrows down."""
+        return float(tame(self.history.values)[:EARLY].std())
+
+    @property
     def relative_noise(self) -> float:
-        """Noise of one evaluation against the spread of the first results."""
-        spread = float(tame(self.history.values)[:EARLY].std())
-        return self.problem.objectives[0].noise / spread if spread > 0 else 0.0
+        """Noise of one evaluation against the spread of the first results, as a rule sees it."""
+        return self.problem.objectives[0].noise / self.spread if self.spread > 0 else 0.0
 
 
 Rule = Callable[[Evidence], np.ndarray]  # -> weights (K,)

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from climb_opt.measures import distance, effective_domains
+from climb_opt.reports.parts.mixture import rules_table
 from climb_opt.reports.parts.objectives import trade_offs
 from climb_opt.reports.section import Table, Words
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.retrain.paired import Confirmation, first_line
-from climb_opt.selection import Advice, Recommendation, in_words
+from climb_opt.selection import Advice
 from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
 
 WIDTH = 98
@@ -35,7 +35,9 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
     if found is not None:
         parts += [listing(*found), "Another of them: `climb-opt export --trial N`."]
     else:
-        parts.append(rules(advice.recommended, advice.followed, snapshot))
+        rules = rules_table(advice.recommended, advice.followed, snapshot.prior_known)
+        note = "± is half a 90 % interval; * marks the rule that is followed."
+        parts.append(f"{table(rules.head, _cells(rules))}\n{note}")
         if confirmation is not None and any(confirmation.scores.values()):
             parts.append("\n".join(verdicts(confirmation)))
         else:
@@ -79,30 +81,13 @@ def mixtures(
     return table(["domain, %", *columns], lines, foot=foot)
 
 
-def rules(recommended: Mapping[str, Recommendation], followed: str, snapshot: Snapshot) -> str:
-    """What each rule recommends, side by side; the one that is followed is starred."""
-    prior = snapshot.space.prior
-    rows = []
-    for rule, one in recommended.items():
-        w = snapshot.weights(one)
-        rows.append(
-            [
-                f"{rule} *" if rule == followed else rule,
-                in_words(one.predicted),
-                in_words(one.gain, sign=True),
-                f"{effective_domains(w):.1f}",
-                f"{100 * distance(w, prior):.0f} %",
-            ]
-        )
-    unit = snapshot.unit
-    head = ["rule", f"expected {unit}", "gain over prior", "effective", "from prior"]
-    return table(head, rows) + "\n± is half a 90 % interval; * marks the rule that is followed."
-
-
 def listing(words: Words, found: Table) -> str:
     """A sentence and its table."""
-    rows = [[str(cell) for cell in row] for row in found.rows]
-    return f"{words.text}\n\n{table(found.head, rows)}"
+    return f"{words.text}\n\n{table(found.head, _cells(found))}"
+
+
+def _cells(found: Table) -> list[list[str]]:
+    return [[str(cell) for cell in row] for row in found.rows]
 
 
 def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from climb_opt.measures import distance, effective_domains
+from climb_opt.measures import apart
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.cost import epochs_of, longest_run, tokens_of
 from climb_opt.reports.parts import figures
 from climb_opt.reports.section import Bar, Block, Cell, Figure, Heat, Name, Section, Table, Words
-from climb_opt.selection import in_words
+from climb_opt.selection import Recommendation, in_words
 from climb_opt.text import amount, number, percent, times, unit_words
 
 
@@ -22,12 +24,11 @@ def recommendation(contents: Contents) -> Section:
     snapshot = contents.snapshot
     weights = snapshot.weights(chosen)
     lead = (
-        f"Rule “{contents.followed}”. It uses {effective_domains(weights):.1f} effective domains "
+        f"Rule “{contents.followed}”. It uses {chosen.effective_domains:.1f} effective domains "
         f"of {len(weights)}"
     )
     if snapshot.prior_known:
-        moved = 100 * distance(weights, snapshot.space.prior)
-        lead += f"; {moved:.0f} % of the tokens move against the prior"
+        lead += f"; {100 * chosen.distance_from_prior:.0f} % of the tokens move against the prior"
     if chosen.gain is not None:
         lead += f". Predicted gain over the prior: {in_words(chosen.gain)}"
         lead += f" {unit_words(snapshot.unit)}".rstrip() + " (90 %)"
@@ -36,9 +37,40 @@ def recommendation(contents: Contents) -> Section:
         *(Words(f"Caution: {w}.", "caution") for w in chosen.warnings),
         _mixture_table(contents, weights),
     ]
+    rules = []
+    if len(contents.recommended) > 1:
+        rules.append(
+            rules_table(contents.recommended, str(contents.followed), snapshot.prior_known)
+        )
     if snapshot.prior_known:
         blocks.append(Words("Bars: the mixture found; the tick marks the prior.", "soft", True))
-    return Section("mixture", "Recommended mixture", [*blocks, *_rules_table(contents)])
+    return Section("mixture", "Recommended mixture", [*blocks, *rules])
+
+
+def rules_table(
+    recommended: Mapping[str, Recommendation], followed: str, prior_known: bool
+) -> Table:
+    """What each rule recommends, side by side; the one that is followed is starred."""
+    rows = [
+        [
+            f"{rule} *" if rule == followed else rule,
+            in_words(one.predicted),
+            in_words(one.gain, sign=True),
+            f"{one.effective_domains:.1f}",
+            f"{100 * one.distance_from_prior:.0f} %" if prior_known else "–",
+            f"{100 * apart(one, recommended[followed]):.0f} %",
+        ]
+        for rule, one in recommended.items()
+    ]
+    head = [
+        "rule",
+        "expected (90 %)",
+        "gain over prior (90 %)",
+        "effective",
+        "from prior",
+        "from *",
+    ]
+    return Table(head, rows, title="Rules side by side")
 
 
 def mixtures(contents: Contents) -> Section | None:
@@ -118,33 +150,3 @@ def _mixture_table(contents: Contents, weights: np.ndarray) -> Table:
         rows.append(row)
     head = ["domain", "", "found, %"] + ([] if prior is None else ["prior, %", "change"])
     return Table(head, rows)
-
-
-def _rules_table(contents: Contents) -> list[Table]:
-    if len(contents.recommended) < 2:
-        return []
-    snapshot, rows = contents.snapshot, []
-    for rule, one in contents.recommended.items():
-        weights = snapshot.weights(one)
-        moved = distance(weights, snapshot.space.prior) if snapshot.prior_known else None
-        chosen = contents.chosen
-        apart = 0.0 if chosen is None else distance(weights, snapshot.weights(chosen))
-        rows.append(
-            [
-                f"{rule} (default)" if rule == contents.followed else rule,
-                in_words(one.predicted),
-                in_words(one.gain, sign=True),
-                f"{effective_domains(weights):.1f}",
-                "–" if moved is None else f"{100 * moved:.0f} %",
-                f"{100 * apart:.0f} %",
-            ]
-        )
-    head = [
-        "rule",
-        "expected (90 %)",
-        "gain over prior (90 %)",
-        "effective",
-        "from prior",
-        "from default",
-    ]
-    return [Table(head, rows, title="Rules side by side")]
