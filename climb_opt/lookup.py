@@ -65,6 +65,9 @@ KINDS: dict[str, dict[str, str]] = {
     "reader": {  # of documents; of others an input names `module:Name:where`
         "jsonl": "climb_opt.corpus.read.jsonl:JSONL",
         "parquet": "climb_opt.corpus.read.parquet:PARQUET",
+        "arrow": "climb_opt.corpus.read.arrow:ARROW",
+        "tables": "climb_opt.corpus.read.tables:TABLES",
+        "json": "climb_opt.corpus.read.json:JSON",
         "texts": "climb_opt.corpus.read.texts:TEXTS",
         "installed": "climb_opt.corpus.read.installed:INSTALLED",
         "domains": "climb_opt.corpus.read.domains:DOMAINS",

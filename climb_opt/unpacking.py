@@ -54,7 +54,7 @@ def unpacked(raw: io.BufferedReader, name: str) -> IO[bytes]:
         return gzip.GzipFile(fileobj=raw)  # type: ignore[return-value]
     if kind == "bzip2":
         return bz2.BZ2File(raw)
-    return lzma.LZMAFile(raw) if kind == "xz" else _Chunks(_unzstd(raw, name))  # type: ignore
+    return lzma.LZMAFile(raw) if kind == "xz" else Chunks(_unzstd(raw, name))  # type: ignore
 
 
 # --- private -------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def _unzstd(raw: IO[bytes], name: str) -> Iterator[bytes]:
         raise EOFError("it ends inside a compressed frame")
 
 
-class _Chunks(io.RawIOBase):
+class Chunks(io.RawIOBase):
     """Pieces of bytes as a file."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:

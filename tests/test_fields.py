@@ -185,12 +185,3 @@ def test_a_field_needs_a_name(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", ROWS)
     with pytest.raises(UserError, match="--label-field: the field's name is empty"):
         look(tmp_path, "", "--label-field")
-
-
-def test_a_list_in_one_line_gets_the_remedy(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.jsonl").write_text(json.dumps(ROWS))
-    build = ["corpus", "build", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "out")]
-    assert main([*build, "--text-field", "body", "--no-progress"]) == 2
-    assert "not a JSON object" in (said := capsys.readouterr().err) and "jq -c" in said

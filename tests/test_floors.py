@@ -31,6 +31,7 @@ FLOORS = [
     ],
     ["written", "files", "extras", "metrics"],
     ["bounds", "strict", "unpacking"],
+    ["streams"],
     ["reading"],
     ["mixtures"],
     [

@@ -131,7 +131,7 @@ def test_globs_and_several_inputs(tmp_path: Path) -> None:
     [
         ("nothing.jsonl", "No input .*nothing.jsonl"),
         ("*.jsonl", "No file matches"),
-        ("x.csv", "no known format. Known: .jsonl"),
+        ("x.doc", "no known format. Known: .jsonl"),
         ("empty", "holds no documents"),
         ("installed:poems", "Known: prose, docstrings, licences, source"),
         ("domains:nowhere", "one sub-folder or file per domain"),
@@ -142,7 +142,7 @@ def test_inputs_that_are_not_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("x.csv").write_text("a,b")
+    Path("x.doc").write_text("a,b")
     Path("empty").mkdir()
     with pytest.raises(UserError, match=message):
         find_sources([name])
@@ -156,6 +156,7 @@ def test_every_kind_of_bad_document_is_named(tmp_path: Path) -> None:
         b'["a", "list"]',
         b'{"body": "elsewhere"}',
         b'{"text": 7}',
+        b'{"text": "a\ttab"}',
         b'{"text": "  "}',
         b'{"text": "half a pair \\ud83d"}',
         b"",
@@ -169,9 +170,12 @@ def test_every_kind_of_bad_document_is_named(tmp_path: Path) -> None:
         "not a JSON object",
         "no field 'text'",
         "field 'text' is int, not text",
+        "a control character in a string",
         "empty",
         "not UTF-8",
     ]
+    (tab,) = (f for f in found if isinstance(f, Bad) and f.reason.startswith("a control"))
+    assert tab.where == "a.jsonl:7, byte 12"
     assert [f.id for f in found if isinstance(f, Document)] == ["a.jsonl:1", "12"]
 
 

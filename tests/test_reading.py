@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from climb_opt.errors import UserError
 from climb_opt.reading import (
     decode,
-    lines,
     parse_json,
     parse_yaml,
     read_csv,
@@ -27,6 +26,7 @@ from climb_opt.reading import (
     read_text,
     read_yaml,
 )
+from climb_opt.streams import lines
 from climb_opt.unpacking import Damaged
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]

@@ -282,7 +282,8 @@ def test_an_input_that_is_gone_is_damaged_and_a_text_costs_itself(tmp_path: Path
 @pytest.mark.parametrize(
     ("data", "remedy"),
     [
-        (b'[\n{"text": "a"},\n{"text": "b"}\n]', "turned into lines by: jq -c"),
+        (b"7\n8\n", "Each line must be one JSON object"),
+        (b'{"text": "a\tb"}\n', r"a\.jsonl:1, byte 12\)\. .* escaped: python3 -c"),
         ('{"text": "é"}\n'.encode("latin-1") * 3, "in another encoding, save it as UTF-8"),
     ],
 )

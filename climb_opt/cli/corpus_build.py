@@ -16,7 +16,8 @@ from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 
 EPILOG = """inputs:
-  docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs; .jsonl, text (1)
+  docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs: JSON, CSV, text (1), Parquet,
+                                              Arrow, ORC
   hf:name@config#split                        a Hugging Face dataset, streamed; or hf:folder
   domains:folder                              sub-folders (or files) are the domains
   weborganizer:folder#clusters-k24            documents/ with side files

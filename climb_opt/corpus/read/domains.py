@@ -8,9 +8,11 @@ from pathlib import Path
 from climb_opt.corpus.documents import DOMAIN_FIELD
 from climb_opt.corpus.read.files import sources_of
 from climb_opt.corpus.read.leftout import (
+    BESIDE,
     EMPTY,
     OWN,
     UNKNOWN,
+    beside,
     choose,
     is_own,
     reason_of,
@@ -49,6 +51,9 @@ def sources(rest: str, left: LeftOut) -> Iterator[Source]:
     if not root.is_dir():
         raise UserError(f"No folder {rest!r} with one sub-folder or file per domain.")
     children = [p for p in root.iterdir() if not _left_out(p, left)]
+    for child in beside(children):
+        left.add(BESIDE, child.name)
+        children.remove(child)
     brought: dict[str, Path] = {}
     # Sorted as text, like Curator's; joined by name, never by position
     # (docs/notes/corpus.md#curators-layout).

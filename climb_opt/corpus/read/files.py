@@ -15,7 +15,10 @@ from climb_opt.errors import UserError
 from climb_opt.text import storable
 
 TEXTS_PER_SOURCE = 2000
-FORMATS = ".jsonl, .jsonl.gz, .jsonl.zst, .parquet, .txt, .md, .rst"  # for messages
+FORMATS = (  # for messages
+    ".jsonl, .json, .csv, .tsv, .txt, .md, .rst (also with .gz, .zst, .bz2 or .xz behind), "
+    ".parquet, .arrow, .feather, .orc"
+)
 
 
 def sources_of(root: Path, files: Sequence[Path]) -> Iterator[Source]:

@@ -1,7 +1,7 @@
 """What the user names -> sources: globs, folders, prefixed inputs, checked before anything runs.
 
-docs/*.jsonl.zst            JSON lines, plain or compressed (.gz, .zst, .bz2, .xz)
-web/*.parquet               a text column
+docs/*.jsonl.zst            JSON lines, plain or compressed (.gz, .zst, .bz2, .xz); .json
+web/*.parquet               a text column; also .arrow, .feather, .orc, .csv, .tsv
 notes/                      text files (.txt, .md, .rst): one document each
 hf:name@config#split        a Hugging Face dataset of the hub (streamed), or hf:folder on disk
 domains:folder              one sub-folder per domain; Curator's `centroid=N/` is recognised
@@ -50,10 +50,6 @@ def find_sources(inputs: Sequence[str], target: str | None = None) -> list[Sourc
         found = list(_sources(name, left))
         said = left.line(name) if left.found else ""
         if not found:
-            saved = any(
-                (Path(name) / f).is_file() for f in ("dataset_info.json", "dataset_dict.json")
-            )
-            said = f"A dataset that was saved to disk is hf:{name}." if saved else said
             raise UserError(f"Input {name!r} holds no {_files_of(name)}. {said}".rstrip())
         if said:
             logger.warning("%s", said)
@@ -81,6 +77,8 @@ def _sources(name: str, left: LeftOut) -> Iterator[Source]:
     if colon and not path.exists() and (reader := prefixed().get(kind)):
         assert reader.sources is not None
         yield from reader.sources(rest, left)
+    elif path.is_dir() and _is_saved(path):
+        raise UserError(f"{name!r} is a dataset that was saved to disk. It is read as hf:{name}.")
     elif path.is_dir():
         yield from domains.folder(path, path, left)
     elif path.is_file() or path.is_symlink():
@@ -98,6 +96,12 @@ def _sources(name: str, left: LeftOut) -> Iterator[Source]:
             f"No input {name!r}: no such file or folder, and none of the prefixes "
             f"{', '.join(p + ':' for p in prefixed())} and module:Name:."
         )
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `datasets` wrote a folder with save_to_disk: its Arrow files are not all of it."""
+    info, one = (folder / f"dataset_{kind}.json" for kind in ("dict", "info"))
+    return info.is_file() or (one.is_file() and any(folder.glob("*.arrow")))
 
 
 def _files_of(name: str) -> str:

@@ -20,6 +20,7 @@ from climb_opt.text import counted
 HIDDEN, UNFINISHED, SYSTEM = "hidden", "unfinished or a backup", "a program's own"
 UNKNOWN, OWN, SPLIT = "of no known format", "the repository's own", "test or validation data"
 AGAIN, EMPTY = "a second name of a folder", "without documents"
+BESIDE = "beside documents of another format"
 POINTER, BROKEN = "a pointer of git-lfs", "a link to nothing"
 SPECIAL = "a pipe, socket or device"
 
@@ -36,6 +37,11 @@ _SYSTEM = {
 _OWN = re.compile(
     r"(readme|licen[cs]e|copying|notice|changelog|changes|contributing|code_of_conduct|security"
     r"|citation|authors|requirements)([-._].*)?",
+    re.IGNORECASE,
+)
+_OWN_JSON = re.compile(
+    r"dataset_(infos?|dict)|state|config|metadata|manifest|schema|croissant|datapackage"
+    r"|package(-lock)?|tokenizer(_config)?|special_tokens_map|generation_config",
     re.IGNORECASE,
 )
 _SPLITS = re.compile(
@@ -106,8 +112,9 @@ def choose(
         else:
             below = [start]
         files |= {file.relative_to(root): file for file in below}
-    for reason, chosen in ((OWN, own_files(list(files))), (SPLIT, other_splits(list(files)))):
-        for name in sorted(chosen & files.keys()):
+    rules = ((BESIDE, beside), (OWN, own_files), (SPLIT, other_splits))
+    for reason, rule in rules[known is not format_of :]:  # the first is of our own formats
+        for name in sorted(rule(list(files))):
             left.add(reason, name.as_posix())
             del files[name]
     return there([files[name] for name in sorted(files)], root, left)
@@ -176,13 +183,23 @@ def there(files: Sequence[Path], root: Path, left: LeftOut | None = None) -> lis
     return list(found)
 
 
+def beside(files: Sequence[P]) -> list[P]:
+    """Files of formats that say more often something about documents than hold them; not beside
+    folders, nor beside texts and the like."""
+    ranks = {f: built_in()[kind].rank if (kind := format_of(f.name)) else 0 for f in files}
+    lowest = min((rank for f, rank in ranks.items() if not is_own(f.name)), default=0)
+    return [f for f, rank in ranks.items() if rank > lowest]
+
+
 def own_files(files: Sequence[PurePath]) -> set[PurePath]:
     """READMEs, licences and the like that lie beside or above files of data: no one's documents.
 
     In folders of nothing but text files they are texts as others are.
     """
-    with_data = {p for f in files if format_of(f.name) and not is_text(f.name) for p in f.parents}
-    return {f for f in files if is_own(f.name) and f.parent in with_data}
+    own = {f for f in files if is_own(f.name)}
+    data = {f for f in files if format_of(f.name) and not is_text(f.name)} - own
+    with_data = {p for f in data for p in f.parents}
+    return {f for f in own if f.parent in with_data}
 
 
 def is_text(name: str) -> bool:
@@ -192,8 +209,11 @@ def is_text(name: str) -> bool:
 
 
 def is_own(name: str) -> bool:
-    """Whether a text file is called as the files are that describe a repository."""
-    return is_text(name) and _OWN.fullmatch(stem_of(name)) is not None
+    """Whether a text or JSON file is called as the files are that describe a repository."""
+    stem = stem_of(name)
+    if format_of(name) == "json":
+        return _OWN_JSON.fullmatch(stem) is not None
+    return is_text(name) and _OWN.fullmatch(stem) is not None
 
 
 def other_splits(files: Sequence[PurePath]) -> set[PurePath]:

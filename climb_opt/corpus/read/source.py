@@ -85,6 +85,8 @@ class Reader:
             it leaves out goes to its second argument.
         whole: a file is one document, so many files are one source: `extra["files"]`, below `path`.
         schema: a source's Arrow schema, where the fields are known without reading rows.
+        rank: its files are left out of folders that hold files of a lower one: a table or a .json
+            beside others is rather about the documents than one of them.
     """
 
     about: str
@@ -94,3 +96,4 @@ class Reader:
     sources: Callable[[str, LeftOut], Iterator[Source]] | None = None
     whole: bool = False
     schema: Callable[[Source], Any] | None = None
+    rank: int = 0

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from climb_opt.corpus.documents import Bad
+from climb_opt.corpus.read.jsonl import PACKED
 from climb_opt.corpus.read.source import Progress, Reader, ReadOptions, Row, Source
 from climb_opt.reading import decode
+from climb_opt.streams import read_bytes
 from climb_opt.text import storable
+from climb_opt.unpacking import Damaged
 
 
 def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[Row]:
@@ -17,7 +20,10 @@ def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[R
     for row, name in enumerate(source.extra["files"]):
         path = Path(source.path) / name
         try:
-            data = path.read_bytes()
+            data = read_bytes(path) if name.lower().endswith(PACKED[1:]) else path.read_bytes()
+        except Damaged as error:
+            yield row, Bad("damaged", storable(str(error)))
+            continue
         except OSError as error:
             yield row, Bad(f"cannot be read ({error.strerror})", storable(str(path)))
             continue
@@ -31,4 +37,9 @@ def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[R
         yield row, {options.text_field: text, options.id_field: name}
 
 
-TEXTS = Reader("text files, a document each", read, (".txt", ".md", ".rst"), whole=True)
+TEXTS = Reader(
+    "text files, a document each",
+    read,
+    endings=tuple(f"{end}{z}" for z in PACKED for end in (".txt", ".md", ".rst")),
+    whole=True,
+)

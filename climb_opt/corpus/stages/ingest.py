@@ -20,13 +20,14 @@ from climb_opt.corpus.documents import (
     write_block,
 )
 from climb_opt.corpus.files import load_json, save_json
+from climb_opt.corpus.read.json_values import CONTROL
 from climb_opt.corpus.read.look import check_fields
 from climb_opt.corpus.read.records import EMPTY, read
 from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.errors import UserError
-from climb_opt.reading import AS_LINES, AS_UTF8
+from climb_opt.reading import AS_LINES, AS_UTF8, ESCAPED
 from climb_opt.unpacking import Damaged
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ REMEDIES = {
     "not UTF-8": f"If they are in another encoding, {AS_UTF8}.",
     "not JSON": AS_LINES,
     "not a JSON object": AS_LINES,
+    CONTROL: f"JSON has it escaped, a tab as \\t; {ESCAPED}.",
 }
 STEP = 100_000  # bytes read between two looks at the bar
 
