@@ -161,6 +161,16 @@ def parse_json(text: str) -> Any:
         raise ValueError("nested too deeply for Python's JSON") from None
 
 
+def is_control(error: ValueError) -> bool:
+    """Whether what is wrong with JSON is a character such as a tab in a string, not escaped."""
+    return isinstance(error, json.JSONDecodeError) and error.msg.startswith("Invalid control")
+
+
+def json_remedy(error: ValueError) -> str:
+    """What to do about a line that is no JSON."""
+    return f"JSON has it escaped; {ESCAPED}." if is_control(error) else f"{AS_LINES}."
+
+
 def integer(digits: str) -> int | str:
     """A whole number of JSON; as text, where it has more digits than Python turns into one."""
     try:

@@ -1,7 +1,8 @@
 """A local file of multiple-choice rows as an lm-eval task, checked before any training.
 
-One JSON object a line, plain or gzipped: {"id": ..., "query": str, "choices": [str, ...],
-"label": index of the right choice}.
+One JSON object a line (or a list of them): {"id": ..., "query": str, "choices": [str, ...],
+"label": index of the right choice}. A label may also be the choice's letter or text, and ARC's rows
+are read as they are: {"question", "choices": {"text": [...], "label": [...]}, "answerKey"}.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import io
 import logging
 import re
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import apply_template
 
 from climb_opt.errors import UserError
-from climb_opt.reading import AS_LINES, parse_json, read_text
+from climb_opt.evaluators.labels import BadRow, place_of
+from climb_opt.reading import AS_LINES, json_remedy, parse_json, read_text
 from climb_opt.text import shorten, storable
 
 log = logging.getLogger(__name__)
@@ -88,11 +92,12 @@ def read_rows(path: Path, task: str = "", *, skip_bad: bool = False) -> list[Row
     place = f"task {task}, {path.name}" if task else path.name
     rows: list[Row] = []
     bad: list[str] = []
-    for number, line in enumerate(io.StringIO(read_text(path), newline=None), 1):
-        if not line.strip():
-            continue
+    written: Counter[str] = Counter()
+    for where, record in _records(read_text(path), place):
         try:
-            rows.append(_row(line, f"{place}, line {number}"))
+            row, how = _row(record, where)
+            rows.append(row)
+            written[how] += 1
         except UserError as error:
             if not skip_bad:
                 raise
@@ -101,7 +106,23 @@ def read_rows(path: Path, task: str = "", *, skip_bad: bool = False) -> list[Row
         raise UserError(bad[0] if bad else f"lm-eval: {str(path)!r} holds no rows.")
     if bad:
         log.warning("%s %d of %d rows are left out.", bad[0], len(bad), len(bad) + len(rows))
+    for how, count in written.items():
+        if how:
+            log.info("lm-eval: %s: %d of %d labels are %s.", place, count, len(rows), how)
     return rows
+
+
+def _records(text: str, place: str) -> Iterator[tuple[str, Any]]:
+    """Where each row stands, and its text; of a file that is one list, the row itself."""
+    if text.lstrip().startswith("["):
+        try:
+            yield from ((f"{place}, row {i}", row) for i, row in enumerate(parse_json(text), 1))
+            return
+        except ValueError:
+            pass  # lines that are lists, or a list that is damaged: told line by line
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        if line.strip():
+            yield f"{place}, line {number}", line
 
 
 def _shown(value: Any) -> str:
@@ -116,17 +137,25 @@ def split_of(path: Path) -> str:
     return "unstated"
 
 
-def _row(line: str, where: str) -> Row:
-    try:
-        row = parse_json(line)
-    except ValueError as error:
-        raise UserError(f"lm-eval: {where}: not JSON ({error}). {AS_LINES}") from None
+def _row(record: Any, where: str) -> tuple[Row, str]:
+    """A row, and how its label was written if not as a place."""
+    row = record
+    if isinstance(record, str):
+        try:
+            row = parse_json(record)
+        except ValueError as error:
+            raise UserError(f"lm-eval: {where}: not JSON ({error}). {json_remedy(error)}") from None
     if not isinstance(row, dict):
         raise UserError(f"lm-eval: {where}: {_shown(row)} is not a JSON object. {AS_LINES}")
-    for key in ("query", "choices", "label"):
-        if row.get(key) is None:
+    found = {"query": _given(row, "query", "question"), "choices": row.get("choices")}
+    found["label"] = _given(row, "label", "answerKey")
+    for key, value in found.items():
+        if value is None:
             raise UserError(f"lm-eval: {where}: {key!r} is missing; every row needs an answer.")
-    query, choices, label = row["query"], row["choices"], row["label"]
+    query, choices, label = found.values()
+    marks = None
+    if isinstance(choices, dict) and {*choices} == {"text", "label"}:  # as ARC has them
+        choices, marks = choices["text"], choices["label"]
     if not isinstance(query, str) or not query.strip():
         raise UserError(f"lm-eval: {where}: 'query' must be text, but is {_shown(query)}.")
     texts = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
@@ -134,11 +163,19 @@ def _row(line: str, where: str) -> Row:
         raise UserError(
             f"lm-eval: {where}: 'choices' must be two or more texts, but is {_shown(choices)}."
         )
-    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(choices):
+    choices = [c.strip() for c in choices]
+    if marks is not None and (not isinstance(marks, list) or len(marks) != len(choices)):
         raise UserError(
-            f"lm-eval: {where}: 'label' must be a number from 0 to {len(choices) - 1}, "
-            f"but is {_shown(label)}."
+            f"lm-eval: {where}: 'choices' has {len(choices)} texts, but the labels {_shown(marks)}."
         )
     if any(storable(text) != text for text in (query, *choices)):
         raise UserError(f"lm-eval: {where}: it spells half a character (\\ud800 to \\udfff).")
-    return {"query": query.strip(), "choices": [c.strip() for c in choices], "label": label}
+    try:
+        place, how = place_of(label, choices, marks)
+    except BadRow as bad:
+        raise UserError(f"lm-eval: {where}: 'label' {bad}, but is {_shown(label)}.") from None
+    return {"query": query.strip(), "choices": choices, "label": place}, how
+
+
+def _given(row: Row, *keys: str) -> Any:
+    return next((row[key] for key in keys if row.get(key) is not None), None)

@@ -56,7 +56,9 @@ class LMEval:
             for each task's own. They are drawn as lm-eval draws them, with its seed.
         include_path: a folder of your own task files in lm-eval's YAML, beside the stock ones.
         files: task name -> a local file of rows {"query", "choices", "label"}; names that begin
-            like a stock task (arc_easy, arc_challenge, piqa, hellaswag) use its prompt.
+            like a stock task (arc_easy, arc_challenge, piqa, hellaswag) use its prompt. A label is
+            the right choice's place from 0, its letter, or its text; true or false, where the
+            choices are true and false, or yes and no. ARC's rows are read as they are.
         prompts: task name of `files` -> another prompt, in which {{query}} stands for the question.
         allow_test: let a study's score name components measured on a test split.
         decontaminate: count, for every task, the rows that share 13 tokens in a row with the

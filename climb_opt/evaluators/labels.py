@@ -7,17 +7,75 @@ answer and -1 as the last one. Here such rows are found, before anything is trai
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+import string
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
 
+_PLACE = re.compile(r"([0-9]+)(\.0+)?")
+_LETTERS = string.ascii_uppercase
+_NUMBERS = {str: "numbers as text", float: "numbers with a decimal point"}
 UNLIKELY = 0.05  # chance below which a pattern in a column is no accident
 NO_ZERO = 0.2  # the same for a column without a 0: labels counted from 1 are a common mistake
 
 
 class BadRow(ValueError):
     """A row that cannot be scored: what is wrong with it, not where it stands."""
+
+
+def place_of(
+    label: Any, choices: Sequence[str], marks: Sequence[Any] | None = None
+) -> tuple[int, str]:
+    """Which choice a file's label means, and how it is written ("": as the place, from 0).
+
+    Args:
+        marks: what the row itself calls its choices, as ARC does ("A", "B" or "1", "2").
+
+    Raises:
+        BadRow: it means none, or could mean either of two; what is allowed.
+    """
+    found = {place: how for how, place in _readings(label, choices, marks)}
+    if len(found) == 1:
+        return next(iter(found.items()))
+    allowed = f"must be a number from 0 to {len(choices) - 1}"
+    if marks is None:
+        allowed += f", a letter from A to {_LETTERS[: len(choices)][-1]}, or a choice's text"
+    else:
+        allowed += f", or a choice's own label ({_listed([str(mark) for mark in marks])})"
+    if isinstance(label, bool):
+        allowed = "may be true or false where the choices are true and false, or yes and no"
+    if found:
+        both = " and ".join(f"{place} ({how or 'a number'})" for place, how in found.items())
+        allowed += f"; this may mean the places {both}"
+    raise BadRow(allowed)
+
+
+def _readings(
+    label: Any, choices: Sequence[str], marks: Sequence[Any] | None
+) -> Iterator[tuple[str, int]]:
+    """Every way to understand a label that gives a place."""
+    said = label.strip() if isinstance(label, str) else str(label)
+    if isinstance(label, bool):
+        for pair in (("true", "false"), ("yes", "no")):
+            names = [choice.casefold() for choice in choices]
+            if sorted(names) == sorted(pair):
+                yield "true or false", names.index(pair[not label])
+        return
+    if marks is not None:
+        names = [str(mark).strip() for mark in marks]
+        if names.count(said) == 1:
+            yield "what their choices are called", names.index(said)
+    if isinstance(label, str) and marks is None:
+        if choices.count(said) == 1:
+            yield "texts of choices", choices.index(said)
+        letter = _LETTERS.find(said.upper()) if len(said) == 1 else -1
+        if 0 <= letter < len(choices):
+            yield "letters", letter
+    digits = _PLACE.fullmatch(said) if marks is None or not isinstance(label, str) else None
+    if digits is not None and len(said) < 20 and int(digits[1]) < len(choices):
+        yield _NUMBERS.get(type(label), ""), int(digits[1])
 
 
 def right_places(task: Any, doc: Any) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from climb_opt.corpus.documents import Bad
-from climb_opt.reading import integer
+from climb_opt.reading import integer, is_control
 from climb_opt.streams import unpacking
 from climb_opt.unpacking import Damaged
 
@@ -26,11 +26,6 @@ _ANY_TEXT = json.JSONDecoder(parse_int=integer, strict=False)
 
 class TooLong(Damaged):
     """One value is larger than `LARGEST`."""
-
-
-def is_control(error: json.JSONDecodeError) -> bool:
-    """Whether the one thing wrong is a character such as a tab, that is not written as \\\\t."""
-    return error.msg.startswith("Invalid control character")
 
 
 def values(stream: IO[bytes], name: str) -> Iterator[Any]:

@@ -11,10 +11,10 @@ from typing import Any
 
 from climb_opt.corpus.documents import Bad
 from climb_opt.corpus.read.fields import ABSENT, value_at
-from climb_opt.corpus.read.json_values import CONTROL, TooLong, is_control, values
+from climb_opt.corpus.read.json_values import CONTROL, TooLong, values
 from climb_opt.corpus.read.source import Progress, Reader, ReadOptions, Row, Source
 from climb_opt.errors import UserError
-from climb_opt.reading import parse_json
+from climb_opt.reading import is_control, parse_json
 from climb_opt.streams import lines, unpacking, utf8
 from climb_opt.unpacking import Damaged
 
