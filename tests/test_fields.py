@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from climb_opt.corpus.after.show import history
 from climb_opt.corpus.build import build
 from climb_opt.corpus.documents import Document
 from climb_opt.corpus.options import make_plan
+from climb_opt.corpus.read import look as look_module
+from climb_opt.corpus.read import named
 from climb_opt.corpus.read.fields import hint
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.look import check_fields
+from climb_opt.corpus.read.named import named_in
 from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.stages.scorers import load_scorer
 from climb_opt.errors import UserError
@@ -60,6 +65,48 @@ def test_a_field_of_any_input_is_enough(tmp_path: Path) -> None:
     look(tmp_path, "late")
     with pytest.raises(UserError, match="no document has the field 'later'"):
         look(tmp_path, "later")
+
+
+@pytest.mark.parametrize("name", ["later", "größe", "meta.inner", "a.b", "tags.0", 'quo"ted'])
+@pytest.mark.parametrize(("ending", "pack"), [("jsonl", bytes), ("jsonl.gz", gzip.compress)])
+def test_a_field_that_comes_late_is_no_missing_one(
+    tmp_path: Path, name: str, ending: str, pack: Callable[[bytes], bytes]
+) -> None:
+    record: dict[str, object] = {"meta.inner": {"meta": {"inner": 1}}, "tags.0": {"tags": [1]}}.get(
+        name, {name: 1}
+    )
+    rows = [{"body": f'says "{name}", {i}'} for i in range(1500)]
+    for escaped in (True, False):
+        lines = [json.dumps(row, ensure_ascii=escaped) for row in [*rows, record]]
+        for end in ("\n", "\r"):
+            (tmp_path / f"a.{ending}").write_bytes(pack(end.join(lines).encode()))
+            look(tmp_path, name)
+        (tmp_path / f"a.{ending}").write_bytes(pack(json.dumps(rows, indent=1).encode()))
+        with pytest.raises(UserError, match=r"no document has the field .*Fields there are: body"):
+            look(tmp_path, name)
+
+
+def test_a_name_is_found_where_pieces_of_a_file_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n' * 1200 + '{"rare" : 1}\n')
+    for size in range(1, 40):
+        monkeypatch.setattr(named, "_PIECE", size)
+        (source,) = find_sources([str(tmp_path / "a.jsonl")])
+        assert named_in(source, ["rare", "one", "rar"]) == {"rare"}
+
+
+def test_a_late_field_is_counted_in_the_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(look_module, "MOST_LOOKED", 10)
+    caplog.set_level(logging.INFO)
+    rows = [{"text": row["text"]} for row in topic_documents(10)] + [{"text": "x", "kind": "late"}]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    command = ["corpus", "build", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "out")]
+    assert main([*command, "--fields", "kind", "--domains", "2", "--no-progress"]) == 0
+    assert "Looking for 'kind' in all of the inputs." in caplog.text
+    assert f"{len(rows) - 1} of {len(rows)} documents have no field 'kind'" in caplog.text
 
 
 def test_text_files_and_installed_texts_say_what_they_have(tmp_path: Path) -> None:
