@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
 
@@ -61,6 +61,18 @@ class CorpusRecipe:
     target: tuple[str, ...] = _key((), "held out whole, never trained on", "NAME=FIELD:VALUE|FILES")
     target_share: float = _key(0.25, "of matching documents")
     near_duplicates: float | None = _key(0.8, "similarity that counts, or off")
+
+    RANGES: ClassVar[dict[str, Any]] = {  # as `climb_opt.strict.Range`
+        "seed": (0, 2**31 - 1),  # what k-means takes
+        **dict.fromkeys(("domains", "clusters"), (2,)),
+        "merge_distance": (0, 2**53, "least"),
+        **dict.fromkeys(("fit_points", "dimensions", "max_tokens", "batch"), (1,)),
+        "vocab_size": (1,),
+        "heldout": (0, 0.5),
+        "heldout_tokens": (0,),
+        "target_share": (0, 1, "least"),
+        "near_duplicates": (0.5, 1),
+    }
 
 
 # The first field of each group of flags.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,10 @@ class ModelRecipe:
     intermediate: int | None = None  # None: 8/3 x hidden, rounded up to a multiple of 16
     tied: bool = True  # input and output embeddings are one matrix
     checkpoint: str | None = None  # a Hugging Face model to go on from, instead of the shape
+
+    RANGES: ClassVar[dict[str, Any]] = dict.fromkeys(
+        ("hidden", "layers", "heads", "kv_heads", "intermediate"), (1,)
+    )
 
     @property
     def mlp(self) -> int:
@@ -52,3 +56,12 @@ class ProxyRecipe:
     keep: int = 0  # trained models kept: those of the best `keep` trials
     command: str | None = None  # someone else's trainer, instead of ours
     timeout: float | None = None  # seconds for `command`
+
+    RANGES: ClassVar[dict[str, Any]] = {  # as `climb_opt.strict.Range`
+        **dict.fromkeys(("tokens", "sequence", "batch_tokens", "micro_batch_tokens"), (1,)),
+        **dict.fromkeys(("checkpoint_every", "report_every"), (1,)),
+        **dict.fromkeys(("lr", "min_lr", "weight_decay", "keep"), (0,)),
+        **dict.fromkeys(("clip", "max_epochs", "timeout"), (0, 2**53, "least")),
+        **dict.fromkeys(("warmup", "decay"), (0, 1)),
+        "betas": (0, 1, "most"),
+    }

@@ -12,9 +12,10 @@ import functools
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from climb_opt import corpus_recipe, lookup
 from climb_opt.corpus_recipe import CorpusRecipe
@@ -22,7 +23,7 @@ from climb_opt.errors import UserError
 from climb_opt.proxy_recipe import ModelRecipe as ModelRecipe
 from climb_opt.proxy_recipe import ProxyRecipe as ProxyRecipe
 from climb_opt.recipe_files import find, load_yaml, merge, read_data, set_override
-from climb_opt.strict import as_list, build
+from climb_opt.strict import ONE, POSITIVE, SHARE, Range, as_list, build, check_ranges
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class SpaceRecipe:
     upper: dict[str, float] | float | None = None  # largest weight, of all domains or by name
     max_epochs: float | None = None  # a trial's tokens repeat no domain more often
 
+    RANGES: ClassVar = {"lower": SHARE, "upper": SHARE, "max_epochs": POSITIVE}
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -42,6 +45,8 @@ class Choice:
 
     name: str  # a short name (`climb-opt ls`), or "my_package.module:Name"
     options: dict[str, Any] = field(default_factory=dict)  # what it is called with, by name
+
+    RANGES: ClassVar = {"options": Range(-math.inf, math.inf)}  # whoever takes them judges them
 
 
 Score = dict[str, float] | list[str]  # component -> coefficient, or a list whose mean is taken
@@ -90,6 +95,11 @@ class StudyRecipe:
     confirm_seeds: int = 3  # fresh seeds of `climb-opt confirm`
     seed: int = 0  # of every proposal, and of every proxy's training
 
+    RANGES: ClassVar = {
+        **dict.fromkeys(("rounds", "max_attempts", "confirm_seeds"), ONE),
+        "seed": Range(0, 2**32 - 1),  # what NumPy takes
+    }
+
     @property
     def corpus_folder(self) -> str:
         """Where the corpus lies, or is built."""
@@ -132,7 +142,7 @@ def read_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
 
 def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
     """The proxy recipe of a shipped name, a path, or a mapping (which may `include` one)."""
-    return build(ProxyRecipe, _proxy_data(name), "proxy")
+    return check_ranges(build(ProxyRecipe, _proxy_data(name), "proxy"), "proxy")
 
 
 def read_corpus(name: str, overrides: Sequence[str] = (), **more: Any) -> CorpusRecipe:
@@ -167,11 +177,12 @@ def corpus_from(data: Any, where: str = "corpus") -> CorpusRecipe:
     if isinstance(data, Mapping) and not data.get("inputs", True):
         raise UserError(f"{where}.inputs: name at least one file, folder, glob or prefixed input.")
     recipe: CorpusRecipe = build(CorpusRecipe, corpus_recipe.plain(data), where)
-    return recipe
+    return check_ranges(recipe, where) if where == "corpus" else recipe  # a study's with the study
 
 
-def study_from(data: Mapping[str, Any]) -> StudyRecipe:
-    """A study recipe from plain data (YAML or the JSON stored in a study)."""
+def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
+    """A study recipe from plain data: YAML, or the JSON `stored` in a study, whose numbers are what
+    they are."""
     data = dict(data)
     if isinstance(data.get("corpus"), CorpusRecipe):
         data["corpus"] = dataclasses.asdict(data["corpus"])
@@ -200,14 +211,12 @@ def study_from(data: Mapping[str, Any]) -> StudyRecipe:
         raise UserError("study: evaluators must name at least one evaluator.")
     if not recipe.coefficients():
         raise UserError("study: score must name at least one component, e.g. [arc_easy/bpb].")
-    if recipe.proxy.tokens < 1:
-        raise UserError(f"study: proxy.tokens must be at least 1, but is {recipe.proxy.tokens}.")
-    if not 0 <= recipe.seed < 2**32:  # what NumPy takes
-        raise UserError(f"study: seed must be from 0 to 4294967295, but is {recipe.seed}.")
-    if not 0 <= recipe.verify < max(sum(recipe.rounds), 1):
+    if not stored:
+        check_ranges(recipe, "study")
+    if recipe.verify not in range(slots := max(sum(recipe.rounds), 1)):
         raise UserError(
-            f"study: verify must leave a slot to search with, so be from 0 to "
-            f"{max(sum(recipe.rounds) - 1, 0)} for these rounds, but is {recipe.verify}."
+            f"study.verify must leave a slot to search with, so be from 0 to {slots - 1} for "
+            f"these rounds, but is {recipe.verify}."
         )
     if recipe.also:
         _check_also(recipe)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import types
 import typing
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 from climb_opt.errors import UserError, did_you_mean
 from climb_opt.written import number
@@ -103,6 +104,67 @@ def _convert_plain(value: Any, hint: type, where: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise UserError(f"{where}: expected {hint.__name__}, but got {value!r}.")
     return value
+
+
+HUGE = 2**53  # for whole numbers: beyond it a float cannot tell them apart
+
+
+class Range(NamedTuple):
+    """The numbers that a key of a recipe may hold: both ends are among them, unless `without`."""
+
+    least: float
+    most: float = HUGE
+    without: str = ""  # "most", or "least" where that is 0
+
+    def problem(self, value: float) -> str:
+        """What is wrong with a number: "must be in [0, 1], but is 2.0"; "": nothing."""
+        limit = sys.float_info.max if isinstance(value, float) else HUGE
+        least = -limit if self.least == -HUGE else self.least
+        most = limit if self.most == HUGE else self.most
+        low = value > least if self.without == "least" else value >= least
+        high = value < most if self.without == "most" else value <= most
+        if low and high:
+            return ""
+        if self.most == HUGE and not low:
+            allowed = "positive" if self.without == "least" else f"at least {least:.16g}"
+        else:
+            left, right = "[("[self.without == "least"], "])"[self.without == "most"]
+            allowed = f"in {left}{least:.16g}, {most:.16g}{right}"
+        return f"must be {allowed}, but is {value!r}"
+
+
+ANY, ONE = Range(-HUGE), Range(1)
+POSITIVE, SHARE = Range(0, without="least"), Range(0, 1)
+
+
+def check_ranges(recipe: Any, where: str) -> Any:
+    """The recipe, after a check of every number in it by the `RANGES` of its class, key -> `Range`,
+    and so in the recipes it holds; numbers without a range must be finite.
+
+    Raises:
+        UserError: the key, what it may be, and what it is.
+    """
+    ranges = getattr(type(recipe), "RANGES", {})
+    for key in dataclasses.fields(recipe):
+        held = getattr(recipe, key.name)
+        for path, value in _leaves(held, f"{where}.{key.name}"):
+            if dataclasses.is_dataclass(value):
+                check_ranges(value, path)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if number and (problem := Range(*ranges.get(key.name, ANY)).problem(value)):
+                raise UserError(f"{path} {problem}.")
+    return recipe
+
+
+def _leaves(held: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(held, Mapping):
+        for key, value in held.items():
+            yield from _leaves(value, f"{path}.{key}")
+    elif isinstance(held, (list, tuple)):
+        for i, value in enumerate(held):
+            yield from _leaves(value, f"{path}[{i}]")
+    else:
+        yield path, held
 
 
 def as_list(value: Any) -> list[Any]:

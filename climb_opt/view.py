@@ -81,7 +81,7 @@ class StudyView:
         text = self.attributes.get(RECIPE)
         if text is None:
             return None
-        return study_from(json.loads(text) if isinstance(text, str) else text)
+        return study_from(json.loads(text) if isinstance(text, str) else text, stored=True)
 
     @cached_property
     def corpus(self) -> CorpusFacts | None:

@@ -99,7 +99,7 @@ def test_standard_arms_resolve() -> None:
         ({"arms": {"random": None, "clim": None}}, "Did you mean 'climb'"),
         ({"arms": {"random": {"like": "climbb"}}}, "Unknown standard arm 'climbb'"),
         ({"arms": {"random": {"rouns": [1]}}}, "arm 'random': study: unknown key 'rouns'"),
-        ({"arms": {"random": {"cost": 0}}}, "must be positive"),
+        ({"arms": {"random": {"cost": 0}}}, "cost must be positive, but is 0"),
         ({"arms": {"random": {"fixed": "uniform", "doremi": {}}}}, "either fixed or doremi"),
         ({"arms": {"random": None, "doremi": None}}, "DoReMi trains real proxies"),
         ({"reference": "nobody"}, "reference 'nobody' is not among the arms"),

@@ -35,7 +35,7 @@ from corpora import (
     [
         ({"merge": MergeOptions(domains=1)}, "--domains must be at least 2"),
         ({"merge": MergeOptions(domains=4, distance=1.5)}, "exclude each other"),
-        ({"merge": MergeOptions(distance=-1.0)}, "must be positive"),
+        ({"merge": MergeOptions(distance=-1.0)}, "must be positive, but is -1.0"),
         ({"merge": MergeOptions(distance=50.0)}, "leaves one domain"),
         ({"merge": MergeOptions(domains=500)}, "documents are fewer than 500 domains"),
         ({"cluster": ClusterOptions(clusters=5000)}, "--clusters 5000 is more than"),

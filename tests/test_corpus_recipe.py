@@ -314,7 +314,7 @@ def test_corpus_build_still_refuses_a_second_process() -> None:
         ("corpus.output=null", "study.corpus: missing key 'output'"),
         ("corpus.inputs=[]", "study.corpus.inputs: name at least one"),
         ("corpus.inputs=[nowhere]", "corpus: No input 'nowhere'"),
-        ("corpus.heldout=0.9", r"corpus: --heldout must be in \[0, 0.5\]"),
+        ("corpus.heldout=0.9", r"study.corpus.heldout must be in \[0, 0.5\]"),
         ("corpus=3", "study.corpus: expected a folder, or a mapping of keys"),
         ("corpus.include=nothing", "No recipe 'nothing' in corpora. Shipped: demo"),
         ("corpus.output=docs.jsonl/x", "cannot be made or read: Not a directory"),

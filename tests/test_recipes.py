@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import math
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from climb_opt import lookup, recipe_files, recipes
 from climb_opt.errors import UserError
+from climb_opt.strict import ANY, Range
 
 MINIMAL = {
     "corpus": "corpora/x",
@@ -198,3 +205,114 @@ def test_a_number_that_no_search_can_use_is_refused_with_the_recipe(key: str, va
 def test_not_a_number_is_no_setting() -> None:
     with pytest.raises(UserError, match=r"proxy\.lr: expected a number, but got nan"):
         recipes.study_from({**MINIMAL, "proxy": {"tokens": 1000, "lr": float("nan")}})
+
+
+# --- the range of every number -------------------------------------------------------------------
+
+WHOLE = {"space": {}, **MINIMAL}
+
+
+def numbers_of(cls: Any, where: str, found: dict[str, tuple[Any, Any]]) -> dict[str, Any]:
+    """Path -> type and range of every number of a recipe class and of those in it."""
+    for name, hint in typing.get_type_hints(cls).items():
+        if typing.ClassVar in (hint, typing.get_origin(hint)) or typing.get_origin(hint) is dict:
+            continue
+        parts = {*typing.get_args(hint)} or {hint}
+        for part in (hint, *parts):
+            if dataclasses.is_dataclass(part) and part is not recipes.CorpusRecipe:
+                numbers_of(part, f"{where}{name}.", found)
+        plain = {int, float} & {hint, *parts}
+        if plain:
+            limits = Range(*getattr(cls, "RANGES", {}).get(name, ANY))
+            found[f"{where}{name}"] = (plain.pop(), limits)
+    return found
+
+
+NUMBERS = numbers_of(recipes.StudyRecipe, "", {})
+ODD_NUMBERS = [0, -1, 1, 2, 0.5, 1.0, 1.5, -0.25, 1e3, "1e3", "1_000", "50%", 2**32, 2**63, 10**30]
+ODD_NUMBERS += [
+    -(10**30),
+    math.inf,
+    -math.inf,
+    math.nan,
+    "nan",
+    "inf",
+    True,
+    False,
+    "",
+    "x",
+    [],
+    {},
+]
+
+
+def with_value(path: str, value: Any) -> dict[str, Any]:
+    data = copy.deepcopy(WHOLE)
+    *parents, last = path.split(".")
+    inner = data
+    for parent in parents:
+        inner = inner.setdefault(parent, {})
+    listed = last in ("rounds", "betas")
+    inner[last] = [value] * (2 if last == "betas" else 1) if listed else value
+    return data
+
+
+def test_every_number_of_a_recipe_is_looked_at() -> None:
+    assert {"proxy.warmup", "proxy.model.hidden", "proxy.betas", "rounds", "space.lower"} <= {
+        *NUMBERS
+    }
+    ranged = {path for path, (_, limits) in NUMBERS.items() if limits != ANY}
+    assert {*NUMBERS} - ranged == {"verify"}  # none was forgotten; that depends on the rounds
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(sorted(NUMBERS)),
+    st.one_of(st.sampled_from(ODD_NUMBERS), st.integers(), st.floats()),
+)
+def test_a_number_is_in_its_range_and_of_its_type_or_refused_with_key_and_value(
+    path: str, value: Any
+) -> None:
+    kind, limits = NUMBERS[path]
+    try:
+        recipe = recipes.study_from(with_value(path, value))
+    except UserError as error:
+        assert f"study.{path}" in str(error) and "\n" not in str(error)
+        return
+    held: Any = recipe
+    for part in path.split("."):
+        held = getattr(held, part)
+    for number in held if isinstance(held, tuple) else [held]:
+        if number is not None and not isinstance(number, dict):
+            assert type(number) is kind and math.isfinite(number) and not limits.problem(number)
+            if isinstance(value, (int, float)):
+                assert number == kind(value)  # nothing was rounded
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("proxy.warmup", 2.0, "must be in \\[0, 1\\], but is 2.0"),
+        ("proxy.betas", 1.0, "must be in \\[0, 1\\), but is 1.0"),
+        ("proxy.clip", 0, "must be positive, but is 0.0"),
+        ("proxy.keep", -1, "must be at least 0, but is -1"),
+        ("proxy.tokens", 2**63, "must be in \\[1, 9007199254740992\\]"),
+        ("confirm_seeds", 0, "must be at least 1, but is 0"),
+        ("space.upper", 1.5, "must be in \\[0, 1\\], but is 1.5"),
+    ],
+)
+def test_what_a_number_may_be_is_said(path: str, value: Any, said: str) -> None:
+    with pytest.raises(UserError, match=rf"study\.{path}(\[0\])? {said}"):
+        recipes.study_from(with_value(path, value))
+    recipes.study_from(with_value(path, value), stored=True)  # a study that ran opens
+
+
+def test_numbers_of_corpora_proxies_and_scores_have_ranges_too() -> None:
+    with pytest.raises(UserError, match=r"corpus\.heldout must be in \[0, 0.5\]"):
+        recipes.corpus_from({"inputs": ["a"], "heldout": 2})
+    with pytest.raises(UserError, match=r"study\.corpus\.domains must be at least 2"):
+        recipes.study_from({**MINIMAL, "corpus": {"inputs": ["a"], "output": "b", "domains": 1}})
+    with pytest.raises(UserError, match=r"proxy\.decay must be"):
+        recipes.read_proxy({"decay": -0.1})
+    with pytest.raises(UserError, match=r"study\.score\.a/acc must be"):
+        recipes.study_from({**MINIMAL, "score": {"a/acc": math.inf}})

@@ -294,7 +294,7 @@ def test_a_compiled_proxy_compiles_once_for_all_trials(make: Callable[..., Train
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tokens": 0}, "proxy.tokens .0. is less than one step"),
+        ({"tokens": 0}, "proxy.tokens must be at least 1, but is 0"),
         ({"sequence": 0}, "proxy.sequence must be at least 1"),
         ({"lr": -1e-3}, "proxy.lr must be at least 0, but is -0.001"),
         ({"warmup": 5.0}, r"proxy.warmup must be in \[0, 1\], but is 5.0"),
@@ -302,7 +302,7 @@ def test_a_compiled_proxy_compiles_once_for_all_trials(make: Callable[..., Train
         ({"report_every": -2}, "proxy.report_every must be at least 1, but is -2"),
         ({"clip": 0.0}, "proxy.clip must be positive, but is 0.0"),
         ({"max_epochs": 0.0}, "proxy.max_epochs must be positive, but is 0.0"),
-        ({"betas": (0.9, 1.0)}, r"proxy.betas must be in \[0, 1\), but are \(0.9, 1.0\)"),
+        ({"betas": (0.9, 1.0)}, r"proxy.betas\[1\] must be in \[0, 1\), but is 1.0"),
         ({"batch_tokens": 8}, "proxy.batch_tokens .8. holds 0 sequences"),
         ({"micro_batch_tokens": 8}, "must hold at least one sequence"),
         ({"sequence": 100_000}, "Domain 'web' has no whole sequence"),

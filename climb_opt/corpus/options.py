@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,8 @@ from climb_opt.corpus.stages.scorers import column_of
 from climb_opt.corpus.stages.scores import parse_scorer
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, check_numbers
+from climb_opt.errors import UserError
+from climb_opt.strict import Range
 from climb_opt.text import storable, twins
 from climb_opt.tokenizer import load_tokenizer
 
@@ -187,27 +187,24 @@ def _clustered(sources: Sequence[Source]) -> bool:
 
 
 def _check_numbers(options: BuildOptions) -> None:
-    near = options.near_duplicates
-    domains, distance = options.merge.domains, options.merge.distance
-    embed, cluster, split = options.embed, options.cluster, options.split
-    check_numbers(
-        {
-            "--seed": (options.seed, 0, 2**31 - 1),  # what k-means takes
-            "--domains": (domains, 2, math.inf),
-            "--clusters": (cluster.clusters, 2, math.inf),
-            "--fit-points": (cluster.fit_points, 1, math.inf),
-            "--dimensions": (embed.dimensions, 1, math.inf),
-            "--max-tokens": (embed.max_tokens, 1, math.inf),
-            "--batch": (embed.batch, 1, math.inf),
-            "--heldout": (split.share, 0, 0.5),
-            "--heldout-tokens": (split.most_tokens, 0, math.inf),
-        }
-    )
+    embed, cluster, merge = options.embed, options.cluster, options.merge
+    given = {
+        "seed": options.seed,
+        "domains": merge.domains,
+        "merge_distance": merge.distance,
+        "clusters": cluster.clusters,
+        "fit_points": cluster.fit_points,
+        "dimensions": embed.dimensions,
+        "max_tokens": embed.max_tokens,
+        "batch": embed.batch,
+        "heldout": options.split.share,
+        "heldout_tokens": options.split.most_tokens,
+        "near_duplicates": options.near_duplicates,
+    }
+    for key, value in given.items():
+        if value is not None and (bad := Range(*CorpusRecipe.RANGES[key]).problem(value)):
+            raise UserError(f"--{key.replace('_', '-')} {bad}.")
     if embed.precision not in PRECISIONS:
         raise UserError(f"--precision must be {', '.join(PRECISIONS)}, but is {embed.precision!r}.")
-    if near is not None and not 0.5 <= near <= 1:
-        raise UserError(f"--near-duplicates must be in [0.5, 1], or off, but is {near}.")
-    if domains is not None and distance is not None:
+    if merge.domains is not None and merge.distance is not None:
         raise UserError("--domains and --merge-distance exclude each other.")
-    if distance is not None and distance <= 0:
-        raise UserError(f"--merge-distance must be positive, but is {distance}.")

@@ -29,10 +29,11 @@ from typing import Any
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.indexed import blended, index_shards
-from climb_opt.proxy.job import Job, Outcome, Watch, check_recipe
+from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.reading import read_json
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
+from climb_opt.strict import check_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class CommandTrainer:
     def __init__(
         self, corpus: Corpus, recipe: ProxyRecipe, *, directory: Path, world: int = 1
     ) -> None:
-        check_recipe(recipe)
+        check_ranges(recipe, "proxy")
         self.corpus, self.recipe, self.directory = corpus, recipe, directory
         self._words = shlex.split(recipe.command or "")
         if not self._words:

@@ -7,7 +7,6 @@ are kept in float32; lower precision is the trainer's business (autocast).
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shutil
 from pathlib import Path
@@ -23,10 +22,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from climb_opt.errors import UserError, check_numbers, first_line
+from climb_opt.errors import UserError, first_line
 from climb_opt.proxy import checkpoint
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
+from climb_opt.strict import check_ranges
 from climb_opt.tokenizer import corpus_tokenizer
 
 log = logging.getLogger(__name__)
@@ -115,8 +115,7 @@ def _embeddings(model: Any) -> list[Any]:
 
 def _check_shape(recipe: ModelRecipe) -> None:
     kv_heads = recipe.kv_heads or recipe.heads
-    sizes = ("hidden", "layers", "heads", "kv_heads", "intermediate")
-    check_numbers({f"proxy.model.{s}": (getattr(recipe, s), 1, math.inf) for s in sizes})
+    check_ranges(recipe, "proxy.model")
     if recipe.hidden % recipe.heads or recipe.hidden // recipe.heads % 2:
         raise UserError(
             f"proxy.model: hidden ({recipe.hidden}) must be an even multiple of heads "

@@ -16,9 +16,10 @@ from climb_opt.errors import TrialFailed, UserError
 from climb_opt.proxy import model
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
-from climb_opt.proxy.job import Job, check_recipe
+from climb_opt.proxy.job import Job
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
+from climb_opt.strict import check_ranges
 
 
 class Setup:
@@ -32,7 +33,7 @@ class Setup:
     def __init__(
         self, corpus: Corpus, recipe: ProxyRecipe, group: ProxyGroup, *, directory: Path
     ) -> None:
-        check_recipe(recipe)
+        check_ranges(recipe, "proxy")
         self.corpus, self.recipe, self.group, self.directory = corpus, recipe, group, directory
         self.sequences = Sequences(corpus, recipe.sequence)
         self.batch, self.steps = plan(recipe, group.world)

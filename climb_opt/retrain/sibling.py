@@ -112,5 +112,5 @@ def other_recipe(sibling: optuna.Study, recipe: StudyRecipe | None) -> list[str]
     if stored is None or recipe is None:
         return []
     # Read and written again: what an earlier version stored lacks keys that have defaults.
-    old = recipes.to_json(recipes.study_from(json.loads(stored)))
+    old = recipes.to_json(recipes.study_from(json.loads(stored), stored=True))
     return recipe_files.difference(json.loads(old), json.loads(recipes.to_json(recipe)))

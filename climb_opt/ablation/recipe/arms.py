@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from climb_opt import lookup, recipe_files, recipes
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
-from climb_opt.strict import build
+from climb_opt.strict import ONE, POSITIVE, build, check_ranges
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class ArmOptions:
     objective: dict[str, Any] = field(default_factory=dict)
     parallel: int = 1
     note: str = ""
+
+    RANGES: ClassVar = {"cost": POSITIVE, "share": POSITIVE, "parallel": ONE}
 
 
 OPTION_KEYS = tuple(f.name for f in fields(ArmOptions))
@@ -95,8 +97,7 @@ def split(name: str, data: Mapping[str, Any]) -> tuple[ArmOptions, dict[str, Any
         if key in own:
             own[key] = recipes.choice_data(own[key], f"arm {name!r}.{key}")
     options: ArmOptions = build(ArmOptions, own, f"arm {name!r}")
-    if not options.cost > 0 or not options.share > 0 or options.parallel < 1:
-        raise UserError(f"arm {name!r}: cost, share and parallel must be positive.")
+    check_ranges(options, f"arm {name!r}")
     if options.fixed is not None and options.doremi is not None:
         raise UserError(f"arm {name!r}: give either fixed or doremi, not both.")
     return options, {key: value for key, value in data.items() if key not in OPTION_KEYS}

@@ -12,7 +12,7 @@ from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import arms
 from climb_opt.errors import UserError
 from climb_opt.reading import read_json
-from climb_opt.strict import build
+from climb_opt.strict import build, check_ranges
 
 FOLDER = "ablations"  # inside studies/
 
@@ -71,8 +71,7 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
         raise UserError("ablation: arms must name at least one arm.")
     if recipe.only:
         recipe = replace(recipe, arms=_only(recipe, recipe.only), only=())
-    if recipe.seeds < 1:
-        raise UserError(f"ablation: seeds must be at least 1, but is {recipe.seeds}.")
+    check_ranges(recipe, "ablation")
     if recipe.reference is not None and recipe.reference not in recipe.arms:
         raise UserError(
             f"ablation: the reference {recipe.reference!r} is not among the arms: "

@@ -18,10 +18,11 @@ A *setting* is one point of the grid; a *run* is one arm in one setting with one
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
+from climb_opt.strict import ONE, Range
 
 LIVE = "live"
 
@@ -66,6 +67,8 @@ class TestRecipe:
     study: dict[str, Any] = field(default_factory=dict)
     seeds: int = 1
 
+    RANGES: ClassVar = {"seeds": ONE}
+
 
 @dataclass(frozen=True)
 class AblationRecipe:
@@ -88,6 +91,8 @@ class AblationRecipe:
     grid: dict[str, list[Any]] = field(default_factory=dict)
     test: TestRecipe = field(default_factory=TestRecipe)
     promises: tuple[int, ...] = ()
+
+    RANGES: ClassVar = {"seeds": ONE, "first_seed": Range(0, 2**32 - 1)}
 
     @property
     def live(self) -> bool:
