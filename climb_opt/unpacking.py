@@ -26,6 +26,13 @@ _PACKED = {
         (".zst", ".zstd"),
     ),
 }
+# What is not read: how it begins, what it is, and how it is unpacked.
+_OTHERS = (
+    (b"PK\x03\x04", "a zip archive", "unzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "7z x"),
+    (b"Rar!", "a RAR archive", "unrar x"),
+    (b"\x04\x22\x4d\x18", "packed with LZ4", "lz4 -d"),
+)
 _LONGEST_WINDOW = 1 << 31  # `zstd --ultra --long=31`; the library refuses more than 128 MB
 FAULTS = (EOFError, OSError, zlib.error, lzma.LZMAError)  # of a compressed file that is damaged
 
@@ -38,10 +45,14 @@ def unpacked(raw: io.BufferedReader, name: str) -> IO[bytes]:
     """What is in a compressed file; a file that is not compressed as it is.
 
     Raises:
-        Damaged: its name says that it is compressed, but its first bytes do not.
+        Damaged: its name says that it is compressed, but its first bytes do not; or it is packed
+            in another way.
     """
     head = raw.peek(8)
     kind = next((k for k, (starts, _) in _PACKED.items() if head.startswith(starts)), None)
+    for start, what, how in _OTHERS:
+        if head.startswith(start):
+            raise Damaged(f"{name} is {what}, which is not read; unpack it first ({how} FILE)")
     if kind is None:
         for said, (_, endings) in _PACKED.items():
             if name.lower().endswith(endings):

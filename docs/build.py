@@ -203,7 +203,7 @@ def tree() -> str:
         name = f"{room}/" if path.name == "__init__.py" else path.name
         rows.append(f"├── {name:<14} {_first_line(path)}")
     names = ", ".join(f"{room}.py" for floor in reversed(floors[:ground]) for room in floor)
-    below = textwrap.wrap(f"The ground: {names}", 82)
+    below = textwrap.wrap(f"The ground: {names}", 92)
     rows += [f"{sign}{line}" for sign, line in zip(["└── ", *["    "] * 9], below, strict=False)]
     return "\n".join(["climb_opt/", *rows])
 

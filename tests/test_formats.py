@@ -294,3 +294,42 @@ def test_compressed_text_files_are_documents(tmp_path: Path) -> None:
 
 def test_every_ending_has_one_reader() -> None:
     assert ".json" not in JSONL.endings and ".json.gz" in JSONL.endings
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "said"),
+    [
+        ("a.zip", b"PK\x03\x04", "Unpack it first"),
+        ("a.tar.gz", b"\x1f\x8b", "Unpack it first"),
+        ("a.jsonl.lz4", b"\x04\x22\x4d\x18", "Unpack it first"),
+        ("a.jsonl ", b"{}", "ends with a blank: rename it"),
+        ("a.warc", b"WARC/1.0", r"Convert it, or .* reader of your own \(docs/own-reader\.md\)"),
+        ("a.jsonl.gz", b"PK\x03\x04", r"a\.jsonl\.gz is a zip archive, .* \(unzip FILE\)"),
+        ("a.jsonl", b"\x04\x22\x4d\x18", r"a\.jsonl is packed with LZ4, .* \(lz4 -d FILE\)"),
+        ("a.csv", b"7z\xbc\xaf\x27\x1c", r"a\.csv is a 7z archive, .* \(7z x FILE\)"),
+    ],
+)
+def test_what_is_packed_in_another_way_is_refused_with_the_remedy(
+    tmp_path: Path, name: str, start: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(start + b" and so on\n")
+    with pytest.raises(UserError, match=said):
+        records(tmp_path / name)
+
+
+def test_files_and_folders_that_may_not_be_read_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *args: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    saved(tmp_path / "a.jsonl", LINES[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", refuse)
+        with pytest.raises(
+            UserError, match=r"^Input '.*': .* cannot be read: Permission denied\.$"
+        ):
+            find_sources([str(tmp_path / "a.jsonl")])
+    monkeypatch.setattr("os.access", lambda *_: False)  # the superuser may read all
+    monkeypatch.setattr(Path, "open", refuse)
+    assert len(find_sources([str(tmp_path / "a.jsonl")])) == 1  # left to the reader

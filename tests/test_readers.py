@@ -131,7 +131,7 @@ def test_globs_and_several_inputs(tmp_path: Path) -> None:
     [
         ("nothing.jsonl", "No input .*nothing.jsonl"),
         ("*.jsonl", "No file matches"),
-        ("x.doc", "no known format. Known: .jsonl"),
+        ("x.doc", r"no known format\. Convert it, .* Known: \.jsonl"),
         ("empty", "holds no documents"),
         ("installed:poems", "Known: prose, docstrings, licences, source"),
         ("domains:nowhere", "one sub-folder or file per domain"),

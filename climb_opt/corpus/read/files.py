@@ -33,9 +33,23 @@ def sources_of(root: Path, files: Sequence[Path]) -> Iterator[Source]:
     for file in files:
         kind = format_of(file.name)
         if kind is None:
-            raise UserError(f"Input {str(file)!r} has no known format. Known: {FORMATS}.")
+            raise UserError(
+                f"Input {str(file)!r} has no known format. {_remedy(file.name)} Known: {FORMATS}."
+            )
         if not is_text(file.name):
             yield source_of(kind, file)
+
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z", ".rar")
+
+
+def _remedy(name: str) -> str:
+    """What to do with a file that no reader knows."""
+    if format_of(name.strip()) is not None:
+        return "Its name begins or ends with a blank: rename it."
+    if name.lower().endswith((*_ARCHIVES, ".lz4", ".lz", ".br", ".snappy", ".Z")):
+        return "Unpack it first (tar -xf, unzip, lz4 -d), and name the files or their folder."
+    return "Convert it, or read it with a reader of your own (docs/own-reader.md)."
 
 
 def source_of(kind: str, file: Path) -> Source:

@@ -27,6 +27,7 @@ from climb_opt.corpus.read.once import join_domains, read_once
 from climb_opt.corpus.read.readers import code_of, names_reader, outside, prefixed, reader_of
 from climb_opt.corpus.read.source import LeftOut, Source
 from climb_opt.errors import UserError
+from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,11 @@ def find_sources(inputs: Sequence[str], target: str | None = None) -> list[Sourc
     named: dict[str, str] = {}  # domain -> the input that brings it
     for name in inputs:
         left = LeftOut()
-        found = list(_sources(name, left))
+        try:
+            found = list(_sources(name, left))
+        except OSError as error:  # no permission to look into a folder, a disk that fails
+            place = storable(str(error.filename or name))
+            raise UserError(f"Input {name!r}: {place} cannot be read: {error.strerror}.") from None
         said = left.line(name) if left.found else ""
         if not found:
             raise UserError(f"Input {name!r} holds no {_files_of(name)}. {said}".rstrip())

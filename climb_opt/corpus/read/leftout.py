@@ -80,7 +80,8 @@ def absent(file: Path) -> str | None:
         return BROKEN
     if not file.is_file():
         return SPECIAL  # to open one may wait for ever
-    if file.stat().st_size <= _POINTER_BYTES:
+    # What may not be read is told, and counted, where it is read.
+    if file.stat().st_size <= _POINTER_BYTES and os.access(file, os.R_OK):
         with file.open("rb") as opened:
             return POINTER if opened.read(64).startswith(_POINTERS) else None
     return None
