@@ -17,7 +17,8 @@ from collections.abc import Sequence
 
 import climb_opt
 from climb_opt.cli.offering import Parser
-from climb_opt.cli.stopping import member, speaks
+from climb_opt.cli.stopping import member as is_member
+from climb_opt.cli.stopping import speaks
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import escape_rest, printable
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"climb-opt: {printable(str(error))}", file=sys.stderr)  # a name may hold line ends
         return 2
     except (KeyboardInterrupt, Interrupted):
-        if not member():
+        if not is_member():
             print("\nStopped; run the same command again to continue.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `climb-opt ... | head`
