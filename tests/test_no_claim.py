@@ -191,6 +191,7 @@ def test_every_command_says_it_first(door: Callable[..., str], tmp_path: Path) -
     door("report", "flat", "--output", "r.html")
     page = (tmp_path / "r.html").read_text()
     assert page.index(AS_GOOD) < page.index("slots finished")
+    assert f"# {said}" in door("export", "flat", "--format", "yaml").splitlines()
     study = optuna.load_study(study_name="flat", storage=open_storage(str(tmp_path / "s.journal")))
     assert climb_opt.report(study, markdown=True).splitlines()[2] == f"**{said}**"
     from climb_opt.retrain.confirm import Terms, begin

@@ -79,7 +79,7 @@ def render(name: str, handover: Handover) -> str:
 
 def notes_of(chosen: Format, handover: Handover) -> list[str]:
     """What a reader of the text must know, a line each."""
-    notes = losses(handover)
+    notes = [*handover.notes, *losses(handover)]
     if chosen.places is not None:
         notes += _short(handover) + _repeated(handover)
         notes += _missing(chosen, handover, chosen.places(handover))

@@ -134,7 +134,7 @@ def handover_of(
         raise UserError(f"--sequence must be at least 1 token, but is {sequence}.")
     check_numbers({"--seed": (seed, 0, math.inf)})
     budget, view = _tokens(tokens), StudyView(study)
-    mixture, source = _mixture(view, rule, trial)
+    mixture, source, notes = _mixture(view, rule, trial)
     return prepare(
         mixture,
         study=view.name,
@@ -146,14 +146,17 @@ def handover_of(
         tokens=budget,
         sequence=sequence,
         seed=seed,
+        notes=notes,
     )
 
 
 # --- private -------------------------------------------------------------------------------------
 
 
-def _mixture(view: StudyView, rule: str | None, trial: int | None) -> tuple[dict[str, float], str]:
-    """The mixture, and in words where it comes from."""
+def _mixture(
+    view: StudyView, rule: str | None, trial: int | None
+) -> tuple[dict[str, float], str, tuple[str, ...]]:
+    """The mixture, in words where it comes from, and what is as good."""
     if trial is None:
         advice = advise(view.study, rule, every=False)
         if advice is None:
@@ -161,14 +164,16 @@ def _mixture(view: StudyView, rule: str | None, trial: int | None) -> tuple[dict
                 f"Study {view.name!r} has nothing to export yet: no trial has finished. "
                 f"`climb-opt status {view.name}` shows how far it is."
             )
-        return dict(advice.chosen), advice.followed
+        chosen = advice.chosen
+        as_good = (f"{chosen.as_good}.",) if chosen.as_good else ()
+        return dict(chosen), advice.followed, as_good
     trials = {t.number: t for t in view.trials()}
     if trial not in trials:
         raise UserError(f"Study {view.name!r} has no trial {trial}.")
     weights = view.space.weights_of(trials[trial])
     if weights is None:
         raise UserError(f"Trial {trial} of {view.name!r} holds no mixture.")
-    return view.space.mixture(weights), f"trial {trial}"
+    return view.space.mixture(weights), f"trial {trial}", ()
 
 
 def _tokens(given: float | str | None) -> int | None:

@@ -70,7 +70,8 @@ class Handover:
         seed: for formats that shuffle.
         left_out: domains whose weight is not zero but too small to be written, with that weight.
         absent: domains of the corpus that the mixture does not name.
-        notes: what `render` found worth saying; formats that have comments begin with it.
+        notes: what is known to be worth saying, and what `render` adds; formats that have comments
+            begin with it.
     """
 
     study: str
