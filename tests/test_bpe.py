@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from climb_opt.corpus.stages import bpe, bpe_child
+from climb_opt.corpus.run import aside
+from climb_opt.corpus.stages import bpe_child
 from climb_opt.corpus.stages.bpe import LONGEST, train_tokenizer
 from climb_opt.corpus.stages.bpe_child import words_of
 from climb_opt.errors import UserError
@@ -115,7 +116,7 @@ def test_training_is_ended_with_the_command(
             stopped()
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    monkeypatch.setattr(bpe, "TICK", 0.001)
+    monkeypatch.setattr(aside, "TICK", 0.001)
     with pytest.raises(KeyboardInterrupt):
         train_tokenizer(texts(), 300, stopped)
     assert [child.poll() for child in started] == [-signal.SIGKILL]

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.cluster.hierarchy import linkage
 
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import save_array
 from climb_opt.corpus.run.workspace import Workspace
-from climb_opt.corpus.stages import cluster
+from climb_opt.corpus.stages import cluster, ward_child
+from climb_opt.corpus.stages import merge as merging
 from climb_opt.corpus.stages.cluster import (
     ClusterOptions,
     choose_backend,
@@ -24,7 +26,13 @@ from climb_opt.corpus.stages.cluster import (
 )
 from climb_opt.corpus.stages.embed import informative
 from climb_opt.corpus.stages.labels import agreement
-from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table
+from climb_opt.corpus.stages.merge import (
+    MergeOptions,
+    extremes,
+    merge,
+    threshold_table,
+    ward_tree,
+)
 from climb_opt.corpus.stages.sample import Pool, sample_rows
 from climb_opt.errors import UserError
 
@@ -171,7 +179,7 @@ def test_sampled_rows_are_distinct_kept_ones(sizes: list[int], count: int) -> No
 
 def test_ward_merges_what_is_close() -> None:
     points, labels = blobs(count=5)
-    merged = merge(points, MergeOptions(), 4)
+    merged = merge(ward_tree(points), MergeOptions(), 4)
     assert agreement(table_of(merged, labels))[1] == 1.0
 
 
@@ -179,29 +187,52 @@ def test_ward_merges_what_is_close() -> None:
 @settings(max_examples=40)
 def test_the_wanted_number_of_domains_comes_out(clusters: int, domains: int, seed: int) -> None:
     points = np.random.default_rng(seed).normal(size=(clusters, 5))
-    merged = merge(points, MergeOptions(), domains)
+    merged = merge(ward_tree(points), MergeOptions(), domains)
     assert set(merged) == set(range(min(clusters, domains)))
 
 
 @pytest.mark.parametrize("domains", range(2, 9))
 def test_the_wanted_number_comes_out_where_distances_tie(domains: int) -> None:
-    assert len(set(merge(np.eye(8), MergeOptions(), domains))) == domains
+    assert len(set(merge(ward_tree(np.eye(8)), MergeOptions(), domains))) == domains
     pairs = np.repeat(np.eye(4) * 9, 2, axis=0) + np.tile([[0.0], [0.5]], (4, 1))
-    assert len(set(merge(pairs, MergeOptions(), domains))) == domains
+    assert len(set(merge(ward_tree(pairs), MergeOptions(), domains))) == domains
 
 
 def test_a_distance_cuts_where_the_table_says() -> None:
     points, _ = blobs(count=5)
-    for distance, domains in threshold_table(points).items():
+    for distance, domains in threshold_table(ward_tree(points)).items():
         if domains > 1:
-            merged = merge(points, MergeOptions(distance=float(distance)), 16)
+            merged = merge(ward_tree(points), MergeOptions(distance=float(distance)), 16)
             assert len(set(merged)) == domains
 
 
 def test_one_domain_left_is_an_error_with_the_table() -> None:
     points, _ = blobs(count=5)
     with pytest.raises(UserError, match=r"at distance 1000.0 leaves one domain.*0.5: \d+"):
-        merge(points, MergeOptions(distance=1000.0), 16)
+        merge(ward_tree(points), MergeOptions(distance=1000.0), 16)
+
+
+def test_many_clusters_give_the_same_tree_in_a_process_that_can_be_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    points = blobs(count=9)[0].astype(np.float32)
+    here = ward_tree(points)
+    monkeypatch.setattr(merging, "AT_ONCE", 2)
+    there = ward_tree(points)
+    assert there.tobytes() == linkage(points.astype(np.float64), "ward").tobytes()
+    assert there.tobytes() == here.tobytes()
+    assert merge(there, MergeOptions(distance=1.0), 9).tolist()  # SciPy asks for writable memory
+
+
+def test_clusters_that_memory_does_not_hold_are_an_error_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "child.py"
+    script.write_text("raise MemoryError('Unable to allocate 20 GiB')")
+    monkeypatch.setattr(ward_child, "__file__", str(script))
+    monkeypatch.setattr(merging, "AT_ONCE", 2)
+    with pytest.raises(UserError, match=r"Merging the clusters failed.*20 GiB.*--clusters"):
+        ward_tree(np.eye(9))
 
 
 def test_without_labels_there_is_no_agreement() -> None:

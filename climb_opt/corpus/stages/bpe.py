@@ -8,13 +8,10 @@ a vocabulary is learnt, and only then; and learning is left to a process that ca
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
+from climb_opt.corpus.run.aside import Aside
 from climb_opt.corpus.stages import bpe_child
 from climb_opt.errors import UserError
 from climb_opt.extras import need
@@ -23,7 +20,11 @@ from climb_opt.tokenizer import EOS
 # Characters. No word, number, rule or indentation of prose or code is as long, so what is learnt
 # there is the same to the byte (5 MB of Python; docs/notes/corpus.md#time-and-memory).
 LONGEST = 256
-TICK = 0.2  # seconds between two looks at whether training has ended
+_TRAINING = Aside(
+    bpe_child,
+    "Training the tokenizer",
+    "Give a tokenizer with --tokenizer, or a smaller --vocab-size.",
+)
 LEAST = 257  # tokens: every byte, and the end of text
 
 
@@ -50,39 +51,12 @@ def train_tokenizer(
     """
     tokenizers = need("tokenizers", "Training a tokenizer")
     check_size(vocab_size)
-    arguments = [str(vocab_size), EOS, str(LONGEST)]
-    # -P: the folder of the script is no place to import from.
-    command = [sys.executable, "-P", bpe_child.__file__, *arguments]
-    with tempfile.TemporaryFile() as made, tempfile.TemporaryFile() as said:
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=made, stderr=said)
-        try:
-            assert child.stdin is not None  # it was asked for
-            with suppress(BrokenPipeError):  # it has ended: the status tells
-                _feed(child.stdin, texts)
-            while child.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(TICK)
-                tick()
-        finally:
-            child.kill()
-            child.wait()
-            with suppress(BrokenPipeError):
-                child.stdin.close()  # type: ignore[union-attr]
-        made.seek(0)
-        said.seek(0)
-        if child.returncode:
-            reason = said.read().decode("utf-8", "replace").strip().splitlines()[-1:]
-            raise UserError(
-                f"Training the tokenizer failed with status {child.returncode}: "
-                f"{''.join(reason) or 'killed, perhaps for want of memory'}. Give a tokenizer with "
-                "--tokenizer, or a smaller --vocab-size."
-            )
-        return tokenizers.Tokenizer.from_str(made.read().decode("utf-8"))
+    made = _TRAINING.run((vocab_size, EOS, LONGEST), _framed(texts), tick)
+    return tokenizers.Tokenizer.from_str(made.decode("utf-8"))
 
 
-def _feed(child: IO[bytes], texts: Iterable[str]) -> None:
+def _framed(texts: Iterable[str]) -> Iterator[bytes]:
     for text in texts:
         data = text.encode("utf-8")
-        child.write(len(data).to_bytes(8, "little"))
-        child.write(data)
-    child.close()
+        yield len(data).to_bytes(8, "little")
+        yield data

@@ -17,7 +17,13 @@ from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.counts import NEVER, Stages, Statistics, smallest_keys, statistics
 from climb_opt.corpus.stages.describe import SAMPLES, excerpt, names_from, top_terms
 from climb_opt.corpus.stages.ingest import MAX_BAD
-from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table
+from climb_opt.corpus.stages.merge import (
+    MergeOptions,
+    extremes,
+    merge,
+    threshold_table,
+    ward_tree,
+)
 from climb_opt.corpus.stages.pruning import Rule
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
@@ -95,9 +101,11 @@ def make_domains(
             f"{_lost(found, removed)}; a mixture needs at least two domains. Check the inputs and "
             "the encoder, or lower the thresholds of --prune (see --dry-run)."
         )
-    merged = np.arange(len(kept))
+    merged, thresholds = np.arange(len(kept)), {}
     if given.centroids is not None:
-        merged = merge(given.centroids[kept], options, given.domains)
+        tree = ward_tree(given.centroids[kept])
+        merged = merge(tree, options, given.domains)
+        thresholds = threshold_table(tree)
     of_cluster = np.full(given.clusters, -1, dtype=np.int64)
     of_cluster[kept] = _by_size(merged, found.tokens[kept])
     sizes = extremes(found.documents)
@@ -105,7 +113,6 @@ def make_domains(
     _check_unclustered(found)
     smallest = smallest_keys(stages, of_cluster, seed, SAMPLED)
     facts = _describe(stages, found, of_cluster, given.names, smallest, split)
-    thresholds = {} if given.centroids is None else threshold_table(given.centroids[kept])
     gone = [{"cluster": c, "reason": r, **found.facts(c)} for c, r in sorted(removed.items())]
     data = {"domains": facts, "of_cluster": of_cluster.tolist(), "removed": gone}
     more = {"thresholds": thresholds, "sizes": sizes, "unclustered": found.unclustered}
