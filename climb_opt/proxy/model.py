@@ -130,12 +130,12 @@ def _check_shape(recipe: ModelRecipe) -> None:
 def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
     try:
         config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        detail = first_line(error)
-        raise UserError(f"proxy.model.checkpoint {name!r} cannot be read: {detail}") from None
-    if config.vocab_size < corpus.vocab_size:
+    except Exception as error:  # a file of anybody's, and each library has errors of its own
+        raise _unreadable(name, error) from None
+    known = getattr(config, "vocab_size", None) or 0
+    if known < corpus.vocab_size:
         raise UserError(
-            f"Checkpoint {name!r} knows {config.vocab_size} tokens, but corpus {corpus.name!r} "
+            f"Checkpoint {name!r} knows {known} tokens, but corpus {corpus.name!r} "
             f"was tokenised with {corpus.vocab_size}. Build the corpus with the checkpoint's "
             "tokenizer."
         )
@@ -145,21 +145,54 @@ def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
         raise UserError(
             f"Checkpoint {name!r} reads at most {context} tokens, but proxy.sequence is {sequence}."
         )
+    _check_weights(name, known)
     return config
+
+
+def _unreadable(name: str, error: Exception) -> UserError:
+    detail = " ".join(str(error).split()) if "\n" in str(error) else first_line(error)
+    return UserError(f"proxy.model.checkpoint {name!r} cannot be read: {detail[:300]}")
 
 
 def _check_tokenizer(name: str, corpus: Corpus) -> None:
     try:
-        theirs = AutoTokenizer.from_pretrained(name).get_vocab()
-    except (OSError, ValueError):
-        # transformers reports a missing tokenizer as either, depending on the files present.
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        theirs = tokenizer.get_vocab()
+    except Exception:  # transformers reports a missing tokenizer in many ways
+        theirs = {}
+    # Where files are missing some families are given one of special tokens alone.
+    if len(theirs) <= 1 or len(theirs.keys() - tokenizer.get_added_vocab().keys()) <= 1:
         log.warning("Checkpoint %r has no tokenizer; only its vocabulary's size was checked.", name)
         return
     ours = corpus_tokenizer(corpus.tokenizer_file, corpus.eos).get_vocab()
-    different = [token for token, number in ours.items() if theirs.get(token) != number]
+    different = [token for token in sorted(ours, key=ours.get) if theirs.get(token) != ours[token]]
     if different:
         raise UserError(
             f"Checkpoint {name!r} has another tokenizer than corpus {corpus.name!r}: "
             f"{len(different)} of {len(ours)} tokens differ, {different[0]!r} first. Build the "
             "corpus with the checkpoint's tokenizer."
+        )
+
+
+def _check_weights(name: str, tokens: int) -> None:
+    """Whether all weights are there, and no token sees those after it."""
+    try:
+        model, found = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, output_loading_info=True
+        )
+        text = torch.tensor([[0, 1, 2], [0, 1, 3]]) % tokens
+        with torch.inference_mode():
+            first, second = model.eval()(input_ids=text).logits[:, 0]
+    except Exception as error:
+        raise _unreadable(name, error) from None
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise UserError(
+            f"Checkpoint {name!r} lacks {len(missing)} of its model's weights, {missing[0]!r} "
+            "first: they would be drawn at random."
+        )
+    if not torch.allclose(first, second, atol=1e-5):
+        raise UserError(
+            f"Checkpoint {name!r} ({type(model).__name__}) is no causal language model: what it "
+            "says of a token depends on those after it."
         )
