@@ -133,6 +133,15 @@ def test_best_follows_the_rule_that_is_asked_for(run: Any) -> None:
         (["export", "small", "--format", "yaml", "--tokens", "many"], "--tokens must be a number"),
         (["export", "small", "--format", "materialise"], "give --output FOLDER"),
         (["export", "small", "--format", "materialise", "--output", "x"], "No corpus at"),
+        (
+            ["export", "small", "--format", "materialise", "--output", "x", "--path", "d/{domain}"],
+            "--path is for other formats",
+        ),
+        (["export", "small", "--format", "json", "--documents"], "is for --format materialise"),
+        (
+            ["export", "small", "--format", "json", "--rule", "observed", "--trial", "1"],
+            "--rule and --trial exclude each other",
+        ),
         (["report", "small", "--predictor", "oracle"], "Unknown predictor 'oracle'"),
         (["confirm", "begun"], "nothing to confirm yet"),
         (["confirm", "small", "--seeds", "0"], "--seeds must be at least 1"),

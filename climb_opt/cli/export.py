@@ -64,6 +64,8 @@ def _export(args: argparse.Namespace) -> None:
     if args.format == MATERIALISE:
         _materialise(args)
         return
+    if args.documents:
+        raise UserError(f"--documents is for --format {MATERIALISE}.")
     format_of(args.format)  # before the study is read
     path = None if args.output == "-" else args.output
     text = export(existing(args), args.format, path, **_settings(args))

@@ -101,6 +101,8 @@ def materialise(
     >>> written.path.name, written.total
     ('mixture.bin', 2000)
     """
+    if settings.get("path") is not None:
+        raise UserError("--path is for other formats: materialising reads the corpus (--corpus).")
     handover = handover_of(study, needs_corpus=True, **settings)
     assert handover.corpus is not None
     done = 0
@@ -133,6 +135,8 @@ def handover_of(
     if sequence < 1:
         raise UserError(f"--sequence must be at least 1 token, but is {sequence}.")
     check_numbers({"--seed": (seed, 0, math.inf)})
+    if rule is not None and trial is not None:
+        raise UserError("--rule and --trial exclude each other: a trial's mixture follows no rule.")
     budget, view = _tokens(tokens), StudyView(study)
     mixture, source, notes = _mixture(view, rule, trial)
     return prepare(
