@@ -255,3 +255,17 @@ def test_files_are_short_enough_to_read(folder: str, most: int) -> None:
     files = (PACKAGE.parent / folder).rglob("*.py")
     lines = {str(p): p.read_text(encoding="utf-8").count("\n") for p in files}
     assert {path: n for path, n in lines.items() if n > most} == {}
+
+
+def test_no_name_in_a_package_is_taken_away_by_a_module_of_it() -> None:
+    taken = []  # loading `package.name` sets `package.name`, whatever it was
+    for file in PACKAGE.rglob("__init__.py"):
+        modules = {p.stem for p in file.parent.iterdir()} - {"__init__"}
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                package = ".".join(file.parent.relative_to(PACKAGE.parent).parts)
+                names = {a.asname or a.name for a in node.names if node.module != package}
+                taken += [
+                    f"{file}: {n}" for n in names & modules if node.module != f"{package}.{n}"
+                ]
+    assert not taken
