@@ -221,7 +221,7 @@ class ProxyObjective:
             log.info(
                 "Disk: a checkpoint of a trial in training takes %.1f MB; models kept: %d of "
                 "%.1f MB each; both in %s.",
-                3 * size,
+                (4 if self.recipe.proxy.average else 3) * size,
                 self.recipe.proxy.keep,
                 size,
                 self.directory,

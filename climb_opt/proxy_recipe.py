@@ -53,6 +53,7 @@ class ProxyRecipe:
     max_epochs: float | None = None  # refuse a mixture that repeats a domain more often than this
     checkpoint_every: int | None = None  # steps between checkpoints; None: only when stopped
     report_every: int | None = None  # steps between intermediate target losses; None: never
+    average: float = 0.0  # last share of the steps whose mean weights are scored and kept; 0: none
     keep: int = 0  # trained models kept: those of the best `keep` trials
     command: str | None = None  # someone else's trainer, instead of ours
     timeout: float | None = None  # seconds for `command`
@@ -62,6 +63,6 @@ class ProxyRecipe:
         **dict.fromkeys(("checkpoint_every", "report_every"), (1,)),
         **dict.fromkeys(("lr", "min_lr", "weight_decay", "keep"), (0,)),
         **dict.fromkeys(("clip", "max_epochs", "timeout"), (0, 2**53, "least")),
-        **dict.fromkeys(("warmup", "decay"), (0, 1)),
+        **dict.fromkeys(("warmup", "decay", "average"), (0, 1)),
         "betas": (0, 1, "most"),
     }

@@ -47,8 +47,8 @@ class CommandTrainer:
     """Runs `recipe.command` for every trial.
 
     Raises:
-        UserError: an unknown placeholder, an empty command, or several processes: the command
-            starts its own.
+        UserError: an unknown placeholder, an empty command, an average (the command has the
+            weights), or several processes: the command starts its own.
     """
 
     def __init__(
@@ -65,6 +65,11 @@ class CommandTrainer:
                     f"proxy.command: unknown placeholder {{{name}}}. Known: "
                     f"{', '.join('{' + known + '}' for known in PLACEHOLDERS)}."
                 )
+        if recipe.average:
+            raise UserError(
+                f"proxy.average is {recipe.average}, but proxy.command trains by itself and keeps "
+                "its weights; have it average them, and leave average at 0."
+            )
         if world > 1:
             raise UserError(
                 f"proxy.command was started in {world} processes; run climb-opt without "

@@ -18,7 +18,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,8 @@ def train_doremi(
     job: Reweighting = Reweighting(),
 ) -> DoReMiResult:
     """Train reference and proxy, both of the trainer's recipe; called on every rank.
+
+    With `average` in the recipe, the proxy is compared with the mean of the reference's weights.
 
     Stopped and called again, it resumes both from their checkpoints under `trainer.directory`.
 
@@ -238,9 +240,12 @@ class _GroupDRO:
         self.group.share(None)  # nobody goes on before the file is there
 
     def _fingerprint(self) -> str:
+        recipe = asdict(self.recipe)
+        if not recipe["average"]:
+            del recipe["average"]  # as before there was such a key; else it is the reference's
         facts = [
             self.trainer.corpus.digest,
-            recipes.to_json(self.recipe),
+            json.dumps(recipe, sort_keys=True),
             recipes.to_json(self.job),
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

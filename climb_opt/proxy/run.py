@@ -18,6 +18,7 @@ import torch
 
 from climb_opt.errors import Interrupted, TrialFailed
 from climb_opt.proxy import checkpoint, model
+from climb_opt.proxy.average import Average
 from climb_opt.proxy.data import Batches, MixtureIndex
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, Watch
@@ -85,6 +86,7 @@ class Run:
                     raise Interrupted(f"stopped at step {self.step} of {self.trainer.steps}")
                 self._one_step(reader.batch(self.step))
                 self.step += 1
+                self.average.add(self.model, self.step)
                 if self.group.device.type == "cpu" or self.step % GPU_CHECK_EVERY == 0:
                     self._check()
                 # once in a while: save
@@ -96,7 +98,7 @@ class Run:
         self._check()
         self._share_losses()
         return Outcome(
-            self.model.eval(),
+            self.average.of(self.model, self.step).eval(),
             "pruned" if hopeless else "finished",
             self._facts(begun),
             losses=self.losses.cpu().numpy(),
@@ -114,6 +116,7 @@ class Run:
         self.model = network.to(device)
         self.step, self.losses = 0, torch.zeros(trainer.steps, device=device)
         self.optimizer = adamw(self.model, self.recipe)
+        self.average = Average(self.model, self.recipe.average, trainer.steps)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         steps, step, losses = self.trainer.steps, saved["step"], saved["losses"]
@@ -121,6 +124,7 @@ class Run:
             raise ValueError(f"step {step!r} of {steps}, losses of {len(losses)} steps")
         self.model.load_state_dict(saved["model"])
         restore_optimizer(self.optimizer, saved["optimizer"])
+        self.average.restore(saved, step)
         self.step, self.losses = step, losses.to(self.group.device)
 
     def _prepare(self) -> None:
@@ -175,7 +179,7 @@ class Run:
 
     def _report(self, watch: Watch) -> bool:
         begun = time.perf_counter()
-        hopeless = watch.report(self.model.eval(), self.step)
+        hopeless = watch.report(self.average.of(self.model, self.step).eval(), self.step)
         self.module.train()
         self._report_seconds += time.perf_counter() - begun
         return hopeless
@@ -189,6 +193,7 @@ class Run:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "losses": self.losses,
+                **self.average.state(self.step),
             }
             size = checkpoint.save(self.folder, self.fingerprint, state)
             log.debug("%s: step %d saved, %.1f MB", self.job.name, self.step, size / 1e6)

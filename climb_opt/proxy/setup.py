@@ -70,13 +70,14 @@ class Setup:
     def fingerprint(self, job: Job) -> str:
         """What a checkpoint may be resumed for: the same mixture, seed, recipe and corpus."""
         # How often it is saved or looked at, and how it is cut up, may change between attempts.
+        # The mean of the weights has no part in training; `Average.restore` knows if it is there.
         free = ("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens")
         recipe = json.loads(recipes.to_json(self.recipe))
         mixture = {name: weight for name, weight in sorted(job.mixture.items()) if weight > 0}
         facts = [
             mixture,
             job.seed,
-            {key: value for key, value in recipe.items() if key not in free},
+            {key: value for key, value in recipe.items() if key not in (*free, "average")},
             self.corpus.digest,
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

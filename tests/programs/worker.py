@@ -42,6 +42,7 @@ def recipe_of(corpus: Path, rows: Path | None = None) -> StudyRecipe:
             batch_tokens=15 * 16,  # 15 sequences: two ranks read 7 and 8
             micro_batch_tokens=64,
             lr=1e-2,
+            average=0.5,  # from step 6 on
         ),
         evaluators=tuple(evaluators),
         score=["sums/bpb"],
