@@ -95,20 +95,27 @@ def test_a_gain_that_is_shown_is_not_taken_back() -> None:
 
 @pytest.mark.parametrize(("scale", "constant"), [(1.0, False), (1e6, True), (1e-6, False)])
 def test_components_that_would_pay_alone_are_named(scale: float, constant: bool) -> None:
-    said = best_mixture(study_of(opposed(scale, constant))).as_good
+    best = best_mixture(study_of(opposed(scale, constant)))
+    said = best.as_good
+    still = "the same in every trial, so no reason for any mixture: 'still'"
+    assert (still in best.warnings) == constant
     assert said.startswith(AS_GOOD)
     assert "would gain: code/bpb (+" in said and "text/bpb (+" in said
     assert "still" not in said
 
 
 def test_components_of_wildly_different_scales_are_judged_each_on_its_own() -> None:
-    draw, small = noise(100.0), opposed()
+    draw, small = noise(1e4), opposed()
 
     def parts(weights: np.ndarray) -> dict[str, float]:
-        return {"perplexity": 1e3 + draw(), **small(weights)}
+        return {"perplexity": 1e6 + draw(), **small(weights)}
 
-    said = best_mixture(study_of(parts)).as_good
+    best = best_mixture(study_of(parts))
+    said = best.as_good
     assert said.startswith(AS_GOOD) and "code/bpb (+" in said and "perplexity" not in said
+    drowned = next(w for w in best.warnings if w.startswith("next to nothing"))
+    assert "beside 'perplexity'" in drowned and "'code/bpb', 'text/bpb'" in drowned
+    assert not any("nothing in the score" in w for w in best_mixture(study_of(opposed())).warnings)
 
 
 def test_components_that_are_noise_do_not_pay() -> None:

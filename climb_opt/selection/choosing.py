@@ -21,6 +21,7 @@ from climb_opt.selection.promise import PRIOR, UNIFORM, Promise, as_good, small_
 from climb_opt.selection.recommendation import (
     Estimate,
     Recommendation,
+    component_doubts,
     diverged_doubt,
     doubts,
     noise_doubt,
@@ -176,6 +177,7 @@ def _recommend(
     warnings = doubts(space, tamed(history, against=compared), evidence.promise, weights)
     warnings += small_doubt(len(history))
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
+    warnings += component_doubts(history)
     warnings += unread_doubt(unread(space, history.weights))
     warnings += _guard_rails(evidence, weights)
     best = evaluated(evidence)

@@ -19,6 +19,7 @@ LEVEL = 0.9  # of every interval
 WIDTH = float(ndtri(0.5 + LEVEL / 2))  # standard deviations on either side
 OVERCONFIDENT = 1.5  # root mean square of left-out errors in predicted standard deviations
 BOLD = 2.0  # times the best trial's lead over the median that a mixture may promise beyond it
+DROWNED = 1e-3  # of the largest component's spread: a component below it moves no score
 FAR = 0.25  # share of tokens that differ from the nearest evaluated mixture
 
 
@@ -146,6 +147,27 @@ def doubts(
             )
     if len(history) < 2 * len(space):
         found.append(f"few trials: {len(history)} for {len(space)} domains")
+    return found
+
+
+def component_doubts(history: History) -> list[str]:
+    """Words on components that say nothing of mixtures, or nothing beside another's scale."""
+    if history.components is None or history.coefficients is None:
+        return []
+    low, high = np.quantile(history.components, [0.1, 0.9], axis=0)
+    sizes = np.abs(history.coefficients) * (high - low)
+    largest = int(np.argmax(sizes))
+    same = np.ptp(history.components, axis=0) == 0
+    drowned = (sizes < DROWNED * sizes[largest]) & ~same & (history.coefficients != 0)
+    found = []
+    if names := [name for name, still in zip(history.names, same, strict=True) if still]:
+        found.append(f"the same in every trial, so no reason for any mixture: {listed(names)}")
+    if names := [name for name, tiny in zip(history.names, drowned, strict=True) if tiny]:
+        found.append(
+            f"next to nothing in the score beside {history.names[largest]!r}, whose scale is over "
+            f"{1 / DROWNED:,.0f} times theirs: {listed(names)}; balance them by coefficients in "
+            "`score:`"
+        )
     return found
 
 
