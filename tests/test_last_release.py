@@ -33,7 +33,9 @@ PACK = Path(__file__).parent / "data" / "written-by-0.1.0.tar.gz"
 @pytest.fixture
 def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(PACK) as pack:
-        pack.extractall(tmp_path, filter="data")
+        # The argument `filter` came with Python 3.11.4; without either, newer ones warn.
+        pack.extraction_filter = lambda member, path: member
+        pack.extractall(tmp_path)
     monkeypatch.chdir(tmp_path)
     Path("runs").mkdir()
     Path("study.log").rename("runs/climb.journal")

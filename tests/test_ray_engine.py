@@ -15,7 +15,7 @@ from climb_opt.cli import main
 from climb_opt.corpus.build import build
 from climb_opt.corpus.options import make_plan
 from climb_opt.corpus.run.engines import open_engine
-from climb_opt.corpus.run.jobs import Job
+from climb_opt.corpus.run.jobs import How, Job
 from climb_opt.errors import UserError
 from corpora import files_of, small_options, topic_documents, write_jsonl
 
@@ -74,7 +74,7 @@ def run(task: Callable[..., Any], count: int, paths: list[str]) -> int:
     bar = Bar()
     with open_engine("ray", None, paths) as engine:
         jobs = [Job(Number(str(i)), bar, 1) for i in range(count)]
-        engine.run(task, jobs, processes=True, threads=1, gpu=False)
+        engine.run(task, jobs, How(processes=True))
     return bar.total
 
 
