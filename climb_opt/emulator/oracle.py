@@ -26,7 +26,7 @@ from climb_opt.threads import one_blas_thread
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the models below: a cache made by another version is not read
+VERSION = 2  # of the models below: a cache made by another version is not read
 FOLDS = 4
 POPULATION = 150  # of the search for the optimum
 GENERATIONS = 200
