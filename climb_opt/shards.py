@@ -56,6 +56,10 @@ class Domain:
         """Training tokens."""
         return sum(shard.tokens for shard in self.shards)
 
+    def files(self, folder: Path | str) -> list[tuple[str, int]]:
+        """The absolute path of each shard in the corpus's `folder`, and its tokens."""
+        return [(str(Path(folder).resolve() / s.file), s.tokens) for s in self.shards]
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -157,11 +161,6 @@ class Corpus:
             f"Corpus {self.name!r} has no domain {name!r}.{did_you_mean(name, known)} "
             f"Domains: {', '.join(known)}."
         )
-
-    def files(self, domain: Domain) -> list[tuple[str, int]]:
-        """The absolute path of each of a domain's shards, and its tokens."""
-        folder = Path(self.path).resolve()
-        return [(str(folder / shard.file), shard.tokens) for shard in domain.shards]
 
     def tokens(self) -> dict[str, int]:
         """domain -> training tokens: the prior of a search."""

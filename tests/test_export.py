@@ -7,7 +7,7 @@ import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from climb_opt.exports import Handover, prepare, render, texts
 from climb_opt.exports.formats import losses
 from climb_opt.exports.handover import slug
 from climb_opt.exports.materialise import materialise
-from climb_opt.shards import Corpus
+from climb_opt.shards import Corpus, Domain, Stream
 from synthetic_study import ODD_NAMES
 
 MIXTURE = {"web": 0.25, "code": 0.6, "math": 0.15, "unused": 0.0}
@@ -108,6 +108,22 @@ def test_shards_of_the_corpus_are_named(tiny_corpus: Corpus) -> None:
     text = render("megatron", handover(mixture, corpus=tiny_corpus))
     prefixes = text.split()[1::2]
     assert all(Path(f"{prefix}.bin").is_file() for prefix in prefixes)
+
+
+def test_exports_ask_of_a_corpus_its_place_its_kind_of_tokens_and_domains_by_name() -> None:
+    class Stand:
+        path, dtype, vocab_size = Path("/data"), "uint16", 1000
+        tokens = 7  # a number of its own, no method
+
+        def domain(self, name: str) -> Domain:
+            return Domain(name, (Stream(f"{name}.bin", 8192, 1, 1, ""),))
+
+    given = prepare({"web": 0.5, "code": 0.5}, study="s", corpus=cast("Corpus", Stand()))
+    assert [s.files for s in given.sources] == [
+        (("/data/code.bin", 8192),),
+        (("/data/web.bin", 8192),),
+    ]
+    assert "/data/web.bin" in render("olmo-core", given)
 
 
 def test_olmo_core_states_the_repetition_it_needs(tiny_corpus: Corpus) -> None:

@@ -137,7 +137,8 @@ def prepare(
     """
     units = _units(mixture)
     if inventory is None and corpus is not None:
-        inventory = corpus.tokens()
+        # What stands in for a corpus may have no domains to list, only give them by name.
+        inventory = {d.name: d.tokens for d in getattr(corpus, "domains", ())}
     known = list(inventory or ())
     everything = list(dict.fromkeys([*known, *mixture]))
     slugs = distinct_slugs(everything)
@@ -152,8 +153,8 @@ def prepare(
         source = Source(name, slugs[name], everything.index(name), units[name])
         if corpus is not None:
             domain = corpus.domain(name)
-            documents, files = sum(s.documents for s in domain.shards), tuple(corpus.files(domain))
-            source = replace(source, tokens=domain.tokens, documents=documents, files=files)
+            documents, files = sum(s.documents for s in domain.shards), domain.files(corpus.path)
+            source = replace(source, tokens=domain.tokens, documents=documents, files=tuple(files))
         elif inventory is not None and name in inventory:
             source = replace(source, tokens=int(inventory[name]))
         sources.append(source)

@@ -102,7 +102,9 @@ class CommandTrainer:
     def describe(self, job: Job) -> dict[str, Any]:
         """What `trial.json` holds. Paths are absolute; sizes are in tokens."""
         path = self.corpus.path.resolve()
-        shards = {d.name: [file for file, _ in self.corpus.files(d)] for d in self.corpus.domains}
+        shards = {
+            d.name: [file for file, _ in d.files(self.corpus.path)] for d in self.corpus.domains
+        }
         return {
             "schema": 1,
             "name": job.name,
@@ -140,7 +142,7 @@ class CommandTrainer:
             return blend
         for domain in self.corpus.domains:
             weight = float(job.mixture.get(domain.name, 0.0))
-            for share, prefix in blended(weight, self.corpus.files(domain)):
+            for share, prefix in blended(weight, domain.files(self.corpus.path)):
                 blend += [f"{share:.10g}", prefix] if share > 0 else []
         return blend
 
