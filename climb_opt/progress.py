@@ -26,7 +26,9 @@ EVERY = 30.0  # seconds between two lines
 PULSE = 1.0  # seconds between two looks whether it is time for one
 BRIEF = 2.0  # seconds after which a bar appears of what is most often done in a moment
 
-_open: list[Any] = []  # the innermost last: it alone says that time passes
+# The innermost last: it alone says that time passes. By `id`: tqdm's bars take themselves for equal
+# where they stand on the same line, and cannot be compared with anything else.
+_open: list[int] = []
 
 
 @contextmanager
@@ -69,14 +71,14 @@ def progress(
     ended = threading.Event()
     pulse = threading.Thread(target=_pulse, args=(bar, ended), daemon=True)
     with bar:
-        _open.append(bar)
+        _open.append(id(bar))
         pulse.start()
         try:
             yield bar
         finally:
             ended.set()
             pulse.join()
-            _open.remove(bar)
+            _open.remove(id(bar))
 
 
 def doing(title: str, *, show: bool | None = None) -> AbstractContextManager[Any]:
@@ -88,7 +90,7 @@ def _pulse(bar: Any, ended: threading.Event) -> None:
     pause = max(PULSE, BRIEF)
     while not ended.wait(pause):
         pause = PULSE
-        if _open[-1:] == [bar]:
+        if _open[-1:] == [id(bar)]:
             bar.refresh()
 
 

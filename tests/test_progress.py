@@ -174,3 +174,11 @@ def test_a_terminal_sees_that_time_passes(monkeypatch: pytest.MonkeyPatch) -> No
     terminal = soon(monkeypatch, Terminal())
     with doing("k-means"):
         until_said(terminal, "k-means: 00:0")
+
+
+@pytest.mark.parametrize("outer", [False, None])
+def test_a_bar_within_a_silent_one_ends_as_any_other(outer: bool | None) -> None:
+    with progress(3, "trials", "trial", show=outer) as trials:
+        with progress(None, "rules", "rule", show=None), doing("fitting", show=False):
+            trials.update()
+        assert trials.n == (0 if outer is False else 1)  # tqdm's own, where it is silent
