@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.written import number
 
 SUM_TOLERANCE = 1e-9
@@ -62,7 +62,7 @@ def check_bounds(
 def named(name: str, domains: Sequence[str]) -> str:
     """An unknown domain, and which there are."""
     hint = did_you_mean(name, domains)
-    return f"domain {name!r}.{hint} Domains: {', '.join(domains)}."
+    return f"domain {name!r}.{hint} Domains: {listed(domains)}."
 
 
 def scale_into(w: np.ndarray, lower: np.ndarray, upper: np.ndarray, p: np.ndarray) -> np.ndarray:

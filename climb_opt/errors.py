@@ -12,6 +12,8 @@ import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 
+LISTED = 12  # names that a message lists at most, where people make the names
+
 
 class UserError(ValueError):
     """Bad input. The message says what was wrong, which value, what is allowed, what to do next.
@@ -39,6 +41,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         for k, equal in zip(near, same, strict=True)
     ]
     return f" Did you mean {' or '.join(asked)}?"
+
+
+def listed(names: Iterable[str], most: int = LISTED) -> str:
+    """Names for a message: all, or the first `most` and how many more; "none" without any."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more
 
 
 def bare(name: str) -> str:

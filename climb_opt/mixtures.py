@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.reading import AS_UTF8, decode, parse_yaml, read_yaml
 from climb_opt.written import number
 
@@ -97,7 +97,7 @@ def read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
     if not names or not np.all(np.isfinite(amounts)) or np.any(amounts < 0) or not np.any(amounts):
         raise UserError(
             "The prior needs at least one domain and finite amounts, none negative, "
-            f"not all zero, but got {dict(pairs)}."
+            f"not all zero, but got {listed(f'{n}: {a}' for n, a in pairs)}."
         )
     return names, amounts
 

@@ -14,7 +14,7 @@ import optuna
 
 from climb_opt import lookup
 from climb_opt.attributes import SEED, SLOT
-from climb_opt.errors import TrialFailed, UserError
+from climb_opt.errors import TrialFailed, UserError, did_you_mean, listed
 from climb_opt.evaluators.base import Evaluator, Provenance
 from climb_opt.history import excesses, report_components, report_facts
 from climb_opt.provenance import provenance
@@ -156,7 +156,7 @@ class ProxyObjective:
         for name in needed:
             if name not in components:
                 raise TrialFailed(
-                    f"proxy.command gave no score {name!r}; it gave {', '.join(components)}"
+                    f"proxy.command gave no score {name!r}; it gave {listed(components)}"
                 )
             if not math.isfinite(components[name]):
                 raise TrialFailed(f"score {name!r} is {components[name]}")
@@ -256,8 +256,8 @@ def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
                 )
             if name not in known and recipe.proxy.command is None:
                 raise UserError(
-                    f"study.{where}: no evaluator gives {name!r}. Known components: "
-                    f"{', '.join(known)}."
+                    f"study.{where}: no evaluator gives {name!r}."
+                    f"{did_you_mean(name, known)} Known components: {listed(known)}."
                 )
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.files import allow_open_files, write_whole
 from climb_opt.reading import read_json
 
@@ -159,7 +159,7 @@ class Corpus:
         known = [d.name for d in self.domains]
         raise UserError(
             f"Corpus {self.name!r} has no domain {name!r}.{did_you_mean(name, known)} "
-            f"Domains: {', '.join(known)}."
+            f"Domains: {listed(known)}."
         )
 
     def tokens(self) -> dict[str, int]:
@@ -176,8 +176,8 @@ class Corpus:
         """A held-out target set."""
         if name not in self.targets:
             raise UserError(
-                f"Corpus {self.name!r} has no target {name!r}. Targets: "
-                f"{', '.join(self.targets) or 'none'}."
+                f"Corpus {self.name!r} has no target {name!r}."
+                f"{did_you_mean(name, self.targets)} Targets: {listed(self.targets)}."
             )
         return self.targets[name]
 

@@ -78,8 +78,8 @@ def test_the_head_says_where_the_mixture_comes_from_and_for_how_many_tokens() ->
     assert prepare(MIXTURE, study="demo").head == ["Mixture of study demo"]
 
 
-def test_ten_names_are_listed_and_of_more_their_number_is_said() -> None:
-    for count, end in ((10, ", d9."), (11, ", d9 and 1 more.")):
+def test_twelve_names_are_listed_and_of_more_their_number_is_said() -> None:
+    for count, end in ((12, ", d11."), (13, ", d11 and 1 more.")):
         absent = tuple(f"d{index}" for index in range(count))
         assert losses(Handover("demo", (), absent=absent))[0].endswith(end)
 

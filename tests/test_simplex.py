@@ -220,3 +220,12 @@ def test_an_enqueued_mixture_outside_the_bounds_is_refused() -> None:
     study.enqueue_trial({"w/web": 0.5, "w/code": 0.5, "w/math": 0.0})
     with pytest.raises(UserError, match="'code' is outside"):
         space.suggest(study.ask())
+
+
+def test_an_unknown_domain_of_thousands_names_what_is_near_and_a_dozen() -> None:
+    space = MixtureSpace({f"topic {k:04d}": 1 for k in range(3000)})
+    with pytest.raises(UserError) as error:
+        space.weights({"Topic 2718": 1.0})
+    said = str(error.value)
+    assert "Did you mean 'topic 2718'?" in said and said.endswith("and 2,988 more.")
+    assert said.count("topic") == 13

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, study_command
+from climb_opt.errors import listed
 from climb_opt.text import score, strict_json
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def describe(now: Status) -> str:
     if now.unread:
         lines += [
             "",
-            f"caution: no mixture of round 1 reads {', '.join(now.unread)}: too small for the "
+            f"caution: no mixture of round 1 reads {listed(now.unread)}: too small for the "
             "design; merge it with another domain, give a lower bound, or take design: mixed",
         ]
     lines += ["", _outlook(now)]

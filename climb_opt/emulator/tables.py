@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.mixtures import sum_problem
 from climb_opt.reading import read_csv
 from climb_opt.text import shorten
@@ -38,7 +38,10 @@ class Table:
             UserError: no such result.
         """
         if name not in self.names:
-            raise UserError(f"No result {name!r} in the table. Results: {', '.join(self.names)}.")
+            raise UserError(
+                f"No result {name!r} in the table.{did_you_mean(name, self.names)} Results: "
+                f"{listed(self.names)}."
+            )
         return np.asarray(self.results[:, self.names.index(name)])
 
     def mean_weights(self) -> dict[str, float]:
@@ -117,7 +120,7 @@ def _read(
 ) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     header, rows = read_csv(path)
     if key not in header:
-        raise UserError(f"{path} has no column {key!r}. Columns: {', '.join(header[:12])}.")
+        raise UserError(f"{path} has no column {key!r}. Columns: {listed(header)}.")
     columns = [i for i, name in enumerate(header) if name != key and name not in ignore]
     twice = [header[i] for i in columns if header.count(header[i]) > 1]
     if not columns or twice:

@@ -15,7 +15,7 @@ import lm_eval.api.metrics  # noqa: F401 - registers them
 from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_AGGREGATION_REGISTRY, METRIC_REGISTRY
 from lm_eval.config.task import TaskConfig
 
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.reading import read_yaml
 
 _KEYS = {f.name for f in fields(TaskConfig)} | {"include", "group", "task_list", "class"}
@@ -63,7 +63,7 @@ def wrong_split(task: Any, split: object) -> str | None:
     place = (task.config.dataset_kwargs or {}).get("data_files") or task.config.dataset_path
     return (
         f"lm-eval: task {task.config.task}: {keys[0]} is {split!r}, which its data do not have "
-        f"({place}).{did_you_mean(str(split), there)} Splits: {', '.join(there)}."
+        f"({place}).{did_you_mean(str(split), there)} Splits: {listed(there)}."
     )
 
 
@@ -132,6 +132,5 @@ def _check_metrics(config: dict[str, Any], file: Path) -> None:
 
 def _check_known(what: str, name: object, known: Any, file: Path) -> None:
     if not isinstance(name, str) or name not in known:
-        listed = sorted(known)
-        hint = did_you_mean(str(name), listed)
-        raise UserError(f"{file}: unknown {what} {name!r}.{hint} Known: {', '.join(listed)}.")
+        hint = did_you_mean(str(name), known)
+        raise UserError(f"{file}: unknown {what} {name!r}.{hint} Known: {listed(sorted(known))}.")

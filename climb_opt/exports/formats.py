@@ -11,13 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from climb_opt import lookup
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.exports.handover import Handover
 from climb_opt.text import amount, counted, printable, times
 
 logger = logging.getLogger(__name__)
 
-SHOWN = 10  # names in a note
 MATERIALISE = "materialise"  # writes data, not text: materialise.py
 
 
@@ -93,7 +92,7 @@ def losses(handover: Handover) -> list[str]:
     notes = []
     if handover.left_out:
         total = sum(handover.left_out.values())
-        names = _listed([f"{name} ({share:.4g})" for name, share in handover.left_out.items()])
+        names = listed([f"{name} ({share:.4g})" for name, share in handover.left_out.items()])
         notes.append(
             f"{counted(len(handover.left_out), 'domain')} left out, together {total:.4g} of the "
             f"run, for shares below half a millionth are too small to be written: {names}."
@@ -101,7 +100,7 @@ def losses(handover: Handover) -> list[str]:
     if handover.absent:
         notes.append(
             f"{counted(len(handover.absent), 'domain')} of the corpus not in the mixture, which "
-            f"weigh nothing: {_listed(handover.absent)}."
+            f"weigh nothing: {listed(handover.absent)}."
         )
     return notes
 
@@ -118,7 +117,7 @@ def _short(handover: Handover) -> list[str]:
         return []
     return [
         f"{counted(len(short), 'domain')} with less than one sequence of {handover.sequence} "
-        f"tokens, which a trainer may leave out: {_listed(short)}."
+        f"tokens, which a trainer may leave out: {listed(short)}."
     ]
 
 
@@ -127,7 +126,7 @@ def _repeated(handover: Handover) -> list[str]:
     if not often:
         return []
     often.sort(key=lambda pair: -pair[1])
-    names = _listed([f"{name} {times(epochs)} times" for name, epochs in often])
+    names = listed([f"{name} {times(epochs)} times" for name, epochs in often])
     return [f"Read more than once in {amount(handover.tokens or 0)} tokens: {names}."]
 
 
@@ -136,7 +135,7 @@ def _missing(chosen: Format, handover: Handover, places: Sequence[str]) -> list[
     gone = [p for p in places if not all(_there(p, need) for need in chosen.needs)]
     if not gone:
         return []
-    note = f"{len(gone)} of {len(places)} paths not found here ({_listed(gone)})."
+    note = f"{len(gone)} of {len(places)} paths not found here ({listed(gone)})."
     if any(s.path for s in handover.sources):
         return [f"{note} They are as --path says; the data must lie there before the run."]
     made = f"climb-opt corpus export {shlex.quote(handover.corpus_path)} --format {chosen.layout}"
@@ -150,8 +149,3 @@ def _there(place: str, need: str) -> bool:
         return True
     start = place if need == "{}" else glob.escape(place)
     return next(glob.iglob(need.format(start)), None) is not None
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.apportion import apportion
-from climb_opt.errors import UserError, bare
+from climb_opt.errors import UserError, bare, did_you_mean, listed
 from climb_opt.shards import Corpus
 from climb_opt.text import printable, storable
 
@@ -146,7 +146,8 @@ def prepare(
     lacking = [d for d in order if d not in known]
     if known and lacking and corpus is None:
         raise UserError(
-            f"The study's corpus has no domain {lacking[0]!r}. Domains: {', '.join(known)}."
+            f"The study's corpus has no domain {lacking[0]!r}."
+            f"{did_you_mean(lacking[0], known)} Domains: {listed(known)}."
         )
     sources = []
     for name in order:

@@ -29,7 +29,7 @@ from typing import Literal
 import numpy as np
 
 from climb_opt.apportion import apportion
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.exports.formats import losses
 from climb_opt.exports.handover import UNITS, Handover
 from climb_opt.files import atomic
@@ -109,7 +109,7 @@ def materialise(
             written = _summary(target, sources)
             _write_manifest(folder / "mixture.json", handover, corpus, written)
         if none := [name for name, n in written.tokens.items() if not n]:
-            logger.warning("Nothing written of %s: the budget is too small.", ", ".join(none))
+            logger.warning("Nothing written of %s: the budget is too small.", listed(none))
     except OSError as error:
         raise UserError(
             f"{str(folder)!r} cannot be written: {error.strerror}. Nothing that is there is "

@@ -20,7 +20,7 @@ from functools import lru_cache
 import numpy as np
 
 from climb_opt.apportion import apportion
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.proxy.permute import ROUNDS, Permutations, domain_philox
 from climb_opt.shards import Corpus
 
@@ -101,8 +101,9 @@ class MixtureIndex:
         unknown = sorted(set(mixture) - set(sequences.domains))
         if unknown:
             raise UserError(
-                f"The mixture names domain {unknown[0]!r}, but the corpus has "
-                f"{', '.join(sequences.domains)}."
+                f"The mixture names domain {unknown[0]!r}, which the corpus has not."
+                f"{did_you_mean(unknown[0], sequences.domains)} Domains: "
+                f"{listed(sequences.domains)}."
             )
         weights = np.array([float(mixture.get(name, 0.0)) for name in sequences.domains])
         if total < 1 or not weights.sum() > 0:

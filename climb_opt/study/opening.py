@@ -19,7 +19,7 @@ from optuna.study import StudyDirection
 from climb_opt import recipe_files, recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import MANIFEST, Corpus
 from climb_opt.simplex import MixtureSpace
@@ -219,11 +219,10 @@ def _read(
 def _no_study(name: str, existing: list[str], storage: BaseStorage, recipe: object) -> str:
     hint = did_you_mean(name, existing)
     what = "recipe or study" if recipe == name else "study"
-    names = ", ".join(existing[:8]) + (", ..." if len(existing) > 8 else "")
     shipped = (
         f" Shipped recipes: {', '.join(recipe_files.names('studies'))}." if what != "study" else ""
     )
-    return f"No {what} {name!r} in {describe(storage)}.{hint} Studies: {names or 'none'}.{shipped}"
+    return f"No {what} {name!r} in {describe(storage)}.{hint} Studies: {listed(existing)}.{shipped}"
 
 
 def _load(storage: BaseStorage, name: str) -> optuna.Study:

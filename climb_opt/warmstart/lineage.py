@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.reading import read_yaml
 
 NOTHING = ("null", "~")  # of an added domain, unless an old one is called so
@@ -47,7 +47,7 @@ class Lineage:
             if child not in self.new:
                 raise UserError(
                     f"Lineage: the new study has no domain {child!r}."
-                    f"{did_you_mean(child, self.new)} Its domains: {', '.join(self.new)}."
+                    f"{did_you_mean(child, self.new)} Its domains: {listed(self.new)}."
                 )
             for parent in parents:
                 if parent not in self.old:
@@ -55,12 +55,12 @@ class Lineage:
                         f"Lineage: domain {child!r} comes from {parent!r}, which the old study "
                         "has not: expected an old domain or a list of them."
                         f"{did_you_mean(parent, self.old)} "
-                        f"Its domains: {', '.join(self.old)}."
+                        f"Its domains: {listed(self.old)}."
                     )
                 if len(parents) > 1 and len(self.children(parent)) > 1:
                     raise UserError(
-                        f"Lineage: {parent!r} is split over {', '.join(self.children(parent))} "
-                        f"and {child!r} is merged from {', '.join(parents)}; that is no mixture "
+                        f"Lineage: {parent!r} is split over {listed(self.children(parent))} "
+                        f"and {child!r} is merged from {listed(parents)}; that is no mixture "
                         "of whole domains."
                     )
 

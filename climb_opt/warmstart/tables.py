@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 
 from climb_opt.attributes import AGGREGATE, WARM
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.mixtures import EXACT, sum_problem
 from climb_opt.reading import read_csv
 from climb_opt.recipes import StudyRecipe
@@ -116,8 +116,8 @@ def _columns(
             weights[domain] = found[0]
     if not weights:
         raise UserError(
-            f"{path}: no column is named like a domain. Columns: {', '.join(header) or 'none'}; "
-            f"domains: {', '.join(space.domains)}."
+            f"{path}: no column is named like a domain. Columns: {listed(header)}; "
+            f"domains: {listed(space.domains)}."
         )
     known = {c: c for c in components if c in header}
     if value not in header and (not components or len(known) < len(components)):

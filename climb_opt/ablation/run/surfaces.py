@@ -24,7 +24,7 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
 from climb_opt.emulator.objective import reference_draws
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.recipes import Choice
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
@@ -110,7 +110,7 @@ def table_of(
     """A table of real runs, turned into a function."""
     name = table if table is not None else next(iter(tables), "")
     if name not in tables:
-        raise UserError(f"objective: no table {name!r}. Tables: {', '.join(tables) or 'none'}.")
+        raise UserError(f"objective: no table {name!r}. Tables: {listed(tables)}.")
     emulator = fitted(json.dumps(tables[name], sort_keys=True), folder, components)
     return _measured(emulator, emulator, np.asarray, noise, components)
 

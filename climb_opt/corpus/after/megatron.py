@@ -15,7 +15,7 @@ import numpy as np
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.gather import StreamWriter
 from climb_opt.corpus.stages.tokenise import TokenFacts, facts_of
-from climb_opt.errors import UserError, check_numbers
+from climb_opt.errors import UserError, check_numbers, listed
 from climb_opt.files import atomic
 from climb_opt.indexed import (
     HEADER,
@@ -196,7 +196,7 @@ def _names_of(prefixes: Sequence[Path]) -> list[str]:
     """The files' names, with as many of their folders as tell those of one name apart."""
     names = shortest_ends([Path(os.path.realpath(p)).parts for p in prefixes])
     if any("/" in name for name in names) and not twins(names):
-        logger.warning("Files of one name: the domains are called %s.", ", ".join(names))
+        logger.warning("Files of one name: the domains are called %s.", listed(names))
     for a, b in twins(names):
         raise UserError(f"Two domains would be called {a!r} and {b!r}; rename a file.")
     return names

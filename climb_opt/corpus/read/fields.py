@@ -11,7 +11,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.text import storable
 
 MOST_LISTED = 40
@@ -124,5 +124,4 @@ def hint(name: str, there: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     ends = [n for n in names if n.rpartition(".")[2] == name]  # `set`, where it is in `meta`
     mean = f"Did you mean {(near or ends)[0]!r}? " if near or ends else ""
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return f"{mean}Fields there are: {', '.join(names[:MOST_LISTED])}{more}."
+    return f"{mean}Fields there are: {listed(names, MOST_LISTED)}."

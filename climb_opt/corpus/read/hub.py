@@ -12,7 +12,7 @@ from typing import Any
 from climb_opt.corpus.read.files import folder_and_part
 from climb_opt.corpus.read.source import LeftOut, Progress, Reader, ReadOptions, Row, Source
 from climb_opt.corpus.read.values import rows_of
-from climb_opt.errors import UserError, first_line
+from climb_opt.errors import UserError, first_line, listed
 from climb_opt.extras import need
 from climb_opt.unpacking import FAULTS, Damaged
 
@@ -74,7 +74,7 @@ def _open(extra: dict[str, Any]) -> Any:
     if isinstance(found, dict):
         if split not in found:
             raise UserError(
-                f"Dataset {name!r} has the splits {', '.join(found)}; name one: "
+                f"Dataset {name!r} has the splits {listed(found)}; name one: "
                 f"hf:{name}#{next(iter(found))}."
             )
         found = found[split]
