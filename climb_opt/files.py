@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from climb_opt.errors import UserError
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 OTHER_FILES = 512  # libraries, logs, sockets
 
 
@@ -32,24 +36,80 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    with _beneath(path):
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
 
 
 def replace_text(path: Path, text: str) -> None:
     """As `write_text`, where others may be writing or reading the file at the same time."""
-    with _beneath(path):
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
 
 
 @contextmanager
-def _beneath(path: Path) -> Iterator[None]:
-    """A folder for `path`; what the system says against it in words."""
+def writing(path: Path, kept: str = "") -> Iterator[None]:
+    """Where a person's file or folder is written: what the system says against it in words.
+
+    Args:
+        kept: what is said of what was written before.
+
+    Raises:
+        UserError: what is in the way, and what to do.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise UserError(f"{str(path)!r} cannot be written: {error.strerror}.") from None
+        raise UserError(f"{against(path, error)}{kept}") from error
+
+
+def check_folder(path: Path) -> None:
+    """Make a folder, with those above it, and see that files can be made there.
+
+    Raises:
+        UserError: they cannot; what is in the way, and what to do.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+
+
+def against(path: Path, error: OSError) -> str:
+    """Why `path` cannot be written, and what to do."""
+    there = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)
+    said = f"{str(path)!r} cannot be written: "
+    if is_full(error):
+        return f"{said}{no_space(there)}"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR) and not there.is_dir():
+        return f"{said}{str(there)!r} is a file, no folder. Give another path, or move the file."
+    if isinstance(error, IsADirectoryError) and path.is_dir():
+        return f"{said}it is a folder. Give the path of a file."
+    place = f" {str(there)!r}" if isinstance(error, PermissionError) else ""
+    return f"{said}{error.strerror}{place}. Give another path, or change that."
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk, a quota or a file that may grow no more is what this error comes from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def no_space(place: str | Path) -> str:
+    """That the disk of `place` is full, how much room it has, and what to do."""
+    folder = next((p for p in (Path(place), *Path(place).absolute().parents) if p.is_dir()), ".")
+    try:
+        free = f" ({shutil.disk_usage(folder).free / 1e6:,.1f} MB free)"
+    except OSError:
+        free = ""
+    return (
+        f"no space left on the disk of {str(place)!r}{free}. Make room there, or raise the quota, "
+        "and run the same command again."
+    )
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from climb_opt import lookup
 from climb_opt.attributes import SEED, SLOT
 from climb_opt.errors import TrialFailed, UserError, did_you_mean, listed
 from climb_opt.evaluators.base import Evaluator, Provenance
+from climb_opt.files import check_folder
 from climb_opt.history import excesses, report_components, report_facts
 from climb_opt.provenance import provenance
 from climb_opt.proxy import checkpoint, model
@@ -42,7 +43,8 @@ class ProxyObjective:
         stop: whether the worker was asked to stop; looked at between steps, on rank 0.
 
     Raises:
-        UserError: an evaluator, option or component that does not exist; a score on a test set; a
+        UserError: a directory that cannot be written; an evaluator, option or component that does
+            not exist; a score on a test set; a
             model or a batch that does not fit; a launch that is not what it seems.
     """
 
@@ -56,6 +58,7 @@ class ProxyObjective:
     ) -> None:
         self.corpus, self.recipe, self.directory = corpus, recipe, Path(directory)
         self.stop = stop
+        check_folder(self.directory)
         self.coefficients = recipe.coefficients()
         self.also = [objective.coefficients() for objective in recipe.also.values()]
         self.evaluators = [build_evaluator(corpus, choice) for choice in recipe.evaluators]

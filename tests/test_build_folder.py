@@ -60,7 +60,7 @@ def test_a_folder_with_other_files_is_left_alone(inputs: list[Path], tmp_path: P
     with pytest.raises(UserError, match="holds other files and no corpus"):
         build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is a file; name a folder"):
+    with pytest.raises(UserError, match="is a file, no folder"):
         build(make_plan(topic_options(inputs)), tmp_path / "file", progress=False)
 
 
@@ -89,7 +89,7 @@ def test_a_full_disk_is_one_clear_line_and_no_corpus(
     plan = make_plan(topic_options(inputs))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        with pytest.raises(UserError, match=r"No space left on the disk .* finished stages"):
+        with pytest.raises(UserError, match=r"no space left on the disk .* Finished stages"):
             build(plan, tmp_path / "out", progress=False)
     assert not (tmp_path / "out" / "manifest.json").exists()
     with pytest.raises(UserError, match="No corpus at"):

@@ -168,8 +168,8 @@ def test_the_corpus_of_a_study_is_built_alone_by_the_studys_recipe() -> None:
         (["demo", "--set", "domain=3"], "unknown key 'domain'. Did you mean 'domains'?"),
         (["demo", "--set", "domains=many"], "corpus.domains: expected a number, but got 'many'"),
         (["demo", "--set", "inputs=[]"], "corpus.inputs: name at least one"),
-        (["demo", "--set", "output=docs.jsonl/x"], "cannot be made or read: Not a directory"),
-        (["demo", "--output", "docs.jsonl"], "'docs.jsonl' is a file; name a folder"),
+        (["demo", "--set", "output=docs.jsonl/x"], "is a file, no folder. Give another path"),
+        (["demo", "--output", "docs.jsonl"], "'docs.jsonl' is a file, no folder"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -317,7 +317,7 @@ def test_corpus_build_still_refuses_a_second_process() -> None:
         ("corpus.heldout=0.9", r"study.corpus.heldout must be in \[0, 0.5\]"),
         ("corpus=3", "study.corpus: expected a folder, or a mapping of keys"),
         ("corpus.include=nothing", "No recipe 'nothing' in corpora. Shipped: demo"),
-        ("corpus.output=docs.jsonl/x", "cannot be made or read: Not a directory"),
+        ("corpus.output=docs.jsonl/x", "is a file, no folder. Give another path"),
     ],
 )
 def test_a_corpus_that_cannot_be_is_refused_in_one_line(override: str, message: str) -> None:

@@ -132,7 +132,7 @@ def test_a_full_disk_stops_the_worker_and_gives_the_slot_back() -> None:
     study = study_of()
     full = RuntimeError("could not save")
     full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(UserError, match="Free some space"):
+    with pytest.raises(UserError, match="Make room"):
         work(study, failing(0, 1, full))
     assert all_trials(study)[-1].user_attrs[INTERRUPTED]
 

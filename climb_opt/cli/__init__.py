@@ -20,6 +20,7 @@ from climb_opt.cli.offering import Parser
 from climb_opt.cli.stopping import member as is_member
 from climb_opt.cli.stopping import speaks
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.files import is_full, no_space
 from climb_opt.text import escape_rest, printable
 
 COMMANDS = (
@@ -61,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _said(error: OSError) -> str:
     name = "" if error.filename is None else f"{str(error.filename)!r}: "
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = " Make room and run the same command again." if full else ""
+    if is_full(error):
+        return f"{error.strerror}: {no_space(error.filename or '.')}"
+    remedy = ""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         remedy = " Raise the limit (ulimit -Hn) and run the same command again."
     return f"{name}{error.strerror}.{remedy}"

@@ -7,7 +7,7 @@ import argparse
 from climb_opt.cli.arguments import comparison_arguments, overrides
 from climb_opt.cli.offering import names_of, offer, predictor_studies
 from climb_opt.errors import UserError
-from climb_opt.files import replace_text
+from climb_opt.files import check_folder, replace_text
 from climb_opt.progress import counting, progress
 
 
@@ -29,6 +29,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def _predictors(args: argparse.Namespace) -> None:
     from climb_opt.ablation import foresight
 
+    if args.output:
+        check_folder(args.output)
     changes = overrides(args, tables="folder")
     if args.mixtures or args.results:
         if args.table or not (args.mixtures and args.results):

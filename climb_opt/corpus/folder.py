@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from climb_opt.corpus.files import load_json, locked, save_json
 from climb_opt.corpus.options import BuildOptions, Plan, plan_from
 from climb_opt.corpus.read.source import Source
 from climb_opt.errors import UserError
+from climb_opt.files import against, is_full, writing
 from climb_opt.recipe_files import difference
 from climb_opt.shards import MANIFEST, Corpus
 
@@ -72,31 +72,22 @@ def prepared(
         touch: False leaves a corpus that is there alone, whatever it is.
         wait: for another process that builds there, instead of refusing.
     """
-    try:
+    with writing(output):
         _check(output)
         (output / WORK).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"--output {str(output)!r} cannot be made or read: {reason}.") from None
     try:
         with locked(output / WORK, part, wait=wait):
             if part == (1, 1):
                 _sweep(output / WORK)
             yield _finished(plan, output, overwrite) if touch else None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"No space left on the disk of {str(output)!r}. Free some and run the same "
-                "command again: finished stages are kept."
-            ) from None
-        if isinstance(error, PermissionError):
-            raise UserError(f"--output {str(output)!r} cannot be written: {error}") from None
+        if is_full(error) or isinstance(error, PermissionError):
+            kept = " Finished stages are kept."
+            raise UserError(f"{against(output, error)}{kept}") from None
         raise
 
 
 def _check(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise UserError(f"--output {str(output)!r} is a file; name a folder.")
     foreign = output.is_dir() and any(output.iterdir())
     if foreign and not (output / MANIFEST).exists() and not (output / WORK).is_dir():
         raise UserError(

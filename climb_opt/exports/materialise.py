@@ -32,7 +32,7 @@ from climb_opt.apportion import apportion
 from climb_opt.errors import UserError, listed
 from climb_opt.exports.formats import losses
 from climb_opt.exports.handover import UNITS, Handover
-from climb_opt.files import atomic
+from climb_opt.files import atomic, writing
 from climb_opt.indexed import document_lengths, write_index
 from climb_opt.shards import Corpus
 from climb_opt.text import storable
@@ -92,7 +92,7 @@ def materialise(
     sources = {
         s.name: _Documents(corpus, s.name, quotas[s.name], handover.seed) for s in handover.sources
     }
-    try:
+    with writing(folder, kept=" Nothing that is there is complete."):
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(target) as partial:
             lengths = []
@@ -110,11 +110,6 @@ def materialise(
             _write_manifest(folder / "mixture.json", handover, corpus, written)
         if none := [name for name, n in written.tokens.items() if not n]:
             logger.warning("Nothing written of %s: the budget is too small.", listed(none))
-    except OSError as error:
-        raise UserError(
-            f"{str(folder)!r} cannot be written: {error.strerror}. Nothing that is there is "
-            "complete; free some space or give another --output."
-        ) from error
     return written
 
 

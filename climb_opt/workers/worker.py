@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.files import is_full
 from climb_opt.storages import StudyLock, impatient, never, patient, redact, rest
 from climb_opt.workers.beats import Heart
 from climb_opt.workers.claims import Claims, Verdict, Work, fail
@@ -117,9 +117,9 @@ def _run(
             else:  # a bad mixture that somebody enqueued
                 fail(study, trial._trial_id, redact(error))
         except Exception as error:
-            if _disk_is_full(error):
+            if is_full(error):
                 ends = UserError(
-                    f"Trial {trial.number}: the disk is full ({redact(error)}). Free some space "
+                    f"Trial {trial.number}: the disk is full ({redact(error)}). Make room "
                     "and start the worker again; the trial will be resumed."
                 )
                 _give_back(trial, "the disk is full")
@@ -173,7 +173,7 @@ def _leave(trial: optuna.Trial, error: BaseException) -> None:
     crash = error.__context__ if isinstance(error, SystemExit) and error.code else None
     trial.study = impatient(trial.study)
     try:
-        if crash is not None and not _disk_is_full(crash):
+        if crash is not None and not is_full(crash):
             fail(trial.study, trial._trial_id, reason_of(crash))  # counts, or it would never end
         else:
             _give_back(trial, "interrupted")
@@ -184,11 +184,3 @@ def _leave(trial: optuna.Trial, error: BaseException) -> None:
 def _planned(trial: optuna.Trial) -> bool:
     frozen = trial.study._storage.get_trial(trial._trial_id)
     return SLOT in frozen.user_attrs and "fixed_params" not in frozen.system_attrs
-
-
-def _disk_is_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

@@ -21,7 +21,7 @@ import numpy as np
 
 from climb_opt import recipes
 from climb_opt.ablation.recipe.resolve import Run
-from climb_opt.files import take_flock, write_whole
+from climb_opt.files import check_folder, take_flock, write_whole
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
 
@@ -90,7 +90,7 @@ class Archive:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        check_folder(folder / "runs")
 
     def get(self, run: Run) -> RunResult | None:
         """The stored result of exactly this run, or None."""

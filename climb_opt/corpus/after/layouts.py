@@ -30,7 +30,7 @@ from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.counts import Stages, trained_on
 from climb_opt.errors import UserError
 from climb_opt.extras import need
-from climb_opt.files import atomic
+from climb_opt.files import atomic, check_folder
 from climb_opt.shards import Corpus
 
 
@@ -44,6 +44,7 @@ def export(corpus: Corpus, kind: str, folder: Path, *, progress: bool | None = N
         raise lookup.unknown("layout", kind, LAYOUTS)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {str(folder)!r} is not an empty folder; name a new one.")
+    check_folder(folder)
     try:
         _export(corpus, kind, folder, progress)
     except BaseException:  # half an export would stand in the way of the same command
@@ -58,7 +59,6 @@ def _export(corpus: Corpus, kind: str, folder: Path, progress: bool | None) -> N
     plan = load_plan(corpus.path)
     build = Build(plan, Workspace(corpus.path / WORK, progress=progress))
     stages = build.prepare()  # all finished: this finds them
-    folder.mkdir(parents=True, exist_ok=True)
     if kind == "curator":
         export_curator(corpus, build, stages, folder)
     else:

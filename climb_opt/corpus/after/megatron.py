@@ -16,7 +16,7 @@ from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.gather import StreamWriter
 from climb_opt.corpus.stages.tokenise import TokenFacts, facts_of
 from climb_opt.errors import UserError, check_numbers, listed
-from climb_opt.files import atomic
+from climb_opt.files import atomic, check_folder
 from climb_opt.indexed import (
     HEADER,
     document_lengths,
@@ -148,7 +148,7 @@ def import_megatron(
     end = end_of_text(loaded, tokenizer, eos)
     logger.log(logging.INFO if end.sure else logging.WARNING, "Tokens: %s.", end)
     facts = facts_of(ended_by(loaded, end.token), end)
-    output.mkdir(parents=True, exist_ok=True)
+    check_folder(output)
     bars = Workspace(output, progress=progress)
     total = sum(p.size for both in pairs.values() for p in both if p is not None)
     with bars.bar("import", total, "token") as bar:

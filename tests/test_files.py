@@ -1,0 +1,53 @@
+"""What cannot be written: what is in the way, and what to do, before anything is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from climb_opt.errors import UserError
+from climb_opt.files import check_folder, no_space, write_text, writing
+
+
+def test_a_file_where_a_folder_is_to_be_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "mixed").write_text("mine")
+    for place in (tmp_path / "mixed", tmp_path / "mixed" / "beneath"):
+        with pytest.raises(UserError, match=r"mixed' is a file, no folder\. Give another path"):
+            check_folder(place)
+    with pytest.raises(UserError, match="mixed' is a file, no folder"):
+        write_text(tmp_path / "mixed" / "report.html", "")
+    assert (tmp_path / "mixed").read_text() == "mine"
+
+
+def test_a_folder_where_a_file_is_to_be_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"it is a folder\. Give the path of a file"):
+        write_text(tmp_path, "")
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_without_rights_is_refused_before_it_is_needed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        for place in (tmp_path, tmp_path / "runs" / "demo"):
+            with pytest.raises(UserError, match="cannot be written: Permission denied"):
+                check_folder(place)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_folder_that_can_be_written_is_made_and_left_empty(tmp_path: Path) -> None:
+    check_folder(tmp_path / "a" / "b")
+    assert not list((tmp_path / "a" / "b").iterdir())
+
+
+def test_a_full_disk_is_named_with_its_place_and_its_room(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error, writing(tmp_path / "x", kept=" All is kept."):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    free = shutil.disk_usage(tmp_path).free / 1e6
+    assert "no space left on the disk of" in str(error.value) and "MB free)" in str(error.value)
+    assert str(error.value).endswith("again. All is kept.") and free > 0
+    assert str(tmp_path) in no_space(tmp_path)
