@@ -1,0 +1,83 @@
+"""The benchmark of a small domain that is repeated: its parts, its curve, and that it goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from climb_opt import MixtureSpace
+from climb_opt.samplers import stock
+
+sys.path.insert(0, str(Path(__file__).parent / "bench"))
+pytest.importorskip("zstandard")
+import bench_repeats as bench
+
+SPACE = MixtureSpace({"small": 500, "fiction": 9_500, "statutes": 10_000}, trial_tokens=20_000)
+
+
+def bits(mixture: Mapping[str, float], seed: int) -> float:
+    """Bottoms at a share of .3, whatever the others are; a little noise by seed."""
+    return 3.0 + (mixture["small"] - 0.3) ** 2 + 1e-4 * seed
+
+
+def test_documents_fill_the_small_domain_first_and_then_the_target(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bench, "BYTES", {"small": 20, "target": 25, "fiction": 15})
+    documents = [("fiction", "f" * 10)] * 5 + [("unknown", "u")] + [(bench.LIKE, "m" * 10)] * 9
+    parts = bench.split(iter(documents))
+    assert {name: len(texts) for name, texts in parts.items()} == {
+        "small": 2,
+        "target": 3,
+        "fiction": 2,
+    }
+
+
+def test_the_others_keep_their_proportions_along_the_curve() -> None:
+    for share in bench.SHARES:
+        mixture = bench.at_share(SPACE, share)
+        assert mixture["small"] == share and sum(mixture.values()) == pytest.approx(1.0)
+        assert mixture["fiction"] * 10_000 == pytest.approx(mixture["statutes"] * 9_500)
+
+
+def test_what_was_trained_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {"random": (lambda space, seed: stock.random(space, seed=seed), ("observed",))}
+    monkeypatch.setattr(bench, "ARMS", arms)
+    monkeypatch.setattr(bench, "ROUNDS", (5, 3))
+
+    class Stopped(Exception):
+        pass
+
+    def stopping(mixture: Mapping[str, float], seed: int) -> float:
+        if first.trained == 6:
+            raise Stopped
+        return bits(mixture, seed)
+
+    first = bench.Proxies(tmp_path / "trained.jsonl", stopping)
+    with pytest.raises(Stopped):
+        bench.search(first, SPACE, "random", 0, 2)
+    second = bench.Proxies(tmp_path / "trained.jsonl", bits)
+    kept = bench.search(second, SPACE, "random", 0, 2)
+    assert second.trained == 8 - 6 + 2  # the rest of the search, its pick with two fresh seeds
+    third = bench.Proxies(tmp_path / "trained.jsonl", bits)
+    assert bench.search(third, SPACE, "random", 0, 2) == kept and third.trained == 0
+    (one,) = kept
+    assert one.score == pytest.approx(
+        np.mean([bits({"small": one.share}, bench.FRESH + n) for n in range(2)])
+    )
+
+
+def test_the_tables_say_where_the_curve_bottoms_and_what_was_kept(tmp_path: Path) -> None:
+    train = bench.Proxies(tmp_path / "trained.jsonl", bits)
+    scores = bench.curve(train, SPACE, bench.SHARES, 3)
+    assert scores.shape == (len(bench.SHARES), 3) and train.trained == scores.size
+    kept = [bench.Kept("climb", "argbest", seed, share, 3.0) for seed, share in enumerate([0.1, 1])]
+    text = bench.report(SPACE, scores, kept)
+    assert "It bottoms at 0.3, 12.0 epochs." in text  # 20,000 tokens of 500, and .3 of that
+    assert "| climb | argbest | 22.0 | 4.0, 40.0 | 3.000 |" in text
