@@ -14,9 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+import optuna
 import pytest
 
-from climb_opt.cli import crew, machine, main, member
+from climb_opt import progress
+from climb_opt.cli import ablate, crew, machine, main, member
 from climb_opt.cli.stopping import MEMBER
 from climb_opt.errors import Interrupted, UserError
 
@@ -44,7 +46,8 @@ class Follower:
     def say(self, text: str, file: TextIO) -> None:
         self.lines.append((text, file is sys.stderr))
 
-    def move(self) -> None:
+    def move(self, line: str) -> None:
+        assert line.startswith(crew.ENDED)
         self.moved += 1
 
 
@@ -81,6 +84,31 @@ def test_what_workers_print_is_passed_on_and_trials_are_counted(lead: Any) -> No
     assert sorted(follower.lines) == [
         ("a warning", True), ("a warning", True), ("trial 1", False), ("trial 2", False),
     ]  # fmt: skip
+
+
+def test_a_comparison_counts_the_runs_and_trials_of_its_workers(
+    lead: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "FIRST", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    does = "trial(1); trial(2); print('run a', file=sys.stderr); print('a warning')"
+    with ablate._following(5, 1, "mine") as follow:
+        status, _ = lead(does, follow=follow)
+    out, err = capsys.readouterr()
+    assert status == 0 and out.splitlines() == ["a warning"] * 2
+    said = err.splitlines()
+    assert said[-1].startswith("mine: 3 of 5 runs") and said[-1].endswith("4 trials here")
+    assert all(line.startswith("mine: ") for line in said)
+
+
+def test_a_worker_of_a_comparison_tells_its_leader_of_runs_and_trials(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(MEMBER, "2")
+    done = optuna.trial.create_trial(value=0.25)
+    with ablate._following(5, 1, "mine") as follow:
+        follow.count(done)
+    assert capsys.readouterr().err == f"{crew.TRIAL}{done.number}: 0.2500\n"
 
 
 def test_cores_are_shared_out_unless_somebody_has_said_otherwise(

@@ -131,29 +131,33 @@ class _Following:
 
     def count(self, trial: FrozenTrial) -> None:
         """A trial of a live run, which takes many, was finished by this process."""
-        self._trials += 1
-        self._bar.set_postfix_str(f"{counted(self._trials, 'trial')} here")
         value = f"{trial.values[0]:.4f}" if trial.values else trial.state.name
-        log.debug("trial %d: %s", trial.number, value)
+        self._tell(f"{crew.TRIAL}{trial.number}: {value}")
 
     def show(self, run: Run, result: RunResult) -> None:
         """A run was finished by this process."""
         value = "lost" if result.final is None else f"{result.final:.4g}"
-        line = f"run {run.key}: {value}"
+        self._tell(f"{crew.RUN}{run.key}: {value}")
+
+    def _tell(self, line: str) -> None:
         if leads():
             log.debug("%s", line)
+            self.move(line)
         else:
             print(line, file=sys.stderr, flush=True)
-        self.move()
 
     def say(self, text: str, file: TextIO) -> None:
-        """A worker printed a line: only `--verbose` shows those of runs."""
-        if not text.startswith("run ") or log.isEnabledFor(logging.DEBUG):
+        """A worker printed a line: only `--verbose` shows those of runs and trials."""
+        if not text.startswith(crew.ENDED) or log.isEnabledFor(logging.DEBUG):
             self._bar.write(text, file=file)
 
-    def move(self) -> None:
-        """A run was finished."""
-        self._bar.update(1)
+    def move(self, line: str) -> None:
+        """A run was finished, or a trial of one, by this process or one of its workers."""
+        if line.startswith(crew.RUN):
+            self._bar.update(1)
+        else:
+            self._trials += 1
+            self._bar.set_postfix_str(f"{counted(self._trials, 'trial')} here")
 
 
 @contextmanager

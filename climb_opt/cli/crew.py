@@ -35,7 +35,8 @@ RESTARTS = 3  # of a worker that dies, without a trial finished in between
 LOOK = 0.2  # seconds between two looks at the workers
 SETTLE = 20.0  # seconds in which workers that share a mistake have all found it
 LAST_WORD = 10.0  # seconds that a worker has to leave at once before it is killed
-ENDED = ("trial ", "run ")  # begin the line of a trial, and of a run of an ablation, that ended
+# Begin the line of a trial, and of a run of an ablation, that ended.
+ENDED = TRIAL, RUN = "trial ", "run "
 OURS = "climb-opt: "  # begins the line of a `UserError`
 
 
@@ -45,7 +46,7 @@ class Follower(Protocol):
     def say(self, text: str, file: TextIO) -> None:
         """A worker printed a line, on standard output or error."""
 
-    def move(self) -> None:
+    def move(self, line: str) -> None:
         """The line was of a trial or run that ended."""
 
 
@@ -195,7 +196,7 @@ class _Watchman:
                 self._follow.say(line, file)
                 if line.startswith(ENDED):
                     worker.deaths = 0
-                    self._follow.move()
+                    self._follow.move(line)
         except queue.Empty:
             pass
 

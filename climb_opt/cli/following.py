@@ -42,7 +42,7 @@ class Following:
         self._bar.write(text, file=file)
         file.flush()
 
-    def move(self) -> None:
+    def move(self, line: str) -> None:
         """A trial of another process ended."""
         self._move(self._status())
 
