@@ -17,10 +17,10 @@ from typing import Any
 import optuna
 import pytest
 
-from climb_opt import recipes
+from climb_opt import cli, recipes
 from climb_opt import study as studies
 from climb_opt.attributes import BEAT, FACTS, INTERRUPTED, SLOT
-from climb_opt.cli import main
+from climb_opt.cli import ls, main
 from climb_opt.cli.stopping import Stop
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.plan import attempts_by_slot
@@ -168,6 +168,27 @@ def test_the_first_signal_stops_gently_and_the_second_at_once() -> None:
     stop._first = time.monotonic() - 5
     with pytest.raises(KeyboardInterrupt):
         stop.signalled(signal.SIGINT, None)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["reading the command", "at work"])
+def test_a_signal_ends_any_command_in_one_line(
+    sent: signal.Signals, when: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def stopped(*_: Any) -> None:
+        os.kill(os.getpid(), sent)
+
+    if when == "at work":
+        monkeypatch.setitem(ls.TABLES, "studies", stopped)
+    else:
+        monkeypatch.setattr(cli, "parser", stopped)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    try:
+        assert main(["ls", "studies"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    said = capsys.readouterr().err.strip()
+    assert said == "Stopped; run the same command again to continue."
 
 
 def test_a_signal_gives_the_slot_back_and_the_same_command_goes_on(

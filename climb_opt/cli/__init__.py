@@ -12,6 +12,7 @@ import errno
 import importlib
 import io
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ from climb_opt.cli.stopping import member as is_member
 from climb_opt.cli.stopping import speaks
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.files import is_full, no_space
+from climb_opt.signals import handling
 from climb_opt.text import escape_rest, printable
 
 COMMANDS = (
@@ -36,14 +38,17 @@ EPILOG = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    log = logging.getLogger("climb_opt")
     _print_any_name()
-    args = parser().parse_args(argv)
-    args.words = list(sys.argv[1:] if argv is None else argv)  # for the workers it may start
-    level = logging.DEBUG if args.verbose else logging.INFO if speaks() else logging.WARNING
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logging.getLogger("climb_opt").setLevel(level)
     try:
-        return int(args.run(args) or 0)
+        # SIGTERM stops every command as Ctrl-C does: half a file is removed, and it is said.
+        with handling({signal.SIGTERM: signal.default_int_handler}):
+            args = parser().parse_args(argv)
+            args.words = list(sys.argv[1:] if argv is None else argv)  # for workers it may start
+            level = logging.DEBUG if args.verbose else logging.INFO if speaks() else logging.WARNING
+            logging.basicConfig(level=logging.WARNING, format="%(message)s")
+            log.setLevel(level)
+            return int(args.run(args) or 0)
     except UserError as error:
         print(f"climb-opt: {printable(str(error))}", file=sys.stderr)  # a name may hold line ends
         return 2
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `climb-opt ... | head`
         return 0
     except OSError as error:  # a path that cannot be, a disk that is full or fails
-        if args.verbose or error.strerror is None:
+        if log.level == logging.DEBUG or error.strerror is None:
             raise
         print(f"climb-opt: {printable(_said(error))}", file=sys.stderr)
         return 2

@@ -113,13 +113,6 @@ def _add_running(group: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build, then print the table of domains."""
-    from climb_opt.corpus.run.stopping import stoppable
-
-    with stoppable():
-        return _run(args)
-
-
-def _run(args: argparse.Namespace) -> int:
     from climb_opt.corpus.after import show
     from climb_opt.corpus.build import build, preview
     from climb_opt.corpus.options import make_plan, options_of
