@@ -99,8 +99,8 @@ class ProxyObjective:
             raise
         finally:
             self._trial = None
+        report_facts(trial, **facts)  # before: where it cannot be stored, a retry resumes
         checkpoint.remove(self.directory / job.name)
-        report_facts(trial, **facts)
         if status == "pruned":
             raise optuna.TrialPruned
         report_components(trial, components)

@@ -158,6 +158,7 @@ def test_mending_a_whole_or_empty_journal_changes_nothing(tmp_path: Path) -> Non
 FULL_DISK = """
 import resource, signal, sys
 import optuna
+from climb_opt.files import is_full
 from climb_opt.storages import impatient, is_outage, open_storage
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -168,7 +169,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, resource.RLIM_INFINITY))
 try:
     study.set_user_attr("big", "x" * 1000)
 except OSError as error:
-    print("outage" if is_outage(error) else error)
+    print("outage" if is_outage(error) else "full" if is_full(error) else error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 study.set_user_attr("big", "y")
 """
@@ -180,7 +181,7 @@ def test_a_full_disk_under_the_journal_loses_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["outage"]
+    assert done.stdout.split() == ["full"]
     again = optuna.load_study(study_name="s", storage=open_storage(path))
     assert again.user_attrs == {"before": 1, "big": "y"}
     assert all(json.loads(line) for line in path.read_text().splitlines())

@@ -198,7 +198,10 @@ def test_the_space_follows_the_corpus_and_the_recipe(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"score": ["sum/bpb"]}, r"no evaluator gives 'sum/bpb'. Known components: sums/bpb"),
+        (
+            {"score": ["sum/bpb"]},
+            r"no evaluator gives 'sum/bpb'. Did you mean 'sums/bpb'? Known components: sums/bpb",
+        ),
         ({"constraints": {"piqa/acc": 0.5}}, r"study.constraints: no evaluator gives 'piqa/acc'"),
         ({"evaluators": (Choice("held-out"),)}, "Unknown evaluator 'held-out'.*Did you mean"),
         ({"evaluators": (Choice("heldout", {"targets": 1}),)}, "unknown key 'targets'.*'target'"),

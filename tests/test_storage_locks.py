@@ -247,7 +247,7 @@ class Flaky:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self.away:
                 self.away -= 1
-                raise OSError(errno.ENOSPC, "No space left on device")
+                raise OSError(errno.ESTALE, "Stale file handle")
             return attribute(*args, **kwargs)
 
         return call if callable(attribute) else attribute

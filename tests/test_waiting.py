@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 import pytest
+import sqlalchemy
 
 import climb_opt
 from climb_opt import MixtureSpace
@@ -343,7 +344,7 @@ def test_who_waits_long_says_so_again_and_stops_when_told(
     told = threading.Event()
 
     def away() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.EIO, "Input/output error")
 
     def stop() -> bool:
         if len(caplog.messages) == 3:
@@ -357,3 +358,34 @@ def test_who_waits_long_says_so_again_and_stops_when_told(
         "The storage has not answered for 1 min 20 s",
         "The storage has not answered for 2 min 40 s",
     ]
+
+
+@pytest.mark.parametrize("stop", [None, never])
+def test_a_full_disk_is_told_at_once_with_its_place_and_its_room(tmp_path: Path, stop: Any) -> None:
+    path = tmp_path / "x.journal"
+    study = optuna.create_study(study_name="s", storage=open_storage(path))
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    inside: Any = study._storage
+    inside.storage._backend.append_logs = full
+    with pytest.raises(UserError, match=r"no space left on the disk of .*x\.journal.* MB free\)"):
+        patient(study, stop).set_user_attr("a", 1)
+
+
+def test_a_full_sqlite_file_is_told_at_once_and_loses_nothing(tmp_path: Path) -> None:
+    study = optuna.create_study(study_name="s", storage=open_storage(f"sqlite:///{tmp_path}/x.db"))
+    study.set_user_attr("before", 1)
+    inside: Any = study._storage
+    engine = inside.storage._backend.engine
+
+    @sqlalchemy.event.listens_for(engine, "connect")
+    def small(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA max_page_count = 1")
+
+    engine.dispose()
+    with pytest.raises(UserError, match=r"no space left on the disk of .*x\.db' \(.* MB free"):
+        patient(study, never).set_user_attr("big", "x" * 2**20)
+    assert study.user_attrs == {"before": 1}
+    engine.dispose()

@@ -10,6 +10,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from climb_opt.errors import UserError
+from climb_opt.files import is_full, no_space
 from climb_opt.storages.bulk import Database
 from climb_opt.storages.mysql import fit_tables
 from climb_opt.text import redact
@@ -95,6 +96,7 @@ NEVER = (
     "nodename nor servname",
     "certificate",
 )
+SQLITE_FULL = "disk is full"
 TOO_LONG = ("data too long", "value too long", "max_allowed_packet")
 
 
@@ -132,6 +134,8 @@ def explain(error: BaseException, url: str) -> str:
         extra = "pip install 'climb-opt[postgres]'" if "postgres" in url else "pip install pymysql"
         return f"Storage {where}: its driver is not installed; run {extra}."
     said = first_line(error)
+    if is_full(error) or SQLITE_FULL in said:
+        return f"Storage {where}: {no_space(url.rpartition(':///')[2])}"
     if "optuna storage upgrade" in said:
         return (
             f"Storage {where}: its tables were made by an older Optuna. Back it up, then run "

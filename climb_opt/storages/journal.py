@@ -17,14 +17,14 @@ from pathlib import Path
 from optuna.storages import JournalStorage
 
 from climb_opt.errors import UserError
-from climb_opt.files import take_flock
+from climb_opt.files import against, is_full, take_flock
 from climb_opt.storages.database import StorageAway
 from climb_opt.storages.salvage import START, SalvagingBackend
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
 
-# A full or failing disk, a network file system that moved: it may be mended.
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}
+# A disk that fails, a network file system that moved: it may be mended.
+DISK = {errno.EIO, errno.ESTALE}
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +135,8 @@ def _check(path: Path, write: bool) -> None:
         with open(path, "rb") as journal:
             head = journal.read(len(SQLITE_MAGIC))
     except OSError as error:
+        if is_full(error):
+            raise UserError(f"Journal {against(path, error)}") from None
         kind = StorageAway if error.errno in DISK else UserError
         raise kind(
             f"Journal {str(path)!r} cannot be {'written' if write else 'read'}: {error.strerror}. "

@@ -1,9 +1,9 @@
 """A storage that is away comes back: wait for it, say so, and go on.
 
-A database restart, a full disk under a journal or a proxy that is being moved must not cost a trial
-that ran for hours, nor a command that somebody typed. One rule for all that opens or uses a
-storage: who works (it gives a `stop`) waits as long as it takes; who looks or steers waits
-`PATIENCE` seconds. What no waiting mends (a wrong password, host, database) is told at once.
+A database restart or a proxy that is being moved must not cost a trial that ran for hours, nor a
+command that somebody typed. One rule for all that opens or uses a storage: who works (it gives a
+`stop`) waits as long as it takes; who looks or steers waits `PATIENCE` seconds. What no waiting
+mends (a wrong password, host, database, a full disk of this machine) is told at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.errors import Interrupted, UserError
-from climb_opt.storages.database import StorageAway, explain, first_line
+from climb_opt.files import is_full
+from climb_opt.storages.database import SQLITE_FULL, StorageAway, explain, first_line
 from climb_opt.storages.journal import DISK
 from climb_opt.storages.opening import describe, location, open_once
 from climb_opt.text import duration
@@ -39,14 +40,14 @@ REMINDER = 60.0  # seconds between two lines of who waits
 # too long (1153, 1406). Its other numbers pass: a record changed since it was read (1020), a lock
 # waited for in vain (1205), a deadlock (1213), a connection lost (2006, 2013).
 LASTING = {1044, 1045, 1049, 1054, 1142, 1143, 1146, 1153, 1227, 1406}
-LASTING_WORDS = ("readonly database", "no such table", "no such column")  # SQLite
+LASTING_WORDS = (SQLITE_FULL, "readonly database", "no such table", "no such column")  # SQLite
 PROXY = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED"}
 # The proxy reports an outage of the database behind it as UNKNOWN, with the error's text.
 BEHIND_PROXY = ("OperationalError", "InterfaceError", "raised during the commit", "QueuePool")
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the same call may succeed later: no connection, no space, a server in between."""
+    """Whether the same call may succeed later: no connection, a server in between."""
     from sqlalchemy import exc
 
     gone = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, exc.PendingRollbackError)
@@ -150,7 +151,7 @@ def explained(storage: BaseStorage | str | Path | None) -> Iterator[None]:
         raise
     except Exception as error:
         ours = isinstance(error, (StorageInternalError, SQLAlchemyError, PermissionError))
-        if not ours and not is_outage(error):
+        if not ours and not is_outage(error) and not is_full(error):
             raise
         if isinstance(storage, BaseStorage):
             where = describe(storage)

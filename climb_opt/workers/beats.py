@@ -19,6 +19,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BEAT, SLOT
+from climb_opt.files import is_full
 from climb_opt.storages import impatient, is_outage
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Heart:
             except UpdateFinishedTrialError:
                 return  # told, or taken for dead while this process slept
             except Exception as error:
-                if not is_outage(error):
+                if not is_outage(error) and not is_full(error):
                     log.warning("The beat of trial %d stopped: %s", self._trial.number, error)
                     return
 
