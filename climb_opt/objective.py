@@ -81,11 +81,13 @@ class ProxyObjective:
         """Rank 0: train and score the trial's mixture; one number an objective of the recipe.
 
         Raises:
-            UserError: the sampler proposed something that is not a mixture of this space.
+            UserError: the sampler proposed something that is not a mixture of this space, or the
+                corpus was built anew since the worker started.
             TrialFailed: this mixture cannot be trained or scored; its checkpoint is removed.
             Interrupted: the worker was asked to stop; a retry of the slot resumes.
             optuna.TrialPruned: the study's pruner gave it up.
         """
+        self.corpus.check_unchanged()  # what a command or an evaluator reads anew would be another
         job = Job(
             name=folder_name(trial),
             mixture=self.space.suggest(trial),

@@ -146,6 +146,32 @@ class Corpus:
         """
         return digest in (self.digest, replace(self, tokenizer=None).digest)
 
+    def check_known_as(self, name: str, digest: str, whose: str) -> None:
+        """Raise unless this is the corpus of that digest; `whose` begins the line."""
+        if not self.is_known_as(digest):
+            raise UserError(
+                f"{whose} was made with corpus {name!r}, digest {digest}, but "
+                f"{str(self.path)!r} has digest {self.digest}. Give the same corpus (--set "
+                "corpus=FOLDER where it lies elsewhere), or another --study-name."
+            )
+
+    def check_unchanged(self) -> None:
+        """Raise if the folder has come to hold another corpus; reads the manifest and sizes."""
+        Corpus.load(self.path).check_known_as(self.name, self.digest, "This search")
+
+    def verify(self) -> None:
+        """Read every file and compare it with its SHA-256 in the manifest; `load` sees sizes only.
+
+        Raises:
+            UserError: the first that differs.
+        """
+        for stream in self.streams():
+            if file_digest(self.path / stream.file) != stream.sha256:
+                raise UserError(
+                    f"Corpus {str(self.path)!r}: shard {stream.file} holds other bytes than were "
+                    "written. Build the corpus again or restore the file."
+                )
+
     @property
     def tokenizer_file(self) -> Path:
         """The `tokenizers` JSON file the tokens were made with."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -200,7 +202,7 @@ def test_the_space_follows_the_corpus_and_the_recipe(
     [
         (
             {"score": ["sum/bpb"]},
-            r"no evaluator gives 'sum/bpb'. Did you mean 'sums/bpb'? Known components: sums/bpb",
+            r"no evaluator gives 'sum/bpb'\. Did you mean 'sums/bpb'\? Known components: sums/bpb",
         ),
         ({"constraints": {"piqa/acc": 0.5}}, r"study.constraints: no evaluator gives 'piqa/acc'"),
         ({"evaluators": (Choice("held-out"),)}, "Unknown evaluator 'held-out'.*Did you mean"),
@@ -224,3 +226,21 @@ def test_a_sampler_that_does_not_know_the_simplex_is_told_so(
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     with pytest.raises(UserError, match="Use a sampler that knows the simplex"):
         objective(study.ask())
+
+
+def test_a_corpus_built_anew_ends_the_worker_at_its_next_trial(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    corpus = Corpus.load(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
+    objective = ProxyObjective(corpus, recipe_of(corpus, SMALL), directory=tmp_path / "runs")
+    manifest = json.loads((corpus.path / "manifest.json").read_text())
+    manifest["vocab_size"] += 1
+    (corpus.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="This search was made with corpus"):
+        objective(
+            ask(
+                optuna.create_study(),
+                objective.space,
+                objective.space.mixture(objective.space.prior),
+            )
+        )

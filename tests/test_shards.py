@@ -74,3 +74,21 @@ def test_unknown_domains_and_targets_list_the_known(tiny_corpus: Corpus) -> None
         tiny_corpus.domain("wiki")
     with pytest.raises(UserError, match="Targets: sums"):
         tiny_corpus.target("prose")
+
+
+def test_other_bytes_of_the_same_size_are_seen_by_who_verifies(copy: Path) -> None:
+    Corpus.load(copy).verify()
+    shard = copy / "domain_002.bin"
+    shard.write_bytes(bytes(reversed(shard.read_bytes())))
+    with pytest.raises(UserError, match=r"domain_002\.bin holds other bytes than were written"):
+        Corpus.load(copy).verify()
+
+
+def test_a_corpus_built_anew_where_it_lay_is_not_the_one_that_was_loaded(copy: Path) -> None:
+    corpus = Corpus.load(copy)
+    corpus.check_unchanged()
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["domains"][0]["shards"][0]["sha256"] = "0" * 64
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=f"{corpus.digest}, but .* Give the same corpus"):
+        corpus.check_unchanged()

@@ -30,6 +30,9 @@ def _add_show(commands: Any) -> None:
     show = _command(commands, "show", "domains with tokens, share, quality, terms", _show)
     show.add_argument("--samples", action="store_true", help="sample documents of every domain")
     show.add_argument("--map", type=Path, metavar="FILE.png", help="draw the clusters in 2-D")
+    show.add_argument(
+        "--verify", action="store_true", help="first read all files and compare their SHA-256"
+    )
     show.add_argument("--json", action="store_true", help="the manifest's content")
 
 
@@ -81,6 +84,8 @@ def _command(commands: Any, name: str, text: str, run: Callable[..., None]) -> A
 def _show(corpus: Corpus, args: argparse.Namespace) -> None:
     from climb_opt.corpus.after import show
 
+    if args.verify:
+        corpus.verify()
     if args.json:
         data = storable_value({**asdict(corpus), "path": str(corpus.path)})
         print(json.dumps(data, indent=1, ensure_ascii=False))

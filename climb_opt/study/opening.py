@@ -156,12 +156,8 @@ def corpus_of(study: optuna.Study, path: str | Path | None, *, needed: bool) -> 
 def check_corpus(study: optuna.Study, corpus: Corpus) -> None:
     """Raise unless this is the very corpus that the study was created with."""
     stored = StudyView(study).corpus
-    if stored is not None and not corpus.is_known_as(stored.digest):
-        raise UserError(
-            f"Study {study.study_name!r} was made with corpus {stored.name!r}, digest "
-            f"{stored.digest}, but {str(corpus.path)!r} has digest {corpus.digest}. Give the "
-            "same corpus (--set corpus=FOLDER where it lies elsewhere), or another --study-name."
-        )
+    if stored is not None:
+        corpus.check_known_as(stored.name, stored.digest, f"Study {study.study_name!r}")
 
 
 def corpus_here(study: optuna.Study, overrides: Sequence[str]) -> str | CorpusRecipe | None:
