@@ -18,9 +18,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError, check_numbers, did_you_mean
 
 T = TypeVar("T")
+SEEDS, MOST_SEED = ("seed", "random_state"), 2**32 - 1  # what NumPy and scikit-learn take
 PREDICTOR = "lightgbm"  # where nothing else is said: the paper's
 
 KINDS: dict[str, dict[str, str]] = {
@@ -210,11 +211,13 @@ def _file_of(module: str) -> Path | None:
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[str]) -> None:
-    """Raise if `options` holds a key that the object does not take.
+    """Raise if `options` holds a key that the object does not take, or a seed out of range.
 
     Args:
         given: arguments that climb_opt itself passes and a recipe must not.
     """
+    seeds = {k: v for k, v in options.items() if k in SEEDS and isinstance(v, int)}
+    check_numbers({f"{kind} {name!r}: {k}": (v, 0, MOST_SEED) for k, v in seeds.items()})
     parameters = inspect.signature(find(kind, name)).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return

@@ -52,10 +52,11 @@ def progress(
         unit: what is counted, in the singular; "" where nothing is.
         initial: units done before.
         large: units by the thousand and million, such as bytes and tokens.
-        brief: most often done in a moment: a bar appears after two seconds, and goes again.
+        brief: most often done in a moment: a bar appears after two seconds, and goes again; a line
+            after `EVERY`, and none at the end.
         show: False for neither.
     """
-    bar: Any = Lines(total, title, unit, initial=initial, large=large)
+    bar: Any = Lines(total, title, unit, initial=initial, large=large, brief=brief)
     if show is False or sys.stderr.isatty():
         bar = tqdm(
             total=total,
@@ -108,6 +109,7 @@ class Lines:
     """What `progress` gives where standard error is no terminal; `tqdm`'s calls that we use.
 
     Args:
+        brief: as of `progress`.
         clock: seconds, for tests.
     """
 
@@ -119,6 +121,7 @@ class Lines:
         *,
         initial: int = 0,
         large: bool = False,
+        brief: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.total, self.n = total, initial
@@ -126,7 +129,8 @@ class Lines:
         self._initial, self._postfix, self._said = initial, "", initial
         self._clock, self._lock = clock, threading.Lock()
         self._begun = clock()
-        self._next = self._begun + FIRST
+        self._brief, self._first = brief, self._begun + (EVERY if brief and unit else FIRST)
+        self._next = self._first
 
     def __enter__(self) -> Lines:
         return self
@@ -154,7 +158,7 @@ class Lines:
     def close(self) -> None:
         """Write how it ended, where lines were written before."""
         with self._lock:
-            if self._next > self._begun + FIRST and self.n != self._said:
+            if self._next > self._first and self.n != self._said and not self._brief:
                 self._write()
 
     def set_postfix_str(self, text: str, refresh: bool = True) -> None:

@@ -357,3 +357,13 @@ def test_examples_that_no_task_would_show_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=f"shots must be 0 or more .* but is {shots}"):
         LMEval(tiny_corpus, tasks=["s"], files={"s": rows_file(ROWS)}, shots=shots)
+
+
+def test_a_task_that_is_named_twice_is_scored_once_and_said(
+    tiny_corpus: Corpus, rows_file: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    files = {"sums": rows_file(ROWS)}
+    once = LMEval(tiny_corpus, tasks=["sums"], files=files).components()
+    assert not caplog.messages
+    assert LMEval(tiny_corpus, tasks=["sums", "sums"], files=files).components() == once
+    assert "lm-eval: tasks names sums more than once; scored once." in caplog.text

@@ -258,3 +258,9 @@ def test_an_own_objective_of_an_ablation_is_searched_on() -> None:
     assert len(surface(Choice("newcomers:law", {"domains": 4})).space) == 4
     with pytest.raises(UserError, match=r"unknown key 'domain'\. Did you mean 'domains'"):
         surface(Choice("newcomers:law", {"domain": 4}))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_numpy_does_not_take_is_refused(seed: int) -> None:
+    with pytest.raises(UserError, match=r"predictor 'lightgbm': seed must be in \[0, 4294967295\]"):
+        lookup.check_options("predictor", "lightgbm", {"seed": seed}, set())

@@ -182,3 +182,14 @@ def test_a_bar_within_a_silent_one_ends_as_any_other(outer: bool | None) -> None
         with progress(None, "rules", "rule", show=None), doing("fitting", show=False):
             trials.update()
         assert trials.n == (0 if outer is False else 1)  # tqdm's own, where it is silent
+
+
+def test_what_is_done_in_a_moment_writes_nothing_where_nobody_looks(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = Clock()
+    with Lines(9, "rules", "rule", brief=True, clock=clock) as lines:
+        for _ in range(9):
+            clock.now += 3.0
+            lines.update()
+    assert capsys.readouterr().err == ""

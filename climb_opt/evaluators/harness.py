@@ -24,7 +24,7 @@ from accelerate.utils import gather_object
 from lm_eval import __version__ as lm_eval_version
 from tokenizers import Tokenizer
 
-from climb_opt.errors import UserError, brief
+from climb_opt.errors import UserError, brief, listed
 from climb_opt.evaluators.answers import Answer, Asked, answer, check_valid, tokenise, try_out
 from climb_opt.evaluators.contamination import find_overlaps
 from climb_opt.evaluators.documents import build_documents
@@ -90,7 +90,10 @@ class LMEval:
         decontaminate: bool = False,
         skip_bad_rows: bool = False,
     ) -> None:
-        tasks, files = [tasks] if isinstance(tasks, str) else list(tasks), files or {}
+        named, files = [tasks] if isinstance(tasks, str) else list(tasks), files or {}
+        tasks = list(dict.fromkeys(named))
+        if twice := [name for name in tasks if named.count(name) > 1]:
+            log.warning("lm-eval: tasks names %s more than once; scored once.", listed(twice))
         if not tasks:
             raise UserError("lm-eval: tasks must name at least one task.")
         if split not in ("validation", "test"):

@@ -10,9 +10,9 @@ from typing import NamedTuple, Unpack
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt import recipes
+from climb_opt import lookup, recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_numbers
 from climb_opt.measures import apart
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, unit_for
@@ -170,12 +170,14 @@ def _finals(
         name: min(finalists, key=lambda f: apart(recommended[f], recommended[name]))
         for name in sorted(set(recommended) - set(finalists))
     }
+    seeds = recipe.confirm_seeds if terms.seeds is None else terms.seeds
+    check_numbers({"confirm: the last fresh seed": (recipe.seed + seeds, 0, lookup.MOST_SEED)})
     finals = Finals(
         of=view.name,
         mixtures=mixtures,
         finalists=finalists,
         references=baseline_names,
-        seeds=recipe.confirm_seeds if terms.seeds is None else terms.seeds,
+        seeds=seeds,
         first_seed=recipe.seed + 1,  # the search itself used recipe.seed throughout
         budget=terms.budget,
         unit=unit_for(recipe),

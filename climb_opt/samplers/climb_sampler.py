@@ -40,6 +40,7 @@ from climb_opt.samplers.forecasts import Forecast, predicted
 from climb_opt.samplers.presets import ClimbOptions, ClimbRules
 from climb_opt.samplers.reach import caution
 from climb_opt.simplex import MixtureSpace
+from climb_opt.text import counted
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, all_trials, read_history, remember, store_fact, store_space
 
@@ -235,7 +236,11 @@ class ClimbSampler(Forgetful, MixtureSampler):
         """A batch (m, K), and the predictor that chose it; None where nothing could be learnt."""
         numbers = set(basis)
         history = read_history(study, self._space, lambda t: t.number in numbers)
-        logger.info("Drawing %d mixtures from what %d trials predict.", m, len(history))
+        logger.info(
+            "Drawing %s from what %s predict.",
+            counted(m, "mixture"),
+            counted(len(history), "finished trial"),
+        )
         pool = candidate_pool(self._space, rules, seed)
         rng = np.random.default_rng([seed, 1, draw])
         make, each = informed(self._options.make, self._space), self._options.per_component
