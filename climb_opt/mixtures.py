@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError, listed
-from climb_opt.reading import AS_UTF8, decode, parse_yaml, read_yaml
+from climb_opt.reading import AS_UTF8, decode, parse_yaml, read_csv, read_yaml
 from climb_opt.written import number
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,33 @@ def read_mixture(file: str | Path, prefix: str = "") -> dict[str, float]:
         return mixture_from(read_yaml(file, text_values=True), str(file), prefix)
     where = "standard input"
     return mixture_from(parse_yaml(_standard_input(), where, text_values=True), where, prefix)
+
+
+def read_mixtures(file: str, prefix: str = "") -> list[tuple[str, dict[str, float]]]:
+    """The mixtures of a file as `read_mixture` takes it, or of the rows of a .csv or .tsv.
+
+    Returns:
+        what tells each from the file's others ("", or "-2" for the table's second line), and it.
+
+    Raises:
+        UserError: as of `read_mixture`; a row with other than a cell for each domain of the header.
+    """
+    if not file.lower().removesuffix(".gz").removesuffix(".zst").endswith((".csv", ".tsv")):
+        return [("", read_mixture(file, prefix))]
+    header, rows = read_csv(file)
+    if not rows:
+        raise UserError(f"{file}: no mixture; each row below the domains' names is one.")
+    found = []
+    for line, row in rows:
+        where = f"{file}, line {line}"
+        if len(row) != len(header) or len(set(header)) < len(header):
+            raise UserError(
+                f"{where}: {len(row)} cells, but the first line names {len(set(header))} domains. "
+                "Give a column for each domain and no other."
+            )
+        mixture = mixture_from(dict(zip(header, row, strict=True)), where, prefix)
+        found.append((f"-{line}", mixture))
+    return found
 
 
 def mixture_from(data: Any, where: str, prefix: str = "") -> dict[str, float]:

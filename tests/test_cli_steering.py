@@ -131,6 +131,27 @@ def test_enqueue_reads_mixtures_from_files_and_standard_input(
     assert first.params == {"w/web": 0.5, "w/code": 0.0, "w/math": 0.5}
 
 
+def test_enqueue_takes_each_row_of_a_table_for_a_mixture_or_none(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = open_study("mine.yaml", storage="runs/climb.journal")
+    Path("t.csv").write_text("\ufeffcode,web,math\n0.2,0.5,0.3\n20%,80%,0\n", encoding="utf-8")
+    assert main(["enqueue", "mine", "t.csv"]) == 0
+    assert capsys.readouterr().out == "In line: enqueued/t.csv-2\nIn line: enqueued/t.csv-3\n"
+    queued = [t.system_attrs["fixed_params"] for t in all_trials(study)]
+    assert queued[1] == {"w/web": 0.8, "w/code": 0.2, "w/math": 0.0}
+    for text, said in (
+        ("code,web,math\n20,50,30\n", "Percentages? Write 30%"),
+        ("code,web\n0.2,0.5,0.3\n", "t.csv, line 2: 3 cells, but the first line names 2 domains"),
+        ("code,web\n", "t.csv: no mixture"),
+        ("code,web\n0.2,much\n", "t.csv, line 2: a mixture is a mapping of domains to weights"),
+    ):
+        Path("t.csv").write_text(text)
+        assert main(["enqueue", "mine", "t.csv"]) == 2
+        assert said in capsys.readouterr().err
+    assert len(all_trials(study)) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

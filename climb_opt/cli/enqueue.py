@@ -13,7 +13,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         subparsers, "enqueue", _enqueue, help="put mixtures of your own in line"
     )
     command.add_argument(
-        "files", nargs="+", metavar="FILE", help="YAML, domain: weight; - is stdin"
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="YAML, domain: weight; - is stdin; or a .csv or "
+        ".tsv, a column a domain and a row a mixture",
     )
     command.add_argument(
         "--prefix", default="", metavar="TEXT", help="cut from the names in the files, e.g. train_"
@@ -21,13 +25,17 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _enqueue(args: argparse.Namespace) -> None:
-    from climb_opt.mixtures import read_mixture
+    from climb_opt.mixtures import read_mixtures
     from climb_opt.study import enqueue
     from climb_opt.view import StudyView
 
     study = existing(args, write=True)
     space = StudyView(study).space
-    mixtures = [(stem(file), read_mixture(file, args.prefix)) for file in args.files]
+    mixtures = [
+        (f"{stem(file)}{row}", mixture)
+        for file in args.files
+        for row, mixture in read_mixtures(file, args.prefix)
+    ]
     for name, mixture in mixtures:  # all or none are put in line
         space.weights(mixture, what=f"Mixture {name!r}")
     for name, mixture in mixtures:
