@@ -160,11 +160,13 @@ class ProxyObjective:
         needed = [*self.coefficients, *(n for c in self.also for n in c), *self.recipe.constraints]
         for name in needed:
             if name not in components:
-                raise TrialFailed(
-                    f"proxy.command gave no score {name!r}; it gave {listed(components)}"
-                )
-            if not math.isfinite(components[name]):
-                raise TrialFailed(f"score {name!r} is {components[name]}")
+                raise TrialFailed(f"nothing gave a score {name!r}; given: {listed(components)}")
+            try:
+                finite = math.isfinite(components[name])
+            except (TypeError, ValueError, OverflowError):  # an evaluator's own: None, a text
+                finite = False
+            if not finite:
+                raise TrialFailed(f"score {name!r} is {components[name]}, not a finite number")
         return components
 
     def _evaluate(self, network: Any) -> dict[str, float]:

@@ -262,5 +262,5 @@ def test_a_score_that_the_command_did_not_give_fails_the_trial(
     objective = ProxyObjective(tiny_corpus, recipe, directory=tmp_path)
     study = optuna.create_study()
     study.enqueue_trial(objective.space.params(objective.space.prior))
-    with pytest.raises(TrialFailed, match="gave no score 'b'; it gave a"):
+    with pytest.raises(TrialFailed, match="gave a score 'b'; given: a"):
         objective(study.ask())

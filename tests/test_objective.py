@@ -92,6 +92,28 @@ def test_the_score_weighs_the_components(make: Callable[..., ProxyObjective]) ->
     assert "heldout/code/bpb" in stored
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sums/bpb": None}, "score 'sums/bpb' is None, not a finite number"),
+        ({"sums/bpb": "low"}, "score 'sums/bpb' is low, not a finite number"),
+        ({"sums/bpb": 10**400}, "score 'sums/bpb' is 1000"),
+        ({"sums/bpb": math.inf}, "score 'sums/bpb' is inf, not a finite number"),
+        ({"other": 1.0}, "nothing gave a score 'sums/bpb'; given: other"),
+    ],
+)
+def test_what_an_evaluator_gives_that_is_no_score_fails_its_trial_by_name(
+    make: Callable[..., ProxyObjective],
+    monkeypatch: pytest.MonkeyPatch,
+    given: dict[str, Any],
+    said: str,
+) -> None:
+    objective = make()
+    monkeypatch.setattr(objective, "_evaluate", lambda model: given)
+    with pytest.raises(TrialFailed, match=said):
+        objective(ask(optuna.create_study(), objective.space, MIXTURE))
+
+
 def test_trials_share_the_seed_unless_they_bring_their_own(
     make: Callable[..., ProxyObjective],
 ) -> None:
