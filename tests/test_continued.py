@@ -67,3 +67,19 @@ def test_only_causal_models_are_continued_of_whatever_family_without_a_tokenizer
         recipe = ModelRecipe(checkpoint=str(tmp_path / name))
         assert model.configure(recipe, tiny_corpus, 16).vocab_size == 320
         assert "has no tokenizer; only its vocabulary's size was checked" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_checkpoint_whose_json_has_a_byte_order_mark_is_read_as_without(
+    tiny_corpus: Corpus, tmp_path: Path, encoding: str
+) -> None:
+    plain = transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA))
+    plain.save_pretrained(tmp_path, max_shard_size="10KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    for file in tmp_path.glob("*.json"):
+        file.write_text(file.read_text(encoding="utf-8"), encoding=encoding)
+    recipe = ModelRecipe(checkpoint=str(tmp_path))
+    config = model.configure(recipe, tiny_corpus, 16)
+    built = model.build(recipe, config, seed=0)
+    for ours, theirs in zip(built.parameters(), plain.parameters(), strict=True):
+        assert ours.equal(theirs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from transformers import (
 
 from climb_opt.errors import UserError, first_line
 from climb_opt.proxy import checkpoint
+from climb_opt.reading import decode
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
+from climb_opt.streams import encoding_of
 from climb_opt.strict import check_ranges
 from climb_opt.tokenizer import corpus_tokenizer
 
@@ -62,14 +65,14 @@ def configure(recipe: ModelRecipe, corpus: Corpus, sequence: int) -> Any:
 def build(recipe: ModelRecipe, config: Any, *, seed: int) -> Any:
     """The model of a trial, in float32 on the CPU: drawn from `seed`, or the checkpoint's."""
     if recipe.checkpoint is not None:
-        return AutoModelForCausalLM.from_pretrained(recipe.checkpoint, dtype=torch.float32)
+        return _loaded(AutoModelForCausalLM, recipe.checkpoint, dtype=torch.float32)
     torch.manual_seed(seed)
     return LlamaForCausalLM(config)
 
 
 def load(folder: Path) -> Any:
     """A saved model in float32, ready to be scored."""
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    return _loaded(AutoModelForCausalLM, folder, dtype=torch.float32).eval()
 
 
 def count_parameters(model: Any) -> dict[str, int]:
@@ -129,7 +132,7 @@ def _check_shape(recipe: ModelRecipe) -> None:
 
 def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = _loaded(AutoConfig, name)
     except Exception as error:  # a file of anybody's, and each library has errors of its own
         raise _unreadable(name, error) from None
     known = getattr(config, "vocab_size", None) or 0
@@ -149,6 +152,22 @@ def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
     return config
 
 
+def _loaded(kind: Any, name: str | Path, **options: Any) -> Any:
+    """`kind.from_pretrained`, which takes no byte-order mark, of a folder whose JSON may."""
+    folder = Path(name).absolute()
+    read = {f: f.read_bytes() for f in folder.glob("*.json")} if folder.is_dir() else {}
+    marked = {f: decode(data) for f, data in read.items() if encoding_of(data[:4])[1]}
+    if not marked:
+        return kind.from_pretrained(name, **options)
+    with tempfile.TemporaryDirectory() as without:
+        for file in folder.iterdir():
+            if file in marked:
+                Path(without, file.name).write_text(marked[file], encoding="utf-8")
+            else:
+                Path(without, file.name).symlink_to(file)
+        return kind.from_pretrained(without, **options)
+
+
 def _unreadable(name: str, error: Exception) -> UserError:
     detail = " ".join(str(error).split()) if "\n" in str(error) else first_line(error)
     return UserError(f"proxy.model.checkpoint {name!r} cannot be read: {detail[:300]}")
@@ -156,7 +175,7 @@ def _unreadable(name: str, error: Exception) -> UserError:
 
 def _check_tokenizer(name: str, corpus: Corpus) -> None:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = _loaded(AutoTokenizer, name)
         theirs = tokenizer.get_vocab()
     except Exception:  # transformers reports a missing tokenizer in many ways
         theirs = {}
@@ -177,8 +196,8 @@ def _check_tokenizer(name: str, corpus: Corpus) -> None:
 def _check_weights(name: str, tokens: int) -> None:
     """Whether all weights are there, and no token sees those after it."""
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True
+        model, found = _loaded(
+            AutoModelForCausalLM, name, dtype=torch.float32, output_loading_info=True
         )
         text = torch.tensor([[0, 1, 2], [0, 1, 3]]) % tokens
         with torch.inference_mode():
