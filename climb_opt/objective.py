@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import shutil
@@ -238,7 +239,15 @@ class ProxyObjective:
 def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
     """The evaluator a recipe names, with its options."""
     lookup.check_options("evaluator", choice.name, choice.options, {"corpus"})
-    evaluator: Evaluator = lookup.find("evaluator", choice.name)(corpus, **choice.options)
+    make = lookup.find("evaluator", choice.name)
+    try:
+        inspect.signature(make).bind(corpus, **choice.options)
+    except TypeError as error:
+        raise UserError(
+            f"study.evaluators: {choice.name!r} is called with the corpus, then its options by "
+            f"name: {error}."
+        ) from None
+    evaluator: Evaluator = make(corpus, **choice.options)
     return evaluator
 
 

@@ -114,6 +114,20 @@ def test_what_an_evaluator_gives_that_is_no_score_fails_its_trial_by_name(
         objective(ask(optuna.create_study(), objective.space, MIXTURE))
 
 
+class Deaf:
+    """An evaluator that takes no corpus."""
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+
+
+def test_an_evaluator_that_cannot_be_called_is_refused_in_a_line(
+    make: Callable[..., ProxyObjective],
+) -> None:
+    with pytest.raises(UserError, match="'test_objective:Deaf' is called with the corpus, then"):
+        make(evaluators=(Choice("test_objective:Deaf", {"every": 2}),))
+
+
 def test_trials_share_the_seed_unless_they_bring_their_own(
     make: Callable[..., ProxyObjective],
 ) -> None:
