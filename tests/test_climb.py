@@ -63,7 +63,7 @@ def test_a_round_is_drawn_without_repeats_from_the_top_n_of_the_pool() -> None:
 def test_a_pool_of_very_many_domains_is_cut_to_what_fits_in_memory(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "climb_opt.samplers.climb")
     monkeypatch.setattr("climb_opt.samplers.climb.POOL_WEIGHTS", 5000 * len(SPACE))
     assert len(candidate_pool(SPACE, climb_rules("nemo", pool_size=5000), seed=0)) == 5000
     assert not caplog.records
