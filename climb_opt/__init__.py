@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.recipes import StudyRecipe as StudyRecipe
     from climb_opt.reports.report import report as report
     from climb_opt.retrain.confirm import confirm as confirm
+    from climb_opt.retrain.noise import noise as noise
     from climb_opt.retrain.transfer import transfer as transfer
     from climb_opt.samplers.climb_sampler import ClimbSampler as ClimbSampler
     from climb_opt.samplers.gp import SimplexGPSampler as SimplexGPSampler
@@ -64,6 +65,7 @@ _LAZY = {
     "enqueue": "climb_opt.study",
     "export": "climb_opt.exports.from_study",
     "materialise": "climb_opt.exports.from_study",
+    "noise": "climb_opt.retrain.noise",
     "open_study": "climb_opt.study",
     "pause": "climb_opt.study",
     "read_history": "climb_opt.view",

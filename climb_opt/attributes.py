@@ -116,6 +116,17 @@ TRANSFER = _of_study(
     "{study, trials}: the search that a transfer retrains, and which of its trials",
     "retrain/transfer -> retrain/transfer cli/transfer",
 )
+NOISE = _of_study(
+    "climb/noise",
+    "{of, mixtures, places, seeds, corner}: mixtures run again and again, in named slots",
+    "retrain/repeats -> view retrain/noise retrain/repeats study/working",
+)
+WEIGHTS = _of_study(
+    "climb/weights",
+    "{score, before, after}: the coefficients that noise runs found, relative noise of the score "
+    "before and with them; of a search by `score: auto` also {from}, the study that found them",
+    "retrain/noise study/opening -> study/asked",
+)
 ABLATION = _of_study(
     "climb/ablation",
     "{key, digest, owner} of the ablation's run it belongs to",

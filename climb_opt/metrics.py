@@ -35,6 +35,13 @@ def unit_of(components: Iterable[str]) -> str:
     return units.pop() if len(units) == 1 else "score"
 
 
+def searchable(components: Iterable[str]) -> list[str]:
+    """What `score: auto` adds up: all in bits per byte; where none is, the first of each task."""
+    names = list(components)
+    tasks = {name.rpartition("/")[0]: name for name in reversed(names)}
+    return [n for n in names if _metric(n) == "bpb"] or [n for n in names if n in tasks.values()]
+
+
 def higher_is_better(component: str, *, default: bool) -> bool:
     """Which side of a component is good: accuracies rise, losses fall, others as the study."""
     metric = METRICS.get(_metric(component))

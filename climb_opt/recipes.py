@@ -49,6 +49,7 @@ class Choice:
     RANGES: ClassVar = {"options": Range(-math.inf, math.inf)}  # whoever takes them judges them
 
 
+AUTO = "auto"  # a score whose weights `climb-opt noise` finds; frozen when the study is created
 Score = dict[str, float] | list[str]  # component -> coefficient, or a list whose mean is taken
 
 
@@ -77,7 +78,7 @@ class StudyRecipe:
     corpus: str | CorpusRecipe  # its folder, or how to build it; elsewhere, --set corpus=
     proxy: ProxyRecipe  # what a trial trains: a name, a file, or its keys
     evaluators: tuple[Choice, ...]  # what scores it; none only where a command brings scores
-    score: Score  # component -> coefficient, or a list whose mean is taken
+    score: Score  # component -> coefficient, a list whose mean is taken, or auto (see `noise`)
     direction: Literal["minimize", "maximize"] = "minimize"  # which way the score is better
     also: dict[str, ScoreRecipe] = field(default_factory=dict)  # further objectives: a Pareto set
     rounds: tuple[int, ...] = (64, 32, 16)  # trials of each round
@@ -126,6 +127,10 @@ class StudyRecipe:
 def _coefficients(score: Score) -> dict[str, float]:
     if isinstance(score, dict):
         return dict(score)
+    if score == [AUTO]:
+        raise UserError(
+            "study.score: auto has no weights yet; `climb-opt noise RECIPE` finds them."
+        )
     return {name: 1.0 / len(score) for name in score}
 
 
@@ -192,10 +197,8 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
             raise UserError("study.corpus: missing key 'output': the folder it is built in.")
         data["corpus"] = dataclasses.asdict(corpus)
     elif not isinstance(data.get("corpus", ""), str):
-        raise UserError(
-            f"study.corpus: expected a folder, or a mapping of keys (inputs, output, ...), but got "
-            f"{data['corpus']!r}."
-        )
+        wanted = "expected a folder, or a mapping of keys (inputs, output, ...)"
+        raise UserError(f"study.corpus: {wanted}, but got {data['corpus']!r}.")
     if "proxy" in data:
         data["proxy"] = _proxy_data(data["proxy"])
     for key in ("sampler", "pruner"):
@@ -203,13 +206,12 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
             data[key] = choice_data(data[key], f"study.{key}")
     _move_first_round(data)
     if "evaluators" in data:
-        data["evaluators"] = [
-            choice_data(e, "study.evaluators") for e in as_list(data["evaluators"])
-        ]
+        given = as_list(data["evaluators"])
+        data["evaluators"] = [choice_data(e, "study.evaluators") for e in given]
     recipe = build(StudyRecipe, data, "study")
     if not recipe.evaluators and recipe.proxy.command is None:
         raise UserError("study: evaluators must name at least one evaluator.")
-    if not recipe.coefficients():
+    if not recipe.score:
         raise UserError("study: score must name at least one component, e.g. [arc_easy/bpb].")
     if not stored:
         check_ranges(recipe, "study")
@@ -245,9 +247,8 @@ def _say_moved(value: str) -> None:
 def _check_also(recipe: StudyRecipe) -> None:
     for name, objective in recipe.also.items():
         if name == MAIN or not objective.coefficients():
-            raise UserError(
-                f"study.also: objective {name!r} needs a name of its own and a component at least."
-            )
+            why = "needs a name of its own and a component at least"
+            raise UserError(f"study.also: objective {name!r} {why}.")
     if _searches_one(recipe.sampler.name):
         raise UserError(
             f"study.also: sampler {recipe.sampler.name!r} searches one objective; use simplex-gp, "

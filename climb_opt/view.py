@@ -30,7 +30,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import AGGREGATE, BASELINE, CONFIRM, CORPUS, RECIPE, SLOT, SPACE
+from climb_opt.attributes import AGGREGATE, BASELINE, CONFIRM, CORPUS, NOISE, RECIPE, SLOT, SPACE
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays
 from climb_opt.plan import Plan, attempts_by_slot
@@ -94,9 +94,9 @@ class StudyView:
     @cached_property
     def plan(self) -> Plan:
         """Its slots: of the recipe; of a confirmation those that it started, for a race decides as
-        it goes; without a recipe those that its trials name."""
+        it goes, and of noise runs; without a recipe those that its trials name."""
         recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
-        if recipe is not None and (CONFIRM not in self.attributes or not slots):
+        if recipe is not None and not (slots and {CONFIRM, NOISE} & self.attributes.keys()):
             return plan_of(recipe)
         if recipe is not None:
             return Plan((), tuple(map(str, slots)), recipe.max_attempts)
@@ -148,14 +148,6 @@ class StudyView:
         """The usable trials that `keep` accepts, as arrays."""
         return read_history(self.study, self.space, keep)
 
-    def sibling(self, name: str) -> optuna.Study | None:
-        """Another study of the same storage; None where there is none of that name."""
-        if name not in optuna.get_all_study_names(self.storage):
-            return None
-        # Never asked: a sibling's mixtures are given. Optuna's default would import more.
-        sampler = optuna.samplers.RandomSampler(seed=0)
-        return optuna.load_study(study_name=name, storage=self.storage, sampler=sampler)
-
     @cached_property
     def _stated_space(self) -> MixtureSpace | None:
         if self.attributes.get(SPACE) is not None:
@@ -166,6 +158,14 @@ class StudyView:
             if trial.user_attrs.get(SLOT) == f"{BASELINE}prior" and trial.params:
                 return MixtureSpace(mixture_of(trial))
         return None
+
+
+def study_named(storage: BaseStorage, name: str) -> optuna.Study | None:
+    """A study of a storage; None where there is none of that name."""
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    sampler = optuna.samplers.RandomSampler(seed=0)  # never asked; Optuna's default imports more
+    return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
 
 
 def plan_of(recipe: StudyRecipe) -> Plan:

@@ -94,6 +94,8 @@ WRONG: list[tuple[str, Door]] = [
         "transfer STUDY --proxy 62m --corpus none",
         lambda s: climb_opt.transfer(s, "62m", corpus="none"),
     ),
+    ("noise STUDY --repeats 1", lambda s: climb_opt.noise(s, repeats=1)),
+    ("noise STUDY --corpus none", lambda s: climb_opt.noise(s, corpus="none")),
     ("retry STUDY 3", lambda s: climb_opt.retry(s, [3])),
 ]
 EARLY: list[tuple[str, Door]] = [
@@ -214,7 +216,9 @@ def test_what_is_retrained_in_python_goes_on_at_the_same_call() -> None:
     [
         lambda: climb_opt.confirm(opened("small"), name="gone", corpus="none"),
         lambda: climb_opt.transfer(opened("small"), "62m", name="gone", corpus="none"),
+        lambda: climb_opt.noise(opened("small"), name="gone", corpus="none"),
         lambda: main(["confirm", "small", "--as", "gone", "--corpus", "none"]),
+        lambda: main(["noise", "small", "--as", "gone", "--corpus", "none"]),
         lambda: main(["transfer", "small", "--proxy", "62m", "--as", "gone", "--corpus", "none"]),
     ],
 )

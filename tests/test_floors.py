@@ -218,6 +218,7 @@ WIDE = {
     "progress.py:Lines.__init__",
     "reports/report.py:report",
     "retrain/confirm.py:confirm",
+    "retrain/noise.py:noise",
     "retrain/transfer.py:transfer",
     "samplers/climb.py:next_round",
     "samplers/climb.py:climb_pick",

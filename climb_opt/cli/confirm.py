@@ -46,11 +46,12 @@ def _confirm(args: argparse.Namespace) -> int | None:
     from climb_opt.retrain.confirm import work_on
     from climb_opt.retrain.finals import SUFFIX
     from climb_opt.study import read_recipe
+    from climb_opt.view import StudyView
 
     count = process.wanted(args)
     study = existing(args, works=True)
     name = args.own_name or f"{study.study_name}{SUFFIX}"
-    confirm = process.joined(study, name, CONFIRM) or _begin(args, study)
+    confirm = process.joined(StudyView(study).storage, name, CONFIRM) or _begin(args, study)
 
     def train(objective: Any, stop: Stop, follow: Following) -> None:
         work_on(study, confirm, objective, stop=stop, on_trial=follow.show)

@@ -15,6 +15,7 @@ from climb_opt.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.storages import BaseStorage
 
 T = TypeVar("T")
 F = TypeVar("F", bound=crew.Follower)
@@ -95,18 +96,18 @@ def retrain(
     return status if leads() else None
 
 
-def joined(study: optuna.Study, name: str, mark: str) -> optuna.Study | None:
-    """The study beside `study`, marked as complete, for those who do not create it; else None.
+def joined(storage: BaseStorage, name: str, mark: str) -> optuna.Study | None:
+    """The study `name`, marked as complete, for those who do not create it; else None.
 
     Raises:
         UserError: it was not created within two minutes.
     """
     if leads():
         return None
-    from climb_opt.view import StudyView
+    from climb_opt.view import study_named
 
     def look() -> optuna.Study:
-        found = StudyView(study).sibling(name)
+        found = study_named(storage, name)
         if found is None or mark not in found.user_attrs:
             raise UserError(f"Rank 0 did not create study {name!r} within {JOIN_WAIT:.0f} s.")
         return found

@@ -37,11 +37,12 @@ def _transfer(args: argparse.Namespace) -> int | None:
     from climb_opt.attributes import TRANSFER
     from climb_opt.retrain import transfer
     from climb_opt.study import read_recipe
+    from climb_opt.view import StudyView
 
     count = process.wanted(args)
     study = existing(args, works=True)
     name = args.own_name or transfer.default_name(study, args.proxy)
-    larger = process.joined(study, name, TRANSFER)
+    larger = process.joined(StudyView(study).storage, name, TRANSFER)
     if larger is None:
         recipe = transfer.transfer_recipe(read_recipe(study), args.proxy, args.seed)
         larger = transfer.begin(study, recipe, mixtures=args.mixtures, top=args.top, name=name)

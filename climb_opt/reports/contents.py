@@ -16,6 +16,7 @@ from climb_opt.reports.cost import Cost, cost_of
 from climb_opt.reports.effects import Effect, domain_effects
 from climb_opt.reports.quality import FEWEST, Predictions, predict_unseen
 from climb_opt.reports.snapshot import Snapshot
+from climb_opt.retrain.noise import Noise
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.selection import Advice, Recommendation
 from climb_opt.threads import one_blas_thread
@@ -60,6 +61,7 @@ class Contents:
     effects: tuple[Effect, ...]
     cost: Cost
     confirmation: Confirmation | None = None
+    noise: Noise | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     atlas: Atlas | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -13,6 +14,7 @@ from climb_opt.reports.draw import markdown as as_markdown
 from climb_opt.reports.draw import page
 from climb_opt.reports.snapshot import take
 from climb_opt.retrain.confirm import confirmation_beside
+from climb_opt.retrain.noise import noise_beside
 from climb_opt.selection import advise
 from climb_opt.study import corpus_of
 
@@ -71,13 +73,14 @@ def contents_of(
     """
     snapshot = take(study)
     advice = advise(study, rule, every=every_rule, history=snapshot.history)
-    return gather(
+    found = gather(
         snapshot,
         advice,
         predictor=predictor,
         confirmation=confirmation_beside(study),
         atlas=atlas,
     )
+    return replace(found, noise=noise_beside(study))
 
 
 def _atlas(study: optuna.Study, path: str | Path | None) -> Atlas | None:

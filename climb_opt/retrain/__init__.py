@@ -10,6 +10,8 @@ mixtures share each seed, so that differences are paired.
     finals.py    what is confirmed, stored in the confirm study
     race.py      which slots to run now, and running them
     paired.py    scores of common seeds, compared pairwise
+    repeats.py   mixtures run again and again
+    noise.py     `climb_opt.noise`: how much of a score is chance, and the weights against it
     transfer.py  the ranking of mixtures at another proxy size
 """
 

@@ -22,7 +22,7 @@ from climb_opt.retrain.sibling import Training, train_beside
 from climb_opt.selection import advise
 from climb_opt.study import baselines, read_recipe, run_plan
 from climb_opt.study.working import Objective
-from climb_opt.view import StudyView
+from climb_opt.view import StudyView, study_named
 from climb_opt.workers import Work
 
 FOUND = "found"  # the default rule's mixture
@@ -124,7 +124,7 @@ def confirmation_beside(study: optuna.Study) -> Confirmation | None:
     """What the study's latest confirm study with a verdict holds, else the latest one, if any."""
     view, found = StudyView(study), []
     for name in reversed([f"{view.name}{SUFFIX}", *view.attributes.get(CONFIRMED_IN, [])]):
-        confirm = view.sibling(name)
+        confirm = study_named(view.storage, name)
         if confirm is not None and CONFIRM in confirm.user_attrs:
             found.append(confirmation_of(confirm))
             if found[-1].differences():

@@ -1,6 +1,7 @@
 """A search as a study: create or join it, work on it, steer it.
 
     opening.py    recipe or name -> Optuna study; who may join
+    asked.py      the recipe asked for: its score weighed, and the study's or refused
     corpora.py    its corpus on this machine: found, or built
     working.py    a worker: the study's sampler, pruner and objective, and what each trial records
     steering.py   status, retry, enqueue, pause, resume
@@ -27,6 +28,7 @@ from climb_opt.study.working import (
     baselines,
     build_pruner,
     build_sampler,
+    equal_score,
     make_objective,
     run_plan,
     with_proxies,
@@ -44,6 +46,7 @@ __all__ = [
     "corpus_of",
     "discard_untried",
     "enqueue",
+    "equal_score",
     "load_corpus",
     "make_objective",
     "open_study",

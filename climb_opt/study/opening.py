@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -17,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from climb_opt import recipe_files, recipes
-from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE
+from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, WEIGHTS
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.recipes import StudyRecipe
@@ -31,12 +30,11 @@ from climb_opt.storages import (
     persist,
     study_lock,
 )
+from climb_opt.study.asked import check_recipe, weighed
 from climb_opt.study.corpora import corpus_for, is_override, is_to_be_built
 from climb_opt.view import StudyView, space_for, store_space
 
 log = logging.getLogger(__name__)
-
-PER_MACHINE = ("corpus",)  # keys that may differ: the same corpus may lie elsewhere
 
 
 def open_study(
@@ -71,7 +69,7 @@ def open_study(
     >>> study.study_name, climb_opt.status(study).size
     ('tiny', 6)
     """
-    name, wanted = _read(recipe, study_name, overrides)
+    name, wanted = read_asked(recipe, study_name, overrides)
 
     def attempt(corpus: Corpus | None) -> optuna.Study | None:
         opened = open_storage(storage, write=create, stop=stop)
@@ -80,6 +78,8 @@ def open_study(
             raise UserError(_no_study(name, existing, opened, recipe))
         study = _load(opened, name) if name in existing else None
         if study is None or RECIPE not in study.user_attrs:
+            if create and wanted is not None:
+                weighed(wanted, opened, name)  # what is missing is said before a corpus is built
             if create and wanted is not None and corpus is None:
                 return None
             study = _complete(opened, name, wanted if create else None, corpus, on_create)
@@ -118,20 +118,6 @@ def discard_untried(study: optuna.Study) -> None:
     view = StudyView(study)
     if not view.trials():
         optuna.delete_study(study_name=view.name, storage=view.storage)
-
-
-def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
-    """Raise, showing the difference, unless the study was made from this very recipe."""
-    stored, given = dataclasses.asdict(read_recipe(study)), dataclasses.asdict(wanted)
-    for key in PER_MACHINE:
-        given[key] = stored[key]
-    lines = recipe_files.difference(_plain(stored), _plain(given))
-    if lines:
-        raise UserError(
-            f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
-            f"another --study-name to start a new study, or only `--study-name {study.study_name}` "
-            "to go on with the stored recipe."
-        )
 
 
 def corpus_of(study: optuna.Study, path: str | Path | None, *, needed: bool) -> Corpus | None:
@@ -187,14 +173,14 @@ def load_corpus(study: optuna.Study, here: str | Path | CorpusRecipe | None = No
 
 def awaits_corpus(recipe: str | None, overrides: Sequence[str]) -> bool:
     """Whether the study of a recipe's file cannot be there yet, for its corpus is to be built."""
-    wanted = _read(recipe, "", overrides)[1]
+    wanted = read_asked(recipe, "", overrides)[1]
     return wanted is not None and is_to_be_built(wanted)
 
 
 # --- private -----------------------------------------------------------------------------------
 
 
-def _read(
+def read_asked(
     recipe: StudyRecipe | str | None, study_name: str | None, overrides: Sequence[str]
 ) -> tuple[str, StudyRecipe | None]:
     """The study's name, and the recipe that was asked for; None to use the stored one."""
@@ -251,9 +237,12 @@ def _complete(
     with study_lock(study):
         if RECIPE in study.user_attrs:
             return study
+        recipe, found = weighed(recipe, storage, name)
         if study.get_trials(deepcopy=False) or study.directions != _directions(recipe):
             read_recipe(study)  # raises: it is another program's
         try:
+            if found:
+                study.set_user_attr(WEIGHTS, found)
             _describe(study, corpus, space, recipe)
         except Exception as error:
             if not is_outage(error):  # what cannot be stored must not keep its name
@@ -282,14 +271,8 @@ def _overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:
     data = dataclasses.asdict(stored)
     for override in overrides:
         recipe_files.set_override(data, override)
-    return recipes.study_from(_plain(data))
+    return recipes.study_from(json.loads(json.dumps(data)))
 
 
 def _directions(recipe: StudyRecipe) -> list[StudyDirection]:
     return [StudyDirection[o.direction.upper()] for o in recipe.objectives().values()]
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: lists for tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(data))
-    return plain

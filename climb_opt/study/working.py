@@ -16,11 +16,13 @@ from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, recipes
 from climb_opt import workers as rounds
-from climb_opt.attributes import BASELINE, CONFIRM, SEED, SLOT
+from climb_opt.attributes import BASELINE, CONFIRM, NOISE, SEED, SLOT
 from climb_opt.baselines import fixed_mixture, needed
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
+from climb_opt.evaluators.base import Provenance
 from climb_opt.history import report_facts
+from climb_opt.metrics import higher_is_better, searchable
 from climb_opt.plan import Plan, Slot
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
@@ -28,6 +30,7 @@ from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.selection.verifying import Verification
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, patient, study_lock
+from climb_opt.study.corpora import corpus_for
 from climb_opt.study.opening import load_corpus, read_recipe
 from climb_opt.text import file_name
 from climb_opt.view import StudyView
@@ -74,8 +77,11 @@ def work(
     6
     """
     recipe = read_recipe(study)
-    if CONFIRM in study.user_attrs:
-        raise UserError(f"Study {study.study_name!r} confirms a search; use `climb-opt confirm`.")
+    for mark, command in ((CONFIRM, "confirm"), (NOISE, "noise")):
+        if mark in study.user_attrs:
+            raise UserError(
+                f"Study {study.study_name!r} is no search; go on with it by `climb-opt {command}`."
+            )
     view = StudyView(study)
     study.sampler = build_sampler(recipe, view.space)
     study.pruner = build_pruner(recipe.pruner)
@@ -129,14 +135,42 @@ def make_objective(
     """
     recipe = read_recipe(study)
     loaded = load_corpus(study, corpus)
+    folder = Path(directory) / file_name(study.study_name)
+    return _training().ProxyObjective(loaded, recipe, directory=folder, stop=stop)
+
+
+def equal_score(recipe: StudyRecipe, corpus: str | Path | None = None) -> dict[str, float]:
+    """What `score: auto` adds up, each as much as the others: component -> coefficient.
+
+    Args:
+        corpus: where it lies here, if not where the recipe says.
+
+    Raises:
+        UserError: no evaluator says what it measures, or all of it is measured on test sets.
+    """
+    loaded = corpus_for(recipe, corpus)
+    evaluators = [_training().build_evaluator(loaded, choice) for choice in recipe.evaluators]
+    tests = {n for e in evaluators if isinstance(e, Provenance) for n in e.reported()}
+    found = searchable(n for e in evaluators for n in e.components() if n not in tests)
+    if not found:
+        raise UserError(
+            "study.score: auto adds up what the study's evaluators measure, but none measures "
+            "anything to search on; name the components, e.g. [arc_easy/bpb]."
+        )
+    maximize = recipe.direction == "maximize"
+    signs = [1 if higher_is_better(n, default=maximize) == maximize else -1 for n in found]
+    return {n: sign / len(found) for n, sign in zip(found, signs, strict=True)}
+
+
+def _training() -> Any:
+    """What trains and scores proxies, loaded."""
     try:
-        from climb_opt.objective import ProxyObjective
+        from climb_opt import objective
     except ImportError as error:
         raise UserError(
             f"Training proxies needs an extra ({error}); run pip install 'climb-opt[proxy]'."
         ) from None
-    folder = Path(directory) / file_name(study.study_name)
-    return ProxyObjective(loaded, recipe, directory=folder, stop=stop)
+    return objective
 
 
 def run_plan(study: optuna.Study, objective: Objective, wanted: Work) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -81,9 +82,14 @@ def mixtures(
     return table(["domain, %", *columns], lines, foot=foot)
 
 
-def listing(words: Words, found: Table) -> str:
-    """A sentence and its table."""
-    return f"{words.text}\n\n{table(found.head, _cells(found))}"
+def listing(*blocks: Words | Table) -> str:
+    """Sentences and tables, one below the other."""
+    return "\n\n".join(
+        textwrap.fill(printable(block.text), WIDTH, break_on_hyphens=False)
+        if isinstance(block, Words)
+        else table(block.head, _cells(block))
+        for block in blocks
+    )
 
 
 def _cells(found: Table) -> list[list[str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from climb_opt.attributes import ERROR, RECIPE, SLOT
 from climb_opt.reports.contents import Contents
-from climb_opt.reports.parts import atlas, figures, influence, mixture, objectives
+from climb_opt.reports.parts import atlas, figures, influence, mixture, noise, objectives
 from climb_opt.reports.quality import Predictions
 from climb_opt.reports.section import (
     Beside,
@@ -34,6 +34,7 @@ def sections(contents: Contents) -> list[Section]:
     found = [
         overview(contents),
         confirmation(contents),
+        noise.noise(contents),
         objectives.several(contents),
         mixture.recommendation(contents),
         progress(contents),

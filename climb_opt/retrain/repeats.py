@@ -1,0 +1,169 @@
+"""Mixtures run again and again, as slots of a study beside a search: how noisy is a score?
+
+The prior with several seeds ("prior/seed-3"), the most extreme mixture of the smallest domain
+("corner/seed-1") with a few, and, where the search itself has not tried mixtures yet, draws as it
+starts with ("draw-5/seed-5"), each with a seed of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.attributes import COMPONENTS, NOISE, SLOT
+from climb_opt.errors import UserError
+from climb_opt.metrics import scores_of
+from climb_opt.recipes import AUTO, MAIN, StudyRecipe
+from climb_opt.retrain.sibling import found_sibling, open_sibling, some_orders
+from climb_opt.simplex import MixtureSpace
+from climb_opt.storages import open_storage
+from climb_opt.study import equal_score, open_study, read_recipe
+from climb_opt.study.asked import NOISE_SUFFIX, difference
+from climb_opt.study.opening import read_asked
+from climb_opt.view import StudyView, all_trials
+from climb_opt.workers import Work
+
+PRIOR, CORNER, DRAW = "prior", "corner", "draw-"
+ENOUGH = 8  # mixtures that a search has tried, with which it needs no draws
+MOST = 64
+
+
+class Terms(NamedTuple):
+    """What is asked for: as the arguments of `noise`."""
+
+    repeats: int = 6
+    corner: int = 2
+    spread: int = 8
+    name: str | None = None
+
+
+class Subject(NamedTuple):
+    """Whose noise it is: a study, or a recipe whose search has not begun (`study` is None)."""
+
+    name: str
+    recipe: StudyRecipe
+    storage: BaseStorage
+    study: optuna.Study | None
+
+
+def subject(
+    study: optuna.Study | StudyRecipe | str | None,
+    storage: str | Path | BaseStorage | None = None,
+    study_name: str | None = None,
+    overrides: Sequence[str] = (),
+    stop: Callable[[], bool] | None = None,
+) -> Subject:
+    """A study, or a recipe whose search has not begun; arguments and errors as of `open_study`."""
+    if isinstance(study, optuna.Study):
+        return Subject(study.study_name, read_recipe(study), StudyView(study).storage, study)
+    opened = open_storage(storage, write=True, stop=stop)
+    name, recipe = read_asked(study, study_name, overrides)
+    if recipe is not None and name not in optuna.get_all_study_names(opened):
+        return Subject(name, recipe, opened, None)
+    found = open_study(
+        study, storage=opened, study_name=study_name, overrides=overrides, create=False, stop=stop
+    )
+    return subject(found)
+
+
+def begin(of: Subject, terms: Terms, corpus: Any = None) -> optuna.Study:
+    """Create the study of the runs, or join it: what it holds already stays. Errors as `noise`."""
+    for option, least in (("repeats", 2), ("corner", 0), ("spread", 0)):
+        value = getattr(terms, option)
+        if not least <= value <= MOST:
+            raise UserError(f"--{option} must be from {least} to {MOST}, but is {value}.")
+    name = terms.name or f"{of.name}{NOISE_SUFFIX}"
+    recipe = _recipe(of.recipe, corpus)
+    if of.study is not None:
+        sibling = open_sibling(of.study, name)
+    else:
+        sibling = open_study(recipe, storage=of.storage, study_name=name)
+    stored = sibling.user_attrs.get(NOISE)
+    facts = _facts(of, terms, StudyView(of.study or sibling).space)
+    if stored is None and of.study is not None:
+        found_sibling(sibling, of.study, recipe, NOISE, facts)
+    elif stored is None:
+        sibling.set_user_attr(NOISE, facts)
+    else:
+        _check_joined(sibling, recipe)
+        new = [place for place in facts["places"] if place not in stored["places"]]
+        if new:
+            mixtures = {**facts["mixtures"], **stored["mixtures"]}
+            seeds = {**facts["seeds"], **stored["seeds"]}
+            places = stored["places"] + new
+            more = {**stored, "places": places, "mixtures": mixtures, "seeds": seeds}
+            sibling.set_user_attr(NOISE, more)
+    return sibling
+
+
+def orders(sibling: optuna.Study) -> Work:
+    """All runs, as the study states them."""
+    facts = sibling.user_attrs[NOISE]
+    attempts = read_recipe(sibling).max_attempts
+    return some_orders(map(tuple, facts["places"]), facts["mixtures"], facts["seeds"], attempts)
+
+
+def tried(search: optuna.Study) -> list[dict[str, float]]:
+    """Scores of the mixtures with which the search began: its first round where that is enough."""
+    view = StudyView(search)
+    rows = {
+        tuple(t.params.items()): t for t in all_trials(search) if t.state == TrialState.COMPLETE
+    }
+    first = [t for t in rows.values() if view.plan.round_of(t.user_attrs.get(SLOT, "")) == 0]
+    chosen = first if len(first) >= ENOUGH else list(rows.values())
+    return [read_scores(trial) for trial in chosen]
+
+
+def read_scores(trial: FrozenTrial) -> dict[str, float]:
+    """Component -> score of a finished trial, and the score itself."""
+    return {**scores_of(trial.user_attrs.get(COMPONENTS, {})), MAIN: float(trial.values[0])}
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _recipe(recipe: StudyRecipe, corpus: Any) -> StudyRecipe:
+    """The search's recipe for the runs: no search, and a score that says what it adds up."""
+    if recipe.score == [AUTO]:
+        recipe = replace(recipe, score=equal_score(recipe, corpus))
+    if corpus is not None:
+        recipe = replace(recipe, corpus=str(corpus))
+    return replace(recipe, rounds=(1,), verify=0, baselines=(), pruner=None, also={})
+
+
+def _check_joined(sibling: optuna.Study, recipe: StudyRecipe) -> None:
+    lines = difference(read_recipe(sibling), recipe, ("corpus", "score"))
+    if lines:
+        raise UserError(
+            f"Study {sibling.study_name!r} measured another recipe: {'; '.join(lines)}. Give "
+            "--as NAME for a study of its own."
+        )
+
+
+def _facts(of: Subject, terms: Terms, space: MixtureSpace) -> dict[str, Any]:
+    """What is run: places (mixture, label of a seed), mixtures, seeds."""
+    allowed = np.where(space.upper > 0, space.prior, np.inf)
+    smallest = int(np.argmin(np.where(allowed > 0, allowed, np.inf)))
+    drawn = space.sample_mixed(np.random.default_rng(of.recipe.seed), MOST)
+    known = 0 if of.study is None else len(tried(of.study))
+    spread = terms.spread if known < ENOUGH else 0
+    labels = [f"seed-{k + 1}" for k in range(max(terms.repeats, terms.corner, spread))]
+    places = [(PRIOR, label) for label in labels[: terms.repeats]]
+    places += [(CORNER, label) for label in labels[: terms.corner]]
+    places += [(f"{DRAW}{k + 1}", labels[k]) for k in range(spread)]
+    rows = {PRIOR: space.project(space.prior), CORNER: space.project(np.eye(len(space))[smallest])}
+    rows |= {f"{DRAW}{k + 1}": drawn[k] for k in range(spread)}
+    return {
+        "of": of.name,
+        "corner": space.domains[smallest],
+        "mixtures": {name: space.mixture(weights) for name, weights in rows.items()},
+        "seeds": {label: of.recipe.seed + 1 + k for k, label in enumerate(labels)},
+        "places": [list(place) for place in places],
+    }

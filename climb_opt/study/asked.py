@@ -1,0 +1,90 @@
+"""The recipe that is asked for: weighed where its score is auto, refused where another's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from dataclasses import replace
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+
+from climb_opt import recipe_files, recipes
+from climb_opt.attributes import WEIGHTS
+from climb_opt.errors import UserError
+from climb_opt.recipes import AUTO, StudyRecipe
+from climb_opt.text import number
+from climb_opt.view import StudyView, study_named
+
+log = logging.getLogger(__name__)
+
+PER_MACHINE = ("corpus",)  # keys that may differ: the same corpus may lie elsewhere
+NOISE_SUFFIX = "-noise"  # ends the name of the study beside a study that measures its noise
+MEASURED = ("proxy", "evaluators", "direction")  # keys without which weights are another study's
+
+
+def weighed(
+    recipe: StudyRecipe, storage: BaseStorage, name: str
+) -> tuple[StudyRecipe, dict[str, Any]]:
+    """The recipe for a new study `name`, with the weights of its noise study where it says auto.
+
+    Returns it and what the noise study found; nothing where the recipe has a score of its own.
+
+    Raises:
+        UserError: no noise study has finished, or it measured another recipe.
+    """
+    if recipe.score != [AUTO]:
+        return recipe, {}
+    beside = f"{name}{NOISE_SUFFIX}"
+    study = study_named(storage, beside)
+    found = None if study is None else study.user_attrs.get(WEIGHTS)
+    if study is not None and found is not None:
+        _check_measured(StudyView(study).recipe, recipe, beside)
+    if found is None:
+        raise UserError(
+            f"study.score: auto takes its weights from study {beside!r}, which has none yet; run "
+            f"`climb-opt noise` on this recipe first, with the same --storage and study name."
+        )
+    log.info(
+        "Score of %s, from %s: %s; noise / signal %s, of their plain mean %s.",
+        name,
+        beside,
+        " + ".join(f"{c:g} {component}" for component, c in found["score"].items()),
+        number(found["after"], 2),
+        number(found["before"], 2),
+    )
+    return replace(recipe, score=dict(found["score"])), {**found, "from": beside}
+
+
+def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
+    """Raise, showing the difference, unless the study was made from this very recipe."""
+    view = StudyView(study)
+    assert view.recipe is not None  # opening it raised otherwise
+    weighed_here = wanted.score == [AUTO] and WEIGHTS in view.attributes
+    free = (*PER_MACHINE, "score") if weighed_here else PER_MACHINE
+    lines = difference(view.recipe, wanted, free)
+    if lines:
+        raise UserError(
+            f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
+            f"another --study-name to start a new study, or only `--study-name {study.study_name}` "
+            "to go on with the stored recipe."
+        )
+
+
+def difference(stored: StudyRecipe, wanted: StudyRecipe, free: Any) -> list[str]:
+    """How two recipes differ, a line each, but in the keys that are `free`."""
+    old, new = (json.loads(recipes.to_json(recipe)) for recipe in (stored, wanted))
+    return recipe_files.difference(old, {**new, **{key: old[key] for key in free}})
+
+
+def _check_measured(measured: StudyRecipe | None, wanted: StudyRecipe, beside: str) -> None:
+    others = [f.name for f in dataclasses.fields(StudyRecipe) if f.name not in MEASURED]
+    assert measured is not None  # it states weights
+    lines = difference(measured, wanted, others)
+    if lines:
+        raise UserError(
+            f"study.score: auto takes its weights from study {beside!r}, which measured another "
+            f"recipe: {'; '.join(lines)}. Measure this one under another --study-name."
+        )
