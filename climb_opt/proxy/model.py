@@ -135,7 +135,10 @@ def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
         config = _loaded(AutoConfig, name)
     except Exception as error:  # a file of anybody's, and each library has errors of its own
         raise _unreadable(name, error) from None
-    known = getattr(config, "vocab_size", None) or 0
+    known, context = (
+        _whole(config, key, name) for key in ("vocab_size", "max_position_embeddings")
+    )
+    known = known or 0
     if known < corpus.vocab_size:
         raise UserError(
             f"Checkpoint {name!r} knows {known} tokens, but corpus {corpus.name!r} "
@@ -143,13 +146,20 @@ def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
             "tokenizer."
         )
     _check_tokenizer(name, corpus)
-    context = getattr(config, "max_position_embeddings", None)
     if context is not None and context < sequence:
         raise UserError(
             f"Checkpoint {name!r} reads at most {context} tokens, but proxy.sequence is {sequence}."
         )
     _check_weights(name, known)
     return config
+
+
+def _whole(config: Any, key: str, name: str) -> int | None:
+    """A count that a config may hold; older transformers take text for one."""
+    value = getattr(config, key, None)
+    if value is None or isinstance(value, int):
+        return value
+    raise _unreadable(name, ValueError(f"{key} must be a whole number, but is {value!r}"))
 
 
 def _loaded(kind: Any, name: str | Path, **options: Any) -> Any:
