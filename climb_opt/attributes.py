@@ -180,7 +180,7 @@ COMPONENTS = _of_trial(
 )
 FACTS = _of_trial(
     "climb/facts",
-    "{recipe, corpus, torch, seed, seconds, ...}: what was trained on what, how fast",
+    "{recipe, corpus, torch, seed, seconds, flops, ...}: what was trained on what, how fast",
     "history -> history reports/dashboard/notebook ablation/run/judge",
 )
 IMPORTED = _of_trial(

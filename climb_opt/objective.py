@@ -225,7 +225,7 @@ class ProxyObjective:
 
     def _say_disk(self) -> None:
         if isinstance(self.trainer, Trainer) and self.group.is_main:
-            size = 4e-6 * model.count_config(self.trainer.config)["parameters"]
+            size = 4e-6 * model.size_of(self.trainer.config).parameters
             log.info(
                 "Disk: a checkpoint of a trial in training takes %.1f MB; models kept: %d of "
                 "%.1f MB each; both in %s.",

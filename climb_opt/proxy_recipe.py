@@ -57,12 +57,13 @@ class ProxyRecipe:
     keep: int = 0  # trained models kept: those of the best `keep` trials
     command: str | None = None  # someone else's trainer, instead of ours
     timeout: float | None = None  # seconds for `command`
+    flops: float | None = None  # of one trial; None: counted, of a command unknown
 
     RANGES: ClassVar[dict[str, Any]] = {  # as `climb_opt.strict.Range`
         **dict.fromkeys(("tokens", "sequence", "batch_tokens", "micro_batch_tokens"), (1,)),
         **dict.fromkeys(("checkpoint_every", "report_every"), (1,)),
         **dict.fromkeys(("lr", "min_lr", "weight_decay", "keep"), (0,)),
-        **dict.fromkeys(("clip", "max_epochs", "timeout"), (0, 2**53, "least")),
+        **dict.fromkeys(("clip", "max_epochs", "timeout", "flops"), (0, 2**53, "least")),
         **dict.fromkeys(("warmup", "decay", "average"), (0, 1)),
         "betas": (0, 1, "most"),
     }

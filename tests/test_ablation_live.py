@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from climb_opt.ablation.recipe.plan import gpu_hours, plan_text, shape, trial_flops
+from climb_opt.ablation.recipe.plan import gpu_hours, plan_text
 from climb_opt.ablation.recipe.reading import ablation_from
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import runs
@@ -21,7 +21,6 @@ from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.ablation.table.render import markdown
 from climb_opt.attributes import DOREMI
 from climb_opt.errors import Interrupted, UserError
-from climb_opt.recipes import ModelRecipe, ProxyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
 
@@ -182,24 +181,6 @@ def test_a_test_set_apart_from_the_searchs_target_is_left(tiny_corpus: Corpus) -
 # --- the plan ----------------------------------------------------------------------------------
 
 
-def test_a_shape_counts_what_the_model_has() -> None:
-    from climb_opt.proxy.model import count_parameters
-
-    transformers = pytest.importorskip("transformers")
-    for tied in (True, False):
-        recipe = ModelRecipe(hidden=64, layers=3, heads=4, kv_heads=2, tied=tied)
-        config = transformers.LlamaConfig(
-            vocab_size=512, hidden_size=64, intermediate_size=176, num_hidden_layers=3,
-            num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=tied,
-        )  # fmt: skip
-        real = count_parameters(transformers.LlamaForCausalLM(config))
-        size = shape(recipe, 512)
-        assert size is not None
-        assert size.body + size.embeddings == real["parameters"]
-        assert size.body == real["parameters_without_embeddings"]
-    assert shape(ModelRecipe(checkpoint="gpt2"), 512) is None
-
-
 def test_the_plan_states_shapes_tokens_and_hours(tiny_corpus: Corpus) -> None:
     asked = recipe(tiny_corpus, seeds=2)
     text = plan_text("mini", asked)
@@ -208,11 +189,6 @@ def test_the_plan_states_shapes_tokens_and_hours(tiny_corpus: Corpus) -> None:
     assert "In all <0.1 H100 hours" in text and "Not on this machine" not in text
     elsewhere = plan_text("mini", recipe(tiny_corpus, base={**BASE, "corpus": "corpora/far"}))
     assert "Not on this machine: corpora/far; a vocabulary of 32,000 is assumed" in elsewhere
-    proxy = ProxyRecipe(model=ModelRecipe(hidden=1024, layers=24, heads=16), tokens=10**9)
-    flops = trial_flops(proxy, 32_000)
-    assert flops is not None
-    size = shape(proxy.model, 32_000)
-    assert size is not None and flops > 6 * size.body * 10**9
     assert gpu_hours(989e12 * 0.4 * 3600) == pytest.approx(1.0)
 
 

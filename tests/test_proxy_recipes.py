@@ -13,8 +13,8 @@ pytest.importorskip("torch")
 from climb_opt import recipe_files, recipes
 from climb_opt.errors import UserError
 from climb_opt.proxy import model
+from climb_opt.proxy.cost import plan
 from climb_opt.proxy.schedule import learning_rate
-from climb_opt.proxy.setup import plan
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
 from training import SMALL
@@ -39,10 +39,10 @@ def test_parameters_are_counted_with_and_without_embeddings() -> None:
     corpus = Corpus(Path(), "c", (), {}, "uint16", 2000, 0)
     for tied, tables in ((True, 1), (False, 2)):
         recipe = ModelRecipe(hidden=64, layers=2, heads=4, tied=tied)
-        counts = model.count_config(model.configure(recipe, corpus, 128))
+        size = model.size_of(model.configure(recipe, corpus, 128))
         inner = 2 * (4 * 64 * 64 + 3 * 64 * 176 + 2 * 64) + 64
-        assert counts["parameters_without_embeddings"] == inner
-        assert counts["parameters"] == inner + tables * 2048 * 64  # rounded up to 64
+        assert size.body == inner
+        assert size.parameters == inner + tables * 2048 * 64  # rounded up to 64
 
 
 @pytest.mark.parametrize("name", recipe_files.names("proxies"))
@@ -56,9 +56,9 @@ def test_every_shipped_proxy_states_its_size(name: str) -> None:
     vocabulary, total, inner = (float(x.replace(",", "")) for x in stated.groups())
     corpus = Corpus(Path(), "c", (), {}, "uint16", int(vocabulary), 0)
     recipe = recipes.read_proxy(name)
-    counts = model.count_config(model.configure(recipe.model, corpus, recipe.sequence))
+    size = model.size_of(model.configure(recipe.model, corpus, recipe.sequence))
     digits = len(stated[2].partition(".")[2])
-    assert round(counts["parameters"] / 1e6, digits) == total
-    assert round(counts["parameters_without_embeddings"] / 1e6, digits) == inner
+    assert round(size.parameters / 1e6, digits) == total
+    assert round(size.body / 1e6, digits) == inner
     assert recipe.tokens % recipe.batch_tokens == 0  # whole steps
     assert plan(recipe, 8)[1] >= 32

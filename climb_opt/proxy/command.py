@@ -46,16 +46,26 @@ LOG_TAIL = 12  # lines shown when a command fails
 class CommandTrainer:
     """Runs `recipe.command` for every trial.
 
+    Args:
+        share: of each domain's tokens, that a trial is to read from.
+
     Raises:
         UserError: an unknown placeholder, an empty command, an average (the command has the
             weights), or several processes: the command starts its own.
     """
 
     def __init__(
-        self, corpus: Corpus, recipe: ProxyRecipe, *, directory: Path, world: int = 1
+        self,
+        corpus: Corpus,
+        recipe: ProxyRecipe,
+        *,
+        directory: Path,
+        world: int = 1,
+        share: float = 1.0,
     ) -> None:
         check_ranges(recipe, "proxy")
         self.corpus, self.recipe, self.directory = corpus, recipe, directory
+        self.share = share
         self._words = shlex.split(recipe.command or "")
         if not self._words:
             raise UserError("proxy.command is empty; give the program that trains one trial.")
@@ -96,6 +106,7 @@ class CommandTrainer:
             "tokens": self.recipe.tokens,
             "train_seconds": seconds,
             "tokens_per_second": self.recipe.tokens / max(seconds, 1e-9),
+            **({} if self.recipe.flops is None else {"flops": self.recipe.flops}),
         }
         return Outcome(None, facts=facts, scores=_read_scores(scores, folder))
 
@@ -111,6 +122,7 @@ class CommandTrainer:
             "seed": job.seed,
             "weights": dict(job.mixture),
             "tokens": self.recipe.tokens,
+            "share": self.share,
             "proxy": {k: v for k, v in asdict(self.recipe).items() if k != "command"},
             "corpus": {
                 "path": str(path),

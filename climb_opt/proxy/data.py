@@ -6,6 +6,11 @@ gives exactly n_k of them, by largest remainder, and its i-th one stands at time
 i-th sequence of a domain is the same in every trial of a seed, whatever the weights, so trials
 share random numbers and differ by their mixtures only.
 
+A trial may read from a *share* of every domain only, its pool: a proxy on a quarter of the tokens
+then repeats a domain as often as the whole run does (arXiv 2606.07597). The pool is the beginning
+of a shuffle of the domain's sequences that no seed changes, so it is spread over all shards, the
+same in every trial, and a smaller share's pool lies within a larger one's.
+
 Nothing is stored per sequence. Time is cut into blocks of about 4096 sequences; how many of a
 domain come before a block is a formula, so a block is computed when it is read. A run of 20 M
 sequences costs some hundred kilobytes (the tables this replaces: 120 MB), and resuming is one
@@ -24,6 +29,7 @@ from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.proxy.permute import ROUNDS, Permutations, domain_philox
 from climb_opt.shards import Corpus
 
+POOL_SEED = 2**64 - 1  # of the shuffle that pools are cut from; no study's seed is as large
 BLOCK = 4096  # sequences computed at once: 0.3 us each (bench_train.py); smaller ones cost more
 
 
@@ -42,14 +48,21 @@ class Sequences:
 
     `sizes` (K,) counts each domain's sequences, in the order of `corpus.domains`.
 
+    Args:
+        share: of each domain's sequences, of which one at least is left; in (0, 1].
+        beside: other sequences of the corpus, whose open files are used.
+
     Raises:
         UserError: a domain without one whole sequence.
     """
 
-    def __init__(self, corpus: Corpus, length: int) -> None:
+    def __init__(
+        self, corpus: Corpus, length: int, *, share: float = 1.0, beside: Sequences | None = None
+    ) -> None:
         if length < 1:
             raise UserError(f"proxy.sequence must be at least 1 token, but is {length}.")
-        self.corpus, self.length = corpus, length
+        assert 0 < share <= 1
+        self.corpus, self.length, self.share = corpus, length, share
         self.domains = tuple(domain.name for domain in corpus.domains)
         rows = [
             [max(s.tokens - 1, 0) // length for s in domain.shards] for domain in corpus.domains
@@ -63,20 +76,40 @@ class Sequences:
                     f"{longest} tokens, but proxy.sequence is {length} (+ 1 target token). Train "
                     "with shorter sequences, or merge the domain when building the corpus."
                 )
-        self._shards = [corpus.read(s) for domain in corpus.domains for s in domain.shards]
-        self._shards = [np.asarray(tokens).view(np.ndarray) for tokens in self._shards]
+        self._shards: list[np.ndarray] = _shards(corpus) if beside is None else beside._shards
         flat = np.array([n for r in rows for n in r], dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(flat)])  # first sequence of each shard
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])  # ... of each domain
+        self._pool: Permutations | None = None
+        if share < 1:
+            keys = [domain_philox(POOL_SEED, name).random_raw(ROUNDS) for name in self.domains]
+            self._pool = Permutations(self.sizes, np.array(keys, dtype=np.uint64))
+            self._all = self.offsets
+            self.sizes = np.maximum(np.rint(share * self.sizes), 1).astype(np.int64)
+            self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
+
+    def places(self, ids: np.ndarray) -> np.ndarray:
+        """Which of all sequences of the corpus the pool's sequences `ids` (n,) are."""
+        if self._pool is None:
+            return ids
+        domain = np.searchsorted(self.offsets, ids, side="right") - 1
+        within = self._pool(domain, ids - self.offsets[domain], np.zeros_like(ids))
+        return self._all[domain] + within
 
     def read(self, ids: np.ndarray) -> np.ndarray:
         """Tokens (n, length + 1), in the corpus's dtype, of the sequences `ids` (n,)."""
+        ids = self.places(ids)
         shard = np.searchsorted(self._starts, ids, side="right") - 1
         begin = ((ids - self._starts[shard]) * self.length).tolist()
         tokens = np.empty((len(ids), self.length + 1), dtype=self.corpus.dtype)
         for row, (s, start) in enumerate(zip(shard.tolist(), begin, strict=True)):
             tokens[row] = self._shards[s][start : start + self.length + 1]
         return tokens
+
+
+def _shards(corpus: Corpus) -> list[np.ndarray]:
+    streams = [stream for domain in corpus.domains for stream in domain.shards]
+    return [np.asarray(corpus.read(stream)).view(np.ndarray) for stream in streams]
 
 
 class MixtureIndex:

@@ -16,6 +16,7 @@ class Job:
     name: str  # its folder, e.g. "slot-3": a retry of the slot finds the checkpoint there
     mixture: Mapping[str, float]
     seed: int
+    rung: int | None = None  # of a ladder, cheapest first; None: the target
 
 
 @dataclass

@@ -25,6 +25,7 @@ from transformers import (
 
 from climb_opt.errors import UserError, first_line
 from climb_opt.proxy import checkpoint
+from climb_opt.proxy.cost import Size, padded
 from climb_opt.reading import decode
 from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
@@ -33,8 +34,6 @@ from climb_opt.strict import check_ranges
 from climb_opt.tokenizer import corpus_tokenizer
 
 log = logging.getLogger(__name__)
-
-VOCABULARY_MULTIPLE = 64  # odd vocabulary sizes slow the projection on a GPU; nanochat pads alike
 
 
 def configure(recipe: ModelRecipe, corpus: Corpus, sequence: int) -> Any:
@@ -48,7 +47,7 @@ def configure(recipe: ModelRecipe, corpus: Corpus, sequence: int) -> Any:
         return _checkpoint_config(recipe.checkpoint, corpus, sequence)
     _check_shape(recipe)
     return LlamaConfig(
-        vocab_size=-(-corpus.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE,
+        vocab_size=padded(corpus.vocab_size),
         hidden_size=recipe.hidden,
         intermediate_size=recipe.mlp,
         num_hidden_layers=recipe.layers,
@@ -82,10 +81,25 @@ def count_parameters(model: Any) -> dict[str, int]:
     return {"parameters": total, "parameters_without_embeddings": total - sum(tables.values())}
 
 
-def count_config(config: Any) -> dict[str, int]:
-    """`count_parameters` of a config, without allocating the model."""
+def size_of(config: Any) -> Size:
+    """The size of a config's model, without allocating it."""
     with torch.device("meta"):
-        return count_parameters(AutoModelForCausalLM.from_config(config))
+        network = AutoModelForCausalLM.from_config(config)
+    counts = count_parameters(network)
+    tables = {m.weight for m in network.modules() if isinstance(m, torch.nn.Embedding)}
+    projection = network.get_output_embeddings()
+    if projection is not None:
+        tables.discard(projection.weight)  # tied: looked up, and multiplied by
+    text = config.get_text_config()
+    heads = getattr(text, "num_attention_heads", None) or 0  # none: no attention
+    width = getattr(text, "head_dim", None) or text.hidden_size // max(heads, 1)
+    return Size(
+        counts["parameters"],
+        counts["parameters_without_embeddings"],
+        counts["parameters"] - sum(table.numel() for table in tables),
+        text.num_hidden_layers,
+        heads * width,
+    )
 
 
 def save(model: Any, corpus: Corpus, folder: Path) -> None:

@@ -208,6 +208,7 @@ class Run:
         return {
             "tokens": self.step * step_tokens,
             "steps": self.step,
+            "flops": self.trainer.flops * self.step / self.trainer.steps,
             "resumed_at": self._first,
             "epochs": {n: float(e) for n, e in zip(names, self.index.epochs, strict=True)},
             "train_loss": float(self.losses[: self.step][-max(self.step // 10, 1) :].mean()),

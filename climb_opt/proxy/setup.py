@@ -14,6 +14,7 @@ import numpy as np
 from climb_opt import recipes
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.proxy import model
+from climb_opt.proxy.cost import plan, shape_size, trial_cost
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
@@ -25,19 +26,31 @@ from climb_opt.strict import check_ranges
 class Setup:
     """One recipe on one corpus, for the ranks of a group.
 
+    Args:
+        sequences: what trials read; None: all of the corpus.
+
     Raises:
         UserError: the recipe asks for no step, a batch smaller than the ranks, or a model that
             does not fit the corpus; before anything is trained.
     """
 
     def __init__(
-        self, corpus: Corpus, recipe: ProxyRecipe, group: ProxyGroup, *, directory: Path
+        self,
+        corpus: Corpus,
+        recipe: ProxyRecipe,
+        group: ProxyGroup,
+        *,
+        directory: Path,
+        sequences: Sequences | None = None,
     ) -> None:
         check_ranges(recipe, "proxy")
         self.corpus, self.recipe, self.group, self.directory = corpus, recipe, group, directory
-        self.sequences = Sequences(corpus, recipe.sequence)
+        self.sequences = sequences or Sequences(corpus, recipe.sequence)
         self.batch, self.steps = plan(recipe, group.world)
         self.config = model.configure(recipe.model, corpus, recipe.sequence)
+        drawn, known = recipe.model.checkpoint is None, corpus.vocab_size
+        size = shape_size(recipe.model, known) if drawn else model.size_of(self.config)
+        self.flops = trial_cost(recipe, size).flops or 0.0
         self.micro = self._first_micro()
 
     @property
@@ -57,7 +70,8 @@ class Setup:
         limit = self.recipe.max_epochs
         if limit is not None:
             # One sequence of slack: the counts are rounded, and a shard's tail is not read.
-            allowed = limit * np.array([d.tokens for d in self.corpus.domains])
+            pools = self.sequences.share * np.array([d.tokens for d in self.corpus.domains])
+            allowed = limit * np.maximum(pools, self.sequences.sizes * self.recipe.sequence)
             over = (index.counts - 1) * self.recipe.sequence > allowed
             if over.any():
                 k = int(np.argmax(np.where(over, index.epochs, 0)))
@@ -71,15 +85,18 @@ class Setup:
         """What a checkpoint may be resumed for: the same mixture, seed, recipe and corpus."""
         # How often it is saved or looked at, and how it is cut up, may change between attempts.
         # The mean of the weights has no part in training; `Average.restore` knows if it is there.
-        free = ("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens")
+        often = ("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens")
+        free = (*often, "average", "flops")
         recipe = json.loads(recipes.to_json(self.recipe))
         mixture = {name: weight for name, weight in sorted(job.mixture.items()) if weight > 0}
         facts = [
             mixture,
             job.seed,
-            {key: value for key, value in recipe.items() if key not in (*free, "average")},
+            {key: value for key, value in recipe.items() if key not in free},
             self.corpus.digest,
         ]
+        if self.sequences.share < 1:
+            facts.append(self.sequences.share)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _first_micro(self) -> int:
@@ -92,25 +109,3 @@ class Setup:
                 f"({self.recipe.sequence} tokens)."
             )
         return min(tokens // self.recipe.sequence, share)
-
-
-def plan(recipe: ProxyRecipe, world: int) -> tuple[int, int]:
-    """Sequences of a step and steps of a trial.
-
-    Raises:
-        UserError: not one whole step, or fewer sequences in a step than ranks.
-    """
-    batch = recipe.batch_tokens // recipe.sequence
-    if batch < world:
-        raise UserError(
-            f"proxy.batch_tokens ({recipe.batch_tokens}) holds {batch} sequences of "
-            f"{recipe.sequence} tokens, fewer than the {world} processes; raise it to at least "
-            f"{world * recipe.sequence}."
-        )
-    steps = recipe.tokens // (batch * recipe.sequence)
-    if steps < 1:
-        raise UserError(
-            f"proxy.tokens ({recipe.tokens}) is less than one step of {batch * recipe.sequence} "
-            "tokens; train on more tokens or in smaller batches."
-        )
-    return batch, steps

@@ -45,10 +45,8 @@ PEAKS = {"H200": 989.5, "H100": 989.5, "A100": 312.0, "L40S": 362.0, "B200": 225
 
 def flops_per_token(config: Any, sequence: int, *, causal: bool) -> float:
     """Model flops of one token, forward and backward."""
-    inner = model.count_config(config)["parameters_without_embeddings"]
-    projection = config.vocab_size * config.hidden_size
-    attention = 12 * config.num_hidden_layers * config.hidden_size * sequence
-    return 6 * (inner + projection) + (attention / 2 if causal else attention)
+    size = model.size_of(config)
+    return size.token_flops(sequence) + (0 if causal else size.attention_flops(sequence))
 
 
 def peak_of(device: str, given: float | None) -> float:

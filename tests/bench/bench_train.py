@@ -279,9 +279,9 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
     corpus, shape = random_corpus(folder), SHAPES[args.size]
-    counts = model.count_config(model.configure(shape, corpus, SEQUENCE))
+    size = model.size_of(model.configure(shape, corpus, SEQUENCE))
     print(
-        f"{counts['parameters'] / 1e6:.2f}M parameters, sequence {SEQUENCE}, batch {BATCH}, "
+        f"{size.parameters / 1e6:.2f}M parameters, sequence {SEQUENCE}, batch {BATCH}, "
         f"vocabulary {VOCABULARY}, torch {torch.__version__}, one thread"
     )
     bench_loop(corpus, shape, args.blocks, args.compile)

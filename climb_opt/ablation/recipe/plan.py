@@ -1,59 +1,22 @@
 """What an ablation would run, before it runs: shapes, trials, tokens, GPU hours.
 
-FLOPs of a token = 6 (parameters of the layers + the output projection) + 6 L h T: forward and
-backward of the matrices, and of causal attention over T tokens (L layers, width h). GPU hours
-assume an H100 at `PEAK` x `UTILISATION`, which is stated with every figure.
+FLOPs are counted by `proxy/cost.py`. GPU hours assume an H100 at `PEAK` x `UTILISATION`, which is
+stated with every figure.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Arm, arms, judged_study, settings
 from climb_opt.errors import UserError
-from climb_opt.recipes import ModelRecipe, ProxyRecipe
+from climb_opt.proxy.cost import shape_size, trial_cost
+from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.text import amount, counted, pipe_table
 
 PEAK = 989e12  # FLOP/s of an H100 SXM in bf16, dense (NVIDIA data sheet)
 UTILISATION = 0.4  # assumed; small proxies reach less
 VOCABULARY = 32_000  # Llama-2's, where the corpus is not on this machine
-
-
-@dataclass(frozen=True)
-class ModelSize:
-    """A model's size, from its recipe alone; None where it continues from a checkpoint."""
-
-    text: str
-    layers: int
-    hidden: int
-    body: int  # parameters without embeddings
-    embeddings: int
-    head: int  # of the output projection, which costs FLOPs even when tied
-
-
-def shape(model: ModelRecipe, vocabulary: int) -> ModelSize | None:
-    """Counts of a Llama-style decoder; None for a checkpoint."""
-    if model.checkpoint is not None:
-        return None
-    h = model.hidden
-    kv = h * (model.kv_heads or model.heads) // model.heads
-    inner = model.mlp
-    layer = 2 * h * h + 2 * h * kv + 3 * h * inner + 2 * h
-    body = model.layers * layer + h
-    head = vocabulary * h
-    text = f"{counted(model.layers, 'layer')} x {h}, {model.heads} heads, MLP {inner}"
-    return ModelSize(text, model.layers, h, body, head if model.tied else 2 * head, head)
-
-
-def trial_flops(proxy: ProxyRecipe, vocabulary: int) -> float | None:
-    """FLOPs of training one proxy; None for a checkpoint."""
-    size = shape(proxy.model, vocabulary)
-    if size is None:
-        return None
-    token = 6 * (size.body + size.head) + 6 * size.layers * size.hidden * proxy.sequence
-    return float(token * proxy.tokens)
 
 
 def gpu_hours(flops: float) -> float:
@@ -121,15 +84,18 @@ def _trials(arm: Arm) -> int:
 
 
 def _costs(proxy: ProxyRecipe, trials: int, vocabulary: int) -> tuple[list[str], float]:
-    size, flops = shape(proxy.model, vocabulary), trial_flops(proxy, vocabulary)
-    if size is None or flops is None:
-        text = [f"from {proxy.model.checkpoint}", "-"]
-        hours = 0.0
+    shape = proxy.model
+    size = shape_size(shape, vocabulary) if shape.checkpoint is None else None
+    cost = trial_cost(proxy, size)
+    if size is None:
+        text = [f"from {shape.checkpoint}", "-"]
     else:
-        text = [size.text, f"{amount(size.body + size.embeddings)} ({amount(size.body)})"]
-        hours = gpu_hours(flops) * trials
+        layers = f"{counted(shape.layers, 'layer')} x {shape.hidden}"
+        text = [f"{layers}, {shape.heads} heads, MLP {shape.mlp}"]
+        text.append(f"{amount(size.parameters)} ({amount(size.body)})")
+    hours = gpu_hours(cost.flops or 0) * trials
     shown = _hours(hours) if hours else "-"
-    return [*text, amount(proxy.tokens), amount(proxy.tokens * trials), shown], hours
+    return [*text, amount(cost.tokens), amount(cost.tokens * trials), shown], hours
 
 
 def _loaded(corpus: str) -> int | None:

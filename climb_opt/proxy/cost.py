@@ -1,0 +1,102 @@
+"""What a trial of a proxy costs, known before it is trained.
+
+FLOPs of training on a token, forward and backward, are 6 N + 6 L h T:
+
+    N   parameters that a token is multiplied by: all but tables of embeddings, which are looked
+        up; the output projection counts, tied or not
+    L   layers of attention, h their width (heads x width of a head), T tokens a sequence
+
+It is the formula of PaLM (Chowdhery et al. 2022, appendix B: 6 N + 12 L h T) with half of its
+second term: a token attends to those before it, on average to half of the sequence, and causal
+kernels compute no more. Evaluation, the optimiser's own steps and the reading of data are left out.
+Of a mixture of experts all experts are counted; `proxy.flops` states another figure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from climb_opt.errors import UserError
+from climb_opt.proxy_recipe import ModelRecipe, ProxyRecipe
+
+VOCABULARY_MULTIPLE = 64  # odd vocabulary sizes slow the projection on a GPU; nanochat pads alike
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a model is. `multiplied`, `layers` and `width` are N, L and h of the formula."""
+
+    parameters: int
+    body: int  # parameters without token embeddings, input and output
+    multiplied: int
+    layers: int
+    width: int
+
+    def attention_flops(self, sequence: int) -> float:
+        """FLOPs of a token's attention, forward and backward."""
+        return 6.0 * self.layers * self.width * sequence
+
+    def token_flops(self, sequence: int) -> float:
+        """FLOPs of training on one token."""
+        return 6.0 * self.multiplied + self.attention_flops(sequence)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one trial takes. Of a command `flops` are as it states, and nothing is known of its
+    model."""
+
+    tokens: int  # trained on: whole steps
+    flops: float | None
+    parameters: int | None
+
+
+def padded(vocabulary: int) -> int:
+    """Rows of the token embeddings of a model built from a shape."""
+    return -(-vocabulary // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+
+
+def shape_size(model: ModelRecipe, vocabulary: int) -> Size:
+    """The size of the model that a shape and a corpus's vocabulary give; nothing is allocated."""
+    h = model.hidden
+    kv = h * (model.kv_heads or model.heads) // model.heads
+    layer = 2 * h * h + 2 * h * kv + 3 * h * model.mlp + 2 * h
+    body, table = model.layers * layer + h, padded(vocabulary) * h
+    total = body + (table if model.tied else 2 * table)
+    return Size(total, body, body + table, model.layers, h)
+
+
+def trial_cost(recipe: ProxyRecipe, size: Size | None) -> Cost:
+    """The cost of one trial of a recipe whose model is of that size; None: a command's.
+
+    Raises:
+        UserError: it trains on less than one step.
+    """
+    if recipe.command is not None or size is None:
+        return Cost(recipe.tokens, recipe.flops, None)
+    batch, steps = plan(recipe)
+    tokens = batch * steps * recipe.sequence
+    flops = tokens * size.token_flops(recipe.sequence) if recipe.flops is None else recipe.flops
+    return Cost(tokens, flops, size.parameters)
+
+
+def plan(recipe: ProxyRecipe, world: int = 1) -> tuple[int, int]:
+    """Sequences of a step and steps of a trial.
+
+    Raises:
+        UserError: not one whole step, or fewer sequences in a step than ranks.
+    """
+    batch = recipe.batch_tokens // recipe.sequence
+    if batch < world:
+        raise UserError(
+            f"proxy.batch_tokens ({recipe.batch_tokens}) holds {batch} sequences of "
+            f"{recipe.sequence} tokens, fewer than the {world} processes; raise it to at least "
+            f"{world * recipe.sequence}."
+        )
+    steps = recipe.tokens // (batch * recipe.sequence)
+    if steps < 1:
+        raise UserError(
+            f"proxy.tokens ({recipe.tokens}) is less than one step of {batch * recipe.sequence} "
+            "tokens; train on more tokens or in smaller batches."
+        )
+    return batch, steps
