@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.exports.from_study import materialise as materialise
     from climb_opt.history import History as History
     from climb_opt.history import report_components as report_components
+    from climb_opt.history import set_aggregate as set_aggregate
     from climb_opt.predictors.base import Predictor as Predictor
     from climb_opt.recipes import StudyRecipe as StudyRecipe
     from climb_opt.reports.report import report as report
@@ -41,7 +42,6 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.study import status as status
     from climb_opt.study import work as work
     from climb_opt.view import read_history as read_history
-    from climb_opt.view import set_aggregate as set_aggregate
 
 __version__ = "0.1.0"
 
@@ -73,7 +73,7 @@ _LAZY = {
     "report_components": "climb_opt.history",
     "resume": "climb_opt.study",
     "retry": "climb_opt.study",
-    "set_aggregate": "climb_opt.view",
+    "set_aggregate": "climb_opt.history",
     "status": "climb_opt.study",
     "transfer": "climb_opt.retrain.transfer",
     "work": "climb_opt.study",

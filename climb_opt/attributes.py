@@ -78,6 +78,12 @@ VERIFY = _of_study(
     "[{domain: weight}]: what the plan's last slots measure, in their order",
     "selection/verifying -> selection/verifying",
 )
+LADDER = _of_study(
+    "climb/ladder",
+    "[{name, flops, tokens, parameters}]: its rungs, cheapest first; FLOPs of one trial. None: one "
+    "rung",
+    "study/opening -> view",
+)
 PAUSED = _of_study(
     "climb/paused",
     "true while no new trial may start",
@@ -171,6 +177,12 @@ RETRY = _of_trial(
     "climb/retry",
     "true where the slot was started anew on request: earlier failures are forgiven",
     "study/steering -> plan",
+)
+RUNG = _of_trial(
+    "climb/rung",
+    "the rung that scored it, from 0, the cheapest; none: the target. A constraint of this name "
+    "(target - rung, kept at 0) tells Optuna which trials may be the best",
+    "workers/claims -> ladder/__init__ view history gp/beliefs",
 )
 COMPONENTS = _of_trial(
     "climb/components",

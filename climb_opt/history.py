@@ -11,14 +11,15 @@ A trial may store *components* (task scores or losses) beside its value, in the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import COMPONENTS, FACTS
+from climb_opt.attributes import AGGREGATE, COMPONENTS, FACTS, RUNG
+from climb_opt.errors import UserError
 from climb_opt.metrics import higher_is_better
 
 # A score beyond is a run that diverged, whatever its size: it counts as this much, so that squares
@@ -33,6 +34,7 @@ class History:
     `values` (n,) or (n, objectives) are oriented so that lower is better. `components` (n, C) are
     as stored, with `coefficients` (C,) such that values = components @ coefficients; both are None
     when the study states no aggregate or a trial lacks a component. No number is beyond `MOST`.
+    `rungs` (n,) are their rungs, from 0, the cheapest; None: all are of the target.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
@@ -50,9 +52,22 @@ class History:
     components: np.ndarray | None = None
     coefficients: np.ndarray | None = None
     names: tuple[str, ...] = field(default=())
+    rungs: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.trials)
+
+    def rows(self, which: np.ndarray) -> History:
+        """The trials that `which`, indices or a mask (n,), picks."""
+        picked = np.arange(len(self))[which]
+        return replace(
+            self,
+            weights=self.weights[picked],
+            values=self.values[picked],
+            trials=tuple(self.trials[i] for i in picked),
+            components=None if self.components is None else self.components[picked],
+            rungs=None if self.rungs is None else self.rungs[picked],
+        )
 
 
 def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> None:
@@ -70,6 +85,23 @@ def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> N
     {'arc/bpb': 1.25, 'piqa/bpb': 1.0}
     """
     trial.set_user_attr(COMPONENTS, {name: float(value) for name, value in components.items()})
+
+
+def set_aggregate(study: optuna.Study, coefficients: Mapping[str, float]) -> None:
+    """State how a trial's components add up to its value: sum of coefficient x component.
+
+    Args:
+        coefficients: component -> coefficient.
+
+    >>> import optuna
+    >>> study = optuna.create_study()
+    >>> set_aggregate(study, {"arc/bpb": 0.5, "piqa/bpb": 0.5})
+    >>> study.user_attrs["climb/aggregate"]
+    {'arc/bpb': 0.5, 'piqa/bpb': 0.5}
+    """
+    if not coefficients or not all(np.isfinite(float(c)) for c in coefficients.values()):
+        raise UserError(f"The aggregate needs finite coefficients, but got {dict(coefficients)}.")
+    study.set_user_attr(AGGREGATE, {name: float(c) for name, c in coefficients.items()})
 
 
 def components_of(trial: FrozenTrial) -> dict[str, float]:
@@ -129,7 +161,7 @@ def kept(
     """
     rails = rails or {}
     found = [t.constraints or excesses(components_of(t), rails, maximize=maximize) for t in trials]
-    names = {*rails, *(name for one in found for name in one)}
+    names = {*rails, *(name for one in found for name in one)} - {RUNG}  # no guard-rail
     return np.array([all(one.get(n, np.inf) <= 0 for n in names) for one in found], dtype=bool)
 
 

@@ -19,6 +19,7 @@ from climb_opt.errors import TrialFailed, UserError, did_you_mean, listed
 from climb_opt.evaluators.base import Evaluator, Provenance
 from climb_opt.files import check_folder
 from climb_opt.history import excesses, report_components, report_facts
+from climb_opt.plan import plan_of, space_for
 from climb_opt.provenance import provenance
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.command import CommandTrainer
@@ -28,7 +29,6 @@ from climb_opt.proxy.keep import FOLDER, KeptModels
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.view import plan_of, space_for
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,19 @@ retry keeps the slot. Baselines have named slots ("baseline/uniform") that belon
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import INTERRUPTED, RETRY, SLOT
+from climb_opt.attributes import BASELINE, INTERRUPTED, RETRY, SLOT
 from climb_opt.errors import UserError
+from climb_opt.ladder import Ladder
+from climb_opt.recipes import StudyRecipe
+from climb_opt.simplex import MixtureSpace
 
 Slot = int | str
 
@@ -44,6 +48,10 @@ class Plan:
         barrier: a round starts only when the earlier ones are finished.
         verify: slots of the last round, where they measure what the search would recommend: that
             round waits for the earlier ones whatever `barrier` says.
+        rungs: the rung of each round's trials; empty: the target's, or what a sampler chooses.
+        ladder: the rungs; None: there is one.
+        budget: FLOPs of all trials together; slots are then handed out as long as they last, in
+            place of rounds.
     """
 
     rounds: tuple[int, ...]
@@ -51,11 +59,14 @@ class Plan:
     max_attempts: int = 3
     barrier: bool = True
     verify: int = 0
+    rungs: tuple[int, ...] = ()
+    ladder: Ladder | None = None
+    budget: float | None = None
 
     def __post_init__(self) -> None:
         listed = isinstance(self.rounds, (tuple, list))
         rounds = self.rounds if listed else ()
-        empty = not rounds and not (listed and self.named)
+        empty = not rounds and not (listed and (self.named or self.budget is not None))
         if empty or any(not isinstance(m, int) or m < 1 for m in rounds):
             raise UserError(
                 "rounds must be a list of positive whole numbers, for example [64, 32, 16], but "
@@ -64,6 +75,23 @@ class Plan:
         object.__setattr__(self, "rounds", tuple(rounds))
         if self.max_attempts < 1:
             raise UserError(f"max_attempts must be at least 1, but is {self.max_attempts}.")
+
+    @property
+    def target(self) -> int:
+        """The rung at which mixtures are judged."""
+        return 0 if self.ladder is None else self.ladder.target
+
+    def rung_of(self, slot: Slot) -> int | None:
+        """The rung of a slot's trials; None where the sampler chooses it."""
+        if self.ladder is None or not isinstance(slot, int):
+            return self.target
+        return self.rungs[self.round_of(slot)] if self.rungs else None
+
+    def left(self, trials: Iterable[FrozenTrial]) -> float:
+        """FLOPs of the budget that are not spent; infinite without a budget."""
+        if self.budget is None or self.ladder is None:
+            return math.inf
+        return self.budget - self.ladder.spent(trials)
 
     @property
     def size(self) -> int:
@@ -117,7 +145,10 @@ class Plan:
         given up after `max_attempts` failures; given-up slots block nothing. Retries come last in
         their round, so that a worker on a broken machine cannot use up a slot's attempts alone.
         """
+        trials = list(trials)
         attempts = attempts_by_slot(trials)
+        if self.budget is not None:
+            return self._next_bought(trials, attempts)
         waiting = False
         for index in range(max(1, len(self.rounds))):
             tried = {slot: tuple(attempts.get(slot, ())) for slot in self.slots(index)}
@@ -130,6 +161,25 @@ class Plan:
             if waiting and (self.barrier or (self.verify and index + 2 == len(self.rounds))):
                 return Step("wait")
         return Step("wait" if waiting else "done")
+
+    def _next_bought(
+        self, trials: Sequence[FrozenTrial], attempts: Mapping[Slot, list[FrozenTrial]]
+    ) -> Step:
+        """Named slots, fresh ones while the budget pays for the cheapest rung, then retries."""
+        begun = sorted(slot for slot in attempts if isinstance(slot, int))
+        fresh = begun[-1] + 1 if begun else 0
+        slots: list[Slot] = [*self.named, *begun, fresh]
+        tried = {slot: tuple(attempts.get(slot, ())) for slot in slots}
+        states = {slot: self.state(trials_of) for slot, trials_of in tried.items()}
+        assert self.ladder is not None
+        left, costs = self.left(trials) * (1 + 1e-9), self.ladder.costs
+        rungs = {slot: self.ladder.rung_of(tried[slot][-1]) for slot in begun}
+        price: dict[Slot, float] = {**{s: costs[r] for s, r in rungs.items()}, fresh: costs[0]}
+        idle = [s for s, state in states.items() if state == "idle" and price.get(s, 0.0) <= left]
+        if idle:
+            slot = min(idle, key=lambda s: failures(tried[s]))
+            return Step("go", slot, tried[slot])
+        return Step("wait" if "busy" in states.values() else "done")
 
     def state(
         self, attempts: Sequence[FrozenTrial]
@@ -160,3 +210,42 @@ def attempts_by_slot(trials: Iterable[FrozenTrial]) -> dict[Slot, list[FrozenTri
         if slot is not None:
             attempts[slot].append(trial)
     return dict(attempts)
+
+
+def plan_of(recipe: StudyRecipe, ladder: Ladder | None = None) -> Plan:
+    """The slots of a search: its rounds, or a budget, and a named slot for each baseline.
+
+    What the last slots verify is a round of its own.
+
+    Args:
+        ladder: the study's rungs, if it has several.
+    """
+    named = tuple(BASELINE + name for name in recipe.baselines)
+    rounds, rungs = recipe.rounds, recipe.rungs
+    if recipe.verify:
+        rounds = (*recipe.searched, recipe.verify)
+        rungs = (*rungs[: len(recipe.searched)], len(recipe.ladder) - 1) if rungs else ()
+    return Plan(
+        rounds,
+        named,
+        recipe.max_attempts,
+        recipe.barrier,
+        recipe.verify,
+        rungs=rungs,
+        ladder=ladder,
+        budget=None if recipe.budget is None else recipe.budget.flops,
+    )
+
+
+def space_for(tokens: Mapping[str, float], recipe: StudyRecipe | None) -> MixtureSpace:
+    """The mixtures of a corpus within a recipe's bounds."""
+    if recipe is None:
+        return MixtureSpace(dict(tokens))
+    bounds = recipe.space
+    return MixtureSpace(
+        tokens,
+        lower=bounds.lower,
+        upper=bounds.upper,
+        max_epochs=bounds.max_epochs,
+        trial_tokens=recipe.proxy.tokens,
+    )

@@ -1,4 +1,4 @@
-"""What a proxy is: its shape, and how it is trained. `recipes.py` reads it."""
+"""What a proxy is: its shape, and how it is trained."""
 
 from __future__ import annotations
 

@@ -20,6 +20,9 @@ from typing import Any, ClassVar, Literal
 from climb_opt import corpus_recipe, lookup
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
+from climb_opt.ladder import recipe as ladders
+from climb_opt.ladder.recipe import BudgetRecipe, proxy_data
+from climb_opt.ladder.recipe import read_proxy as read_proxy
 from climb_opt.proxy_recipe import ModelRecipe as ModelRecipe
 from climb_opt.proxy_recipe import ProxyRecipe as ProxyRecipe
 from climb_opt.recipe_files import find, load_yaml, merge, read_data, set_override
@@ -81,7 +84,11 @@ class StudyRecipe:
     score: Score  # component -> coefficient, a list whose mean is taken, or auto (see `noise`)
     direction: Literal["minimize", "maximize"] = "minimize"  # which way the score is better
     also: dict[str, ScoreRecipe] = field(default_factory=dict)  # further objectives: a Pareto set
-    rounds: tuple[int, ...] = (64, 32, 16)  # trials of each round
+    rounds: tuple[int, ...] = (64, 32, 16)  # trials of each round, or {trials, proxy} of each
+    ladder: tuple[ProxyRecipe, ...] = ()  # rungs, cheapest first; the last is the target, `proxy`
+    rungs: tuple[int, ...] = ()  # of the ladder, one a round; none: the sampler chooses
+    budget: BudgetRecipe | None = None  # FLOPs of a search by ladder, in place of rounds
+    repetition: Literal["matched", "whole"] = "matched"  # rungs repeat domains as the target does
     sampler: Choice = field(default_factory=lambda: Choice("climb"))  # who proposes mixtures
     pruner: Choice | None = None  # who stops hopeless trials early; needs proxy.report_every
     prune_first_round: bool = (
@@ -98,6 +105,7 @@ class StudyRecipe:
 
     RANGES: ClassVar = {
         **dict.fromkeys(("rounds", "max_attempts", "confirm_seeds"), ONE),
+        "rungs": Range(0),
         "seed": Range(0, 2**32 - 1),  # what NumPy takes
     }
 
@@ -143,11 +151,6 @@ def read_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     for override in overrides:
         set_override(data, override)
     return study_from(data)
-
-
-def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
-    """The proxy recipe of a shipped name, a path, or a mapping (which may `include` one)."""
-    return check_ranges(build(ProxyRecipe, _proxy_data(name), "proxy"), "proxy")
 
 
 def read_corpus(name: str, overrides: Sequence[str] = (), **more: Any) -> CorpusRecipe:
@@ -200,7 +203,8 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
         wanted = "expected a folder, or a mapping of keys (inputs, output, ...)"
         raise UserError(f"study.corpus: {wanted}, but got {data['corpus']!r}.")
     if "proxy" in data:
-        data["proxy"] = _proxy_data(data["proxy"])
+        data["proxy"] = proxy_data(data["proxy"])
+    ladders.read(data)
     for key in ("sampler", "pruner"):
         if data.get(key) is not None:
             data[key] = choice_data(data[key], f"study.{key}")
@@ -222,6 +226,7 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
         )
     if recipe.also:
         _check_also(recipe)
+    ladders.check(recipe)
     return recipe
 
 
@@ -289,12 +294,3 @@ def choice_data(value: Any, where: str) -> dict[str, Any]:
     if set(value) == {"name", "options"}:  # as stored
         return dict(value)
     return {"name": value["name"], "options": {k: v for k, v in value.items() if k != "name"}}
-
-
-def _proxy_data(value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        return read_data("proxies", value)
-    if isinstance(value, Mapping) and "include" in value:
-        rest = {k: v for k, v in value.items() if k != "include"}
-        return merge(read_data("proxies", str(value["include"])), rest)
-    return dict(value) if isinstance(value, Mapping) else value

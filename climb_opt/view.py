@@ -28,12 +28,25 @@ import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import AGGREGATE, BASELINE, CONFIRM, CORPUS, NOISE, RECIPE, SLOT, SPACE
+from climb_opt.attributes import (
+    AGGREGATE,
+    BASELINE,
+    CONFIRM,
+    CORPUS,
+    LADDER,
+    NOISE,
+    RECIPE,
+    RUNG,
+    SLOT,
+    SPACE,
+)
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays
-from climb_opt.plan import Plan, attempts_by_slot
+from climb_opt.ladder import Ladder, rung_of
+from climb_opt.plan import Plan, attempts_by_slot, plan_of, space_for
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
 
@@ -97,7 +110,7 @@ class StudyView:
         it goes, and of noise runs; without a recipe those that its trials name."""
         recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
         if recipe is not None and not (slots and {CONFIRM, NOISE} & self.attributes.keys()):
-            return plan_of(recipe)
+            return plan_of(recipe, self.ladder)
         if recipe is not None:
             return Plan((), tuple(map(str, slots)), recipe.max_attempts)
         named = sorted(slot for slot in slots if isinstance(slot, str))
@@ -144,9 +157,15 @@ class StudyView:
         """Every trial as it stands, oldest first, not copied."""
         return all_trials(self.study)
 
-    def history(self, keep: Callable[[FrozenTrial], bool] = lambda trial: True) -> History:
-        """The usable trials that `keep` accepts, as arrays."""
-        return read_history(self.study, self.space, keep)
+    @cached_property
+    def ladder(self) -> Ladder | None:
+        """Its rungs; None where it has but one."""
+        stored = self.attributes.get(LADDER)
+        return None if stored is None else Ladder.from_data(stored)
+
+    def history(self, *, rungs: bool = False) -> History:
+        """The usable trials as arrays: of the target alone, or of all `rungs`."""
+        return read_history(self.study, self.space, rungs=rungs)
 
     @cached_property
     def _stated_space(self) -> MixtureSpace | None:
@@ -168,31 +187,6 @@ def study_named(storage: BaseStorage, name: str) -> optuna.Study | None:
     return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
 
 
-def plan_of(recipe: StudyRecipe) -> Plan:
-    """The slots of a search: its rounds, and a named slot for each baseline.
-
-    What the last slots verify is a round of its own.
-    """
-    named = tuple(BASELINE + name for name in recipe.baselines)
-    last = (recipe.verify,) if recipe.verify else ()
-    rounds = (*recipe.searched, *last) if last else recipe.rounds
-    return Plan(rounds, named, recipe.max_attempts, recipe.barrier, recipe.verify)
-
-
-def space_for(tokens: Mapping[str, float], recipe: StudyRecipe | None) -> MixtureSpace:
-    """The mixtures of a corpus within a recipe's bounds."""
-    if recipe is None:
-        return MixtureSpace(dict(tokens))
-    bounds = recipe.space
-    return MixtureSpace(
-        tokens,
-        lower=bounds.lower,
-        upper=bounds.upper,
-        max_epochs=bounds.max_epochs,
-        trial_tokens=recipe.proxy.tokens,
-    )
-
-
 def mixture_of(trial: FrozenTrial | optuna.Trial) -> dict[str, float]:
     """domain -> weight of a trial, as far as it has weights."""
     return {
@@ -211,8 +205,14 @@ def read_history(
     study: optuna.Study,
     space: MixtureSpace,
     keep: Callable[[FrozenTrial], bool] = lambda trial: True,
+    *,
+    rungs: bool = False,
 ) -> History:
     """The usable trials of `study` that `keep` accepts: COMPLETE, finite, a mixture of `space`.
+
+    Args:
+        rungs: those of every rung; otherwise of the target alone, and scores of different rungs
+            are never compared.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
@@ -222,7 +222,11 @@ def read_history(
     >>> history.weights.shape, bool((history.values == history.weights[:, 1]).all())
     ((4, 2), True)
     """
-    trials = [t for t in all_trials(study) if t.state == TrialState.COMPLETE and keep(t)]
+    view = StudyView(study)
+    target = 0 if view.ladder is None else view.ladder.target
+    trials = [t for t in view.trials() if t.state == TrialState.COMPLETE and keep(t)]
+    if not rungs:
+        trials = [t for t in trials if rung_of(t, target) == target]
     signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
     rows, weights = [], []
     for trial in trials:
@@ -233,11 +237,11 @@ def read_history(
     y = signs * np.array([t.values for t in rows], dtype=float).reshape(len(rows), len(signs))
     y = np.clip(y, -MOST, MOST)
     w_rows = np.array(weights).reshape(len(rows), len(space))
+    of = np.array([rung_of(t, target) for t in rows], dtype=int) if rungs and target else None
     if len(signs) > 1:
-        return History(w_rows, y, tuple(rows))
-    aggregate = StudyView(study).attributes.get(AGGREGATE, {})
-    parts = components_as_arrays(rows, aggregate, float(signs[0]))
-    return History(w_rows, y[:, 0], tuple(rows), *parts)
+        return History(w_rows, y, tuple(rows), rungs=of)
+    parts = components_as_arrays(rows, view.attributes.get(AGGREGATE, {}), float(signs[0]))
+    return History(w_rows, y[:, 0], tuple(rows), *parts, rungs=of)
 
 
 def store_space(study: optuna.Study, space: MixtureSpace) -> None:
@@ -251,29 +255,18 @@ def store_fact(study: optuna.Study, name: str, value: object) -> None:
         study._storage.set_study_user_attr(study._study_id, name, value)
 
 
-def set_aggregate(study: optuna.Study, coefficients: Mapping[str, float]) -> None:
-    """State how a trial's components add up to its value: sum of coefficient x component.
-
-    Args:
-        coefficients: component -> coefficient.
-
-    >>> import optuna
-    >>> study = optuna.create_study()
-    >>> set_aggregate(study, {"arc/bpb": 0.5, "piqa/bpb": 0.5})
-    >>> study.user_attrs["climb/aggregate"]
-    {'arc/bpb': 0.5, 'piqa/bpb': 0.5}
-    """
-    if not coefficients or not all(np.isfinite(float(c)) for c in coefficients.values()):
-        raise UserError(f"The aggregate needs finite coefficients, but got {dict(coefficients)}.")
-    study.set_user_attr(AGGREGATE, {name: float(c) for name, c in coefficients.items()})
-
-
 # --- what a sampler remembers: Optuna gives it a frozen trial, which cannot be written ------------
 
 
 def remember(study: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> None:
     """Write a system attribute of a trial that runs."""
     study._storage.set_trial_system_attr(trial._trial_id, name, value)
+
+
+def rung_attributes(rung: int, target: int) -> dict[str, Any]:
+    """What a trial on `rung` stores: it, and the constraint by which Optuna takes no trial below
+    the target for the best; no guard-rail."""
+    return {RUNG: rung, f"{_CONSTRAINTS_KEY}:{RUNG}": float(target - rung)}
 
 
 def give_slot(study: optuna.Study, trial: FrozenTrial, slot: int | str) -> None:

@@ -45,6 +45,7 @@ FLOORS = [
         "threads",
         "recipe_files",
     ],
+    ["ladder"],
     ["recipes", "tokenizer", "progress", "indexed"],
     ["plan", "history"],
     ["view"],

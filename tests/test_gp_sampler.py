@@ -21,9 +21,10 @@ from optuna.trial import TrialState, create_trial
 from climb_opt import MixtureSpace, SimplexGPSampler
 from climb_opt.attributes import COMPONENTS, FORECAST, SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
+from climb_opt.history import set_aggregate
 from climb_opt.samplers.design import start_mixture
 from climb_opt.samplers.gp import PROPOSAL
-from climb_opt.view import StudyView, set_aggregate
+from climb_opt.view import StudyView
 from climbing import volume_below
 
 PRIOR = {"web": 0.6, "code": 0.25, "math": 0.1, "wiki": 0.05}

@@ -19,12 +19,13 @@ from transformers import AutoModelForCausalLM
 
 from climb_opt.attributes import COMPONENTS, FACTS, SEED, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.history import set_aggregate
 from climb_opt.metrics import higher_is_better
 from climb_opt.objective import ProxyObjective
 from climb_opt.recipes import Choice, ProxyRecipe, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.view import read_history, set_aggregate
+from climb_opt.view import read_history
 from training import SMALL
 
 MIXTURE = {"web": 0.2, "code": 0.3, "math": 0.5}

@@ -217,6 +217,8 @@ def numbers_of(cls: Any, where: str, found: dict[str, tuple[Any, Any]]) -> dict[
     for name, hint in typing.get_type_hints(cls).items():
         if typing.ClassVar in (hint, typing.get_origin(hint)) or typing.get_origin(hint) is dict:
             continue
+        if name == "ladder":  # of proxies, whose numbers are looked at already
+            continue
         parts = {*typing.get_args(hint)} or {hint}
         for part in (hint, *parts):
             if dataclasses.is_dataclass(part) and part is not recipes.CorpusRecipe:
@@ -248,6 +250,8 @@ ODD_NUMBERS += [
 
 def with_value(path: str, value: Any) -> dict[str, Any]:
     data = copy.deepcopy(WHOLE)
+    if path.startswith("budget."):  # which takes the place of rounds
+        data.update(sampler="tpe", rounds=[])
     *parents, last = path.split(".")
     inner = data
     for parent in parents:

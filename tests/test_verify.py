@@ -20,11 +20,11 @@ from climb_opt.ablation.run.emulate import emulate
 from climb_opt.attributes import FORECAST, SLOT, VERIFY
 from climb_opt.emulator import MixingLaw
 from climb_opt.measures import apart
-from climb_opt.plan import Plan
+from climb_opt.plan import Plan, plan_of
 from climb_opt.recipes import read_study
 from climb_opt.selection.verifying import SAME, shortlist
 from climb_opt.storages import open_storage
-from climb_opt.view import StudyView, mixture_of, plan_of
+from climb_opt.view import StudyView, mixture_of
 from climb_opt.workers import Pace
 from synthetic_study import Shape, build_study
 

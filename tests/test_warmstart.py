@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt.errors import UserError
+from climb_opt.history import set_aggregate
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.simplex import MixtureSpace
-from climb_opt.view import read_history, set_aggregate
+from climb_opt.view import read_history
 from climb_opt.warmstart import Lineage, begin, import_csv, read_lineage, warm_start
 from synthetic_study import Shape, build_study
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from climb_opt.attributes import RUNG
 from climb_opt.gp.fit import Fits, process_of
 from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
 from climb_opt.gp.outliers import tamed
@@ -71,7 +72,7 @@ class Beliefs:
     def _constraints(self, history: History) -> list[Surrogate]:
         """One surrogate per guard-rail, each from the trials that report it; kept when <= 0."""
         found: list[Surrogate] = []
-        for name in sorted({name for t in history.trials for name in t.constraints}):
+        for name in sorted({n for t in history.trials for n in t.constraints} - {RUNG}):
             rows = [i for i, t in enumerate(history.trials) if name in t.constraints]
             values = np.array([history.trials[i].constraints[name] for i in rows])
             values = np.clip(values, -MOST, MOST)

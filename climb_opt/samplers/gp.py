@@ -71,6 +71,8 @@ class SimplexGPSampler(MixtureSampler):
     True
     """
 
+    chooses_rung = True  # a recipe with a ladder may leave rungs to it
+
     def __init__(
         self,
         space: MixtureSpace,

@@ -12,6 +12,7 @@ another machine needs the study's name and a copy of the corpus, nothing else.
 
 import optuna
 
+from climb_opt.plan import plan_of
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study.opening import (
     awaits_corpus,
@@ -34,7 +35,7 @@ from climb_opt.study.working import (
     with_proxies,
     work,
 )
-from climb_opt.view import StudyView, plan_of
+from climb_opt.view import StudyView
 
 __all__ = [
     "awaits_corpus",

@@ -16,9 +16,12 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from climb_opt import recipe_files, recipes
-from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, WEIGHTS
+from climb_opt.attributes import AGGREGATE, CORPUS, LADDER, RECIPE, WEIGHTS
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.ladder import Ladder
+from climb_opt.plan import space_for
+from climb_opt.proxy.cost import ladder_of
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import MANIFEST, Corpus
 from climb_opt.simplex import MixtureSpace
@@ -32,7 +35,7 @@ from climb_opt.storages import (
 )
 from climb_opt.study.asked import check_recipe, weighed
 from climb_opt.study.corpora import corpus_for, is_override, is_to_be_built
-from climb_opt.view import StudyView, space_for, store_space
+from climb_opt.view import StudyView, store_space
 
 log = logging.getLogger(__name__)
 
@@ -227,6 +230,9 @@ def _complete(
             read_recipe(study)
         return study
     space = space_for(corpus.tokens(), recipe)  # bounds that no mixture meets are found here
+    ladder = ladder_of(recipe.ladder, corpus.vocab_size) if recipe.ladder else None
+    if ladder is not None:
+        _check_budget(recipe, ladder)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -243,6 +249,8 @@ def _complete(
         try:
             if found:
                 study.set_user_attr(WEIGHTS, found)
+            if ladder is not None:
+                study.set_user_attr(LADDER, ladder.to_data())
             _describe(study, corpus, space, recipe)
         except Exception as error:
             if not is_outage(error):  # what cannot be stored must not keep its name
@@ -265,6 +273,19 @@ def _describe(
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(recipe.objectives()))
     study.set_user_attr(RECIPE, recipes.to_json(recipe))
+
+
+def _check_budget(recipe: StudyRecipe, ladder: Ladder) -> None:
+    if recipe.budget is None:
+        return
+    named, target = len(recipe.baselines), ladder.rungs[-1]
+    needed = (named + 1) * target.flops
+    if recipe.budget.flops < needed:
+        raise UserError(
+            f"study.budget: {recipe.budget.flops:.3g} FLOPs do not pay for the baselines and one "
+            f"trial of the target, {target.name}: {named} + 1 at {target.flops:.3g} are "
+            f"{needed:.3g}. Give more, name fewer baselines, or take a cheaper target."
+        )
 
 
 def _overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:

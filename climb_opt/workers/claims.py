@@ -12,12 +12,23 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, SEED, SLOT
+from climb_opt.attributes import (
+    BEAT,
+    ENQUEUED,
+    ERROR,
+    INTERRUPTED,
+    OURS,
+    PAUSED,
+    RUNG,
+    SEED,
+    SLOT,
+)
 from climb_opt.bounds import SUM_TOLERANCE
+from climb_opt.ladder import BudgetSpent
 from climb_opt.plan import Plan, Slot, Step, attempts_by_slot
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.storages import StudyLock, persist, reading_once
-from climb_opt.view import all_trials
+from climb_opt.view import all_trials, rung_attributes
 from climb_opt.workers.beats import Pace, Reaper, sign, worker_name
 
 log = logging.getLogger(__name__)
@@ -38,7 +49,12 @@ class PlansAhead(Protocol):
     def plan_ahead(
         self, study: optuna.Study, slot: Slot
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """The weights as parameters, and system attributes to store with them."""
+        """The weights as parameters, and attributes to store with them: those of ours, "climb/...",
+        are user attributes, among them the rung if it chooses one.
+
+        Raises:
+            BudgetSpent: nothing that the budget still pays for is worth it.
+        """
         ...
 
 
@@ -91,7 +107,11 @@ class Claims:
                     if step.kind != "go":
                         return step.kind
                     assert step.slot is not None
-                    started = self._start(step.slot, step.attempts)
+                    try:
+                        started = self._start(step.slot, step.attempts)
+                    except BudgetSpent:
+                        busy = any(t.state == TrialState.RUNNING for t in trials)
+                        return "wait" if busy else "done"
             held = self.lock.release()
         finally:
             self.lock.__exit__(None, None, None)
@@ -154,15 +174,20 @@ class Claims:
         return None
 
     def _start(self, slot: Slot, attempts: tuple[FrozenTrial, ...]) -> int:
-        params, distributions, system_attrs = self._parameters(slot, attempts)
+        params, distributions, stored = self._parameters(slot, attempts)
         earlier = [item for attempt in attempts for item in attempt.user_attrs.items()]
-        kept = {k: v for k, v in earlier if not k.startswith(OURS) or k == SEED}
+        kept = {k: v for k, v in earlier if not k.startswith(OURS) or k in (SEED, RUNG)}
+        if self._plan.ladder is not None:
+            rung = {RUNG: self._plan.rung_of(slot), **stored, **kept}[RUNG]
+            stored = {**stored, **rung_attributes(rung, self._plan.target)}
+        ours = {k: v for k, v in stored.items() if k.startswith(OURS)}
         template = create_trial(
             state=TrialState.RUNNING,
             params=params,
             distributions=distributions,
-            user_attrs={**kept, **self.wanted.attrs.get(slot, {}), SLOT: slot, BEAT: sign(0)},
-            system_attrs=system_attrs,
+            user_attrs={**kept, **ours, **self.wanted.attrs.get(slot, {}), SLOT: slot}
+            | {BEAT: sign(0)},
+            system_attrs={k: v for k, v in stored.items() if k not in ours},
         )
         return self.study._storage.create_new_trial(self.study._study_id, template_trial=template)
 

@@ -17,10 +17,11 @@ from climb_opt.ablation.run.results import run_digest
 from climb_opt.ablation.run.surfaces import Surface
 from climb_opt.attributes import ABLATION, ERROR, RECIPE, SLOT
 from climb_opt.errors import TrialFailed, UserError
+from climb_opt.history import set_aggregate
 from climb_opt.selection.verifying import shortlist
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study import build_sampler
-from climb_opt.view import set_aggregate, store_space
+from climb_opt.view import store_space
 
 
 def search(

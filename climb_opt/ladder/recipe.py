@@ -1,0 +1,150 @@
+"""A ladder in a study recipe: rungs by round, or chosen within a budget of FLOPs.
+
+rounds:                           ladder: [20m, 62m, 350m]
+- {trials: 64, proxy: 20m}        budget: {flops: 3e19}
+- {trials: 16, proxy: 350m}       sampler: simplex-gp
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from climb_opt import lookup
+from climb_opt.errors import UserError
+from climb_opt.proxy_recipe import ProxyRecipe
+from climb_opt.recipe_files import merge, read_data
+from climb_opt.strict import POSITIVE, build, check_ranges
+
+
+@dataclass(frozen=True)
+class BudgetRecipe:
+    """What a search may spend on training, all rungs and baselines together."""
+
+    flops: float  # of all trials
+
+    RANGES: ClassVar = {"flops": POSITIVE}
+
+
+def read(data: dict[str, Any]) -> None:
+    """Write `rounds` and `ladder` of a study's plain data out in full; the target is its proxy."""
+    if data.get("ladder"):
+        if not isinstance(data["ladder"], (list, tuple)):
+            raise UserError(
+                f"study.ladder: expected a list of proxies, but got {data['ladder']!r}."
+            )
+        data["ladder"] = [_rung(rung, data.get("proxy")) for rung in data["ladder"]]
+    _read_rounds(data)
+    if data.get("ladder"):
+        data["proxy"] = data["ladder"][-1]
+    if data.get("budget") is not None:
+        data.setdefault("rounds", [])
+        if not data.get("ladder") and "proxy" in data:
+            data["ladder"] = [data["proxy"]]
+
+
+def check(recipe: Any) -> None:
+    """Raise unless rungs, rounds, budget and sampler of a `StudyRecipe` go together."""
+    if recipe.budget is not None and recipe.rounds:
+        raise UserError(
+            "study: budget takes the place of rounds; drop rounds, or set budget: null to keep "
+            "them."
+        )
+    if recipe.rungs and len(recipe.rungs) != len(recipe.rounds):
+        raise UserError(
+            f"study.rungs: one for each of {len(recipe.rounds)} rounds, but there are "
+            f"{len(recipe.rungs)}."
+        )
+    for rung in recipe.rungs:
+        if rung >= len(recipe.ladder):
+            raise UserError(
+                f"study.rungs: {rung} is no rung of the ladder; there are 0 to "
+                f"{len(recipe.ladder) - 1}."
+            )
+    if recipe.ladder and not recipe.rungs:
+        _check_chooser(recipe)
+    if recipe.budget is not None and recipe.verify:
+        raise UserError(
+            "study.verify: slots of rounds, which a budget has not; the last trial it pays for "
+            "at the target measures what is recommended. Drop verify."
+        )
+
+
+def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
+    """The proxy recipe of a shipped name, a path, or a mapping (which may `include` one)."""
+    recipe: ProxyRecipe = build(ProxyRecipe, proxy_data(name), "proxy")
+    checked: ProxyRecipe = check_ranges(recipe, "proxy")
+    return checked
+
+
+def proxy_data(value: Any) -> Any:
+    """The plain data of a proxy given by name, path or keys."""
+    if isinstance(value, str):
+        return read_data("proxies", value)
+    if isinstance(value, Mapping) and "include" in value:
+        rest = {k: v for k, v in value.items() if k != "include"}
+        return merge(read_data("proxies", str(value["include"])), rest)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _rung(rung: Any, proxy: Any) -> Any:
+    """Keys alone change the study's proxy."""
+    if isinstance(rung, Mapping) and "include" not in rung and isinstance(proxy, Mapping):
+        return merge(proxy, rung)
+    return proxy_data(rung)
+
+
+def _read_rounds(data: dict[str, Any]) -> None:
+    rounds = data.get("rounds")
+    if not isinstance(rounds, (list, tuple)) or not any(isinstance(r, Mapping) for r in rounds):
+        return
+    ladder, sizes, rungs = list(data.get("ladder") or ()), [], []
+    for place, entry in enumerate(rounds):
+        where = f"study.rounds[{place}]"
+        if not isinstance(entry, Mapping) or "trials" not in entry or len(entry) != 2:
+            raise UserError(
+                f"{where}: where one round names its proxy, each is {{trials: 64, proxy: 20m}} or "
+                f"{{trials: 64, rung: 0}}, but this is {entry!r}."
+            )
+        if "rung" in entry:
+            rungs.append(entry["rung"])
+        elif "proxy" in entry:
+            proxy = _rung(entry["proxy"], data.get("proxy"))
+            if proxy not in ladder:
+                ladder.append(proxy)
+            rungs.append(ladder.index(proxy))
+        else:
+            other = next(key for key in entry if key != "trials")
+            raise UserError(f"{where}: unknown key {other!r}. Known keys: trials, proxy, rung.")
+        sizes.append(entry["trials"])
+    if not ladder:
+        raise UserError("study.rounds: `rung` needs a ladder; name the rungs in `ladder:`.")
+    data.update(rounds=sizes, rungs=rungs, ladder=ladder)
+
+
+def _check_chooser(recipe: Any) -> None:
+    name = recipe.sampler.name
+    try:
+        sampler = lookup.find("sampler", name)
+    except UserError:  # not here, where a study may only be looked at: whoever builds it says so
+        return
+    if len(recipe.ladder) > 1 and not getattr(sampler, "chooses_rung", False):
+        raise UserError(
+            f"study.ladder: sampler {name!r} does not choose rungs; use simplex-gp, or say which "
+            "rung each round trains: rounds: [{trials: 64, rung: 0}, {trials: 16, rung: 1}]."
+        )
+    if recipe.budget is not None and "rounds" in inspect.signature(sampler).parameters:
+        raise UserError(
+            f"study.budget: sampler {name!r} searches in rounds; use simplex-gp, or drop budget "
+            "and say which rung each round trains."
+        )
+    if len(recipe.ladder) > 1 and recipe.also:
+        raise UserError(
+            "study.ladder: rungs are chosen for one objective; drop also, or say which rung each "
+            "round trains."
+        )
