@@ -19,13 +19,14 @@ from climb_opt.errors import TrialFailed, UserError, did_you_mean, listed
 from climb_opt.evaluators.base import Evaluator, Provenance
 from climb_opt.files import check_folder
 from climb_opt.history import excesses, report_components, report_facts
+from climb_opt.ladder import rung_of
 from climb_opt.plan import plan_of, space_for
 from climb_opt.provenance import provenance
 from climb_opt.proxy import checkpoint, model
-from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.group import ProxyGroup
-from climb_opt.proxy.job import Job, Outcome, ProxyTrainer
+from climb_opt.proxy.job import Job, Outcome
 from climb_opt.proxy.keep import FOLDER, KeptModels
+from climb_opt.proxy.rungs import Rungs, proxies_of
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
@@ -66,11 +67,13 @@ class ProxyObjective:
         check_components(recipe, self.evaluators)
         self.space = space_for(corpus.tokens(), recipe)
         self.group = ProxyGroup(recipe.proxy.precision)
-        self.trainer = self._trainer()
+        self.rungs = self._rungs()
+        self.trainer = self.rungs.trainers[self.rungs.target]
         self._kept = KeptModels(
             self.directory / FOLDER, recipe.proxy.keep, maximize=recipe.direction == "maximize"
         )
         self._trial: optuna.Trial | None = None
+        self._rung: int | None = None
         self._say_disk()
 
     @property
@@ -93,6 +96,7 @@ class ProxyObjective:
             name=folder_name(trial),
             mixture=self.space.suggest(trial),
             seed=int(trial.user_attrs.get(SEED, self.recipe.seed)),
+            rung=rung_of(trial, self.rungs.target),
         )
         self._trial = trial
         try:
@@ -126,7 +130,13 @@ class ProxyObjective:
     # --- on every rank ----------------------------------------------------------------------
 
     def report(self, network: Any, step: int) -> bool:
-        """The score so far goes to Optuna; whether its pruner gives the trial up."""
+        """The score so far goes to Optuna; whether its pruner gives the trial up.
+
+        Pruners compare all trials of a study at the same step, so those below the target report
+        nothing and are never given up.
+        """
+        if self._rung != self.rungs.target:
+            return False
         components = self._evaluate(network)
         hopeless = False
         if self._trial is not None and not self.also:  # Optuna takes none with several objectives
@@ -135,15 +145,16 @@ class ProxyObjective:
         return self.group.share(hopeless)
 
     def _work(self, job: Job) -> tuple[str, dict[str, float], dict[str, Any]]:
-        begun = time.perf_counter()
-        outcome = self.trainer.train(job, self)
+        begun, self._rung = time.perf_counter(), self.rungs.of(job)
+        outcome = self.rungs.train(job, self)
         components: dict[str, float] = {}
         if outcome.status == "finished":
             evaluated = time.perf_counter()
             components = self._score(job, outcome)
             outcome.facts["evaluate_seconds"] = time.perf_counter() - evaluated
             if self.group.is_main:
-                self._keep(job, outcome, self.aggregate(components))
+                if self._rung == self.rungs.target:
+                    self._keep(job, outcome, self.aggregate(components))
                 shutil.rmtree(self.directory / job.name / "model", ignore_errors=True)
         outcome.facts["seconds"] = time.perf_counter() - begun
         facts = {**outcome.facts, "corpus": self.corpus.digest, **provenance()}
@@ -178,18 +189,14 @@ class ProxyObjective:
 
     # --- private ----------------------------------------------------------------------------
 
-    def _trainer(self) -> ProxyTrainer:
-        recipe, group = self.recipe, self.group
+    def _rungs(self) -> Rungs:
+        recipe = self.recipe
         if recipe.pruner is not None and not recipe.proxy.report_every:
             raise UserError(
                 "study.pruner needs intermediate scores: set proxy.report_every to the steps "
                 "between them."
             )
-        if recipe.proxy.command is not None:
-            return CommandTrainer(
-                self.corpus, recipe.proxy, directory=self.directory, world=group.world
-            )
-        return Trainer(self.corpus, recipe.proxy, group, directory=self.directory)
+        return Rungs(self.corpus, recipe, self.group, directory=self.directory)
 
     def _model_of_command(self, folder: Path) -> Any:
         if not folder.is_dir():
@@ -263,6 +270,7 @@ def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
         *((f"also.{name}", objective.coefficients()) for name, objective in recipe.also.items()),
         ("constraints", recipe.constraints),
     ]
+    bring = all(proxy.command is not None for proxy in proxies_of(recipe))
     for where, names in named:
         for name in names:
             if name in reported:
@@ -270,7 +278,7 @@ def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
                     f"study.{where}: {name!r} is measured on a test set; a search would fit it. "
                     "Search on a validation split, or set allow_test: true in the evaluator."
                 )
-            if name not in known and recipe.proxy.command is None:
+            if name not in known and not bring:
                 raise UserError(
                     f"study.{where}: no evaluator gives {name!r}."
                     f"{did_you_mean(name, known)} Known components: {listed(known)}."

@@ -20,7 +20,8 @@ from climb_opt.attributes import IMPORTED, LADDER, RUNG, SLOT
 from climb_opt.errors import UserError
 from climb_opt.ladder import BudgetSpent, Ladder, rung_of
 from climb_opt.plan import Plan, plan_of
-from climb_opt.proxy.cost import ladder_of, shape_size, trial_cost
+from climb_opt.proxy.cost import shape_size, trial_cost
+from climb_opt.proxy.ladders import ladder_of
 from climb_opt.recipes import StudyRecipe, read_study, study_from, to_json
 from climb_opt.samplers.climb_sampler import ClimbSampler
 from climb_opt.study import open_study

@@ -1,13 +1,15 @@
-"""What trains a rung of a ladder: its cost, and the part of the corpus that it reads."""
+"""What trains a rung of a ladder, and the part of the corpus that it reads."""
 
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,81 +17,28 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 import transformers
 
+import studying
+from climb_opt.attributes import FACTS, RUNG, SLOT
 from climb_opt.errors import TrialFailed, UserError
-from climb_opt.proxy import model
+from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.command import CommandTrainer
-from climb_opt.proxy.cost import Size, shape_size, trial_cost
+from climb_opt.proxy.cost import shape_size, trial_cost
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
+from climb_opt.proxy.ladders import ladder_of
+from climb_opt.proxy.rungs import Rungs, share_of
 from climb_opt.proxy.train import Trainer
-from climb_opt.recipes import ModelRecipe, ProxyRecipe, read_proxy
+from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
+from climb_opt.retrain.sibling import at_target
 from climb_opt.shards import Corpus, Domain, Stream
+from climb_opt.study import open_study, work
+from studying import PACE
 from training import SMALL, Watch
 
+recipe, journal = studying.recipe, studying.journal  # fixtures
+
 JOB = Job("slot-0", {"web": 0.6, "code": 0.3, "math": 0.1}, seed=3)
-
-
-# --- the cost of a trial -------------------------------------------------------------------------
-
-
-@given(
-    st.integers(1, 4),
-    st.sampled_from([(16, 2, 1), (24, 4, 2), (32, 4, 4)]),
-    st.integers(1, 300),
-    st.booleans(),
-)
-@settings(max_examples=20, deadline=None)
-def test_a_shapes_size_is_that_of_the_model_it_gives(
-    layers: int, shape: tuple[int, int, int], vocabulary: int, tied: bool
-) -> None:
-    hidden, heads, kv_heads = shape
-    recipe = ModelRecipe(hidden=hidden, layers=layers, heads=heads, kv_heads=kv_heads, tied=tied)
-    if hidden // heads % 2:
-        recipe = replace(recipe, heads=2, kv_heads=2)
-    corpus = Corpus(Path(), "c", (), {}, "uint16", vocabulary, 0)
-    assert shape_size(recipe, vocabulary) == model.size_of(model.configure(recipe, corpus, 32))
-
-
-def test_flops_are_six_for_each_multiplied_parameter_and_half_of_palms_attention() -> None:
-    proxy = ProxyRecipe(
-        model=ModelRecipe(hidden=64, layers=2, heads=4, tied=False),
-        tokens=10_000, sequence=128, batch_tokens=1024,
-    )  # fmt: skip
-    size = shape_size(proxy.model, 1000)  # 1024 rows
-    inner = 2 * (4 * 64 * 64 + 3 * 64 * 176 + 2 * 64) + 64
-    cost = trial_cost(proxy, size)
-    assert cost.tokens == 9 * 1024  # whole batches
-    assert cost.parameters == inner + 2 * 1024 * 64
-    assert cost.flops == 9 * 1024 * (6 * (inner + 1024 * 64) + 6 * 2 * 64 * 128)
-    tied = replace(proxy.model, tied=True)  # fewer parameters, as many multiplications
-    assert trial_cost(replace(proxy, model=tied), shape_size(tied, 1000)).flops == cost.flops
-
-
-def test_tables_that_are_looked_up_cost_nothing_and_experts_count_all() -> None:
-    config = transformers.GPT2Config(
-        vocab_size=64, n_positions=32, n_embd=16, n_layer=3, n_head=2, tie_word_embeddings=True
-    )
-    size = model.size_of(config)
-    assert size.parameters - size.multiplied == 32 * 16  # places; the tied table is multiplied by
-    assert (size.layers, size.width) == (3, 16)
-    wide = transformers.LlamaConfig(
-        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, head_dim=32,
-    )  # fmt: skip
-    assert model.size_of(wide).width == 64  # heads x their width, not the stream's
-
-
-def test_a_stated_cost_goes_before_the_formula_and_a_command_has_no_other() -> None:
-    size = Size(10, 5, 8, 1, 4)
-    assert trial_cost(replace(SMALL, flops=1e15), size).flops == 1e15
-    command = ProxyRecipe(tokens=777, command="train {trial}")
-    assert trial_cost(command, size) == trial_cost(command, None)
-    assert trial_cost(command, None).flops is None
-    stated = trial_cost(replace(command, flops=2e18), None)
-    assert (stated.tokens, stated.flops, stated.parameters) == (777, 2e18, None)
-    with pytest.raises(UserError, match=r"proxy\.flops must be positive, but is 0"):
-        read_proxy({"include": "tiny", "flops": 0})
 
 
 def test_a_trial_states_the_flops_it_used(tiny_corpus: Corpus, tmp_path: Path) -> None:
@@ -147,8 +96,6 @@ def test_a_smaller_pool_lies_within_a_larger_one_and_is_spread_over_the_shards(
 @given(st.lists(st.integers(1, 400), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_a_pool_is_the_same_whatever_a_trial_reads_of_it(sizes: list[int], seed: int) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         corpus = corpus_of(Path(folder), [[n] for n in sizes])
         pool = Sequences(corpus, 4, share=0.25)
@@ -208,3 +155,179 @@ def test_a_command_is_told_its_share_and_its_flops_are_noted(
     whole = CommandTrainer(tiny_corpus, replace(recipe, flops=None), directory=tmp_path)
     assert whole.describe(JOB)["share"] == 1.0
     assert "flops" not in whole.train(JOB, Watch()).facts
+
+
+# --- a study's rungs -----------------------------------------------------------------------------
+
+SHORT = replace(SMALL, tokens=SMALL.tokens // 4, lr=2e-2)
+
+
+def study_recipe(corpus: Corpus, *proxies: ProxyRecipe, **changes: Any) -> StudyRecipe:
+    recipe = StudyRecipe(
+        corpus=str(corpus.path),
+        proxy=proxies[-1],
+        ladder=proxies,
+        rungs=tuple(range(len(proxies))),
+        rounds=(2,) * len(proxies),
+        evaluators=(Choice("heldout", {"target": "sums", "max_tokens": 1000}),),
+        score=["sums/bpb"],
+    )
+    return replace(recipe, **changes)
+
+
+def tried(
+    objective: ProxyObjective, study: optuna.Study, rung: int | None, slot: int = 0
+) -> dict[str, Any]:
+    """The facts of a trial of `JOB`'s mixture on a rung."""
+    attrs = {SLOT: slot} if rung is None else {SLOT: slot, RUNG: rung}
+    params = objective.space.params(objective.space.weights(JOB.mixture))
+    study.enqueue_trial(params, user_attrs=attrs)
+    study.optimize(objective, n_trials=1)
+    return dict(study.trials[-1].user_attrs[FACTS])
+
+
+def test_a_trial_is_trained_on_its_rung_and_without_one_at_the_target(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    target = replace(SMALL, keep=2)
+    recipe = study_recipe(tiny_corpus, SHORT, target)
+    objective = ProxyObjective(tiny_corpus, recipe, directory=tmp_path)
+    study = optuna.create_study()
+    low, top, plain, again = (
+        tried(objective, study, rung, slot) for slot, rung in enumerate((0, 1, None, 0))
+    )
+    assert (low["tokens"], top["tokens"]) == (SHORT.tokens, SMALL.tokens)
+    costs = ladder_of(recipe.ladder, tiny_corpus.vocab_size).costs
+    assert [low["flops"], top["flops"]] == list(costs) and costs[0] == costs[1] / 4
+    for name, epochs in top["epochs"].items():  # matched
+        assert low["epochs"][name] == pytest.approx(epochs, rel=0.05)
+    one, two, three, four = (trial.value for trial in study.trials)
+    assert two == three and one == four and one != two  # the rungs leave nothing in each other
+    assert top["epochs"] == plain["epochs"] and low["epochs"] == again["epochs"]
+    assert {p.name for p in (tmp_path / "models").iterdir()} == {"slot-1", "slot-2"}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["models"]
+
+
+def test_a_rung_may_read_the_whole_corpus(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    recipe = study_recipe(tiny_corpus, SHORT, SMALL, repetition="whole")
+    objective = ProxyObjective(tiny_corpus, recipe, directory=tmp_path)
+    study = optuna.create_study()
+    low, top = (tried(objective, study, rung) for rung in (0, 1))
+    for name, epochs in top["epochs"].items():
+        assert low["epochs"][name] == pytest.approx(epochs / 4, rel=0.05)
+
+
+def test_a_study_of_one_rung_trains_as_it_did_without_a_ladder(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    values = []
+    for number, ladder in enumerate(((), (SMALL,), (SHORT, SMALL))):
+        recipe = study_recipe(tiny_corpus, SMALL, ladder=ladder, rungs=())
+        study = optuna.create_study()
+        tried(ProxyObjective(tiny_corpus, recipe, directory=tmp_path / str(number)), study, None)
+        values.append(study.best_value)
+    assert len(set(values)) == 1
+
+
+def test_what_is_wrong_with_a_rung_is_said_of_it_before_any_training(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    other = transformers.LlamaConfig(
+        vocab_size=100, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=64,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(other).save_pretrained(tmp_path / "other")
+    foreign = replace(SHORT, model=ModelRecipe(checkpoint=str(tmp_path / "other")))
+    odd = replace(SHORT, model=replace(SMALL.model, heads=3))
+    few = replace(SHORT, tokens=100)
+    for proxy, said in (
+        (foreign, "other on 2,048 tokens\\): Checkpoint .* knows 100 tokens, but corpus 'tiny'"),
+        (odd, "1 x 16 on 2,048 tokens\\): proxy.model: hidden .* must be an even multiple"),
+        (few, "1 x 16 on 100 tokens\\): proxy.tokens .* is less than one step"),
+        (replace(SHORT, command="train {trail}"), "unknown placeholder {trail}"),
+    ):
+        for number, ladder in enumerate(((proxy, SMALL), (SHORT, proxy))):
+            recipe = study_recipe(tiny_corpus, *ladder)
+            with pytest.raises(UserError, match=rf"^study.ladder\[{number}\] \(.*{said}"):
+                ProxyObjective(tiny_corpus, recipe, directory=tmp_path)
+    unscored = study_recipe(tiny_corpus, SHORT, replace(SMALL, command="train"), score=["mine/x"])
+    with pytest.raises(UserError, match="no evaluator gives 'mine/x'"):  # nor does the first rung
+        ProxyObjective(tiny_corpus, unscored, directory=tmp_path)
+
+
+def test_a_pruner_sees_trials_of_the_target_alone(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    proxies = [replace(proxy, report_every=2) for proxy in (SHORT, SMALL)]
+    recipe = study_recipe(
+        tiny_corpus, *proxies, pruner=Choice("median"), prune_first_round=True, baselines=()
+    )
+    objective = ProxyObjective(tiny_corpus, recipe, directory=tmp_path)
+    study = optuna.create_study(pruner=optuna.pruners.ThresholdPruner(upper=0.0))  # all of them
+    tried(objective, study, 0, 0)
+    tried(objective, study, 1, 2)
+    low, top = study.trials
+    assert low.state == optuna.trial.TrialState.COMPLETE and low.intermediate_values == {}
+    assert top.state == optuna.trial.TrialState.PRUNED and list(top.intermediate_values) == [2]
+
+
+def test_a_pruner_of_a_persons_own_objective_sees_trials_of_the_target_alone(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    target = replace(recipe.proxy, tokens=4096, batch_tokens=1024)
+    pruner = Choice("optuna.pruners:ThresholdPruner", {"upper": 0.0})
+    ladder = (replace(target, tokens=1024), target)
+    wanted = replace(recipe, proxy=target, ladder=ladder, rungs=(0, 1), pruner=pruner)
+    study = open_study(wanted, storage=journal, study_name="s")
+
+    def reporting(trial: optuna.Trial) -> float:
+        trial.report(1.0, 5)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+        return 1.0
+
+    work(study, objective=reporting, pace=PACE)
+    searched = [t for t in study.trials if isinstance(t.user_attrs[SLOT], int)]
+    assert {(t.user_attrs[RUNG], t.state.name, len(t.intermediate_values)) for t in searched} == {
+        (0, "COMPLETE", 0),
+        (1, "PRUNED", 1),
+    }
+
+
+def test_each_rung_trains_in_its_own_precision(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    low, top = replace(SHORT, precision="bf16"), replace(SMALL, precision="fp32")
+    recipe = study_recipe(tiny_corpus, low, top)
+    objective = ProxyObjective(tiny_corpus, recipe, directory=tmp_path)
+    study = optuna.create_study()
+    found = [tried(objective, study, rung)["precision"] for rung in (0, 1, 0)]
+    assert found == ["bf16", "no", "bf16"]
+    assert study.trials[0].value == study.trials[2].value
+    objective.group.use("fp32")  # as other tests find it
+
+
+def test_a_rung_on_more_tokens_than_the_target_says_that_it_repeats_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert share_of((SHORT, SMALL), 0) == 0.25 and share_of((SHORT, SMALL), 1) == 1
+    assert caplog.text == ""
+    assert share_of((SMALL, SHORT), 0) == 1.0
+    assert "study.ladder[0] (1 x 16 on 8,192 tokens) repeats every domain 4 times" in caplog.text
+
+
+def test_rungs_share_the_open_files_of_the_corpus(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    longer = replace(SMALL, sequence=32)
+    recipe = study_recipe(tiny_corpus, SHORT, replace(SHORT, command="train"), longer)
+    first, command, last = Rungs(
+        tiny_corpus, recipe, ProxyGroup("fp32"), directory=tmp_path
+    ).trainers
+    assert isinstance(first, Trainer) and isinstance(last, Trainer)
+    assert isinstance(command, CommandTrainer) and command.share == first.sequences.share == 0.25
+    assert last.sequences._shards is first.sequences._shards
+    ids = np.arange(2)
+    np.testing.assert_array_equal(last.sequences.read(ids), Sequences(tiny_corpus, 32).read(ids))
+
+
+def test_what_is_trained_again_is_trained_at_the_target(tiny_corpus: Corpus) -> None:
+    recipe = study_recipe(tiny_corpus, SHORT, SMALL)
+    one = at_target(recipe, baselines=())
+    assert (one.proxy, one.ladder, one.rungs, one.budget) == (SMALL, (), (), None)
+    assert one.rounds == recipe.rounds and one.baselines == ()
+    assert at_target(replace(recipe, rounds=(), rungs=())).rounds == (1,)

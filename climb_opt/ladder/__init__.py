@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from climb_opt.attributes import IMPORTED, RUNG
 from climb_opt.errors import UserError
@@ -96,7 +96,7 @@ class Ladder:
         """Costs (R,) in trials of the target."""
         return self.costs / self.costs[-1]
 
-    def rung_of(self, trial: FrozenTrial) -> int:
+    def rung_of(self, trial: FrozenTrial | Trial) -> int:
         """The rung of a trial: the target's where it says nothing."""
         return rung_of(trial, self.target)
 
@@ -112,7 +112,7 @@ class Ladder:
         )
 
 
-def rung_of(trial: FrozenTrial, target: int) -> int:
+def rung_of(trial: FrozenTrial | Trial, target: int) -> int:
     """The rung of a trial: `target` where it says nothing, or names none of the ladder."""
     stated = trial.user_attrs.get(RUNG)
     return stated if isinstance(stated, int) and 0 <= stated < target else target

@@ -14,13 +14,10 @@ Of a mixture of experts all experts are counted; `proxy.flops` states another fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from climb_opt.errors import UserError
-from climb_opt.ladder import Ladder, Rung
 from climb_opt.proxy_recipe import ModelRecipe, ProxyRecipe
-from climb_opt.text import amount
 
 VOCABULARY_MULTIPLE = 64  # odd vocabulary sizes slow the projection on a GPU; nanochat pads alike
 
@@ -77,10 +74,28 @@ def trial_cost(recipe: ProxyRecipe, size: Size | None) -> Cost:
     """
     if recipe.command is not None or size is None:
         return Cost(recipe.tokens, recipe.flops, None)
-    batch, steps = plan(recipe)
-    tokens = batch * steps * recipe.sequence
+    tokens = trained_tokens(recipe)
     flops = tokens * size.token_flops(recipe.sequence) if recipe.flops is None else recipe.flops
     return Cost(tokens, flops, size.parameters)
+
+
+def trained_tokens(recipe: ProxyRecipe) -> int:
+    """Tokens that one trial trains on: whole steps, of a command as many as it is told.
+
+    Raises:
+        UserError: less than one step.
+    """
+    if recipe.command is not None:
+        return recipe.tokens
+    batch, steps = plan(recipe)
+    return batch * steps * recipe.sequence
+
+
+def described(recipe: ProxyRecipe) -> str:
+    """A proxy in a few words: "12 x 768 on 400,000 tokens"."""
+    shape = recipe.model
+    what = recipe.command or shape.checkpoint or f"{shape.layers} x {shape.hidden}"
+    return f"{what} on {recipe.tokens:,} tokens"
 
 
 def plan(recipe: ProxyRecipe, world: int = 1) -> tuple[int, int]:
@@ -103,25 +118,3 @@ def plan(recipe: ProxyRecipe, world: int = 1) -> tuple[int, int]:
             "tokens; train on more tokens or in smaller batches."
         )
     return batch, steps
-
-
-def ladder_of(proxies: Sequence[ProxyRecipe], vocabulary: int) -> Ladder:
-    """The rungs of a recipe's ladder; each is named by its parameters and tokens, "20M@400M".
-
-    Raises:
-        UserError: a rung whose cost nobody knows, or rungs out of order of cost.
-    """
-    rungs = []
-    for number, proxy in enumerate(proxies):
-        known = proxy.command is None and proxy.model.checkpoint is None
-        cost = trial_cost(proxy, shape_size(proxy.model, vocabulary) if known else None)
-        if cost.flops is None:
-            raise UserError(
-                f"study.ladder[{number}]: nobody knows what a trial of it costs; state its FLOPs "
-                "as `flops`."
-            )
-        size = f"rung {number}" if cost.parameters is None else amount(cost.parameters)
-        rungs.append(
-            Rung(f"{size}@{amount(cost.tokens)}", cost.flops, cost.tokens, cost.parameters)
-        )
-    return Ladder(tuple(rungs))

@@ -27,6 +27,7 @@ from typing import Any, Literal, TypeVar
 import torch
 import torch.distributed
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError
@@ -38,6 +39,7 @@ DATA_TIMEOUT = timedelta(minutes=5)  # longer than the compilation of a 1B proxy
 CONTROL_TIMEOUT = timedelta(days=7)
 
 T = TypeVar("T")
+Precision = Literal["auto", "fp32", "bf16"]
 _CLOSE = None
 
 
@@ -75,20 +77,11 @@ class ProxyGroup:
             trains in another precision.
     """
 
-    def __init__(self, precision: Literal["auto", "fp32", "bf16"] = "auto") -> None:
+    def __init__(self, precision: Precision = "auto") -> None:
         check_launch()
         _meet_again()
-        mixed = {"fp32": "no", "bf16": "bf16", "auto": "bf16" if _has_bf16() else "no"}[precision]
         try:
-            self.accelerator = Accelerator(
-                mixed_precision=mixed,
-                # Without it, torchrun's processes on a machine without a GPU would each be alone.
-                cpu=_on_cpu() or (_launched() > 1 and not torch.cuda.is_available()),
-                kwargs_handlers=[
-                    InitProcessGroupKwargs(timeout=DATA_TIMEOUT),
-                    DistributedDataParallelKwargs(gradient_as_bucket_view=True),
-                ],
-            )
+            self.accelerator = _accelerator(precision)
         except ValueError as error:
             if "MASTER_ADDR" in str(error):
                 raise UserError(
@@ -125,6 +118,12 @@ class ProxyGroup:
         """What a rank trains on, for a trial's facts: "cpu", "NVIDIA H100 80GB HBM3"."""
         cuda = self.device.type == "cuda"
         return str(torch.cuda.get_device_name(self.device)) if cuda else str(self.device.type)
+
+    def use(self, precision: Precision) -> None:
+        """Train in another precision from here on; the processes stay as they are."""
+        if _mixed(precision) != self.accelerator.mixed_precision:
+            AcceleratorState._reset_state()  # else it refuses; accelerate has no other way
+            self.accelerator = _accelerator(precision)
 
     def share(self, value: T) -> T:
         """Rank 0's `value`, on every rank; waits for rank 0 as long as it takes."""
@@ -210,6 +209,22 @@ class ProxyGroup:
         gc.freeze()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _accelerator(precision: Precision) -> Accelerator:
+    return Accelerator(
+        mixed_precision=_mixed(precision),
+        # Without it, torchrun's processes on a machine without a GPU would each be alone.
+        cpu=_on_cpu() or (_launched() > 1 and not torch.cuda.is_available()),
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=DATA_TIMEOUT),
+            DistributedDataParallelKwargs(gradient_as_bucket_view=True),
+        ],
+    )
+
+
+def _mixed(precision: Precision) -> str:
+    return {"fp32": "no", "bf16": "bf16", "auto": "bf16" if _has_bf16() else "no"}[precision]
 
 
 def _meet_again() -> None:

@@ -61,6 +61,18 @@ def configure(recipe: ModelRecipe, corpus: Corpus, sequence: int) -> Any:
     )
 
 
+def read_config(name: str) -> Any:
+    """The `transformers` config of a checkpoint, a folder or a hub name.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return _loaded(AutoConfig, name)
+    except Exception as error:  # a file of anybody's, and each library has errors of its own
+        raise _unreadable(name, error) from None
+
+
 def build(recipe: ModelRecipe, config: Any, *, seed: int) -> Any:
     """The model of a trial, in float32 on the CPU: drawn from `seed`, or the checkpoint's."""
     if recipe.checkpoint is not None:
@@ -145,10 +157,7 @@ def _check_shape(recipe: ModelRecipe) -> None:
 
 
 def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
-    try:
-        config = _loaded(AutoConfig, name)
-    except Exception as error:  # a file of anybody's, and each library has errors of its own
-        raise _unreadable(name, error) from None
+    config = read_config(name)
     known, context = (
         _whole(config, key, name) for key in ("vocab_size", "max_position_embeddings")
     )

@@ -128,10 +128,8 @@ class Run:
         self.step, self.losses = step, losses.to(self.group.device)
 
     def _prepare(self) -> None:
-        device = self.group.device
-        compiled = self.recipe.compile
-        compiled = device.type == "cuda" if compiled is None else compiled
-        chunked = device.type == "cpu" and not compiled and can_chunk(self.model)
+        compiled = self.trainer.compiled
+        chunked = self.group.device.type == "cpu" and not compiled and can_chunk(self.model)
         module = TrainingLoss(self.model, chunked=chunked).train()
         if compiled:
             module.compile(dynamic=False)

@@ -51,6 +51,7 @@ class Setup:
         drawn, known = recipe.model.checkpoint is None, corpus.vocab_size
         size = shape_size(recipe.model, known) if drawn else model.size_of(self.config)
         self.flops = trial_cost(recipe, size).flops or 0.0
+        self.compiled = group.device.type == "cuda" if recipe.compile is None else recipe.compile
         self.micro = self._first_micro()
 
     @property

@@ -18,7 +18,7 @@ from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, unit_for
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.retrain.race import confirmation_of, run
-from climb_opt.retrain.sibling import Training, train_beside
+from climb_opt.retrain.sibling import Training, at_target, train_beside
 from climb_opt.selection import advise
 from climb_opt.study import baselines, read_recipe, run_plan
 from climb_opt.study.working import Objective
@@ -97,8 +97,8 @@ def begin(study: optuna.Study, terms: Terms) -> Begun:
     """Create the confirm study, or join it. Terms and errors are those of `confirm`."""
     recipe = read_recipe(study)
     finals, same, as_good = _finals(study, recipe, terms)
-    if terms.proxy is not None:
-        recipe = replace(recipe, proxy=recipes.read_proxy(terms.proxy))
+    proxy = recipe.proxy if terms.proxy is None else recipes.read_proxy(terms.proxy)
+    recipe = at_target(recipe, proxy=proxy)
     return Begun(*open_confirmation(study, finals, recipe, name=terms.name), same, as_good)
 
 

@@ -21,7 +21,7 @@ from climb_opt.attributes import COMPONENTS, NOISE, SLOT
 from climb_opt.errors import UserError
 from climb_opt.metrics import scores_of
 from climb_opt.recipes import AUTO, MAIN, StudyRecipe
-from climb_opt.retrain.sibling import found_sibling, open_sibling, some_orders
+from climb_opt.retrain.sibling import at_target, found_sibling, open_sibling, some_orders
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage
 from climb_opt.study import equal_score, open_study, read_recipe
@@ -135,7 +135,7 @@ def _recipe(recipe: StudyRecipe, corpus: Any) -> StudyRecipe:
         recipe = replace(recipe, score=equal_score(recipe, corpus))
     if corpus is not None:
         recipe = replace(recipe, corpus=str(corpus))
-    return replace(recipe, rounds=(1,), verify=0, baselines=(), pruner=None, also={})
+    return at_target(recipe, rounds=(1,), verify=0, baselines=(), pruner=None, also={})
 
 
 def _check_joined(sibling: optuna.Study, recipe: StudyRecipe) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
@@ -62,6 +63,13 @@ def some_orders(
         {slot: mixtures[name] for slot, (name, _) in slots.items()},
         {slot: {SEED: seeds[label]} for slot, (_, label) in slots.items()},
     )
+
+
+def at_target(recipe: StudyRecipe, **changes: Any) -> StudyRecipe:
+    """The recipe by which a search's mixtures are trained again: its target, and no other rung."""
+    rounds = recipe.rounds or (1,)  # none where a budget took their place
+    one: dict[str, Any] = {"rounds": rounds, "ladder": (), "rungs": (), "budget": None}
+    return replace(recipe, **{**one, **changes})
 
 
 def open_sibling(study: optuna.Study, name: str) -> optuna.Study:

@@ -23,9 +23,11 @@ from climb_opt.errors import UserError, check_numbers
 from climb_opt.history import History
 from climb_opt.metrics import scores_of
 from climb_opt.plan import Plan, Slot
+from climb_opt.proxy.cost import described
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.sibling import (
     Training,
+    at_target,
     found_sibling,
     open_sibling,
     other_recipe,
@@ -194,7 +196,8 @@ def transfer_recipe(recipe: StudyRecipe, proxy: str, seed: int | None = None) ->
     larger = recipes.read_proxy(proxy)
     chosen = recipe.seed if seed is None else seed
     check_numbers({"transfer: the seed": (chosen, 0, lookup.MOST_SEED)})
-    return replace(recipe, proxy=larger, rounds=(1,), baselines=(), pruner=None, seed=chosen)
+    one = at_target(recipe, proxy=larger, rounds=(1,), verify=0, baselines=(), pruner=None)
+    return replace(one, seed=chosen)
 
 
 def mixtures_of(study: optuna.Study, larger: optuna.Study) -> dict[Slot, dict[str, float]]:
@@ -230,7 +233,8 @@ def transfer_of(study: optuna.Study, larger: optuna.Study) -> Transfer:
 def as_markdown(found: Transfer, small: StudyRecipe, large: StudyRecipe) -> str:
     """The result as text."""
     lines = [
-        f"Proxies of {_size(small)} and {_size(large)}, {len(found.small)} mixtures"
+        f"Proxies of {described(small.proxy)} and {described(large.proxy)}, "
+        f"{len(found.small)} mixtures"
         + (f", {found.missing} missing" if found.missing else "")
         + ".",
         "",
@@ -269,9 +273,3 @@ def _row(name: str, small: np.ndarray, large: np.ndarray) -> str:
     interval = spearman_interval(small, large)
     shown = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "too few mixtures"
     return f"| {name} | {rho:.3f} | {shown} |"
-
-
-def _size(recipe: StudyRecipe) -> str:
-    model = recipe.proxy.model
-    shape = model.checkpoint or f"{model.layers} x {model.hidden}"
-    return f"{shape} on {recipe.proxy.tokens:,} tokens"

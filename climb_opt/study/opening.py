@@ -21,7 +21,7 @@ from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.ladder import Ladder
 from climb_opt.plan import space_for
-from climb_opt.proxy.cost import ladder_of
+from climb_opt.proxy.ladders import ladder_of
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import MANIFEST, Corpus
 from climb_opt.simplex import MixtureSpace

@@ -22,6 +22,7 @@ from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.evaluators.base import Provenance
 from climb_opt.history import report_facts
+from climb_opt.ladder import rung_of
 from climb_opt.metrics import higher_is_better, searchable
 from climb_opt.plan import Plan, Slot
 from climb_opt.provenance import provenance
@@ -223,7 +224,11 @@ def _sparing(objective: Objective, plan: Plan, recipe: StudyRecipe) -> Objective
     """
 
     def spare(trial: optuna.Trial) -> Any:
-        if not plan.may_prune(trial.user_attrs.get(SLOT), first_round=recipe.prune_first_round):
+        below = rung_of(trial, plan.target) < plan.target
+        if below:  # pruners compare all trials at a step: those of the target only
+            trial.report = lambda value, step: None  # type: ignore[method-assign]
+        slot, first_round = trial.user_attrs.get(SLOT), recipe.prune_first_round
+        if below or not plan.may_prune(slot, first_round=first_round):
             trial.should_prune = lambda: False  # type: ignore[method-assign]
         return objective(trial)
 

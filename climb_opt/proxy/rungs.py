@@ -1,0 +1,111 @@
+"""What trains the rungs of a study: a trainer each, all checked before any training.
+
+Every rung trains on the study's corpus. One that reads fewer tokens than the target reads them from
+pools cut to that share, so that a mixture repeats a domain as often as at the target (`repetition:
+matched`, arXiv 2606.07597).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from climb_opt.errors import UserError
+from climb_opt.proxy.command import CommandTrainer
+from climb_opt.proxy.cost import described, trained_tokens
+from climb_opt.proxy.data import Sequences
+from climb_opt.proxy.group import ProxyGroup
+from climb_opt.proxy.job import Job, Outcome, ProxyTrainer, Watch
+from climb_opt.proxy.train import Trainer
+from climb_opt.recipes import ProxyRecipe, StudyRecipe
+from climb_opt.shards import Corpus
+
+log = logging.getLogger(__name__)
+
+
+class Rungs:
+    """The trainers of a study's rungs, cheapest first; one where it has no ladder.
+
+    Raises:
+        UserError: a proxy does not fit the corpus or the launch; of a ladder, which one.
+    """
+
+    def __init__(
+        self, corpus: Corpus, recipe: StudyRecipe, group: ProxyGroup, *, directory: Path
+    ) -> None:
+        self.corpus, self.group, self.directory = corpus, group, directory
+        self.proxies = proxies_of(recipe)
+        self.matched = recipe.repetition == "matched"
+        self._read: Sequences | None = None  # the target's, whose open files the others share
+        numbers = range(len(self.proxies))  # the target first: others read a share of its tokens
+        self.trainers = [self._checked(number) for number in reversed(numbers)][::-1]
+        self._last = self.target
+
+    @property
+    def target(self) -> int:
+        """The number of the rung at which mixtures are judged: the last."""
+        return len(self.proxies) - 1
+
+    def of(self, job: Job) -> int:
+        """The rung of a trial: the target where it says nothing."""
+        return self.target if job.rung is None else job.rung
+
+    def train(self, job: Job, watch: Watch) -> Outcome:
+        """Train the trial's proxy on its rung; errors as of `ProxyTrainer.train`."""
+        rung = self.of(job)
+        trainer = self.trainers[rung]
+        if rung != self._last:
+            self._last = rung
+            self.group.use(self.proxies[rung].precision)
+            if isinstance(trainer, Trainer) and trainer.compiled:
+                torch.compiler.reset()  # code for other shapes holds memory and counts as a limit
+        return trainer.train(job, watch)
+
+    # --- private ----------------------------------------------------------------------------
+
+    def _checked(self, number: int) -> ProxyTrainer:
+        try:
+            return self._trainer(number)
+        except UserError as error:
+            if len(self.proxies) == 1:
+                raise
+            what = described(self.proxies[number])
+            raise UserError(f"study.ladder[{number}] ({what}): {error}") from None
+
+    def _trainer(self, number: int) -> ProxyTrainer:
+        proxy, corpus, folder = self.proxies[number], self.corpus, self.directory
+        below = self.matched and number < self.target
+        share = share_of(self.proxies, number) if below else 1.0
+        if proxy.command is not None:
+            world = self.group.world
+            return CommandTrainer(corpus, proxy, directory=folder, world=world, share=share)
+        read = Sequences(corpus, proxy.sequence, share=share, beside=self._read)
+        self._read = self._read or read
+        return Trainer(corpus, proxy, self.group, directory=folder, sequences=read)
+
+
+def proxies_of(recipe: StudyRecipe) -> tuple[ProxyRecipe, ...]:
+    """What each rung of a study trains, cheapest first; without a ladder its one proxy."""
+    return (*recipe.ladder[:-1], recipe.proxy)
+
+
+def share_of(proxies: Sequence[ProxyRecipe], number: int) -> float:
+    """The share of each domain that a rung reads, so as to repeat it as often as the last does.
+
+    No pool is larger than the corpus: a rung on more tokens than the last reads everything, repeats
+    it more often, and that is said.
+    """
+    own, target = trained_tokens(proxies[number]), trained_tokens(proxies[-1])
+    if own > target:
+        log.warning(
+            "study.ladder[%d] (%s) repeats every domain %.3g times as often as the target, on %s "
+            "tokens: no pool can be larger than the corpus.",
+            number,
+            described(proxies[number]),
+            own / target,
+            f"{target:,}",
+        )
+    return min(own / target, 1.0)
