@@ -22,7 +22,7 @@ from climb_opt.history import excesses, report_components, report_facts
 from climb_opt.ladder import rung_of
 from climb_opt.plan import plan_of, space_for
 from climb_opt.provenance import provenance
-from climb_opt.proxy import checkpoint, model
+from climb_opt.proxy import model
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome
 from climb_opt.proxy.keep import FOLDER, KeptModels
@@ -102,12 +102,12 @@ class ProxyObjective:
         try:
             status, components, facts = self.group.run(self._work, job)
         except TrialFailed:
-            checkpoint.remove(self.directory / job.name)
+            self.rungs.forget(job)
             raise
         finally:
             self._trial = None
         report_facts(trial, **facts)  # before: where it cannot be stored, a retry resumes
-        checkpoint.remove(self.directory / job.name)
+        self.rungs.forget(job)
         if status == "pruned":
             raise optuna.TrialPruned
         report_components(trial, components)

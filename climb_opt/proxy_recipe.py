@@ -53,6 +53,7 @@ class ProxyRecipe:
     max_epochs: float | None = None  # refuse a mixture that repeats a domain more often than this
     checkpoint_every: int | None = None  # steps between checkpoints; None: only when stopped
     report_every: int | None = None  # steps between intermediate target losses; None: never
+    go_on: bool = False  # of a rung: from the rung below, before its decay; wsd only
     average: float = 0.0  # last share of the steps whose mean weights are scored and kept; 0: none
     keep: int = 0  # trained models kept: those of the best `keep` trials
     command: str | None = None  # someone else's trainer, instead of ours

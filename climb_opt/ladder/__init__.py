@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from climb_opt.attributes import IMPORTED, RUNG
+from climb_opt.attributes import FACTS, IMPORTED, RUNG
 from climb_opt.errors import UserError
 
 USED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
@@ -101,15 +101,17 @@ class Ladder:
         return rung_of(trial, self.target)
 
     def spent(self, trials: Iterable[FrozenTrial]) -> float:
-        """FLOPs of the trials that finished, run or wait; failed and imported ones cost nothing."""
-        costs = self.costs
-        return float(
-            sum(
-                costs[self.rung_of(t)]
-                for t in trials
-                if t.state in USED and IMPORTED not in t.user_attrs
-            )
-        )
+        """FLOPs of the trials that finished, run or wait; failed and imported ones cost nothing.
+
+        A trial that was pruned, or went on from another, states that it used less than its rung's.
+        """
+        used = [t for t in trials if t.state in USED and IMPORTED not in t.user_attrs]
+        return float(sum(self._spent_by(trial) for trial in used))
+
+    def _spent_by(self, trial: FrozenTrial) -> float:
+        price = self.rungs[self.rung_of(trial)].flops
+        stated = trial.user_attrs.get(FACTS, {}).get("flops")
+        return min(float(stated), price) if isinstance(stated, (int, float)) else price
 
 
 def rung_of(trial: FrozenTrial | Trial, target: int) -> int:

@@ -168,6 +168,13 @@ class MixtureIndex:
             parts.append(ids[max(start - begin, 0) : stop - begin])
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
+    def epochs_of(self, stop: int) -> np.ndarray:
+        """How often each domain (K,) is read through in the positions before `stop`."""
+        if stop == self.total:
+            return self.epochs
+        read = np.bincount(self.domain_of(self.ids(0, stop)), minlength=len(self.counts))
+        return read / self.sequences.sizes
+
     def domain_of(self, ids: np.ndarray) -> np.ndarray:
         """The domain's number (n,) of each sequence."""
         return np.searchsorted(self.sequences.offsets, ids, side="right") - 1

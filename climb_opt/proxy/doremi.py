@@ -30,7 +30,7 @@ from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.data import Batches, MixtureIndex
 from climb_opt.proxy.job import Job, Watch
-from climb_opt.proxy.run import adamw, restore_optimizer
+from climb_opt.proxy.optimizer import adamw, restore_optimizer
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.train import Trainer
 

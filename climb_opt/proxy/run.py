@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ from climb_opt.errors import Interrupted, TrialFailed
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.average import Average
 from climb_opt.proxy.data import Batches, MixtureIndex
-from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.proxy.loss import TrainingLoss, can_chunk
-from climb_opt.proxy.schedule import learning_rate
+from climb_opt.proxy.optimizer import adamw, restore_optimizer
+from climb_opt.proxy.pulse import Pulse
+from climb_opt.proxy.schedule import learning_rate, stable_steps
 from climb_opt.proxy.setup import Setup
-from climb_opt.recipes import ProxyRecipe
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ class Run:
         self._begin()
         if resume:
             checkpoint.resume(self.folder, self.fingerprint, self._restore, begin=self._begin)
+        if resume and not self.step:
+            self._go_on()
         self._first = self.step
         self._prepare()
 
@@ -77,7 +80,7 @@ class Run:
             Interrupted: `watch.stop()` said so; the checkpoint is on disk.
         """
         begun = time.perf_counter()
-        pulse = _Pulse(self.group, watch)
+        pulse = Pulse(self.group, watch)
         hopeless = False
         with _Reader(self, ahead=self.group.device.type == "cuda") as reader:
             while self.step < self.trainer.steps and not hopeless:
@@ -89,6 +92,8 @@ class Run:
                 self.average.add(self.model, self.step)
                 if self.group.device.type == "cpu" or self.step % GPU_CHECK_EVERY == 0:
                     self._check()
+                if self.trainer.leaves_trunk and self.step == self._stable:
+                    self._save_trunk()
                 # once in a while: save
                 if self._every(self.recipe.checkpoint_every):
                     self._save()
@@ -115,6 +120,7 @@ class Run:
         network = model.build(self.recipe.model, trainer.config, seed=self.job.seed)
         self.model = network.to(device)
         self.step, self.losses = 0, torch.zeros(trainer.steps, device=device)
+        self.paid_from = 0  # the step up to which the rung below trained
         self.optimizer = adamw(self.model, self.recipe)
         self.average = Average(self.model, self.recipe.average, trainer.steps)
 
@@ -122,10 +128,30 @@ class Run:
         steps, step, losses = self.trainer.steps, saved["step"], saved["losses"]
         if not isinstance(step, int) or not 0 <= step <= steps or losses.shape != (steps,):
             raise ValueError(f"step {step!r} of {steps}, losses of {len(losses)} steps")
+        self.paid_from = saved.get("paid_from", 0)
         self.model.load_state_dict(saved["model"])
         restore_optimizer(self.optimizer, saved["optimizer"])
         self.average.restore(saved, step)
         self.step, self.losses = step, losses.to(self.group.device)
+
+    @property
+    def _stable(self) -> int:
+        return stable_steps(self.recipe, self.trainer.steps)
+
+    def _go_on(self) -> None:
+        """Go on from the trunk that the rung below left, if it is there."""
+        trunk, steps = self.trainer.trunk, self.trainer.steps
+
+        def restore(saved: dict[str, Any]) -> None:
+            if saved["step"] > self._stable:  # left by a longer run, which this one does not follow
+                raise ValueError(f"step {saved['step']}, but this run is stable for {self._stable}")
+            losses = torch.zeros(steps)
+            losses[: saved["step"]] = saved["losses"][: saved["step"]]
+            self._restore({**saved, "losses": losses, "paid_from": saved["step"]})
+
+        if trunk is not None and self.recipe.go_on:
+            folder, name = trunk.folder(self.job), trunk.fingerprint(self.job)
+            checkpoint.resume(folder, name, restore, begin=self._begin)
 
     def _prepare(self) -> None:
         compiled = self.trainer.compiled
@@ -182,7 +208,15 @@ class Run:
         self._report_seconds += time.perf_counter() - begun
         return hopeless
 
+    def _save_trunk(self) -> None:
+        trunk = self.trainer.trunk
+        assert trunk is not None
+        self._save_as(trunk.folder(self.job), trunk.fingerprint(self.job))
+
     def _save(self) -> None:
+        self._save_as(self.folder, self.fingerprint)
+
+    def _save_as(self, folder: Path, fingerprint: str) -> None:
         self._check()  # a NaN must not be resumed
         self._share_losses()
         if self.group.is_main:
@@ -191,9 +225,10 @@ class Run:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "losses": self.losses,
+                "paid_from": self.paid_from,
                 **self.average.state(self.step),
             }
-            size = checkpoint.save(self.folder, self.fingerprint, state)
+            size = checkpoint.save(folder, fingerprint, state)
             log.debug("%s: step %d saved, %.1f MB", self.job.name, self.step, size / 1e6)
         self.group.share(None)  # nobody goes on before the file is there
 
@@ -203,12 +238,14 @@ class Run:
         seconds = time.perf_counter() - begun - self._report_seconds
         step_tokens = self.trainer.batch * self.recipe.sequence
         names = self.trainer.sequences.domains
+        epochs = self.index.epochs_of(self.trainer.steps * self.trainer.batch)
         return {
             "tokens": self.step * step_tokens,
             "steps": self.step,
-            "flops": self.trainer.flops * self.step / self.trainer.steps,
+            "flops": self.trainer.flops * (self.step - self.paid_from) / self.trainer.steps,
+            **({"went_on_at": self.paid_from} if self.paid_from else {}),
             "resumed_at": self._first,
-            "epochs": {n: float(e) for n, e in zip(names, self.index.epochs, strict=True)},
+            "epochs": {n: float(e) for n, e in zip(names, epochs, strict=True)},
             "train_loss": float(self.losses[: self.step][-max(self.step // 10, 1) :].mean()),
             "train_seconds": seconds,
             "setup_seconds": begun - self._started,
@@ -220,28 +257,6 @@ class Run:
             "micro_batch_tokens": self.trainer.micro * self.recipe.sequence,
             **model.count_parameters(self.model),
         }
-
-
-class _Pulse:
-    """Every rank asks rank 0 at the same steps, about once a second, whether to stop."""
-
-    def __init__(self, group: ProxyGroup, watch: Watch) -> None:
-        self.group, self.watch = group, watch
-        self.next, self.asked_at, self.asked_step = 0, time.perf_counter(), 0
-
-    def stop_now(self, step: int) -> bool:
-        if step < self.next:
-            return False
-        if self.group.world == 1:
-            return self.watch.stop()
-        stop, self.next = self.group.share(self._answer(step))
-        return stop
-
-    def _answer(self, step: int) -> tuple[bool, int]:
-        now = time.perf_counter()
-        rate = (step - self.asked_step) / max(now - self.asked_at, 1e-9)  # steps a second
-        self.asked_at, self.asked_step = now, step
-        return self.watch.stop(), step + max(1, int(rate))
 
 
 class _Reader:
@@ -267,21 +282,3 @@ class _Reader:
         if step + 1 < self.run.trainer.steps:
             self.next = (step + 1, self.pool.submit(self.run.read, step + 1))
         return tokens
-
-
-def adamw(network: Any, recipe: ProxyRecipe) -> torch.optim.Optimizer:
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True)
-
-
-def restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load an optimiser's state; torch itself would meet tensors of other shapes at a step only."""
-    optimizer.load_state_dict(state)
-    for parameter, values in optimizer.state.items():
-        for name, value in values.items():
-            if torch.is_tensor(value) and value.dim() and value.shape != parameter.shape:
-                raise ValueError(f"{name} of shape {tuple(value.shape)}")

@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 
 from climb_opt.errors import UserError
+from climb_opt.proxy import checkpoint
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.cost import described, trained_tokens
 from climb_opt.proxy.data import Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, ProxyTrainer, Watch
 from climb_opt.proxy.train import Trainer
+from climb_opt.proxy.trunks import FOLDER, check_go_on, trunks_of
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 
@@ -42,6 +44,7 @@ class Rungs:
         self._read: Sequences | None = None  # the target's, whose open files the others share
         numbers = range(len(self.proxies))  # the target first: others read a share of its tokens
         self.trainers = [self._checked(number) for number in reversed(numbers)][::-1]
+        self._join_trunks()
         self._last = self.target
 
     @property
@@ -64,6 +67,13 @@ class Rungs:
                 torch.compiler.reset()  # code for other shapes holds memory and counts as a limit
         return trainer.train(job, watch)
 
+    def forget(self, job: Job) -> None:
+        """Remove what a trial that is finished, or lost for good, left to go on from."""
+        checkpoint.remove(self.directory / job.name)
+        rung = self.of(job)
+        if (trunk := self.trunks[rung]) is not None and not self._is_gone_on_from(rung):
+            trunk.remove(job)
+
     # --- private ----------------------------------------------------------------------------
 
     def _checked(self, number: int) -> ProxyTrainer:
@@ -75,10 +85,35 @@ class Rungs:
             what = described(self.proxies[number])
             raise UserError(f"study.ladder[{number}] ({what}): {error}") from None
 
+    def _share(self, number: int) -> float:
+        below = self.matched and number < self.target
+        return share_of(self.proxies, number) if below else 1.0
+
+    def _is_gone_on_from(self, number: int) -> bool:
+        return any(proxy.go_on for proxy in self.proxies[number + 1 : number + 2])
+
+    def _join_trunks(self) -> None:
+        self.trunks = trunks_of(self.corpus, self.proxies, self.directory)
+        for number, (trunk, trainer) in enumerate(zip(self.trunks, self.trainers, strict=True)):
+            if trunk is not None and isinstance(trainer, Trainer):
+                trainer.join(trunk, leaves=self._is_gone_on_from(number))
+        if any(self.trunks) and self.group.is_main:
+            log.info(
+                "Disk: each trial of a rung that is gone on from leaves a checkpoint in %s, until "
+                "its mixture was trained on the rung above.",
+                self.directory / FOLDER,
+            )
+
     def _trainer(self, number: int) -> ProxyTrainer:
         proxy, corpus, folder = self.proxies[number], self.corpus, self.directory
-        below = self.matched and number < self.target
-        share = share_of(self.proxies, number) if below else 1.0
+        share = self._share(number)
+        if proxy.go_on:
+            check_go_on(self.proxies, number)
+            if self._share(number - 1) != share:
+                raise UserError(
+                    "go_on: repetition: matched gives the rung below pools of its own, of which "
+                    "this one's are more than the rest. Set repetition: whole, or drop go_on."
+                )
         if proxy.command is not None:
             world = self.group.world
             return CommandTrainer(corpus, proxy, directory=folder, world=world, share=share)

@@ -18,6 +18,7 @@ from climb_opt.proxy.cost import plan, shape_size, trial_cost
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
+from climb_opt.proxy.trunks import Trunk
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.strict import check_ranges
@@ -51,6 +52,9 @@ class Setup:
         drawn, known = recipe.model.checkpoint is None, corpus.vocab_size
         size = shape_size(recipe.model, known) if drawn else model.size_of(self.config)
         self.flops = trial_cost(recipe, size).flops or 0.0
+        self.total = self.steps * self.batch  # sequences of the run whose beginning is read
+        self.trunk: Trunk | None = None
+        self.leaves_trunk = False
         self.compiled = group.device.type == "cuda" if recipe.compile is None else recipe.compile
         self.micro = self._first_micro()
 
@@ -59,15 +63,17 @@ class Setup:
         """Tokens one trial trains on: whole steps."""
         return self.steps * self.batch * self.recipe.sequence
 
+    def join(self, trunk: Trunk, *, leaves: bool) -> None:
+        """Train what is shared with neighbouring rungs as they do; `leaves` a checkpoint there."""
+        self.trunk, self.total, self.leaves_trunk = trunk, trunk.total, leaves
+
     def index(self, job: Job) -> MixtureIndex:
         """The order in which the trial reads its sequences.
 
         Raises:
             TrialFailed: the mixture repeats a domain more often than `max_epochs`.
         """
-        index = MixtureIndex(
-            self.sequences, job.mixture, total=self.steps * self.batch, seed=job.seed
-        )
+        index = MixtureIndex(self.sequences, job.mixture, total=self.total, seed=job.seed)
         limit = self.recipe.max_epochs
         if limit is not None:
             # One sequence of slack: the counts are rounded, and a shard's tail is not read.
@@ -87,7 +93,7 @@ class Setup:
         # How often it is saved or looked at, and how it is cut up, may change between attempts.
         # The mean of the weights has no part in training; `Average.restore` knows if it is there.
         often = ("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens")
-        free = (*often, "average", "flops")
+        free = (*often, "average", "flops", "go_on")
         recipe = json.loads(recipes.to_json(self.recipe))
         mixture = {name: weight for name, weight in sorted(job.mixture.items()) if weight > 0}
         facts = [
@@ -98,6 +104,8 @@ class Setup:
         ]
         if self.sequences.share < 1:
             facts.append(self.sequences.share)
+        if self.total != self.steps * self.batch:
+            facts.append(self.total)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _first_micro(self) -> int:
