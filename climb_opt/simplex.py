@@ -250,6 +250,14 @@ class MixtureSpace:
                 w[outside] = scale_into(w[outside], self.lower, self.upper, self.prior)
         return w.reshape(np.shape(weights))
 
+    def capped(self, upper: np.ndarray) -> MixtureSpace:
+        """The space with `upper` (K,) in place of its own upper bounds."""
+        return MixtureSpace(
+            zip(self.domains, self.prior, strict=True),
+            lower=self.mixture(self.lower),
+            upper=self.mixture(upper),
+        )
+
     # --- draws -----------------------------------------------------------------------------
 
     def sample(

@@ -4,13 +4,36 @@ tables.py     a CSV of mixtures and a CSV of results -> one checked `Table`
 oracle.py     `Emulator`: a function fitted on a table, with its cross-validated quality
 laws.py       `MixingLaw`: simulated losses with a known optimum; needs no data
 objective.py  `NoisyObjective`: either of them as an Optuna objective
+ladders.py    `SourceLadder`: several rungs with costs; `LadderObjective`
+simulated.py  `SimulatedLadder`: rungs that rank mixtures as well as stated
+rows.py       `pool`: the rows of a table of several model sizes, searched without an emulator
 """
 
 from __future__ import annotations
 
+from climb_opt.emulator.ladders import LadderObjective, LadderSource, SourceLadder
 from climb_opt.emulator.laws import MixingLaw
 from climb_opt.emulator.objective import NoisyObjective, Source
 from climb_opt.emulator.oracle import Emulator, Quality
-from climb_opt.emulator.tables import Table, read_table
+from climb_opt.emulator.rows import RowLadder, RowSpace, pool
+from climb_opt.emulator.simulated import SimulatedLadder
+from climb_opt.emulator.tables import Runs, Table, read_runs, read_table
 
-__all__ = ["Emulator", "MixingLaw", "NoisyObjective", "Quality", "Source", "Table", "read_table"]
+__all__ = [
+    "Emulator",
+    "LadderObjective",
+    "LadderSource",
+    "MixingLaw",
+    "NoisyObjective",
+    "Quality",
+    "RowLadder",
+    "RowSpace",
+    "Runs",
+    "SimulatedLadder",
+    "Source",
+    "SourceLadder",
+    "Table",
+    "pool",
+    "read_runs",
+    "read_table",
+]

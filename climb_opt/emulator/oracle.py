@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from climb_opt.emulator.models import Model, ensemble, fit_models
-from climb_opt.emulator.tables import Table
-from climb_opt.errors import UserError, listed
+from climb_opt.emulator.tables import Table, coefficients_of
+from climb_opt.errors import UserError
 from climb_opt.gp.optimise import tidy
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
@@ -87,13 +87,8 @@ class Emulator:
         Raises:
             UserError: an unknown result or domain, too few rows, or scikit-learn is missing.
         """
-        if not score:
-            raise UserError(f"The score needs at least one result of: {listed(table.names)}.")
-        if not isinstance(score, Mapping):
-            score = {name: 1.0 / len(score) for name in score}
-        parts = np.stack([table.result(name) for name in score], axis=1)
-        coefficients = np.array(list(score.values()), dtype=float)
-        names = tuple(score)
+        names, coefficients = coefficients_of(table.names, score)
+        parts = np.stack([table.result(name) for name in names], axis=1)
         if not components:
             parts, names = (parts @ coefficients)[:, None], ("score",)
             coefficients = np.ones(1)

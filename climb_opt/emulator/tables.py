@@ -1,9 +1,13 @@
-"""A table of real runs: which mixture gave which results, joined from two CSV files and checked."""
+"""Tables of real runs, read from CSV files and checked.
+
+`read_table` joins mixtures and results of one model size; `read_runs` reads runs of several sizes
+and numbers of tokens from one file.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,11 +41,7 @@ class Table:
         Raises:
             UserError: no such result.
         """
-        if name not in self.names:
-            raise UserError(
-                f"No result {name!r} in the table.{did_you_mean(name, self.names)} Results: "
-                f"{listed(self.names)}."
-            )
+        coefficients_of(self.names, [name])
         return np.asarray(self.results[:, self.names.index(name)])
 
     def mean_weights(self) -> dict[str, float]:
@@ -112,7 +112,113 @@ def read_table(
     return Table(domains, weights / weights.sum(axis=1, keepdims=True), names, values)
 
 
+@dataclass(frozen=True)
+class Runs:
+    """n points of runs: a mixture (n, K), parameters (n,), tokens (n,) and results (n, C)."""
+
+    domains: tuple[str, ...]
+    weights: np.ndarray
+    sizes: np.ndarray
+    tokens: np.ndarray
+    names: tuple[str, ...]
+    results: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+def read_runs(
+    path: Path | str,
+    *,
+    weights: str | Sequence[str] = "weight_",
+    size: str = "model_size",
+    tokens: str = "n_tokens",
+    ignore: Sequence[str] = LABELS,
+) -> Runs:
+    """One CSV file, a row for each point at which a run was scored; weights are renormalised.
+
+    Columns: a weight for each domain, the model's parameters, the tokens it was trained on so far,
+    and results. An empty result is one that the point lacks, NaN.
+
+    Args:
+        weights: what the names of weight columns begin with (the rest names the domain), or the
+            columns by name.
+        size, tokens: the columns of parameters and of tokens.
+        ignore: columns that are none of these.
+
+    Raises:
+        UserError: an unreadable file, no such column, a cell that is not a finite number, weights
+            that do not sum to 1, sizes or tokens not above 0, no result.
+    """
+    header, rows = read_csv(Path(path))
+    own = [weights] if isinstance(weights, str) else list(weights)
+    shared = own[0] if isinstance(weights, str) else ""
+    mixed = [c for c in header if c.startswith(shared)] if shared else own
+    for column in (*mixed, size, tokens):
+        if column not in header:
+            raise UserError(
+                f"{path} has no column {column!r}.{did_you_mean(column, header)} Columns: "
+                f"{listed(header)}."
+            )
+    if len(mixed) < 2:
+        raise UserError(f"{path}: columns of weights are {listed(mixed)}; at least 2 are needed.")
+    names = [c for c in header if c not in {*mixed, size, tokens, *ignore}]
+    used = [*mixed, size, tokens, *names]
+    if twice := [c for c in used if header.count(c) > 1]:
+        raise UserError(f"{path} names column {twice[0]!r} twice.")
+    if not names or not rows:
+        raise UserError(f"{path} has no {'result' if rows else 'row'}.")
+    places, known = [header.index(c) for c in used], len(mixed) + 2
+    cells = np.full((len(rows), len(used)), np.nan)
+    for values, (line, row) in zip(cells, rows, strict=True):
+        there = [i for i, c in enumerate(places) if i < known or (c < len(row) and row[c].strip())]
+        values[there] = _cells(Path(path), line, row, header, [places[i] for i in there])
+    w, (n, t), y = cells[:, : len(mixed)], cells[:, known - 2 : known].T, cells[:, known:]
+    for column, values in ((size, n), (tokens, t)):
+        if np.any(values <= 0):
+            line = rows[int(np.argmax(values <= 0))][0]
+            raise UserError(f"{path}, line {line}, column {column!r} must lie above 0.")
+    domains = tuple(c.removeprefix(shared) for c in mixed)
+    _check_weights(Path(path), domains, w, [f"line {line}" for line, _ in rows])
+    return Runs(domains, w / w.sum(axis=1, keepdims=True), n, t, tuple(names), y)
+
+
+def coefficients_of(
+    names: Sequence[str], score: Mapping[str, float] | Sequence[str] | None
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The results that make up a score, and their coefficients (C,).
+
+    Args:
+        names: all results.
+        score: result -> coefficient, or results to average; None: all.
+
+    Raises:
+        UserError: no result, or one that is none.
+    """
+    if score is None:
+        score = list(names)
+    if not score:
+        raise UserError(f"The score needs at least one result of: {listed(names)}.")
+    if not isinstance(score, Mapping):
+        score = {name: 1.0 / len(score) for name in score}
+    for name in score:
+        if name not in names:
+            raise UserError(
+                f"No result {name!r} in the table.{did_you_mean(name, names)} Results: "
+                f"{listed(names)}."
+            )
+    return tuple(score), np.array(list(score.values()), dtype=float)
+
+
 # --- private -------------------------------------------------------------------------------------
+
+
+def _cells(
+    path: Path, line: int, row: list[str], header: list[str], places: Sequence[int]
+) -> list[float]:
+    if len(row) != len(header):
+        raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns.")
+    return [_number(path, line, header[i], row[i]) for i in places]
 
 
 def _read(
@@ -128,12 +234,11 @@ def _read(
         raise UserError(f"{path} {reason}.")
     table: dict[str, list[float]] = {}
     for line, row in rows:
-        if len(row) != len(header):
-            raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns.")
+        values = _cells(path, line, row, header, columns)
         name = row[header.index(key)]
         if name in table:
             raise UserError(f"{path}, line {line}: {key}={name!r} is there twice.")
-        table[name] = [_number(path, line, header[i], row[i]) for i in columns]
+        table[name] = values
     return tuple(header[i] for i in columns), table
 
 

@@ -72,12 +72,7 @@ def within_evidence(space: MixtureSpace, weights: np.ndarray) -> MixtureSpace:
         return space
     missed = np.array([d in names for d in space.domains])
     tried = np.maximum(weights.max(axis=0), space.lower)
-    upper = np.where(missed, np.minimum(space.upper, tried), space.upper)
-    return MixtureSpace(
-        zip(space.domains, space.prior, strict=True),
-        lower=space.mixture(space.lower),
-        upper=space.mixture(upper),
-    )
+    return space.capped(np.where(missed, np.minimum(space.upper, tried), space.upper))
 
 
 def listed(names: Sequence[str]) -> str:

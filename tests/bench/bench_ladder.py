@@ -1,0 +1,367 @@
+"""FLOPs to the same true regret, with and without a ladder of cheaper rungs.
+
+    python tests/bench/bench_ladder.py --quick                       # a simulated ladder, minutes
+    python tests/bench/bench_ladder.py --output runs.jsonl [--sources ...] [--arms ...] [--seeds 10]
+
+It resumes from --output; processes with other --first-seed may append to the same file, and a last
+call with all seeds prints the tables.
+
+Sources: `dmsl/<result>` and `dmsl/mean7`, the rows of a ladder of real runs (122M on 4B tokens,
+310M on 6B, 680M on 13B, 937M on 35B; --tables FOLDER); `regmix/avg13` and `regmix/pile_cc`,
+emulators of its three sizes; `law/<rank correlation>` and `law/misleads`, simulated at costs
+1:4:16. `@<noise>` behind a source adds noise, in standard deviations of the target's scores.
+
+FLOPs are in trials of the target. Regret: of rows (score - best) / standard deviation of the rows;
+else (score - best) / (median of random mixtures - best); the true score of what is recommended
+after so many FLOPs. A row that was run before on that rung costs nothing again.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler
+
+from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
+from climb_opt.ablation.recipe.resolve import allocate
+from climb_opt.attributes import LADDER, RECIPE
+from climb_opt.emulator import LadderObjective, LadderSource
+from climb_opt.gp.beliefs import Beliefs
+from climb_opt.recipes import study_from, to_json
+from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.presets import ClimbOptions
+from climb_opt.selection import best_mixture
+from climb_opt.storages import study_lock
+from climb_opt.view import StudyView, read_history
+from climb_opt.workers import Work
+from climb_opt.workers import work as run_plan
+from ladder_figures import CLOSE, LEVELS, Points, at, nine_of_ten, ratio, reached, settled
+from ladder_sources import CACHE, TABLES, USUAL, regret, rows, rows_named, source
+
+CLIMB = (4, 2, 1)  # shares of its rounds
+ROUNDS = (64, 32, 16)  # of CLIMB on a ladder
+STEP = {True: 1.1, False: 1.25}  # from one look at the recommendation to the next: rows, others
+
+
+# --- arms ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A sampler of (source, seed, rounds), and how many target trials it may spend.
+
+    Args:
+        rows, others: target trials on pools of rows, and on other sources.
+        rungs: the rung of each round; "chosen": by the sampler, within the budget.
+        own: CLIMB's own pick is looked at, too.
+    """
+
+    make: Callable[[LadderSource, int, tuple[int, ...]], BaseSampler]
+    rows: float = 40
+    others: float = 64
+    rungs: tuple[int, ...] | str = ()
+    own: bool = False
+
+    def budget(self, oracle: LadderSource) -> float:
+        return self.rows if rows(oracle) else self.others
+
+
+def _climb(oracle: LadderSource, seed: int, rounds: tuple[int, ...]) -> BaseSampler:
+    return ClimbSampler(oracle.space, rounds=rounds, seed=seed)
+
+
+def _gp(oracle: LadderSource, seed: int, rounds: tuple[int, ...]) -> BaseSampler:
+    return SimplexGPSampler(oracle.space, seed=seed)
+
+
+def _gp_short(oracle: LadderSource, seed: int, rounds: tuple[int, ...]) -> BaseSampler:
+    return SimplexGPSampler(oracle.space, seed=seed, n_startup=6)
+
+
+ARMS = {
+    "gp": Arm(_gp),
+    "gp-6": Arm(_gp_short),  # a start of six: fewer than is usual
+    "climb": Arm(_climb, others=112, own=True),
+    "climb-14": Arm(_climb, rows=14, others=14, own=True),
+    "climb-28": Arm(_climb, rows=28, others=28, own=True),
+    "climb-ladder": Arm(_climb, rungs=(0, 1, -1), own=True),
+    "gp-ladder": Arm(_gp, rows=8, others=24, rungs="chosen"),
+    "gp-ladder-64": Arm(_gp, rungs="chosen"),
+}
+ROWS_ONLY = ("gp-6", "climb-14", "climb-28")
+PLAIN = ("screen",)  # no sampler: all rows, or 64 draws, at the cheapest rung; then the best above
+
+
+class Curve:
+    """What is recommended after so many FLOPs, looked at in geometric steps."""
+
+    def __init__(self, oracle: LadderSource, seed: int, own: bool) -> None:
+        self.oracle, self.seed, self.own = oracle, seed, own
+        self.points: list[dict[str, float]] = []
+        self._next = 0.0
+
+    def look(self, study: optuna.Study, spent: float, last: bool = False) -> None:
+        if (self.points and self.points[-1]["trials"] == len(study.trials)) or (
+            spent < self._next and not last
+        ):
+            return
+        self._next = max(spent * STEP[rows(self.oracle)], spent + 0.05)
+        picks = self._picks(study)
+        if not picks:
+            return
+        values = {name: regret(self.oracle, weights) for name, weights in picks.items()}
+        self.points.append({"flops": spent, "trials": len(study.trials), **values})
+
+    def _picks(self, study: optuna.Study) -> dict[str, np.ndarray]:
+        space, found = self.oracle.space, {}
+        reached = read_history(study, space)  # of the target
+        if rows(self.oracle):
+            found["auto"] = _best_row(study, space, self.oracle)
+        elif len(reached):
+            found["auto"] = space.weights(best_mixture(study, space=space).mixture, normalise=True)
+        if self.own and len(reached) > 1:
+            for what, rule in (("own", "argbest"), ("top", "mean-top")):
+                options = ClimbOptions("nemo")
+                found[what] = climb_pick(space, reached, options, seed=self.seed, rule=rule)
+        return found
+
+
+def _best_row(study: optuna.Study, space: MixtureSpace, oracle: LadderSource) -> np.ndarray:
+    """The row with the lowest posterior mean at the target."""
+    history = read_history(study, space, rungs=True)
+    problem = Beliefs(space).problem(history)
+    if problem is None:
+        return np.asarray(history.weights[0])
+    candidates = oracle.reference()
+    return candidates[int(np.argmin(problem.objectives[0].mean(np.sqrt(candidates))))]
+
+
+def run(oracle: LadderSource, name: str, seed: int) -> dict[str, object]:
+    started = time.process_time()
+    if name in PLAIN:
+        return {"curve": screen(oracle, seed), "cpu": time.process_time() - started}
+    arm = ARMS[name]
+    budget, shares = arm.budget(oracle), oracle.ladder.shares
+    sized = ROUNDS if isinstance(arm.rungs, tuple) and arm.rungs else ()
+    rounds = sized or tuple(allocate(round(budget), CLIMB))
+    study = optuna.create_study(sampler=arm.make(oracle, seed, rounds))
+    curve, known, used = Curve(oracle, seed, arm.own), set(), np.zeros(len(shares), dtype=int)
+    spent = 0.0
+
+    def on_trial(trial: optuna.trial.FrozenTrial) -> None:
+        nonlocal spent
+        rung = oracle.ladder.rung_of(trial)
+        again = (rung, tuple(round(x, 9) for x in trial.params.values()))
+        if again not in known or not rows(oracle) or oracle.noise:
+            spent += float(shares[rung])
+            known.add(again)
+        used[rung] += 1
+        curve.look(study, spent)
+
+    objective = LadderObjective(oracle, seed=seed)
+    if arm.rungs:
+        _store(study, oracle, arm, sized)
+        wanted = Work(StudyView(study).plan, space=oracle.space, on_trial=on_trial)
+        run_plan(study, objective, study_lock(study), wanted)
+    else:
+        study.optimize(objective, round(budget), callbacks=[lambda _, trial: on_trial(trial)])
+    curve.look(study, spent, last=True)
+    cpu = time.process_time() - started
+    return {"curve": curve.points, "rungs": used.tolist(), "cpu": cpu}
+
+
+def _store(study: optuna.Study, oracle: LadderSource, arm: Arm, rounds: tuple[int, ...]) -> None:
+    """What a study with a ladder says of itself: its rungs, and a recipe with its plan."""
+    each = [{"tokens": 1 + rung.flops} for rung in oracle.ladder.rungs]
+    data: dict[str, Any] = {"corpus": "emulated", "proxy": each[-1], "evaluators": ["emulated"]}
+    data |= {"score": ["value"], "baselines": [], "ladder": each}
+    if rounds:
+        rungs = [int(r) % len(each) for r in arm.rungs]
+        data["rounds"] = [{"trials": m, "rung": r} for m, r in zip(rounds, rungs, strict=True)]
+    else:
+        flops = arm.budget(oracle) * float(oracle.ladder.costs[-1])
+        data |= {"budget": {"flops": flops}, "sampler": "simplex-gp"}
+    study.set_user_attr(LADDER, oracle.ladder.to_data())
+    study.set_user_attr(RECIPE, to_json(study_from(data)))
+
+
+def screen(oracle: LadderSource, seed: int) -> list[dict[str, float]]:
+    """All rows (or 64 mixed draws) on the cheapest rung, then the best of them at the target."""
+    rng = np.random.default_rng([seed, 5])
+    drawn = oracle.reference() if rows(oracle) else oracle.space.sample_mixed(rng, 64)
+    cheap = oracle.score(drawn, 0, [seed, 0])
+    spent, best, points = float(oracle.ladder.shares[0]) * len(drawn), (np.inf, 0), []
+    for place, i in enumerate(np.argsort(cheap, kind="stable")[:8]):
+        if not place:
+            points.append({"flops": spent, "auto": regret(oracle, drawn[i])})
+        value = float(oracle.score(drawn[i : i + 1], None, [seed, 1 + place])[0])
+        spent, best = spent + 1.0, min(best, (value, int(i)))
+        points.append({"flops": spent, "auto": regret(oracle, drawn[best[1]])})
+    return points
+
+
+# --- all runs ------------------------------------------------------------------------------------
+
+
+def key_of(row: dict[str, object]) -> tuple[object, ...]:
+    return tuple(row[name] for name in ("source", "arm", "seed"))
+
+
+def load(path: Path | None) -> dict[tuple[object, ...], dict[str, object]]:
+    if path is None or not path.exists():
+        return {}
+    found = [json.loads(line) for line in path.read_text().splitlines() if line]
+    return {key_of(row): row for row in found}
+
+
+def single(name: str, arm: str) -> str:
+    """Arms that see the target alone share their runs over the ladders of one law."""
+    law = name.startswith("law/") and arm not in PLAIN and not ARMS[arm].rungs
+    return f"law/0.8@{name.partition('@')[2]}" if law else name
+
+
+def wanted(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+    asked = set()
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for name in options.sources:
+            for arm in options.arms:
+                row = {"source": single(name, arm), "arm": arm, "seed": seed}
+                if key_of(row) not in asked and (rows_named(name) or arm not in ROWS_ONLY):
+                    asked.add(key_of(row))
+                    yield row
+
+
+def work(options: argparse.Namespace) -> list[dict[str, object]]:
+    done = load(options.output)
+    for row in wanted(options):
+        if key_of(row) in done:
+            continue
+        oracle = source(str(row["source"]), options.tables, options.cache)
+        row |= run(oracle, str(row["arm"]), int(str(row["seed"])))
+        done[key_of(row)] = row
+        if options.output:
+            with options.output.open("a") as stream:
+                stream.write(json.dumps(row) + "\n")
+    asked = {key_of(row) for row in wanted(options)}
+    return [row for row in (load(options.output) or done).values() if key_of(row) in asked]
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+def report(found: list[dict[str, object]], options: argparse.Namespace) -> None:
+    def curves(name: str, arm: str) -> dict[int, Points]:
+        name = single(name, arm)
+        picked = [r for r in found if (r["source"], r["arm"]) == (name, arm)]
+        return {int(str(r["seed"])): r["curve"] for r in picked}  # type: ignore[misc]
+
+    pools = [name for name in options.sources if rows_named(name)]
+    if pools:
+        _report_rows(pools, options.arms, curves)
+    for name in options.sources:
+        if name not in pools:
+            print(f"\n{name}: {source(name, options.tables, options.cache).quality()}")
+            _report_levels(name, options.arms, curves)
+
+
+Curves = Callable[[str, str], dict[int, Points]]
+
+
+def _report_rows(pools: list[str], arms: list[str], curves: Curves) -> None:
+    print(f"FLOPs (target trials) until within {CLOSE} sd of the best row, in 9 of 10 seeds")
+    shown = [(arm, "auto") for arm in arms]
+    shown += [(arm, "own") for arm in arms if arm not in PLAIN and ARMS[arm].own]
+    print("| target | " + " | ".join(f"{a}, {w}" for a, w in shown) + " | seeds |")
+    print("|---" * (len(shown) + 2) + "|")
+    table = []
+    for name in pools:
+        cells = []
+        for arm, what in shown:
+            each = [settled(c, CLOSE, what) for c in curves(name, arm).values()]
+            cells.append(nine_of_ten(each) if each else float("nan"))
+        table.append(cells)
+        seeds = "/".join(str(len(curves(name, arm))) for arm in arms)
+        print(f"| {name} | " + " | ".join(f"{c:.2f}" for c in cells) + f" | {seeds} |")
+    values = np.array(table)
+    print("| median | " + " | ".join(f"{c:.2f}" for c in np.median(values, axis=0)) + " | |")
+    for i, (arm, what) in enumerate(shown):
+        if arm in PLAIN or ARMS[arm].rungs:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ratios = values[:, [i]] / values
+            medians = np.median(ratios, axis=0)
+            told = [f"{m:.3f} of {a}, {w}" for m, (a, w) in zip(medians, shown, strict=True)]
+            print(f"{arm}, {what}: median ratio of FLOPs {'; '.join(told)}")
+
+
+def _report_levels(name: str, arms: list[str], curves: Curves) -> None:
+    plain, climb = curves(name, "gp"), curves(name, "climb")
+    for arm in arms:
+        mine = curves(name, arm)
+        if not mine:
+            continue
+        final = float(np.median([curve[-1]["auto"] for curve in mine.values()]))
+        most = float(np.median([curve[-1]["flops"] for curve in mine.values()]))
+        print(f"{arm}: regret {final:.4f} after {most:.1f} target trials, {len(mine)} seeds")
+        if arm != "screen" and not ARMS[arm].rungs:
+            continue
+        for trials in LEVELS:
+            both = sorted(set(mine) & set(plain))
+            if both:
+                ours, theirs = ([c[s] for s in both] for c in (mine, plain))
+                level = _median_at(trials)
+                told = ratio(ours, theirs, level)
+                print(f"  to gp's regret at {trials} ({level(theirs):.4f}): {told} of its FLOPs")
+    for arm in arms:
+        both = sorted(set(curves(name, arm)) & set(climb))
+        if both and arm != "climb":
+            told = []
+            for what in ("own", "top", "auto"):
+                goal = float(np.median([climb[s][-1][what] for s in both]))
+                flops = reached([curves(name, arm)[s] for s in both], goal)
+                told.append(f"{what} ({goal:.4f}) in {flops / 112:.4f}")
+            print(
+                f"{arm}: CLIMB's result after 112 by rule, in parts of its FLOPs: {', '.join(told)}"
+            )
+
+
+def _median_at(trials: float) -> Callable[[list[Points]], float]:
+    return lambda curves: float(np.median([at(curve, trials) for curve in curves]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one simulated ladder, two seeds")
+    parser.add_argument("--tables", type=Path, default=TABLES, help="folder of published tables")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of fitted emulators")
+    parser.add_argument("--output", type=Path, help="JSON lines: runs done, to resume or share")
+    parser.add_argument("--sources", nargs="+", help="as listed above; all by default")
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, *PLAIN], help="by default all")
+    parser.add_argument("--seeds", type=int, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
+    options = parser.parse_args()
+    quick = options.quick
+    options.sources = options.sources or (["law/0.8@0.1"] if quick else USUAL)
+    options.arms = options.arms or ["gp", "climb", "gp-ladder", "screen"]
+    options.seeds = options.seeds or (2 if quick else 10)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore")
+    report(work(options), options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Sources of bench_ladder.py by name, and the regret of a mixture on them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.emulator import (
+    Emulator,
+    LadderSource,
+    MixingLaw,
+    RowLadder,
+    SimulatedLadder,
+    SourceLadder,
+    pool,
+    read_runs,
+    read_table,
+)
+from climb_opt.ladder import Ladder, Rung
+
+TABLES = Path(__file__).parents[3] / "shared" / "data" / "tables"
+CACHE = Path.home() / ".cache" / "climb_opt"
+RUNGS = ((122e6, 4e9), (310e6, 6e9), (680e6, 13e9), (937e6, 35.3e9))
+RESULTS = ("arxiv", "book", "c4", "github", "commoncrawl", "stackexchange", "wikipedia")
+DMSL = (*RESULTS, "openhermes", "mean7")
+REGMIX = (("1m", 1e6, 1e9), ("60m", 6e7, 1e9), ("1B", 1e9, 25e9))  # parameters, tokens
+SCORES = {"avg13": None, "pile_cc": ["metric/the_pile_pile_cc_val_loss"]}
+USUAL = [
+    *(f"dmsl/{name}" for name in DMSL),
+    *(f"regmix/{name}@{noise}" for noise in (0, 0.1) for name in SCORES),
+    *(f"law/{rho}@{noise}" for noise in (0, 0.1, 0.3) for rho in (0.95, 0.8, 0.2)),
+    "law/misleads@0.1",
+]
+
+
+@lru_cache(maxsize=64)
+def source(name: str, tables: Path, cache: Path) -> LadderSource:
+    kind, _, rest = name.partition("/")
+    what, _, noise = rest.partition("@")
+    each = float(noise or 0)
+    if kind == "dmsl":
+        score = [f"{c}_loss" for c in (RESULTS if what == "mean7" else [what])]
+        return pool(read_runs(tables / "dmsl" / "dmsl.csv"), RUNGS, score, each)
+    if kind == "regmix":
+        sizes = [_regmix(size, what, tables, cache) for size, _, _ in REGMIX]
+        rungs = tuple(Rung(size, 6 * n * t, int(t), int(n)) for size, n, t in REGMIX)
+        return SourceLadder(tuple(sizes), Ladder(rungs), each)
+    if what == "misleads":
+        return SimulatedLadder(MixingLaw(), correlation=0.95, misleads=True, noise=each)
+    return SimulatedLadder(MixingLaw(), correlation=float(what), noise=each)
+
+
+@lru_cache(maxsize=8)
+def _regmix(size: str, what: str, tables: Path, cache: Path) -> Emulator:
+    def read(part: str, size: str) -> Any:
+        stem = tables / "regmix" / f"{part}"
+        mixtures, losses = f"{stem}_mixture_{size}.csv", f"{stem}_pile_loss_{size}.csv"
+        return read_table(mixtures, losses, key="index")
+
+    smallest = read("train", "1m").append(read("test", "1m"))
+    table = smallest if size == "1m" else read("test", size)
+    # Its mixtures were drawn around prior^.5, so their mean's square stands for the prior.
+    prior = {domain: weight**2 for domain, weight in smallest.mean_weights().items()}
+    return Emulator.fit(table, SCORES[what] or table.names, prior=prior, cache=cache)
+
+
+def rows(oracle: LadderSource) -> bool:
+    return isinstance(oracle, RowLadder)
+
+
+def rows_named(name: str) -> bool:
+    return name.startswith("dmsl/")
+
+
+@lru_cache(maxsize=64)
+def yardstick(oracle: LadderSource) -> tuple[float, float]:
+    """The best score, and what is one unit of regret."""
+    best = oracle.optimum()[1]
+    if rows(oracle):
+        return best, oracle.sigma
+    return best, float(np.median(oracle.truth(oracle.reference()))) - best
+
+
+def regret(oracle: LadderSource, weights: np.ndarray) -> float:
+    best, unit = yardstick(oracle)
+    return float((oracle.truth(weights[None])[0] - best) / unit)
