@@ -19,7 +19,7 @@ import transformers
 
 import studying
 from climb_opt.attributes import FACTS, RUNG, SLOT
-from climb_opt.errors import TrialFailed, UserError
+from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.cost import shape_size, trial_cost
@@ -206,6 +206,24 @@ def test_a_trial_is_trained_on_its_rung_and_without_one_at_the_target(
     assert top["epochs"] == plain["epochs"] and low["epochs"] == again["epochs"]
     assert {p.name for p in (tmp_path / "models").iterdir()} == {"slot-1", "slot-2"}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["models"]
+
+
+def test_a_trial_that_was_stopped_on_a_cheap_rung_resumes_there(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    recipe = study_recipe(tiny_corpus, SHORT, SMALL)
+    straight = optuna.create_study()
+    tried(ProxyObjective(tiny_corpus, recipe, directory=tmp_path / "straight"), straight, 0)
+    looks = iter([False] * 2 + [True])
+    stopping = ProxyObjective(
+        tiny_corpus, recipe, directory=tmp_path / "stopped", stop=lambda: next(looks, False)
+    )
+    study = optuna.create_study()
+    with pytest.raises(Interrupted):
+        tried(stopping, study, 0)
+    facts = tried(stopping, study, 0)
+    assert facts["resumed_at"] == 2 and study.trials[-1].value == straight.best_value
+    assert facts["flops"] == straight.trials[0].user_attrs[FACTS]["flops"]
 
 
 def test_a_rung_may_read_the_whole_corpus(tiny_corpus: Corpus, tmp_path: Path) -> None:

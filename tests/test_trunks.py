@@ -139,7 +139,7 @@ def test_a_trunk_that_is_damaged_is_trained_anew(
 @pytest.mark.parametrize(
     ("below", "above", "repetition", "said"),
     [
-        (LOWER, UPPER, "matched", "pools of its own.* Set repetition: whole"),
+        (LOWER, UPPER, "matched", "reads smaller pools.* Set repetition: whole"),
         (replace(LOWER, lr=2e-2), UPPER, "whole", "its lr is 0.01 and that one's 0.02"),
         (replace(LOWER, batch_tokens=256), UPPER, "whole", "its batch_tokens is 512"),
         (replace(LOWER, warmup=0.0), UPPER, "whole", "does for 1 and .* one warmup: 0.125"),

@@ -172,7 +172,10 @@ class MixtureIndex:
         """How often each domain (K,) is read through in the positions before `stop`."""
         if stop == self.total:
             return self.epochs
-        read = np.bincount(self.domain_of(self.ids(0, stop)), minlength=len(self.counts))
+        read = np.zeros(len(self.counts), dtype=np.int64)
+        for start in range(0, stop, BLOCK):
+            ids = self.ids(start, min(start + BLOCK, stop))
+            read += np.bincount(self.domain_of(ids), minlength=len(read))
         return read / self.sequences.sizes
 
     def domain_of(self, ids: np.ndarray) -> np.ndarray:

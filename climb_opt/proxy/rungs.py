@@ -108,12 +108,12 @@ class Rungs:
         proxy, corpus, folder = self.proxies[number], self.corpus, self.directory
         share = self._share(number)
         if proxy.go_on:
-            check_go_on(self.proxies, number)
-            if self._share(number - 1) != share:
+            if number and self._share(number - 1) != share:
                 raise UserError(
-                    "go_on: repetition: matched gives the rung below pools of its own, of which "
-                    "this one's are more than the rest. Set repetition: whole, or drop go_on."
+                    "go_on: under repetition: matched the rung below reads smaller pools than this "
+                    "one, so the two are not one run. Set repetition: whole, or drop go_on."
                 )
+            check_go_on(self.proxies, number)
         if proxy.command is not None:
             world = self.group.world
             return CommandTrainer(corpus, proxy, directory=folder, world=world, share=share)
