@@ -1,4 +1,4 @@
-"""The benchmark of a small domain that is repeated: its parts, its curve, and that it goes on."""
+"""The benchmarks of a small domain that is repeated: parts, curves, and that they go on."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from climb_opt.samplers import stock
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 pytest.importorskip("zstandard")
 import bench_repeats as bench
+import bench_repetition as repetition
 
 SPACE = MixtureSpace({"small": 500, "fiction": 9_500, "statutes": 10_000}, trial_tokens=20_000)
 
@@ -24,12 +25,10 @@ def bits(mixture: Mapping[str, float], seed: int) -> float:
     return 3.0 + (mixture["small"] - 0.3) ** 2 + 1e-4 * seed
 
 
-def test_documents_fill_the_small_domain_first_and_then_the_target(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(bench, "BYTES", {"small": 20, "target": 25, "fiction": 15})
+def test_documents_fill_the_small_domain_first_and_then_the_target() -> None:
+    sizes = {"small": 20, "target": 25, "fiction": 15}
     documents = [("fiction", "f" * 10)] * 5 + [("unknown", "u")] + [(bench.LIKE, "m" * 10)] * 9
-    parts = bench.split(iter(documents))
+    parts = bench.split(iter(documents), sizes)
     assert {name: len(texts) for name, texts in parts.items()} == {
         "small": 2,
         "target": 3,
@@ -81,3 +80,18 @@ def test_the_tables_say_where_the_curve_bottoms_and_what_was_kept(tmp_path: Path
     text = bench.report(SPACE, scores, kept)
     assert "It bottoms at 0.3, 12.0 epochs." in text  # 20,000 tokens of 500, and .3 of that
     assert "| climb | argbest | 22.0 | 4.0, 40.0 | 3.000 |" in text
+
+
+def test_the_curves_of_a_part_are_judged_by_the_whole_run(tmp_path: Path) -> None:
+    bottoms = {repetition.FULL: 0.3, repetition.MATCHED: 0.4, repetition.WHOLE: 0.8}
+
+    def trains(bottom: float) -> bench.Train:
+        return lambda mixture, seed: 3.0 + (mixture["small"] - bottom) ** 2 + 1e-4 * seed
+
+    proxies = {n: bench.Proxies(tmp_path / n, trains(bottom)) for n, bottom in bottoms.items()}
+    found = repetition.curves(proxies, SPACE, repetition.SHARES, 2)
+    assert all(scores.shape == (len(repetition.SHARES), 2) for scores in found.values())
+    text = repetition.report(repetition.SHARES, found, 40.0)
+    assert "| matched | 0.4 | 0.4, 0.4 | +0.010 |" in text  # of the whole run, .1 off its best
+    assert "| whole | 0.8 | 0.8, 0.8 | +0.250 |" in text
+    assert "| 0.5 | 20.0 |" in text

@@ -60,10 +60,16 @@ def _climb(space: MixtureSpace, seed: int, predictor: str) -> ClimbSampler:
 # --- the corpus and its proxies ------------------------------------------------------------------
 
 
-def corpus_of(documents: Path, folder: Path) -> climb_opt.Corpus:
-    """The corpus, built in `folder` where it is not there."""
+def corpus_of(
+    documents: Path, folder: Path, sizes: Mapping[str, int] | None = None
+) -> climb_opt.Corpus:
+    """The corpus, built in `folder` where it is not there.
+
+    Args:
+        sizes: bytes of each domain and of the target.
+    """
     if not (folder / "corpus" / "manifest.json").exists():
-        parts = split(_read(documents))
+        parts = split(_read(documents), sizes or BYTES)
         for name, texts in parts.items():
             path = folder / ("" if name == TARGET else "domains") / f"{name}.jsonl"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,10 +94,10 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
             yield row["source"], row["text"]
 
 
-def split(documents: Iterator[tuple[str, str]]) -> dict[str, list[str]]:
+def split(documents: Iterator[tuple[str, str]], sizes: Mapping[str, int]) -> dict[str, list[str]]:
     """Documents of (source, text) into the domains and the target, each until it is full."""
-    parts: dict[str, list[str]] = {name: [] for name in BYTES}
-    left = dict(BYTES)
+    parts: dict[str, list[str]] = {name: [] for name in sizes}
+    left = dict(sizes)
     for source, text in documents:
         wanted = (SMALL, TARGET) if source == LIKE else (source,)
         name = next((name for name in wanted if left.get(name, 0) > 0), None)
@@ -132,8 +138,16 @@ def _key(mixture: Mapping[str, float], seed: int) -> tuple[object, ...]:
     return (seed, *sorted((name, round(weight, 9)) for name, weight in mixture.items()))
 
 
-def training(corpus: climb_opt.Corpus, folder: Path) -> Train:
+def training(
+    corpus: climb_opt.Corpus, folder: Path, share: float = 1.0, **changes: object
+) -> Train:
+    """What trains a proxy on a share of every domain and scores it.
+
+    Args:
+        changes: keys of the proxy's recipe.
+    """
     from climb_opt.evaluators.heldout import HeldOutLoss
+    from climb_opt.proxy.data import Sequences
     from climb_opt.proxy.group import ProxyGroup
     from climb_opt.proxy.job import Job
     from climb_opt.proxy.train import Trainer
@@ -148,7 +162,9 @@ def training(corpus: climb_opt.Corpus, folder: Path) -> Train:
 
     shape = {"include": "demo", "model": {"hidden": 64}, "tokens": TOKENS, "batch_tokens": 512}
     group = ProxyGroup("fp32")
-    trainer = Trainer(corpus, read_proxy(shape), group, directory=folder)
+    recipe = read_proxy({**shape, **changes})
+    sequences = Sequences(corpus, recipe.sequence, share=share)
+    trainer = Trainer(corpus, recipe, group, directory=folder, sequences=sequences)
     evaluator = HeldOutLoss(corpus, target=TARGET)
 
     def work(job: Job) -> float:
