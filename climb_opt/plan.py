@@ -138,6 +138,13 @@ class Plan:
         numbered = tuple(range(start, start + sum(self.rounds[index : index + 1])))
         return (*self.named, *numbered) if index == 0 else numbered
 
+    def planned(self, trials: Iterable[FrozenTrial]) -> tuple[tuple[Slot, ...], ...]:
+        """The slots of each round; with a budget, one round of those that were begun so far."""
+        if self.budget is None:
+            return tuple(self.slots(index) for index in range(max(1, len(self.rounds))))
+        begun = {slot for slot in attempts_by_slot(trials) if isinstance(slot, int)}
+        return ((*self.named, *sorted(begun)),)
+
     def next(self, trials: Iterable[FrozenTrial]) -> Step:
         """The idle slot with the fewest failures, the lowest of those; what to do without one.
 

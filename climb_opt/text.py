@@ -216,6 +216,13 @@ def amount(value: float) -> str:
     return f"{value:.3g}"
 
 
+def flops(value: float) -> str:
+    """A number of FLOPs: 3.1e17 FLOPs."""
+    digits, _, power = f"{value:.2e}".partition("e")
+    size = f"{value:.3g}" if abs(value) < 1e4 else f"{float(digits):g}e{int(power)}"
+    return f"{size} FLOPs"
+
+
 def duration(seconds: float) -> str:
     """Seconds as 41 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
     if seconds < 60:

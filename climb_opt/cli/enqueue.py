@@ -22,15 +22,21 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--prefix", default="", metavar="TEXT", help="cut from the names in the files, e.g. train_"
     )
+    command.add_argument(
+        "--rung", metavar="N", help="try them on this rung of the ladder, by number or name "
+        "(default: the target)",
+    )  # fmt: skip
 
 
 def _enqueue(args: argparse.Namespace) -> None:
     from climb_opt.mixtures import read_mixtures
     from climb_opt.study import enqueue
+    from climb_opt.study.steering import rung_asked
     from climb_opt.view import StudyView
 
     study = existing(args, write=True)
     space = StudyView(study).space
+    rung_asked(StudyView(study), args.rung)
     mixtures = [
         (f"{stem(file)}{row}", mixture)
         for file in args.files
@@ -39,4 +45,4 @@ def _enqueue(args: argparse.Namespace) -> None:
     for name, mixture in mixtures:  # all or none are put in line
         space.weights(mixture, what=f"Mixture {name!r}")
     for name, mixture in mixtures:
-        print(f"In line: {enqueue(study, name, mixture)}")
+        print(f"In line: {enqueue(study, name, mixture, rung=args.rung)}")

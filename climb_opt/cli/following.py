@@ -52,9 +52,16 @@ class Following:
         return rounds.status(self._study, self._plan)
 
     def _move(self, now: Status) -> None:
+        from climb_opt.cli.status import duration, spending
+
         self._bar.n = now.finished
+        words = [spending(now)] if now.rungs else []
+        if now.budget is not None and now.seconds_left:
+            words.append(f"about {duration(now.seconds_left)} left")
         if now.best is not None:
-            self._bar.set_postfix_str(f"best {score(now.best)}", refresh=False)
+            words.append(f"best {score(now.best)}")
+        if words:
+            self._bar.set_postfix_str(", ".join(words), refresh=False)
         self._bar.refresh()
 
     def _line(self, trial: FrozenTrial, now: Status) -> str:
@@ -63,15 +70,20 @@ class Following:
 
         slot = trial.user_attrs.get(SLOT)
         if isinstance(slot, int):
-            place = f"round {self._plan.round_of(slot) + 1}  slot {slot}"
+            index = self._plan.round_of(slot) + 1
+            place = f"round {index}  slot {slot}" if self._plan.rounds else f"slot {slot}"
         else:
             place = slot or "no slot"
         seconds = seconds_of(trial)
         head = f"trial {trial.number:>4}  {place:<20}"
+        plan = self._plan
+        if plan.ladder is not None:
+            head += f"  {plan.ladder.rungs[plan.ladder.rung_of(trial)].name}"
         # Optuna gives a pruned trial its last report as a value: not a score.
         if trial.values is not None and trial.state.name != "PRUNED":
             scores = " / ".join(map(score, trial.values))
-            best = f"  best {score(now.best)}" if self._plan.rounds and now.best is not None else ""
+            searches = plan.rounds or plan.budget is not None
+            best = f"  best {score(now.best)}" if searches and now.best is not None else ""
             return f"{head}  score {scores}{best}  {seconds:.1f} s"
         what = trial.state.name.lower()
         if trial.user_attrs.get(INTERRUPTED):
@@ -96,7 +108,9 @@ def following(
     from climb_opt.progress import progress
 
     now = rounds.status(study, plan)
-    size = now.size if total is None else min(total, now.size)
+    size: int | None = now.size if total is None else min(total, now.size)
+    if plan.budget is not None:  # how many trials it pays for is the sampler's to say
+        size = None
     with (
         logging_redirect_tqdm(),
         progress(size, now.name, "trial", initial=now.finished, show=leads()) as bar,

@@ -140,8 +140,11 @@ def _join(args: argparse.Namespace, on_create: Callable[[], None], stop: Stop) -
 
 
 def _conclusion(now: Status) -> str:
-    best = "" if now.best is None else f", best score {score(now.best)}"
-    text = f"{now.name}: {now.finished} of {now.size} slots done{best}."
+    from climb_opt.cli.status import at_target, slots_done, spending
+
+    best = "" if now.best is None else f", best score {score(now.best)}{at_target(now)}"
+    spent = f", {spending(now)}" if now.rungs else ""
+    text = f"{now.name}: {slots_done(now)}{best}{spent}."
     if now.given_up:
         slots = ", ".join(map(str, now.given_up))
         text += (

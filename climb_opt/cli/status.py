@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, study_command
 from climb_opt.errors import listed
-from climb_opt.text import score, strict_json
+from climb_opt.text import flops, score, strict_json
 
 if TYPE_CHECKING:
     from climb_opt.workers import RoundStatus, RunningStatus, Status
@@ -45,19 +45,23 @@ def describe(now: Status) -> str:
     """The status, for a person."""
     lines = [f"{now.name}{' (paused)' if now.paused else ''}", ""]
     lines.append("round  slots   done  running  waiting   idle  given up")
+    lines[-1] += "  rung" if any(r.rung for r in now.rounds) else ""
     for index, r in enumerate(now.rounds, start=1):
         lines.append(
             f"{index:>5}  {r.size:>5}  {r.finished:>5}  {r.running:>7}  {r.waiting:>7}  "
-            f"{r.idle:>5}  {len(r.given_up):>8}"
+            f"{r.idle:>5}  {len(r.given_up):>8}" + (f"  {r.rung}" if r.rung else "")
         )
     if outside := _outside(now.outside):
         lines.append(f"and {outside} outside the rounds")
+    if now.rungs:
+        lines += ["", *_rungs(now)]
     if now.running:
         lines += ["", "running"]
         for one in now.running:
+            rung = "" if one.rung is None else f"{one.rung}  "
             lines.append(
-                f"  trial {one.number:>4}  slot {one.slot!s:<18}  for {duration(one.seconds)}  "
-                f"{one.worker}  {_beat(one)}"
+                f"  trial {one.number:>4}  slot {one.slot!s:<18}  {rung}"
+                f"for {duration(one.seconds)}  {one.worker}  {_beat(one)}"
             )
     if now.failures:
         lines += ["", "failed"]
@@ -77,6 +81,35 @@ def describe(now: Status) -> str:
         ]
     lines += ["", _outlook(now)]
     return "\n".join(lines)
+
+
+def _rungs(now: Status) -> list[str]:
+    """What was spent on each rung, how far their rankings agree, what is left of the budget."""
+    names = [f"{r.name} (target)" if r is now.rungs[-1] else r.name for r in now.rungs]
+    wide = max(len("rung"), *map(len, names))
+    lines = [f"{'rung':<{wide}}  {'a trial':>13}  done  running  {'spent':>13}  {'in':>8}"]
+    for name, r in zip(names, now.rungs, strict=True):
+        lines.append(
+            f"{name:<{wide}}  {flops(r.flops):>13}  {r.finished:>4}  {r.running:>7}  "
+            f"{flops(r.spent):>13}  {duration(r.seconds):>8}"
+        )
+    if now.agreement:
+        lines += ["", "rank correlation of rungs [90 %], on mixtures run on both"]
+    for one in now.agreement:
+        pair = f"{now.rungs[one.lower].name} and {now.rungs[one.upper].name}"
+        lines.append(f"  {pair}: {one}" + (f", {one.n} mixtures" if one.known else ""))
+    if now.budget is not None and now.left is not None:
+        spent = now.budget - now.left
+        lines += ["", f"budget: {spending(now)}, {flops(max(now.left, 0.0))} left"]
+        lines[-1] += f" ({spent / now.budget:.0%} spent)"
+    return lines
+
+
+def spending(now: Status) -> str:
+    """What is spent of the budget; of a ladder without one, in all."""
+    if now.budget is None or now.left is None:
+        return flops(sum(r.spent for r in now.rungs))
+    return f"{flops(now.budget - now.left)} of {flops(now.budget)}"
 
 
 def _outside(r: RoundStatus) -> str:
@@ -109,9 +142,21 @@ def _beat(one: RunningStatus) -> str:
 
 
 def _outlook(now: Status) -> str:
-    parts = [f"{now.finished} of {now.size} slots done", f"best score {score(now.best)}"]
+    parts = [slots_done(now), f"best score {score(now.best)}{at_target(now)}"]
     if now.trials_per_hour is not None and not now.done:
         parts.append(f"{now.trials_per_hour:.3g} trials an hour")
     if now.seconds_left:
         parts.append(f"about {duration(now.seconds_left)} left")
     return ", ".join(parts)
+
+
+def slots_done(now: Status) -> str:
+    """How many slots are done, of how many where that is known beforehand."""
+    if now.budget is not None:
+        return f"{now.finished} trials done" if now.finished != 1 else "1 trial done"
+    return f"{now.finished} of {now.size} slots done"
+
+
+def at_target(now: Status) -> str:
+    """Where the best score was measured, if there are several rungs."""
+    return f" at {now.rungs[-1].name}" if len(now.rungs) > 1 else ""

@@ -100,6 +100,23 @@ class Ladder:
         """The rung of a trial: the target's where it says nothing."""
         return rung_of(trial, self.target)
 
+    def number(self, rung: int | str) -> int:
+        """The number of a rung that a person gives by number or name.
+
+        Raises:
+            UserError: there is no such rung; all are named.
+        """
+        names = [one.name for one in self.rungs]
+        if rung in names:
+            return names.index(str(rung))
+        text = str(rung).strip()
+        if text.isdecimal() and int(text) < len(names):
+            return int(text)
+        known = ", ".join(f"{number} ({name})" for number, name in enumerate(names))
+        raise UserError(
+            f"No rung {rung!r}. Rungs, cheapest first: {known}; the last is the target."
+        )
+
     def spent(self, trials: Iterable[FrozenTrial]) -> float:
         """FLOPs of the trials that finished, run or wait; failed and imported ones cost nothing.
 

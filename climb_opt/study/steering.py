@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState, create_trial
 
 from climb_opt import workers as rounds
-from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SLOT
+from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, RETRY, SLOT
 from climb_opt.errors import UserError
 from climb_opt.plan import Slot, attempts_by_slot
 from climb_opt.storages import patient
 from climb_opt.study.opening import read_recipe
-from climb_opt.view import StudyView
+from climb_opt.view import StudyView, rung_attributes
 from climb_opt.workers import Status
 
 
@@ -66,16 +67,19 @@ def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
     return chosen
 
 
-def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str:
+def enqueue(
+    study: optuna.Study, name: str, mixture: Mapping[str, float], *, rung: int | str | None = None
+) -> str:
     """Put a mixture in line: the next free worker tries it, outside the rounds. Returns its slot.
 
     Args:
         name: of its slot, `enqueued/<name>`; a name that is there already gets a number.
         mixture: domain -> weight; the weights sum to 1 up to rounding.
+        rung: the rung to try it on, by number, from 0, the cheapest, or name; the target when None.
 
     Raises:
-        UserError: an unknown domain, a bound broken, or weights that do not sum to 1 even when
-            rounding is allowed for.
+        UserError: an unknown domain, a bound broken, weights that do not sum to 1 even when
+            rounding is allowed for, or a rung that the study does not have.
 
     >>> import climb_opt
     >>> study = climb_opt.open_study("tiny.yaml", storage="runs/enqueue.journal")
@@ -85,6 +89,7 @@ def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str
     view = StudyView(patient(study))
     space = view.space
     weights = space.weights(mixture, what=f"Mixture {name!r}")
+    where = rung_asked(view, rung)
     taken = attempts_by_slot(view.trials())
     slot, count = f"{ENQUEUED}{name}", 1
     while slot in taken:
@@ -96,8 +101,11 @@ def enqueue(study: optuna.Study, name: str, mixture: Mapping[str, float]) -> str
             state=TrialState.WAITING,
             params=params,
             distributions=space.distributions(),
-            user_attrs={SLOT: slot},
-            system_attrs={"fixed_params": params},
+            user_attrs={SLOT: slot, **{k: v for k, v in where.items() if k.startswith(OURS)}},
+            system_attrs={
+                "fixed_params": params,
+                **{k: v for k, v in where.items() if not k.startswith(OURS)},
+            },
         )
     )
     return slot
@@ -126,6 +134,20 @@ def resume(study: optuna.Study) -> None:
     False
     """
     patient(study).set_user_attr(PAUSED, False)
+
+
+def rung_asked(view: StudyView, rung: int | str | None) -> dict[str, Any]:
+    """What a trial on the rung that a person asks for stores; nothing where the study has one.
+
+    Raises:
+        UserError: the study has no such rung.
+    """
+    if view.ladder is None:
+        if rung is None or str(rung) == "0":
+            return {}
+        raise UserError(f"No rung {rung!r}: study {view.name!r} has one rung, its proxy.")
+    number = view.ladder.target if rung is None else view.ladder.number(rung)
+    return rung_attributes(number, view.ladder.target)
 
 
 def _searched(study: optuna.Study) -> StudyView:

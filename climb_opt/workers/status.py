@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,17 +15,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, PAUSED, SLOT, UNREAD
 from climb_opt.history import seconds_of
+from climb_opt.ladder import Ladder, rung_of
+from climb_opt.ladder.agreement import Agreement, rank_agreement
 from climb_opt.plan import Plan, Slot, attempts_by_slot
-from climb_opt.view import all_trials
+from climb_opt.view import StudyView, all_trials
 from climb_opt.workers.beats import ended_here
-
-RECENT = 20  # finished trials that the rate is taken from
+from climb_opt.workers.durations import ENDED, Durations, unfinished
 
 
 @dataclass(frozen=True)
 class RoundStatus:
     """Slots by what has become of them: of one round (the first has the named ones, too), or all
-    outside the rounds, where a trial without a slot counts as one."""
+    outside the rounds, where a trial without a slot counts as one. `rung`: the name of its numbered
+    slots' rung; None where there is but one, or the sampler chooses."""
 
     size: int
     finished: int
@@ -34,6 +35,20 @@ class RoundStatus:
     waiting: int
     idle: int
     given_up: tuple[Slot, ...]
+    rung: str | None = None
+
+
+@dataclass(frozen=True)
+class RungStatus:
+    """Trials of a rung, imported ones too: the FLOPs of one, what all of them took and take, and
+    the seconds that those that ended took."""
+
+    name: str
+    flops: float
+    finished: int
+    running: int
+    spent: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,7 @@ class RunningStatus:
     age: float | None
     seconds: float
     ended: bool = False  # its process, of this very machine, is no more
+    rung: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,15 +85,20 @@ class Status:
     failures: tuple[FailureStatus, ...]
     extra: int  # finished trials outside the rounds: enqueued or imported
     paused: bool
-    best: float | None  # of the finite scores
+    best: float | None  # of the finite scores, at the target
     trials_per_hour: float | None
     seconds_left: float | None
     finished: int = field(default=0)
     unread: tuple[str, ...] = ()  # domains too small for round 1 to read
+    rungs: tuple[RungStatus, ...] = ()  # cheapest first; empty without a ladder
+    agreement: tuple[Agreement, ...] = ()  # of rungs, on mixtures that were run on both
+    budget: float | None = None  # FLOPs
+    left: float | None = None  # FLOPs of the budget that are not spent
+    spent: bool | None = None  # whether the budget pays for no further trial
 
     @property
     def size(self) -> int:
-        """Slots of the plan, the named ones included."""
+        """Slots of the plan, the named ones included; with a budget those that were begun."""
         return sum(r.size for r in self.rounds)
 
     @property
@@ -87,8 +108,9 @@ class Status:
 
     @property
     def done(self) -> bool:
-        """Whether every slot of the plan is finished or given up."""
-        return self.finished + sum(len(r.given_up) for r in self.rounds) == self.size
+        """Whether every slot of the plan is finished or given up; with a budget, it is spent."""
+        closed = self.finished + sum(len(r.given_up) for r in self.rounds) == self.size
+        return closed if self.spent is None else self.spent
 
 
 def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Status:
@@ -96,15 +118,22 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
     now = time.time() if now is None else now
     trials = all_trials(study)
     attempts = attempts_by_slot(trials)
-    indices = range(max(1, len(plan.rounds)))
-    planned = [plan.slots(index) for index in indices]
-    rounds = tuple(_round(plan, slots, attempts) for slots in planned)
-    outside = _outside(plan, {slot for slots in planned for slot in slots}, attempts, trials)
-    running = tuple(_running(t, now) for t in trials if t.state == TrialState.RUNNING)
-    seconds = _seconds(trials)
+    planned = plan.planned(trials)
+    rounds = tuple(
+        replace(_round(plan, slots, attempts), rung=_rung_of_round(plan, index))
+        for index, slots in enumerate(planned)
+    )
+    loose = _loose(plan, {slot for slots in planned for slot in slots}, attempts, trials)
+    outside = _round(plan, list(loose), loose)
+    running = tuple(_running(t, now, plan) for t in trials if t.state == TrialState.RUNNING)
     workers = max(1, sum(r.slot is not None for r in running))
-    typical = statistics.median(seconds[-RECENT:]) if seconds else None
-    turns = _turns(rounds, outside, workers, plan.barrier)
+    pace = Durations(trials, plan)
+    left = None if plan.budget is None else plan.left(trials)
+    if left is None:
+        todo = [unfinished(plan, attempts, slots) for slots in planned]
+        seconds = pace.needed([*todo, unfinished(plan, loose, loose)], workers, plan.barrier)
+    else:
+        seconds = pace.paid(max(left, 0.0) + sum(_cost(plan, r.rung) for r in running), workers)
     return Status(
         name=study.study_name,
         rounds=rounds,
@@ -113,11 +142,16 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         failures=tuple(_failure(t) for t in trials if t.state == TrialState.FAIL),
         extra=outside.finished,
         paused=bool(study.user_attrs.get(PAUSED)),
-        best=_best(study, trials),
-        trials_per_hour=None if not typical else 3600 * workers / typical,
-        seconds_left=None if typical is None else typical * turns,
+        best=_best(study, trials, plan.target),
+        trials_per_hour=None if not pace.typical else 3600 * workers / pace.typical,
+        seconds_left=seconds,
         finished=sum(r.finished for r in rounds),
         unread=tuple(study.user_attrs.get(UNREAD, ())),
+        rungs=() if plan.ladder is None else _rungs(plan.ladder, trials),
+        agreement=() if plan.target == 0 else _agreement(study),
+        budget=plan.budget,
+        left=left,
+        spent=None if left is None else plan.next(trials).kind == "done",
     )
 
 
@@ -137,13 +171,38 @@ def _round(
     )
 
 
-def _outside(
+def _rung_of_round(plan: Plan, index: int) -> str | None:
+    if plan.ladder is None or not plan.rungs:
+        return None
+    return plan.ladder.rungs[plan.rungs[index]].name
+
+
+def _rungs(ladder: Ladder, trials: Sequence[FrozenTrial]) -> tuple[RungStatus, ...]:
+    """What each rung's trials took."""
+    on: list[list[FrozenTrial]] = [[] for _ in ladder.rungs]
+    for trial in trials:
+        on[ladder.rung_of(trial)].append(trial)
+    return tuple(
+        RungStatus(
+            name=rung.name,
+            flops=rung.flops,
+            finished=sum(t.state in ENDED for t in mine),
+            running=sum(t.state == TrialState.RUNNING for t in mine),
+            spent=ladder.spent(mine),
+            seconds=sum(seconds_of(t) for t in mine if t.state.is_finished()),
+        )
+        for rung, mine in zip(ladder.rungs, on, strict=True)
+    )
+
+
+def _loose(
     plan: Plan,
     planned: Collection[Slot],
     attempts: Mapping[Slot, list[FrozenTrial]],
     trials: Sequence[FrozenTrial],
-) -> RoundStatus:
-    """Also Optuna's own queue and what was imported: trials without a slot, never tried again."""
+) -> dict[Slot, list[FrozenTrial]]:
+    """Attempts outside the plan, also of Optuna's own queue and of what was imported: trials
+    without a slot, never tried again."""
     loose: dict[Slot, list[FrozenTrial]] = {
         f"trial {t.number}": [t]
         for t in trials
@@ -155,10 +214,10 @@ def _outside(
         if slot not in planned
         and (str(slot).startswith(ENQUEUED) or plan.state(tried) in ("finished", "busy"))
     }
-    return _round(plan, [*named, *loose], {**named, **loose})
+    return {**named, **loose}
 
 
-def _running(trial: FrozenTrial, now: float) -> RunningStatus:
+def _running(trial: FrozenTrial, now: float, plan: Plan) -> RunningStatus:
     beat: Any = trial.user_attrs.get(BEAT)
     known = isinstance(beat, dict)
     started = trial.datetime_start or datetime.fromtimestamp(now)
@@ -169,6 +228,7 @@ def _running(trial: FrozenTrial, now: float) -> RunningStatus:
         age=now - float(beat["at"]) if known and "at" in beat else None,
         seconds=max(0.0, now - started.timestamp()),
         ended=ended_here(beat),
+        rung=None if plan.ladder is None else plan.ladder.rungs[plan.ladder.rung_of(trial)].name,
     )
 
 
@@ -181,33 +241,26 @@ def _failure(trial: FrozenTrial) -> FailureStatus:
     )
 
 
-def _seconds(trials: Sequence[FrozenTrial]) -> list[float]:
-    """Durations of finished trials, in the order in which they ended."""
-    ended = [
-        t
-        for t in trials
-        if t.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        and t.datetime_start is not None
-        and t.datetime_complete is not None
-    ]
-    ended.sort(key=lambda t: t.datetime_complete or datetime.min)
-    return [seconds_of(t) for t in ended]
+def _cost(plan: Plan, name: str | None) -> float:
+    ladder = plan.ladder
+    return 0.0 if ladder is None or name is None else ladder.rungs[ladder.number(name)].flops
 
 
-def _turns(
-    rounds: Sequence[RoundStatus], outside: RoundStatus, workers: int, barrier: bool
-) -> float:
-    """Typical durations left; with the barrier each round ends with workers that wait."""
-    left = [r.size - r.finished - len(r.given_up) for r in (*rounds, outside)]
-    if not barrier:
-        return sum(left) / workers
-    return float(sum(math.ceil(n / workers) for n in left))
+def _agreement(study: optuna.Study) -> tuple[Agreement, ...]:
+    view = StudyView(study)
+    if view.ladder is None or not any(t.state == TrialState.COMPLETE for t in view.trials()):
+        return ()
+    return tuple(rank_agreement(view.history(rungs=True), len(view.ladder)))
 
 
-def _best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> float | None:
+def _best(study: optuna.Study, trials: Sequence[FrozenTrial], target: int) -> float | None:
     if len(study.directions) != 1:
         return None
-    told = [t.values[0] for t in trials if t.state == TrialState.COMPLETE and t.values]
+    told = [
+        t.values[0]
+        for t in trials
+        if t.state == TrialState.COMPLETE and t.values and rung_of(t, target) == target
+    ]
     values = [value for value in told if math.isfinite(value)]
     pick = max if study.direction == StudyDirection.MAXIMIZE else min
     return pick(values, default=None)

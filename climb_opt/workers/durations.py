@@ -1,0 +1,75 @@
+"""How long the trials of a search take, by rung, and so how long it still takes."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+
+from optuna.trial import FrozenTrial, TrialState
+
+from climb_opt.history import seconds_of
+from climb_opt.ladder import rung_of
+from climb_opt.plan import Plan, Slot
+
+RECENT = 20  # finished trials that a rate is taken from
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+class Durations:
+    """How long trials take: typically, and on each rung."""
+
+    def __init__(self, trials: Sequence[FrozenTrial], plan: Plan) -> None:
+        ended = [t for t in trials if t.state in ENDED and t.datetime_start and t.datetime_complete]
+        ended.sort(key=lambda t: t.datetime_complete or datetime.min)
+        self._costs = [1.0] if plan.ladder is None else plan.ladder.costs.tolist()
+        self._on: dict[int, list[float]] = {}
+        for trial in ended:
+            rung = rung_of(trial, plan.target)
+            self._on.setdefault(rung, []).append(seconds_of(trial))
+        recent = ended[-RECENT:]
+        seconds = [seconds_of(t) for t in recent]
+        self.typical = statistics.median(seconds) if ended else None
+        flops = sum(self._costs[rung_of(t, plan.target)] for t in recent)
+        self._per_flop = sum(seconds) / flops if ended else None
+
+    def needed(
+        self, todo: Sequence[Mapping[int, int]], workers: int, barrier: bool
+    ) -> float | None:
+        """Seconds for trials by round and rung; with the barrier workers wait as a round ends."""
+        if self.typical is None:
+            return None
+        part = math.ceil if barrier else float
+        return float(
+            sum(
+                part(n / workers) * self._seconds(rung)
+                for counts in todo
+                for rung, n in counts.items()
+            )
+        )
+
+    def paid(self, flops: float, workers: int) -> float | None:
+        """Seconds in which so many FLOPs are spent."""
+        return None if self._per_flop is None else self._per_flop * flops / workers
+
+    def _seconds(self, rung: int) -> float:
+        """Of a trial on a rung: typically, or by its FLOPs where none has ended there yet."""
+        if rung in self._on:
+            return statistics.median(self._on[rung][-RECENT:])
+        assert self._per_flop is not None
+        return self._per_flop * self._costs[rung]
+
+
+def unfinished(
+    plan: Plan, attempts: Mapping[Slot, Sequence[FrozenTrial]], slots: Collection[Slot]
+) -> Counter[int]:
+    """Slots by rung that are neither finished nor given up."""
+    found: Counter[int] = Counter()
+    for slot in slots:
+        tried = attempts.get(slot, ())
+        if plan.state(tried) not in ("finished", "given up"):
+            fixed = plan.rung_of(slot) if not tried else rung_of(tried[-1], plan.target)
+            found[plan.target if fixed is None else fixed] += 1
+    return found
