@@ -19,7 +19,7 @@ from climb_opt.evaluators.harness import LMEval
 from climb_opt.evaluators.language_model import ProxyLM
 from climb_opt.shards import Corpus
 from climb_opt.tokenizer import corpus_tokenizer
-from evaluating import questions, write_group, write_task
+from evaluating import questions, write_task
 
 
 @pytest.fixture(autouse=True)
@@ -356,44 +356,3 @@ def test_a_task_without_rows_is_refused(tiny_corpus: Corpus, tmp_path: Path) -> 
         UserError, match=r"data of task 'words' cannot be loaded from .*words\.jsonl"
     ):
         LMEval(tiny_corpus, tasks=["words"], include_path=str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"metric_list": [{"metric": "accu"}]}, r"words\.yaml: unknown metric 'accu'.*mean 'acc'"),
-        (
-            {"metric_list": [{"metric": "acc", "aggregation": "meen"}]},
-            r"words\.yaml: unknown aggregation 'meen'.*mean 'mean'",
-        ),
-        ({"metric_list": {"metric": "acc"}}, r"words\.yaml: metric_list must be a list of"),
-        ({"metric_list": [{"agg": "mean"}]}, r"words\.yaml: metric_list: the key 'metric' is"),
-        (
-            {"metric_list": [{"metric": "own"}], "process_results": "x"},
-            r"words\.yaml: metric 'own' needs an aggregation",
-        ),
-        ({"metrics": []}, r"words\.yaml: unknown key 'metrics'"),
-        (
-            {"validation_split": "valid"},
-            r"words: validation_split is 'valid', which .*words\.jsonl.*'validation'\? Splits: val",
-        ),
-        ({"fewshot_split": "trian", "num_fewshot": 2}, "words: fewshot_split is 'trian', which"),
-        ({"test_split": "x"}, "words: test_split is 'x', which"),
-    ],
-)
-def test_an_unknown_metric_or_split_is_found_before_training_with_what_there_is(
-    tiny_corpus: Corpus, tmp_path: Path, changes: dict[str, Any], said: str
-) -> None:
-    write_task(tmp_path, "words", questions(6), **changes)
-    with pytest.raises(UserError, match=said):
-        LMEval(tiny_corpus, tasks=["words"], include_path=str(tmp_path))
-
-
-def test_tasks_of_a_group_and_what_they_include_are_checked(
-    tiny_corpus: Corpus, tmp_path: Path
-) -> None:
-    write_task(tmp_path, "words", questions(6), metric_list=None, include="base.yml")
-    write_group(tmp_path, "both", ["words"], None)
-    (tmp_path / "base.yml").write_text("metric_list: [{metric: acc_nrm}]\n")
-    with pytest.raises(UserError, match=r"unknown metric 'acc_nrm'\. Did you mean 'acc_norm'"):
-        LMEval(tiny_corpus, tasks=["both"], include_path=str(tmp_path))

@@ -11,8 +11,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import lm_eval.api.metrics  # noqa: F401 - registers them
-from lm_eval.api.registry import AGGREGATION_REGISTRY, METRIC_AGGREGATION_REGISTRY, METRIC_REGISTRY
+import lm_eval.api.metrics
+import lm_eval.filters  # noqa: F401 - both register what there is
+from lm_eval.api.registry import (
+    AGGREGATION_REGISTRY,
+    FILTER_REGISTRY,
+    METRIC_AGGREGATION_REGISTRY,
+    METRIC_REGISTRY,
+)
 from lm_eval.config.task import TaskConfig
 
 from climb_opt.errors import UserError, did_you_mean, listed
@@ -47,6 +53,8 @@ def check_tasks(names: Iterable[str], index: Any, folder: Path) -> None:
             if isinstance(config.get("task"), str) and "class" not in config:
                 _check_keys(config, entry.yaml_path)
                 _check_metrics(config, entry.yaml_path)
+                _check_counts(config, entry.yaml_path)
+                _check_filters(config, entry.yaml_path)
 
 
 def wrong_split(task: Any, split: object) -> str | None:
@@ -128,6 +136,39 @@ def _check_metrics(config: dict[str, Any], file: Path) -> None:
             raise UserError(
                 f"{file}: metric {name!r} needs an aggregation, for example mean; known: {known}."
             )
+
+
+def _check_counts(config: dict[str, Any], file: Path) -> None:
+    for key, least in (("num_fewshot", 0), ("repeats", 1)):
+        value = config.get(key)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and value >= least):
+            raise UserError(f"{file}: {key} must be a whole number from {least}, but is {value!r}.")
+
+
+def _check_filters(config: dict[str, Any], file: Path) -> None:
+    filters = config.get("filter_list")
+    if filters is None:
+        return
+    shape = "for example [{name: first, filter: [{function: take_first}]}]"
+    if not isinstance(filters, list) or not filters:
+        raise UserError(
+            f"{file}: filter_list must be a list of mappings, {shape}, but is {filters!r}."
+        )
+    names: list[object] = []
+    for one in filters:
+        steps = one.get("filter") if isinstance(one, dict) else None
+        if not isinstance(steps, list) or not all(isinstance(s, dict) for s in steps):
+            raise UserError(f"{file}: filter_list: {one!r} is no filter; write it as {shape}.")
+        for place, key in ((one, "name"), *((step, "function") for step in steps)):
+            if key not in place:
+                raise UserError(f"{file}: filter_list: the key {key!r} is missing in {place!r}.")
+        for step in steps:
+            if step["function"] is not None:  # null: a !function of the file's own
+                _check_known("filter", step["function"], FILTER_REGISTRY, file)
+        if one["name"] in names:
+            raise UserError(f"{file}: filter_list: the name {one['name']!r} is given twice.")
+        names.append(one["name"])
 
 
 def _check_known(what: str, name: object, known: Any, file: Path) -> None:
