@@ -237,7 +237,7 @@ class ClimbSampler(Forgetful, MixtureSampler):
         numbers = set(basis)
         history = read_history(study, self._space, lambda t: t.number in numbers)
         logger.info(
-            "Drawing %s from what %s predict.",
+            "Drawing %s by the predictions from %s.",
             counted(m, "mixture"),
             counted(len(history), "finished trial"),
         )
