@@ -132,6 +132,7 @@ def test_best_follows_the_rule_that_is_asked_for(run: Any) -> None:
         (["export", "small", "--format", "yaml", "--trial", "999"], "no trial 999"),
         (["export", "small", "--format", "yaml", "--tokens", "many"], "--tokens must be a number"),
         (["export", "small", "--format", "materialise"], "give --output FOLDER"),
+        (["export", "small", "--format", "materialise", "--output", "-"], "give --output FOLDER"),
         (["export", "small", "--format", "materialise", "--output", "x"], "No corpus at"),
         (
             ["export", "small", "--format", "materialise", "--output", "x", "--path", "d/{domain}"],

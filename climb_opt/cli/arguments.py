@@ -33,11 +33,18 @@ def storage_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--study-name", help="the study's name (default: the recipe's)")
 
 
+def folder(text: str) -> Path:
+    """A folder to write; "-", which stands for printing elsewhere, is none."""
+    if text == "-":
+        raise argparse.ArgumentTypeError("a folder is written, which cannot be printed (-)")
+    return Path(text)
+
+
 def comparison_arguments(command: argparse.ArgumentParser) -> None:
     """What changes the recipe of a comparison, and where its tables go."""
     command.add_argument("--seeds", type=int, help="how many, instead of the recipe's")
     set_argument(command, "change a key of the recipe, e.g. budget.trials=14; as often as needed")
-    command.add_argument("--output", type=Path, help="folder for the tables and figures")
+    command.add_argument("--output", type=folder, help="folder for the tables and figures")
 
 
 def set_argument(command: argparse.ArgumentParser, text: str) -> None:

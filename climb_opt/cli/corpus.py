@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.cli import corpus_build
+from climb_opt.cli.arguments import folder
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from climb_opt.text import storable, storable_value
@@ -56,13 +57,13 @@ def _add_exchange(commands: Any) -> None:
     export.epilog = "formats:\n" + "\n".join(f"  {k:13} {v}" for k, v in LAYOUTS.items())
     export.add_argument("--format", required=True, help=", ".join(LAYOUTS))
     export.add_argument(
-        "--output", required=True, type=Path, metavar="FOLDER", help="a new or empty folder"
+        "--output", required=True, type=folder, metavar="FOLDER", help="a new or empty folder"
     )
     ready = commands.add_parser("import", help="ready Megatron .bin/.idx files -> a corpus")
     ready.add_argument("files", nargs="+", metavar="FILE.bin", help="a domain each")
     ready.add_argument("--tokenizer", required=True, help="what the tokens were made with")
     ready.add_argument(
-        "--output", required=True, type=Path, metavar="FOLDER", help="the corpus to make"
+        "--output", required=True, type=folder, metavar="FOLDER", help="the corpus to make"
     )
     ready.add_argument("--heldout", type=float, default=0.02, help="share of the documents")
     ready.add_argument("--eos", help="what ends a document (default: its own eos)")

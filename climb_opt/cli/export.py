@@ -79,7 +79,7 @@ def _materialise(args: argparse.Namespace) -> None:
     from climb_opt.exports.from_study import materialise
     from climb_opt.text import amount
 
-    if args.output is None:
+    if args.output in (None, "-"):
         raise UserError("Materialising writes a folder: give --output FOLDER.")
     study = existing(args)
     kind: Kind = "documents" if args.documents else "tokens"

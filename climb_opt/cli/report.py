@@ -16,7 +16,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--rule", help="the rule to follow")
     command.add_argument("--predictor", help="whose quality to show (default: the search's own)")
-    command.add_argument("--output", metavar="FILE", help="default: runs/NAME.html, .md")
+    command.add_argument(
+        "--output",
+        metavar="FILE",
+        help="a file, - to print (default: runs/NAME.html; Markdown is printed)",
+    )
     command.add_argument("--markdown", action="store_true", help="Markdown instead of HTML")
     command.add_argument("--corpus", help="where the corpus lies on this machine, for its map")
     offer(command, rules=names_of("rule"), predictors=names_of("predictor"))
@@ -27,7 +31,7 @@ def _report(args: argparse.Namespace) -> None:
 
     study = existing(args)
     path = args.output
-    if args.markdown and path == "-":
+    if path == "-":
         path = None
     elif path is None and not args.markdown:
         path = f"runs/{file_name(study.study_name)}.html"

@@ -69,7 +69,7 @@ def options_of(recipe: CorpusRecipe) -> BuildOptions:
     Raises:
         UserError: the recipe names no folder.
     """
-    if recipe.output is None:
+    if recipe.output in (None, "-"):
         raise UserError("Name the corpus's folder: --output FOLDER, or `output:` in its recipe.")
     return _part(
         BuildOptions,
