@@ -17,6 +17,8 @@ import climb_opt
 from climb_opt import MixtureSpace, best_mixture, compare_rules, set_aggregate
 from climb_opt.attributes import COMPONENTS, SLOT
 from climb_opt.cli import main
+from climb_opt.exports import prepare, render
+from climb_opt.exports.formats import texts
 from climb_opt.measures import apart
 from climb_opt.retrain.paired import Confirmation, first_line
 from climb_opt.storages import open_storage
@@ -192,18 +194,56 @@ def door(
 def test_every_command_says_it_first(door: Callable[..., str], tmp_path: Path) -> None:
     said = door("best", "flat").splitlines()[0]
     assert said.startswith(AS_GOOD)
-    assert json.loads(door("best", "flat", "-f", "json"))[0]["as_good"].startswith(AS_GOOD)
+    rules = json.loads(door("best", "flat", "-f", "json"))
+    assert [r["as_good"] for r in rules if r["default"]] == [said.removesuffix(".")]
+    assert door("best", "flat", "-f", "yaml").splitlines()[0] == f"# {said}"
     title, _, first = door("report", "flat", "--markdown").splitlines()[:3]
     assert title == "# flat" and first == f"**{said}**"
+    assert door("export", "flat", "--format", "yaml").splitlines()[0] == f"# {said}"
+    assert AS_GOOD not in door("export", "flat", "--format", "yaml", "--trial", "4")
     door("report", "flat", "--output", "r.html")
     page = (tmp_path / "r.html").read_text()
     assert page.index(AS_GOOD) < page.index("slots finished")
-    assert f"# {said}" in door("export", "flat", "--format", "yaml").splitlines()
+    assert door("report", "flat", "--output", "-").splitlines()[0].startswith("<!")
+    assert not (tmp_path / "-").exists()
     study = optuna.load_study(study_name="flat", storage=open_storage(str(tmp_path / "s.journal")))
     assert climb_opt.report(study, markdown=True).splitlines()[2] == f"**{said}**"
     from climb_opt.retrain.confirm import Terms, begin
 
     assert f"{begin(study, Terms()).as_good}." == said
+
+
+@pytest.mark.parametrize("name", texts())
+def test_every_export_says_it_first_where_its_format_lets_it(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    claim = f"{AS_GOOD}: no trial has said more"
+    text = render(name, prepare({"web": 0.5, "code": 0.5}, study="flat", as_good=claim))
+    assert f"{claim}." in caplog.messages
+    if name == "json":
+        assert json.loads(text)["as_good"] == claim
+    elif name != "megatron":  # which knows no comments
+        assert text.splitlines()[0] == f"# {claim}."
+    caplog.clear()
+    assert AS_GOOD not in render(name, prepare({"web": 1.0}, study="flat"))
+    assert not any(AS_GOOD in message for message in caplog.messages)
+
+
+def test_what_was_retrained_has_the_first_word_in_exports_too(
+    door: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    better = confirmed({"prior": [0.5, 0.51, 0.49]})
+    for module in ("exports.from_study", "retrain.confirm"):
+        monkeypatch.setattr(f"climb_opt.{module}.confirmation_beside", lambda study: better)
+    for words in (("best", "flat", "-f", "yaml"), ("export", "flat", "--format", "yaml")):
+        assert AS_GOOD not in door(*words)
+    rules = json.loads(door("best", "flat", "-f", "json"))
+    assert [r["as_good"] for r in rules if r["default"]] == [None]
+    level = confirmed({"uniform": [0.1, -0.1, 0.02]})
+    for module in ("exports.from_study", "retrain.confirm"):
+        monkeypatch.setattr(f"climb_opt.{module}.confirmation_beside", lambda study: level)
+    for words in (("best", "flat", "-f", "yaml"), ("export", "flat", "--format", "yaml")):
+        assert door(*words).startswith("# The uniform mixture is as good")
 
 
 def confirmed(gains: dict[str, list[float]]) -> Confirmation:

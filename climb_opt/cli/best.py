@@ -30,6 +30,7 @@ def _best(args: argparse.Namespace) -> None:
     from climb_opt.reports.draw.terminal import recommended
     from climb_opt.reports.snapshot import take
     from climb_opt.retrain.confirm import confirmation_beside
+    from climb_opt.retrain.paired import no_claim
     from climb_opt.selection import advise
 
     study = existing(args)
@@ -40,15 +41,21 @@ def _best(args: argparse.Namespace) -> None:
             f"Study {study.study_name!r} has no finished trial yet; watch it with `climb-opt "
             f"status {study.study_name}`."
         )
+    confirmation = confirmation_beside(study)
+    as_good = no_claim(advice.chosen, confirmation)
     if args.format == "json":
-        print(strict_json([_plain(rule, advice) for rule in advice.recommended]))
+        print(strict_json([_plain(rule, advice, as_good) for rule in advice.recommended]))
     elif args.format == "yaml":
-        print(render("yaml", prepare(advice.chosen, study="", rule=advice.followed)), end="")
+        name, rule = study.study_name, advice.followed
+        print(
+            render("yaml", prepare(advice.chosen, study=name, rule=rule, as_good=as_good)), end=""
+        )
     else:
-        print(recommended(snapshot, advice, confirmation_beside(study)))
+        print(recommended(snapshot, advice, confirmation))
 
 
-def _plain(rule: str, advice: Advice) -> dict[str, Any]:
+def _plain(rule: str, advice: Advice, as_good: str) -> dict[str, Any]:
+    """What a rule keeps; `as_good` is what is said first of the one that is followed."""
     one = advice.recommended[rule]
     return {
         "rule": rule,
@@ -57,7 +64,7 @@ def _plain(rule: str, advice: Advice) -> dict[str, Any]:
         "expected_half_interval": None if one.predicted is None else one.predicted.half,
         "gain_over_prior": None if one.gain is None else one.gain.mean,
         "gain_half_interval": None if one.gain is None else one.gain.half,
-        "as_good": one.as_good or None,
+        "as_good": (as_good if rule == advice.followed else one.as_good) or None,
         "warnings": list(one.warnings),
         "mixture": dict(one),
     }

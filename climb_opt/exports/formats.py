@@ -68,7 +68,7 @@ def render(name: str, handover: Handover) -> str:
     """
     chosen = format_of(name)
     notes = notes_of(chosen, handover)
-    for note in notes:
+    for note in [*handover.first, *notes]:
         logger.warning("%s", note)
     return chosen.write(replace(handover, notes=tuple(notes)))
 

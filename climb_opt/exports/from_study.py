@@ -15,6 +15,8 @@ from climb_opt.exports.handover import Handover, prepare
 from climb_opt.exports.materialise import Kind, Written
 from climb_opt.exports.materialise import materialise as write_data
 from climb_opt.files import write_text
+from climb_opt.retrain.confirm import confirmation_beside
+from climb_opt.retrain.paired import no_claim
 from climb_opt.selection import advise
 from climb_opt.study import corpus_of
 from climb_opt.view import StudyView
@@ -138,11 +140,12 @@ def handover_of(
     if rule is not None and trial is not None:
         raise UserError("--rule and --trial exclude each other: a trial's mixture follows no rule.")
     budget, view = _tokens(tokens), StudyView(study)
-    mixture, source, notes = _mixture(view, rule, trial)
+    mixture, source, as_good = _mixture(view, rule, trial)
     return prepare(
         mixture,
         study=view.name,
         rule=source,
+        as_good=as_good,
         corpus=corpus_of(study, corpus, needed=needs_corpus),
         corpus_path=str(corpus or (view.recipe.corpus_folder if view.recipe else None) or "CORPUS"),
         inventory=view.corpus.tokens if view.corpus is not None else None,
@@ -150,7 +153,6 @@ def handover_of(
         tokens=budget,
         sequence=sequence,
         seed=seed,
-        notes=notes,
     )
 
 
@@ -159,7 +161,7 @@ def handover_of(
 
 def _mixture(
     view: StudyView, rule: str | None, trial: int | None
-) -> tuple[dict[str, float], str, tuple[str, ...]]:
+) -> tuple[dict[str, float], str, str]:
     """The mixture, in words where it comes from, and what is as good."""
     if trial is None:
         advice = advise(view.study, rule, every=False)
@@ -169,15 +171,14 @@ def _mixture(
                 f"`climb-opt status {view.name}` shows how far it is."
             )
         chosen = advice.chosen
-        as_good = (f"{chosen.as_good}.",) if chosen.as_good else ()
-        return dict(chosen), advice.followed, as_good
+        return dict(chosen), advice.followed, no_claim(chosen, confirmation_beside(view.study))
     trials = {t.number: t for t in view.trials()}
     if trial not in trials:
         raise UserError(f"Study {view.name!r} has no trial {trial}.")
     weights = view.space.weights_of(trials[trial])
     if weights is None:
         raise UserError(f"Trial {trial} of {view.name!r} holds no mixture.")
-    return view.space.mixture(weights), f"trial {trial}", ()
+    return view.space.mixture(weights), f"trial {trial}", ""
 
 
 def _tokens(given: float | str | None) -> int | None:

@@ -62,6 +62,8 @@ class Handover:
 
     Args:
         study, rule: where it comes from.
+        as_good: what is as good for all that is known; empty where the mixture is shown to be
+            better, or nothing is claimed of it.
         sources: domains, largest first; their weights sum to 1.
         tokens: what the run will train on, where known: needed to state repetition.
         sequence: tokens a sequence, for formats that ask.
@@ -77,6 +79,7 @@ class Handover:
     study: str
     sources: tuple[Source, ...]
     rule: str = ""
+    as_good: str = ""
     tokens: int | None = None
     sequence: int = 2048
     corpus: Corpus | None = None
@@ -99,14 +102,19 @@ class Handover:
         return None if self.tokens is None else -(-self.tokens // self.sequence)
 
     @property
+    def first(self) -> list[str]:
+        """What is as good, as a line to be said first; none where nothing is."""
+        return [printable(f"{self.as_good}.")] if self.as_good else []
+
+    @property
     def head(self) -> list[str]:
-        """Where the mixture comes from, and the notes: lines for a comment."""
+        """What is as good, where the mixture comes from, and the notes: lines for a comment."""
         line = f"Mixture of study {self.study}"
         if self.rule:
             line += f", rule {self.rule}"
         if self.tokens is not None:
             line += f", for {self.tokens} tokens"
-        return [printable(line), *self.notes]
+        return [*self.first, printable(line), *self.notes]
 
     def paths(self, default: str) -> list[str]:
         """Where each source is: from the user's template, else from `default`."""

@@ -86,7 +86,7 @@ def materialise(
     target = folder / NAMES[kind]
     if target.exists():
         raise UserError(f"{str(target)!r} exists already; give another --output or remove it.")
-    for note in losses(handover):
+    for note in [*handover.first, *losses(handover)]:
         logger.warning("%s", note)
     quotas = quotas_of(handover)
     sources = {
@@ -261,6 +261,7 @@ def _write_manifest(path: Path, handover: Handover, corpus: Corpus, written: Wri
     facts = {
         "study": handover.study,
         "rule": handover.rule,
+        "as_good": handover.as_good or None,
         "corpus": corpus.digest,
         "seed": handover.seed,
         "dtype": corpus.dtype,

@@ -127,13 +127,18 @@ class Confirmation:
         return "; ".join(d.sentence(self.unit) for d in ours)
 
 
-def first_line(chosen: Recommendation | None, confirmation: Confirmation | None) -> str:
-    """What is as good as the recommended mixture, to be said first; empty where it beats them all.
+def no_claim(chosen: Recommendation | None, confirmation: Confirmation | None) -> str:
+    """What is as good as the recommended mixture; empty where it beats them all.
 
     What was retrained with fresh seeds says more than what the search expects.
     """
     tested = None if confirmation is None else confirmation.as_good()
-    found = tested if tested is not None else "" if chosen is None else chosen.as_good
+    return tested if tested is not None else "" if chosen is None else chosen.as_good
+
+
+def first_line(chosen: Recommendation | None, confirmation: Confirmation | None) -> str:
+    """`no_claim` as a sentence, to be said first."""
+    found = no_claim(chosen, confirmation)
     return f"{found}." if found else ""
 
 
