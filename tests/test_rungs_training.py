@@ -330,6 +330,18 @@ def test_a_rung_on_more_tokens_than_the_target_says_that_it_repeats_more(
     assert "study.ladder[0] (1 x 16 on 8,192 tokens) repeats every domain 4 times" in caplog.text
 
 
+def test_a_domain_too_small_to_be_cut_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    corpus = corpus_of(tmp_path, [[4000], [3], [400]])
+    recipe = study_recipe(corpus, *(replace(p, sequence=4) for p in (SHORT, SMALL)))
+    Rungs(corpus, recipe, ProxyGroup("fp32"), directory=tmp_path)
+    (said,) = (r.getMessage() for r in caplog.records if "not as often" in r.getMessage())
+    assert said.startswith("study.ladder[0] (1 x 16 on 2,048 tokens) repeats some domains not as")
+    assert "(times: d1 0.75)" in said
+    assert "a share of 0.25" in said
+
+
 def test_rungs_share_the_open_files_of_the_corpus(tiny_corpus: Corpus, tmp_path: Path) -> None:
     longer = replace(SMALL, sequence=32)
     recipe = study_recipe(tiny_corpus, SHORT, replace(SHORT, command="train"), longer)

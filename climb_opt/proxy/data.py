@@ -80,6 +80,7 @@ class Sequences:
         flat = np.array([n for r in rows for n in r], dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(flat)])  # first sequence of each shard
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])  # ... of each domain
+        self.whole = self.sizes  # before they are cut to the share
         self._pool: Permutations | None = None
         if share < 1:
             keys = [domain_philox(POOL_SEED, name).random_raw(ROUNDS) for name in self.domains]

@@ -11,9 +11,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.proxy import checkpoint
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.cost import described, trained_tokens
@@ -26,6 +27,8 @@ from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 
 log = logging.getLogger(__name__)
+
+MOST_OFF = 1.25  # times that a pool may be larger or smaller than its share without a word
 
 
 class Rungs:
@@ -85,6 +88,19 @@ class Rungs:
             what = described(self.proxies[number])
             raise UserError(f"study.ladder[{number}] ({what}): {error}") from None
 
+    def _say_indivisible(self, number: int, read: Sequences) -> None:
+        times = read.share * read.whole / read.sizes
+        off = np.maximum(times, 1 / times) > MOST_OFF
+        if off.any() and self.group.is_main:
+            log.warning(
+                "study.ladder[%d] (%s) repeats some domains not as often as the target (times: %s):"
+                " they hold too few sequences to be cut to a share of %.3g.",
+                number,
+                described(self.proxies[number]),
+                listed(f"{read.domains[k]} {times[k]:.2f}" for k in np.flatnonzero(off)),
+                read.share,
+            )
+
     def _share(self, number: int) -> float:
         below = self.matched and number < self.target
         return share_of(self.proxies, number) if below else 1.0
@@ -119,6 +135,7 @@ class Rungs:
             return CommandTrainer(corpus, proxy, directory=folder, world=world, share=share)
         read = Sequences(corpus, proxy.sequence, share=share, beside=self._read)
         self._read = self._read or read
+        self._say_indivisible(number, read)
         return Trainer(corpus, proxy, self.group, directory=folder, sequences=read)
 
 
