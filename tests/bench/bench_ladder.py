@@ -68,7 +68,7 @@ class Arm:
     Args:
         rows, others: target trials on pools of rows, and on other sources.
         rungs: the rung of each round; "chosen": by the sampler, within the budget.
-        own: CLIMB's own pick is looked at, too.
+        own: CLIMB's own pick is looked at, too, in the end.
     """
 
     make: Callable[[LadderSource, int, tuple[int, ...]], BaseSampler]
@@ -116,25 +116,23 @@ class Curve:
         self._next = 0.0
 
     def look(self, study: optuna.Study, spent: float, last: bool = False) -> None:
-        if (self.points and self.points[-1]["trials"] == len(study.trials)) or (
-            spent < self._next and not last
-        ):
+        if spent < self._next and not last:
             return
         self._next = max(spent * STEP[rows(self.oracle)], spent + 0.05)
-        picks = self._picks(study)
+        picks = self._picks(study, self.own and last)
         if not picks:
             return
         values = {name: regret(self.oracle, weights) for name, weights in picks.items()}
         self.points.append({"flops": spent, "trials": len(study.trials), **values})
 
-    def _picks(self, study: optuna.Study) -> dict[str, np.ndarray]:
+    def _picks(self, study: optuna.Study, own: bool) -> dict[str, np.ndarray]:
         space, found = self.oracle.space, {}
         reached = read_history(study, space)  # of the target
         if rows(self.oracle):
             found["auto"] = _best_row(study, space, self.oracle)
         elif len(reached):
             found["auto"] = space.weights(best_mixture(study, space=space).mixture, normalise=True)
-        if self.own and len(reached) > 1:
+        if own and len(reached) > 1:  # seconds each
             for what, rule in (("own", "argbest"), ("top", "mean-top")):
                 options = ClimbOptions("nemo")
                 found[what] = climb_pick(space, reached, options, seed=self.seed, rule=rule)
@@ -187,7 +185,7 @@ def run(oracle: LadderSource, name: str, seed: int) -> dict[str, object]:
 
 def _store(study: optuna.Study, oracle: LadderSource, arm: Arm, rounds: tuple[int, ...]) -> None:
     """What a study with a ladder says of itself: its rungs, and a recipe with its plan."""
-    each = [{"tokens": 1 + rung.flops} for rung in oracle.ladder.rungs]
+    each = [{"tokens": 1 + place} for place in range(len(oracle.ladder))]
     data: dict[str, Any] = {"corpus": "emulated", "proxy": each[-1], "evaluators": ["emulated"]}
     data |= {"score": ["value"], "baselines": [], "ladder": each}
     if rounds:
@@ -285,7 +283,6 @@ Curves = Callable[[str, str], dict[int, Points]]
 def _report_rows(pools: list[str], arms: list[str], curves: Curves) -> None:
     print(f"FLOPs (target trials) until within {CLOSE} sd of the best row, in 9 of 10 seeds")
     shown = [(arm, "auto") for arm in arms]
-    shown += [(arm, "own") for arm in arms if arm not in PLAIN and ARMS[arm].own]
     print("| target | " + " | ".join(f"{a}, {w}" for a, w in shown) + " | seeds |")
     print("|---" * (len(shown) + 2) + "|")
     table = []
