@@ -119,6 +119,9 @@ KINDS: dict[str, dict[str, str]] = {
         "live": "climb_opt.ablation.run.live:run_live",
         "mixing-law": "climb_opt.ablation.run.surfaces:mixing_law",
         "table": "climb_opt.ablation.run.surfaces:table_of",
+        "ladder": "climb_opt.ablation.run.laddered:simulated",
+        "ladder-tables": "climb_opt.ablation.run.laddered:tables",
+        "rows": "climb_opt.ablation.run.laddered:rows",
     },
     "scorer": {},  # of documents: users name their own
 }

@@ -72,6 +72,8 @@ def _live(recipe: AblationRecipe) -> list[str]:
 
 
 def _rounds(arm: Arm) -> str:
+    if arm.study.budget is not None and arm.searches:
+        return f"FLOPs of {arm.study.budget.flops:g} target trials"
     if arm.searches:
         return "/".join(map(str, arm.study.rounds))
     return "2 runs" if arm.options.doremi is not None else "no search"

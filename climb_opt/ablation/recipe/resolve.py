@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,8 +15,10 @@ from climb_opt.ablation.recipe.arms import ArmOptions, arm_data, split
 from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
+from climb_opt.ladder.recipe import BudgetRecipe
 from climb_opt.recipes import Choice, StudyRecipe
 
+LADDERS = ("ladder", "ladder-tables", "rows")  # emulated objectives with rungs
 LIVE_KEYS = ("corpus", "proxy")  # of a study recipe: an emulator has neither
 
 
@@ -86,6 +88,7 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
         options, over = split(name, arm_data(name, given))
         if not recipe.live:  # an emulator has neither, so that a recipe serves both
             over = {key: value for key, value in over.items() if key not in LIVE_KEYS}
+            over = _laddered(name, options, over, recipe)
         try:
             study = recipes.study_from(recipe_files.merge(base, over))
         except UserError as error:
@@ -140,17 +143,42 @@ def _base(recipe: AblationRecipe) -> dict[str, Any]:
     return {**stand_in, **base}
 
 
+def _laddered(
+    name: str, options: ArmOptions, over: dict[str, Any], recipe: AblationRecipe
+) -> dict[str, Any]:
+    """The overrides of an arm that says `ladder: true`, with rungs that stand for the emulated."""
+    if not over.get("ladder"):
+        return over
+    objective = recipe.objective
+    if over["ladder"] is not True or objective.name not in LADDERS:
+        raise UserError(
+            f"arm {name!r}: ladder: true lets it use the rungs of an objective that has some "
+            f"({', '.join(LADDERS)}); the objective is {objective.name!r}."
+        )
+    if options.parallel > 1:
+        raise UserError(f"arm {name!r}: an arm with a ladder asks for one trial at a time.")
+    count = len(objective.options.get("rungs") or objective.options.get("costs") or (1, 4, 16))
+    over = {**over, "ladder": [{"tokens": 1 + place} for place in range(count)]}
+    if any(isinstance(entry, Mapping) for entry in over.get("rounds", ())):
+        return over
+    return {**over, "rounds": [], "budget": {"flops": 1.0}}  # in target trials; see `_sized`
+
+
 def _sized(arm: Arm, budget: Budget) -> Arm:
     rounds = arm.study.rounds
     # Baselines are arms of their own here; inside a search they would be trials beyond the budget.
     arm = replace(arm, study=replace(arm.study, baselines=()))
     if not arm.searches:
         return arm
+    if arm.study.rungs and arm.study.ladder:
+        return arm  # its rounds are as they are written
     if budget.trials is not None:
         affordable = budget.trials * arm.options.share / arm.options.cost
     else:
         tokens = float(budget.tokens or 0) * arm.options.share
         affordable = tokens / (arm.study.proxy.tokens * arm.options.cost)
+    if arm.study.budget is not None:
+        return replace(arm, study=replace(arm.study, budget=BudgetRecipe(affordable)))
     n = int(affordable + 1e-9)
     if n < len(rounds) + arm.study.verify:
         more = f" and verify {arm.study.verify} more" if arm.study.verify else ""

@@ -116,6 +116,7 @@ def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: st
         trials=sum(t.state == TrialState.COMPLETE for t in tried),
         failed=sum(t.state == TrialState.FAIL for t in tried),
         seconds=seconds,
+        flops=0.0 if ground.ladder is None else ground.ladder.spent(tried),
         mixtures=mixtures_digest(np.array([w for w in rows if w is not None])),
         promises={str(n): _promised(history, ground, n) for n in run.promises if n <= len(history)},
     )
@@ -170,7 +171,8 @@ def _ranks(history: History, ground: Surface, recipe: StudyRecipe) -> tuple[floa
     """Rank correlation of predicted and true values of random mixtures, after each round."""
     if len(history) < len(FORESIGHT):
         return ()
-    rounds = recipe.rounds if len(recipe.rounds) > 1 else allocate(len(history), FORESIGHT)
+    several = len(recipe.rounds) > 1 and not recipe.ladder
+    rounds = recipe.rounds if several else allocate(len(history), FORESIGHT)
     name = str(recipe.sampler.options.get("predictor", lookup.PREDICTOR))
     draws = reference_draws(ground.space, RANKED)
     truth, found = ground.truth(draws), []

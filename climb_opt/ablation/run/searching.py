@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -15,13 +16,16 @@ from climb_opt import recipes
 from climb_opt.ablation.recipe.resolve import Run
 from climb_opt.ablation.run.results import run_digest
 from climb_opt.ablation.run.surfaces import Surface
-from climb_opt.attributes import ABLATION, ERROR, RECIPE, SLOT
+from climb_opt.attributes import ABLATION, ERROR, LADDER, RECIPE, SLOT
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.history import set_aggregate
+from climb_opt.ladder.recipe import BudgetRecipe
 from climb_opt.selection.verifying import shortlist
-from climb_opt.simplex import MixtureSpace
+from climb_opt.storages import study_lock
 from climb_opt.study import build_sampler
-from climb_opt.view import store_space
+from climb_opt.view import StudyView, store_space
+from climb_opt.workers import Work
+from climb_opt.workers import work as run_plan
 
 
 def search(
@@ -35,7 +39,7 @@ def search(
     Raises:
         UserError: an unknown sampler or option, or a study of that name that is not this run's.
     """
-    study = _create(run, ground.space, storage or InMemoryStorage(), prefix)
+    study = _create(run, ground, storage or InMemoryStorage(), prefix)
     started = time.process_time()
     _ask_and_tell(study, ground, run)
     return study, time.process_time() - started
@@ -65,7 +69,7 @@ def check_ours(study: optuna.Study) -> None:
 # --- private -----------------------------------------------------------------------------------
 
 
-def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) -> optuna.Study:
+def _create(run: Run, ground: Surface, storage: BaseStorage, prefix: str) -> optuna.Study:
     name = f"{prefix}/{run.key}"
     belongs = {"key": run.key, "digest": run_digest(run)}
     if (earlier := load(name, storage)) is not None:
@@ -80,14 +84,21 @@ def _create(run: Run, space: MixtureSpace, storage: BaseStorage, prefix: str) ->
     study = optuna.create_study(
         study_name=name,
         storage=storage,
-        sampler=build_sampler(run.arm.study, space),
+        sampler=build_sampler(run.arm.study, ground.space),
         load_if_exists=True,
     )
-    store_space(study, space)  # not every sampler does; reports and the dashboard's cards need it
+    # Not every sampler does; reports and the dashboard's cards need it.
+    store_space(study, ground.space)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(run.arm.study.objectives()))
-    study.set_user_attr(RECIPE, recipes.to_json(run.arm.study))
+    recipe, ladder = run.arm.study, ground.ladder
+    if recipe.ladder and ladder is not None:
+        study.set_user_attr(LADDER, ladder.to_data())
+        if recipe.budget is not None:  # of an ablation: in trials of the target
+            flops = recipe.budget.flops * ladder.rungs[-1].flops
+            recipe = replace(recipe, budget=BudgetRecipe(flops))
+    study.set_user_attr(RECIPE, recipes.to_json(recipe))
     study.set_user_attr(ABLATION, belongs)
     return study
 
@@ -97,6 +108,10 @@ def _ask_and_tell(study: optuna.Study, ground: Surface, run: Run) -> None:
     if objective.components:
         names, coefficients = ground.source.names, ground.source.coefficients
         set_aggregate(study, dict(zip(names, coefficients.tolist(), strict=True)))
+    if run.arm.study.ladder:  # by the plan: which slot may start next, and on which rung
+        work = Work(StudyView(study).plan, space=ground.space)
+        run_plan(study, objective, study_lock(study), work)
+        return
     left, verify = sum(run.arm.study.rounds), run.arm.study.verify
     while left > 0:
         if left == verify:

@@ -4,7 +4,7 @@
     table        {folder, tables: {name: {mixtures, results, key, score ...}}, table: name, noise}
 
 `merge` searches over fewer domains than the law has (coarser clusters); `bias` makes the searched
-function differ from the judged one (a proxy smaller than the target).
+function differ from the judged one (a proxy smaller than the target). Several rungs: `laddered.py`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,19 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup
-from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
+from climb_opt.emulator import (
+    Emulator,
+    LadderObjective,
+    LadderSource,
+    MixingLaw,
+    NoisyObjective,
+    Source,
+    Table,
+    read_table,
+)
 from climb_opt.emulator.objective import reference_draws
 from climb_opt.errors import UserError, listed
+from climb_opt.ladder import Ladder
 from climb_opt.recipes import Choice
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
@@ -37,7 +47,7 @@ class Surface:
     of the sparse prior, `truth` the noise-free score (n,) of searched mixtures (n, K)."""
 
     source: Source
-    noisy: NoisyObjective
+    noisy: NoisyObjective | LadderObjective
     best: float
     typical: float
     truth: Callable[[np.ndarray], np.ndarray]
@@ -48,7 +58,12 @@ class Surface:
         """The space that is searched."""
         return self.source.space
 
-    def objective(self, seed: int) -> NoisyObjective:
+    @property
+    def ladder(self) -> Ladder | None:
+        """Its rungs; None where it has but one."""
+        return self.source.ladder if isinstance(self.source, LadderSource) else None
+
+    def objective(self, seed: int) -> NoisyObjective | LadderObjective:
         """What a trial of a run with this seed is scored by; arms with one seed share the noise."""
         own = copy.copy(self.noisy)  # its sigma took thousands of evaluations to measure
         own.seed = seed

@@ -38,6 +38,7 @@ class ArmRow:
     lost: int
     missing: int
     tokens: float
+    flops: float
     seconds: float
     ranks: tuple[float, ...]
     note: str
@@ -104,6 +105,7 @@ def _row(recipe: AblationRecipe, arm: str, note: str, results: list[RunResult]) 
         lost=sum(r.final is None for r in results),
         missing=recipe.seeds - len(results),
         tokens=float(np.mean([r.tokens for r in results])) if results else 0.0,
+        flops=float(np.mean([r.flops for r in results])) if results else 0.0,
         seconds=float(np.mean([r.seconds for r in results])) if results else 0.0,
         ranks=_column_means(ranks),
         note="; ".join(notes),

@@ -22,7 +22,8 @@ from climb_opt.text import counted, pipe_table, strict_json
 
 AUTO = "our rule"
 COLUMNS = (
-    "setting", "arm", "seed", "final", "best", "auto", "trials", "failed", "tokens", "seconds",
+    "setting", "arm", "seed", "final", "best", "auto", "trials", "failed", "tokens", "flops",
+    "seconds",
     "error", "mixtures",
 )  # fmt: skip
 CLEAR = 0.05  # a corrected p below it marks a difference in the overview
@@ -112,6 +113,7 @@ def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
     head += [f"minus {recipe.reference} [95 %]", "p", "wins"] if against else []
     if any(row.ranks for row in table.rows):
         head.append("predictor rho")
+    head += ["FLOPs"] if any(row.flops for row in table.rows) else []
     head += ["failed", "s/run"]
     lines += pipe_table(head, [_cells(row, head, table, against) for row in table.rows])
     lines += ["", *[f"- {remark}" for remark in table.remarks]]
@@ -160,6 +162,8 @@ def _cells(row: ArmRow, head: list[str], table: Comparison, against: bool) -> li
         cells += _difference(row, table.final_sign)
     if "predictor rho" in head:
         cells.append(" ".join(number(r) for r in row.ranks) or "-")
+    if "FLOPs" in head:
+        cells.append(f"{row.flops:.3g}" if row.flops else "-")
     failed = f"{row.failed}/{row.attempts}" if row.failed else "0"
     return [*cells, failed, number(row.seconds)]
 
