@@ -19,6 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import NOISE, SLOT, WEIGHTS
+from climb_opt.history import MOST
 from climb_opt.plan import attempts_by_slot
 from climb_opt.recipes import MAIN, StudyRecipe
 from climb_opt.retrain.paired import student
@@ -61,6 +62,7 @@ class Noise:
         before, after: the score as it is, and with these weights.
         missing: slots without a result.
         tried: mixtures that the signal is taken from.
+        diverged: numbers that count as `history.MOST`, for being larger.
     """
 
     study: str
@@ -73,6 +75,7 @@ class Noise:
     after: Part
     missing: Sequence[str]
     tried: int
+    diverged: int = 0
 
     @property
     def seeds(self) -> int | None:
@@ -80,7 +83,7 @@ class Noise:
 
         As if seeds were not paired, which makes differences smaller: at most so many.
         """
-        return seeds_for(self.after.relative)
+        return seeds_for(self.after.relative) if self.after.shown else None
 
     @property
     def trials(self) -> int | None:
@@ -173,9 +176,10 @@ def noise_of(sibling: optuna.Study) -> Noise:
     if seen and not score.keys() & seen.keys():
         score = {MAIN: 1.0}  # an objective that tells no components of the score
     names = (*score, *sorted(seen.keys() - {*score, MAIN}))
-    runs = Runs(
-        names, {m: _table(rows, names) for m, rows in repeats.items()}, _table(mixtures, names)
-    )
+    tables = {m: _table(rows, names) for m, rows in {**repeats, "": mixtures}.items()}
+    diverged = sum(int((np.abs(table) > MOST).sum()) for table in tables.values())
+    tables = {m: np.clip(table, -MOST, MOST) for m, table in tables.items()}
+    runs = Runs(names, {m: tables[m] for m in repeats}, tables[""])
     weights = weights_for(runs, score)
     return Noise(
         study=view.name,
@@ -188,6 +192,7 @@ def noise_of(sibling: optuna.Study) -> Noise:
         after=runs.total("score", weights),
         missing=missing,
         tried=len(mixtures),
+        diverged=diverged,
     )
 
 

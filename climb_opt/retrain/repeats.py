@@ -17,7 +17,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import COMPONENTS, NOISE, SLOT
+from climb_opt.attributes import COMPONENTS, CONFIRM, NOISE, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.metrics import scores_of
 from climb_opt.recipes import AUTO, MAIN, StudyRecipe
@@ -62,6 +62,7 @@ def subject(
 ) -> Subject:
     """A study, or a recipe whose search has not begun; arguments and errors as of `open_study`."""
     if isinstance(study, optuna.Study):
+        _check_search(study)
         return Subject(study.study_name, read_recipe(study), StudyView(study).storage, study)
     opened = open_storage(storage, write=True, stop=stop)
     name, recipe = read_asked(study, study_name, overrides)
@@ -127,6 +128,15 @@ def read_scores(trial: FrozenTrial) -> dict[str, float]:
 
 
 # --- private -----------------------------------------------------------------------------------
+
+
+def _check_search(study: optuna.Study) -> None:
+    for mark in (NOISE, CONFIRM, TRANSFER):
+        if (facts := study.user_attrs.get(mark)) is not None:
+            raise UserError(
+                f"Study {study.study_name!r} holds runs beside {facts['of']!r}, no search: measure "
+                f"the noise of {facts['of']!r}, or of its recipe where it has not begun."
+            )
 
 
 def _recipe(recipe: StudyRecipe, corpus: Any) -> StudyRecipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from climb_opt.history import MOST as HUGE
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.section import Cell, Section, Table, Words
 from climb_opt.retrain.noise import TRIALS, Noise
@@ -60,9 +61,12 @@ def _runs(found: Noise) -> str:
         f"{counted(found.runs.get(PRIOR, 0), 'run')} of the prior, {found.runs.get(CORNER, 0)} of "
         f"the corner (as much of {found.corner} as is allowed), {draws} of other mixtures. Noise: "
         "the standard deviation of runs of one mixture, with "
-        f"{found.before.freedom} degrees of freedom; signal: that of {found.tried} mixtures, less "
-        "the noise; ratio: noise / signal."
+        f"{counted(found.before.freedom, 'degree')} of freedom; signal: that of {found.tried} "
+        "mixtures, less the noise; ratio: noise / signal."
     )
+    if found.diverged:
+        numbers = counted(found.diverged, "number")
+        text += f" Of runs that diverged: {numbers}, which count as {HUGE:.0e}."
     if found.missing:
         text += (
             f" Without a result: {', '.join(found.missing)}; `climb-opt status {found.study}` says "
@@ -85,7 +89,7 @@ def _hopeless(found: Noise) -> list[str]:
 
 def _advice(found: Noise) -> list[str]:
     before, after = found.before, found.after
-    if math.isnan(before.relative) or math.isinf(after.relative):
+    if not after.shown and found.weights == found.score:
         return [f"The score cannot be weighed: {before.doubt}. Its weights stay as they are."]
     change = "no other weights do better"
     if found.weights != found.score:

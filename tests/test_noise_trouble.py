@@ -1,0 +1,103 @@
+"""Noise runs of odd studies and scores: each is told in plain words, none ends in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+import climb_opt
+import studying
+from climb_opt.attributes import SEED, SLOT
+from climb_opt.errors import UserError
+from climb_opt.recipes import StudyRecipe, read_study
+from climb_opt.reports.draw.terminal import listing
+from climb_opt.reports.parts.noise import blocks
+from climb_opt.study import open_study
+from climb_opt.view import StudyView
+
+recipe, journal = studying.recipe, studying.journal  # fixtures
+
+
+def of_parts(parts: Callable[[float, float, str], dict[str, float]]) -> Callable[..., float]:
+    """An objective: the sum of the components `parts(weight of code, luck, slot)`."""
+
+    def score(trial: optuna.Trial) -> float:
+        weights = [trial.suggest_float(f"w/{name}", 0, 1) for name in ("web", "code", "math")]
+        slot = str(trial.user_attrs[SLOT])
+        luck = float(np.random.default_rng([trial.user_attrs[SEED], len(slot)]).normal())
+        found = parts(weights[1], luck, slot)
+        climb_opt.report_components(trial, found)
+        return sum(found.values())
+
+    return score
+
+
+SCORE = of_parts(lambda code, luck, slot: {"a": code + 0.01 * luck})
+
+
+def test_noise_is_that_of_a_search_not_of_runs_beside_one(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    study = open_study(recipe, storage=journal, study_name="x")
+    climb_opt.noise(study, repeats=2, corner=0, spread=0, objective=SCORE)
+    sibling = open_study(storage=journal, study_name="x-noise", create=False)
+    for asked in (sibling, "x-noise"):
+        with pytest.raises(UserError, match="'x-noise' holds runs beside 'x', no search: measure"):
+            climb_opt.noise(asked, storage=journal, objective=SCORE)
+    assert "x-noise-noise" not in optuna.get_all_study_names(StudyView(study).storage)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (lambda code, luck, slot: {"a": 1.0, "b": 2.0}, "cannot be weighed: constant."),
+        (
+            lambda code, luck, slot: {"a": code + 0.01 * luck, "b": 2.0},
+            "Not to be searched on here, constant: b.",
+        ),
+        (
+            lambda code, luck, slot: {"a": luck if slot[0] == "p" else 0.3 * luck},
+            "cannot be weighed: mixtures are not shown to differ more than runs of one mixture.",
+        ),
+        (
+            lambda code, luck, slot: {"a": code + 0.01 * luck, "b": 1e-9 * (code + 0.01 * luck)},
+            "needs at most",
+        ),
+        (
+            lambda code, luck, slot: {"a": 1e300 if luck > 0.5 else code},
+            "numbers, which count as 1e+30.",
+        ),
+        (
+            lambda code, luck, slot: {"a": code} | ({} if slot[0] == "p" else {"b": code}),
+            "no mixture has two runs that report it: b.",
+        ),
+    ],
+    ids=["all equal", "one constant", "luck alone", "scales", "diverged", "not at the prior"],
+)
+def test_odd_components_are_told_in_plain_words(
+    recipe: StudyRecipe, journal: str, parts: Any, said: str
+) -> None:
+    study = open_study(recipe, storage=journal, study_name="x")
+    found = climb_opt.noise(study, corner=0, objective=of_parts(parts))
+    text = " ".join(listing(*blocks(found)).split())
+    assert said in text and "nan" not in text.lower()
+    assert (found.seeds is None) == ("cannot be weighed" in text)
+
+
+def test_one_degree_of_freedom_is_one(recipe: StudyRecipe, journal: str) -> None:
+    study = open_study(recipe, storage=journal, study_name="x")
+    found = climb_opt.noise(study, repeats=2, corner=0, spread=3, objective=SCORE)
+    assert "with 1 degree of freedom;" in " ".join(listing(*blocks(found)).split())
+
+
+def test_a_domain_without_tokens_is_no_corner() -> None:
+    from climb_opt.retrain.repeats import Subject, Terms, _facts
+
+    space = climb_opt.MixtureSpace({"web": 700, "code": 0, "math": 60})
+    of = Subject("x", read_study("demo"), optuna.storages.InMemoryStorage(), None)
+    facts = _facts(of, Terms(), space)
+    assert facts["corner"] == "math" and facts["mixtures"]["corner"]["code"] == 0
