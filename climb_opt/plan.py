@@ -83,7 +83,7 @@ class Plan:
 
     def rung_of(self, slot: Slot) -> int | None:
         """The rung of a slot's trials; None where the sampler chooses it."""
-        if self.ladder is None or not isinstance(slot, int):
+        if self.target == 0 or not isinstance(slot, int):
             return self.target
         return self.rungs[self.round_of(slot)] if self.rungs else None
 

@@ -14,11 +14,11 @@ import climb_opt
 from climb_opt import MixtureSpace, UserError, lookup
 from climb_opt.attributes import SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
-from climb_opt.history import MOST
+from climb_opt.history import MOST, set_aggregate
 from climb_opt.measures import effective_domains
 from climb_opt.selection import Recommendation, best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, doubts
-from climb_opt.view import read_history, set_aggregate
+from climb_opt.view import read_history
 
 LAW = MixingLaw(5, 3, seed=0)
 SPACE5 = LAW.space

@@ -46,9 +46,12 @@ def _best(args: argparse.Namespace) -> None:
     if args.format == "json":
         print(strict_json([_plain(rule, advice, as_good) for rule in advice.recommended]))
     elif args.format == "yaml":
-        name, rule = study.study_name, advice.followed
+        name, rule, chosen = study.study_name, advice.followed, advice.chosen
         print(
-            render("yaml", prepare(advice.chosen, study=name, rule=rule, as_good=as_good)), end=""
+            render(
+                "yaml", prepare(chosen, study=name, rule=rule, rung=chosen.rung, as_good=as_good)
+            ),
+            end="",
         )
     else:
         print(recommended(snapshot, advice, confirmation))
@@ -60,6 +63,7 @@ def _plain(rule: str, advice: Advice, as_good: str) -> dict[str, Any]:
     return {
         "rule": rule,
         "default": rule == advice.followed,
+        "rung": one.rung or None,
         "expected": None if one.predicted is None else one.predicted.mean,
         "expected_half_interval": None if one.predicted is None else one.predicted.half,
         "gain_over_prior": None if one.gain is None else one.gain.mean,

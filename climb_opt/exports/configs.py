@@ -23,6 +23,7 @@ def as_json(handover: Handover) -> str:
     data = {
         "study": handover.study,
         "rule": handover.rule,
+        "rung": handover.rung or None,
         "as_good": handover.as_good or None,
         "tokens": handover.tokens,
         "mixture": {s.name: s.weight for s in handover.sources},

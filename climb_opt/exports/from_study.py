@@ -140,11 +140,12 @@ def handover_of(
     if rule is not None and trial is not None:
         raise UserError("--rule and --trial exclude each other: a trial's mixture follows no rule.")
     budget, view = _tokens(tokens), StudyView(study)
-    mixture, source, as_good = _mixture(view, rule, trial)
+    mixture, source, rung, as_good = _mixture(view, rule, trial)
     return prepare(
         mixture,
         study=view.name,
         rule=source,
+        rung=rung,
         as_good=as_good,
         corpus=corpus_of(study, corpus, needed=needs_corpus),
         corpus_path=str(corpus or (view.recipe.corpus_folder if view.recipe else None) or "CORPUS"),
@@ -161,8 +162,8 @@ def handover_of(
 
 def _mixture(
     view: StudyView, rule: str | None, trial: int | None
-) -> tuple[dict[str, float], str, str]:
-    """The mixture, in words where it comes from, and what is as good."""
+) -> tuple[dict[str, float], str, str, str]:
+    """The mixture, in words where it comes from, the rung that judged it, and what is as good."""
     if trial is None:
         advice = advise(view.study, rule, every=False)
         if advice is None:
@@ -171,14 +172,16 @@ def _mixture(
                 f"`climb-opt status {view.name}` shows how far it is."
             )
         chosen = advice.chosen
-        return dict(chosen), advice.followed, no_claim(chosen, confirmation_beside(view.study))
+        as_good = no_claim(chosen, confirmation_beside(view.study))
+        return dict(chosen), advice.followed, chosen.rung, as_good
     trials = {t.number: t for t in view.trials()}
     if trial not in trials:
         raise UserError(f"Study {view.name!r} has no trial {trial}.")
     weights = view.space.weights_of(trials[trial])
     if weights is None:
         raise UserError(f"Trial {trial} of {view.name!r} holds no mixture.")
-    return view.space.mixture(weights), f"trial {trial}", ""
+    rung = view.ladder.rungs[view.ladder.rung_of(trials[trial])].name if view.ladder else ""
+    return view.space.mixture(weights), f"trial {trial}", rung, ""
 
 
 def _tokens(given: float | str | None) -> int | None:

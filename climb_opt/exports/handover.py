@@ -62,6 +62,7 @@ class Handover:
 
     Args:
         study, rule: where it comes from.
+        rung: at which its study judged it, where it has several.
         as_good: what is as good for all that is known; empty where the mixture is shown to be
             better, or nothing is claimed of it.
         sources: domains, largest first; their weights sum to 1.
@@ -79,6 +80,7 @@ class Handover:
     study: str
     sources: tuple[Source, ...]
     rule: str = ""
+    rung: str = ""
     as_good: str = ""
     tokens: int | None = None
     sequence: int = 2048
@@ -112,6 +114,8 @@ class Handover:
         line = f"Mixture of study {self.study}"
         if self.rule:
             line += f", rule {self.rule}"
+        if self.rung:
+            line += f", judged at {self.rung}"
         if self.tokens is not None:
             line += f", for {self.tokens} tokens"
         return [*self.first, printable(line), *self.notes]

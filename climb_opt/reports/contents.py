@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup
-from climb_opt.history import facts_of
+from climb_opt.history import History, facts_of
+from climb_opt.ladder.agreement import Agreement, rank_agreement
 from climb_opt.measures import effective_domains
 from climb_opt.predictors.base import Predictor
 from climb_opt.reports.cost import Cost, cost_of
@@ -20,13 +21,15 @@ from climb_opt.retrain.noise import Noise
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.selection import Advice, Recommendation
 from climb_opt.threads import one_blas_thread
+from climb_opt.workers import RungStatus
+from climb_opt.workers.status import rung_status
 
 OWN = "simplex-gp"  # the report's own predictor: light, always there
 
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """One round: what was tried, what came out, how well it had been predicted."""
+    """One round: what was tried, what came out, on its own rung, how well it had been predicted."""
 
     index: int
     planned: int
@@ -38,6 +41,7 @@ class RoundSummary:
     effective: float  # mean effective number of domains
     correlation: float  # Spearman, predicted against measured, unseen; NaN where undefined
     error: float
+    rung: str = field(default="", kw_only=True)  # its name, where the study has several
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Contents:
     rounds: tuple[RoundSummary, ...]
     effects: tuple[Effect, ...]
     cost: Cost
+    rungs: tuple[RungStatus, ...] = ()  # cheapest first; none without a ladder
+    agreement: tuple[Agreement, ...] = ()
     confirmation: Confirmation | None = None
     noise: Noise | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -76,10 +82,9 @@ class Contents:
         if snapshot.prior_known:
             columns["prior"] = snapshot.space.prior
         for summary in self.rounds:
-            rows = snapshot.round_rows(summary.index)
-            if len(rows):
-                mean = snapshot.history.weights[rows].mean(axis=0)
-                columns[f"round {summary.index + 1}"] = mean
+            found = snapshot.round_history(summary.index)
+            if len(found):
+                columns[f"round {summary.index + 1}"] = found.weights.mean(axis=0)
         if self.chosen is not None:
             columns["found"] = snapshot.weights(self.chosen)
         return columns
@@ -117,6 +122,8 @@ def gather(
         rounds=_rounds(snapshot, predictions),
         effects=tuple(domain_effects(snapshot.history, snapshot.space.domains, reference)),
         cost=cost_of(snapshot),
+        rungs=rung_status(ladder, snapshot.trials) if (ladder := snapshot.ladder) else (),
+        agreement=tuple(rank_agreement(snapshot.tried, len(ladder))) if ladder else (),
         confirmation=confirmation,
         provenance=_provenance(snapshot),
         atlas=atlas,
@@ -144,27 +151,34 @@ def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundS
         return ()
     summaries = []
     for index, planned in enumerate(snapshot.plan.rounds):
-        rows = snapshot.round_rows(index)
+        found = snapshot.round_history(index)
         seen = predictions.of_round(index) if predictions is not None else None
-        figures = _spread(snapshot, rows) if len(rows) else [np.nan] * 5
+        figures = _spread(found, snapshot.sign) if len(found) else [np.nan] * 5
         figures += [seen.rank_correlation(), seen.error()] if seen else [np.nan, np.nan]
-        summaries.append(RoundSummary(index, planned, len(rows), *figures))
+        rung = _rung_of(snapshot, index)
+        summaries.append(RoundSummary(index, planned, len(found), *figures, rung=rung))
     return tuple(summaries)
 
 
-def _spread(snapshot: Snapshot, rows: np.ndarray) -> list[float]:
+def _rung_of(snapshot: Snapshot, index: int) -> str:
+    plan = snapshot.plan
+    return plan.ladder.rungs[plan.rungs[index]].name if plan.ladder and plan.rungs else ""
+
+
+def _spread(history: History, sign: float) -> list[float]:
     """Best, median and quartiles of the scores, and the mean effective number of domains."""
-    values, sign = snapshot.measured[rows], snapshot.sign
-    best, quarter, three_quarters = sign * np.quantile(sign * values, [0.0, 0.25, 0.75])
-    effective = np.mean([effective_domains(w) for w in snapshot.history.weights[rows]])
-    found = [best, np.median(values), quarter, three_quarters, effective]
+    best, quarter, median, three_quarters = sign * np.quantile(
+        history.values, [0.0, 0.25, 0.5, 0.75]
+    )
+    effective = np.mean([effective_domains(w) for w in history.weights])
+    found = [best, median, quarter, three_quarters, effective]
     return [float(figure) for figure in found]
 
 
 def _provenance(snapshot: Snapshot) -> dict[str, Any]:
     """What all trials agree on, from their facts; where they differ, the values seen."""
     seen: dict[str, list[Any]] = {}
-    for trial in snapshot.history.trials:
+    for trial in snapshot.tried.trials:
         for key, value in facts_of(trial).items():
             if key == "versions" and isinstance(value, dict):
                 value = ", ".join(f"{name} {version}" for name, version in sorted(value.items()))

@@ -1,4 +1,4 @@
-"""What a search cost: tokens, seconds, device hours; and how often domains are repeated."""
+"""What a search cost: FLOPs, tokens, seconds, device hours; and how often domains are repeated."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from optuna.trial import TrialState
 from climb_opt.attributes import CORPUS
 from climb_opt.history import facts_of, seconds_of
 from climb_opt.reports.snapshot import Snapshot
+from climb_opt.workers.durations import ENDED
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Totals over all trials, failed ones included.
+    """Totals over all trials, failed ones included, but for the FLOPs of those.
 
     `seconds` are of trials, added up over workers; `wall` from the first start to the last end;
     `devices` hours are seconds times the devices a trial ran on, on `kind`.
@@ -29,6 +30,7 @@ class Cost:
     wall: float
     device_hours: float
     kind: str
+    flops: float = 0.0  # 0: no trial states them
 
 
 def cost_of(snapshot: Snapshot) -> Cost:
@@ -48,7 +50,16 @@ def cost_of(snapshot: Snapshot) -> Cost:
         wall=max(0.0, max(ends) - min(starts)) if starts and ends else 0.0,
         device_hours=float(sum(s * d for s, d in zip(seconds, devices, strict=True))) / 3600,
         kind=", ".join(kinds) or "device",
+        flops=_flops(snapshot),
     )
+
+
+def _flops(snapshot: Snapshot) -> float:
+    """What trials state, or their rungs cost."""
+    ended = [t for t in snapshot.trials if t.state in ENDED]
+    if snapshot.ladder is not None:
+        return snapshot.ladder.spent(ended)
+    return float(sum(_number(facts_of(t).get("flops")) for t in ended))
 
 
 def tokens_of(snapshot: Snapshot) -> np.ndarray | None:

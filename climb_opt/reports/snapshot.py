@@ -18,10 +18,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASELINE, INTERRUPTED, SLOT
 from climb_opt.history import History
+from climb_opt.ladder import Ladder
 from climb_opt.metrics import unit_of
 from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.recipes import StudyRecipe
+from climb_opt.selection.reached import highest_rung, judged
 from climb_opt.simplex import MixtureSpace
+from climb_opt.text import flops
 from climb_opt.view import StudyView, read_history
 
 
@@ -30,7 +33,9 @@ class Snapshot:
     """A study's trials and what it says about itself.
 
     `history` holds the finished trials that carry a mixture, oldest first, values oriented so that
-    lower is better; `measured` gives them as the study states them.
+    lower is better; `measured` gives them as the study states them. Where the study has rungs they
+    are the target's, or where none has finished there of the highest that was `reached`; `tried`
+    holds those of every rung.
     """
 
     name: str
@@ -42,6 +47,9 @@ class Snapshot:
     attributes: Mapping[str, Any]
     trials: tuple[FrozenTrial, ...]
     history: History
+    tried: History
+    ladder: Ladder | None = None
+    reached: str = ""  # the name of the history's rung; empty where there is but one
 
     @property
     def sign(self) -> float:
@@ -54,6 +62,11 @@ class Snapshot:
         signs = np.array([1.0 if d == "minimize" else -1.0 for d in self.directions])
         return self.history.values * (signs[0] if len(signs) == 1 else signs)
 
+    @property
+    def below(self) -> bool:
+        """Whether no trial of the target has finished."""
+        return self.ladder is not None and self.reached not in ("", self.ladder.rungs[-1].name)
+
     @cached_property
     def slots(self) -> tuple[Slot | None, ...]:
         """The slot of each row of the history; None for imported and enqueued trials."""
@@ -62,7 +75,11 @@ class Snapshot:
     @cached_property
     def rounds(self) -> np.ndarray:
         """The round of each row of the history, from 0; -1 outside the plan and for baselines."""
-        index = [self.plan.round_of(s) if isinstance(s, int) else -1 for s in self.slots]
+        return self._rounds(self.history)
+
+    def _rounds(self, history: History) -> np.ndarray:
+        slots = [t.user_attrs.get(SLOT) for t in history.trials]
+        index = [self.plan.round_of(s) if isinstance(s, int) else -1 for s in slots]
         return np.array(index, dtype=int)
 
     @property
@@ -100,10 +117,31 @@ class Snapshot:
         """Rows of the history that belong to round `index`."""
         return np.flatnonzero(self.rounds == index)
 
+    def round_history(self, index: int) -> History:
+        """The finished trials of round `index`, on whatever rung it is."""
+        return self.tried.rows(self._rounds(self.tried) == index)
+
+    def places(self, rows: np.ndarray) -> np.ndarray:
+        """Where `rows` of the history stand in a figure of the search: 1, 2, ...; with a ladder by
+        the FLOPs that were spent until then, on every rung, in trials of the target."""
+        if self.ladder is None:
+            return np.arange(1.0, len(rows) + 1)
+        spent = np.cumsum([self.ladder.spent([t]) for t in self.trials])
+        numbers = [self.history.trials[row].number for row in rows]
+        place = {t.number: k for k, t in enumerate(self.trials)}
+        return np.array([spent[place[n]] for n in numbers]) / self.ladder.costs[-1]
+
+    @property
+    def along(self) -> str:
+        """What `places` count."""
+        if self.ladder is None:
+            return "trials finished"
+        return f"FLOPs spent, in trials of the target ({flops(self.ladder.costs[-1])})"
+
     def counts(self) -> dict[str, int]:
         """Slots of the plan by what has become of them: finished, busy, idle, given up."""
         attempts = attempts_by_slot(self.trials)
-        slots = [s for r in range(max(1, len(self.plan.rounds))) for s in self.plan.slots(r)]
+        slots = [slot for slots in self.plan.planned(self.trials) for slot in slots]
         return dict(Counter(self.plan.state(attempts.get(s, ())) for s in slots))
 
     def failures(self) -> list[FrozenTrial]:
@@ -130,6 +168,7 @@ def take(study: optuna.Study, *, space: MixtureSpace | None = None) -> Snapshot:
     view = StudyView(study)
     known = space is not None or view.prior_known
     space = space or view.space
+    history = judged(view, space)
     return Snapshot(
         name=view.name,
         space=space,
@@ -139,5 +178,8 @@ def take(study: optuna.Study, *, space: MixtureSpace | None = None) -> Snapshot:
         recipe=view.recipe,
         attributes=view.attributes,
         trials=tuple(view.trials()),
-        history=read_history(study, space),
+        history=history,
+        tried=history if view.ladder is None else read_history(study, space, rungs=True),
+        ladder=view.ladder,
+        reached=highest_rung(view, history),
     )

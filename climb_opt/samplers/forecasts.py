@@ -75,7 +75,9 @@ class Forecaster(Forgetful):
             self._store(study, all_trials(study)[trial.number], weights)
 
     def _store(self, study: optuna.Study, trial: FrozenTrial, weights: np.ndarray) -> None:
-        if FORECAST not in trial.system_attrs:
+        ladder = StudyView(study).ladder
+        below = ladder is not None and ladder.rung_of(trial) < ladder.target
+        if FORECAST not in trial.system_attrs and not below:  # the process is of the target's
             for name, value in self.foretell(study, weights).items():
                 remember(study, trial, name, value)
 

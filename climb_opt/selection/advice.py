@@ -10,9 +10,10 @@ from climb_opt import lookup
 from climb_opt.history import History
 from climb_opt.progress import counting, progress
 from climb_opt.selection.choosing import best_mixture, compare_rules
+from climb_opt.selection.reached import judged
 from climb_opt.selection.recommendation import Recommendation
 from climb_opt.selection.rules import AUTO
-from climb_opt.view import StudyView, read_history
+from climb_opt.view import StudyView
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def advise(
     """
     view, wanted = StudyView(study), rule or AUTO
     space = view.space
-    if not len(read_history(study, space) if history is None else history):
+    if not len(judged(view, space) if history is None else history):
         return None
     rules = lookup.KINDS["rule"]
     asked = [*(r for r in rules if r != AUTO), *([wanted] if wanted not in rules else [AUTO])]

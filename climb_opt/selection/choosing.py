@@ -18,6 +18,7 @@ from climb_opt.history import History, kept
 from climb_opt.measures import distance, effective_domains
 from climb_opt.samplers.reach import unread, within_evidence
 from climb_opt.selection.promise import PRIOR, UNIFORM, Promise, as_good, small_doubt
+from climb_opt.selection.reached import highest_rung, judged, unreached
 from climb_opt.selection.recommendation import (
     Estimate,
     Recommendation,
@@ -30,7 +31,7 @@ from climb_opt.selection.recommendation import (
 from climb_opt.selection.rules import AUTO, Evidence, default_rule, evaluated, observed_row
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
-from climb_opt.view import StudyView, read_history
+from climb_opt.view import StudyView
 
 
 @one_blas_thread()
@@ -65,7 +66,7 @@ def best_mixture(
     lookup.find("rule", rule)
     view, space, history = learnt(study, space)
     if len(study.directions) > 1:
-        return _balanced(study, space, history, components)
+        return _balanced(view, space, history, components)
     evidence = evidence_of(view, space, history, components, seed)
     return _recommend(view, space, history, evidence, rule)
 
@@ -118,10 +119,10 @@ def compare_rules(
 def learnt(
     study: optuna.Study, space: MixtureSpace | None
 ) -> tuple[StudyView, MixtureSpace, History]:
-    """The study, its space and what it has learnt: a trial at least."""
+    """The study, its space and what it has learnt, at its target or below: a trial at least."""
     view = StudyView(study)
     space = space or view.space
-    history = read_history(study, space)
+    history = judged(view, space)
     if not len(history):
         raise UserError(
             f"Study {study.study_name!r} has no finished trial with a mixture of "
@@ -165,8 +166,8 @@ def _recommend(
     if evidence is None:  # one trial, or all scores equal
         reason = "one finished trial" if len(history) == 1 else "all scores are equal"
         weights, nothing = observed_row(history), f"{reason}: nothing to model"
-        plain = _plain(space, history, weights, "observed", (nothing,))
-        return replace(plain, as_good=as_good(None, prior, nothing))
+        plain = _plain((view, space), history, weights, "observed", (nothing,))
+        return replace(plain, as_good=as_good(None, prior, unreached(view, history) or nothing))
     name = default_rule(evidence) if rule == AUTO else rule
     weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))
     promise = Promise(evidence.promise, weights, history.weights)
@@ -181,8 +182,11 @@ def _recommend(
     warnings += unread_doubt(unread(space, history.weights))
     warnings += _guard_rails(evidence, weights)
     best = evaluated(evidence)
+    plain = _plain((view, space), history, weights, name, tuple(warnings))
+    if below := unreached(view, history):  # what a lower rung lets expect is on another scale
+        return replace(plain, as_good=as_good(None, prior, below))
     return replace(
-        _plain(space, history, weights, name, tuple(warnings)),
+        plain,
         predicted=promise.score(view.sign),
         gain=gains[prior],
         gain_over_baseline=None if baseline is None else gains[baseline],
@@ -201,19 +205,22 @@ def _as_good(gains: Mapping[str, Estimate], evidence: Evidence) -> str:
 
 
 def _plain(
-    space: MixtureSpace,
+    at: tuple[StudyView, MixtureSpace],
     history: History,
     weights: np.ndarray,
     rule: str,
-    warnings: tuple[str, ...],
+    warnings: Sequence[str],
 ) -> Recommendation:
+    view, space = at
+    below = unreached(view, history)
     return Recommendation(
         mixture=space.mixture(weights),
         rule=rule,
         effective_domains=effective_domains(weights),
         distance_from_prior=float(distance(weights, space.prior)),
         trials=len(history),
-        warnings=(*warnings, *diverged_doubt(history)),
+        warnings=(*filter(None, [below]), *warnings, *diverged_doubt(history)),
+        rung=highest_rung(view, history),
     )
 
 
@@ -246,7 +253,7 @@ def _guard_rails(evidence: Evidence, weights: np.ndarray) -> list[str]:
 
 
 def _balanced(
-    study: optuna.Study, space: MixtureSpace, history: History, components: bool
+    view: StudyView, space: MixtureSpace, history: History, components: bool
 ) -> Recommendation:
     """Of the Pareto set by expected values, the mixture with the largest hypervolume of its own."""
     fine = kept(history.trials)
@@ -264,5 +271,5 @@ def _balanced(
     warnings = [f"one of {len(mixtures)} mixtures of the Pareto set: no single best"]
     if not fine.any():
         warnings.append("no trial kept every guard-rail")
-    plain = _plain(space, history, history.weights[rows[order[0]]], "pareto", tuple(warnings))
+    plain = _plain((view, space), history, history.weights[rows[order[0]]], "pareto", warnings)
     return Recommendation(**{**plain.__dict__, "front": tuple(mixtures[1:])})

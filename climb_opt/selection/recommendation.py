@@ -52,7 +52,9 @@ class Recommendation(Mapping[str, float]):
     of tokens that differ. `rule` chose it among `trials` finished trials; `warnings` are sentences
     on what to doubt. `as_good` is empty where the mixture is shown to beat the prior and the best
     baseline, else a sentence that says what is as good, and which components would pay.
-    `lead` is the gain over the best mixture that was evaluated; None for such a one.
+    `lead` is the gain over the best mixture that was evaluated; None for such a one. `rung` names
+    the one that trials and figures are of, where the study has several: the target, or the highest
+    that was reached; then nothing is promised of the target.
 
     >>> best = Recommendation({"web": 0.75, "code": 0.25}, "observed", Estimate(1.2, 1.1, 1.3))
     >>> best["code"], dict(best), best.predicted.half
@@ -71,6 +73,7 @@ class Recommendation(Mapping[str, float]):
     warnings: tuple[str, ...] = ()
     as_good: str = ""
     lead: Estimate | None = None
+    rung: str = ""
     front: tuple[Mapping[str, float], ...] = field(default=())
 
     def __getitem__(self, domain: str) -> float:
@@ -91,8 +94,9 @@ class Recommendation(Mapping[str, float]):
 
     def summary(self) -> list[str]:
         """Everything but the weights, one line each."""
+        at = f" at {self.rung}" if self.rung else ""
         lines = [
-            f"rule {self.rule}, {self.trials} trials; {self.effective_domains:.1f} effective "
+            f"rule {self.rule}, {self.trials} trials{at}; {self.effective_domains:.1f} effective "
             f"domains of {len(self)}, "
             f"{100 * self.distance_from_prior:.0f} % of the tokens moved from the prior"
         ]

@@ -147,7 +147,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         seconds_left=seconds,
         finished=sum(r.finished for r in rounds),
         unread=tuple(study.user_attrs.get(UNREAD, ())),
-        rungs=() if plan.ladder is None else _rungs(plan.ladder, trials),
+        rungs=() if plan.ladder is None else rung_status(plan.ladder, trials),
         agreement=() if plan.target == 0 else _agreement(study),
         budget=plan.budget,
         left=left,
@@ -177,8 +177,8 @@ def _rung_of_round(plan: Plan, index: int) -> str | None:
     return plan.ladder.rungs[plan.rungs[index]].name
 
 
-def _rungs(ladder: Ladder, trials: Sequence[FrozenTrial]) -> tuple[RungStatus, ...]:
-    """What each rung's trials took."""
+def rung_status(ladder: Ladder, trials: Sequence[FrozenTrial]) -> tuple[RungStatus, ...]:
+    """What each rung's trials took, cheapest first."""
     on: list[list[FrozenTrial]] = [[] for _ in ladder.rungs]
     for trial in trials:
         on[ladder.rung_of(trial)].append(trial)

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from climb_opt.extras import need
+from climb_opt.ladder.agreement import paired
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.effects import SURE
 from climb_opt.reports.parts.figures import largest, shown_range
 from climb_opt.reports.quality import INTERVAL
+from climb_opt.reports.snapshot import Snapshot
 from climb_opt.text import number, printable, shorten
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def cards(contents: Contents) -> dict[str, go.Figure]:
         "mixture-by-round": _mixture_by_round(contents, graph),
         "predicted-measured": _predicted_measured(contents, graph),
         "domain-effects": _effects(contents, graph),
+        "rungs": _rungs(contents, graph),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 
@@ -41,20 +44,21 @@ def _best_so_far(contents: Contents, graph: Any) -> go.Figure | None:
     snapshot = contents.snapshot
     if not len(snapshot.history) or len(snapshot.directions) > 1:
         return None
-    figure = _figure(graph, "Best so far", "trials finished", snapshot.unit)
+    at = f" at {_words(snapshot.reached)}" if snapshot.reached else ""
+    figure = _figure(graph, f"Best so far{at}", snapshot.along, snapshot.unit)
     order, baselines = snapshot.searched(), snapshot.baseline_scores()
     values = snapshot.measured[order]
-    place = np.arange(1, len(order) + 1)
+    place = snapshot.places(order)
     rounds = snapshot.rounds[order]
     for index in np.unique(rounds):
         keep = rounds == index
-        name = "outside the plan" if index < 0 else f"round {index + 1}"
+        name = "outside the plan" if index < 0 else _searched(snapshot, int(index))
         _dots(figure, place[keep], values[keep], name, int(index))
     best = snapshot.sign * np.minimum.accumulate(snapshot.sign * values)
     line = {"color": "#1c2430", "shape": "hv"}
     figure.add_trace(graph.Scatter(x=place, y=best, mode="lines", line=line, name="best so far"))
     for name, level in baselines.items():
-        _level(graph, figure, len(order), level, f"{name} {number(level)}")
+        _level(graph, figure, float(max([1.0, *place])), level, f"{name} {number(level)}")
     shown = shown_range(np.append(values, list(baselines.values())), snapshot.sign)
     figure.update_yaxes(range=list(shown))
     return figure
@@ -91,7 +95,7 @@ def _predicted_measured(contents: Contents, graph: Any) -> go.Figure | None:
     )
     for index in np.unique(seen.rounds):
         keep = seen.rounds == index
-        name = f"round {index + 1}"
+        name = _searched(contents.snapshot, int(index))
         _dots(figure, seen.measured[keep], seen.mean[keep], name, int(index))
     low, high = shown_range(seen.measured, contents.snapshot.sign)
     figure.update_xaxes(range=[low, high])
@@ -127,7 +131,26 @@ def _effects(contents: Contents, graph: Any) -> go.Figure | None:
     return figure
 
 
-def _level(graph: Any, figure: go.Figure, end: int, level: float, text: str) -> None:
+def _rungs(contents: Contents, graph: Any) -> go.Figure | None:
+    """Scores of the same mixtures on a rung and the next: how far the cheap one can be trusted."""
+    snapshot = contents.snapshot
+    shown = [a for a in contents.agreement if a.upper == a.lower + 1 and a.n]
+    if not shown:
+        return None
+    figure = _figure(graph, "Rungs, mixtures run on both", "on the lower rung", "on the next")
+    for place, one in enumerate(shown):
+        scores = snapshot.sign * paired(snapshot.tried, one.lower, one.upper)[0]
+        low, high = (_words(contents.rungs[rung].name) for rung in (one.lower, one.upper))
+        name = f"{low}, {high}: ρ {one}" if one.known else f"{low}, {high}"
+        _dots(figure, scores[:, 0], scores[:, 1], name, place)
+    return figure
+
+
+def _searched(snapshot: Snapshot, index: int) -> str:
+    return "searched" if snapshot.plan.budget is not None else f"round {index + 1}"
+
+
+def _level(graph: Any, figure: go.Figure, end: float, level: float, text: str) -> None:
     line = {"dash": "dash", "color": "#8a94a0", "width": 1.5}
     name = _words(text)
     figure.add_trace(graph.Scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=name))

@@ -88,13 +88,14 @@ class Notebook:
         mixture = learnt or mixture_of(trial)
         if not mixture:
             return
-        attrs = trial.user_attrs
+        attrs, ladder = trial.user_attrs, StudyView(self.study).ladder
+        rung = ladder.rungs[ladder.rung_of(trial)].name if ladder else ""
         body = notes.trial_note(
             mixture,
             attrs.get(COMPONENTS, {}),
-            attrs.get(FACTS, {}),
+            {**attrs.get(FACTS, {}), "rung": rung},
             prior=self.prior,
-            rerun="" if learnt else notes.rerun_command(self.study.study_name, trial.number),
+            rerun="" if learnt else notes.rerun_command(self.study.study_name, trial.number, rung),
         )
         _dashboard().save_note(trial, body)
         if self.artifacts is not None:
@@ -159,7 +160,7 @@ def artifact_store(study: optuna.Study, folder: str | Path | None = None) -> Any
 
 
 def show(study: optuna.Study, contents: Contents) -> None:
-    """Put the report on the study's page: four cards and a note."""
+    """Put the report on the study's page: cards and a note."""
     dashboard = _dashboard()
     for name, figure in cards.cards(contents).items():
         dashboard.save_plotly_graph_object(study, figure, graph_object_id=name)
@@ -167,7 +168,11 @@ def show(study: optuna.Study, contents: Contents) -> None:
 
 
 def rounds_ended(snapshot: Snapshot) -> int:
-    """How many rounds, from the first on, have no slot left to run."""
+    """How many rounds, from the first on, have no slot left to run; tenths of a budget spent."""
+    plan = snapshot.plan
+    if plan.budget is not None and plan.ladder is not None:
+        ended = [t for t in snapshot.trials if t.state.is_finished()]
+        return int(10 * plan.ladder.spent(ended) / plan.budget)
     attempts = attempts_by_slot(snapshot.trials)
     for index in range(len(snapshot.plan.rounds)):
         states = {snapshot.plan.state(attempts.get(s, ())) for s in snapshot.plan.slots(index)}

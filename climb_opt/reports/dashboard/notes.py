@@ -14,7 +14,7 @@ import numpy as np
 from climb_opt.measures import effective_domains
 from climb_opt.metrics import STDERR, scores_of
 from climb_opt.reports.draw.markdown import table
-from climb_opt.text import amount, duration, in_markdown, percent, plus_minus, shorten, times
+from climb_opt.text import amount, duration, flops, in_markdown, percent, plus_minus, shorten, times
 
 LARGEST = 24  # domains in a note; all of them are in mixture.csv
 BLOCKS = "▏▎▍▌▋▊▉█"
@@ -35,7 +35,7 @@ def trial_note(
     Args:
         mixture, prior: domain -> weight.
         components: task scores.
-        facts: what is known of the training.
+        facts: what is known of the training; `rung` names its rung, where the study has several.
         rerun: the command that trains this mixture again.
     """
     parts = [_summary(mixture, facts), _mixture(mixture, facts, prior)]
@@ -79,10 +79,11 @@ def mixture_png(
     FigureCanvasAgg(figure).print_png(str(path))
 
 
-def rerun_command(study: str, number: int) -> str:
-    """The command that puts a trial's mixture in line again."""
+def rerun_command(study: str, number: int, rung: str = "") -> str:
+    """The command that puts a trial's mixture in line again, on a rung where it has several."""
     export = ["climb-opt", "export", study, "--trial", str(number), "--format", "yaml"]
-    return f"{shlex.join(export)} | {shlex.join(['climb-opt', 'enqueue', study, '-'])}"
+    on = ["--rung", rung] if rung else []
+    return f"{shlex.join(export)} | {shlex.join(['climb-opt', 'enqueue', study, '-', *on])}"
 
 
 def bar(weight: float, largest: float) -> str:
@@ -95,6 +96,10 @@ def bar(weight: float, largest: float) -> str:
 def _summary(mixture: Mapping[str, float], facts: Mapping[str, Any]) -> str:
     weights = np.array(list(mixture.values()))
     words = [f"{effective_domains(weights):.1f} effective domains of {len(weights)}"]
+    if facts.get("rung"):
+        words.insert(0, f"Rung {in_markdown(str(facts['rung']))}")
+    if facts.get("flops"):
+        words.append(flops(float(facts["flops"])))
     if facts.get("tokens"):
         words.append(f"{amount(float(facts['tokens']))} tokens")
     if facts.get("seconds"):

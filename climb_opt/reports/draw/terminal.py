@@ -38,6 +38,7 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
     else:
         rules = rules_table(advice.recommended, advice.followed, snapshot.prior_known)
         note = "± is half a 90 % interval; * marks the rule that is followed."
+        note += f" Judged at {chosen.rung}." if chosen.rung else ""
         parts.append(f"{table(rules.head, _cells(rules))}\n{note}")
         if confirmation is not None and any(confirmation.scores.values()):
             parts.append("\n".join(verdicts(confirmation)))

@@ -23,24 +23,25 @@ HUES = 6  # colours of rounds, repeated after that
 def best_so_far(snapshot: Snapshot) -> str:
     """Measured scores in the order they finished, the best so far, and the baselines."""
     values, order = snapshot.measured, snapshot.searched()
-    levels = snapshot.baseline_scores()
+    levels, places = snapshot.baseline_scores(), snapshot.places(order)
     shown = np.append(values[order], list(levels.values()))
+    end = float(max([1.0, *places])) + 1.0
     chart = Chart(
-        (0.0, max(2.0, len(order) + 1.0)),
+        (0.0, end),
         shown_range(shown, snapshot.sign),
-        "trials finished",
+        snapshot.along,
         f"{snapshot.unit} ({snapshot.direction})",
         right=88.0 if levels else 12.0,  # the baselines' names
     )
-    _divide_rounds(chart, snapshot, order)
+    _divide_rounds(chart, snapshot, order, places)
     best, path = np.inf, []
-    for place, row in enumerate(order, start=1):
+    for place, row in zip(places.tolist(), order, strict=True):
         _score_dot(chart, snapshot, place, int(row))
         if snapshot.sign * values[row] < best:
             best = snapshot.sign * values[row]
-            path.append((float(place), float(values[row])))
+            path.append((place, float(values[row])))
     if path:
-        chart.steps([*path, (len(order) + 0.5, path[-1][1])], "best")
+        chart.steps([*path, (end - 0.5, path[-1][1])], "best")
     chart.levels({shorten(name, 14): value for name, value in levels.items()}, "baseline")
     whole = [tick for tick in ticks(*chart.x) if tick == round(tick)]
     return chart.render(
@@ -159,21 +160,21 @@ def shown_range(values: np.ndarray, sign: float) -> tuple[float, float]:
     return limits(list(sign * kept))
 
 
-def _score_dot(chart: Chart, snapshot: Snapshot, place: int, row: int) -> None:
+def _score_dot(chart: Chart, snapshot: Snapshot, place: float, row: int) -> None:
     value, trial = float(snapshot.measured[row]), snapshot.history.trials[row]
     inside = chart.y[0] <= value <= chart.y[1]
-    at = (float(place), float(np.clip(value, *chart.y)))
+    at = (place, float(np.clip(value, *chart.y)))
     css = f"dot {hue(int(snapshot.rounds[row]))}" + ("" if inside else " outside")
     edge = "" if inside else " (beyond the plot)"
     chart.dot(at, f"trial {trial.number}: {number(value, 5)}{edge}", css)
 
 
-def _divide_rounds(chart: Chart, snapshot: Snapshot, order: np.ndarray) -> None:
+def _divide_rounds(chart: Chart, snapshot: Snapshot, order: np.ndarray, places: np.ndarray) -> None:
     rounds = snapshot.rounds[order]
     for index in range(len(snapshot.plan.rounds)):
         first = np.flatnonzero(rounds == index)
         if len(first):
-            chart.divide(float(first[0]) + 0.5, f"round {index + 1}")
+            chart.divide(float(places[first[0]]) - 0.5, f"round {index + 1}")
 
 
 def hue(index: int) -> str:

@@ -23,9 +23,10 @@ def recommendation(contents: Contents) -> Section:
         return Section("mixture", "Recommended mixture", [Words(text, "soft")])
     snapshot = contents.snapshot
     weights = snapshot.weights(chosen)
+    judged = f", judged at {chosen.rung}" if chosen.rung else ""
     lead = (
-        f"Rule “{contents.followed}”. It uses {chosen.effective_domains:.1f} effective domains "
-        f"of {len(weights)}"
+        f"Rule “{contents.followed}”{judged}. It uses {chosen.effective_domains:.1f} effective "
+        f"domains of {len(weights)}"
     )
     if snapshot.prior_known:
         lead += f"; {100 * chosen.distance_from_prior:.0f} % of the tokens move against the prior"

@@ -9,7 +9,7 @@ import numpy as np
 
 from climb_opt.attributes import ERROR, RECIPE, SLOT
 from climb_opt.reports.contents import Contents
-from climb_opt.reports.parts import atlas, figures, influence, mixture, noise, objectives
+from climb_opt.reports.parts import atlas, figures, influence, mixture, noise, objectives, rungs
 from climb_opt.reports.quality import Predictions
 from climb_opt.reports.section import (
     Beside,
@@ -23,7 +23,7 @@ from climb_opt.reports.section import (
     Words,
 )
 from climb_opt.retrain.paired import Difference, first_line
-from climb_opt.text import amount, counted, duration, number, plus_minus, unit_words
+from climb_opt.text import amount, counted, duration, flops, number, plus_minus, unit_words
 
 REASONS = 10  # of failures, the commonest
 FOREMOST = ("commit", "corpus", "recipe")  # of provenance: what a rerun needs
@@ -38,6 +38,7 @@ def sections(contents: Contents) -> list[Section]:
         objectives.several(contents),
         mixture.recommendation(contents),
         progress(contents),
+        rungs.rungs(contents),
         mixture.mixtures(contents),
         atlas.atlas(contents),
         influence.influence(contents),
@@ -54,14 +55,18 @@ def overview(contents: Contents) -> Section:
     snapshot, cost = contents.snapshot, contents.cost
     counts = snapshot.counts()
     total = sum(counts.values())
-    pairs = [
-        ("slots finished", f"{counts.get('finished', 0)} of {total}"),
-        ("domains", str(len(snapshot.space))),
-    ]
+    finished = counts.get("finished", 0)
+    done = ("slots finished", f"{finished} of {total}")
+    if snapshot.plan.budget is not None:
+        done = ("trials finished", str(finished))
+    pairs = [done, ("domains", str(len(snapshot.space)))]
     row = snapshot.best_row()
     if row is not None:
         best = f"{number(float(snapshot.measured[row]))} {unit_words(snapshot.unit)}".strip()
-        pairs.append(("best single run (flattered by noise)", best))
+        at = f" at {snapshot.reached}" if snapshot.reached else ""
+        pairs.append((f"best single run{at} (flattered by noise)", best))
+    if cost.flops and snapshot.ladder is not None:
+        pairs.append(("spent", _spent(contents)))
     if cost.tokens:
         pairs.append(("tokens trained on", amount(cost.tokens)))
     pairs.append(("training time", duration(cost.seconds)))
@@ -69,6 +74,12 @@ def overview(contents: Contents) -> Section:
         pairs.append(("failed attempts", str(cost.failed)))
     first = first_line(contents.chosen, contents.confirmation)
     return Section("overview", "", [*([Words(first, "verdict")] if first else []), Facts(pairs)])
+
+
+def _spent(contents: Contents) -> str:
+    budget = contents.snapshot.plan.budget
+    of = "" if budget is None else f" of {flops(budget)}"
+    return f"{flops(contents.cost.flops)}{of}"
 
 
 def confirmation(contents: Contents) -> Section | None:
@@ -108,16 +119,20 @@ def progress(contents: Contents) -> Section | None:
     snapshot = contents.snapshot
     if not len(snapshot.history) or len(snapshot.directions) > 1:
         return None
-    begun = [r for r in contents.rounds if r.done]
+    shown = {int(index) for index in snapshot.rounds if index >= 0}
+    begun = [r for r in contents.rounds if r.index in shown]
     styles = [(figures.hue(r.index), f"round {r.index + 1}") for r in begun]
+    if snapshot.plan.budget is not None and shown:
+        styles = [(figures.hue(0), "searched")]
     outside = int(np.sum(snapshot.rounds < 0)) - sum(map(len, snapshot.baselines().values()))
     others = [("base", "imported or enqueued")] if outside else []
     for name, level in snapshot.baseline_scores().items():
         others.append(("base dashed", f"{name} {number(level)}"))
+    at = f" at {snapshot.reached}" if snapshot.reached else ""
     parts = [
         Figure(
             figures.best_so_far(snapshot),
-            f"Every finished trial; the line is the best so far ({snapshot.direction}). Hollow "
+            f"Every finished trial{at}; the line is the best so far ({snapshot.direction}). Hollow "
             "dots lie beyond the plot.",
             [*styles, *others],
         )
@@ -157,6 +172,8 @@ def provenance(contents: Contents) -> Section:
     pairs.append((f"hours on {cost.kind}", number(cost.device_hours, 3)))
     if cost.tokens:
         pairs.append(("tokens", amount(cost.tokens)))
+    if cost.flops:
+        pairs.append(("spent", _spent(contents)))
     told = {
         key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for key, value in contents.provenance.items()
@@ -190,9 +207,11 @@ def _foretold(contents: Contents, seen: Predictions) -> str:
 
 
 def _rounds_table(contents: Contents) -> list[Block]:
+    several = any(r.rung for r in contents.rounds)
     rows = [
         [
             str(r.index + 1),
+            *([r.rung] if several else []),
             f"{r.done} of {r.planned}",
             number(r.best),
             number(r.median),
@@ -203,12 +222,17 @@ def _rounds_table(contents: Contents) -> list[Block]:
         ]
         for r in contents.rounds
     ]
-    head = ["round", "done", "best", "median", "middle half", "effective", "rank corr.", "error"]
+    if not rows:
+        return []
+    head = ["round", *(["rung"] if several else []), "done", "best", "median", "middle half"]
+    head += ["effective", "rank corr.", "error"]
     text = (
         "“Middle half”: the quartiles of the scores. “Effective”: the mean effective number of "
         "domains. “Rank corr.” and “error” compare "
         "what was expected of its trials before they ran with what was measured."
     )
+    if several:
+        text += " Scores are of each round's own rung: rounds on different rungs do not compare."
     return [Table(head, rows), Words(text, "soft")]
 
 

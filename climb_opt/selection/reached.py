@@ -1,0 +1,40 @@
+"""What a search is judged by where it has rungs: its target, or the highest rung it reached."""
+
+from __future__ import annotations
+
+from climb_opt.history import History
+from climb_opt.simplex import MixtureSpace
+from climb_opt.text import counted
+from climb_opt.view import StudyView, read_history
+
+
+def judged(view: StudyView, space: MixtureSpace) -> History:
+    """The usable trials that mixtures are judged by: of the target; where none has finished there,
+    of the highest rung that was reached, with their `rungs`."""
+    history = read_history(view.study, space)
+    if len(history) or view.ladder is None:
+        return history
+    every = read_history(view.study, space, rungs=True)
+    if every.rungs is None or not len(every):
+        return history
+    return every.rows(every.rungs == every.rungs.max())
+
+
+def highest_rung(view: StudyView, history: History) -> str:
+    """The name of the highest rung in a history; empty where the study has but one."""
+    ladder = view.ladder
+    if ladder is None or len(ladder) < 2:
+        return ""
+    reached = ladder.target if history.rungs is None else int(history.rungs.max())
+    return ladder.rungs[reached].name
+
+
+def unreached(view: StudyView, history: History) -> str:
+    """What a recommendation rests on where no trial of the target has finished; else empty."""
+    rung, ladder = highest_rung(view, history), view.ladder
+    if ladder is None or rung in ("", ladder.rungs[-1].name):
+        return ""
+    return (
+        f"no trial of the target {ladder.rungs[-1].name} has finished: this rests on "
+        f"{counted(len(history), 'trial')} at {rung}, which may rank mixtures otherwise"
+    )
