@@ -120,7 +120,7 @@ CONFIRMED_IN = _of_study(
 TRANSFER = _of_study(
     "climb/transfer",
     "{study, trials}: the search that a transfer retrains, and which of its trials",
-    "retrain/transfer -> retrain/transfer cli/transfer",
+    "retrain/transfer -> view retrain/transfer cli/transfer study/working",
 )
 NOISE = _of_study(
     "climb/noise",

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from climb_opt.errors import UserError, did_you_mean
 from climb_opt.reading import parse_yaml, read_text, read_yaml
@@ -110,15 +110,27 @@ def _split_override(override: str) -> tuple[list[str], str]:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines "key: old -> new" for every key in which two recipes differ."""
+    """Lines "key: old -> new" for every key in which two recipes differ, "list[0].key" in lists."""
     lines = []
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += difference(a, b, f"{prefix}{key}.")
+        elif _entries(a) and _entries(b):
+            pairs = [(f"{key}[{i}]", *pair) for i, pair in enumerate(zip(a, b, strict=False))]
+            if len(a) != len(b):
+                lines.append(f"{prefix}{key}: {len(a)} entries -> {len(b)}")
+            lines += difference(
+                {name: x for name, x, _ in pairs}, {name: y for name, _, y in pairs}, prefix
+            )
         elif a != b:
             lines.append(f"{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}")
     return lines
+
+
+def _entries(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:
+    """Whether it is a list of mappings."""
+    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
 
 
 def _folder(kind: str) -> Path:

@@ -42,6 +42,7 @@ from climb_opt.attributes import (
     RUNG,
     SLOT,
     SPACE,
+    TRANSFER,
 )
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays
@@ -107,9 +108,10 @@ class StudyView:
     @cached_property
     def plan(self) -> Plan:
         """Its slots: of the recipe; of a confirmation those that it started, for a race decides as
-        it goes, and of noise runs; without a recipe those that its trials name."""
+        it goes, of a transfer and of noise runs; without a recipe those that its trials name."""
         recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
-        if recipe is not None and not (slots and {CONFIRM, NOISE} & self.attributes.keys()):
+        again = {CONFIRM, NOISE, TRANSFER} & self.attributes.keys()
+        if recipe is not None and not (slots and again):
             return plan_of(recipe, self.ladder)
         if recipe is not None:
             return Plan((), tuple(map(str, slots)), recipe.max_attempts)

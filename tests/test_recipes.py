@@ -181,6 +181,12 @@ def test_differences_are_shown_key_by_key() -> None:
     old = {"a": 1, "b": {"c": 2, "d": 3}}
     new = {"a": 1, "b": {"c": 5, "d": 3}, "e": "x"}
     assert recipe_files.difference(old, new) == ["b.c: 2 -> 5", 'e: null -> "x"']
+    lists = {"l": [{"a": 1, "b": [2]}, {"a": 3}], "m": []}, {"l": [{"a": 1, "b": [4]}], "m": [{}]}
+    assert recipe_files.difference(*lists) == [
+        "l: 2 entries -> 1",
+        "l[0].b: [2] -> [4]",
+        "m: [] -> [{}]",
+    ]
 
 
 def test_lookup_names_what_is_near() -> None:

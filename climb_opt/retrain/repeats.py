@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import COMPONENTS, CONFIRM, NOISE, SLOT, TRANSFER
 from climb_opt.errors import UserError
+from climb_opt.ladder import rung_of
 from climb_opt.metrics import scores_of
 from climb_opt.recipes import AUTO, MAIN, StudyRecipe
 from climb_opt.retrain.sibling import at_target, found_sibling, open_sibling, some_orders
@@ -114,8 +115,11 @@ def orders(sibling: optuna.Study) -> Work:
 def tried(search: optuna.Study) -> list[dict[str, float]]:
     """Scores of the mixtures with which the search began: its first round where that is enough."""
     view = StudyView(search)
+    target = view.plan.target  # scores of lower rungs differ by more than mixtures do
     rows = {
-        tuple(t.params.items()): t for t in all_trials(search) if t.state == TrialState.COMPLETE
+        tuple(t.params.items()): t
+        for t in all_trials(search)
+        if t.state == TrialState.COMPLETE and rung_of(t, target) == target
     }
     first = [t for t in rows.values() if view.plan.round_of(t.user_attrs.get(SLOT, "")) == 0]
     chosen = first if len(first) >= ENOUGH else list(rows.values())

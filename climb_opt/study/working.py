@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, recipes
 from climb_opt import workers as rounds
-from climb_opt.attributes import BASELINE, CONFIRM, NOISE, SEED, SLOT
+from climb_opt.attributes import BASELINE, CONFIRM, NOISE, SEED, SLOT, TRANSFER
 from climb_opt.baselines import fixed_mixture, needed
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
@@ -78,7 +78,7 @@ def work(
     6
     """
     recipe = read_recipe(study)
-    for mark, command in ((CONFIRM, "confirm"), (NOISE, "noise")):
+    for mark, command in ((CONFIRM, "confirm"), (NOISE, "noise"), (TRANSFER, "transfer")):
         if mark in study.user_attrs:
             raise UserError(
                 f"Study {study.study_name!r} is no search; go on with it by `climb-opt {command}`."

@@ -2,6 +2,7 @@
 
     lineage.py    how new domains come from old ones, and what an old mixture is in the new ones
     studies.py    trials of another study
+    rungs.py      which rung they belong to
     tables.py     a CSV of earlier runs
     begin.py      either or both, by name
 

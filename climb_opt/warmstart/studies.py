@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,20 +13,22 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt import recipe_files
-from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM
+from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, OURS, WARM
 from climb_opt.errors import UserError
 from climb_opt.history import components_of, excesses
+from climb_opt.ladder import rung_of
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
-from climb_opt.view import all_trials, mixture_of
+from climb_opt.view import all_trials, mixture_of, rung_attributes
 from climb_opt.warmstart.lineage import Lineage
+from climb_opt.warmstart.rungs import cautions, proxies_differ, rung_names, same_rungs
 
 CAUTION = (
     "The corpora differ: held-out losses compare only if both hold out the same text as target."
 )
 CLOSE = 0.02  # share of tokens read differently up to which a mapped trial still teaches
 # What makes scores comparable. The sampler, rounds, bounds and seed may differ.
-COMPARABLE = ("proxy", "evaluators", "score", "direction", "also")
+COMPARABLE = ("evaluators", "score", "direction", "also")  # and the proxy of its rung
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,15 @@ class Imported:
     changes: tuple[str, ...] = ()
     already: bool = False
     caution: str = ""
+    rungs: Mapping[str, int] = field(default_factory=dict)  # name -> trials, of several rungs
 
     def lines(self) -> list[str]:
         """For a person."""
         if self.already:
             return [f"{self.source} was imported before; nothing to do."]
         lines = [f"From {self.source}: {self.exact} trials exactly, {self.close} nearly."]
+        if self.rungs:
+            lines.append(f"By rung: {', '.join(f'{n} at {r}' for r, n in self.rungs.items())}.")
         if self.changes:
             lines.append(f"Domains: {'; '.join(self.changes)}.")
         lines += [f"Left out {n}: {reason}." for reason, n in self.left_out.items()]
@@ -65,6 +71,8 @@ def warm_start(
 ) -> Imported:
     """Add the finished trials of `old` to `study` where their mixtures are sound in its domains.
 
+    Trials keep their rung: the one that trains the same proxy. Those of others are left out.
+
     Call it under the study's lock, before the first trial. A second call adds nothing.
 
     Args:
@@ -78,36 +86,54 @@ def warm_start(
     if old.study_name in study.user_attrs.get(WARM, []):
         return Imported(old.study_name, 0, 0, {}, already=True)
     _check(study, old, recipe, old_recipe)
+    same = same_rungs(study, old, recipe, old_recipe)
+    names, theirs = rung_names(study), rung_names(old)
     exact = near = 0
     left_out: dict[str, int] = {}
+    by_rung: Counter[str] = Counter()
     for trial in all_trials(old):
         mixture = _mixture(trial)
         if trial.state != TrialState.COMPLETE or mixture is None:
             continue
         weights, distance = lineage.map(mixture)
         components = components_of(trial)
-        reason = _unsound(space, weights, distance, close) or unjudged(recipe, components)
+        of = rung_of(trial, len(theirs) - 1)
+        reason = None if of in same else f"no rung here trains what {theirs[of]} does"
+        reason = reason or _unsound(space, weights, distance, close)
+        reason = reason or unjudged(recipe, components)
         if reason is not None:
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
         origin = {"study": old.study_name, "trial": trial.number, "distance": round(distance, 6)}
-        scored = Scored(trial.values, components, beyond(recipe, components))
+        rung = rung_attributes(same[of], len(names) - 1) if len(names) > 1 else {}
+        by_rung[names[same[of]]] += 1
+        scored = Scored(trial.values, components, beyond(recipe, components), rung)
         add(study, space, space.weights(weights), scored, origin)
         exact, near = exact + (distance < 1e-6), near + (distance >= 1e-6)
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), old.study_name])
     digests = {s.user_attrs.get(CORPUS, {}).get("digest") for s in (study, old)}
-    caution = CAUTION if len(digests) > 1 else ""
+    said = [CAUTION] if len(digests) > 1 else []
+    if recipe is not None and old_recipe is not None:
+        said += cautions(names, same, recipe, old_recipe)
     return Imported(
-        old.study_name, exact, near, left_out, tuple(lineage.changes()), caution=caution
+        old.study_name,
+        exact,
+        near,
+        left_out,
+        tuple(lineage.changes()),
+        caution=" ".join(said),
+        rungs=by_rung if len(names) > 1 else {},
     )
 
 
 class Scored(NamedTuple):
-    """What a trial found; its `constraints` are guard-rails, kept where <= 0."""
+    """What a trial found; its `constraints` are guard-rails, kept where <= 0. `rung` is what it
+    stores of its rung, nothing for the target's."""
 
     values: list[float]
     components: Mapping[str, float]
     constraints: Mapping[str, float]
+    rung: Mapping[str, Any] = {}
 
 
 def add(
@@ -118,7 +144,8 @@ def add(
     origin: Mapping[str, Any],
 ) -> None:
     """One finished trial without a slot."""
-    attrs: dict[str, Any] = {IMPORTED: dict(origin)}
+    ours = {k: v for k, v in scored.rung.items() if k.startswith(OURS)}
+    attrs: dict[str, Any] = {IMPORTED: dict(origin), **ours}
     if scored.components:
         attrs[COMPONENTS] = dict(scored.components)
     study.add_trial(
@@ -127,6 +154,7 @@ def add(
             params=space.params(weights),
             distributions=space.distributions(),
             user_attrs=attrs,
+            system_attrs={k: v for k, v in scored.rung.items() if k not in ours},
             constraints=dict(scored.constraints),
         )
     )
@@ -174,6 +202,8 @@ def _check(
         return
     was, now = ({k: dataclasses.asdict(r)[k] for k in COMPARABLE} for r in (old_recipe, recipe))
     lines = recipe_files.difference(was, now)
+    if not same_rungs(study, old, recipe, old_recipe):
+        lines += proxies_differ(recipe, old_recipe)
     if lines:
         raise UserError(
             f"Scores of {old.study_name!r} cannot be compared with those of "
