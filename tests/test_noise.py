@@ -340,6 +340,7 @@ def test_the_command_prints_a_table_and_the_report_shows_it(
     out = capsys.readouterr().out
     assert "3 runs of the prior, 2 of the corner (as much of math as is allowed), 4 of" in out
     assert "sums/bpb" in out and "Not to be searched on here, constant: sums/acc." in out
+    assert "Standard error over the evaluation's documents: sums/bpb 0.100, " in out
     assert "_stderr" not in out and max(map(len, out.splitlines())) <= 110
     assert NOISE in the_study("mine-noise").user_attrs
     assert main(["status", "mine-noise"]) == 0 and "9 of 9" in capsys.readouterr().out

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +19,15 @@ import pytest
 
 import climb_opt
 import studying
-from climb_opt.attributes import SEED, SLOT
+from climb_opt.attributes import BEAT, SEED, SLOT
 from climb_opt.errors import UserError
+from climb_opt.metrics import scores_of
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.reports.draw.terminal import listing
 from climb_opt.reports.parts.noise import blocks
-from climb_opt.study import open_study
-from climb_opt.view import StudyView
+from climb_opt.study import open_study, status
+from climb_opt.view import StudyView, all_trials
+from searching import arrange, the_study
 
 recipe, journal = studying.recipe, studying.journal  # fixtures
 
@@ -31,7 +41,7 @@ def of_parts(parts: Callable[[float, float, str], dict[str, float]]) -> Callable
         luck = float(np.random.default_rng([trial.user_attrs[SEED], len(slot)]).normal())
         found = parts(weights[1], luck, slot)
         climb_opt.report_components(trial, found)
-        return sum(found.values())
+        return sum(scores_of(found).values())
 
     return score
 
@@ -88,6 +98,22 @@ def test_odd_components_are_told_in_plain_words(
     assert (found.seeds is None) == ("cannot be weighed" in text)
 
 
+def test_the_evaluators_own_error_is_stated_where_there_is_no_noise_to_see(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    errors = iter([3.0, 4.0, float("nan")] * 20)
+
+    def parts(code: float, luck: float, slot: str) -> dict[str, float]:
+        seen = {"b": code, "b_stderr": next(errors)} if slot[0] == "d" else {}
+        return {"a": code + 0.01 * luck, "a_stderr": 0.25, **seen}
+
+    study = open_study(recipe, storage=journal, study_name="x")
+    found = climb_opt.noise(study, corner=0, spread=3, objective=of_parts(parts))
+    assert found.stated == pytest.approx({"a": 0.25, "b": math.sqrt((9 + 16) / 2)})
+    text = " ".join(listing(*blocks(found)).split())
+    assert "documents: a 0.250, " in text and "times the noise; b 3.54. Every run reads" in text
+
+
 def test_one_degree_of_freedom_is_one(recipe: StudyRecipe, journal: str) -> None:
     study = open_study(recipe, storage=journal, study_name="x")
     found = climb_opt.noise(study, repeats=2, corner=0, spread=3, objective=SCORE)
@@ -101,3 +127,33 @@ def test_a_domain_without_tokens_is_no_corner() -> None:
     of = Subject("x", read_study("demo"), optuna.storages.InMemoryStorage(), None)
     facts = _facts(of, Terms(), space)
     assert facts["corner"] == "math" and facts["mixtures"]["corner"]["code"] == 0
+
+
+@pytest.mark.slow  # a minute: until a dead worker counts as such
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read from /proc")
+def test_two_workers_of_which_one_is_killed_do_every_run(
+    tiny_corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    arrange(tiny_corpus, tmp_path, monkeypatch)
+    words = ["noise", "mine.yaml", "--repeats", "3", "--spread", "0", "--workers", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(climb_opt.__file__).parents[1])}
+    command = [sys.executable, "-m", "climb_opt", *words]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 120
+        while not begun():
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.1)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0
+    assert re.search(r"3 runs of the prior, 2 of the corner", out)
+    assert status(the_study("mine-noise")).finished == 5
+
+
+def begun() -> bool:
+    try:
+        return any(BEAT in trial.user_attrs for trial in all_trials(the_study("mine-noise")))
+    except Exception:  # it is being created at this moment
+        return False

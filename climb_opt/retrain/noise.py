@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -30,6 +30,7 @@ from climb_opt.retrain.repeats import (
     Terms,
     begin,
     orders,
+    read_errors,
     read_scores,
     subject,
     tried,
@@ -63,6 +64,8 @@ class Noise:
         missing: slots without a result.
         tried: mixtures that the signal is taken from.
         diverged: numbers that count as `history.MOST`, for being larger.
+        stated: component -> the standard error that its evaluator states, over the documents it
+            read: root mean square of the runs.
     """
 
     study: str
@@ -76,6 +79,7 @@ class Noise:
     missing: Sequence[str]
     tried: int
     diverged: int = 0
+    stated: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seeds(self) -> int | None:
@@ -162,12 +166,16 @@ def noise_of(sibling: optuna.Study) -> Noise:
     facts, score = view.attributes[NOISE], read_recipe(sibling).coefficients()
     search = study_named(view.storage, facts["of"])
     done: dict[str, list[dict[str, float]]] = {}
+    errors: dict[str, list[float]] = {}
     missing = ["/".join(place) for place in facts["places"]]
     for trial in all_trials(sibling):
         slot = str(trial.user_attrs.get(SLOT))
         if trial.state == TrialState.COMPLETE and slot in missing:
             missing.remove(slot)
             done.setdefault(slot.rpartition("/")[0], []).append(read_scores(trial))
+            for component, error in read_errors(trial).items():
+                if math.isfinite(error):
+                    errors.setdefault(component, []).append(error)
     mixtures = [runs[0] for name, runs in done.items() if name.startswith(DRAW)]
     if not mixtures and search is not None:
         mixtures = tried(search)
@@ -193,6 +201,7 @@ def noise_of(sibling: optuna.Study) -> Noise:
         missing=missing,
         tried=len(mixtures),
         diverged=diverged,
+        stated={name: float(np.sqrt(np.mean(np.square(e)))) for name, e in sorted(errors.items())},
     )
 
 

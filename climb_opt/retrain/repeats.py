@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.attributes import COMPONENTS, CONFIRM, NOISE, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.ladder import rung_of
-from climb_opt.metrics import scores_of
+from climb_opt.metrics import STDERR, scores_of
 from climb_opt.recipes import AUTO, MAIN, StudyRecipe
 from climb_opt.retrain.sibling import at_target, found_sibling, open_sibling, some_orders
 from climb_opt.simplex import MixtureSpace
@@ -129,6 +129,12 @@ def tried(search: optuna.Study) -> list[dict[str, float]]:
 def read_scores(trial: FrozenTrial) -> dict[str, float]:
     """Component -> score of a finished trial, and the score itself."""
     return {**scores_of(trial.user_attrs.get(COMPONENTS, {})), MAIN: float(trial.values[0])}
+
+
+def read_errors(trial: FrozenTrial) -> dict[str, float]:
+    """Component -> the standard error that its evaluator stated, over the documents it read."""
+    parts = trial.user_attrs.get(COMPONENTS, {})
+    return {n.removesuffix(STDERR): float(parts[n]) for n in parts.keys() - scores_of(parts).keys()}
 
 
 # --- private -----------------------------------------------------------------------------------

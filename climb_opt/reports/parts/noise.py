@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from climb_opt.history import MOST as HUGE
+from climb_opt.recipes import MAIN
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.section import Cell, Section, Table, Words
 from climb_opt.retrain.noise import TRIALS, Noise
@@ -37,6 +38,7 @@ def blocks(found: Noise) -> list[Words | Table]:
         Words(_runs(found)),
         Table(HEAD, rows),
         *(Words(text, "caution") for text in _hopeless(found)),
+        *(Words(text) for text in _stated(found)),
         *(Words(text) for text in _advice(found)),
     ]
 
@@ -84,6 +86,24 @@ def _hopeless(found: Noise) -> list[str]:
         f"Not to be searched on here, {why}: {', '.join(names)}."
         for why, names in reasons.items()
         if why
+    ]
+
+
+def _stated(found: Noise) -> list[str]:
+    """What evaluators say of their own error, beside the noise where that is known."""
+    parts = {part.name: part for part in found.parts}
+    shown = []
+    for name, error in found.stated.items():
+        if name not in found.score and MAIN not in found.score:
+            continue  # a dozen metrics that are reported only
+        noise = parts[name].noise if name in parts else math.nan
+        times = f", {number(error / noise, 2)} times the noise" if noise > 0 else ""
+        shown.append(f"{name} {number(error, 3)}{times}")
+    if not shown:
+        return []
+    return [
+        f"Standard error over the evaluation's documents: {'; '.join(shown)}. Every run reads the "
+        "same ones, so it is no part of the noise: it says how far another set's scores may differ."
     ]
 
 
