@@ -74,36 +74,56 @@ def corpus_of(folder: Path, shards: list[list[int]], length: int = 4) -> Corpus:
     return Corpus(folder, "c", tuple(domains), {}, "uint32", last, 0)
 
 
+def read_by(corpus: Corpus, share: float, mixture: dict[str, float], total: int, seed: int) -> Any:
+    index = MixtureIndex(Sequences(corpus, 4), mixture, total=total, seed=seed, share=share)
+    ids = index.ids(0, total)
+    return index, ids, index.domain_of(ids)
+
+
 def test_a_smaller_pool_lies_within_a_larger_one_and_is_spread_over_the_shards(
     tmp_path: Path,
 ) -> None:
     corpus = corpus_of(tmp_path, [[50] * 8, [3], [1]])
-    whole = Sequences(corpus, 4)
+    mixture = dict.fromkeys(("d0", "d1", "d2"), 1.0)
     before: set[int] = set()
-    for share in (1 / 64, 1 / 16, 1 / 4, 1 / 2, 0.9):
-        pool = Sequences(corpus, 4, share=share, beside=whole)
-        assert list(pool.sizes) == [max(round(share * n), 1) for n in (400, 3, 1)]
-        places = pool.places(np.arange(pool.offsets[-1]))
-        assert len(set(places)) == len(places) and before <= set(places.tolist())
-        before = set(places.tolist())
-        domains = np.searchsorted(whole.offsets, places, side="right") - 1
-        assert np.array_equal(np.bincount(domains), pool.sizes)
-        np.testing.assert_array_equal(pool.read(np.arange(len(places))), whole.read(places))
-    quarter = Sequences(corpus, 4, share=0.25).places(np.arange(100))
+    for share in (1 / 64, 1 / 16, 1 / 4, 1 / 2, 0.9, 1.0):
+        index, ids, domains = read_by(corpus, share, mixture, 1500, seed=5)  # all of it and more
+        sizes = [max(round(share * n), 1) for n in (400, 3, 1)]
+        assert list(index.pools) == sizes
+        read = set(ids.tolist())
+        assert len(read) == sum(sizes) and before <= read
+        before = read
+        for k, size in enumerate(sizes):  # a pass reads each once, before any is read again
+            first = ids[domains == k][:size]
+            assert len(set(first.tolist())) == size
+    quarter = np.unique(read_by(corpus, 0.25, {"d0": 1.0}, 100, seed=5)[1])
+    assert len(quarter) == 100
     assert np.all(np.bincount(quarter // 50, minlength=8) >= 5)  # 12.5 of each shard, on average
 
 
-@given(st.lists(st.integers(1, 400), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
+@given(
+    st.lists(st.integers(1, 400), min_size=1, max_size=6),
+    st.sampled_from([0.1, 0.25, 0.5]),
+    st.integers(0, 2**32 - 1),
+)
 @settings(max_examples=25, deadline=None)
-def test_a_pool_is_the_same_whatever_a_trial_reads_of_it(sizes: list[int], seed: int) -> None:
+def test_where_nothing_is_repeated_a_share_changes_nothing_and_later_passes_are_shuffled_anew(
+    sizes: list[int], share: float, seed: int
+) -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus = corpus_of(Path(folder), [[n] for n in sizes])
-        pool = Sequences(corpus, 4, share=0.25)
         mixture = {f"d{k}": 1.0 + seed % (k + 2) for k in range(len(sizes))}
-        index = MixtureIndex(pool, mixture, total=3 * sum(sizes), seed=seed)
-        read = set(pool.places(index.ids(0, index.total)).tolist())
-        assert read <= set(pool.places(np.arange(pool.offsets[-1])).tolist())
-        np.testing.assert_allclose(index.epochs, index.counts / pool.sizes)
+        total = 3 * sum(sizes)
+        index, ids, domains = read_by(corpus, share, mixture, total, seed)
+        _, whole, _ = read_by(corpus, 1.0, mixture, total, seed)
+        np.testing.assert_array_equal(domains, index.domain_of(whole))
+        for k, pool in enumerate(index.pools):
+            own, all_of = ids[domains == k], whole[domains == k]
+            np.testing.assert_array_equal(own[:pool], all_of[:pool])
+            assert set(own.tolist()) <= set(all_of[:pool].tolist())
+            passes = [set(own[a : a + pool]) for a in range(0, len(own) - pool, pool)]
+            assert all(len(once) == pool for once in passes)
+        np.testing.assert_allclose(index.epochs, index.counts / index.pools)
 
 
 def test_a_quarter_of_the_tokens_from_a_quarter_of_the_pools_repeats_as_the_whole(
@@ -112,18 +132,10 @@ def test_a_quarter_of_the_tokens_from_a_quarter_of_the_pools_repeats_as_the_whol
     corpus = corpus_of(tmp_path, [[4000], [40], [4]])
     mixture = {"d0": 0.5, "d1": 0.4, "d2": 0.1}
     full = MixtureIndex(Sequences(corpus, 4), mixture, total=2000, seed=0)
-    matched = MixtureIndex(Sequences(corpus, 4, share=0.25), mixture, total=500, seed=1)
+    matched = MixtureIndex(Sequences(corpus, 4), mixture, total=500, seed=1, share=0.25)
     whole = MixtureIndex(Sequences(corpus, 4), mixture, total=500, seed=1)
     np.testing.assert_allclose(matched.epochs, full.epochs)
     np.testing.assert_allclose(whole.epochs, full.epochs / 4)
-
-
-def test_the_whole_of_a_corpus_is_read_in_the_order_it_always_was(tmp_path: Path) -> None:
-    corpus = corpus_of(tmp_path, [[50] * 8, [3], [1]])
-    plain, stated = Sequences(corpus, 4), Sequences(corpus, 4, share=1.0)
-    ids = np.arange(plain.offsets[-1])
-    assert stated.places(ids) is ids
-    np.testing.assert_array_equal(plain.read(ids), stated.read(ids))
 
 
 def test_most_epochs_are_those_of_the_target(tiny_corpus: Corpus, tmp_path: Path) -> None:

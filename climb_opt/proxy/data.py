@@ -7,9 +7,9 @@ i-th sequence of a domain is the same in every trial of a seed, whatever the wei
 share random numbers and differ by their mixtures only.
 
 A trial may read from a *share* of every domain only, its pool: a proxy on a quarter of the tokens
-then repeats a domain as often as the whole run does (arXiv 2606.07597). The pool is the beginning
-of a shuffle of the domain's sequences that no seed changes, so it is spread over all shards, the
-same in every trial, and a smaller share's pool lies within a larger one's.
+then repeats a domain as often as the whole run does (arXiv 2606.07597). The pool is what a trial of
+the seed reads first of the domain, whatever its share: pools lie within each other and are spread
+over all shards, and where nothing is repeated a share changes nothing.
 
 Nothing is stored per sequence. Time is cut into blocks of about 4096 sequences; how many of a
 domain come before a block is a formula, so a block is computed when it is read. A run of 20 M
@@ -29,7 +29,6 @@ from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.proxy.permute import ROUNDS, Permutations, domain_philox
 from climb_opt.shards import Corpus
 
-POOL_SEED = 2**64 - 1  # of the shuffle that pools are cut from; no study's seed is as large
 BLOCK = 4096  # sequences computed at once: 0.3 us each (bench_train.py); smaller ones cost more
 
 
@@ -49,7 +48,7 @@ class Sequences:
     `sizes` (K,) counts each domain's sequences, in the order of `corpus.domains`.
 
     Args:
-        share: of each domain's sequences, of which one at least is left; in (0, 1].
+        share: of each domain's sequences that trials read; in (0, 1].
         beside: other sequences of the corpus, whose open files are used.
 
     Raises:
@@ -80,32 +79,20 @@ class Sequences:
         flat = np.array([n for r in rows for n in r], dtype=np.int64)
         self._starts = np.concatenate([[0], np.cumsum(flat)])  # first sequence of each shard
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])  # ... of each domain
-        self.whole = self.sizes  # before they are cut to the share
-        self._pool: Permutations | None = None
-        if share < 1:
-            keys = [domain_philox(POOL_SEED, name).random_raw(ROUNDS) for name in self.domains]
-            self._pool = Permutations(self.sizes, np.array(keys, dtype=np.uint64))
-            self._all = self.offsets
-            self.sizes = np.maximum(np.rint(share * self.sizes), 1).astype(np.int64)
-            self.offsets = np.concatenate([[0], np.cumsum(self.sizes)])
-
-    def places(self, ids: np.ndarray) -> np.ndarray:
-        """Which of all sequences of the corpus the pool's sequences `ids` (n,) are."""
-        if self._pool is None:
-            return ids
-        domain = np.searchsorted(self.offsets, ids, side="right") - 1
-        within = self._pool(domain, ids - self.offsets[domain], np.zeros_like(ids))
-        return self._all[domain] + within
 
     def read(self, ids: np.ndarray) -> np.ndarray:
         """Tokens (n, length + 1), in the corpus's dtype, of the sequences `ids` (n,)."""
-        ids = self.places(ids)
         shard = np.searchsorted(self._starts, ids, side="right") - 1
         begin = ((ids - self._starts[shard]) * self.length).tolist()
         tokens = np.empty((len(ids), self.length + 1), dtype=self.corpus.dtype)
         for row, (s, start) in enumerate(zip(shard.tolist(), begin, strict=True)):
             tokens[row] = self._shards[s][start : start + self.length + 1]
         return tokens
+
+
+def pools_of(sizes: np.ndarray, share: float) -> np.ndarray:
+    """Sequences (K,) of domains of these sizes that a share of them is, at least one of each."""
+    return np.maximum(np.rint(share * sizes), 1).astype(np.int64)
 
 
 def _shards(corpus: Corpus) -> list[np.ndarray]:
@@ -120,17 +107,25 @@ class MixtureIndex:
         mixture: domain -> weight; domains left out weigh 0.
         total: sequences the trial reads.
         seed: draws each domain's order and shift.
+        share: of each domain's sequences that are read, over and over.
 
     Attributes:
+        pools: (K,) sequences of each domain that are read, at least one.
         counts: (K,) sequences read from each domain, exact.
-        epochs: (K,) how often each domain is read through; known before the first step.
+        epochs: (K,) how often each domain's pool is read through; known before the first step.
 
     Raises:
         UserError: an unknown domain, or nothing to read.
     """
 
     def __init__(
-        self, sequences: Sequences, mixture: Mapping[str, float], *, total: int, seed: int
+        self,
+        sequences: Sequences,
+        mixture: Mapping[str, float],
+        *,
+        total: int,
+        seed: int,
+        share: float = 1.0,
     ) -> None:
         unknown = sorted(set(mixture) - set(sequences.domains))
         if unknown:
@@ -144,11 +139,14 @@ class MixtureIndex:
             raise UserError(f"Nothing to read: {total} sequences, weights sum to {weights.sum()}.")
         self.sequences, self.total = sequences, total
         self.counts = largest_remainder(weights, total)
-        self.epochs = self.counts / sequences.sizes
+        self.pools = pools_of(sequences.sizes, share)
+        self.epochs = self.counts / self.pools
         streams = [domain_philox(seed, name) for name in sequences.domains]
         keys = np.array([stream.random_raw(ROUNDS) for stream in streams], dtype=np.uint64)
         self._shift = np.array([np.random.Generator(stream).random() for stream in streams])
         self._permute = Permutations(sequences.sizes, keys)
+        # A pool's later passes; of whole domains None.
+        self._again = Permutations(self.pools, keys) if share < 1 else None
         self._blocks = -(-total // BLOCK)
         self._starts = np.array(
             [int(self._before(b).sum()) for b in range(self._blocks + 1)], dtype=np.int64
@@ -170,14 +168,14 @@ class MixtureIndex:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
     def epochs_of(self, stop: int) -> np.ndarray:
-        """How often each domain (K,) is read through in the positions before `stop`."""
+        """How often each domain's pool (K,) is read through in the positions before `stop`."""
         if stop == self.total:
             return self.epochs
         read = np.zeros(len(self.counts), dtype=np.int64)
         for start in range(0, stop, BLOCK):
             ids = self.ids(start, min(start + BLOCK, stop))
             read += np.bincount(self.domain_of(ids), minlength=len(read))
-        return read / self.sequences.sizes
+        return read / self.pools
 
     def domain_of(self, ids: np.ndarray) -> np.ndarray:
         """The domain's number (n,) of each sequence."""
@@ -199,7 +197,11 @@ class MixtureIndex:
         time = (item + self._shift[domain]) / self.counts[domain]
         order = np.argsort(time, kind="stable")
         domain, item = domain[order], item[order]
-        epoch, within = np.divmod(item, self.sequences.sizes[domain])
+        epoch, within = np.divmod(item, self.pools[domain])
+        if self._again is not None:
+            later = epoch > 0
+            within[later] = self._again(domain[later], within[later], epoch[later])
+            epoch = np.zeros_like(epoch)
         return self.sequences.offsets[domain] + self._permute(domain, within, epoch)
 
 

@@ -18,7 +18,7 @@ from climb_opt.errors import UserError, listed
 from climb_opt.proxy import checkpoint
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.cost import described, trained_tokens
-from climb_opt.proxy.data import Sequences
+from climb_opt.proxy.data import Sequences, pools_of
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, ProxyTrainer, Watch
 from climb_opt.proxy.train import Trainer
@@ -89,7 +89,7 @@ class Rungs:
             raise UserError(f"study.ladder[{number}] ({what}): {error}") from None
 
     def _say_indivisible(self, number: int, read: Sequences) -> None:
-        times = read.share * read.whole / read.sizes
+        times = read.share * read.sizes / pools_of(read.sizes, read.share)
         off = np.maximum(times, 1 / times) > MOST_OFF
         if off.any() and self.group.is_main:
             log.warning(

@@ -73,12 +73,15 @@ class Setup:
         Raises:
             TrialFailed: the mixture repeats a domain more often than `max_epochs`.
         """
-        index = MixtureIndex(self.sequences, job.mixture, total=self.total, seed=job.seed)
+        share = self.sequences.share
+        index = MixtureIndex(
+            self.sequences, job.mixture, total=self.total, seed=job.seed, share=share
+        )
         limit = self.recipe.max_epochs
         if limit is not None:
             # One sequence of slack: the counts are rounded, and a shard's tail is not read.
-            pools = self.sequences.share * np.array([d.tokens for d in self.corpus.domains])
-            allowed = limit * np.maximum(pools, self.sequences.sizes * self.recipe.sequence)
+            pools = share * np.array([d.tokens for d in self.corpus.domains])
+            allowed = limit * np.maximum(pools, index.pools * self.recipe.sequence)
             over = (index.counts - 1) * self.recipe.sequence > allowed
             if over.any():
                 k = int(np.argmax(np.where(over, index.epochs, 0)))
