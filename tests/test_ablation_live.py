@@ -181,6 +181,36 @@ def test_a_test_set_apart_from_the_searchs_target_is_left(tiny_corpus: Corpus) -
 # --- the plan ----------------------------------------------------------------------------------
 
 
+def test_arms_with_rungs_are_judged_at_the_target_and_counted_in_flops(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    small = {"tokens": 512}
+    asked = recipe(
+        tiny_corpus,
+        base={**BASE, "corpus": str(tiny_corpus.path), "ladder": [small, {}], "rungs": [1],
+              "rounds": [4]},
+        arms={
+            "uniform": None,
+            "doremi": None,
+            "random": {"sampler": "random"},
+            "rounds": {"sampler": "random", "rounds": [5, 2], "rungs": [0, 1]},
+            "chosen": {"sampler": "laddered:Turns", "rungs": [], "rounds": []},
+        },
+    )  # fmt: skip
+    text = plan_text("rungs", asked)
+    assert "| rounds, rung 0 | 5 |" in text and "FLOPs of 4 target trials" in text
+    results = {r.arm: r for r in run_ablation(asked, Archive(tmp_path), prefix="mini")}
+    assert all(r.final is not None and not r.error for r in results.values())
+    assert (results["rounds"].trials, results["random"].trials) == (7, 4)
+    assert 0 < results["chosen"].flops <= results["random"].flops * (1 + 1e-9)
+    assert results["rounds"].flops == pytest.approx(results["random"].flops * (2 + 5 / 4) / 4)
+    storage = open_storage(str(tmp_path / "studies.journal"))
+    judge = optuna.load_study(study_name=f"mini/judge-{tiny_corpus.path.name}", storage=storage)
+    assert not any("climb/rung" in t.user_attrs for t in judge.trials)
+    (table,) = comparisons(asked, list(results.values()))
+    assert "| FLOPs |" in markdown("mini", asked, [table])
+
+
 def test_the_plan_states_shapes_tokens_and_hours(tiny_corpus: Corpus) -> None:
     asked = recipe(tiny_corpus, seeds=2)
     text = plan_text("mini", asked)

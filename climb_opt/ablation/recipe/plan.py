@@ -51,13 +51,18 @@ def _emulated(recipe: AblationRecipe, points: int) -> list[str]:
 
 def _live(recipe: AblationRecipe) -> list[str]:
     resolved = arms(recipe)
-    planned = [(a.name, _rounds(a), a.study, _trials(a) * recipe.seeds) for a in resolved]
+    planned = [
+        (name, rounds, proxy, trials * recipe.seeds, arm.study.corpus_folder)
+        for arm in resolved
+        for name, rounds, proxy, trials in _parts(arm)
+    ]
     finals = len(resolved) * recipe.seeds * recipe.test.seeds
     judge = judged_study(recipe, resolved[0].study)
-    planned.append(("final mixtures retrained", f"{finals} runs", judge, finals))
+    retrained = ("final mixtures retrained", f"{finals} runs", judge.proxy, float(finals))
+    planned.append((*retrained, judge.corpus_folder))
     rows, total = [], 0.0
-    for name, rounds, study, trials in planned:
-        cells, hours = _costs(study.proxy, trials, _loaded(study.corpus_folder) or VOCABULARY)
+    for name, rounds, proxy, trials, corpus in planned:
+        cells, hours = _costs(proxy, trials, _loaded(corpus) or VOCABULARY)
         rows.append([name, rounds, *cells])
         total += hours
     head = ["arm", "rounds", "proxy", "parameters (without embeddings)", "tokens a trial"]
@@ -79,13 +84,28 @@ def _rounds(arm: Arm) -> str:
     return "2 runs" if arm.options.doremi is not None else "no search"
 
 
+def _parts(arm: Arm) -> list[tuple[str, str, ProxyRecipe, float]]:
+    """Name, rounds, proxy and trials, for each rung that has rounds; a budget is the target's."""
+    study = arm.study
+    if arm.searches and study.budget is not None:
+        return [(arm.name, _rounds(arm), study.proxy, study.budget.flops)]
+    if not (arm.searches and study.rungs):
+        return [(arm.name, _rounds(arm), study.proxy, float(_trials(arm)))]
+    found = []
+    for rung in sorted(set(study.rungs)):
+        sizes = [m for m, r in zip(study.rounds, study.rungs, strict=True) if r == rung]
+        rounds = "/".join(map(str, sizes))
+        found.append((f"{arm.name}, rung {rung}", rounds, study.ladder[rung], float(sum(sizes))))
+    return found
+
+
 def _trials(arm: Arm) -> int:
     if arm.options.doremi is not None:
         return 2  # the reference, and the proxy that learns the weights
     return sum(arm.study.rounds) if arm.searches else 0
 
 
-def _costs(proxy: ProxyRecipe, trials: int, vocabulary: int) -> tuple[list[str], float]:
+def _costs(proxy: ProxyRecipe, trials: float, vocabulary: int) -> tuple[list[str], float]:
     shape = proxy.model
     size = shape_size(shape, vocabulary) if shape.checkpoint is None else None
     cost = trial_cost(proxy, size)

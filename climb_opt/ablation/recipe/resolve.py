@@ -15,8 +15,10 @@ from climb_opt.ablation.recipe.arms import ArmOptions, arm_data, split
 from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
+from climb_opt.ladder import recipe as ladders
 from climb_opt.ladder.recipe import BudgetRecipe
 from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.retrain.sibling import at_target
 
 LADDERS = ("ladder", "ladder-tables", "rows")  # emulated objectives with rungs
 LIVE_KEYS = ("corpus", "proxy")  # of a study recipe: an emulator has neither
@@ -107,8 +109,11 @@ def judged_study(recipe: AblationRecipe, study: StudyRecipe) -> StudyRecipe:
     Every arm is judged by the same one, but for the corpus, which its domains belong to.
     """
     base = {**_base(recipe), "corpus": study.corpus}
+    ladders.read(base)  # a base with rungs has the last for its proxy
+    for key in ("ladder", "rounds", "rungs", "budget"):
+        base.pop(key, None)
     judged = recipes.study_from(recipe_files.merge(base, recipe.test.study))
-    return replace(judged, rounds=(1,), baselines=(), pruner=None, verify=0)
+    return at_target(judged, rounds=(1,), baselines=(), pruner=None, verify=0)
 
 
 def allocate(n: int, shares: Sequence[int]) -> tuple[int, ...]:
@@ -169,16 +174,17 @@ def _sized(arm: Arm, budget: Budget) -> Arm:
     # Baselines are arms of their own here; inside a search they would be trials beyond the budget.
     arm = replace(arm, study=replace(arm.study, baselines=()))
     if not arm.searches:
-        return arm
-    if arm.study.rungs and arm.study.ladder:
+        return replace(arm, study=at_target(arm.study))
+    if any(rung < len(arm.study.ladder) - 1 for rung in arm.study.rungs):
         return arm  # its rounds are as they are written
     if budget.trials is not None:
         affordable = budget.trials * arm.options.share / arm.options.cost
     else:
         tokens = float(budget.tokens or 0) * arm.options.share
         affordable = tokens / (arm.study.proxy.tokens * arm.options.cost)
-    if arm.study.budget is not None:
-        return replace(arm, study=replace(arm.study, budget=BudgetRecipe(affordable)))
+    if arm.study.ladder and not arm.study.rungs:  # in target trials as yet
+        bought = replace(arm.study, rounds=(), budget=BudgetRecipe(affordable))
+        return replace(arm, study=bought)
     n = int(affordable + 1e-9)
     if n < len(rounds) + arm.study.verify:
         more = f" and verify {arm.study.verify} more" if arm.study.verify else ""

@@ -146,6 +146,7 @@ def _with_search(result: RunResult, found: Found) -> RunResult:
         trials=sum(t.state == TrialState.COMPLETE for t in trials),
         failed=sum(not t.user_attrs.get(INTERRUPTED) for t in failures),  # stopped ones are resumed
         tokens=sum(fact(t, "tokens") for t in trials),
+        flops=sum(fact(t, "flops") for t in trials),
         seconds=sum(fact(t, "seconds") for t in trials),
     )
     if found.run.arm.options.doremi is not None:

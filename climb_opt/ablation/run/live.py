@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -26,9 +27,13 @@ from climb_opt.ablation.run.results import RunResult
 from climb_opt.attributes import DOREMI, ERROR
 from climb_opt.errors import UserError
 from climb_opt.history import report_facts
+from climb_opt.ladder.recipe import BudgetRecipe
 from climb_opt.plan import Plan
+from climb_opt.proxy.ladders import ladder_of
+from climb_opt.recipes import StudyRecipe
 from climb_opt.reports.dashboard.notebook import Notebook
 from climb_opt.study import make_objective, open_study, run_plan, work
+from climb_opt.study.corpora import corpus_for
 from climb_opt.view import StudyView, all_trials
 from climb_opt.workers import Work
 
@@ -67,7 +72,8 @@ def _found(
 ) -> Found:
     if run.arm.options.fixed is not None:
         return Found(run, None, "", None)  # its mixture needs the corpus: see judge.py
-    study = open_study(run.arm.study, storage=place.storage, study_name=f"{place.prefix}/{run.key}")
+    name = f"{place.prefix}/{run.key}"
+    study = open_study(_priced(run.arm.study), storage=place.storage, study_name=name)
     if run.arm.options.doremi is not None:
         return _doremi(run, study, place)
     spent = _Spent(study, recipe.budget.seconds)
@@ -84,6 +90,14 @@ def _found(
     except UserError as error:  # nothing finished: the run is counted as lost, with its reason
         return Found(run, None, lost or str(error), study)
     return Found(run, space.mixture(weights), lost, study)
+
+
+def _priced(study: StudyRecipe) -> StudyRecipe:
+    """The recipe with its budget, which an ablation gives in trials of the target, in FLOPs."""
+    if study.budget is None:
+        return study
+    price = ladder_of(study.ladder, corpus_for(study).vocab_size).costs[-1]
+    return replace(study, budget=BudgetRecipe(float(study.budget.flops * price)))
 
 
 def _work(

@@ -54,7 +54,7 @@ class RunResult:
     trials: int = 0
     failed: int = 0
     tokens: float = 0.0
-    flops: float = 0.0  # of all trials, where the objective has rungs
+    flops: float = 0.0  # of all trials, where they state them or have rungs
     seconds: float = 0.0
     scores: dict[str, float] = field(default_factory=dict)  # of the final mixture, by component
     mixtures: str = ""  # digest of every mixture proposed, in order: equal in a rerun
