@@ -34,7 +34,7 @@ class History:
     `values` (n,) or (n, objectives) are oriented so that lower is better. `components` (n, C) are
     as stored, with `coefficients` (C,) such that values = components @ coefficients; both are None
     when the study states no aggregate or a trial lacks a component. No number is beyond `MOST`.
-    `rungs` (n,) are their rungs, from 0, the cheapest; None: all are of the target.
+    `rungs` (n,) are their rungs, from 0, the cheapest, to `target`; None: all are of the target.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
@@ -53,6 +53,7 @@ class History:
     coefficients: np.ndarray | None = None
     names: tuple[str, ...] = field(default=())
     rungs: np.ndarray | None = None
+    target: int = 0
 
     def __len__(self) -> int:
         return len(self.trials)

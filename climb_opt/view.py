@@ -38,6 +38,7 @@ from climb_opt.attributes import (
     CORPUS,
     LADDER,
     NOISE,
+    OURS,
     RECIPE,
     RUNG,
     SLOT,
@@ -117,7 +118,7 @@ class StudyView:
             return Plan((), tuple(map(str, slots)), recipe.max_attempts)
         named = sorted(slot for slot in slots if isinstance(slot, str))
         size = max((slot for slot in slots if isinstance(slot, int)), default=0) + 1
-        return Plan((size,), tuple(named))
+        return Plan((size,), tuple(named), ladder=self.ladder)
 
     @cached_property
     def space(self) -> MixtureSpace:
@@ -241,9 +242,9 @@ def read_history(
     w_rows = np.array(weights).reshape(len(rows), len(space))
     of = np.array([rung_of(t, target) for t in rows], dtype=int) if rungs and target else None
     if len(signs) > 1:
-        return History(w_rows, y, tuple(rows), rungs=of)
+        return History(w_rows, y, tuple(rows), rungs=of, target=target)
     parts = components_as_arrays(rows, view.attributes.get(AGGREGATE, {}), float(signs[0]))
-    return History(w_rows, y[:, 0], tuple(rows), *parts, rungs=of)
+    return History(w_rows, y[:, 0], tuple(rows), *parts, rungs=of, target=target)
 
 
 def store_space(study: optuna.Study, space: MixtureSpace) -> None:
@@ -261,20 +262,18 @@ def store_fact(study: optuna.Study, name: str, value: object) -> None:
 
 
 def remember(study: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> None:
-    """Write a system attribute of a trial that runs."""
-    study._storage.set_trial_system_attr(trial._trial_id, name, value)
+    """Write an attribute of a trial that runs, in the storage and in the caller's copy."""
+    if name.startswith(OURS):
+        study._storage.set_trial_user_attr(trial._trial_id, name, value)
+        trial.set_user_attr(name, value)
+    else:
+        study._storage.set_trial_system_attr(trial._trial_id, name, value)
 
 
 def rung_attributes(rung: int, target: int) -> dict[str, Any]:
     """What a trial on `rung` stores: it, and the constraint by which Optuna takes no trial below
     the target for the best; no guard-rail."""
     return {RUNG: rung, f"{_CONSTRAINTS_KEY}:{RUNG}": float(target - rung)}
-
-
-def give_slot(study: optuna.Study, trial: FrozenTrial, slot: int | str) -> None:
-    """Give a running trial its slot, in the storage and in the caller's copy."""
-    study._storage.set_trial_user_attr(trial._trial_id, SLOT, slot)
-    trial.set_user_attr(SLOT, slot)
 
 
 def once(study: optuna.Study, name: str, make: Callable[[], Any]) -> Any:

@@ -194,10 +194,11 @@ def test_a_running_trial_is_known_before_its_parameters_are_stored() -> None:
     announced = [0.4, 0.3, 0.2, 0.1]
     study._storage.set_trial_system_attr(running._trial_id, PROPOSAL, announced)
     own = study.ask()
-    pending = study.sampler._pending(  # type: ignore[attr-defined]
-        study.get_trials(deepcopy=False), study.get_trials(deepcopy=False)[own.number]
+    pending, rungs = study.sampler._pending(  # type: ignore[attr-defined]
+        study.get_trials(deepcopy=False), own.number, 0
     )
     np.testing.assert_allclose(pending, [announced])
+    assert rungs.tolist() == [0]
 
 
 def test_enqueued_mixtures_count_as_pending_and_foreign_ones_do_not() -> None:
@@ -205,7 +206,7 @@ def test_enqueued_mixtures_count_as_pending_and_foreign_ones_do_not() -> None:
     study.enqueue_trial(SPACE4.params(np.array([0.1, 0.2, 0.3, 0.4])))
     study.enqueue_trial({"x": 1.0})
     trials = study.get_trials(deepcopy=False)
-    pending = study.sampler._pending(trials, trials[0])  # type: ignore[attr-defined]
+    pending, _ = study.sampler._pending(trials, trials[0].number, 0)  # type: ignore[attr-defined]
     np.testing.assert_allclose(pending, [[0.1, 0.2, 0.3, 0.4]])
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from climb_opt.attributes import RUNG
-from climb_opt.gp.fit import Fits, process_of
+from climb_opt.gp.fit import process_of
+from climb_opt.gp.ladder import Results
+from climb_opt.gp.ladder_fit import LadderFits
 from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
 from climb_opt.gp.outliers import tamed
 from climb_opt.gp.proposal import Problem
@@ -29,9 +31,14 @@ class Beliefs:
 
     def __init__(self, space: MixtureSpace, *, components: bool = False) -> None:
         self.space, self.components = space, components
-        self._fits = Fits()
+        self._fits = LadderFits()
 
-    def problem(self, history: History, pending: np.ndarray | None = None) -> Problem | None:
+    def problem(
+        self,
+        history: History,
+        pending: np.ndarray | None = None,
+        pending_rungs: np.ndarray | None = None,
+    ) -> Problem | None:
         """What is believed given `history`; None if it teaches nothing.
 
         Args:
@@ -47,6 +54,8 @@ class Beliefs:
             evaluated=history.weights,
             constraints=self._constraints(history),
             pending=np.empty((0, len(self.space))) if pending is None else pending,
+            rungs=history.rungs,
+            pending_rungs=pending_rungs,
         )
 
     def promise(self, history: History, against: np.ndarray) -> Surrogate:
@@ -63,11 +72,17 @@ class Beliefs:
     def _objectives(self, history: History, values: np.ndarray) -> list[Surrogate]:
         roots = np.sqrt(history.weights)
         parts, coefficients = history.components, history.coefficients
-        if self.components and parts is not None and coefficients is not None:
+        one = history.rungs is None
+        if self.components and one and parts is not None and coefficients is not None:
             used = np.flatnonzero(coefficients)
             each = [self._fits.process(roots, parts[:, c]) for c in used]
             return [WeightedSum(each, coefficients[used])]
-        return [self._fits.process(roots, column) for column in values.T]
+        return [self._process(roots, column, history) for column in values.T]
+
+    def _process(self, roots: np.ndarray, values: np.ndarray, history: History) -> Surrogate:
+        if history.rungs is None:
+            return self._fits.process(roots, values)
+        return self._fits.ladder(Results(roots, values, history.rungs, history.target + 1))
 
     def _constraints(self, history: History) -> list[Surrogate]:
         """One surrogate per guard-rail, each from the trials that report it; kept when <= 0."""
@@ -78,7 +93,8 @@ class Beliefs:
             values = np.clip(values, -MOST, MOST)
             # A guard-rail that was never met or approached says nothing about where it holds.
             if np.ptp(values) > 0:
-                found.append(self._fits.process(np.sqrt(history.weights[rows]), values))
+                which = history.rows(np.array(rows))
+                found.append(self._process(np.sqrt(which.weights), values, which))
         return found
 
 

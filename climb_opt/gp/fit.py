@@ -8,12 +8,17 @@ noise, and it recommends .168: docs/notes/searching.md#the-process).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from climb_opt.gp.model import JITTER, GaussianProcess, Shape, frame, matern52
+
+T = TypeVar("T")
 
 # Penalties, as (centre, variance) of a normal: docs/notes/searching.md#the-process.
 LENGTH_SPREAD = 0.16  # of each log length-scale around their mean
@@ -79,7 +84,7 @@ class Fits:
     """
 
     def __init__(self) -> None:
-        self._shapes: dict[bytes, Shape] = {}
+        self._shapes: dict[bytes, Any] = {}
 
     def process(self, roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
         """The posterior given values (n,) at `roots` (n, K), rows in order of arrival; n >= 1."""
@@ -90,16 +95,24 @@ class Fits:
         return GaussianProcess(roots, values, shape)
 
     def _shape(self, roots: np.ndarray, values: np.ndarray, start: Shape | None) -> Shape:
-        digest = hashlib.blake2b(np.ascontiguousarray(roots).tobytes(), digest_size=16)
-        digest.update(np.ascontiguousarray(values).tobytes())
+        iterations = 60 if start is None else WARM
+        make = partial(fit_shape, roots, values, start, iterations)
+        return self.remembered((roots, values), make)
+
+    def remembered(self, rows: Sequence[np.ndarray], make: Callable[[], T]) -> T:
+        """What `make` finds for these rows, found once."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in rows:
+            digest.update(np.ascontiguousarray(array).tobytes())
         key = digest.digest()
         shape = self._shapes.pop(key, None)
         if shape is None:
-            shape = fit_shape(roots, values, start, 60 if start is None else WARM)
+            shape = make()
         self._shapes[key] = shape  # last in, last out
         while len(self._shapes) > MEMORY:
             del self._shapes[next(iter(self._shapes))]
-        return shape
+        found: T = shape
+        return found
 
 
 def _subset(roots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,11 +148,12 @@ def _loss(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.nd
     by_length = 2 * (shared.sum(1) @ x**2 - np.einsum("ij,ij->j", x, shared @ x)) / lengths**2
     by_noise = noise * np.trace(weight)
     by_linear = linear * float(np.einsum("ij,ij->", weight, gram))
-    penalty, slope = _penalty(theta, k)
-    return value + penalty, np.concatenate([by_length, [by_noise, by_linear]]) + slope
+    cost, slope = penalty(theta, k)
+    return value + cost, np.concatenate([by_length, [by_noise, by_linear]]) + slope
 
 
-def _penalty(theta: np.ndarray, k: int) -> tuple[float, np.ndarray]:
+def penalty(theta: np.ndarray, k: int) -> tuple[float, np.ndarray]:
+    """Of (log lengths, noise, linear), and its gradient."""
     lengths, mean = theta[:k], float(theta[:k].mean())
     terms = [(mean, *LENGTH_MEAN), (theta[k], *NOISE), (theta[k + 1], *LINEAR)]
     pulls = [(value - centre) / variance for value, centre, variance in terms]

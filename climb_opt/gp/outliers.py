@@ -64,6 +64,8 @@ def tamed(history: History, beyond: float = REACH, against: np.ndarray | None = 
     Args:
         against: mixtures (m, K) whose own scores are no outliers.
     """
+    if history.rungs is not None:
+        return _tamed_by_rung(history, beyond, against)
 
     def each(columns: np.ndarray) -> np.ndarray:
         levels = [[float(np.median(c[rows])) for rows in around] for c in columns]
@@ -77,6 +79,20 @@ def tamed(history: History, beyond: float = REACH, against: np.ndarray | None = 
         signs = np.where(history.coefficients < 0, -1.0, 1.0)  # a component may be a gain
         components = signs * each((signs * components).T)
     return replace(history, values=values.reshape(history.values.shape), components=components)
+
+
+def _tamed_by_rung(history: History, beyond: float, against: np.ndarray | None) -> History:
+    """Each rung's scores by themselves."""
+    assert history.rungs is not None
+    values, components = history.values.copy(), history.components
+    components = None if components is None else components.copy()
+    for rung in np.unique(history.rungs):
+        rows = np.flatnonzero(history.rungs == rung)
+        own = tamed(replace(history.rows(rows), rungs=None), beyond, against)
+        values[rows] = own.values
+        if components is not None:
+            components[rows] = own.components
+    return replace(history, values=values, components=components)
 
 
 def _absurd(values: np.ndarray) -> float:

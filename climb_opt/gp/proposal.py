@@ -35,7 +35,8 @@ MAX_JOINT = 200  # evaluated mixtures in the joint sample: the most promising, i
 class Problem:
     """What is believed about a study: one surrogate an objective, one a guard-rail (<= 0 is kept).
 
-    `evaluated` (n, K) are the mixtures with results, `pending` (p, K) those whose results are due.
+    `evaluated` (n, K) are the mixtures with results, `pending` (p, K) those whose results are due;
+    `rungs` (n,) and `pending_rungs` (p,) are theirs, where there are several.
     """
 
     space: MixtureSpace
@@ -43,6 +44,8 @@ class Problem:
     evaluated: np.ndarray
     constraints: Sequence[Surrogate] = ()
     pending: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    rungs: np.ndarray | None = None
+    pending_rungs: np.ndarray | None = None
 
     @property
     def known(self) -> np.ndarray:
@@ -176,11 +179,17 @@ def _pool(
     )
 
 
-def best_candidates(problem: Problem, objective: Surrogate) -> np.ndarray:
+def candidates_of(problem: Problem, imagined: Surrogate, rng: np.random.Generator) -> np.ndarray:
+    """Candidates (m, K) for one objective, given what is expected of running trials."""
+    return _pool(problem, problem.objectives[0], imagined, rng, 1)
+
+
+def best_candidates(problem: Problem, objective: Surrogate, count: int = BEST) -> np.ndarray:
+    """The evaluated mixtures (count, K) with the lowest expected values where feasible."""
     roots = np.sqrt(problem.evaluated)
     weight = 1e3 * max(objective.noise, objective.spread)
     mean = objective.mean(roots) - weight * np.minimum(problem.feasible(roots) - np.log(0.5), 0.0)
-    return problem.evaluated[np.argsort(mean, kind="stable")[:BEST]]
+    return problem.evaluated[np.argsort(mean, kind="stable")[:count]]
 
 
 def _promising(problem: Problem) -> np.ndarray:

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import FORECAST
 from climb_opt.gp.fit import fit_shape
+from climb_opt.gp.ladder import RungOfProcess
 from climb_opt.gp.model import GaussianProcess, Shape, Surrogate
 from climb_opt.gp.outliers import tame
 from climb_opt.predictors.base import Predictor
@@ -117,7 +118,7 @@ def given(space: MixtureSpace, attributes: dict[str, Any]) -> np.ndarray | None:
     return weights if bool(space.contains(weights)) else None
 
 
-def expected(surrogate: Surrogate, weights: np.ndarray, sign: float) -> Forecast:
+def expected(surrogate: Surrogate | RungOfProcess, weights: np.ndarray, sign: float) -> Forecast:
     """What a process expects of `weights` (K,), in the study's units."""
     mean, std = surrogate.moments(np.sqrt(weights[None]))
     measured = np.hypot(std[0], surrogate.noise)

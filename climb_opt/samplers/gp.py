@@ -17,21 +17,31 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import FORECAST, PROPOSAL, SLOT
+from climb_opt.attributes import FORECAST, LADDER, PROPOSAL, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
-from climb_opt.gp.model import Surrogate
+from climb_opt.gp.ladder import LadderProcess
 from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem, propose
 from climb_opt.history import History
+from climb_opt.ladder import Ladder, rung_of
 from climb_opt.measures import distance
 from climb_opt.plan import Slot
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.design import start_mixture
 from climb_opt.samplers.forecasts import expected, given
+from climb_opt.samplers.rungs import Purse
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
-from climb_opt.view import StudyView, all_trials, identity, read_history, remember, store_space
+from climb_opt.view import (
+    StudyView,
+    identity,
+    read_history,
+    remember,
+    rung_attributes,
+    store_fact,
+    store_space,
+)
 
 # Relative noise below which no trial is spent on exploring, and above which the start is longer.
 # With 16 to 32 results in 20 dimensions the estimate is mostly its prior, .13: it takes clear noise
@@ -57,6 +67,8 @@ class SimplexGPSampler(MixtureSampler):
             instead of one of the score. It ranks unlike mixtures better, costs as many fits, and
             did not find better ones on the published tables (docs/simplex-gp.md).
         explore: under noise, spend a share of the trials on fresh draws with low expected values.
+        ladder: rungs to choose from beside the mixture, by the most expected improvement per FLOP;
+            a trial says its rung in `climb/rung`. A study from a recipe brings its own.
         seed: of every draw; None draws one.
         independent_sampler: for parameters that are no weights; random by default.
 
@@ -80,6 +92,7 @@ class SimplexGPSampler(MixtureSampler):
         n_startup: int | None = None,
         components: bool = False,
         explore: bool = True,
+        ladder: Ladder | None = None,
         seed: int | None = None,
         independent_sampler: BaseSampler | None = None,
     ) -> None:
@@ -87,7 +100,7 @@ class SimplexGPSampler(MixtureSampler):
             raise UserError(f"n_startup must be at least 1, but is {n_startup}.")
         super().__init__(space, independent_sampler, seed)
         self._range = (16, 32) if n_startup is None else (n_startup, n_startup)
-        self._explore = explore
+        self._explore, self._ladder = explore, ladder
         self._seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
         self._beliefs = Beliefs(space, components=components)
         self._known_studies: set[tuple[int, int]] = set()
@@ -106,7 +119,7 @@ class SimplexGPSampler(MixtureSampler):
         # One at a time: threads that share this sampler see each other's proposals as pending.
         with self._lock:
             weights, stored = self._proposal(study, _place(trial), trial.number)
-            for name, value in {PROPOSAL: weights.tolist(), **stored}.items():
+            for name, value in {**stored, PROPOSAL: weights.tolist()}.items():
                 remember(study, trial, name, value)
         return others | self._space.params(weights)
 
@@ -136,32 +149,53 @@ class SimplexGPSampler(MixtureSampler):
             own: the number of the trial that asks, where it exists.
         """
         self._introduce(study)
-        weights, problem = self._propose(study, place, own)
+        view = StudyView(study)
+        weights, rung, problem = self._propose(view, place, own)
         stored: dict[str, Any] = {}
+        if rung is not None:
+            stored |= rung_attributes(rung, view.plan.target)
         if problem is not None and len(problem.objectives) == 1:
-            stored[FORECAST] = expected(problem.objectives[0], weights, StudyView(study).sign)
-        return weights, self._foretold(study, weights, stored)
+            believed = problem.objectives[0]
+            if isinstance(believed, LadderProcess) and rung is not None:
+                stored[FORECAST] = expected(believed.at(rung), weights, view.sign)
+            else:
+                stored[FORECAST] = expected(believed, weights, view.sign)
+        # What the study's own process says is of the target.
+        below = rung is not None and rung < view.plan.target
+        return weights, stored if below else self._foretold(study, weights, stored)
 
     def _propose(
-        self, study: optuna.Study, place: tuple[int, int], own: int | None
-    ) -> tuple[np.ndarray, Problem | None]:
-        """The weights (K,), and what they were proposed from; None for a draw."""
-        (index, stream), (first, last) = place, self._range
-        history = read_history(study, self._space)
-        pending = self._pending(all_trials(study), own)
+        self, view: StudyView, place: tuple[int, int], own: int | None
+    ) -> tuple[np.ndarray, int | None, Problem | None]:
+        """The weights (K,), their rung where there is a ladder, and what they were proposed from;
+        None for a draw."""
+        (index, stream), (first, last), plan = place, self._range, view.plan
+        trials, history = view.trials(), read_history(view.study, self._space, rungs=True)
+        pending, of = self._pending(trials, own, plan.target)
         # A slot counts from 0 whatever the study was given beforehand; a trial's number does not.
         spent = index + (_given(history) if stream == 0 else 0)
+        purse = Purse(view.ladder, plan.left(trials), plan.rung_of(index if stream == 0 else 0))
+
+        def start() -> tuple[np.ndarray, int | None, None]:
+            return self._start(index, stream, history, pending), purse.first, None
+
         if spent < first or len(history) < min(first, 4):
-            return self._start(index, stream, history, pending), None
-        problem = self._beliefs.problem(history, pending)
+            return start()
+        problem = self._beliefs.problem(history, pending, of)
         if problem is None:  # every score is the same
-            return self._start(index, stream, history, pending), None
+            return start()
+        if (pair := purse.pair(problem, history, spent - first)) is not None:
+            return pair, 1, problem
         noise = _relative_noise(problem, history)
-        if spent < last and noise > NOISY:
-            return self._start(index, stream, history, pending), None
+        if spent - purse.paired < last and noise > NOISY:
+            return start()
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
         rng = np.random.default_rng([self._seed, stream, 1, index])
-        return self._space.project(propose(problem, rng, explore)), problem
+        if plan.target == 0:
+            weights, rung = propose(problem, rng, explore), purse.first
+        else:
+            weights, rung = purse.buy(problem, history, rng, explore)
+        return self._space.project(weights), rung, problem
 
     def _start(self, index: int, stream: int, history: History, pending: np.ndarray) -> np.ndarray:
         """The start's mixture, or a fresh draw if it has been tried (as a baseline, say)."""
@@ -172,9 +206,11 @@ class SimplexGPSampler(MixtureSampler):
             mixture = self._space.sample_mixed(rng, 2)[0]
         return mixture
 
-    def _pending(self, trials: Sequence[FrozenTrial], own: int | None) -> np.ndarray:
-        """Mixtures (p, K) that run or wait, in this process or elsewhere."""
-        rows = []
+    def _pending(
+        self, trials: Sequence[FrozenTrial], own: int | None, target: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mixtures (p, K) that run or wait, in this process or elsewhere, and their rungs (p,)."""
+        rows, rungs = [], []
         for trial in trials:
             if trial.number == own or trial.state.is_finished():
                 continue
@@ -183,7 +219,8 @@ class SimplexGPSampler(MixtureSampler):
                 weights = self._announced(trial.system_attrs)
             if weights is not None:
                 rows.append(weights)
-        return np.array(rows).reshape(len(rows), len(self._space))
+                rungs.append(rung_of(trial, target))
+        return np.array(rows).reshape(len(rows), len(self._space)), np.array(rungs, dtype=int)
 
     def _announced(self, attributes: dict[str, Any]) -> np.ndarray | None:
         """The weights of a trial in the middle of its ask, or of one enqueued."""
@@ -195,6 +232,8 @@ class SimplexGPSampler(MixtureSampler):
         key = identity(study)
         if key not in self._known_studies:
             store_space(study, self._space)
+            if self._ladder is not None:
+                store_fact(study, LADDER, self._ladder.to_data())
             self._known_studies.add(key)
 
     # --- copies: a lock cannot be pickled --------------------------------------------------
@@ -219,9 +258,14 @@ def _given(history: History) -> int:
 
 
 def _relative_noise(problem: Problem, history: History) -> float:
-    """Noise of one evaluation against the spread of the first results, the noisiest objective's."""
+    """Noise of one evaluation against the spread of the first results, the noisiest objective's;
+    of the lowest rung, where there are several."""
+    noises = [surrogate.noise for surrogate in problem.objectives]
+    if history.rungs is not None:
+        low = int(history.rungs.min())
+        history = history.rows(history.rungs == low)
+        noises = [s.at(low).noise for s in problem.objectives if isinstance(s, LadderProcess)]
     columns = history.values.reshape(len(history), -1).T
     spreads = [tame(column)[:32].std() for column in columns]
-    surrogates: Sequence[Surrogate] = problem.objectives
-    ratios = [s.noise / float(d) for s, d in zip(surrogates, spreads, strict=True) if d > 0]
+    ratios = [noise / float(d) for noise, d in zip(noises, spreads, strict=True) if d > 0]
     return max(ratios, default=0.0)

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASIS, SAMPLER_SEED, SLOT
 from climb_opt.plan import Plan, Slot
-from climb_opt.view import all_trials, give_slot, once
+from climb_opt.view import all_trials, once, remember
 
 
 def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
@@ -31,7 +31,7 @@ def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
         return
     step = plan.next(all_trials(study))
     if step.slot is not None:
-        give_slot(study, trial, step.slot)
+        remember(study, trial, SLOT, step.slot)
 
 
 def place_of(slot: Slot | None, plan: Plan) -> int | None:

@@ -1,0 +1,104 @@
+"""The next mixture and its rung: the most expected improvement of the recommendation per FLOP.
+
+The recommendation is the mixture with the lowest expected value *at the target*. A measurement on
+any rung moves the expected values of all mixtures together, by what the joint posterior says of
+it; what it is worth is by how much it is expected to lower the lowest of them (the knowledge
+gradient, arXiv 0812.4855), and what counts is that per FLOP. A cheap rung that says little of the
+target moves little, and is not bought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from scipy.special import ndtri
+
+from climb_opt.gp.ladder import LadderProcess
+from climb_opt.gp.proposal import SAME, Problem, best_candidates, candidates_of
+
+QUANTILES = 24  # equally likely outcomes of a measurement
+MOST_KNOWN = 200  # evaluated mixtures that may be recommended or run again: the most promising
+
+
+class Choice(NamedTuple):
+    """A mixture (K,) and the rung to run it on; `gain` is what it is expected to improve."""
+
+    weights: np.ndarray
+    rung: int
+    gain: float
+
+
+def choose(
+    problem: Problem, costs: np.ndarray, rungs: Iterable[int], rng: np.random.Generator
+) -> Choice:
+    """The mixture and rung with the most expected improvement per cost.
+
+    Args:
+        problem: of one objective, whose surrogate is a `LadderProcess`.
+        costs: of a trial on each rung (R,), in any unit.
+        rungs: those that may be chosen; at least one.
+    """
+    process = problem.objectives[0]
+    assert isinstance(process, LadderProcess)
+    process = process.imagine(np.sqrt(_pending(problem)), problem.pending_rungs)
+    pool = _contenders(problem, process, rng)
+    level = _levels(problem, process, pool)
+    outcomes = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
+    best = Choice(pool[int(np.argmin(level))], max(rungs := list(rungs)), -1.0)
+    worth = -np.inf
+    for rung in rungs:
+        new = fresh(pool, problem, rung)
+        if not len(new):
+            continue
+        std, covariance = process.measured(np.sqrt(pool[new]), rung, np.sqrt(pool))
+        moved = covariance / std  # (contenders, new): by one deviation of the measurement
+        lowest = np.stack([(level[:, None] + moved * z).min(axis=0) for z in outcomes])
+        gains = level.min() - lowest.mean(axis=0)
+        top = int(np.argmax(gains))
+        if gains[top] / costs[rung] > worth:
+            worth = gains[top] / costs[rung]
+            best = Choice(pool[new[top]], rung, float(gains[top]))
+    return best
+
+
+def recommended(problem: Problem, rng: np.random.Generator) -> np.ndarray:
+    """The contender (K,) with the lowest expected value at the target."""
+    process = problem.objectives[0]
+    assert isinstance(process, LadderProcess)
+    pool = _contenders(problem, process, rng)
+    return np.asarray(pool[int(np.argmin(_levels(problem, process, pool)))])
+
+
+def fresh(pool: np.ndarray, problem: Problem, rung: int) -> np.ndarray:
+    """Rows of `pool` (m, K) without a result, or one that is due, on this rung or above."""
+    assert problem.rungs is not None and problem.pending_rungs is not None
+    above = problem.known[np.concatenate([problem.rungs, problem.pending_rungs]) >= rung]
+    if not len(above):
+        return np.arange(len(pool))
+    return np.flatnonzero(cdist(pool, above, "cityblock").min(axis=1) > SAME)
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _pending(problem: Problem) -> np.ndarray:
+    return problem.pending.reshape(-1, len(problem.space))
+
+
+def _contenders(problem: Problem, process: LadderProcess, rng: np.random.Generator) -> np.ndarray:
+    """What may be recommended, run, or run again on a higher rung: distinct mixtures (m, K)."""
+    known = best_candidates(problem, process, MOST_KNOWN)
+    pool = np.concatenate([known, _pending(problem), candidates_of(problem, process, rng)])
+    pool = problem.space.project(pool)  # a descent may end outside of a table's rows
+    near = cdist(pool, pool, "cityblock") <= SAME
+    return pool[~np.tril(near, -1).any(axis=1)]
+
+
+def _levels(problem: Problem, process: LadderProcess, pool: np.ndarray) -> np.ndarray:
+    """Expected values (m,) at the target, worse where a guard-rail is likely broken."""
+    roots = np.sqrt(pool)
+    weight = max(process.noise, process.spread)
+    return np.asarray(process.mean(roots) - weight * problem.feasible(roots))

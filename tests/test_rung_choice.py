@@ -1,0 +1,111 @@
+"""SimplexGPSampler on a ladder: what it buys, what it stores, what it leaves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+import climb_opt
+from climb_opt import MixtureSpace, SimplexGPSampler, best_mixture
+from climb_opt.attributes import FORECAST, LADDER, RUNG
+from climb_opt.history import History
+from climb_opt.ladder import BudgetSpent, Ladder
+from climb_opt.samplers.rungs import Purse, trust
+from climb_opt.view import StudyView, all_trials
+from test_gp_ladder import COSTS, SPACE, problem_of, results, truth
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+LADDER_OF = Ladder.of(COSTS.tolist())
+
+
+def objective(trial: optuna.Trial) -> float:
+    weights = SPACE.weights(SPACE.suggest(trial))
+    rung = 2 if trial.constraints.get(RUNG, 0) == 0 else 0
+    return float(truth(weights[None])[0] * (1 + (rung < 2)) + 3 * (rung < 2))
+
+
+def search(trials: int, ladder: Ladder | None = LADDER_OF, seed: int = 0) -> optuna.Study:
+    sampler = SimplexGPSampler(SPACE, ladder=ladder, seed=seed, n_startup=8)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(objective, n_trials=trials)
+    return study
+
+
+def test_a_plain_study_with_a_ladder_buys_cheap_and_recommends_at_the_target() -> None:
+    study = search(30)
+    rungs = [t.user_attrs[RUNG] for t in all_trials(study)]
+    assert rungs[:8] == [0] * 8 and rungs.count(0) > 15
+    assert study.user_attrs[LADDER] == LADDER_OF.to_data()
+    for trial in all_trials(study)[9:]:
+        assert set(trial.system_attrs[FORECAST]) == {"mean", "std", "measured"}
+        assert trial.constraints == {RUNG: 2.0 - trial.user_attrs[RUNG]}
+    # Forecasts are of the rung the trial ran on: its scores are 3 and more below the target.
+    late = [t for t in all_trials(study)[16:] if t.user_attrs[RUNG] == 0]
+    gaps = [abs(t.system_attrs[FORECAST]["mean"] - t.value) for t in late]
+    assert float(np.median(gaps)) < 0.2
+    best = best_mixture(study)
+    assert truth(SPACE.weights(best.mixture)[None])[0] < 0.05
+
+
+def test_the_same_seed_buys_the_same() -> None:
+    first, second = (
+        [(t.params, t.user_attrs[RUNG]) for t in all_trials(search(14))] for _ in range(2)
+    )
+    assert first == second
+
+
+def test_one_rung_proposes_what_no_ladder_does() -> None:
+    plain, one = search(12, None), search(12, Ladder.of([5.0]))
+    assert [t.params for t in all_trials(plain)] == [t.params for t in all_trials(one)]
+
+
+def test_a_second_rung_that_costs_little_runs_a_few_of_the_first_mixtures() -> None:
+    study = search(14, Ladder.of([1, 2, 100]))
+    trials = all_trials(study)
+    pairs = [t.params for t in trials if t.user_attrs[RUNG] == 1][:5]
+    assert [t.user_attrs[RUNG] for t in trials[8:13]] == [1] * 5
+    assert pairs == [t.params for t in trials[:5]]
+
+
+def test_a_rung_that_does_not_rank_is_not_bought_any_more() -> None:
+    made = results([20, 0, 20], cheap=0.0)
+    roots = np.concatenate([made.roots[:20], made.roots[:20]])  # the same mixtures on both
+    values = np.concatenate([made.values[:20], truth(roots[20:] ** 2)])
+    paired = made._replace(roots=roots, values=values)
+    problem: Any = problem_of(paired)
+    history = History(roots**2, values, (), rungs=made.rungs, target=2)
+    assert trust(problem, history) == ([0, 2], [1, 2])
+    few = results([20, 0, 3], cheap=0.0)
+    unpaired = History(few.roots**2, few.values, (), rungs=few.rungs, target=2)
+    assert trust(problem_of(few), unpaired) == ([2], [0, 1, 2])  # type: ignore[arg-type]
+    with pytest.raises(BudgetSpent):
+        Purse(LADDER_OF, left=3.9).buy(problem, history, np.random.default_rng(0), 0.0)
+
+
+def test_the_last_trial_of_the_target_sees_what_is_recommended() -> None:
+    given = results([20, 4, 3])
+    problem: Any = problem_of(given)
+    history = History(given.roots**2, given.values, (), rungs=given.rungs, target=2)
+    weights, rung = Purse(LADDER_OF, left=20.0).buy(problem, history, np.random.default_rng(0), 0.0)
+    assert rung == 2 and truth(weights[None])[0] < 0.1
+    fixed = Purse(LADDER_OF, fixed=1)
+    assert fixed.buy(problem, history, np.random.default_rng(0), 0.0)[1] == 1
+    assert fixed.first == 1 and fixed.paired == 0 and Purse(None).first is None
+
+
+def test_trials_that_run_are_counted_on_their_rung() -> None:
+    sampler = SimplexGPSampler(SPACE, ladder=LADDER_OF, seed=0, n_startup=6)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(objective, n_trials=10)
+    asked = [study.ask() for _ in range(4)]
+    for trial in asked:
+        SPACE.suggest(trial)
+    rows = {(t.user_attrs[RUNG], *np.round(list(t.params.values()), 4)) for t in asked}
+    assert len(rows) == 4
+    assert climb_opt.read_history(study, SPACE, rungs=True).rungs is not None
+    assert StudyView(study).plan.target == 2
+    assert isinstance(SPACE, MixtureSpace)
