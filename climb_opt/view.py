@@ -270,10 +270,13 @@ def remember(study: optuna.Study, trial: FrozenTrial, name: str, value: Any) -> 
         study._storage.set_trial_system_attr(trial._trial_id, name, value)
 
 
+RUNG_CONSTRAINT = f"{_CONSTRAINTS_KEY}:{RUNG}"  # the system attribute
+
+
 def rung_attributes(rung: int, target: int) -> dict[str, Any]:
     """What a trial on `rung` stores: it, and the constraint by which Optuna takes no trial below
     the target for the best; no guard-rail."""
-    return {RUNG: rung, f"{_CONSTRAINTS_KEY}:{RUNG}": float(target - rung)}
+    return {RUNG: rung, RUNG_CONSTRAINT: float(target - rung)}
 
 
 def once(study: optuna.Study, name: str, make: Callable[[], Any]) -> Any:

@@ -5,6 +5,9 @@ whose storage shows every trial in those coordinates and passes everything else 
 storage. So its own state, trial ids, races and restarts are those of stock Optuna, and with the
 same seed it proposes, to the bit, what it would propose on the free space; the study holds weights.
 
+Of a study on rungs the sampler sees every score on the target's scale (`scales.py`), and no
+constraint that says which rung a trial is of.
+
 Not a shadow study: one of those forgets the sampler's state at every restart, and each process
 would start its own CMA-ES (docs/notes/running.md#optuna).
 """
@@ -30,8 +33,9 @@ from climb_opt.measures import distance
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.copies import Forgetful
 from climb_opt.samplers.encodings import Encoding, make_encoding
+from climb_opt.samplers.scales import Scales, Shown
 from climb_opt.simplex import MixtureSpace
-from climb_opt.view import remember
+from climb_opt.view import RUNG_CONSTRAINT, remember
 
 # A mixture that the encoding cannot represent better than this (half its L1 distance) is hidden:
 # its score would be credited to another mixture.
@@ -67,6 +71,7 @@ class SimplexSampler(MixtureSampler):
     ) -> None:
         super().__init__(space, base)
         self._translator = _Translator(space, make_encoding(encoding, space))
+        self._scales = Scales(space)
 
     def __str__(self) -> str:
         return f"SimplexSampler({type(self._other).__name__})"
@@ -111,7 +116,8 @@ class SimplexSampler(MixtureSampler):
         # Under HyperbandPruner `study` shows one bracket only; open the study behind it, translate
         # that, and narrow the view again.
         view = copy.copy(getattr(study, "_study", study))  # with its own cache of trials
-        view._storage = _FreeStorage(view._storage, self._translator)  # type: ignore[assignment]
+        scaled = self._scales.shown(view)
+        view._storage = _FreeStorage(view._storage, self._translator, scaled)  # type: ignore[assignment]
         if isinstance(view.pruner, HyperbandPruner):
             view = optuna.pruners._filter_study(view, trial)
         return view, self._translator.translate(trial)
@@ -160,6 +166,9 @@ class _Translator(Forgetful):
             params = {**dict(zip(self.free, free, strict=True)), **params}
         translated._distributions = others
         translated._params = params
+        if RUNG_CONSTRAINT in trial.system_attrs:
+            kept = {k: v for k, v in trial.system_attrs.items() if k != RUNG_CONSTRAINT}
+            translated._system_attrs = kept
         if trial.values is not None:  # Optuna's own GP and BoTorch square them
             translated.values = [min(max(value, -MOST), MOST) for value in trial.values]
         return translated
@@ -188,11 +197,13 @@ class _Translator(Forgetful):
 
 
 class _FreeStorage:
-    """The real storage, except that trials read from it are in free coordinates."""
+    """The real storage, except that trials read from it are in free coordinates, and those below
+    the target have the values of `scaled`."""
 
-    def __init__(self, storage: Any, translator: _Translator) -> None:
+    def __init__(self, storage: Any, translator: _Translator, scaled: Shown) -> None:
         self._real = storage
         self._translator = translator
+        self._scaled = scaled
 
     def __getattr__(self, name: str) -> Any:
         if name == "_real":  # being copied or unpickled
@@ -206,8 +217,15 @@ class _FreeStorage:
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         trials = self._real.get_all_trials(study_id, deepcopy=False, states=states)
-        shown = self._translator.shown(trials, self._real)
+        shown = [self._on_scale(t) for t in self._translator.shown(trials, self._real)]
         return copy.deepcopy(shown) if deepcopy else shown
+
+    def _on_scale(self, trial: FrozenTrial) -> FrozenTrial:
+        if trial.number not in self._scaled or trial.state != TrialState.COMPLETE:
+            return trial
+        other = copy.copy(trial)
+        other.values = self._scaled[trial.number]
+        return other
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         return self._translator.translate(self._real.get_trial(trial_id))
