@@ -189,6 +189,21 @@ def test_time_left_is_by_each_rungs_own_seconds(recipe: StudyRecipe, journal: st
     assert left == pytest.approx(10 + 2 * 10 * costs[1] / costs[0])
 
 
+@pytest.mark.parametrize("misleads", [False, True])
+def test_a_rung_that_is_bought_no_more_is_told_with_the_reason(
+    recipe: StudyRecipe, journal: str, misleads: bool
+) -> None:
+    study = open_study(bought(recipe, 24.0), storage=journal, study_name="s")
+    turned = lambda t: -by_rung(t) if misleads and t.user_attrs[RUNG] == 0 else by_rung(t)  # noqa: E731
+    studies.work(study, objective=turned, pace=PACE)
+    now = studies.status(study)
+    assert len(now.distrusted) == misleads
+    text = climb_opt.report(study, markdown=True).replace("\\", "")
+    assert ("is bought no more" in describe(now)) == misleads == ("is bought no more" in text)
+    if misleads:
+        assert now.rungs[0].name in now.distrusted[0] and now.agreement[0].estimate < -0.9
+
+
 # --- at the command line -------------------------------------------------------------------------
 
 

@@ -98,6 +98,7 @@ def _rungs(now: Status) -> list[str]:
     for one in now.agreement:
         pair = f"{now.rungs[one.lower].name} and {now.rungs[one.upper].name}"
         lines.append(f"  {pair}: {one}" + (f", {one.n} mixtures" if one.known else ""))
+    lines += [f"caution: {text}" for text in now.distrusted]
     if now.budget is not None and now.left is not None:
         spent = now.budget - now.left
         lines += ["", f"budget: {spending(now)}, {flops(max(now.left, 0.0))} left"]

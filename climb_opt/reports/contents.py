@@ -66,6 +66,7 @@ class Contents:
     cost: Cost
     rungs: tuple[RungStatus, ...] = ()  # cheapest first; none without a ladder
     agreement: tuple[Agreement, ...] = ()
+    distrusted: tuple[str, ...] = ()  # a sentence for each rung that is bought no more
     confirmation: Confirmation | None = None
     noise: Noise | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -16,7 +16,9 @@ from climb_opt.reports.snapshot import take
 from climb_opt.retrain.confirm import confirmation_beside
 from climb_opt.retrain.noise import noise_beside
 from climb_opt.selection import advise
+from climb_opt.selection.trusting import distrusted
 from climb_opt.study import corpus_of
+from climb_opt.view import StudyView
 
 
 def report(
@@ -80,7 +82,9 @@ def contents_of(
         confirmation=confirmation_beside(study),
         atlas=atlas,
     )
-    return replace(found, noise=noise_beside(study))
+    view = StudyView(study)
+    lost = distrusted(view, snapshot.space, snapshot.tried)
+    return replace(found, noise=noise_beside(study), distrusted=lost)
 
 
 def _atlas(study: optuna.Study, path: str | Path | None) -> Atlas | None:

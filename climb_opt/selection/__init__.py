@@ -6,6 +6,7 @@ promise.py         what it should score and gain, less the luck of being picked
 choosing.py        `best_mixture`, `compare_rules`
 advice.py          what all rules recommend, and which is followed
 reached.py         what a search with rungs is judged by: its target, or the highest it reached
+trusting.py        which rungs a search buys no more, and why
 verifying.py       what the last slots of a plan measure: the recommendation and its rivals
 """
 

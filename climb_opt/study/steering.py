@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -12,6 +13,7 @@ from climb_opt import workers as rounds
 from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, RETRY, SLOT
 from climb_opt.errors import UserError
 from climb_opt.plan import Slot, attempts_by_slot
+from climb_opt.selection.trusting import distrusted
 from climb_opt.storages import patient
 from climb_opt.study.opening import read_recipe
 from climb_opt.view import StudyView, rung_attributes
@@ -28,7 +30,11 @@ def status(study: optuna.Study) -> Status:
     (6, 0, None)
     """
     view = _searched(study)
-    return rounds.status(view.study, view.plan)
+    now = rounds.status(view.study, view.plan)
+    if not now.agreement:
+        return now
+    history = view.history(rungs=True)
+    return replace(now, distrusted=distrusted(view, view.space, history))
 
 
 def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:

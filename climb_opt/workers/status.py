@@ -92,6 +92,7 @@ class Status:
     unread: tuple[str, ...] = ()  # domains too small for round 1 to read
     rungs: tuple[RungStatus, ...] = ()  # cheapest first; empty without a ladder
     agreement: tuple[Agreement, ...] = ()  # of rungs, on mixtures that were run on both
+    distrusted: tuple[str, ...] = ()  # a sentence for each rung that is bought no more
     budget: float | None = None  # FLOPs
     left: float | None = None  # FLOPs of the budget that are not spent
     spent: bool | None = None  # whether the budget pays for no further trial

@@ -26,6 +26,7 @@ def rungs(contents: Contents) -> Section | None:
                 "soft",
             )
         )
+    blocks += [Words(f"Caution: {text}.", "caution") for text in contents.distrusted]
     drawn = [figure for one in contents.agreement if (figure := _pairs(contents, one))]
     return Section("rungs", "Rungs", [*blocks, *([Beside(drawn)] if drawn else [])])
 
