@@ -18,7 +18,7 @@ from climb_opt import study as studies
 from climb_opt.attributes import RUNG
 from climb_opt.gp.ladder_fit import LadderFits
 from climb_opt.recipes import Choice, StudyRecipe
-from climb_opt.samplers.scales import Scales
+from climb_opt.samplers.levels import Scales
 from climb_opt.samplers.wrapped import SimplexSampler
 from climb_opt.statistics import spearman
 from climb_opt.study import open_study

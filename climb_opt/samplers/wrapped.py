@@ -5,7 +5,7 @@ whose storage shows every trial in those coordinates and passes everything else 
 storage. So its own state, trial ids, races and restarts are those of stock Optuna, and with the
 same seed it proposes, to the bit, what it would propose on the free space; the study holds weights.
 
-Of a study on rungs the sampler sees every score on the target's scale (`scales.py`), and no
+Of a study on rungs the sampler sees every score on the target's scale (`levels.py`), and no
 constraint that says which rung a trial is of.
 
 Not a shadow study: one of those forgets the sampler's state at every restart, and each process
@@ -33,7 +33,7 @@ from climb_opt.measures import distance
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.copies import Forgetful
 from climb_opt.samplers.encodings import Encoding, make_encoding
-from climb_opt.samplers.scales import Scales, Shown
+from climb_opt.samplers.levels import Scales, Shown
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import RUNG_CONSTRAINT, remember
 
