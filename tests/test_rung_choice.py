@@ -13,7 +13,7 @@ from climb_opt import MixtureSpace, SimplexGPSampler, best_mixture
 from climb_opt.attributes import FORECAST, LADDER, RUNG
 from climb_opt.history import History
 from climb_opt.ladder import BudgetSpent, Ladder
-from climb_opt.samplers.rungs import Purse, trust
+from climb_opt.samplers.rungs import Purse, trusted
 from climb_opt.view import StudyView, all_trials
 from test_gp_ladder import COSTS, SPACE, problem_of, results, truth
 
@@ -78,12 +78,24 @@ def test_a_rung_that_does_not_rank_is_not_bought_any_more() -> None:
     paired = made._replace(roots=roots, values=values)
     problem: Any = problem_of(paired)
     history = History(roots**2, values, (), rungs=made.rungs, target=2)
-    assert trust(problem, history) == ([0, 2], [1, 2])
+    assert trusted(problem, history) == [1, 2]
     few = results([20, 0, 3], cheap=0.0)
     unpaired = History(few.roots**2, few.values, (), rungs=few.rungs, target=2)
-    assert trust(problem_of(few), unpaired) == ([2], [0, 1, 2])  # type: ignore[arg-type]
+    assert trusted(problem_of(few), unpaired) == [0, 1, 2]  # type: ignore[arg-type]
     with pytest.raises(BudgetSpent):
         Purse(LADDER_OF, left=3.9).buy(problem, history, np.random.default_rng(0), 0.0)
+
+
+def test_the_target_runs_the_best_of_the_cheap_rungs_when_their_credit_is_used_up() -> None:
+    study = search(24)
+    rungs = [t.user_attrs[RUNG] for t in all_trials(study)]
+    first = rungs.index(2)
+    assert sum(COSTS[r] for r in rungs[:first]) <= COSTS[2] + COSTS[1]
+    cheap = {tuple(t.params.values()) for t in all_trials(study)[:first]}
+    asked = [
+        tuple(t.params.values()) for t in all_trials(study)[first:] if t.constraints[RUNG] == 0
+    ]
+    assert sum(mixture in cheap for mixture in asked) >= 4
 
 
 def test_the_last_trial_of_the_target_sees_what_is_recommended() -> None:

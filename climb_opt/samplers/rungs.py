@@ -1,9 +1,10 @@
 """Which rung a search buys next: the start, the rungs that may be trusted, the last trials.
 
 The first mixtures are drawn on the cheapest rung, and a few of them are run on the next one too
-where that costs little: what the rungs say of each other is measured before much is bought. Then
-the pair of mixture and rung with the most expected improvement per FLOP (`gp/rungs.py`), without
-rungs that are shown not to rank as the target does.
+where that costs little. Then the pair of mixture and rung with the most expected improvement per
+FLOP (`gp/rungs.py`) - but once one trial of the target's worth was spent below it, the target runs
+the best mixtures of the cheap rungs until it is known what these say of it. A rung that says little
+is not bought any more.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PAIRS = 5  # mixtures of the start that the second rung runs too
 DEAR = 0.1  # in trials of the target: a second rung above it is not bought for pairs alone
 TRUSTED = 0.5  # what a result on a rung says of the target, below which it is not bought any more
 FEW = 5  # mixtures on a rung and above it, before which nobody knows what it says
-CREDIT = 1.0  # trials of the target that may be spent below it before that is known
+CREDIT = 1.0  # trials of the target that may be spent below it before the target is asked
 LEAST = 0.01  # in trials of the target, what a trial counts for at least: its evaluation, its turn
 
 
@@ -75,6 +76,8 @@ class Purse:
         assert self.ladder is not None
         target, costs = self.ladder.target, self.ladder.costs
         counted = np.maximum(costs, LEAST * costs[-1])
+        if self.fixed is None and (unknown := self._witness(problem, history)) is not None:
+            return unknown, target
         rungs = [self.fixed] if self.fixed is not None else self._rungs(problem, history)
         if not rungs:
             raise BudgetSpent
@@ -89,33 +92,43 @@ class Purse:
         return chosen.weights, chosen.rung
 
     def _rungs(self, problem: Problem, history: History) -> list[int]:
-        assert self.ladder is not None and problem.rungs is not None
+        return [rung for rung in trusted(problem, history) if self._pays(rung)]
+
+    def _pays(self, rung: int) -> bool:
+        assert self.ladder is not None
+        return bool(self.ladder.costs[rung] <= self.left * (1 + 1e-9))
+
+    def _witness(self, problem: Problem, history: History) -> np.ndarray | None:
+        """The mixture (K,) that the target runs next to show what the rungs below say of it: the
+        best of theirs, once they have used up the credit; None: that is known, or not yet asked.
+        """
+        assert self.ladder is not None and history.rungs is not None and problem.rungs is not None
         shares, target = self.ladder.shares, self.ladder.target
-        known, trusted = trust(problem, history)
-        found = [r for r in trusted if self.ladder.costs[r] <= self.left * (1 + 1e-9)]
-        begun = np.concatenate([problem.rungs, problem.pending_rungs])
-        below = float(shares[begun[begun < target]].sum())
-        if below < CREDIT or target not in found:
-            return found
-        return [r for r in found if r in known]
+        begun = np.concatenate([problem.rungs, problem.pending_rungs])  # type: ignore[list-item]
+        spent = float(shares[begun[begun < target]].sum())
+        ran = [r for r in np.unique(history.rungs) if r < target]
+        unknown = [r for r in ran if pairs(problem.known, begun, r) < FEW]
+        if spent < CREDIT or not unknown or not self._pays(target):
+            return None
+        rows = history.weights[history.rungs == unknown[0]]
+        rows = rows[fresh(rows, problem, target)]
+        if not len(rows):
+            return None
+        return np.asarray(rows[int(np.argmin(problem.objectives[0].mean(np.sqrt(rows))))])
 
 
-def trust(problem: Problem, history: History) -> tuple[list[int], list[int]]:
-    """The rungs of which it is known what they say of the target, and those that may be bought:
-    that say enough, or of which it is not known. The target is among both."""
-    process = problem.objectives[0]
-    assert isinstance(process, LadderProcess)
-    below = range(history.target)
-    known = [r for r in below if _pairs(history, r) >= FEW]
-    lost = {r for r in known if process.says(r) < TRUSTED}
-    rungs = range(history.target + 1)
-    return [*known, history.target], [r for r in rungs if r not in lost]
+def trusted(problem: Problem, history: History) -> list[int]:
+    """The rungs that say enough of the target, or of which that is not known; and the target."""
+    process, target = problem.objectives[0], history.target
+    assert isinstance(process, LadderProcess) and history.rungs is not None
+    known = [r for r in range(target) if pairs(history.weights, history.rungs, r) >= FEW]
+    lost = {rung for rung in known if process.says(rung) < TRUSTED}
+    return [rung for rung in range(target + 1) if rung not in lost]
 
 
-def _pairs(history: History, rung: int) -> int:
-    """Mixtures that were run on `rung` and on one above it."""
-    assert history.rungs is not None
-    here, above = history.weights[history.rungs == rung], history.weights[history.rungs > rung]
+def pairs(weights: np.ndarray, rungs: np.ndarray, rung: int) -> int:
+    """Mixtures, of `weights` (n, K) on `rungs` (n,), that are on `rung` and on one above it."""
+    here, above = weights[rungs == rung], weights[rungs > rung]
     if not len(here) or not len(above):
         return 0
     return int((cdist(here, above, "cityblock").min(axis=1) <= SAME).sum())
