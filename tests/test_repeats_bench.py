@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from climb_opt import MixtureSpace
 from climb_opt.samplers import stock
+from climb_opt.shards import Corpus
 
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 pytest.importorskip("zstandard")
@@ -95,3 +97,36 @@ def test_the_curves_of_a_part_are_judged_by_the_whole_run(tmp_path: Path) -> Non
     assert "| matched | 0.4 | 0.4, 0.4 | +0.010 |" in text  # of the whole run, .1 off its best
     assert "| whole | 0.8 | 0.8, 0.8 | +0.250 |" in text
     assert "| 0.5 | 20.0 |" in text
+
+
+def test_rates_are_compared_on_one_ladder_and_nothing_is_trained_twice(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    pytest.importorskip("torch")
+    import bench_rates as rates
+
+    recipe = f"""
+corpus: {tiny_corpus.path}
+proxy: {{include: tiny, tokens: 8192, sequence: 16}}
+evaluators: [{{name: heldout, target: sums, max_tokens: 500}}]
+score: [sums/bpb]
+"""
+    (tmp_path / "study.yaml").write_text(recipe)
+    options = Namespace(
+        study=str(tmp_path / "study.yaml"), set=[], mixtures=3, seeds=1, part=4,
+        rates=[1.0, 0.1], repetition="matched", output=tmp_path / "rates.jsonl",
+    )  # fmt: skip
+    found = rates.measure(options)
+    assert [*found] == [
+        "whole run",
+        "whole run, another seed",
+        "1/4, matched, rate x 1",
+        "1/4, matched, rate x 0.1",
+    ]
+    means = [float(scores.mean()) for scores in found.values()]
+    assert max(means[:2]) < means[2] < means[3]  # fewer tokens, then a smaller rate, learn less
+    trained = options.output.read_text()
+    assert len(trained.splitlines()) == 12
+    again = rates.measure(options)
+    assert options.output.read_text() == trained
+    assert all(np.array_equal(found[name], again[name]) for name in found)

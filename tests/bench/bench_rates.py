@@ -1,0 +1,91 @@
+"""Does a short run rank mixtures as the whole run does, and at which learning rate?
+
+    python tests/bench/bench_rates.py demo --mixtures 12 --seeds 2 --output rates.jsonl
+
+The study's proxy as the target of a ladder, and below it the same on a part of the tokens, at
+several learning rates. Prints the rank correlation of each with the whole run over mixtures drawn
+as a search starts with, and that of the whole run with itself under another seed, which no rung can
+be expected to beat. What is in --output is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from climb_opt import recipes
+from climb_opt.objective import ProxyObjective
+from climb_opt.proxy.job import Job
+from climb_opt.shards import Corpus
+from climb_opt.statistics import spearman, spearman_interval
+
+OTHER = 1000  # added to a seed: the whole run's second opinion
+
+
+def measure(options: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Scores (mixtures, seeds) of the whole run, of it under other seeds, and of each rung."""
+    recipe = recipes.read_study(options.study, options.set)
+    proxy, corpus = recipe.proxy, Corpus.load(recipe.corpus_folder)
+    part = proxy.tokens // options.part
+    rungs = [replace(proxy, tokens=part, lr=proxy.lr * rate) for rate in options.rates]
+    recipe = replace(recipe, ladder=(*rungs, proxy), repetition=options.repetition)
+    objective = ProxyObjective(corpus, recipe, directory=options.output.parent / "rates")
+    space = objective.space
+    drawn = space.sample_mixed(np.random.default_rng(0), options.mixtures)
+    options.output.touch()
+    rows = map(json.loads, options.output.read_text().splitlines())
+    known = {tuple(row["key"]): row["score"] for row in rows}
+
+    def score(name: str, rung: int, number: int, seed: int) -> float:
+        key = (name, number, seed)
+        if key not in known:
+            job = Job("trial", space.mixture(drawn[number]), seed, rung)
+            _, components, _ = objective.group.run(objective._work, job)
+            known[key] = objective.aggregate(components)
+            with options.output.open("a") as stream:
+                stream.write(json.dumps({"key": key, "score": known[key]}) + "\n")
+        return known[key]
+
+    ways = {"whole run": (len(rungs), 0), "whole run, another seed": (len(rungs), OTHER)}
+    for rung, rate in enumerate(options.rates):
+        ways[f"1/{options.part}, {options.repetition}, rate x {rate:g}"] = (rung, 0)
+    found = {name: np.zeros((options.mixtures, options.seeds)) for name in ways}
+    for seed in range(options.seeds):
+        for name, (rung, more) in ways.items():
+            for number in range(options.mixtures):
+                found[name][number, seed] = score(name, rung, number, seed + more)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", help="a study's recipe")
+    parser.add_argument("--mixtures", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--part", type=int, default=4, help="a rung trains on 1 / this")
+    parser.add_argument("--rates", nargs="+", type=float, default=[1.0, 0.1, 0.01])
+    parser.add_argument("--repetition", choices=["matched", "whole"], default="matched")
+    parser.add_argument("--output", type=Path, default=Path("rates.jsonl"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    options = parser.parse_args()
+    found = measure(options)
+    full = found.pop("whole run")
+    print(
+        "| against the whole run | rank correlation, by seed | of the means [95 %] | mean score |"
+    )
+    print("|---|---|---|---|")
+    for name, own in found.items():
+        by_seed = ", ".join(f"{spearman(a, b):.2f}" for a, b in zip(own.T, full.T, strict=True))
+        means = own.mean(axis=1), full.mean(axis=1)
+        interval = spearman_interval(*means)
+        shown = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+        print(f"| {name} | {by_seed} | {spearman(*means):.2f}{shown} | {own.mean():.3f} |")
+    print(f"| whole run | | | {full.mean():.3f} |")
+
+
+if __name__ == "__main__":
+    main()
