@@ -100,7 +100,9 @@ class Plan:
 
     @property
     def widest(self) -> int:
-        """Slots of the largest round: what can be done at once."""
+        """Slots of the largest round, or what a budget buys at most: what can be done at once."""
+        if self.budget is not None and self.ladder is not None:
+            return max(1, len(self.named), int(self.budget / self.ladder.costs[0]))
         return max(len(self.slots(index)) for index in range(max(1, len(self.rounds))))
 
     def round_of(self, slot: Slot) -> int:

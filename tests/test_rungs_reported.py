@@ -19,6 +19,7 @@ from climb_opt.attributes import RUNG, SLOT
 from climb_opt.cli import main
 from climb_opt.errors import UserError
 from climb_opt.exports.from_study import export
+from climb_opt.ladder import Ladder
 from climb_opt.recipes import StudyRecipe
 from climb_opt.reports.contents import gather
 from climb_opt.reports.dashboard import notes
@@ -107,6 +108,35 @@ def test_each_rounds_scores_are_of_its_own_rung(recipe: StudyRecipe, journal: st
     assert len(snapshot.history) == 5 and len(snapshot.tried) == 9
     text = markdown.render(contents)
     assert "rounds on different rungs do not compare" in text and "| round | rung |" in text
+
+
+def test_a_round_in_which_rungs_were_chosen_shows_the_targets_scores(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    wanted = dataclasses.replace(bought(recipe, 9), budget=None, rounds=(4, 6))
+    study = searched(wanted, journal)
+    contents = contents_of(study, every_rule=False)
+    assert [(r.done, r.rung) for r in contents.rounds] == [(4, ""), (6, "")]
+    assert all(-1 < figure < 5 for r in contents.rounds for figure in (r.best, r.median))
+    assert markdown.render(contents) and studies.status(study).size == 12
+
+
+def test_a_plain_study_with_a_ladder_is_reported() -> None:
+    space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
+    ladder = Ladder.of([1, 10])
+    sampler = climb_opt.SimplexGPSampler(space, ladder=ladder, seed=0, n_startup=4)
+    study = optuna.create_study(sampler=sampler, study_name="plain")
+
+    def objective(trial: optuna.Trial) -> float:
+        value = (space.suggest(trial)["code"] - 0.5) ** 2
+        return value - BELOW * (trial.user_attrs.get(RUNG) == 0)
+
+    study.optimize(objective, n_trials=12)
+    assert {t.user_attrs[RUNG] for t in all_trials(study)} == {0, 1}
+    contents = contents_of(study, every_rule=False)
+    assert "## Rungs" in markdown.render(contents) and page.render(contents)
+    assert contents.snapshot.measured.min() > -1 and cards(contents)
+    assert contents.chosen is not None and contents.chosen.rung == "rung 1"
 
 
 def test_effects_and_recommendations_are_of_the_target_alone(study: optuna.Study) -> None:

@@ -21,6 +21,7 @@ from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.ladder import Ladder
 from climb_opt.ladder.agreement import paired, rank_agreement
+from climb_opt.plan import Plan
 from climb_opt.recipes import StudyRecipe
 from climb_opt.statistics import fisher_interval
 from climb_opt.study import enqueue, open_study
@@ -163,6 +164,13 @@ def test_status_of_a_budget_tells_what_is_left(recipe: StudyRecipe, journal: str
     text = describe(now)
     assert f"budget: {flops(spent)} of {flops(now.budget)}" in text
     assert f"{now.finished} trials done, best score" in text and "5 mixtures" in text
+
+
+def test_as_many_workers_start_as_a_budget_has_trials_for() -> None:
+    named = ("baseline/prior", "baseline/uniform")
+    assert Plan((), named, ladder=Ladder.of([1, 16]), budget=64).widest == 64
+    assert Plan((), named, ladder=Ladder.of([16]), budget=48).widest == 3
+    assert Plan((8, 4), named).widest == 10
 
 
 def test_time_left_is_by_each_rungs_own_seconds(recipe: StudyRecipe, journal: str) -> None:

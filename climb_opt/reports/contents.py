@@ -152,9 +152,9 @@ def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundS
         return ()
     summaries = []
     for index, planned in enumerate(snapshot.plan.rounds):
-        found = snapshot.round_history(index)
+        found, scores = snapshot.round_history(index), snapshot.round_scores(index)
         seen = predictions.of_round(index) if predictions is not None else None
-        figures = _spread(found, snapshot.sign) if len(found) else [np.nan] * 5
+        figures = _spread(scores, snapshot.sign) if len(scores) else [np.nan] * 5
         figures += [seen.rank_correlation(), seen.error()] if seen else [np.nan, np.nan]
         rung = _rung_of(snapshot, index)
         summaries.append(RoundSummary(index, planned, len(found), *figures, rung=rung))

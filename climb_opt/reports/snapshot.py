@@ -121,6 +121,12 @@ class Snapshot:
         """The finished trials of round `index`, on whatever rung it is."""
         return self.tried.rows(self._rounds(self.tried) == index)
 
+    def round_scores(self, index: int) -> History:
+        """Those of them whose scores compare: of the round's own rung, or where a sampler chose
+        among several, of the history's."""
+        chosen = self.ladder is not None and not self.plan.rungs
+        return self.history.rows(self.rounds == index) if chosen else self.round_history(index)
+
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Where `rows` of the history stand in a figure of the search: 1, 2, ...; with a ladder by
         the FLOPs that were spent until then, on every rung, in trials of the target."""

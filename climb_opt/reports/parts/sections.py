@@ -215,7 +215,7 @@ def _rounds_table(contents: Contents) -> list[Block]:
             f"{r.done} of {r.planned}",
             number(r.best),
             number(r.median),
-            f"{number(r.quarter)} – {number(r.three_quarters)}" if r.done else "–",
+            f"{number(r.quarter)} – {number(r.three_quarters)}" if np.isfinite(r.quarter) else "–",
             "–" if not np.isfinite(r.effective) else f"{r.effective:.1f}",
             "–" if not np.isfinite(r.correlation) else f"{r.correlation:.2f}",
             number(r.error, 2),
