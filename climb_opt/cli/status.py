@@ -102,7 +102,7 @@ def _rungs(now: Status) -> list[str]:
     if now.budget is not None and now.left is not None:
         spent = now.budget - now.left
         lines += ["", f"budget: {spending(now)}, {flops(max(now.left, 0.0))} left"]
-        lines[-1] += f" ({spent / now.budget:.0%} spent)"
+        lines[-1] += f" ({100 * spent / now.budget:.0f} % spent)"
     return lines
 
 
