@@ -352,6 +352,8 @@ def test_flops_to_a_regret_are_counted_to_where_it_stays() -> None:
     assert figures.settled(left, 0.1) == 3 and figures.settled(left[:2], 0.1) == float("inf")
     assert figures.settled(left, 0.1, "own") == float("inf")
     assert figures.nine_of_ten([9.0, 1, 2, 3, 4, 5, 6, 7, 8, float("inf")]) == 9
+    late = [curve((1, 0.3), (2, 0.0))] * 9 + [curve((1, 0.0), (5, 0.0))]
+    assert figures.nine_at_once(late, 0.1) == 2
     assert figures.at(left, 2.5) == 0.3 and figures.at(left, 0.5) == float("inf")
 
 

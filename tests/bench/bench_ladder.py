@@ -50,7 +50,17 @@ from climb_opt.storages import study_lock
 from climb_opt.view import StudyView, read_history
 from climb_opt.workers import Work
 from climb_opt.workers import work as run_plan
-from ladder_figures import CLOSE, LEVELS, Points, at, nine_of_ten, ratio, reached, settled
+from ladder_figures import (
+    CLOSE,
+    LEVELS,
+    Points,
+    at,
+    nine_at_once,
+    nine_of_ten,
+    ratio,
+    reached,
+    settled,
+)
 from ladder_sources import CACHE, TABLES, USUAL, regret, rows, rows_named, source
 
 CLIMB = (4, 2, 1)  # shares of its rounds
@@ -281,28 +291,30 @@ Curves = Callable[[str, str], dict[int, Points]]
 
 
 def _report_rows(pools: list[str], arms: list[str], curves: Curves) -> None:
-    print(f"FLOPs (target trials) until within {CLOSE} sd of the best row, in 9 of 10 seeds")
-    shown = [(arm, "auto") for arm in arms]
-    print("| target | " + " | ".join(f"{a}, {w}" for a, w in shown) + " | seeds |")
-    print("|---" * (len(shown) + 2) + "|")
-    table = []
-    for name in pools:
-        cells = []
-        for arm, what in shown:
-            each = [settled(c, CLOSE, what) for c in curves(name, arm).values()]
-            cells.append(nine_of_ten(each) if each else float("nan"))
-        table.append(cells)
+    print(
+        f"FLOPs (target trials) until what nine tenths of the seeds recommend is within {CLOSE} sd "
+        "of the best row; in brackets: and stays there in nine tenths"
+    )
+    print("| target | " + " | ".join(arms) + " | seeds |")
+    print("|---" * (len(arms) + 2) + "|")
+    table = np.full((len(pools), len(arms), 2), np.nan)
+    for i, name in enumerate(pools):
+        for j, arm in enumerate(arms):
+            if each := list(curves(name, arm).values()):
+                once = nine_at_once(each, CLOSE)
+                table[i, j] = once, nine_of_ten([settled(c, CLOSE) for c in each])
         seeds = "/".join(str(len(curves(name, arm))) for arm in arms)
-        print(f"| {name} | " + " | ".join(f"{c:.2f}" for c in cells) + f" | {seeds} |")
-    values = np.array(table)
-    print("| median | " + " | ".join(f"{c:.2f}" for c in np.median(values, axis=0)) + " | |")
-    for i, (arm, what) in enumerate(shown):
+        print(f"| {name} | {_cells(table[i])} | {seeds} |")
+    print(f"| median | {_cells(np.median(table, axis=0))} | |")
+    for j, arm in enumerate(arms):
         if arm in PLAIN or ARMS[arm].rungs:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                ratios = values[:, [i]] / values
-            medians = np.median(ratios, axis=0)
-            told = [f"{m:.3f} of {a}, {w}" for m, (a, w) in zip(medians, shown, strict=True)]
-            print(f"{arm}, {what}: median ratio of FLOPs {'; '.join(told)}")
+            ratios = np.median(table[:, [j]] / table, axis=0)
+            told = ", ".join(f"{arms[k]} {a:.3f} ({b:.3f})" for k, (a, b) in enumerate(ratios))
+            print(f"{arm}: median ratio of FLOPs to {told}")
+
+
+def _cells(pairs: np.ndarray) -> str:
+    return " | ".join(f"{once:.2f} ({stays:.2f})" for once, stays in pairs)
 
 
 def _report_levels(name: str, arms: list[str], curves: Curves) -> None:

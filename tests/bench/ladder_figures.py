@@ -29,6 +29,14 @@ def nine_of_ten(times: Iterable[float]) -> float:
     return ordered[int(np.ceil(0.9 * len(ordered))) - 1]
 
 
+def nine_at_once(curves: list[Points], level: float) -> float:
+    """FLOPs at which first nine tenths of the seeds recommend something not worse than `level`."""
+    for flops in sorted({p["flops"] for curve in curves for p in curve}):
+        if np.mean([at(curve, flops) <= level for curve in curves]) >= 0.9:
+            return flops
+    return float("inf")
+
+
 def at(curve: Points, flops: float, what: str = "auto") -> float:
     """The regret of what is recommended when so many FLOPs are spent; infinite before the first."""
     seen = [p[what] for p in curve if what in p and p["flops"] <= flops + 1e-9]
