@@ -78,7 +78,7 @@ def test_a_promise_far_beyond_what_was_measured_is_doubted() -> None:
     best, middle = float(history.values.min()), float(np.median(history.values))
     for times, doubted in ((1.5, False), (3.0, True)):
         surrogate: Any = Flat(best - times * (middle - best))
-        found = doubts(SPACE5, history, surrogate, history.weights[0])
+        found = doubts(history, history, surrogate, history.weights[0])
         assert any("3.0 times" in doubt for doubt in found) is doubted
 
 

@@ -18,7 +18,7 @@ from climb_opt.history import History, kept
 from climb_opt.measures import distance, effective_domains
 from climb_opt.samplers.reach import unread, within_evidence
 from climb_opt.selection.promise import PRIOR, UNIFORM, Promise, as_good, small_doubt
-from climb_opt.selection.reached import highest_rung, judged, unreached
+from climb_opt.selection.reached import highest_rung, judged, learnt_from, unreached
 from climb_opt.selection.recommendation import (
     Estimate,
     Recommendation,
@@ -135,20 +135,21 @@ def evidence_of(
     view: StudyView, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
     """What a rule may look at; None where there is nothing to model."""
-    beliefs = Beliefs(space, components=components)
-    problem = beliefs.problem(history)
+    beliefs, learnt = Beliefs(space, components=components), learnt_from(view, space, history)
+    problem = beliefs.problem(learnt)
     if problem is None:
         return None
-    tried = replace(problem, space=within_evidence(space, history.weights))
+    tried = replace(problem, space=within_evidence(space, learnt.weights))
     compared = _compared(space, history)
     return Evidence(
         history,
         tried,
-        beliefs.promise(history, compared),
+        beliefs.promise(learnt, compared),
         compared,
         seed,
         view.attributes.get(PICK, {}),
         any(view.plan.verifies(t.user_attrs.get(SLOT)) for t in history.trials),
+        learnt,
     )
 
 
@@ -175,11 +176,12 @@ def _recommend(
     gains = {prior: promise.gain(compared[0])}
     if baseline is not None:
         gains[baseline] = promise.gain(compared[1])
-    warnings = doubts(space, tamed(history, against=compared), evidence.promise, weights)
+    tame = tamed(history, against=compared)
+    warnings = doubts(evidence.learnt, tame, evidence.promise, weights)
     warnings += small_doubt(len(history))
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
     warnings += component_doubts(history)
-    warnings += unread_doubt(unread(space, history.weights))
+    warnings += unread_doubt(unread(space, evidence.learnt.weights))
     warnings += _guard_rails(evidence, weights)
     best = evaluated(evidence)
     plain = _plain((view, space), history, weights, name, tuple(warnings))

@@ -20,6 +20,13 @@ def judged(view: StudyView, space: MixtureSpace) -> History:
     return every.rows(every.rungs == every.rungs.max())
 
 
+def learnt_from(view: StudyView, space: MixtureSpace, history: History) -> History:
+    """What is learnt from where mixtures are judged by `history`: the trials of every rung."""
+    if view.ladder is None or len(view.ladder) < 2:
+        return history
+    return read_history(view.study, space, rungs=True)
+
+
 def highest_rung(view: StudyView, history: History) -> str:
     """The name of the highest rung in a history; empty where the study has but one."""
     ladder = view.ladder

@@ -12,7 +12,6 @@ from climb_opt.gp.model import GaussianProcess, Surrogate
 from climb_opt.history import MOST, History
 from climb_opt.measures import distance
 from climb_opt.samplers.reach import listed
-from climb_opt.simplex import MixtureSpace
 from climb_opt.text import plus_minus
 
 LEVEL = 0.9  # of every interval
@@ -124,11 +123,15 @@ def in_words(estimate: Estimate | None, *, sign: bool = False) -> str:
 
 
 def doubts(
-    space: MixtureSpace, history: History, surrogate: Surrogate, weights: np.ndarray
+    learnt: History, history: History, surrogate: Surrogate, weights: np.ndarray
 ) -> list[str]:
-    """Reasons to distrust the figures that go with `weights` (K,)."""
+    """Reasons to distrust the figures that go with `weights` (K,).
+
+    Args:
+        learnt: what the surrogate rests on: the history, and trials of lower rungs if there are.
+    """
     found = []
-    nearest = float(distance(history.weights, weights).min())
+    nearest = float(distance(learnt.weights, weights).min())
     if nearest > FAR:
         found.append(
             f"extrapolates: {100 * nearest:.0f} % of its tokens differ from the nearest "
@@ -143,14 +146,19 @@ def doubts(
         )
     if isinstance(surrogate, GaussianProcess):
         mean, std = surrogate.left_out()
+        if len(learnt) > len(history):  # of the rung that mixtures are judged at
+            assert learnt.rungs is not None
+            top = learnt.rungs == learnt.rungs.max()
+            mean, std = mean[top], std[top]
         error = float(np.sqrt(np.mean(((history.values - mean) / std) ** 2)))
         if error > OVERCONFIDENT:
             found.append(
                 f"the model is over-confident: left-out scores miss by {error:.1f} of its standard "
                 "deviations, so intervals are too narrow"
             )
-    if len(history) < 2 * len(space):
-        found.append(f"few trials: {len(history)} for {len(space)} domains")
+    domains = learnt.weights.shape[1]
+    if len(learnt) < 2 * domains:
+        found.append(f"few trials: {len(learnt)} for {domains} domains")
     return found
 
 

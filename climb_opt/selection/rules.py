@@ -36,7 +36,8 @@ class Evidence:
     `promise` says what to expect of what a rule takes, where `problem` says what to try next.
     `compared` (m, K) are the mixtures to be beaten, the prior first. `climb` is what the study's
     own `ClimbSampler` stored of its pick, if it had one. `verified`: slots of the plan that measure
-    the recommendation and its rivals have done so.
+    the recommendation and its rivals have done so. `every`: the trials of every rung, where the
+    history holds those of the target alone and the beliefs rest on all.
     """
 
     history: History
@@ -46,6 +47,12 @@ class Evidence:
     seed: int = 0
     climb: Mapping[str, Any] = field(default_factory=dict)
     verified: bool = False
+    every: History | None = None
+
+    @property
+    def learnt(self) -> History:
+        """What the beliefs rest on."""
+        return self.history if self.every is None else self.every
 
     @property
     def rng(self) -> np.random.Generator:
