@@ -56,6 +56,15 @@ def test_an_arm_with_a_ladder_runs_its_rounds_on_the_rungs_and_counts_flops() ->
     assert again.mixtures == laddered.mixtures and again.final == laddered.final
 
 
+def test_a_sampler_that_chooses_rungs_gets_the_flops_of_the_budget() -> None:
+    recipe = small(arms={"gp": {"sampler": "simplex-gp", "ladder": True}}, reference=None)
+    run = runs(recipe)[0]
+    assert run.arm.study.budget is not None and run.arm.study.budget.flops == 6
+    assert "FLOPs of 6 target trials" in plan_text("ladder", recipe)
+    result = emulate(run)
+    assert 0 < result.flops <= 6 * 16 and result.final is not None
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -37,6 +37,7 @@ from climb_opt.samplers.climb import (
 from climb_opt.samplers.copies import Forgetful
 from climb_opt.samplers.design import out_of_reach
 from climb_opt.samplers.forecasts import Forecast, predicted
+from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions, ClimbRules
 from climb_opt.samplers.reach import caution
 from climb_opt.simplex import MixtureSpace
@@ -235,7 +236,8 @@ class ClimbSampler(Forgetful, MixtureSampler):
     ) -> tuple[np.ndarray, Predictor | None]:
         """A batch (m, K), and the predictor that chose it; None where nothing could be learnt."""
         numbers = set(basis)
-        history = read_history(study, self._space, lambda t: t.number in numbers)
+        every = read_history(study, self._space, lambda t: t.number in numbers, rungs=True)
+        history = on_one_scale(every)
         logger.info(
             "Drawing %s by the predictions from %s.",
             counted(m, "mixture"),

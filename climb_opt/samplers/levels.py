@@ -1,4 +1,4 @@
-"""Scores of every rung on the target's scale, for samplers that know of no rungs.
+"""Scores of every rung on the target's scale, for samplers and predictors that know of no rungs.
 
 A stock sampler ranks trials by their values. Shown as it stands, a better score that a cheap rung
 gives to every mixture would count as a better mixture. So each score below the target is shown as
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,22 @@ class Scales(Forgetful):
 
 
 @one_blas_thread()
+def on_one_scale(history: History) -> History:
+    """The trials of every rung, as if all were of one: of one objective."""
+    if history.rungs is None or not len(history):
+        return history
+    tame, fits = tamed(history), LadderFits()
+    components, coefficients = tame.components, tame.coefficients
+    if components is None or coefficients is None:
+        return replace(tame, values=_level(tame, tame.values, fits), rungs=None)
+    parts = np.stack([_level(tame, column, fits) for column in components.T], axis=1)
+    return replace(tame, values=parts @ coefficients, components=parts, rungs=None)
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+@one_blas_thread()
 def _shown(view: StudyView, history: History, fits: LadderFits) -> Shown:
     assert view.ladder is not None
     rungs, target = history.rungs, view.ladder.target
@@ -71,20 +88,18 @@ def _shown(view: StudyView, history: History, fits: LadderFits) -> Shown:
         return {}
     signs = np.array([-1.0 if up else 1.0 for up in view.maximize])
     tame = tamed(history)
-    columns = [
-        _on_one_scale(Results(np.sqrt(tame.weights), column, rungs, target + 1), fits)
-        for column in tame.values.reshape(len(history), -1).T
-    ]
+    columns = [_level(tame, c, fits) for c in tame.values.reshape(len(history), -1).T]
     values = signs * np.stack(columns, axis=1)
     below = np.flatnonzero(rungs < target)
     return {history.trials[row].number: values[row].tolist() for row in below}
 
 
-def _on_one_scale(results: Results, fits: LadderFits) -> np.ndarray:
-    """The values (n,) in the units of the target, or of the highest rung with results."""
-    values, rungs = results.values, results.rungs
+def _level(history: History, values: np.ndarray, fits: LadderFits) -> np.ndarray:
+    """Values (n,) of its trials in the units of the target, or of the highest rung with results."""
+    rungs = history.rungs
+    assert rungs is not None
     if len(values) >= FEWEST and np.ptp(values) > 0:
-        process = fits.ladder(results)
+        process = fits.ladder(Results(np.sqrt(history.weights), values, rungs, history.target + 1))
         moved, weight = process.aligned()
         return np.asarray(process.constant + weight * (moved - process.constant))
     means = {rung: float(values[rungs == rung].mean()) for rung in np.unique(rungs).tolist()}

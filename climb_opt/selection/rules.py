@@ -20,6 +20,7 @@ from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
 from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection.promise import Promise, paying
 from climb_opt.strict import build
@@ -166,4 +167,5 @@ def _climb(evidence: Evidence, rule: str) -> np.ndarray:
     stored = dict(evidence.climb)
     seed = int(stored.pop("seed", evidence.seed))
     options: ClimbOptions = build(ClimbOptions, stored, PICK)
-    return climb_pick(evidence.problem.space, evidence.history, options, seed=seed, rule=rule)
+    history = on_one_scale(evidence.learnt)
+    return climb_pick(evidence.problem.space, history, options, seed=seed, rule=rule)

@@ -44,6 +44,7 @@ from climb_opt.emulator import LadderObjective, LadderSource
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.recipes import study_from, to_json
 from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection import best_mixture
 from climb_opt.storages import study_lock
@@ -137,7 +138,7 @@ class Curve:
 
     def _picks(self, study: optuna.Study, own: bool) -> dict[str, np.ndarray]:
         space, found = self.oracle.space, {}
-        reached = read_history(study, space)  # of the target
+        reached = on_one_scale(read_history(study, space, rungs=True))
         if rows(self.oracle):
             found["auto"] = _best_row(study, space, self.oracle)
         elif len(reached):

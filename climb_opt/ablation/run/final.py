@@ -15,12 +15,12 @@ from climb_opt.attributes import PICK
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection import best_mixture
-from climb_opt.selection.reached import judged
 from climb_opt.simplex import MixtureSpace
 from climb_opt.strict import build
-from climb_opt.view import StudyView
+from climb_opt.view import read_history
 
 CLIMB_RULES = ("argbest", "mean-top")
 COMMON = Choice("auto")  # our rule, applied to every search beside its own: compares the data alone
@@ -35,7 +35,7 @@ def final_mixture(
         UserError: no trial has finished, an unknown rule or option.
     """
     if rule.name in CLIMB_RULES:
-        history = judged(StudyView(study), space)
+        history = on_one_scale(read_history(study, space, rungs=True))
         if not len(history):
             raise UserError(f"{study.study_name}: no finished trial, so there is no mixture.")
         given = {"seed": recipe.seed, "top": 128, **study.user_attrs.get(PICK, {}), **rule.options}
