@@ -88,10 +88,14 @@ class Plan:
         return self.rungs[self.round_of(slot)] if self.rungs else None
 
     def left(self, trials: Iterable[FrozenTrial]) -> float:
-        """FLOPs of the budget that are not spent; infinite without a budget."""
+        """FLOPs of the budget that are neither spent nor kept for named slots that are still to
+        run; infinite without a budget."""
         if self.budget is None or self.ladder is None:
             return math.inf
-        return self.budget - self.ladder.spent(trials)
+        trials = list(trials)
+        attempts = attempts_by_slot(trials)
+        due = sum(self.state(attempts.get(slot, ())) == "idle" for slot in self.named)
+        return self.budget - self.ladder.spent(trials) - due * self.ladder.costs[-1]
 
     @property
     def size(self) -> int:
@@ -174,7 +178,8 @@ class Plan:
     def _next_bought(
         self, trials: Sequence[FrozenTrial], attempts: Mapping[Slot, list[FrozenTrial]]
     ) -> Step:
-        """Named slots, fresh ones while the budget pays for the cheapest rung, then retries."""
+        """Named slots, fresh ones while the budget pays for the cheapest rung, then retries; what
+        named ones cost is kept for them."""
         begun = sorted(slot for slot in attempts if isinstance(slot, int))
         fresh = begun[-1] + 1 if begun else 0
         slots: list[Slot] = [*self.named, *begun, fresh]
@@ -184,7 +189,8 @@ class Plan:
         left, costs = self.left(trials) * (1 + 1e-9), self.ladder.costs
         rungs = {slot: self.ladder.rung_of(tried[slot][-1]) for slot in begun}
         price: dict[Slot, float] = {**{s: costs[r] for s, r in rungs.items()}, fresh: costs[0]}
-        idle = [s for s, state in states.items() if state == "idle" and price.get(s, 0.0) <= left]
+        paid = {s for s in slots if isinstance(s, str) or price[s] <= left}
+        idle = [slot for slot in slots if slot in paid and states[slot] == "idle"]
         if idle:
             slot = min(idle, key=lambda s: failures(tried[s]))
             return Step("go", slot, tried[slot])

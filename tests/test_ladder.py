@@ -185,6 +185,15 @@ def test_a_failed_slot_is_tried_again_if_the_budget_still_pays_for_it() -> None:
     assert BOUGHT.next(numbered(*spent)).kind == "done"
 
 
+def test_what_a_baseline_costs_is_kept_for_its_retry() -> None:
+    failed = trial("baseline/prior", 2, TrialState.FAIL)
+    assert BOUGHT.left([failed]) == 24 and BOUGHT.next(numbered(failed)).slot == 0
+    spent = [failed, *(trial(s, 1) for s in range(6))]
+    assert BOUGHT.left(spent) == 0 and BOUGHT.next(numbered(*spent)).slot == "baseline/prior"
+    spent.append(trial("baseline/prior", 2))
+    assert BOUGHT.left(spent) == 0 and BOUGHT.next(numbered(*spent)).kind == "done"
+
+
 def test_imported_trials_cost_nothing_and_unknown_rungs_are_the_targets() -> None:
     imported = create_trial(value=1.0, user_attrs={IMPORTED: {}})
     assert Ladder.of([1, 16]).spent([imported, trial("x")]) == 16

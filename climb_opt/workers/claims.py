@@ -179,6 +179,7 @@ class Claims:
         kept = {k: v for k, v in earlier if not k.startswith(OURS) or k in (SEED, RUNG)}
         if self._plan.ladder is not None:
             rung = {RUNG: self._plan.rung_of(slot), **stored, **kept}[RUNG]
+            rung = self._plan.target if rung is None else rung  # a sampler that names none
             stored = {**stored, **rung_attributes(rung, self._plan.target)}
         ours = {k: v for k, v in stored.items() if k.startswith(OURS)}
         template = create_trial(
