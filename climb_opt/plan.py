@@ -88,14 +88,16 @@ class Plan:
         return self.rungs[self.round_of(slot)] if self.rungs else None
 
     def left(self, trials: Iterable[FrozenTrial]) -> float:
-        """FLOPs of the budget that are neither spent nor kept for named slots that are still to
-        run; infinite without a budget."""
+        """FLOPs of the budget that are neither spent nor kept for slots that are to be tried again,
+        or named and still to run; infinite without a budget."""
         if self.budget is None or self.ladder is None:
             return math.inf
         trials = list(trials)
+        kept: dict[Slot, int] = {slot: self.target for slot in self.named}
         attempts = attempts_by_slot(trials)
-        due = sum(self.state(attempts.get(slot, ())) == "idle" for slot in self.named)
-        return self.budget - self.ladder.spent(trials) - due * self.ladder.costs[-1]
+        kept |= {slot: self.ladder.rung_of(tried[-1]) for slot, tried in attempts.items()}
+        due = [rung for s, rung in kept.items() if self.state(attempts.get(s, ())) == "idle"]
+        return self.budget - self.ladder.spent(trials) - float(self.ladder.costs[due].sum())
 
     @property
     def size(self) -> int:
@@ -178,19 +180,16 @@ class Plan:
     def _next_bought(
         self, trials: Sequence[FrozenTrial], attempts: Mapping[Slot, list[FrozenTrial]]
     ) -> Step:
-        """Named slots, fresh ones while the budget pays for the cheapest rung, then retries; what
-        named ones cost is kept for them."""
+        """Named slots, fresh ones while the budget pays for the cheapest rung, then retries."""
         begun = sorted(slot for slot in attempts if isinstance(slot, int))
         fresh = begun[-1] + 1 if begun else 0
         slots: list[Slot] = [*self.named, *begun, fresh]
         tried = {slot: tuple(attempts.get(slot, ())) for slot in slots}
         states = {slot: self.state(trials_of) for slot, trials_of in tried.items()}
         assert self.ladder is not None
-        left, costs = self.left(trials) * (1 + 1e-9), self.ladder.costs
-        rungs = {slot: self.ladder.rung_of(tried[slot][-1]) for slot in begun}
-        price: dict[Slot, float] = {**{s: costs[r] for s, r in rungs.items()}, fresh: costs[0]}
-        paid = {s for s in slots if isinstance(s, str) or price[s] <= left}
-        idle = [slot for slot in slots if slot in paid and states[slot] == "idle"]
+        if self.left(trials) < self.ladder.costs[0] * (1 - 1e-9):
+            states.pop(fresh)
+        idle = [slot for slot, state in states.items() if state == "idle"]
         if idle:
             slot = min(idle, key=lambda s: failures(tried[s]))
             return Step("go", slot, tried[slot])

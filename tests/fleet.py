@@ -21,7 +21,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import workers as rounds
-from climb_opt.attributes import SLOT
+from climb_opt.attributes import RUNG, SLOT
 from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import locks, open_storage, study_lock
@@ -95,8 +95,22 @@ def tpe(plan: Plan, seed: int) -> BaseSampler:
     return SimplexSampler(SPACE, optuna.samplers.TPESampler(seed=None))
 
 
+class ChoosingSampler(PlanningSampler):
+    """Takes the rungs in turn, the cheapest where no other is paid for."""
+
+    def plan_ahead(
+        self, study: optuna.Study, slot: Slot
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        assert self.plan.ladder is not None and isinstance(slot, int)
+        left = self.plan.left(all_trials(study))
+        rung = slot % len(self.plan.ladder)
+        rung = rung if self.plan.ladder.costs[rung] <= left else 0
+        return self.space.params(self.mixture(study, slot)), {RUNG: rung}
+
+
 SAMPLERS: dict[str, Callable[[Plan, int], BaseSampler]] = {
     "planning": lambda plan, seed: PlanningSampler(SPACE, plan, seed),
+    "choosing": lambda plan, seed: ChoosingSampler(SPACE, plan, seed),
     "asking": lambda plan, seed: SlotSampler(SPACE, plan, seed),
     "climb": climb,
     "tpe": tpe,
@@ -245,7 +259,8 @@ def audit(study: optuna.Study, plan: Plan) -> Audit:
         doubles=sum(len(d) > 1 for d in done.values()),
         overshoot=sum(slot not in slots for slot in attempts),
         barrier_violations=_violations(plan, attempts) if plan.barrier else 0,
-        two_mixtures=sum(_mixtures(tried) > 1 for tried in attempts.values()),
+        two_mixtures=sum(_mixtures(tried) > 1 for tried in attempts.values())
+        + sum(_misplaced(plan, slot, tried) for slot, tried in attempts.items()),
         trials=len(trials),
         failed=sum(t.state == TrialState.FAIL for t in trials),
         unfinished=sum(not t.state.is_finished() for t in trials),
@@ -262,6 +277,15 @@ def _violations(plan: Plan, attempts: dict[Slot, list[FrozenTrial]]) -> int:
         ends = [t.datetime_complete for t in tried if t.state == TrialState.COMPLETE]
         ended = max((e for e in ends if e is not None), default=None)
     return count
+
+
+def _misplaced(plan: Plan, slot: Slot, tried: Sequence[FrozenTrial]) -> int:
+    """Trials on another rung than the slot's first; of a fixed plan, than the slot's own."""
+    if plan.ladder is None:
+        return sum(RUNG in t.user_attrs for t in tried)
+    own = plan.rung_of(slot)
+    own = tried[0].user_attrs[RUNG] if own is None else own
+    return sum(t.user_attrs.get(RUNG) != own for t in tried)
 
 
 def _mixtures(tried: Sequence[FrozenTrial]) -> int:

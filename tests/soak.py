@@ -3,7 +3,8 @@
 Each run: 8 processes, plan 64/32/16 with a baseline, one objective in ten raises, three workers are
 killed with SIGKILL (one between the creation of its trial and the first beat), a new worker takes
 the place of each; on PostgreSQL the server crashes once and comes back. Afterwards every slot must
-hold exactly one finished trial, no round may have begun early, no retry may have another mixture.
+hold exactly one finished trial, no round may have begun early, no retry may have another mixture or
+rung. Every second run has a rung for each round.
 As a script, the exit status is 1 if a run is not sound.
 """
 
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -22,6 +24,7 @@ import pytest
 from tqdm import tqdm
 
 import fleet
+from climb_opt.ladder import Ladder
 from climb_opt.plan import Plan
 from climb_opt.storages import patient
 from climb_opt.view import all_trials
@@ -29,6 +32,7 @@ from fleet import BASELINES, Job
 from servers import Postgres, closed_engines  # noqa: F401
 
 PLAN = Plan((64, 32, 16), named=tuple(BASELINES), max_attempts=8)
+LADDER = replace(PLAN, rungs=(0, 1, 2), ladder=Ladder.of([1, 4, 16]))  # of every second run
 WORKERS = 8
 LIMIT = 900.0  # seconds for one run
 
@@ -36,14 +40,14 @@ LIMIT = 900.0  # seconds for one run
 def soak(storage: str, seed: int, server: Postgres | None) -> fleet.Audit:
     """One run; prints what died when."""
     chance = random.Random(seed)
-    name = f"soak-{seed}"
+    name, plan = f"soak-{seed}", LADDER if seed % 2 else PLAN
     study = fleet.create(storage, name)
     deaths = ["first beat", *chance.sample([m for m in fleet.MOMENTS if m != "first beat"], 2)]
     jobs = [
         Job(
             storage,
             name,
-            PLAN,
+            plan,
             seed=seed,
             failing=0.1,
             sampler="planning" if index % 2 else "asking",
@@ -70,11 +74,11 @@ def soak(storage: str, seed: int, server: Postgres | None) -> fleet.Audit:
             for index, process in enumerate(list(processes)):
                 if process.exitcode == -9 and index not in replaced:
                     replaced.add(index)
-                    processes += fleet.start([Job(storage, name, PLAN, seed=seed, failing=0.1)])
+                    processes += fleet.start([Job(storage, name, plan, seed=seed, failing=0.1)])
     finally:
         bar.close()
         codes = fleet.finish(processes, 0)
-    audit = fleet.audit(study, PLAN)
+    audit = fleet.audit(study, plan)
     print(f"{name}: {len(replaced)} killed, exit codes {sorted(set(map(str, codes)))}, {audit}")
     if crash_at is not None:
         print(f"{name}: the server was to crash after {crash_at} slots, and did not")

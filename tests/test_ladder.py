@@ -175,13 +175,13 @@ def test_a_budget_hands_out_slots_while_it_pays_for_the_cheapest_rung() -> None:
     assert BOUGHT.next(numbered(*done)).kind == "done"
 
 
-def test_a_failed_slot_is_tried_again_if_the_budget_still_pays_for_it() -> None:
+def test_what_a_failed_slot_costs_is_kept_for_its_retry() -> None:
     failed = trial(0, 2, TrialState.FAIL)
     rich = [trial("baseline/prior"), failed]
-    assert BOUGHT.next(numbered(*rich)).slot == 1  # fresh ones first: a broken machine
+    assert BOUGHT.left(rich) == 8 and BOUGHT.next(numbered(*rich)).slot == 1  # a broken machine
     spent = [*rich, trial(1, 1), trial(2, 1)]
-    assert BOUGHT.left(spent) == 16
-    spent += [trial(s, 0) for s in range(3, 19)]
+    assert BOUGHT.left(spent) == 0 and BOUGHT.next(numbered(*spent)).slot == 0
+    spent.append(trial(0, 2))
     assert BOUGHT.next(numbered(*spent)).kind == "done"
 
 

@@ -21,6 +21,7 @@ from climb_opt import TrialFailed
 from climb_opt import workers as rounds
 from climb_opt.attributes import BEAT, FACTS, INTERRUPTED, SLOT
 from climb_opt.history import seconds_of
+from climb_opt.ladder import Ladder
 from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.storages import open_storage, patient, study_lock
 from climb_opt.view import all_trials
@@ -343,3 +344,21 @@ def test_a_search_works_through_the_grpc_proxy(postgres: Postgres) -> None:  # n
         assert fleet.finish(fleet.start(jobs), 90) == [0, 0, -9]
         assert fleet.audit(study, plan).sound
         study._storage.close()  # type: ignore[attr-defined]
+
+
+def test_a_budget_is_spent_once_whoever_dies_on_whichever_rung(tmp_path: Path) -> None:
+    ladder = Ladder.of([1, 4, 16])
+    plan = Plan((), tuple(BASELINES), 8, ladder=ladder, budget=100.0)
+    storage = str(tmp_path / "x.journal")
+    study = fleet.create(storage, "bought")
+    deaths = ["objective", "create", "tell", None]
+    jobs = [
+        Job(storage, "bought", plan, sampler="choosing", dies=moment, after=2) for moment in deaths
+    ]
+    codes = fleet.finish(fleet.start(jobs), 90)
+    assert codes.count(-9) == 3 and codes.count(0) == 1
+    tried = attempts_by_slot(all_trials(study))
+    done = {s: [t for t in a if t.state == TrialState.COMPLETE] for s, a in tried.items()}
+    assert all(len(finished) == 1 for finished in done.values())
+    assert fleet.audit(study, plan).two_mixtures == 0  # nor two rungs
+    assert 99 <= ladder.spent(all_trials(study)) <= 100
