@@ -66,6 +66,7 @@ from ladder_sources import CACHE, TABLES, USUAL, regret, rows, rows_named, sourc
 
 CLIMB = (4, 2, 1)  # shares of its rounds
 ROUNDS = (64, 32, 16)  # of CLIMB on a ladder
+MOST = 240  # trials of one search: on RegMix's ladder a cheap one costs next to nothing
 STEP = {True: 1.1, False: 1.25}  # from one look at the recommendation to the next: rows, others
 
 
@@ -185,7 +186,10 @@ def run(oracle: LadderSource, name: str, seed: int) -> dict[str, object]:
     objective = LadderObjective(oracle, seed=seed)
     if arm.rungs:
         _store(study, oracle, arm, sized)
-        wanted = Work(StudyView(study).plan, space=oracle.space, on_trial=on_trial)
+        plan = StudyView(study).plan
+        wanted = Work(
+            plan, space=oracle.space, on_trial=on_trial, stop=lambda: int(used.sum()) >= MOST
+        )
         run_plan(study, objective, study_lock(study), wanted)
     else:
         study.optimize(objective, round(budget), callbacks=[lambda _, trial: on_trial(trial)])
