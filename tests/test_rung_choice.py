@@ -38,7 +38,7 @@ def search(trials: int, ladder: Ladder | None = LADDER_OF, seed: int = 0) -> opt
 def test_a_plain_study_with_a_ladder_buys_cheap_and_recommends_at_the_target() -> None:
     study = search(30)
     rungs = [t.user_attrs[RUNG] for t in all_trials(study)]
-    assert rungs[:8] == [0] * 8 and rungs.count(0) > 15
+    assert rungs[:8] == [0] * 8 and rungs.count(0) > 10
     assert study.user_attrs[LADDER] == LADDER_OF.to_data()
     for trial in all_trials(study)[9:]:
         assert set(trial.system_attrs[FORECAST]) == {"mean", "std", "measured"}

@@ -3,8 +3,8 @@
 The first mixtures are drawn on the cheapest rung, and a few of them are run on the next one too
 where that costs little. Then the pair of mixture and rung with the most expected improvement per
 FLOP (`gp/rungs.py`) - but once one trial of the target's worth was spent below it, the target runs
-the best mixtures of the cheap rungs until it is known what these say of it. A rung that says little
-is not bought any more.
+mixtures of the cheap rung, not its best alone, which would not show how far it ranks as the target
+does. A rung that says much is free from then on, one that says little is not bought any more.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from climb_opt.gp.proposal import SAME, Problem, propose
 from climb_opt.gp.rungs import choose, fresh, recommended
 from climb_opt.history import History
 from climb_opt.ladder import BudgetSpent, Ladder
+from climb_opt.ladder.agreement import paired
+from climb_opt.statistics import spearman
 
 PAIRS = 5  # mixtures of the start that the second rung runs too
 DEAR = 0.1  # in trials of the target: a second rung above it is not bought for pairs alone
 TRUSTED = 0.5  # what a result on a rung says of the target, below which it is not bought any more
 FEW = 5  # mixtures on a rung and above it, before which nobody knows what it says
-CREDIT = 1.0  # trials of the target that may be spent below it before the target is asked
+CREDIT = 1.0  # trials of the target that may be spent below it for each FEW it has run itself
+SURE = 0.75  # what a rung says of the target, from which it needs no credit
+PLACES = (0.0, 0.75, 0.0, 0.4, 0.0)  # of those the target runs for that, in the rung's ranking
 LEAST = 0.01  # in trials of the target, what a trial counts for at least: its evaluation, its turn
 
 
@@ -71,58 +75,67 @@ class Purse:
             explore: probability of a fresh draw with a low expected value, on the lowest rung.
 
         Raises:
-            BudgetSpent: no rung that is still paid for is trusted.
+            BudgetSpent: no trial of the target is paid for any more.
         """
         assert self.ladder is not None
         target, costs = self.ladder.target, self.ladder.costs
         counted = np.maximum(costs, LEAST * costs[-1])
+        rungs = [self.fixed] if self.fixed is not None else self._rungs(problem, history)
         if self.fixed is None and (unknown := self._witness(problem, history)) is not None:
             return unknown, target
-        rungs = [self.fixed] if self.fixed is not None else self._rungs(problem, history)
-        if not rungs:
-            raise BudgetSpent
-        if self.fixed is None and target in rungs and self.left < 2 * costs[target]:
+        if rng.random() < explore:
+            return propose(problem, rng, 1.0), rungs[0]
+        chosen = choose(problem, counted, rungs, rng)
+        if self.fixed is None and chosen.rung == target and self.left < 2 * costs[target]:
             # The last trial of the target: see what is recommended, if nobody has.
             weights = recommended(problem, rng)
             if len(fresh(weights[None], problem, target)):
                 return weights, target
-        if rng.random() < explore:
-            return propose(problem, rng, 1.0), rungs[0]
-        chosen = choose(problem, counted, rungs, rng)
         return chosen.weights, chosen.rung
 
     def _rungs(self, problem: Problem, history: History) -> list[int]:
-        return [rung for rung in trusted(problem, history) if self._pays(rung)]
-
-    def _pays(self, rung: int) -> bool:
+        """The rungs that are trusted, and leave enough for a trial of the target after them: what
+        nobody checks any more at the target has led searches astray at their very end."""
         assert self.ladder is not None
-        return bool(self.ladder.costs[rung] <= self.left * (1 + 1e-9))
+        left, costs = self.left * (1 + 1e-9), self.ladder.costs
+        if left < costs[-1]:
+            raise BudgetSpent
+        found = trusted(problem, history)
+        return [r for r in found if r == self.ladder.target or costs[r] + costs[-1] <= left]
 
     def _witness(self, problem: Problem, history: History) -> np.ndarray | None:
-        """The mixture (K,) that the target runs next to show what the rungs below say of it: the
-        best of theirs, once they have used up the credit; None: that is known, or not yet asked.
-        """
+        """The mixture (K,) that the target runs next to show what a rung below says of it, once the
+        credit is used up; None: that is known, or not yet asked."""
         assert self.ladder is not None and history.rungs is not None and problem.rungs is not None
-        shares, target = self.ladder.shares, self.ladder.target
+        process, target = problem.objectives[0], self.ladder.target
+        assert isinstance(process, LadderProcess)
         begun = np.concatenate([problem.rungs, problem.pending_rungs])  # type: ignore[list-item]
-        spent = float(shares[begun[begun < target]].sum())
-        ran = [r for r in np.unique(history.rungs) if r < target]
-        unknown = [r for r in ran if pairs(problem.known, begun, r) < FEW]
-        if spent < CREDIT or not unknown or not self._pays(target):
-            return None
-        rows = history.weights[history.rungs == unknown[0]]
-        rows = rows[fresh(rows, problem, target)]
-        if not len(rows):
-            return None
-        return np.asarray(rows[int(np.argmin(problem.objectives[0].mean(np.sqrt(rows))))])
+        spent = float(self.ladder.shares[begun[begun < target]].sum())
+        for rung in trusted(problem, history):
+            both = pairs(problem.known, begun, rung)
+            asked = CREDIT * (1 + both // FEW)
+            sure = both >= FEW and process.says(rung) >= SURE
+            rows = history.weights[history.rungs == rung]
+            rows = rows[fresh(rows, problem, target)]
+            if rung < target and spent >= asked and not sure and len(rows):
+                order = np.argsort(process.mean(np.sqrt(rows)), kind="stable")
+                return np.asarray(rows[order[int(PLACES[both % FEW] * (len(rows) - 1))]])
+        return None
 
 
 def trusted(problem: Problem, history: History) -> list[int]:
-    """The rungs that say enough of the target, or of which that is not known; and the target."""
+    """The rungs that say enough of the target, or of which that is not known; and the target.
+
+    While the process knows few mixtures on both, their ranks decide, too.
+    """
     process, target = problem.objectives[0], history.target
     assert isinstance(process, LadderProcess) and history.rungs is not None
     known = [r for r in range(target) if pairs(history.weights, history.rungs, r) >= FEW]
     lost = {rung for rung in known if process.says(rung) < TRUSTED}
+    for rung in range(target):
+        scores, _ = paired(history, rung, target)
+        if FEW <= len(scores) < 2 * FEW and spearman(*scores.T) < TRUSTED:
+            lost.add(rung)
     return [rung for rung in range(target + 1) if rung not in lost]
 
 
