@@ -11,7 +11,7 @@ from scipy.optimize import check_grad
 
 from climb_opt import MixtureSpace
 from climb_opt.gp.beliefs import Beliefs
-from climb_opt.gp.fit import fit
+from climb_opt.gp.fit import Fits
 from climb_opt.gp.ladder import LadderProcess, Results
 from climb_opt.gp.ladder_fit import LadderFits, Likelihood, fit_ladder
 from climb_opt.gp.model import draw
@@ -65,10 +65,13 @@ def test_the_gradient_of_the_likelihood_is_its_slope(counts: list[int]) -> None:
 def test_results_of_the_target_alone_are_the_process_of_one_rung(seed: int, n: int) -> None:
     given_ = results([0, 0, n], seed=seed)
     roots = np.sqrt(SPACE.sample_mixed(np.random.default_rng(seed + 1), 20))
-    ladder = LadderProcess(given_, fit_ladder(given_))
-    plain = fit(given_.roots, given_.values)
+    ladder, plain = LadderFits().ladder(given_), Fits().process(given_.roots, given_.values)
+    for ours, theirs in zip(vars(ladder.shape).values(), vars(plain.shape).values(), strict=True):
+        assert np.array_equal(ours, theirs)
+    spread = given_.values.std()
     for ours, theirs in zip(ladder.moments(roots), plain.moments(roots), strict=True):
-        assert np.allclose(ours, theirs, rtol=0.02, atol=0.02 * given_.values.std())
+        assert np.allclose(ours, theirs, rtol=1e-6, atol=1e-6 * spread)
+    assert np.isclose(ladder.noise, plain.noise, rtol=1e-6)
 
 
 def test_a_perfect_cheap_rung_teaches_the_target_what_it_has_not_seen() -> None:

@@ -12,7 +12,17 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from climb_opt.gp.fit import BOUNDS, EVERY, MAX_ROWS, NOISE, STARTS, WARM, Fits, penalty
+from climb_opt.gp.fit import (
+    BOUNDS,
+    EVERY,
+    MAX_ROWS,
+    NOISE,
+    STARTS,
+    WARM,
+    Fits,
+    fit_shape,
+    penalty,
+)
 from climb_opt.gp.ladder import LadderProcess, LadderShape, Results, profiled, sets_of
 from climb_opt.gp.model import JITTER, Shape, frame, matern52
 
@@ -48,6 +58,11 @@ def fit_ladder(
     Args:
         start, iterations: as of `fit_shape`.
     """
+    if results.rungs.min() == results.height - 1:  # the target alone: the process of one rung
+        one = fit_shape(*results[:2], None if start is None else start.one, iterations)
+        below = results.height - 1
+        noise = np.append(np.full(below, NOISE[0]), one.log_noise)
+        return LadderShape(one, noise, np.full(below, DEVIATION[0]), np.zeros(below + 1))
     if len(results.values) > MAX_ROWS:  # evenly spaced on each rung: a likelihood costs n^3
         order = np.argsort(results.rungs, kind="stable")
         results = results.rows(np.sort(order[np.linspace(0, len(order) - 1, MAX_ROWS).astype(int)]))
