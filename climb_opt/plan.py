@@ -50,8 +50,8 @@ class Plan:
             round waits for the earlier ones whatever `barrier` says.
         rungs: the rung of each round's trials; empty: the target's, or what a sampler chooses.
         ladder: the rungs; None: there is one.
-        budget: FLOPs of all trials together; slots are then handed out as long as they last, in
-            place of rounds.
+        budget: FLOPs of all trials together, in place of rounds: fresh slots are handed out as
+            long as a trial of the target is paid for, so that the last one can see what was found.
     """
 
     rounds: tuple[int, ...]
@@ -88,8 +88,8 @@ class Plan:
         return self.rungs[self.round_of(slot)] if self.rungs else None
 
     def left(self, trials: Iterable[FrozenTrial]) -> float:
-        """FLOPs of the budget that are neither spent nor kept for slots that are to be tried again,
-        or named and still to run; infinite without a budget."""
+        """FLOPs of the budget for fresh slots, neither spent nor kept for slots to be tried again
+        and named ones still to run; infinite without a budget."""
         if self.budget is None or self.ladder is None:
             return math.inf
         trials = list(trials)
@@ -180,14 +180,14 @@ class Plan:
     def _next_bought(
         self, trials: Sequence[FrozenTrial], attempts: Mapping[Slot, list[FrozenTrial]]
     ) -> Step:
-        """Named slots, fresh ones while the budget pays for the cheapest rung, then retries."""
+        """Named slots, fresh ones while the budget pays for the target, then retries."""
         begun = sorted(slot for slot in attempts if isinstance(slot, int))
         fresh = begun[-1] + 1 if begun else 0
         slots: list[Slot] = [*self.named, *begun, fresh]
         tried = {slot: tuple(attempts.get(slot, ())) for slot in slots}
         states = {slot: self.state(trials_of) for slot, trials_of in tried.items()}
         assert self.ladder is not None
-        if self.left(trials) < self.ladder.costs[0] * (1 - 1e-9):
+        if self.left(trials) < self.ladder.costs[-1] * (1 - 1e-9):
             states.pop(fresh)
         idle = [slot for slot, state in states.items() if state == "idle"]
         if idle:

@@ -163,25 +163,24 @@ def numbered(*trials: Any) -> list[Any]:
     return list(trials)
 
 
-def test_a_budget_hands_out_slots_while_it_pays_for_the_cheapest_rung() -> None:
+def test_a_budget_hands_out_slots_while_it_pays_for_the_target() -> None:
     done = [trial("baseline/prior")]
     assert BOUGHT.next(numbered()).slot == "baseline/prior"
     assert BOUGHT.next(numbered(*done)).slot == 0 and BOUGHT.left(done) == 24
-    done += [trial(0, 2), trial(1, 1), trial(2, 0, TrialState.RUNNING)]
-    assert BOUGHT.left(done) == 3 and BOUGHT.next(numbered(*done)).slot == 3
-    done += [trial(s, 0) for s in (3, 4, 5)]
-    assert BOUGHT.left(done) == 0 and BOUGHT.next(numbered(*done)).kind == "wait"
+    done += [trial(0, 1), trial(1, 1), trial(2, 0, TrialState.RUNNING)]
+    assert BOUGHT.left(done) == 15 and BOUGHT.next(numbered(*done)).kind == "wait"
     done[3] = trial(2, 0)
     assert BOUGHT.next(numbered(*done)).kind == "done"
+    assert BOUGHT.next(numbered(*done[:3])).slot == 2
 
 
 def test_what_a_failed_slot_costs_is_kept_for_its_retry() -> None:
-    failed = trial(0, 2, TrialState.FAIL)
+    failed = trial(0, 0, TrialState.FAIL)
     rich = [trial("baseline/prior"), failed]
-    assert BOUGHT.left(rich) == 8 and BOUGHT.next(numbered(*rich)).slot == 1  # a broken machine
+    assert BOUGHT.left(rich) == 23 and BOUGHT.next(numbered(*rich)).slot == 1  # a broken machine
     spent = [*rich, trial(1, 1), trial(2, 1)]
-    assert BOUGHT.left(spent) == 0 and BOUGHT.next(numbered(*spent)).slot == 0
-    spent.append(trial(0, 2))
+    assert BOUGHT.left(spent) == 15 and BOUGHT.next(numbered(*spent)).slot == 0
+    spent.append(trial(0, 0))
     assert BOUGHT.next(numbered(*spent)).kind == "done"
 
 

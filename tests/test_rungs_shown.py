@@ -160,10 +160,10 @@ def test_status_of_a_budget_tells_what_is_left(recipe: StudyRecipe, journal: str
     spent = sum(r.spent for r in now.rungs)
     assert now.budget == wanted.budget.flops and now.left == now.budget - spent
     assert now.size == now.finished == len(all_trials(study)) == sum(r.finished for r in now.rungs)
-    assert [a.n for a in now.agreement] == [5] and now.agreement[0].estimate == pytest.approx(1.0)
+    assert [a.n for a in now.agreement] == [4] and now.agreement[0].estimate == pytest.approx(1.0)
     text = describe(now)
     assert f"budget: {flops(spent)} of {flops(now.budget)}" in text
-    assert f"{now.finished} trials done, best score" in text and "5 mixtures" in text
+    assert f"{now.finished} trials done, best score" in text and "4 mixtures" in text
 
 
 def test_as_many_workers_start_as_a_budget_has_trials_for() -> None:

@@ -129,7 +129,9 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
     running = tuple(_running(t, now, plan) for t in trials if t.state == TrialState.RUNNING)
     workers = max(1, sum(r.slot is not None for r in running))
     pace = Durations(trials, plan)
-    left = None if plan.budget is None else plan.left(trials)
+    left = None
+    if plan.budget is not None and plan.ladder is not None:
+        left = plan.budget - plan.ladder.spent(trials)
     if left is None:
         todo = [unfinished(plan, attempts, slots) for slots in planned]
         seconds = pace.needed([*todo, unfinished(plan, loose, loose)], workers, plan.barrier)
