@@ -49,8 +49,8 @@ def check(recipe: Any) -> None:
     """Raise unless rungs, rounds, budget and sampler of a `StudyRecipe` go together."""
     if recipe.budget is not None and recipe.rounds:
         raise UserError(
-            "study: budget takes the place of rounds; drop rounds, or set budget: null to keep "
-            "them."
+            "study: budget takes the place of rounds; set rounds: [] (or drop them), or keep them "
+            "by budget: null."
         )
     if recipe.rungs and len(recipe.rungs) != len(recipe.rounds):
         raise UserError(
