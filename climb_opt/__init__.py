@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.history import set_aggregate as set_aggregate
     from climb_opt.predictors.base import Predictor as Predictor
     from climb_opt.recipes import StudyRecipe as StudyRecipe
+    from climb_opt.reports.planned.plan_search import plan_search as plan_search
     from climb_opt.reports.report import report as report
     from climb_opt.retrain.confirm import confirm as confirm
     from climb_opt.retrain.noise import noise as noise
@@ -68,6 +69,7 @@ _LAZY = {
     "noise": "climb_opt.retrain.noise",
     "open_study": "climb_opt.study",
     "pause": "climb_opt.study",
+    "plan_search": "climb_opt.reports.planned.plan_search",
     "read_history": "climb_opt.view",
     "report": "climb_opt.reports.report",
     "report_components": "climb_opt.history",

@@ -223,6 +223,11 @@ def flops(value: float) -> str:
     return f"{size} FLOPs"
 
 
+def hours_text(hours: float) -> str:
+    """Hours with one digit after the point: <0.1, 3.1, 1,204.0."""
+    return "<0.1" if hours < 0.1 else f"{hours:,.1f}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as 41 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
     if seconds < 60:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from climb_opt.ablation.recipe.plan import gpu_hours, plan_text
+from climb_opt.ablation.recipe.plan import plan_text
 from climb_opt.ablation.recipe.reading import ablation_from
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import runs
@@ -21,6 +21,7 @@ from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.ablation.table.render import markdown
 from climb_opt.attributes import DOREMI
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.proxy.cost import gpu_hours
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
 

@@ -218,6 +218,7 @@ WIDE = {
     "predictors/lgbm.py:LightGBMPredictor.__init__",
     "progress.py:progress",
     "progress.py:Lines.__init__",
+    "reports/planned/plan_search.py:plan_search",
     "reports/report.py:report",
     "retrain/confirm.py:confirm",
     "retrain/noise.py:noise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import optuna
+
+
+FORMATS = ("text", "json", "yaml")
+
+
+def formatted(data: dict[str, Any], kind: str) -> str:
+    """Plain data as text for programs: `kind` is json or yaml."""
+    from climb_opt.text import strict_json
+
+    text = strict_json(data)
+    if kind == "json":
+        return f"{text}\n"
+    import yaml
+
+    return str(yaml.safe_dump(json.loads(text), sort_keys=False, allow_unicode=True))
 
 
 def study_command(

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from climb_opt.cli.arguments import existing, study_command
+from climb_opt.cli.arguments import FORMATS, existing, formatted, study_command
 from climb_opt.errors import listed
-from climb_opt.text import flops, score, strict_json
+from climb_opt.text import flops, score
 
 if TYPE_CHECKING:
     from climb_opt.workers import RoundStatus, RunningStatus, Status
-
-FORMATS = ("text", "json", "yaml")
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -32,13 +29,8 @@ def _status(args: argparse.Namespace) -> None:
     now = status(existing(args))
     if args.format == "text":
         print(describe(now))
-    elif args.format == "json":
-        print(strict_json(asdict(now)))
     else:
-        import yaml
-
-        plain = json.loads(strict_json(asdict(now)))
-        print(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), end="")
+        print(formatted(asdict(now), args.format), end="")
 
 
 def describe(now: Status) -> str:

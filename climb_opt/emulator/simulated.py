@@ -20,6 +20,7 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
 
 USUAL = Ladder.of((1.0, 4.0, 16.0))
+FAR = 1e4  # a deviation, in sigma, that leaves nothing of the target
 CLOSE = 2e-4  # how near a calibrated rank correlation comes to the stated one
 OTHER = 10_000  # added to a law's seed: the laws of deviations are none that anyone searches
 WIDTHS = np.geomspace(0.02, 2.0, 80)  # of the misleading places, in Hellinger distance
@@ -206,6 +207,11 @@ def _smallest(rank: Callable[[float], float], rho: float) -> float:
         return 0.0
     high = 0.5
     while rank(high) > rho:
+        if high > FAR:
+            raise UserError(
+                f"No deviation of this kind leaves a rank correlation of {rho:g}; the least is "
+                f"about {rank(high):.2f}."
+            )
         high *= 2.0
     return _bisect(rank, rho, 0.0, high)
 

@@ -19,6 +19,9 @@ from dataclasses import dataclass
 from climb_opt.errors import UserError
 from climb_opt.proxy_recipe import ModelRecipe, ProxyRecipe
 
+PEAK = 989e12  # FLOP/s of an H100 SXM in bf16, dense (NVIDIA data sheet)
+UTILISATION = 0.4  # assumed; small proxies reach less
+VOCABULARY = 32_000  # Llama-2's, where the corpus is not on this machine
 VOCABULARY_MULTIPLE = 64  # odd vocabulary sizes slow the projection on a GPU; nanochat pads alike
 
 
@@ -49,6 +52,17 @@ class Cost:
     tokens: int  # trained on: whole steps
     flops: float | None
     parameters: int | None
+
+
+def gpu_hours(flops: float) -> float:
+    """H100 hours at the assumed utilisation."""
+    return flops / (PEAK * UTILISATION) / 3600
+
+
+def assumed_speed() -> str:
+    """What `gpu_hours` assumes, in words."""
+    speed = f"{PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%}"
+    return f"{speed} (assumed; proxies below 100M parameters reach less)"
 
 
 def padded(vocabulary: int) -> int:

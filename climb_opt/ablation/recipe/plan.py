@@ -1,7 +1,7 @@
 """What an ablation would run, before it runs: shapes, trials, tokens, GPU hours.
 
-FLOPs are counted by `proxy/cost.py`. GPU hours assume an H100 at `PEAK` x `UTILISATION`, which is
-stated with every figure.
+FLOPs and GPU hours are counted by `proxy/cost.py`; what is assumed of a GPU is stated with every
+figure.
 """
 
 from __future__ import annotations
@@ -9,19 +9,10 @@ from __future__ import annotations
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Arm, arms, judged_study, settings
 from climb_opt.errors import UserError
-from climb_opt.proxy.cost import shape_size, trial_cost
+from climb_opt.proxy.cost import VOCABULARY, assumed_speed, gpu_hours, shape_size, trial_cost
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.text import amount, counted, pipe_table
-
-PEAK = 989e12  # FLOP/s of an H100 SXM in bf16, dense (NVIDIA data sheet)
-UTILISATION = 0.4  # assumed; small proxies reach less
-VOCABULARY = 32_000  # Llama-2's, where the corpus is not on this machine
-
-
-def gpu_hours(flops: float) -> float:
-    """H100 hours at the assumed utilisation."""
-    return flops / (PEAK * UTILISATION) / 3600
+from climb_opt.text import amount, counted, hours_text, pipe_table
 
 
 def plan_text(name: str, recipe: AblationRecipe) -> str:
@@ -69,9 +60,8 @@ def _live(recipe: AblationRecipe) -> list[str]:
     return [
         *pipe_table([*head, "tokens in all", "H100 hours"], rows),
         "",
-        f"In all {_hours(total)} H100 hours, at {PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%} "
-        "(assumed; proxies below 100M parameters reach less). Mixtures that several arms end with "
-        "are retrained once, so this is the most.",
+        f"In all {hours_text(total)} H100 hours, at {assumed_speed()}. Mixtures that several "
+        "arms end with are retrained once, so this is the most.",
         *_assumed([arm.study.corpus_folder for arm in resolved]),
     ]
 
@@ -116,7 +106,7 @@ def _costs(proxy: ProxyRecipe, trials: float, vocabulary: int) -> tuple[list[str
         text = [f"{layers}, {shape.heads} heads, MLP {shape.mlp}"]
         text.append(f"{amount(size.parameters)} ({amount(size.body)})")
     hours = gpu_hours(cost.flops or 0) * trials
-    shown = _hours(hours) if hours else "-"
+    shown = hours_text(hours) if hours else "-"
     return [*text, amount(cost.tokens), amount(cost.tokens * trials), shown], hours
 
 
@@ -135,7 +125,3 @@ def _assumed(corpora: list[str]) -> list[str]:
         "",
         f"Not on this machine: {', '.join(missing)}; a vocabulary of {VOCABULARY:,} is assumed.",
     ]
-
-
-def _hours(hours: float) -> str:
-    return "<0.1" if hours < 0.1 else f"{hours:,.1f}"

@@ -1,0 +1,179 @@
+"""What the trials of a recipe cost: each rung, the whole plan, and what a budget buys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from climb_opt.errors import UserError
+from climb_opt.ladder import Ladder
+from climb_opt.plan import plan_of
+from climb_opt.proxy.cost import assumed_speed, described, gpu_hours
+from climb_opt.proxy.cost import plan as steps_of
+from climb_opt.proxy.ladders import ladder_of
+from climb_opt.recipes import ProxyRecipe, StudyRecipe
+from climb_opt.text import amount, counted, flops, hours_text, number, pipe_table
+
+CHEAPER = 4  # a recipe of one rung is shown one of a quarter of its tokens
+
+
+@dataclass(frozen=True)
+class RungCost:
+    """One rung of a plan.
+
+    Attributes:
+        share: the cost of one trial in trials of the target.
+        trials: planned, baselines at the target included; None where a sampler chooses.
+        buys: trials that the budget pays for, were all of it spent here.
+    """
+
+    name: str
+    proxy: str
+    parameters: int | None
+    tokens: int | None
+    flops: float
+    hours: float
+    share: float
+    trials: int | None
+    buys: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The costs of a plan. FLOPs of training; hours are those of an H100, see `proxy/cost.py`.
+
+    Attributes:
+        total: FLOPs of the whole plan: rounds and baselines, or the recipe's budget.
+        budget: FLOPs that were asked about; the total if none were.
+        extra: whether the cheapest rung is none of the recipe's, but shown for what it would cost.
+    """
+
+    rungs: tuple[RungCost, ...]
+    baselines: int
+    total: float
+    budget: float
+    hours: float
+    extra: bool
+
+    @property
+    def target_trials(self) -> float:
+        """What the budget is in trials of the target."""
+        return self.budget / self.rungs[-1].flops
+
+
+def with_rungs(recipe: StudyRecipe) -> tuple[tuple[ProxyRecipe, ...], bool]:
+    """The proxies of a recipe's ladder, and whether the cheapest was added; one where none can be.
+
+    A recipe of one rung gets one of a quarter of its tokens below it.
+    """
+    if len(recipe.ladder) > 1:
+        return recipe.ladder, False
+    stated = recipe.proxy.flops
+    cheaper = replace(
+        recipe.proxy,
+        tokens=recipe.proxy.tokens // CHEAPER,
+        flops=None if stated is None else stated / CHEAPER,
+    )
+    try:
+        if cheaper.command is None:
+            steps_of(cheaper)
+    except UserError:  # less than one step
+        return (recipe.proxy,), False
+    return (cheaper, recipe.proxy), True
+
+
+def costs_of(recipe: StudyRecipe, vocabulary: int, budget: float | None) -> tuple[Costs, Ladder]:
+    """The costs of a recipe, and its ladder.
+
+    Args:
+        budget: FLOPs to ask about; None: the plan's own.
+
+    Raises:
+        UserError: less than one trial of the target, a rung whose cost nobody knows.
+    """
+    proxies, extra = with_rungs(recipe)
+    ladder = ladder_of(proxies, vocabulary)
+    target = ladder.rungs[-1]
+    if budget is not None and not budget >= target.flops:
+        raise UserError(
+            f"--flops {budget:g} is less than one trial of the target, {target.name}, which costs "
+            f"{target.flops:.3g} FLOPs; give at least that."
+        )
+    trials = _planned(recipe, ladder)
+    if recipe.budget is not None:
+        total = recipe.budget.flops if budget is None else budget
+        if total < target.flops:
+            raise UserError(
+                f"study.budget.flops {total:g} is less than one trial of the target, "
+                f"{target.name}, which costs {target.flops:.3g} FLOPs."
+            )
+    elif trials is None:  # at most: a sampler chooses the rung of each trial of the rounds
+        total = (sum(recipe.rounds) + len(recipe.baselines)) * target.flops
+    else:
+        total = sum(n * r.flops for n, r in zip(trials, ladder.rungs, strict=True))
+    asked = total if budget is None else budget
+    rungs = tuple(
+        RungCost(
+            rung.name,
+            described(proxies[i]),
+            rung.parameters,
+            rung.tokens,
+            rung.flops,
+            gpu_hours(rung.flops),
+            float(ladder.shares[i]),
+            None if trials is None else trials[i],
+            int(asked / rung.flops * (1 + 1e-9)),
+        )
+        for i, rung in enumerate(ladder.rungs)
+    )
+    return Costs(rungs, len(recipe.baselines), total, asked, gpu_hours(total), extra), ladder
+
+
+def costs_text(costs: Costs) -> list[str]:
+    """The costs as lines of Markdown."""
+    head = ["rung", "proxy", "parameters", "tokens", "FLOPs a trial", "target trials", "H100 hours"]
+    rows = [
+        [
+            rung.name + (" (not in the recipe)" if costs.extra and not i else ""),
+            rung.proxy,
+            "-" if rung.parameters is None else amount(rung.parameters),
+            "-" if rung.tokens is None else amount(rung.tokens),
+            f"{rung.flops:.3g}",
+            number(rung.share, 3),
+            hours_text(rung.hours),
+            "chosen" if rung.trials is None else str(rung.trials),
+            f"{rung.buys:,}",
+        ]
+        for i, rung in enumerate(costs.rungs)
+    ]
+    target = costs.rungs[-1]
+    whole = costs.total / target.flops
+    named = counted(costs.baselines, "baseline")
+    lines = [
+        *pipe_table([*head, "trials planned", "the budget buys"], rows),
+        "",
+        f"The whole plan: {flops(costs.total)}, {number(whole, 4)} trials of the target, "
+        f"{hours_text(costs.hours)} H100 hours at {assumed_speed()}; {named} at the target included"
+        ". Evaluation and confirmation are not counted.",
+    ]
+    if costs.budget != costs.total:
+        lines += [
+            "",
+            f"A budget of {flops(costs.budget)} is {number(costs.target_trials, 4)} trials of the "
+            f"target and {number(costs.budget / costs.total, 3)} times the plan.",
+        ]
+    return lines
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _planned(recipe: StudyRecipe, ladder: Ladder) -> list[int] | None:
+    if recipe.budget is not None:
+        return None
+    plan, trials = plan_of(recipe, ladder), [0] * len(ladder)
+    if not plan.rungs and len(recipe.ladder) > 1:
+        return None
+    for index, size in enumerate(plan.rounds):
+        trials[plan.rungs[index] if plan.rungs else ladder.target] += size
+    trials[ladder.target] += len(plan.named)
+    return trials
