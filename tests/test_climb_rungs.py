@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from climb_opt import ClimbSampler, MixtureSpace
-from climb_opt.attributes import LADDER, RECIPE, RUNG, SLOT
+from climb_opt.attributes import FORECAST, LADDER, RECIPE, RUNG, SLOT
 from climb_opt.emulator import LadderObjective, MixingLaw, SimulatedLadder
 from climb_opt.history import History
 from climb_opt.recipes import study_from, to_json
@@ -87,6 +87,10 @@ def test_rounds_on_rungs_learn_from_the_rounds_below() -> None:
     truth = source.truth(weights)
     assert np.median(truth[24:36]) < np.median(truth[:24])
     assert np.median(truth[36:]) < np.quantile(truth[:24], 0.25)
+    # No round here learns from its own rung, so none foretells on the scale of its scores but by
+    # the study's own process, which knows the target's.
+    foretold = [t for t in trials if FORECAST in t.system_attrs]
+    assert {t.user_attrs[RUNG] for t in foretold} <= {2} and len(foretold) <= 2
     every = read_history(study, source.space, rungs=True)
     merged = on_one_scale(every)
     assert len(merged) == 42

@@ -24,6 +24,7 @@ from climb_opt import lookup
 from climb_opt.attributes import FORECAST, PICK, SLOT, UNREAD
 from climb_opt.errors import UserError
 from climb_opt.history import History
+from climb_opt.ladder import rung_of
 from climb_opt.plan import Plan, Slot
 from climb_opt.predictors.base import Predictor, informed
 from climb_opt.samplers import ledger
@@ -210,7 +211,19 @@ class ClimbSampler(Forgetful, MixtureSampler):
             self._name_unread(study, batch)
             return batch, []
         batch, fitted = self._next(study, seed, basis, self._rules, m, index)
+        if not self._on_level(StudyView(study), index, basis):
+            return batch, []
         return batch, predicted(fitted, batch, StudyView(study).sign)
+
+    def _on_level(self, view: StudyView, index: int, basis: tuple[int, ...]) -> bool:
+        """Whether what a round learns from is on the scale of the scores that it will get: the
+        highest rung among `basis` is the one that it runs on."""
+        ladder, rungs = view.ladder, view.plan.rungs
+        if ladder is None or index >= len(rungs):
+            return True
+        trials = view.trials()
+        seen = [rung_of(trials[n], ladder.target) for n in basis]
+        return max(seen, default=None) == rungs[index]
 
     def _name_unread(self, study: optuna.Study, batch: np.ndarray) -> None:
         names = out_of_reach(self._space, self._rules.design, batch)
