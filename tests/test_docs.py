@@ -15,6 +15,7 @@ import yaml
 
 from climb_opt import recipe_files, recipes
 from climb_opt.cli import main, parser
+from climb_opt.proxy.ladders import ladder_of
 from printed import difference, pairs
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -115,6 +116,9 @@ def test_recipes_load(page: Path, tmp_path: Path) -> None:
         file.write_text(body, encoding="utf-8")
         recipe = recipes.read_study(str(file))
         assert recipe.rounds or recipe.budget
+        if recipe.ladder:
+            target = ladder_of(recipe.ladder, 32_000).costs[-1]  # in order of cost, else it raises
+            assert recipe.budget is None or recipe.budget.flops > target
         assert recipe_files.summary("studies", str(file))
 
 
