@@ -13,7 +13,7 @@ from climb_opt import MixtureSpace, SimplexGPSampler, best_mixture
 from climb_opt.attributes import FORECAST, LADDER, RUNG
 from climb_opt.history import History
 from climb_opt.ladder import BudgetSpent, Ladder
-from climb_opt.samplers.rungs import Purse, trusted
+from climb_opt.samplers.rungs import FEW, Purse, distrusted
 from climb_opt.view import StudyView, all_trials
 from test_gp_ladder import COSTS, SPACE, problem_of, results, truth
 
@@ -78,10 +78,10 @@ def test_a_rung_that_does_not_rank_is_not_bought_any_more() -> None:
     paired = made._replace(roots=roots, values=values)
     problem: Any = problem_of(paired)
     history = History(roots**2, values, (), rungs=made.rungs, target=2)
-    assert trusted(problem, history) == [1, 2]
+    assert set(distrusted(problem, history)) == {0}
     few = results([20, 0, 3], cheap=0.0)
     unpaired = History(few.roots**2, few.values, (), rungs=few.rungs, target=2)
-    assert trusted(problem_of(few), unpaired) == [0, 1, 2]  # type: ignore[arg-type]
+    assert distrusted(problem_of(few), unpaired) == {}  # type: ignore[arg-type]
     with pytest.raises(BudgetSpent):
         Purse(LADDER_OF, left=3.9).buy(problem, history, np.random.default_rng(0), 0.0)
 
@@ -96,6 +96,42 @@ def test_the_target_runs_the_best_of_the_cheap_rungs_when_their_credit_is_used_u
         tuple(t.params.values()) for t in all_trials(study)[first:] if t.constraints[RUNG] == 0
     ]
     assert sum(mixture in cheap for mixture in asked) >= 4
+
+
+def paired_with(ranks: list[int], spent: int = 20) -> tuple[Any, History]:
+    """Trials on the cheapest rung, of which the target ran a few, with scores in these ranks."""
+    made = results([spent, 0, len(ranks)])
+    roots = np.concatenate([made.roots[:spent], made.roots[: len(ranks)]])
+    order = np.sort(truth(made.roots[: len(ranks)] ** 2))
+    cheap = np.argsort(np.argsort(truth(made.roots[: len(ranks)] ** 2)))
+    values = np.concatenate([made.values[:spent], order[np.array(ranks)[cheap]]])
+    history = History(roots**2, values, (), rungs=made.rungs, target=2)
+    return problem_of(made._replace(roots=roots, values=values)), history
+
+
+@pytest.mark.parametrize("ranks", [[4, 3, 2, 1, 0], [2, 4, 0, 3, 1]])
+def test_what_is_said_of_a_rung_that_is_given_up_is_so(ranks: list[int]) -> None:
+    problem, history = paired_with(ranks)
+    said = distrusted(problem, history)[0]
+    figure = float(said.split(" only")[0].split(" of what a score")[0].split()[-1])
+    assert figure < 0.5 and "below 0.5" in said
+    assert distrusted(*paired_with([0, 1, 2, 3, 4])) == {}
+
+
+def test_only_runs_at_the_target_show_what_a_rung_says_of_it() -> None:
+    made = results([20, 6, 2])
+    roots = np.concatenate([made.roots[:20], made.roots[:6], made.roots[20:22]])
+    values = np.concatenate([made.values[:20], made.values[:6], truth(made.roots[20:22] ** 2)])
+    problem: Any = problem_of(made._replace(roots=roots, values=values))
+    history = History(roots**2, values, (), rungs=made.rungs, target=2)
+    cheap = {tuple(w.round(9)) for w in history.weights[:20]}
+    for left, asked in ((np.inf, True), (20.0, False)):  # the last of the target is no question
+        weights, rung = Purse(LADDER_OF, left).buy(problem, history, np.random.default_rng(0), 0.0)
+        if asked:
+            assert rung == 2 and tuple(weights.round(9)) in cheap
+        elif rung == 2:
+            assert truth(weights[None])[0] < float(np.quantile(truth(history.weights), 0.2))
+    assert FEW == 5
 
 
 def test_the_last_trial_of_the_target_sees_what_is_recommended() -> None:
@@ -121,3 +157,10 @@ def test_trials_that_run_are_counted_on_their_rung() -> None:
     assert climb_opt.read_history(study, SPACE, rungs=True).rungs is not None
     assert StudyView(study).plan.target == 2
     assert isinstance(SPACE, MixtureSpace)
+
+
+def test_one_model_for_each_component_is_refused_on_a_ladder() -> None:
+    sampler = SimplexGPSampler(SPACE, ladder=LADDER_OF, components=True, seed=0, n_startup=4)
+    study = optuna.create_study(sampler=sampler)
+    with pytest.raises(climb_opt.UserError, match="leave components out"):
+        study.optimize(objective, n_trials=8)

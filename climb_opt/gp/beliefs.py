@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from climb_opt.attributes import RUNG
+from climb_opt.errors import UserError
 from climb_opt.gp.fit import process_of
 from climb_opt.gp.ladder import Results
 from climb_opt.gp.ladder_fit import LadderFits
@@ -72,8 +73,11 @@ class Beliefs:
     def _objectives(self, history: History, values: np.ndarray) -> list[Surrogate]:
         roots = np.sqrt(history.weights)
         parts, coefficients = history.components, history.coefficients
-        one = history.rungs is None
-        if self.components and one and parts is not None and coefficients is not None:
+        if self.components and history.rungs is not None:
+            raise UserError(
+                "components: on a ladder the score is modelled as a whole; leave components out."
+            )
+        if self.components and parts is not None and coefficients is not None:
             used = np.flatnonzero(coefficients)
             each = [self._fits.process(roots, parts[:, c]) for c in used]
             return [WeightedSum(each, coefficients[used])]

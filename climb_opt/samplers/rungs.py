@@ -12,10 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from climb_opt.gp.ladder import LadderProcess
-from climb_opt.gp.proposal import SAME, Problem, propose
+from climb_opt.gp.proposal import Problem, propose
 from climb_opt.gp.rungs import choose, fresh, recommended
 from climb_opt.history import History
 from climb_opt.ladder import BudgetSpent, Ladder
@@ -25,7 +24,7 @@ from climb_opt.statistics import spearman
 PAIRS = 5  # mixtures of the start that the second rung runs too
 DEAR = 0.1  # in trials of the target: a second rung above it is not bought for pairs alone
 TRUSTED = 0.5  # what a result on a rung says of the target, below which it is not bought any more
-FEW = 5  # mixtures on a rung and above it, before which nobody knows what it says
+FEW = 5  # mixtures on a rung and the target, before which nobody knows what it says
 CREDIT = 1.0  # trials of the target that may be spent below it for each FEW it has run itself
 SURE = 0.75  # what a rung says of the target, from which it needs no credit
 PLACES = (0.0, 0.75, 0.0, 0.4, 0.0)  # of those the target runs for that, in the rung's ranking
@@ -80,13 +79,16 @@ class Purse:
         assert self.ladder is not None
         target, costs = self.ladder.target, self.ladder.costs
         counted = np.maximum(costs, LEAST * costs[-1])
+        last = self.left < 2 * costs[target]
         rungs = [self.fixed] if self.fixed is not None else self._rungs(problem, history)
-        if self.fixed is None and (unknown := self._witness(problem, history)) is not None:
-            return unknown, target
+        if self.fixed is None and not last:
+            unknown = self._witness(problem, history, rungs)
+            if unknown is not None:
+                return unknown, target
         if rng.random() < explore:
             return propose(problem, rng, 1.0), rungs[0]
         chosen = choose(problem, counted, rungs, rng)
-        if self.fixed is None and chosen.rung == target and self.left < 2 * costs[target]:
+        if self.fixed is None and last and chosen.rung == target:
             # The last trial of the target: see what is recommended, if nobody has.
             weights = recommended(problem, rng)
             if len(fresh(weights[None], problem, target)):
@@ -100,10 +102,10 @@ class Purse:
         left, costs = self.left * (1 + 1e-9), self.ladder.costs
         if left < costs[-1]:
             raise BudgetSpent
-        found = trusted(problem, history)
-        return [r for r in found if r == self.ladder.target or costs[r] + costs[-1] <= left]
+        lost = distrusted(problem, history)
+        return [r for r in range(len(costs)) if r not in lost and _leaves(costs, r, left)]
 
-    def _witness(self, problem: Problem, history: History) -> np.ndarray | None:
+    def _witness(self, problem: Problem, history: History, rungs: list[int]) -> np.ndarray | None:
         """The mixture (K,) that the target runs next to show what a rung below says of it, once the
         credit is used up; None: that is known, or not yet asked."""
         assert self.ladder is not None and history.rungs is not None and problem.rungs is not None
@@ -111,37 +113,43 @@ class Purse:
         assert isinstance(process, LadderProcess)
         begun = np.concatenate([problem.rungs, problem.pending_rungs])  # type: ignore[list-item]
         spent = float(self.ladder.shares[begun[begun < target]].sum())
-        for rung in trusted(problem, history):
-            both = pairs(problem.known, begun, rung)
-            asked = CREDIT * (1 + both // FEW)
+        for rung in rungs:
+            on = problem.known[begun == rung]
+            both = len(on) - len(fresh(on, problem, target))
             sure = both >= FEW and process.says(rung) >= SURE
             rows = history.weights[history.rungs == rung]
             rows = rows[fresh(rows, problem, target)]
-            if rung < target and spent >= asked and not sure and len(rows):
+            if rung < target and spent >= CREDIT * (1 + both // FEW) and not sure and len(rows):
                 order = np.argsort(process.mean(np.sqrt(rows)), kind="stable")
                 return np.asarray(rows[order[int(PLACES[both % FEW] * (len(rows) - 1))]])
         return None
 
 
-def trusted(problem: Problem, history: History) -> list[int]:
-    """The rungs that say enough of the target, or of which that is not known; and the target.
+def distrusted(problem: Problem, history: History) -> dict[int, str]:
+    """The rungs that say too little of the target to be bought, each with why; not those of which
+    it is not known: fewer than `FEW` mixtures were run on both.
 
     While the process knows few mixtures on both, their ranks decide, too.
     """
     process, target = problem.objectives[0], history.target
     assert isinstance(process, LadderProcess) and history.rungs is not None
-    known = [r for r in range(target) if pairs(history.weights, history.rungs, r) >= FEW]
-    lost = {rung for rung in known if process.says(rung) < TRUSTED}
+    lost = {}
     for rung in range(target):
         scores, _ = paired(history, rung, target)
-        if FEW <= len(scores) < 2 * FEW and spearman(*scores.T) < TRUSTED:
-            lost.add(rung)
-    return [rung for rung in range(target + 1) if rung not in lost]
+        ranks = spearman(*scores.T) if FEW <= len(scores) < 2 * FEW else 1.0
+        if len(scores) >= FEW and process.says(rung) < TRUSTED:
+            lost[rung] = (
+                "what one of its scores says of the target, as a correlation, is "
+                f"{process.says(rung):.2f} of what a score of the target says, below {TRUSTED:g}"
+            )
+        elif ranks < TRUSTED:
+            lost[rung] = (
+                f"the ranks of the {len(scores)} mixtures on it and the target correlate by "
+                f"{ranks:.2f} only, below {TRUSTED:g}"
+            )
+    return lost
 
 
-def pairs(weights: np.ndarray, rungs: np.ndarray, rung: int) -> int:
-    """Mixtures, of `weights` (n, K) on `rungs` (n,), that are on `rung` and on one above it."""
-    here, above = weights[rungs == rung], weights[rungs > rung]
-    if not len(here) or not len(above):
-        return 0
-    return int((cdist(here, above, "cityblock").min(axis=1) <= SAME).sum())
+def _leaves(costs: np.ndarray, rung: int, left: float) -> bool:
+    """Whether a trial on `rung` leaves the FLOPs for one of the target, or is one."""
+    return rung == len(costs) - 1 or bool(costs[rung] + costs[-1] <= left)
