@@ -21,6 +21,7 @@ from climb_opt.ladder import Ladder
 from climb_opt.ladder.recipe import BudgetRecipe
 from climb_opt.proxy.cost import gpu_hours, shape_size, trial_cost
 from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.reports.planned.advice import advice_of, regret_text
 from climb_opt.reports.planned.costs import costs_of
 from climb_opt.reports.planned.measured import Evidence, Given, evidence_for
 from climb_opt.reports.planned.regret import (
@@ -28,7 +29,6 @@ from climb_opt.reports.planned.regret import (
     PLANNED,
     Regret,
     Setting,
-    advice_of,
     arms_of,
     budgets_for,
     emulated,
@@ -198,12 +198,17 @@ def test_budgets_end_where_emulation_does() -> None:
     assert budgets_for(1e6)[-1] == 32 and budgets_for(1) == (1.0,) == budgets_for(-3)
 
 
+KEPT = (False,) * 4  # no search was cut
+
+
 def regrets(whole: list[float], one: list[float], **more: float) -> list[Regret]:
     budgets = (4.0, 8.0, 16.0, 32.0)
     arms = {PLANNED: whole, ONE: one}
-    found = [Regret(arm, budgets, tuple((x, x) for x in xs)) for arm, xs in arms.items()]
+    found = [Regret(arm, budgets, tuple((x, x) for x in xs), KEPT) for arm, xs in arms.items()]
     top = [
-        Regret(f"without {arm.replace('_', ' ')}", budgets, ((math.nan,) * 2,) * 3 + ((x, x),))
+        Regret(
+            f"without {arm.replace('_', ' ')}", budgets, ((math.nan,) * 2,) * 3 + ((x, x),), KEPT
+        )
         for arm, x in more.items()
     ]
     return found + top
@@ -225,9 +230,17 @@ def test_advice_is_what_the_regrets_say(found: list[Regret], said: str) -> None:
     assert said in advice_of(found, Ladder.of((1.0, 4.0, 16.0)))
 
 
+def test_searches_that_were_cut_are_marked() -> None:
+    budgets, runs = (1.0, 2.0), ((0.5, 0.4), (0.3, 0.2))
+    here = Setting(SPACE, Ladder.of((1.0, 4.0)), Evidence(0.0, "", (0.8,), ""), 2)
+    told = regret_text([Regret(ONE, budgets, runs, (False, True))], here)
+    assert [" *" in line for line in told[2:4]] == [False, True] and "with some of" in told[-1]
+    assert not any("*" in line for line in regret_text([Regret(ONE, budgets, runs, KEPT)], here))
+
+
 def test_a_gain_within_chance_is_called_so() -> None:
     runs = {PLANNED: ((0.1, 0.9),), ONE: ((0.9, 0.2),)}
-    found = [Regret(arm, (4.0,), of) for arm, of in runs.items()]
+    found = [Regret(arm, (4.0,), of, (False,)) for arm, of in runs.items()]
     assert "within chance" in advice_of(found, Ladder.of((1.0, 4.0)))
 
 

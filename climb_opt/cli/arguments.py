@@ -41,12 +41,17 @@ def study_command(
 
 def storage_arguments(command: argparse.ArgumentParser) -> None:
     """Where the study is, and its name."""
+    storage_argument(command)
+    command.add_argument("--study-name", help="the study's name (default: the recipe's)")
+
+
+def storage_argument(command: argparse.ArgumentParser) -> None:
+    """Where studies are."""
     command.add_argument(
         "--storage",
         help="postgresql://, mysql://, grpc://host:port, sqlite:///, or the path of a journal "
         "(default: OPTUNA_STORAGE, else runs/climb.journal)",
     )
-    command.add_argument("--study-name", help="the study's name (default: the recipe's)")
 
 
 def folder(text: str) -> Path:

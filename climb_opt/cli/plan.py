@@ -11,7 +11,7 @@ from climb_opt.cli.arguments import (
     quieten_optuna,
     set_argument,
     stem,
-    storage_arguments,
+    storage_argument,
 )
 from climb_opt.cli.offering import offer, recipes_of
 
@@ -43,7 +43,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("-f", "--format", choices=FORMATS, default="text",
                          help="for people, or for programs (default: text)")  # fmt: skip
     set_argument(command, "change a key of the recipe, e.g. seed=1; as often as needed")
-    storage_arguments(command)
+    storage_argument(command)
     command.set_defaults(run=_plan)
     offer(command, recipes=recipes_of("studies"))
 
@@ -63,7 +63,7 @@ def _plan(args: argparse.Namespace) -> None:
     from climb_opt.reports.planned.plan_search import plan_search
 
     quieten_optuna()
-    source = args.study_name or (None if args.source is None else stem(args.source))
+    source = None if args.source is None else stem(args.source)
     found = plan_search(
         args.recipe, flops=args.flops, source=source, storage=args.storage, overrides=args.set,
         noise=args.noise, correlation=args.correlation, seeds=args.seeds, emulate=not args.quick,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import optuna
 
+from climb_opt.emulator.simulated import spaced
 from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.outliers import tame
@@ -87,14 +88,6 @@ def evidence_for(given: Given, study: optuna.Study | None, below: int) -> Eviden
     return Evidence(noise, noise_from, rho, rho_from)
 
 
-def spaced(cheapest: float, below: int) -> tuple[float, ...]:
-    """The cheapest rung's correlation as one of each: every step adds as much variance."""
-    if not 0 < cheapest <= 1:
-        return (cheapest,) * below
-    steps = np.arange(below, 0, -1) / max(below, 1)
-    return tuple(float(x) for x in (1.0 + (cheapest**-2 - 1.0) * steps) ** -0.5)
-
-
 # --- private -------------------------------------------------------------------------------------
 
 
@@ -111,8 +104,8 @@ def _noise_of(study: optuna.Study | None) -> tuple[float, str]:
         spread = float(tame(history.values).std())
         if problem is not None and spread > 0:
             return problem.objectives[0].noise / spread, f"estimated from {study.study_name}"
-    why = f"{study.study_name} has {len(history)} results of its target, too few to tell"
-    return NOISE, f"assumed: {why}"
+    why = "too few to tell" if len(history) < ENOUGH else "of which no noise can be told"
+    return NOISE, f"assumed: {study.study_name} has {len(history)} results of its target, {why}"
 
 
 def _correlation_of(study: optuna.Study | None, below: int) -> tuple[tuple[float, ...], str]:
@@ -135,4 +128,6 @@ def _correlation_of(study: optuna.Study | None, below: int) -> tuple[tuple[float
     measured = np.clip([found[r].estimate for r in range(below)], LEAST, 1.0)
     told = ", ".join(str(found[r]) for r in range(below))
     rising = tuple(float(x) for x in np.maximum.accumulate(measured))
-    return rising, f"measured by {study.study_name}: {told}; noise lowers it"
+    other = rising != tuple(found[r].estimate for r in range(below))
+    changed = f"; taken for rising with cost, from {LEAST:g} to 1" if other else ""
+    return rising, f"measured by {study.study_name}: {told}; noise lowers it{changed}"

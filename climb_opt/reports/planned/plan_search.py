@@ -15,16 +15,10 @@ from climb_opt.plan import space_for
 from climb_opt.progress import progress
 from climb_opt.proxy.cost import VOCABULARY
 from climb_opt.recipes import StudyRecipe, read_study
+from climb_opt.reports.planned.advice import advice_of, regret_text
 from climb_opt.reports.planned.costs import Costs, costs_of, costs_text
 from climb_opt.reports.planned.measured import Evidence, Given, evidence_for
-from climb_opt.reports.planned.regret import (
-    Regret,
-    Setting,
-    advice_of,
-    emulated,
-    regret_text,
-    searches,
-)
+from climb_opt.reports.planned.regret import Regret, Setting, emulated, searches
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study import open_study

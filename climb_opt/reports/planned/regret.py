@@ -29,7 +29,6 @@ from climb_opt.selection import best_mixture
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import study_lock
 from climb_opt.study import build_sampler
-from climb_opt.text import counted, number, pipe_table
 from climb_opt.view import StudyView, store_space
 from climb_opt.workers import Work, work
 
@@ -55,11 +54,13 @@ class Regret:
     Attributes:
         budgets: in trials of the target, (B,).
         runs: regrets (B, S).
+        cut: of each budget, whether a search ended at `MOST_TRIALS` with some of it left, (B,).
     """
 
     arm: str
     budgets: tuple[float, ...]
     runs: tuple[tuple[float, ...], ...]
+    cut: tuple[bool, ...]
 
     @property
     def means(self) -> np.ndarray:
@@ -101,17 +102,16 @@ def emulated(
     ]
     found = []
     for arm, only_top in arms_of(recipe, setting.ladder):
-        runs = []
+        runs, cut = [], []
         for budget in budgets:
-            if only_top and budget != budgets[-1]:
-                runs.append((math.nan,) * setting.seeds)
-                continue
-            of = []
-            for seed, source in enumerate(sources):
-                of.append(_regret(_arm(recipe, arm, budget, setting.ladder), source, seed))
-                step()
-            runs.append(tuple(of))
-        found.append(Regret(arm, budgets, tuple(runs)))
+            of = [(math.nan, False)] * setting.seeds
+            if not only_top or budget == budgets[-1]:
+                for seed, source in enumerate(sources):
+                    of[seed] = _search(_arm(recipe, arm, budget, setting.ladder), source, seed)
+                    step()
+            runs.append(tuple(regret for regret, _ in of))
+            cut.append(any(ended for _, ended in of))
+        found.append(Regret(arm, budgets, tuple(runs), tuple(cut)))
     return tuple(found)
 
 
@@ -129,75 +129,21 @@ def arms_of(recipe: StudyRecipe, ladder: Ladder) -> list[tuple[str, bool]]:
     if not recipe.rungs:
         return [(CHOSEN, False), (ONE, False)]
     used = sorted(set(recipe.rungs) - {ladder.target})
-    without = [(_without(ladder, rung), True) for rung in used] if len(used) > 1 else []
-    return [(PLANNED, False), (ONE, False), *without]
+    dropped = [(without(ladder, rung), True) for rung in used] if len(used) > 1 else []
+    return [(PLANNED, False), (ONE, False), *dropped]
 
 
-def regret_text(regrets: Sequence[Regret], setting: Setting) -> list[str]:
-    """The regrets as lines of Markdown: a row for each budget."""
-    told = setting.evidence
-    rows = [
-        [number(budget, 3), *(_cell(regret.runs[i]) for regret in regrets)]
-        for i, budget in enumerate(regrets[0].budgets)
-    ]
-    correlations = ", ".join(f"{rho:.2f}" for rho in told.correlation)
-    ranks = f"; rank correlation {correlations} ({told.correlation_from})" if correlations else ""
-    return [
-        *pipe_table(["budget, target trials", *(regret.arm for regret in regrets)], rows),
-        "",
-        f"Expected regret at the target in spreads of its scores over typical mixtures, mean ± "
-        f"standard error over {counted(setting.seeds, 'seed')} of emulated searches, "
-        f"{counted(len(setting.space), 'domain')}; noise {number(told.noise, 2)} of a spread "
-        f"({told.noise_from}){ranks}. Baselines are not part of these budgets; a search is cut at "
-        f"{MOST_TRIALS} trials, budgets at {MOST} trials of the target.",
-    ]
-
-
-def advice_of(regrets: Sequence[Regret], ladder: Ladder) -> str:
-    """What to do, in one line."""
-    arms = {regret.arm: regret for regret in regrets}
-    one, top = arms[ONE], arms[ONE].budgets[-1]
-    whole = arms.get(PLANNED) or arms.get(CHOSEN)
-    if whole is None:
-        return "There is one rung, and none cheaper can be made of it: nothing to choose."
-    gain, error = _paired(one.runs[-1], whole.runs[-1])
-    for rung in range(ladder.target):
-        if (dropped := arms.get(_without(ladder, rung))) is not None:
-            lost, _ = _paired(dropped.runs[-1], whole.runs[-1])
-            if lost <= 0:
-                return (
-                    f"Trials at {ladder.rungs[rung].name} add nothing: spend them at "
-                    f"{ladder.rungs[_heir(ladder, rung)].name}."
-                )
-    if gain <= 0:
-        return "At this correlation the ladder gains nothing: drop it."
-    if gain <= error:
-        return (
-            f"The ladder's gain is within chance at {number(top, 3)} target trials "
-            f"({number(gain, 2)} ± {number(error, 2)} spreads); more --seeds would tell."
-        )
-    reached = _reached(whole, float(one.means[-1]))
-    if reached < 0.9 * top:
-        return (
-            f"The ladder reaches at {number(reached, 2)} target trials what one rung reaches at "
-            f"{number(top, 3)}."
-        )
-    return (
-        f"At {number(top, 3)} target trials the ladder's regret is {whole.means[-1]:.2f}, that of "
-        f"one rung {one.means[-1]:.2f}."
-    )
-
-
-# --- private -------------------------------------------------------------------------------------
-
-
-def _without(ladder: Ladder, rung: int) -> str:
+def without(ladder: Ladder, rung: int) -> str:
+    """The name of the arm that goes without a rung."""
     return f"without {ladder.rungs[rung].name}"
 
 
-def _heir(ladder: Ladder, rung: int) -> int:
+def heir(ladder: Ladder, rung: int) -> int:
     """The rung that gets what another one's trials cost: the cheapest other."""
     return 1 if rung == 0 else 0
+
+
+# --- private -------------------------------------------------------------------------------------
 
 
 def _arm(recipe: StudyRecipe, arm: str, budget: float, ladder: Ladder) -> StudyRecipe:
@@ -220,11 +166,11 @@ def _arm(recipe: StudyRecipe, arm: str, budget: float, ladder: Ladder) -> StudyR
         return replace(plain, rounds=rounds, sampler=sampler)
     sizes, rungs = [float(size) for size in recipe.rounds], list(recipe.rungs)
     for rung in range(ladder.target):
-        if arm == _without(ladder, rung):
-            heir = _heir(ladder, rung)
-            ratio = float(ladder.costs[rung] / ladder.costs[heir])
+        if arm == without(ladder, rung):
+            to = heir(ladder, rung)
+            ratio = float(ladder.costs[rung] / ladder.costs[to])
             sizes = [s * ratio if r == rung else s for s, r in zip(sizes, rungs, strict=True)]
-            rungs = [heir if r == rung else r for r in rungs]
+            rungs = [to if r == rung else r for r in rungs]
     kept = _scaled(sizes, [float(ladder.shares[r]) for r in rungs], budget)
     return replace(
         plain,
@@ -245,7 +191,8 @@ def _scaled(
     return [(size, index) for index, size in enumerate(whole) if size]
 
 
-def _regret(recipe: StudyRecipe, source: SimulatedLadder, seed: int) -> float:
+def _search(recipe: StudyRecipe, source: SimulatedLadder, seed: int) -> tuple[float, bool]:
+    """The regret of one search, and whether it was cut."""
     recipe = replace(recipe, seed=seed)
     study = optuna.create_study(
         storage=InMemoryStorage(), sampler=build_sampler(recipe, source.space)
@@ -263,29 +210,4 @@ def _regret(recipe: StudyRecipe, source: SimulatedLadder, seed: int) -> float:
         raise UserError(f"an emulated search recommends nothing: {error}") from None
     weights = source.space.weights(chosen.mixture, normalise=True)
     lost = float(source.truth(weights[None])[0]) - source.optimum()[1]
-    return lost / source.sigma
-
-
-def _cell(runs: Sequence[float]) -> str:
-    if any(map(math.isnan, runs)):
-        return "-"
-    mean = f"{np.mean(runs):.3f}"
-    return mean if len(runs) < 2 else f"{mean} ± {np.std(runs, ddof=1) / math.sqrt(len(runs)):.3f}"
-
-
-def _paired(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
-    """The mean of the differences and its standard error (0 of one seed)."""
-    differences = np.subtract(ours, theirs)
-    n = len(differences)
-    error = float(differences.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
-    return float(differences.mean()), error
-
-
-def _reached(regret: Regret, level: float) -> float:
-    """The budget at which an arm's regret is `level`, between those that were run; it reaches it at
-    the last."""
-    best = np.minimum.accumulate(regret.means)
-    if best[0] <= level:
-        return regret.budgets[0]
-    logs = np.interp(-level, -best, np.log(regret.budgets))
-    return float(np.exp(logs))
+    return lost / source.sigma, view.plan.next(view.trials()).kind != "done"
