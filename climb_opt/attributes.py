@@ -11,8 +11,8 @@ says *system*; names are stored, so a changed name is a study that no longer ope
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 Owner = Literal["study", "trial", "study system", "trial system"]
 
@@ -245,3 +245,9 @@ FREE = _in_trial(
 OURS = "climb/"  # every user attribute of ours begins so
 BASELINE = "baseline/"  # plan of the recipe's baselines
 ENQUEUED = "enqueued/"  # plan of mixtures that a person put in line, outside the rounds
+
+
+def by_owner(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is stored with a trial: user attributes (ours, "climb/...") and system ones."""
+    ours = {k: v for k, v in stored.items() if k.startswith(OURS)}
+    return ours, {k: v for k, v in stored.items() if k not in ours}

@@ -26,7 +26,7 @@ from climb_opt.proxy import model
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome
 from climb_opt.proxy.keep import FOLDER, KeptModels
-from climb_opt.proxy.rungs import Rungs, proxies_of
+from climb_opt.proxy.rungs import Rungs
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
@@ -270,7 +270,7 @@ def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
         *((f"also.{name}", objective.coefficients()) for name, objective in recipe.also.items()),
         ("constraints", recipe.constraints),
     ]
-    bring = all(proxy.command is not None for proxy in proxies_of(recipe))
+    bring = all(proxy.command is not None for proxy in recipe.proxies)
     for where, names in named:
         for name in names:
             if name in reported:

@@ -91,9 +91,7 @@ class StudyRecipe:
     repetition: Literal["matched", "whole"] = "matched"  # rungs repeat domains as the target does
     sampler: Choice = field(default_factory=lambda: Choice("climb"))  # who proposes mixtures
     pruner: Choice | None = None  # who stops hopeless trials early; needs proxy.report_every
-    prune_first_round: bool = (
-        False  # else trials of round 1 always run to their end; never baselines
-    )
+    prune_first_round: bool = False  # else trials of round 1 run to their end; never baselines
     space: SpaceRecipe = field(default_factory=SpaceRecipe)  # bounds of the weights
     baselines: tuple[str, ...] = ("prior", "uniform")  # trained before round 1, to be beaten
     barrier: bool = True  # a round waits for the last trial of the one before
@@ -113,6 +111,11 @@ class StudyRecipe:
     def corpus_folder(self) -> str:
         """Where the corpus lies, or is built."""
         return self.corpus if isinstance(self.corpus, str) else str(self.corpus.output)
+
+    @property
+    def proxies(self) -> tuple[ProxyRecipe, ...]:
+        """What each rung trains, cheapest first; without a ladder the one proxy."""
+        return (*self.ladder[:-1], self.proxy)
 
     @property
     def searched(self) -> tuple[int, ...]:

@@ -274,8 +274,7 @@ RUNG_CONSTRAINT = f"{_CONSTRAINTS_KEY}:{RUNG}"  # the system attribute
 
 
 def rung_attributes(rung: int, target: int) -> dict[str, Any]:
-    """What a trial on `rung` stores: it, and the constraint by which Optuna takes no trial below
-    the target for the best; no guard-rail."""
+    """What a trial stores: its rung, and a constraint, so that Optuna's best is of the target."""
     return {RUNG: rung, RUNG_CONSTRAINT: float(target - rung)}
 
 

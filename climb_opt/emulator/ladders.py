@@ -11,6 +11,7 @@ Notation: R rungs, K domains, n mixtures, sigma the spread of the target's score
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,7 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
 
 
-class LadderSource:
+class LadderSource(ABC):
     """What mixtures score on the rungs of `ladder`; lower is better, the last rung is the target.
 
     A `Source` of its target, too, so that whoever knows one rung can search that.
@@ -38,17 +39,17 @@ class LadderSource:
     names: tuple[str, ...] = ("score",)
     coefficients: np.ndarray = np.ones(1)
 
+    @abstractmethod
     def truth(self, weights: np.ndarray, rung: int | None = None) -> np.ndarray:
         """The score (n,) of mixtures (n, K) without noise, of the target by default."""
-        raise NotImplementedError
 
+    @abstractmethod
     def optimum(self) -> tuple[np.ndarray, float]:
         """The best mixture (K,) at the target, and its score there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def quality(self) -> str:
         """One line that goes with every result."""
-        raise NotImplementedError
 
     def score(
         self,

@@ -115,11 +115,7 @@ class SimulatedLadder(LadderSource):
         """The rank correlation of each rung below the target."""
         below, given = self.ladder.target, self.correlation
         if not isinstance(given, tuple):
-            variance = 1.0 / max(given, 1e-9) ** 2 - 1.0 if given else np.inf
-            steps = np.arange(below, 0, -1) / max(below, 1)
-            found = (1.0 + variance * steps) ** -0.5
-            apart = 0 < given <= 1 and not self.misleads
-            given = tuple(float(x) for x in found) if apart else (given,) * below
+            given = (given,) * below if self.misleads else spaced(given, below)
         if len(given) != below or not all(0 < rho <= 1 for rho in given):
             raise UserError(
                 f"correlation must lie above 0 and at most at 1, one number or one for each of the "
@@ -187,6 +183,19 @@ class SimulatedLadder(LadderSource):
         low, high = WIDTHS[reached[0] - 1], WIDTHS[reached[0]]
         width = _bisect(found, rho, float(low), float(high))
         return lambda weights, f: deviation(width, weights)
+
+
+def spaced(cheapest: float, below: int) -> tuple[float, ...]:
+    """The cheapest rung's correlation as one of each of the `below` rungs: every step between them
+    adds as much variance.
+
+    >>> [round(rho, 2) for rho in spaced(0.8, 3)]
+    [0.8, 0.85, 0.92]
+    """
+    if not 0 < cheapest <= 1:
+        return (cheapest,) * below
+    steps = np.arange(below, 0, -1) / max(below, 1)
+    return tuple(float(x) for x in (1.0 + (cheapest**-2 - 1.0) * steps) ** -0.5)
 
 
 # --- private -------------------------------------------------------------------------------------

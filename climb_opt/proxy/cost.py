@@ -14,6 +14,7 @@ Of a mixture of experts all experts are counted; `proxy.flops` states another fi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from climb_opt.errors import UserError
@@ -103,6 +104,12 @@ def trained_tokens(recipe: ProxyRecipe) -> int:
         return recipe.tokens
     batch, steps = plan(recipe)
     return batch * steps * recipe.sequence
+
+
+def share_of(proxies: Sequence[ProxyRecipe], number: int) -> float:
+    """The share of each domain that a rung reads, so as to repeat it as often as the last does; 1
+    where it trains on more, for no pool is larger than the corpus."""
+    return min(trained_tokens(proxies[number]) / trained_tokens(proxies[-1]), 1.0)
 
 
 def described(recipe: ProxyRecipe) -> str:

@@ -8,7 +8,6 @@ matched`, arXiv 2606.07597).
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +16,13 @@ import torch
 from climb_opt.errors import UserError, listed
 from climb_opt.proxy import checkpoint
 from climb_opt.proxy.command import CommandTrainer
-from climb_opt.proxy.cost import described, trained_tokens
+from climb_opt.proxy.cost import described, share_of, trained_tokens
 from climb_opt.proxy.data import Sequences, pools_of
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, ProxyTrainer, Watch
 from climb_opt.proxy.train import Trainer
 from climb_opt.proxy.trunks import FOLDER, check_go_on, trunks_of
-from climb_opt.recipes import ProxyRecipe, StudyRecipe
+from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import Corpus
 
 log = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class Rungs:
         self, corpus: Corpus, recipe: StudyRecipe, group: ProxyGroup, *, directory: Path
     ) -> None:
         self.corpus, self.group, self.directory = corpus, group, directory
-        self.proxies = proxies_of(recipe)
+        self.proxies = recipe.proxies
         self.matched = recipe.repetition == "matched"
         self._read: Sequences | None = None  # the target's, whose open files the others share
         numbers = range(len(self.proxies))  # the target first: others read a share of its tokens
@@ -102,8 +101,19 @@ class Rungs:
             )
 
     def _share(self, number: int) -> float:
-        below = self.matched and number < self.target
-        return share_of(self.proxies, number) if below else 1.0
+        if not self.matched:
+            return 1.0
+        own, target = (trained_tokens(self.proxies[n]) for n in (number, -1))
+        if own > target:
+            log.warning(
+                "study.ladder[%d] (%s) repeats every domain %.3g times as often as the target, on "
+                "%s tokens: no pool can be larger than the corpus.",
+                number,
+                described(self.proxies[number]),
+                own / target,
+                f"{target:,}",
+            )
+        return share_of(self.proxies, number)
 
     def _is_gone_on_from(self, number: int) -> bool:
         return any(proxy.go_on for proxy in self.proxies[number + 1 : number + 2])
@@ -137,27 +147,3 @@ class Rungs:
         self._read = self._read or read
         self._say_indivisible(number, read)
         return Trainer(corpus, proxy, self.group, directory=folder, sequences=read)
-
-
-def proxies_of(recipe: StudyRecipe) -> tuple[ProxyRecipe, ...]:
-    """What each rung of a study trains, cheapest first; without a ladder its one proxy."""
-    return (*recipe.ladder[:-1], recipe.proxy)
-
-
-def share_of(proxies: Sequence[ProxyRecipe], number: int) -> float:
-    """The share of each domain that a rung reads, so as to repeat it as often as the last does.
-
-    No pool is larger than the corpus: a rung on more tokens than the last reads everything, repeats
-    it more often, and that is said.
-    """
-    own, target = trained_tokens(proxies[number]), trained_tokens(proxies[-1])
-    if own > target:
-        log.warning(
-            "study.ladder[%d] (%s) repeats every domain %.3g times as often as the target, on %s "
-            "tokens: no pool can be larger than the corpus.",
-            number,
-            described(proxies[number]),
-            own / target,
-            f"{target:,}",
-        )
-    return min(own / target, 1.0)

@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from climb_opt import workers as rounds
-from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, RETRY, SLOT
+from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SLOT, by_owner
 from climb_opt.errors import UserError
 from climb_opt.plan import Slot, attempts_by_slot
 from climb_opt.selection.trusting import distrusted
@@ -95,7 +95,7 @@ def enqueue(
     view = StudyView(patient(study))
     space = view.space
     weights = space.weights(mixture, what=f"Mixture {name!r}")
-    where = rung_asked(view, rung)
+    ours, system = by_owner(rung_asked(view, rung))
     taken = attempts_by_slot(view.trials())
     slot, count = f"{ENQUEUED}{name}", 1
     while slot in taken:
@@ -107,11 +107,8 @@ def enqueue(
             state=TrialState.WAITING,
             params=params,
             distributions=space.distributions(),
-            user_attrs={SLOT: slot, **{k: v for k, v in where.items() if k.startswith(OURS)}},
-            system_attrs={
-                "fixed_params": params,
-                **{k: v for k, v in where.items() if not k.startswith(OURS)},
-            },
+            user_attrs={SLOT: slot, **ours},
+            system_attrs={"fixed_params": params, **system},
         )
     )
     return slot

@@ -7,7 +7,7 @@ import dataclasses
 import optuna
 
 from climb_opt import recipe_files
-from climb_opt.proxy.cost import trained_tokens
+from climb_opt.proxy.cost import share_of
 from climb_opt.proxy_recipe import ProxyRecipe
 from climb_opt.recipes import StudyRecipe
 from climb_opt.view import StudyView
@@ -23,8 +23,8 @@ def same_rungs(
     of one rung. Of studies without recipes targets are taken for the same, other rungs by what is
     stored of them."""
     if recipe is not None and old_recipe is not None:
-        ours = [_scored(proxy) for proxy in _proxies(recipe)]
-        theirs = [_scored(proxy) for proxy in _proxies(old_recipe)]
+        ours = [_scored(proxy) for proxy in recipe.proxies]
+        theirs = [_scored(proxy) for proxy in old_recipe.proxies]
         return {r: ours.index(proxy) for r, proxy in enumerate(theirs) if proxy in ours}
     here, there = (StudyView(study).ladder for study in (new, old))
     ends = (0 if here is None else here.target, 0 if there is None else there.target)
@@ -72,10 +72,6 @@ def rung_names(study: optuna.Study) -> list[str]:
 # --- private -------------------------------------------------------------------------------------
 
 
-def _proxies(recipe: StudyRecipe) -> tuple[ProxyRecipe, ...]:
-    return (*recipe.ladder[:-1], recipe.proxy)
-
-
 def _scored(proxy: ProxyRecipe) -> ProxyRecipe:
     """What its score depends on: a trial that goes on from another ends as if from the start."""
     return dataclasses.replace(proxy, go_on=False)
@@ -83,5 +79,4 @@ def _scored(proxy: ProxyRecipe) -> ProxyRecipe:
 
 def _share(recipe: StudyRecipe, rung: int) -> float:
     """The share of each domain that a rung's trials read."""
-    own, target = (trained_tokens(_proxies(recipe)[k]) for k in (rung, -1))
-    return 1.0 if recipe.repetition == "whole" else min(own / target, 1.0)
+    return 1.0 if recipe.repetition == "whole" else share_of(recipe.proxies, rung)

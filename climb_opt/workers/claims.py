@@ -22,6 +22,7 @@ from climb_opt.attributes import (
     RUNG,
     SEED,
     SLOT,
+    by_owner,
 )
 from climb_opt.bounds import SUM_TOLERANCE
 from climb_opt.ladder import BudgetSpent
@@ -181,14 +182,14 @@ class Claims:
             rung = {RUNG: self._plan.rung_of(slot), **stored, **kept}[RUNG]
             rung = self._plan.target if rung is None else rung  # a sampler that names none
             stored = {**stored, **rung_attributes(rung, self._plan.target)}
-        ours = {k: v for k, v in stored.items() if k.startswith(OURS)}
+        ours, system_attrs = by_owner(stored)
         template = create_trial(
             state=TrialState.RUNNING,
             params=params,
             distributions=distributions,
             user_attrs={**kept, **ours, **self.wanted.attrs.get(slot, {}), SLOT: slot}
             | {BEAT: sign(0)},
-            system_attrs={k: v for k, v in stored.items() if k not in ours},
+            system_attrs=system_attrs,
         )
         return self.study._storage.create_new_trial(self.study._study_id, template_trial=template)
 

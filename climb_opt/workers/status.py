@@ -132,11 +132,11 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
     left = None
     if plan.budget is not None and plan.ladder is not None:
         left = plan.budget - plan.ladder.spent(trials)
-    if left is None:
+        begun = plan.ladder.spent(t for t in trials if t.state == TrialState.RUNNING)
+        seconds = pace.paid(max(left, 0.0) + begun, workers)
+    else:
         todo = [unfinished(plan, attempts, slots) for slots in planned]
         seconds = pace.needed([*todo, unfinished(plan, loose, loose)], workers, plan.barrier)
-    else:
-        seconds = pace.paid(max(left, 0.0) + sum(_cost(plan, r.rung) for r in running), workers)
     return Status(
         name=study.study_name,
         rounds=rounds,
@@ -242,11 +242,6 @@ def _failure(trial: FrozenTrial) -> FailureStatus:
         reason=str(trial.user_attrs.get(ERROR, "no reason stored")),
         interrupted=bool(trial.user_attrs.get(INTERRUPTED)),
     )
-
-
-def _cost(plan: Plan, name: str | None) -> float:
-    ladder = plan.ladder
-    return 0.0 if ladder is None or name is None else ladder.rungs[ladder.number(name)].flops
 
 
 def _agreement(study: optuna.Study) -> tuple[Agreement, ...]:

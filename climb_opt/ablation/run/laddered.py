@@ -28,12 +28,12 @@ from climb_opt.emulator import (
     pool,
     read_runs,
 )
+from climb_opt.emulator.rows import PER_PARAMETER
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder, Rung
 from climb_opt.strict import as_list
 from climb_opt.text import amount
 
-PER_PARAMETER = 6  # FLOPs of a token for each parameter, forward and backward
 Noise = float | Sequence[float]
 
 
