@@ -112,7 +112,8 @@ class Purse:
         process, target = problem.objectives[0], self.ladder.target
         assert isinstance(process, LadderProcess)
         begun = np.concatenate([problem.rungs, problem.pending_rungs])  # type: ignore[list-item]
-        spent = float(self.ladder.shares[begun[begun < target]].sum())
+        shares = np.maximum(self.ladder.shares, LEAST)
+        spent = float(shares[begun[begun < target]].sum())
         for rung in rungs:
             on = problem.known[begun == rung]
             both = len(on) - len(fresh(on, problem, target))

@@ -46,7 +46,7 @@ from climb_opt.recipes import study_from, to_json
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
-from climb_opt.selection import best_mixture
+from climb_opt.selection import Recommendation, best_mixture
 from climb_opt.storages import study_lock
 from climb_opt.view import StudyView, read_history
 from climb_opt.workers import Work
@@ -135,20 +135,38 @@ class Curve:
         if not picks:
             return
         values = {name: regret(self.oracle, weights) for name, weights in picks.items()}
-        self.points.append({"flops": spent, "trials": len(study.trials), **values})
+        self.points.append({"flops": spent, "trials": len(study.trials), **values, **self._kept})
 
     def _picks(self, study: optuna.Study, own: bool) -> dict[str, np.ndarray]:
         space, found = self.oracle.space, {}
+        self._kept: dict[str, float] = {}  # which of the promises that were made are true
         reached = on_one_scale(read_history(study, space, rungs=True))
         if rows(self.oracle):
             found["auto"] = _best_row(study, space, self.oracle)
         elif len(reached):
-            found["auto"] = space.weights(best_mixture(study, space=space).mixture, normalise=True)
+            best = best_mixture(study, space=space)
+            found["auto"] = space.weights(best.mixture, normalise=True)
+            self._kept = promises_kept(best, self.oracle)
         if own and len(reached) > 1:  # seconds each
             for what, rule in (("own", "argbest"), ("top", "mean-top")):
                 options = ClimbOptions("nemo")
                 found[what] = climb_pick(space, reached, options, seed=self.seed, rule=rule)
         return found
+
+
+def promises_kept(best: Recommendation, oracle: LadderSource) -> dict[str, float]:
+    """Whether the 90 % intervals of the score and the gain over the prior hold the truth; nothing
+    where none was stated."""
+    space, found = oracle.space, {}
+    weights = space.weights(best.mixture, normalise=True)
+    score, prior = oracle.truth(np.stack([weights, space.project(space.prior)]))
+    for name, stated, truth in (
+        ("score_held", best.predicted, score),
+        ("gain_held", best.gain, prior - score),
+    ):
+        if stated is not None:
+            found[name] = float(stated.low <= truth <= stated.high)
+    return found
 
 
 def _best_row(study: optuna.Study, space: MixtureSpace, oracle: LadderSource) -> np.ndarray:
@@ -331,6 +349,10 @@ def _report_levels(name: str, arms: list[str], curves: Curves) -> None:
         final = float(np.median([curve[-1]["auto"] for curve in mine.values()]))
         most = float(np.median([curve[-1]["flops"] for curve in mine.values()]))
         print(f"{arm}: regret {final:.4f} after {most:.1f} target trials, {len(mine)} seeds")
+        for what in ("score", "gain"):
+            held = [p[f"{what}_held"] for c in mine.values() for p in c if f"{what}_held" in p]
+            if held:
+                print(f"  {what}: {np.mean(held):.2f} of {len(held)} intervals hold the truth")
         if arm != "screen" and not ARMS[arm].rungs:
             continue
         for trials in LEVELS:
