@@ -41,6 +41,7 @@ from climb_opt.emulator import NoisyObjective, Source
 from climb_opt.emulator.objective import spread
 from climb_opt.samplers import stock
 from climb_opt.selection.verifying import shortlist
+from resume import append, key_of, load
 
 PREFIXES = (28, 56, 112)
 SAMPLERS: dict[str, Callable[[MixtureSpace, int], BaseSampler]] = {
@@ -127,18 +128,11 @@ def wanted(options: argparse.Namespace) -> Iterable[tuple[str, str, float, int]]
                     yield source, sampler, noise, seed
 
 
-def key_of(row: Row) -> tuple[Any, ...]:
-    return row["source"], row["sampler"], row["noise"], row["seed"], row["n"]
-
-
-def load(path: Path | None) -> dict[tuple[Any, ...], Row]:
-    if path is None or not path.exists():
-        return {}
-    return {key_of(row): row for row in map(json.loads, path.read_text().splitlines())}
+KEY = ("source", "sampler", "noise", "seed", "n")
 
 
 def work(options: argparse.Namespace) -> list[Row]:
-    rows = load(options.output)
+    rows = load(options.output, KEY)
     asked = []
     for name, sampler, noise, seed in wanted(options):
         keys = [(name, sampler, noise, seed, n) for n in options.trials]
@@ -158,10 +152,8 @@ def work(options: argparse.Namespace) -> list[Row]:
             if options.verify:
                 asked_of = verified(source, asked_of, options.verify, noise, seed)
             row |= judge(source, asked_of) | {"cpu": seconds}
-            rows[key_of(row)] = row
-            if options.output:
-                with options.output.open("a") as stream:
-                    stream.write(json.dumps(row) + "\n")
+            rows[key_of(row, KEY)] = row
+            append(options.output, row)
     return [rows[key] for key in asked]
 
 
@@ -211,8 +203,8 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore")
     rows = work(options)
-    asked = {key_of(row) for row in rows}
-    report(rows, [row for key, row in load(options.against).items() if key in asked])
+    asked = {key_of(row, KEY) for row in rows}
+    report(rows, [row for key, row in load(options.against, KEY).items() if key in asked])
 
 
 if __name__ == "__main__":

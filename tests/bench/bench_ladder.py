@@ -25,7 +25,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -63,6 +62,7 @@ from ladder_figures import (
     settled,
 )
 from ladder_sources import CACHE, TABLES, USUAL, regret, rows, rows_named, source
+from resume import run_all
 
 CLIMB = (4, 2, 1)  # shares of its rounds
 ROUNDS = (64, 32, 16)  # of CLIMB on a ladder
@@ -249,15 +249,7 @@ def screen(oracle: LadderSource, seed: int) -> list[dict[str, float]]:
 # --- all runs ------------------------------------------------------------------------------------
 
 
-def key_of(row: dict[str, object]) -> tuple[object, ...]:
-    return tuple(row[name] for name in ("source", "arm", "seed"))
-
-
-def load(path: Path | None) -> dict[tuple[object, ...], dict[str, object]]:
-    if path is None or not path.exists():
-        return {}
-    found = [json.loads(line) for line in path.read_text().splitlines() if line]
-    return {key_of(row): row for row in found}
+KEY = ("source", "arm", "seed")
 
 
 def single(name: str, arm: str) -> str:
@@ -267,29 +259,19 @@ def single(name: str, arm: str) -> str:
 
 
 def wanted(options: argparse.Namespace) -> Iterator[dict[str, object]]:
-    asked = set()
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.sources:
             for arm in options.arms:
-                row = {"source": single(name, arm), "arm": arm, "seed": seed}
-                if key_of(row) not in asked and (rows_named(name) or arm not in ROWS_ONLY):
-                    asked.add(key_of(row))
-                    yield row
+                if rows_named(name) or arm not in ROWS_ONLY:
+                    yield {"source": single(name, arm), "arm": arm, "seed": seed}
 
 
 def work(options: argparse.Namespace) -> list[dict[str, object]]:
-    done = load(options.output)
-    for row in wanted(options):
-        if key_of(row) in done:
-            continue
+    def one(row: dict[str, object]) -> dict[str, object]:
         oracle = source(str(row["source"]), options.tables, options.cache)
-        row |= run(oracle, str(row["arm"]), int(str(row["seed"])))
-        done[key_of(row)] = row
-        if options.output:
-            with options.output.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-    asked = {key_of(row) for row in wanted(options)}
-    return [row for row in (load(options.output) or done).values() if key_of(row) in asked]
+        return run(oracle, str(row["arm"]), int(str(row["seed"])))
+
+    return run_all(wanted(options), KEY, options.output, one)
 
 
 # --- figures -------------------------------------------------------------------------------------

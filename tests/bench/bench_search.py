@@ -23,7 +23,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -42,6 +41,7 @@ from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection import compare_rules
 from climb_opt.view import read_history
+from resume import run_all
 
 TABLES = Path(__file__).parents[3] / "shared" / "data" / "tables"
 CACHE = Path.home() / ".cache" / "climb_opt"
@@ -165,15 +165,7 @@ def _seed(study: optuna.Study) -> int:
 # --- all runs --------------------------------------------------------------------------------
 
 
-def key_of(row: dict[str, object]) -> tuple[object, ...]:
-    return tuple(row[name] for name in ("oracle", "noise", "method", "seed", "trials"))
-
-
-def load(path: Path | None) -> dict[tuple[object, ...], dict[str, object]]:
-    if path is None or not path.exists():
-        return {}
-    rows = [json.loads(line) for line in path.read_text().splitlines() if line]
-    return {key_of(row): row for row in rows}
+KEY = ("oracle", "noise", "method", "seed", "trials")
 
 
 def wanted(options: argparse.Namespace) -> Iterable[dict[str, object]]:
@@ -191,19 +183,12 @@ def wanted(options: argparse.Namespace) -> Iterable[dict[str, object]]:
 
 
 def work(options: argparse.Namespace) -> list[dict[str, object]]:
-    rows = load(options.output)
-    for row in wanted(options):
-        if key_of(row) in rows:
-            continue
+    def one(row: dict[str, object]) -> dict[str, object]:
         oracle = source(str(row["oracle"]), options.tables, options.cache)
         noise, seed = float(str(row["noise"])), int(str(row["seed"]))
-        row |= run(oracle, str(row["method"]), noise, seed, options.trials)
-        rows[key_of(row)] = row
-        if options.output:
-            with options.output.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
-    asked = {key_of(row) for row in wanted(options)}
-    return [row for row in (load(options.output) or rows).values() if key_of(row) in asked]
+        return run(oracle, str(row["method"]), noise, seed, options.trials)
+
+    return run_all(wanted(options), KEY, options.output, one)
 
 
 # --- tables ----------------------------------------------------------------------------------
