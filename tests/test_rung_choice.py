@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,13 @@ import optuna
 import pytest
 
 import climb_opt
-from climb_opt import MixtureSpace, SimplexGPSampler, best_mixture
+from climb_opt import SimplexGPSampler, best_mixture
 from climb_opt.attributes import FORECAST, LADDER, RUNG
+from climb_opt.gp.rungs import fresh
 from climb_opt.history import History
 from climb_opt.ladder import BudgetSpent, Ladder
-from climb_opt.samplers.rungs import FEW, Purse, distrusted
-from climb_opt.view import StudyView, all_trials
+from climb_opt.samplers.rungs import Purse, distrusted
+from climb_opt.view import all_trials
 from test_gp_ladder import COSTS, SPACE, problem_of, results, truth
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -119,19 +121,18 @@ def test_what_is_said_of_a_rung_that_is_given_up_is_so(ranks: list[int]) -> None
 
 
 def test_only_runs_at_the_target_show_what_a_rung_says_of_it() -> None:
-    made = results([20, 6, 2])
-    roots = np.concatenate([made.roots[:20], made.roots[:6], made.roots[20:22]])
-    values = np.concatenate([made.values[:20], made.values[:6], truth(made.roots[20:22] ** 2)])
+    made = results([17, 5, 1])  # five on both cheap rungs, one of them at the target
+    roots = np.concatenate([made.roots[:17], made.roots[:5], made.roots[:1]])
+    values = np.concatenate([made.values[:17], made.values[:5], truth(made.roots[:1] ** 2)])
     problem: Any = problem_of(made._replace(roots=roots, values=values))
     history = History(roots**2, values, (), rungs=made.rungs, target=2)
-    cheap = {tuple(w.round(9)) for w in history.weights[:20]}
-    for left, asked in ((np.inf, True), (20.0, False)):  # the last of the target is no question
-        weights, rung = Purse(LADDER_OF, left).buy(problem, history, np.random.default_rng(0), 0.0)
-        if asked:
-            assert rung == 2 and tuple(weights.round(9)) in cheap
-        elif rung == 2:
-            assert truth(weights[None])[0] < float(np.quantile(truth(history.weights), 0.2))
-    assert FEW == 5
+    scores, ladder = truth(history.weights[:17]), Ladder.of([1, 2, 16])
+    buy = partial(Purse.buy, problem=problem, history=history, explore=0.0)
+    asked, rung = buy(Purse(ladder), rng=np.random.default_rng(0))
+    assert rung == 2 and np.abs(history.weights[:17] - asked).sum(axis=1).min() < 1e-9
+    assert truth(asked[None])[0] > np.median(scores)  # not of its best alone
+    last, rung = buy(Purse(ladder, 20.0), rng=np.random.default_rng(0))
+    assert rung < 2 or truth(last[None])[0] < np.quantile(scores, 0.2)  # that is no question
 
 
 def test_the_last_trial_of_the_target_sees_what_is_recommended() -> None:
@@ -152,11 +153,18 @@ def test_trials_that_run_are_counted_on_their_rung() -> None:
     asked = [study.ask() for _ in range(4)]
     for trial in asked:
         SPACE.suggest(trial)
-    rows = {(t.user_attrs[RUNG], *np.round(list(t.params.values()), 4)) for t in asked}
-    assert len(rows) == 4
-    assert climb_opt.read_history(study, SPACE, rungs=True).rungs is not None
-    assert StudyView(study).plan.target == 2
-    assert isinstance(SPACE, MixtureSpace)
+    running = [t for t in all_trials(study) if not t.state.is_finished()]
+    weights, rungs = sampler._pending(running, None, 2)
+    assert rungs.tolist() == [t.user_attrs[RUNG] for t in asked] and len(weights) == 4
+    # What runs is known to be due: nobody asks for it again on its rung.
+    problem = sampler._beliefs.problem(
+        climb_opt.read_history(study, SPACE, rungs=True), weights, rungs
+    )
+    assert problem is not None
+    for mixture, rung in zip(weights, rungs, strict=True):
+        assert len(fresh(mixture[None], problem, int(rung))) == 0
+        if rung < 2:
+            assert len(fresh(mixture[None], problem, int(rung) + 1)) == 1
 
 
 def test_one_model_for_each_component_is_refused_on_a_ladder() -> None:
