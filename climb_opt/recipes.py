@@ -12,140 +12,28 @@ import functools
 import hashlib
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from climb_opt import corpus_recipe, lookup
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.ladder import recipe as ladders
-from climb_opt.ladder.recipe import BudgetRecipe, proxy_data
+from climb_opt.ladder.recipe import proxy_data
 from climb_opt.ladder.recipe import read_proxy as read_proxy
 from climb_opt.proxy_recipe import ModelRecipe as ModelRecipe
 from climb_opt.proxy_recipe import ProxyRecipe as ProxyRecipe
 from climb_opt.recipe_files import find, load_yaml, merge, read_data, set_override
-from climb_opt.strict import ONE, POSITIVE, SHARE, Range, as_list, build, check_ranges
+from climb_opt.strict import as_list, build, check_ranges
+from climb_opt.study_recipe import AUTO as AUTO
+from climb_opt.study_recipe import MAIN as MAIN
+from climb_opt.study_recipe import BudgetRecipe as BudgetRecipe
+from climb_opt.study_recipe import Choice as Choice
+from climb_opt.study_recipe import ScoreRecipe as ScoreRecipe
+from climb_opt.study_recipe import SpaceRecipe as SpaceRecipe
+from climb_opt.study_recipe import StudyRecipe as StudyRecipe
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SpaceRecipe:
-    """Bounds of the search: see `MixtureSpace`."""
-
-    lower: dict[str, float] | float | None = None  # least weight, of all domains or by name
-    upper: dict[str, float] | float | None = None  # largest weight, of all domains or by name
-    max_epochs: float | None = None  # a trial's tokens repeat no domain more often
-
-    RANGES: ClassVar = {"lower": SHARE, "upper": SHARE, "max_epochs": POSITIVE}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A sampler, predictor, evaluator or pruner: its name and the options it takes."""
-
-    name: str  # a short name (`climb-opt ls`), or "my_package.module:Name"
-    options: dict[str, Any] = field(default_factory=dict)  # what it is called with, by name
-
-    RANGES: ClassVar = {"options": Range(-math.inf, math.inf)}  # whoever takes them judges them
-
-
-AUTO = "auto"  # a score whose weights `climb-opt noise` finds; frozen when the study is created
-Score = dict[str, float] | list[str]  # component -> coefficient, or a list whose mean is taken
-
-
-@dataclass(frozen=True)
-class ScoreRecipe:
-    """A further objective: what adds up to it, and which way is better."""
-
-    score: Score  # component -> coefficient, or a list whose mean is taken
-    direction: Literal["minimize", "maximize"] = "minimize"  # which way it is better
-
-    def coefficients(self) -> dict[str, float]:
-        """component -> coefficient."""
-        return _coefficients(self.score)
-
-
-@dataclass(frozen=True)
-class StudyRecipe:
-    """One search: what is trained, how it is scored, who proposes mixtures.
-
-    >>> from climb_opt.recipes import read_study
-    >>> recipe = read_study("tiny.yaml", ["rounds=[16, 8]"])  # a file of yours, and an override
-    >>> recipe.rounds, recipe.sampler.name, recipe.direction
-    ((16, 8), 'climb', 'minimize')
-    """
-
-    corpus: str | CorpusRecipe  # its folder, or how to build it; elsewhere, --set corpus=
-    proxy: ProxyRecipe  # what a trial trains: a name, a file, or its keys
-    evaluators: tuple[Choice, ...]  # what scores it; none only where a command brings scores
-    score: Score  # component -> coefficient, a list whose mean is taken, or auto (see `noise`)
-    direction: Literal["minimize", "maximize"] = "minimize"  # which way the score is better
-    also: dict[str, ScoreRecipe] = field(default_factory=dict)  # further objectives: a Pareto set
-    rounds: tuple[int, ...] = (64, 32, 16)  # trials of each round, or {trials, proxy} of each
-    ladder: tuple[ProxyRecipe, ...] = ()  # rungs, cheapest first; the last is the target, `proxy`
-    rungs: tuple[int, ...] = ()  # of the ladder, one a round; none: the sampler chooses
-    budget: BudgetRecipe | None = None  # FLOPs of a search by ladder, in place of rounds
-    repetition: Literal["matched", "whole"] = "matched"  # rungs repeat domains as the target does
-    sampler: Choice = field(default_factory=lambda: Choice("climb"))  # who proposes mixtures
-    pruner: Choice | None = None  # who stops hopeless trials early; needs proxy.report_every
-    prune_first_round: bool = False  # else trials of round 1 run to their end; never baselines
-    space: SpaceRecipe = field(default_factory=SpaceRecipe)  # bounds of the weights
-    baselines: tuple[str, ...] = ("prior", "uniform")  # trained before round 1, to be beaten
-    barrier: bool = True  # a round waits for the last trial of the one before
-    verify: int = 0  # of the rounds' slots, the last: measure the recommendation and its rivals
-    max_attempts: int = 3  # of a slot, before it is given up
-    constraints: dict[str, float] = field(default_factory=dict)  # component -> its worst value
-    confirm_seeds: int = 3  # fresh seeds of `climb-opt confirm`
-    seed: int = 0  # of every proposal, and of every proxy's training
-
-    RANGES: ClassVar = {
-        **dict.fromkeys(("rounds", "max_attempts", "confirm_seeds"), ONE),
-        "rungs": Range(0),
-        "seed": Range(0, 2**32 - 1),  # what NumPy takes
-    }
-
-    @property
-    def corpus_folder(self) -> str:
-        """Where the corpus lies, or is built."""
-        return self.corpus if isinstance(self.corpus, str) else str(self.corpus.output)
-
-    @property
-    def proxies(self) -> tuple[ProxyRecipe, ...]:
-        """What each rung trains, cheapest first; without a ladder the one proxy."""
-        return (*self.ladder[:-1], self.proxy)
-
-    @property
-    def searched(self) -> tuple[int, ...]:
-        """Slots of each round that search: all but the last `verify`."""
-        left, found = sum(self.rounds) - self.verify, []
-        for size in self.rounds:
-            found.append(min(size, left))
-            left -= found[-1]
-        return tuple(size for size in found if size)
-
-    def coefficients(self) -> dict[str, float]:
-        """component -> coefficient of the study's score."""
-        return _coefficients(self.score)
-
-    def objectives(self) -> dict[str, ScoreRecipe]:
-        """All objectives by name; the first is "score"."""
-        return {MAIN: ScoreRecipe(self.score, self.direction), **self.also}
-
-
-def _coefficients(score: Score) -> dict[str, float]:
-    if isinstance(score, dict):
-        return dict(score)
-    if score == [AUTO]:
-        raise UserError(
-            "study.score: auto has no weights yet; `climb-opt noise RECIPE` finds them."
-        )
-    return {name: 1.0 / len(score) for name in score}
-
-
-MAIN = "score"  # the name of a study's first objective
 
 
 def read_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:

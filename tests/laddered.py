@@ -9,9 +9,8 @@ import optuna
 
 from climb_opt import study as studies
 from climb_opt.attributes import RUNG
-from climb_opt.ladder.recipe import BudgetRecipe
 from climb_opt.proxy.ladders import ladder_of
-from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.samplers.climb_sampler import ClimbSampler
 from climb_opt.shards import Corpus
 from climb_opt.study import open_study

@@ -31,7 +31,7 @@ FLOORS = [
     ],
     ["written", "files", "extras", "metrics"],
     ["bounds", "strict", "unpacking"],
-    ["streams"],
+    ["streams", "study_recipe"],
     ["reading"],
     ["mixtures"],
     [

@@ -284,7 +284,7 @@ def test_a_sampler_that_chooses_spends_the_budget_and_may_stop_early(
 
 
 def read_budget(flops: float) -> Any:
-    from climb_opt.ladder.recipe import BudgetRecipe
+    from climb_opt.recipes import BudgetRecipe
 
     return BudgetRecipe(flops)
 

@@ -18,9 +18,8 @@ from climb_opt.cli import main
 from climb_opt.emulator import simulated
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
-from climb_opt.ladder.recipe import BudgetRecipe
 from climb_opt.proxy.cost import gpu_hours, shape_size, trial_cost
-from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.reports.planned.advice import advice_of, regret_text
 from climb_opt.reports.planned.costs import costs_of
 from climb_opt.reports.planned.measured import Evidence, Given, evidence_for

@@ -9,23 +9,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from climb_opt import lookup
 from climb_opt.errors import UserError
 from climb_opt.proxy_recipe import ProxyRecipe
 from climb_opt.recipe_files import merge, read_data
-from climb_opt.strict import POSITIVE, build, check_ranges
-
-
-@dataclass(frozen=True)
-class BudgetRecipe:
-    """What a search may spend on training, all rungs and baselines together."""
-
-    flops: float  # of all trials
-
-    RANGES: ClassVar = {"flops": POSITIVE}
+from climb_opt.strict import build, check_ranges
 
 
 def read(data: dict[str, Any]) -> None:

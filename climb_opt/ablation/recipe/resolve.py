@@ -16,8 +16,7 @@ from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
 from climb_opt.ladder import recipe as ladders
-from climb_opt.ladder.recipe import BudgetRecipe
-from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.retrain.sibling import at_target
 
 LADDERS = ("ladder", "ladder-tables", "rows")  # emulated objectives with rungs

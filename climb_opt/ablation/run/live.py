@@ -27,10 +27,9 @@ from climb_opt.ablation.run.results import RunResult
 from climb_opt.attributes import DOREMI, ERROR
 from climb_opt.errors import UserError
 from climb_opt.history import report_facts
-from climb_opt.ladder.recipe import BudgetRecipe
 from climb_opt.plan import Plan
 from climb_opt.proxy.ladders import ladder_of
-from climb_opt.recipes import StudyRecipe
+from climb_opt.recipes import BudgetRecipe, StudyRecipe
 from climb_opt.reports.dashboard.notebook import Notebook
 from climb_opt.study import make_objective, open_study, run_plan, work
 from climb_opt.study.corpora import corpus_for

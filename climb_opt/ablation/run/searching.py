@@ -19,7 +19,7 @@ from climb_opt.ablation.run.surfaces import Surface
 from climb_opt.attributes import ABLATION, ERROR, LADDER, RECIPE, SLOT
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.history import set_aggregate
-from climb_opt.ladder.recipe import BudgetRecipe
+from climb_opt.recipes import BudgetRecipe
 from climb_opt.selection.verifying import shortlist
 from climb_opt.storages import study_lock
 from climb_opt.study import build_sampler

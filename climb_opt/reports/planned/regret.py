@@ -21,8 +21,7 @@ from climb_opt.emulator import MixingLaw, SimulatedLadder
 from climb_opt.emulator.ladders import LadderObjective
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
-from climb_opt.ladder.recipe import BudgetRecipe
-from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.reports.planned.costs import with_rungs
 from climb_opt.reports.planned.measured import Evidence
 from climb_opt.selection import best_mixture
