@@ -1,4 +1,4 @@
-"""Files that people hand over -> text, JSON, YAML, tables, however they were saved.
+"""Files that people hand over -> text, JSON, tables, however they were saved.
 
 Compression and encodings are those of `climb_opt.streams`; cells are as long as the file has them.
 What cannot be read is one `UserError` with file, place, value and remedy.
@@ -18,7 +18,6 @@ from typing import IO, Any
 from climb_opt.errors import UserError
 from climb_opt.streams import encoding_of, read_bytes
 from climb_opt.unpacking import Damaged
-from climb_opt.written import load
 
 MARK = "\ufeff"
 _LONGEST_CELL = 2**31 - 1  # a C long everywhere; the library refuses more than 131,072
@@ -65,28 +64,6 @@ def read_json(path: Path | str) -> Any:
         raise
     except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}.") from None
-
-
-def read_yaml(path: Path | str, *, text_values: bool = False, any_tags: bool = False) -> Any:
-    """The plain data of a YAML file; see `climb_opt.written.load`.
-
-    Raises:
-        UserError: as `read_text`, or the text is not YAML.
-    """
-    text = read_text(path).removeprefix(MARK)
-    return load(text, str(path), text_values=text_values, any_tags=any_tags)
-
-
-def parse_yaml(text: str, where: str, *, text_values: bool = False) -> Any:
-    """YAML -> plain data, with keys that are text whatever YAML takes them for.
-
-    Args:
-        text_values: leave values text too, for files that hold names.
-
-    Raises:
-        UserError: it is no YAML, has a key twice or a date that is none, or is nested too deeply.
-    """
-    return load(text.removeprefix(MARK), where, text_values=text_values)
 
 
 def read_csv(path: Path | str) -> tuple[list[str], list[tuple[int, list[str]]]]:

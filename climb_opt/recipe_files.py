@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from climb_opt.errors import UserError, did_you_mean
-from climb_opt.reading import parse_yaml, read_text, read_yaml
+from climb_opt.reading import read_text
+from climb_opt.yamls import parse_yaml, read_yaml
 
 SHIPPED = ("studies", "proxies", "corpora")
 

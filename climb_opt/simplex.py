@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from climb_opt.bounds import SUM_TOLERANCE, check_bounds, named, read_bound, scale_into
 from climb_opt.draws import dirichlet, mixed, powered
 from climb_opt.errors import UserError
-from climb_opt.mixtures import Amounts, checked_sum, read_amounts
+from climb_opt.sums import Amounts, checked_sum, read_amounts
 from climb_opt.written import number
 
 PREFIX = "w/"
@@ -159,7 +159,7 @@ class MixtureSpace:
     ) -> np.ndarray:
         """Weights (K,) of a mapping domain -> weight; domains left out weigh 0.
 
-        A sum that is 1 up to rounding is scaled to 1 (`climb_opt.mixtures` has the rule).
+        A sum that is 1 up to rounding is scaled to 1 (`climb_opt.sums` has the rule).
 
         Args:
             normalise: scale any sum to 1, for amounts instead of weights.

@@ -31,8 +31,9 @@ FLOORS = [
     ],
     ["written", "files", "extras", "metrics"],
     ["bounds", "strict", "unpacking"],
-    ["streams", "study_recipe"],
+    ["streams", "study_recipe", "sums"],
     ["reading"],
+    ["yamls"],
     ["mixtures"],
     [
         "lookup",

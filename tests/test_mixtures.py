@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import UserError
-from climb_opt.mixtures import MOST, mixture_from, read_mixture, sum_problem, tolerance
+from climb_opt.mixtures import mixture_from, read_mixture
 from climb_opt.simplex import MixtureSpace
+from climb_opt.sums import MOST, sum_problem, tolerance
 
 SPACE = MixtureSpace({"web": 5, "code": 3, "math": 2})
 Parts = st.lists(st.floats(0.001, 1), min_size=2, max_size=40)

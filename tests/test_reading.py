@@ -20,14 +20,13 @@ from climb_opt.errors import UserError
 from climb_opt.reading import (
     decode,
     parse_json,
-    parse_yaml,
     read_csv,
     read_json,
     read_text,
-    read_yaml,
 )
 from climb_opt.streams import lines
 from climb_opt.unpacking import Damaged
+from climb_opt.yamls import parse_yaml, read_yaml
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"]
 PACKERS = [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress]

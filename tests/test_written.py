@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt.errors import UserError, did_you_mean
-from climb_opt.reading import parse_yaml, read_yaml
 from climb_opt.written import number
+from climb_opt.yamls import parse_yaml, read_yaml
 
 # What YAML 1.1 takes for something else than text.
 ODD = ["no", "on", "yes", "null", "~", "1.50", "12:30", "010", "1_000", "0x10", "1e3", "2024-01-01"]

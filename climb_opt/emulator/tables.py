@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.mixtures import sum_problem
 from climb_opt.reading import read_csv
+from climb_opt.sums import sum_problem
 from climb_opt.text import shorten
 
 logger = logging.getLogger(__name__)

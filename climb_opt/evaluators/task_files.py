@@ -22,7 +22,7 @@ from lm_eval.api.registry import (
 from lm_eval.config.task import TaskConfig
 
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.reading import read_yaml
+from climb_opt.yamls import read_yaml
 
 _KEYS = {f.name for f in fields(TaskConfig)} | {"include", "group", "task_list", "class"}
 _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.reading import read_yaml
+from climb_opt.yamls import read_yaml
 
 NOTHING = ("null", "~")  # of an added domain, unless an old one is called so
 SAME_TOKENS = 0.01  # a domain of the same name whose tokens moved less than this is the same

@@ -12,10 +12,10 @@ import optuna
 
 from climb_opt.attributes import AGGREGATE, WARM
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.mixtures import EXACT, sum_problem
 from climb_opt.reading import read_csv
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
+from climb_opt.sums import EXACT, sum_problem
 from climb_opt.text import shorten
 from climb_opt.warmstart.studies import Imported, Scored, add, beyond, unjudged
 from climb_opt.written import number, with_point
