@@ -1,18 +1,23 @@
-"""Mixtures as people write them, in files and on standard input; `sums.py` says which are any."""
+"""Mixtures and schedules as people write them, in files and on standard input."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.reading import AS_UTF8, decode, read_csv
+from climb_opt.schedules import SAME, Phase, Schedule, check_shares, constant
+from climb_opt.sums import checked_sum
 from climb_opt.written import number
 from climb_opt.yamls import parse_yaml, read_yaml
 
 TRAIN = "train"  # RegMix's files hold the mixture under this key, beside `valid`
+PHASES = "phases"  # the key of a file under which a schedule stands
+KEYS = ("share", "mixture")
 
 
 def read_mixture(file: str | Path, prefix: str = "") -> dict[str, float]:
@@ -24,10 +29,7 @@ def read_mixture(file: str | Path, prefix: str = "") -> dict[str, float]:
     Raises:
         UserError: no such file, or it holds no mixture.
     """
-    if file != "-":
-        return mixture_from(read_yaml(file, text_values=True), str(file), prefix)
-    where = "standard input"
-    return mixture_from(parse_yaml(_standard_input(), where, text_values=True), where, prefix)
+    return mixture_from(*_read(file), prefix)
 
 
 def read_mixtures(file: str, prefix: str = "") -> list[tuple[str, dict[str, float]]]:
@@ -79,6 +81,68 @@ def mixture_from(data: Any, where: str, prefix: str = "") -> dict[str, float]:
         except UserError as error:
             raise UserError(f"{where}: {rule}: {error}") from None
     return mixture
+
+
+def schedule_from(data: Any, where: str, prefix: str = "") -> Schedule:
+    """A schedule from plain data: a list of phases, {"share": ..., "mixture": ...}, or a mapping
+    with that list under "phases"; any other mapping is one mixture throughout.
+
+    Args:
+        where: the data is from, for messages.
+        prefix: cut from domains' names, e.g. "train_".
+
+    Raises:
+        UserError: what is wrong, in which phase.
+    """
+    if isinstance(data, Mapping) and isinstance(data.get(PHASES), list):
+        if others := [key for key in data if key != PHASES]:
+            raise UserError(f"{where}: unknown key {others[0]!r} beside {PHASES!r}.")
+        data = data[PHASES]
+    if not isinstance(data, list):
+        return constant(_weights(data, where, prefix))
+    for place, phase in enumerate(data, start=1):
+        _check_keys(phase, f"{where}, phase {place}")
+    shares = check_shares([phase["share"] for phase in data], where)
+    mixtures = [
+        _weights(p["mixture"], f"{where}, phase {n}", prefix) for n, p in enumerate(data, 1)
+    ]
+    return tuple(Phase(share, mix) for share, mix in zip(shares, mixtures, strict=True))
+
+
+def read_schedule(file: str | Path, prefix: str = "") -> Schedule:
+    """The schedule of a YAML or JSON file, or of standard input for "-"; as `schedule_from`."""
+    return schedule_from(*_read(file), prefix)
+
+
+def _read(file: str | Path) -> tuple[Any, str]:
+    """What a file or standard input holds, and its name for messages."""
+    if file != "-":
+        return read_yaml(file, text_values=True), str(file)
+    where = "standard input"
+    return parse_yaml(_standard_input(), where, text_values=True), where
+
+
+def _check_keys(phase: Any, where: str) -> None:
+    if not isinstance(phase, Mapping):
+        raise UserError(f"{where}: a phase has a share and a mixture, but this is {phase!r}.")
+    for key in phase:
+        if key not in KEYS:
+            hint = did_you_mean(str(key), KEYS)
+            raise UserError(f"{where}: unknown key {key!r}.{hint} Known keys: {', '.join(KEYS)}.")
+    for key in KEYS:
+        if key not in phase:
+            raise UserError(f"{where}: missing key {key!r}.")
+
+
+def _weights(data: Any, where: str, prefix: str) -> dict[str, float]:
+    mixture = mixture_from(data, where, prefix)
+    for name, weight in mixture.items():
+        if not 0 <= weight < math.inf:
+            raise UserError(
+                f"{where}: the weight of {name!r} must be at least 0 and finite, but is {weight:g}."
+            )
+    total = checked_sum(mixture.values(), where)
+    return mixture if abs(total - 1) < SAME else {name: w / total for name, w in mixture.items()}
 
 
 def _standard_input() -> str:

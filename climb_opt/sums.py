@@ -25,6 +25,8 @@ SLACK = 0.005  # a sum this near to 1 is taken whatever the digits: published ta
 MOST = 0.05  # and one this far is not, however few the digits
 EXACT = 1e-6  # what single precision loses is not worth a word
 
+Parts = tuple[str, str]  # what one of the numbers is called, and what has one
+WEIGHTS: Parts = ("weight", "domain")
 Amounts = Mapping[str, float] | Iterable[tuple[str, float]]  # domain -> amount
 
 
@@ -57,22 +59,25 @@ def read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
     return names, amounts
 
 
-def checked_sum(weights: Iterable[float], what: str) -> float:
+def checked_sum(weights: Iterable[float], what: str, parts: Parts = WEIGHTS) -> float:
     """The sum of `weights`, by which they are to be divided; says so where it is not 1.
+
+    Args:
+        what: they are of, for messages.
 
     Raises:
         UserError: it is further from 1 than rounding explains.
     """
     weights = tuple(weights)
-    if problem := sum_problem(weights):
-        raise UserError(f"{what}: the weights {problem}")
+    if problem := sum_problem(weights, parts):
+        raise UserError(f"{what}: the {parts[0]}s {problem}")
     total = math.fsum(weights)
     if abs(total - 1.0) > EXACT:
-        _say(what, f"{total:.6g}")
+        _say(f"{what}: the {parts[0]}s", f"{total:.6g}")
     return total
 
 
-def sum_problem(weights: Iterable[float]) -> str | None:
+def sum_problem(weights: Iterable[float], parts: Parts = WEIGHTS) -> str | None:
     """What is wrong with the sum of `weights`, and what to do: "sum to 0.8, not to 1: ..."."""
     weights = tuple(weights)
     total = math.fsum(weights)
@@ -83,7 +88,7 @@ def sum_problem(weights: Iterable[float]) -> str | None:
         return said
     if abs(total / 100 - 1.0) <= tolerance([w / 100 for w in weights]):
         return f"{said} Percentages? Write 30% or 0.3 for 30."
-    return f"{said} Is a domain missing? Else divide each weight by {total:.6g}."
+    return f"{said} Is a {parts[1]} missing? Else divide each {parts[0]} by {total:.6g}."
 
 
 def tolerance(weights: Iterable[float]) -> float:
@@ -112,4 +117,4 @@ def _exponent(value: Decimal) -> int:
 
 @functools.cache  # once a process: an arm's mixture is read for every seed
 def _say(what: str, total: str) -> None:
-    logger.warning("%s: the weights sum to %s, scaled to 1.", what, total)
+    logger.warning("%s sum to %s, scaled to 1.", what, total)

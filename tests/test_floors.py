@@ -32,7 +32,7 @@ FLOORS = [
     ["written", "files", "extras", "metrics"],
     ["bounds", "strict", "unpacking"],
     ["streams", "study_recipe", "sums"],
-    ["reading"],
+    ["reading", "schedules"],
     ["yamls"],
     ["mixtures"],
     [

@@ -8,15 +8,23 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from climb_opt.schedules import Schedule, constant
+
 
 @dataclass(frozen=True)
 class Job:
     """One trial, as plain data that every rank gets."""
 
     name: str  # its folder, e.g. "slot-3": a retry of the slot finds the checkpoint there
-    mixture: Mapping[str, float]
+    mixture: Mapping[str, float]  # of the whole run: the mean where it has a schedule
     seed: int
     rung: int | None = None  # of a ladder, cheapest first; None: the target
+    schedule: Schedule | None = None  # None: the one mixture throughout
+
+    @property
+    def phases(self) -> Schedule:
+        """The phases that it trains in: one where it has no schedule."""
+        return constant(self.mixture) if self.schedule is None else self.schedule
 
 
 @dataclass
