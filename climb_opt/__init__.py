@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.history import History as History
     from climb_opt.history import report_components as report_components
     from climb_opt.history import set_aggregate as set_aggregate
+    from climb_opt.phases import PhasedSpace as PhasedSpace
     from climb_opt.predictors.base import Predictor as Predictor
     from climb_opt.recipes import StudyRecipe as StudyRecipe
     from climb_opt.reports.planned.plan_search import plan_search as plan_search
@@ -54,6 +55,7 @@ _LAZY = {
     "Corpus": "climb_opt.shards",
     "Evaluator": "climb_opt.evaluators.base",
     "History": "climb_opt.history",
+    "PhasedSpace": "climb_opt.phases",
     "Predictor": "climb_opt.predictors.base",
     "Recommendation": "climb_opt.selection",
     "SimplexGPSampler": "climb_opt.samplers.gp",

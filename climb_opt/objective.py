@@ -20,6 +20,7 @@ from climb_opt.evaluators.base import Evaluator, Provenance
 from climb_opt.files import check_folder
 from climb_opt.history import excesses, report_components, report_facts
 from climb_opt.ladder import rung_of
+from climb_opt.phases import to_train
 from climb_opt.plan import plan_of, space_for
 from climb_opt.provenance import provenance
 from climb_opt.proxy import model
@@ -92,11 +93,13 @@ class ProxyObjective:
             optuna.TrialPruned: the study's pruner gave it up.
         """
         self.corpus.check_unchanged()  # what a command or an evaluator reads anew would be another
+        mixture, schedule = to_train(self.space, self.space.suggest(trial))
         job = Job(
             name=folder_name(trial),
-            mixture=self.space.suggest(trial),
+            mixture=mixture,
             seed=int(trial.user_attrs.get(SEED, self.recipe.seed)),
             rung=rung_of(trial, self.rungs.target),
+            schedule=schedule,
         )
         self._trial = trial
         try:

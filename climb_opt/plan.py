@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.attributes import BASELINE, INTERRUPTED, RETRY, SLOT
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
+from climb_opt.phases import PhasedSpace
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
 
@@ -252,14 +253,11 @@ def plan_of(recipe: StudyRecipe, ladder: Ladder | None = None) -> Plan:
 
 
 def space_for(tokens: Mapping[str, float], recipe: StudyRecipe | None) -> MixtureSpace:
-    """The mixtures of a corpus within a recipe's bounds."""
+    """The mixtures of a corpus within a recipe's bounds, or its schedules."""
     if recipe is None:
         return MixtureSpace(dict(tokens))
-    bounds = recipe.space
-    return MixtureSpace(
-        tokens,
-        lower=bounds.lower,
-        upper=bounds.upper,
-        max_epochs=bounds.max_epochs,
-        trial_tokens=recipe.proxy.tokens,
-    )
+    limits = {"max_epochs": recipe.space.max_epochs, "trial_tokens": recipe.proxy.tokens}
+    if not recipe.phases:
+        return MixtureSpace(tokens, lower=recipe.space.lower, upper=recipe.space.upper, **limits)
+    bounds = [recipe.space.of_phase(p, list(tokens)) for p in range(len(recipe.phases))]
+    return PhasedSpace(tokens, recipe.phases, bounds=bounds, **limits)

@@ -24,11 +24,13 @@ from climb_opt.ladder.recipe import read_proxy as read_proxy
 from climb_opt.proxy_recipe import ModelRecipe as ModelRecipe
 from climb_opt.proxy_recipe import ProxyRecipe as ProxyRecipe
 from climb_opt.recipe_files import find, load_yaml, merge, read_data, set_override
+from climb_opt.schedules import check_shares, step_borders
 from climb_opt.strict import as_list, build, check_ranges
 from climb_opt.study_recipe import AUTO as AUTO
 from climb_opt.study_recipe import MAIN as MAIN
 from climb_opt.study_recipe import BudgetRecipe as BudgetRecipe
 from climb_opt.study_recipe import Choice as Choice
+from climb_opt.study_recipe import PhaseBounds as PhaseBounds
 from climb_opt.study_recipe import ScoreRecipe as ScoreRecipe
 from climb_opt.study_recipe import SpaceRecipe as SpaceRecipe
 from climb_opt.study_recipe import StudyRecipe as StudyRecipe
@@ -118,6 +120,7 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
     if recipe.also:
         _check_also(recipe)
     ladders.check(recipe)
+    _check_phases(recipe)
     return recipe
 
 
@@ -159,6 +162,32 @@ def _check_also(recipe: StudyRecipe) -> None:
         raise UserError("study.also: Optuna prunes searches with one objective only; drop pruner.")
 
 
+def _check_phases(recipe: StudyRecipe) -> None:
+    count, bounds = len(recipe.phases), len(recipe.space.phases)
+    if bounds and bounds != count:
+        raise UserError(
+            f"study.space.phases: bounds for each of {count or 1} phases (study.phases), but there "
+            f"are {bounds}."
+        )
+    if not count:
+        return
+    shares = check_shares(recipe.phases, "study.phases")
+    if count == 1:
+        raise UserError("study.phases: a trial of one phase is the ordinary one; drop phases.")
+    for proxy in recipe.proxies:
+        if proxy.command is not None:
+            raise UserError(
+                "study.phases: proxy.command is given one mixture and knows no phases; drop phases "
+                "or command."
+            )
+        step = proxy.batch_tokens // proxy.sequence * proxy.sequence
+        if proxy.tokens >= step > 0:  # else the proxy's own fault, said where it is built
+            try:
+                step_borders(shares, proxy.tokens // step)
+            except UserError as error:
+                raise UserError(f"study.phases: {error}") from None
+
+
 def _searches_one(sampler: str) -> bool:
     try:
         return bool(getattr(lookup.find("sampler", sampler), "one_objective", False))
@@ -168,7 +197,17 @@ def _searches_one(sampler: str) -> bool:
 
 def to_json(recipe: Any) -> str:
     """A recipe as canonical JSON: what a study stores, what `digest` hashes."""
-    return json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    return json.dumps(_stated(recipe), sort_keys=True)
+
+
+def _stated(held: Any) -> Any:
+    """As `dataclasses.asdict`, without `SPARE` keys that say nothing."""
+    if dataclasses.is_dataclass(held):
+        keys = [(key, getattr(held, key.name)) for key in dataclasses.fields(held)]
+        return {k.name: _stated(v) for k, v in keys if v or not k.metadata.get("spare")}
+    if isinstance(held, Mapping):
+        return {key: _stated(value) for key, value in held.items()}
+    return [_stated(each) for each in held] if isinstance(held, (list, tuple)) else held
 
 
 def digest(recipe: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -11,16 +12,37 @@ from climb_opt.errors import UserError
 from climb_opt.proxy_recipe import ProxyRecipe
 from climb_opt.strict import ONE, POSITIVE, SHARE, Range
 
+Bound = dict[str, float] | float | None  # by domain, or for all
+# Of a key that says nothing when it is empty: not stored then, as before there was such a key.
+SPARE = {"spare": True}
+
+
+@dataclass(frozen=True)
+class PhaseBounds:
+    """Bounds in one phase; where it names a domain, it and not the general bound holds."""
+
+    lower: Bound = None  # least weight, of all domains or by name
+    upper: Bound = None  # largest weight, of all domains or by name
+
+    RANGES: ClassVar = {"lower": SHARE, "upper": SHARE}
+
 
 @dataclass(frozen=True)
 class SpaceRecipe:
     """Bounds of the search: see `MixtureSpace`."""
 
-    lower: dict[str, float] | float | None = None  # least weight, of all domains or by name
-    upper: dict[str, float] | float | None = None  # largest weight, of all domains or by name
+    lower: Bound = None  # least weight, of all domains or by name
+    upper: Bound = None  # largest weight, of all domains or by name
     max_epochs: float | None = None  # a trial's tokens repeat no domain more often
+    phases: tuple[PhaseBounds, ...] = field(default=(), metadata=SPARE)  # {lower, upper} of each
 
     RANGES: ClassVar = {"lower": SHARE, "upper": SHARE, "max_epochs": POSITIVE}
+
+    def of_phase(self, place: int, domains: Sequence[str]) -> dict[str, Bound]:
+        """lower and upper in a phase, from 0."""
+        own = self.phases[place] if self.phases else PhaseBounds()
+        pairs = {"lower": (self.lower, own.lower), "upper": (self.upper, own.upper)}
+        return {key: _replaced(general, one, domains) for key, (general, one) in pairs.items()}
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,7 @@ class StudyRecipe:
     pruner: Choice | None = None  # who stops hopeless trials early; needs proxy.report_every
     prune_first_round: bool = False  # else trials of round 1 run to their end; never baselines
     space: SpaceRecipe = field(default_factory=SpaceRecipe)  # bounds of the weights
+    phases: tuple[float, ...] = field(default=(), metadata=SPARE)  # shares of a trial, e.g. .8, .2
     baselines: tuple[str, ...] = ("prior", "uniform")  # trained before round 1, to be beaten
     barrier: bool = True  # a round waits for the last trial of the one before
     verify: int = 0  # of the rounds' slots, the last: measure the recommendation and its rivals
@@ -95,6 +118,7 @@ class StudyRecipe:
     RANGES: ClassVar = {
         **dict.fromkeys(("rounds", "max_attempts", "confirm_seeds"), ONE),
         "rungs": Range(0),
+        "phases": Range(0, 1, "least"),
         "seed": Range(0, 2**32 - 1),  # what NumPy takes
     }
 
@@ -124,6 +148,12 @@ class StudyRecipe:
     def objectives(self) -> dict[str, ScoreRecipe]:
         """All objectives by name; the first is "score"."""
         return {MAIN: ScoreRecipe(self.score, self.direction), **self.also}
+
+
+def _replaced(general: Bound, own: Bound, domains: Sequence[str]) -> Bound:
+    if own is None or general is None or not isinstance(own, dict):
+        return general if own is None else own
+    return {**(general if isinstance(general, dict) else dict.fromkeys(domains, general)), **own}
 
 
 def _coefficients(score: Score) -> dict[str, float]:

@@ -48,6 +48,7 @@ from climb_opt.attributes import (
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays
 from climb_opt.ladder import Ladder, rung_of
+from climb_opt.phases import space_from_json
 from climb_opt.plan import Plan, attempts_by_slot, plan_of, space_for
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
@@ -173,7 +174,7 @@ class StudyView:
     @cached_property
     def _stated_space(self) -> MixtureSpace | None:
         if self.attributes.get(SPACE) is not None:
-            return MixtureSpace.from_json(self.attributes[SPACE])
+            return space_from_json(self.attributes[SPACE])
         if self.corpus is not None:
             return space_for(self.corpus.tokens, self.recipe)
         for trial in self.trials():

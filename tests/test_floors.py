@@ -46,7 +46,7 @@ FLOORS = [
         "threads",
         "recipe_files",
     ],
-    ["ladder"],
+    ["ladder", "phases"],
     ["recipes", "tokenizer", "progress", "indexed"],
     ["plan", "history"],
     ["view"],

@@ -223,7 +223,7 @@ def numbers_of(cls: Any, where: str, found: dict[str, tuple[Any, Any]]) -> dict[
     for name, hint in typing.get_type_hints(cls).items():
         if typing.ClassVar in (hint, typing.get_origin(hint)) or typing.get_origin(hint) is dict:
             continue
-        if name == "ladder":  # of proxies, whose numbers are looked at already
+        if name == "ladder" or f"{where}{name}" == "space.phases":  # others' numbers, in a list
             continue
         parts = {*typing.get_args(hint)} or {hint}
         for part in (hint, *parts):
@@ -262,7 +262,7 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
     inner = data
     for parent in parents:
         inner = inner.setdefault(parent, {})
-    listed = last in ("rounds", "betas")
+    listed = last in ("rounds", "betas", "phases")
     inner[last] = [value] * (2 if last == "betas" else 1) if listed else value
     return data
 
