@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt.errors import UserError
-from climb_opt.proxy.data import BLOCK, Batches, MixtureIndex, Sequences, largest_remainder
+from climb_opt.proxy.data import Batches, MixtureIndex, Sequences
+from climb_opt.proxy.order import BLOCK, largest_remainder
 from climb_opt.proxy.permute import Permutations, domain_philox
 from climb_opt.shards import Corpus, Domain, Stream
 from conftest import write_tiny_corpus

@@ -16,11 +16,13 @@ from climb_opt.attributes import FACTS, RUNG, SEED, SLOT
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.ladder import Ladder
 from climb_opt.objective import ProxyObjective
+from climb_opt.proxy.job import Job
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, ProxyRecipe, StudyRecipe
 from climb_opt.retrain.sibling import at_target
+from climb_opt.schedules import Phase, mean_mixture
 from climb_opt.shards import Corpus
-from training import SMALL
+from training import SMALL, Watch
 
 # 16 steps, of which 1 warms up and 3 decay; 8, of which 1 and 2; 12, of which 1 and 2.
 UPPER = replace(SMALL, go_on=True)
@@ -97,6 +99,36 @@ def test_another_mixture_or_seed_begins_anew(make: Make) -> None:
     assert "went_on_at" not in tried(objective, 1, slot=1, seed=1)[1]
     assert "went_on_at" not in tried(objective, 1, slot=2, web=0.4, code=0.4, math=0.2)[1]
     assert tried(objective, 1, slot=3)[1]["went_on_at"] == 6
+
+
+def in_phases(rung: int, share: float, last: str = "math") -> Job:
+    schedule = (Phase(share, MIXTURE), Phase(1 - share, {last: 1.0}))
+    return Job(f"slot-{rung}", mean_mixture(schedule), 0, rung=rung, schedule=schedule)
+
+
+def test_a_trial_in_phases_goes_on_within_the_first_of_them(make: Make) -> None:
+    alone = make(LOWER, UPPER, folder="alone").rungs.train(in_phases(1, 0.75), Watch())
+    rungs = make(LOWER, UPPER).rungs
+    below = rungs.train(in_phases(0, 0.75), Watch()).facts
+    assert [phase["from_step"] for phase in below["phases"]] == [0, 6]
+    assert below["phases"][1]["sequences"] == {"math": 64}
+    # Another last phase goes on from the same trunk, to the bit of a run of its own.
+    other = rungs.train(in_phases(1, 0.75, last="web"), Watch())
+    whole = rungs.train(in_phases(1, 0.75), Watch())
+    assert other.facts["went_on_at"] == whole.facts["went_on_at"] == 6
+    assert whole.losses is not None and alone.losses is not None
+    assert whole.losses.tolist() == alone.losses.tolist()
+    # Another share of it is another trunk, and one mixture throughout is, too.
+    assert "went_on_at" not in rungs.train(in_phases(1, 0.8), Watch()).facts
+    plain = Job("slot-1", MIXTURE, 0, rung=1)
+    assert "went_on_at" not in rungs.train(plain, Watch()).facts
+
+
+def test_a_trunk_that_would_reach_a_later_phase_is_refused_with_what_to_change(make: Make) -> None:
+    rungs = make(LOWER, UPPER).rungs
+    with pytest.raises(UserError, match=r"from step 6 .* at step 4.*decay: 0\.5 or more"):
+        rungs.train(in_phases(0, 0.5), Watch())
+    rungs.train(in_phases(1, 0.5), Watch())  # from the start: nobody goes on from the last
 
 
 def test_a_chain_of_rungs_goes_on_from_the_longest_that_is_there(

@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,7 @@ from climb_opt.indexed import blended, index_shards
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.reading import read_json
 from climb_opt.recipes import ProxyRecipe
+from climb_opt.schedules import step_borders
 from climb_opt.shards import Corpus
 from climb_opt.strict import check_ranges
 
@@ -117,10 +119,10 @@ class CommandTrainer:
             d.name: [file for file, _ in d.files(self.corpus.path)] for d in self.corpus.domains
         }
         return {
-            "schema": 1,
+            "schema": 1 if len(job.phases) == 1 else 2,
             "name": job.name,
             "seed": job.seed,
-            "weights": dict(job.mixture),
+            **self._mixture(job),
             "tokens": self.recipe.tokens,
             "share": self.share,
             "proxy": {k: v for k, v in asdict(self.recipe).items() if k != "command"},
@@ -134,8 +136,25 @@ class CommandTrainer:
             },
             "shards": shards,
             "targets": {n: str(path / s.file) for n, s in self.corpus.targets.items()},
-            "megatron_blend": self._blend(job),
         }
+
+    def _mixture(self, job: Job) -> dict[str, Any]:
+        # One that knows of no phases must find no weights: it would train on another run's.
+        if len(job.phases) == 1:
+            return self._weights(job.mixture)
+        step, shares = self.recipe.batch_tokens, [phase.share for phase in job.phases]
+        borders = step_borders(shares, self.recipe.tokens // step)
+        ends = [*(border * step for border in borders[1:-1]), self.recipe.tokens]
+        phases = zip(job.phases, [0, *ends[:-1]], ends, strict=True)
+        return {
+            "phases": [
+                {"share": p.share, "tokens": end - begin, **self._weights(p.mixture)}
+                for p, begin, end in phases
+            ]
+        }
+
+    def _weights(self, mixture: Mapping[str, float]) -> dict[str, Any]:
+        return {"weights": dict(mixture), "megatron_blend": self._blend(mixture)}
 
     @cached_property
     def _indexed(self) -> bool:
@@ -147,13 +166,13 @@ class CommandTrainer:
             return False
         return True
 
-    def _blend(self, job: Job) -> list[str]:
+    def _blend(self, mixture: Mapping[str, float]) -> list[str]:
         # Megatron's --data-path: weight, path without suffix, ... It asserts weight > 0.
         blend: list[str] = []
         if not self._indexed:
             return blend
         for domain in self.corpus.domains:
-            weight = float(job.mixture.get(domain.name, 0.0))
+            weight = float(mixture.get(domain.name, 0.0))
             for share, prefix in blended(weight, domain.files(self.corpus.path)):
                 blend += [f"{share:.10g}", prefix] if share > 0 else []
         return blend

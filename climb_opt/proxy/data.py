@@ -1,45 +1,32 @@
 """Which sequence is read when: an exact mixture as a pure function of the step.
 
-A trial reads N sequences of T tokens (plus the next token, as the last one's target). Domain k
-gives exactly n_k of them, by largest remainder, and its i-th one stands at time (i + u_k) / n_k in
-[0, 1): every prefix of the run is near the mixture, not only its end (`u_k` is a seeded shift). The
-i-th sequence of a domain is the same in every trial of a seed, whatever the weights, so trials
-share random numbers and differ by their mixtures only.
+A trial reads N sequences of T tokens (plus the next token, as the last one's target), in each of
+its phases exactly as many of every domain as the phase's mixture says, evenly spread (`order.py`).
+The i-th sequence of a domain, counted over the whole run, is the same in every trial of a seed,
+whatever the weights and the phases, so trials share random numbers and differ by their mixtures
+only; and a domain is read through before any of it is repeated, whichever phase that is in.
 
 A trial may read from a *share* of every domain only, its pool: a proxy on a quarter of the tokens
 then repeats a domain as often as the whole run does (arXiv 2606.07597). The pool is what a trial of
 the seed reads first of the domain, whatever its share: pools lie within each other and are spread
 over all shards, and where nothing is repeated a share changes nothing.
 
-Nothing is stored per sequence. Time is cut into blocks of about 4096 sequences; how many of a
-domain come before a block is a formula, so a block is computed when it is read. A run of 20 M
-sequences costs some hundred kilobytes (the tables this replaces: 120 MB), and resuming is one
-integer.
+Nothing is stored per sequence. A run of 20 M sequences costs some hundred kilobytes (the tables
+this replaces: 120 MB), and resuming is one integer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from climb_opt.apportion import apportion
 from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.proxy.order import Order, Stretch
 from climb_opt.proxy.permute import ROUNDS, Permutations, domain_philox
 from climb_opt.shards import Corpus
-
-BLOCK = 4096  # sequences computed at once: 0.3 us each (bench_train.py); smaller ones cost more
-
-
-def largest_remainder(weights: np.ndarray, total: int) -> np.ndarray:
-    """Whole counts (K,) that sum to `total`, each within 1 of weights x total; zeros stay zero."""
-    exact = np.asarray(weights, dtype=float) / np.sum(weights) * total
-    # Ties go to the larger weight, then to the earlier domain.
-    largest_first = np.argsort(-exact, kind="stable")
-    counts = np.empty(len(exact), dtype=np.int64)
-    counts[largest_first] = apportion(exact[largest_first], total)
-    return counts
 
 
 class Sequences:
@@ -104,14 +91,16 @@ class MixtureIndex:
     """The order in which a trial reads sequences.
 
     Args:
-        mixture: domain -> weight; domains left out weigh 0.
-        total: sequences the trial reads.
+        mixture: domain -> weight, throughout, or what is read in each phase; domains left out
+            weigh 0.
+        total: sequences the trial reads, in all phases.
         seed: draws each domain's order and shift.
         share: of each domain's sequences that are read, over and over.
 
     Attributes:
         pools: (K,) sequences of each domain that are read, at least one.
-        counts: (K,) sequences read from each domain, exact.
+        phase_counts: (P, K) sequences read from each domain in each phase, exact.
+        counts: (K,) the same of the whole run.
         epochs: (K,) how often each domain's pool is read through; known before the first step.
 
     Raises:
@@ -121,36 +110,34 @@ class MixtureIndex:
     def __init__(
         self,
         sequences: Sequences,
-        mixture: Mapping[str, float],
+        mixture: Mapping[str, float] | Iterable[Stretch],
         *,
         total: int,
         seed: int,
         share: float = 1.0,
     ) -> None:
-        unknown = sorted(set(mixture) - set(sequences.domains))
-        if unknown:
-            raise UserError(
-                f"The mixture names domain {unknown[0]!r}, which the corpus has not."
-                f"{did_you_mean(unknown[0], sequences.domains)} Domains: "
-                f"{listed(sequences.domains)}."
-            )
-        weights = np.array([float(mixture.get(name, 0.0)) for name in sequences.domains])
-        if total < 1 or not weights.sum() > 0:
-            raise UserError(f"Nothing to read: {total} sequences, weights sum to {weights.sum()}.")
         self.sequences, self.total = sequences, total
-        self.counts = largest_remainder(weights, total)
-        self.pools = pools_of(sequences.sizes, share)
-        self.epochs = self.counts / self.pools
+        if isinstance(mixture, Mapping):
+            mixture = [Stretch(mixture, total, total)]
+        stretches = list(mixture)
+        weights = [self._weights(stretch) for stretch in stretches]
+        assert sum(stretch.length for stretch in stretches) == total
         streams = [domain_philox(seed, name) for name in sequences.domains]
         keys = np.array([stream.random_raw(ROUNDS) for stream in streams], dtype=np.uint64)
-        self._shift = np.array([np.random.Generator(stream).random() for stream in streams])
+        shift = np.array([np.random.Generator(stream).random() for stream in streams])
         self._permute = Permutations(sequences.sizes, keys)
+        self.pools = pools_of(sequences.sizes, share)
         # A pool's later passes; of whole domains None.
         self._again = Permutations(self.pools, keys) if share < 1 else None
-        self._blocks = -(-total // BLOCK)
-        self._starts = np.array(
-            [int(self._before(b).sum()) for b in range(self._blocks + 1)], dtype=np.int64
-        )
+        self._orders = [
+            Order(row, shift, stretch.length, stretch.whole)
+            for row, stretch in zip(weights, stretches, strict=True)
+        ]
+        self.phase_counts = np.stack([order.counts for order in self._orders])
+        self.counts = self.phase_counts.sum(axis=0)
+        self.epochs = self.counts / self.pools
+        self._items = np.cumsum(self.phase_counts, axis=0) - self.phase_counts  # read before (P, K)
+        self._lay_out([stretch.length for stretch in stretches])
         self._block = lru_cache(maxsize=4)(self._compute)
 
     def ids(self, start: int, stop: int) -> np.ndarray:
@@ -159,7 +146,7 @@ class MixtureIndex:
             raise IndexError(f"positions {start}:{stop} of a run of {self.total} sequences")
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         parts = []
-        for block in range(first, self._blocks):
+        for block in range(first, len(self._blocks)):
             begin = int(self._starts[block])
             if begin >= stop:
                 break
@@ -167,36 +154,52 @@ class MixtureIndex:
             parts.append(ids[max(start - begin, 0) : stop - begin])
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
-    def epochs_of(self, stop: int) -> np.ndarray:
-        """How often each domain's pool (K,) is read through in the positions before `stop`."""
-        if stop == self.total:
-            return self.epochs
-        read = np.zeros(len(self.counts), dtype=np.int64)
-        for start in range(0, stop, BLOCK):
-            ids = self.ids(start, min(start + BLOCK, stop))
-            read += np.bincount(self.domain_of(ids), minlength=len(read))
-        return read / self.pools
+    def facts(self, batch: int) -> dict[str, Any]:
+        """Each domain's epochs; of several phases the first step and each domain's sequences.
+
+        Args:
+            batch: sequences of a step.
+        """
+        names, begin = self.sequences.domains, 0
+        phases = []
+        for counts in self.phase_counts.tolist():
+            read = {name: n for name, n in zip(names, counts, strict=True) if n}
+            phases.append({"from_step": begin // batch, "sequences": read})
+            begin += sum(counts)
+        found = {"epochs": dict(zip(names, self.epochs.tolist(), strict=True))}
+        return found if len(phases) == 1 else {**found, "phases": phases}
 
     def domain_of(self, ids: np.ndarray) -> np.ndarray:
         """The domain's number (n,) of each sequence."""
         return np.searchsorted(self.sequences.offsets, ids, side="right") - 1
 
-    def _before(self, block: int) -> np.ndarray:
-        # Item i of domain k stands before time t when i + u_k < n_k t.
-        if block >= self._blocks:
-            return self.counts
-        exact = self.counts * (block / self._blocks) - self._shift
-        return np.clip(np.ceil(exact), 0, self.counts).astype(np.int64)
+    def _weights(self, stretch: Stretch) -> np.ndarray:
+        names, mixture = self.sequences.domains, stretch.mixture
+        unknown = sorted(set(mixture) - set(names))
+        if unknown:
+            raise UserError(
+                f"The mixture names domain {unknown[0]!r}, which the corpus has not."
+                f"{did_you_mean(unknown[0], names)} Domains: {listed(names)}."
+            )
+        weights = np.array([float(mixture.get(name, 0.0)) for name in names])
+        if stretch.length < 1 or not weights.sum() > 0:
+            raise UserError(
+                f"Nothing to read: {stretch.length} sequences, weights sum to {weights.sum()}."
+            )
+        return weights
+
+    def _lay_out(self, lengths: list[int]) -> None:
+        # The phase and the number in it of each block of the run, and where each begins.
+        sizes = [len(order.starts) - 1 for order in self._orders]
+        self._blocks = [(p, b) for p, size in enumerate(sizes) for b in range(size)]
+        begins = np.cumsum([0, *lengths[:-1]])
+        starts = [o.starts[:-1] + begin for o, begin in zip(self._orders, begins, strict=True)]
+        self._starts = np.concatenate(starts)
 
     def _compute(self, block: int) -> np.ndarray:
-        first, last = self._before(block), self._before(block + 1)
-        size = last - first
-        domain = np.repeat(np.arange(len(size)), size)
-        ends = np.cumsum(size)
-        item = np.arange(len(domain)) - np.repeat(ends - size - first, size)
-        time = (item + self._shift[domain]) / self.counts[domain]
-        order = np.argsort(time, kind="stable")
-        domain, item = domain[order], item[order]
+        phase, number = self._blocks[block]
+        domain, item = self._orders[phase].block(number)
+        item = item + self._items[phase][domain]
         epoch, within = np.divmod(item, self.pools[domain])
         if self._again is not None:
             later = epoch > 0

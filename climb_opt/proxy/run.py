@@ -237,15 +237,13 @@ class Run:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begun - self._report_seconds
         step_tokens = self.trainer.batch * self.recipe.sequence
-        names = self.trainer.sequences.domains
-        epochs = self.index.epochs_of(self.trainer.steps * self.trainer.batch)
         return {
             "tokens": self.step * step_tokens,
             "steps": self.step,
             "flops": self.trainer.flops * (self.step - self.paid_from) / self.trainer.steps,
             **({"went_on_at": self.paid_from} if self.paid_from else {}),
             "resumed_at": self._first,
-            "epochs": {n: float(e) for n, e in zip(names, epochs, strict=True)},
+            **self.index.facts(self.trainer.batch),
             "train_loss": float(self.losses[: self.step][-max(self.step // 10, 1) :].mean()),
             "train_seconds": seconds,
             "setup_seconds": begun - self._started,

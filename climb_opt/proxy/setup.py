@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,10 @@ from climb_opt.proxy.cost import plan, shape_size, trial_cost
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
-from climb_opt.proxy.trunks import Trunk
+from climb_opt.proxy.order import Stretch
+from climb_opt.proxy.trunks import Trunk, check_trunk_phase, weighing
 from climb_opt.recipes import ProxyRecipe
+from climb_opt.schedules import spans, step_borders
 from climb_opt.shards import Corpus
 from climb_opt.strict import check_ranges
 
@@ -72,10 +75,11 @@ class Setup:
 
         Raises:
             TrialFailed: the mixture repeats a domain more often than `max_epochs`.
+            UserError: a phase shorter than a step, or a rung above that goes on from another phase.
         """
-        share = self.sequences.share
+        share, total = self.sequences.share, self.steps * self.batch
         index = MixtureIndex(
-            self.sequences, job.mixture, total=self.total, seed=job.seed, share=share
+            self.sequences, self._stretches(job), total=total, seed=job.seed, share=share
         )
         limit = self.recipe.max_epochs
         if limit is not None:
@@ -98,18 +102,31 @@ class Setup:
         often = ("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens")
         free = (*often, "average", "flops", "go_on")
         recipe = json.loads(recipes.to_json(self.recipe))
-        mixture = {name: weight for name, weight in sorted(job.mixture.items()) if weight > 0}
-        facts = [
-            mixture,
+        facts: list[Any] = [
+            weighing(job.mixture),
             job.seed,
             {key: value for key, value in recipe.items() if key not in free},
             self.corpus.digest,
         ]
+        if len(job.phases) > 1:
+            facts.append([[p.share, sorted(weighing(p.mixture).items())] for p in job.phases])
         if self.sequences.share < 1:
             facts.append(self.sequences.share)
         if self.total != self.steps * self.batch:
             facts.append(self.total)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _stretches(self, job: Job) -> list[Stretch]:
+        # A rung that others go on from begins as the longest of them; the rest is its own.
+        shares = [phase.share for phase in job.phases]
+        borders = step_borders(shares, self.steps)
+        if len(shares) > 1 and self.leaves_trunk:
+            check_trunk_phase(self.recipe, self.steps, borders[1])
+        lengths = [(last - first) * self.batch for first, last in spans(borders)]
+        begun = step_borders(shares, self.total // self.batch)[1] * self.batch
+        whole = [begun, *lengths[1:]]
+        mixtures = [phase.mixture for phase in job.phases]
+        return [Stretch(*row) for row in zip(mixtures, lengths, whole, strict=True)]
 
     def _first_micro(self) -> int:
         tokens, share = self.recipe.micro_batch_tokens, -(-self.batch // self.group.world)

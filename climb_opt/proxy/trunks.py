@@ -4,7 +4,8 @@ With warm-up, constant rate and decay (`schedule: wsd`) all runs of a mixture ar
 *trunk*, until the first of them decays. A rung with `go_on` reads the checkpoint that the rung
 below wrote there, if the same mixture was trained with the same seed on this disk; otherwise it
 trains from the start, and ends with the same weights. So that the trunks are one, the rung below
-reads the beginning of the longer run (every prefix of which is near the mixture).
+reads the beginning of the longer run (every prefix of which is near the mixture). Where a trial has
+phases, the trunk must end in the first: the others begin later in a longer run.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from climb_opt.errors import UserError
@@ -47,8 +48,10 @@ class Trunk:
 
     def fingerprint(self, job: Job) -> str:
         """Tells the trunk of a trial from all others."""
-        mixture = {name: weight for name, weight in sorted(job.mixture.items()) if weight > 0}
-        facts = [mixture, job.seed, *self._facts]
+        begin = job.phases[0]  # a trunk ends before the second
+        facts = [weighing(begin.mixture), job.seed, *self._facts]
+        if len(job.phases) > 1:
+            facts.append(begin.share)
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def folder(self, job: Job) -> Path:
@@ -58,6 +61,28 @@ class Trunk:
     def remove(self, job: Job) -> None:
         """Forget the trunk of a trial: it has been gone on from."""
         checkpoint.remove(self.folder(job))
+
+
+def weighing(mixture: Mapping[str, float]) -> dict[str, float]:
+    """The domains that weigh something, by name: of what is trained nothing else matters."""
+    return {name: weight for name, weight in sorted(mixture.items()) if weight > 0}
+
+
+def check_trunk_phase(recipe: ProxyRecipe, steps: int, border: int) -> None:
+    """Raise unless a rung that others go on from begins to decay in its first phase.
+
+    Later phases of the two differ: they begin at other steps.
+
+    Args:
+        border: the step at which its second phase begins.
+    """
+    stable = stable_steps(recipe, steps)
+    if stable > border:
+        raise UserError(
+            f"go_on: a rung goes on from step {stable} of the one below, where the decay of that "
+            f"begins, but its second phase begins at step {border}, and phases of the two are not "
+            f"the same steps. Give it decay: {(steps - border) / steps:.6g} or more, or drop go_on."
+        )
 
 
 def trunks_of(

@@ -2,6 +2,7 @@
 
     loop      our trainer, eager and compiled, against HF Trainer on the same model, data, settings
     data      the mixture index against what that trainer consumes; memory of a large index
+    phases    the index of a run in phases against that of one mixture
     turn      from one trial's last step to the next one's first step
     memory    peak of the trainer's process against HF Trainer's
 
@@ -37,6 +38,7 @@ from climb_opt.proxy import model
 from climb_opt.proxy.data import Batches, MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
+from climb_opt.proxy.order import Stretch
 from climb_opt.proxy.run import Run
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import ModelRecipe, ProxyRecipe
@@ -204,6 +206,35 @@ def bench_data(corpus: Corpus, consumed: float) -> None:
     )
 
 
+def bench_phases(repeats: int = 7) -> None:
+    """The index of a run in phases against that of one mixture, in turns; medians of CPU time."""
+    total, rng = 2_000_000, np.random.default_rng(0)
+    many: Any = SimpleNamespace(
+        domains=tuple(f"d{k}" for k in range(100)),
+        sizes=np.full(100, 10**5),
+        offsets=np.arange(101) * 10**5,
+    )
+
+    def cost(phases: int) -> float:
+        rows = rng.dirichlet(np.full(100, 0.5), size=phases)
+        mixtures = [dict(zip(many.domains, row, strict=True)) for row in rows]
+        length = total // phases
+        begun = time.process_time()
+        stretches = [Stretch(mixture, length, length) for mixture in mixtures]
+        index = MixtureIndex(many, stretches, total=total, seed=0)
+        for start in range(0, total, 512):
+            index.ids(start, min(start + 512, total))
+        return time.process_time() - begun
+
+    counts = (1, 2, 5)
+    seconds = np.median([[cost(n) for n in counts] for _ in range(repeats)], axis=0)
+    told = ", ".join(f"{n} phases {s / seconds[0]:.2f} x" for n, s in zip(counts[1:], seconds[1:]))  # noqa: B905
+    print(
+        f"phases  index of 2 M sequences, 100 domains: {1e6 * seconds[0] / total:.2f} CPU-us a "
+        f"sequence in one phase; {told}"
+    )
+
+
 def bench_turn(corpus: Corpus, shape: ModelRecipe) -> None:
     trainer = Trainer(
         corpus,
@@ -287,6 +318,7 @@ def main() -> None:
     bench_loop(corpus, shape, args.blocks, args.compile)
     bench_turn(corpus, shape)
     bench_data(corpus, consumed=5000.0)
+    bench_phases()
     bench_memory(folder, args.size)
 
 
