@@ -18,7 +18,7 @@ from optuna.storages import InMemoryStorage
 from climb_opt import lookup, recipes
 from climb_opt.attributes import LADDER, RECIPE
 from climb_opt.emulator import MixingLaw, SimulatedLadder
-from climb_opt.emulator.ladders import LadderObjective
+from climb_opt.emulator.ladders import LadderObjective, LadderSource
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
 from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
@@ -89,16 +89,7 @@ def emulated(
         UserError: an unknown sampler, rank correlations that no law has.
     """
     budgets = budgets_for(target_trials)
-    sources = [
-        SimulatedLadder(
-            MixingLaw(len(setting.space), seed=seed, space=setting.space),
-            setting.ladder,
-            correlation=setting.evidence.correlation,
-            noise=setting.evidence.noise,
-            seed=seed,
-        )
-        for seed in range(setting.seeds)
-    ]
+    sources = [searched_on(setting, seed) for seed in range(setting.seeds)]
     found = []
     for arm, only_top in arms_of(recipe, setting.ladder):
         runs, cut = [], []
@@ -106,12 +97,34 @@ def emulated(
             of = [(math.nan, False)] * setting.seeds
             if not only_top or budget == budgets[-1]:
                 for seed, source in enumerate(sources):
-                    of[seed] = _search(_arm(recipe, arm, budget, setting.ladder), source, seed)
+                    of[seed] = search(recipe, arm, budget, source, seed)
                     step()
             runs.append(tuple(regret for regret, _ in of))
             cut.append(any(ended for _, ended in of))
         found.append(Regret(arm, budgets, tuple(runs), tuple(cut)))
     return tuple(found)
+
+
+def searched_on(setting: Setting, seed: int) -> SimulatedLadder:
+    """The ladder on which the searches of a seed are emulated."""
+    return SimulatedLadder(
+        MixingLaw(len(setting.space), seed=seed, space=setting.space),
+        setting.ladder,
+        correlation=setting.evidence.correlation,
+        noise=setting.evidence.noise,
+        seed=seed,
+    )
+
+
+def search(
+    recipe: StudyRecipe, arm: str, budget: float, source: LadderSource, seed: int
+) -> tuple[float, bool]:
+    """The regret of one emulated search of an arm, and whether it was cut at `MOST_TRIALS`.
+
+    Args:
+        budget: in trials of the target.
+    """
+    return _search(_arm(recipe, arm, budget, source.ladder), source, seed)
 
 
 def searches(recipe: StudyRecipe, setting: Setting, target_trials: float) -> int:
@@ -190,7 +203,7 @@ def _scaled(
     return [(size, index) for index, size in enumerate(whole) if size]
 
 
-def _search(recipe: StudyRecipe, source: SimulatedLadder, seed: int) -> tuple[float, bool]:
+def _search(recipe: StudyRecipe, source: LadderSource, seed: int) -> tuple[float, bool]:
     """The regret of one search, and whether it was cut."""
     recipe = replace(recipe, seed=seed)
     study = optuna.create_study(
