@@ -245,6 +245,9 @@ FREE = _in_trial(
 OURS = "climb/"  # every user attribute of ours begins so
 BASELINE = "baseline/"  # plan of the recipe's baselines
 ENQUEUED = "enqueued/"  # plan of mixtures that a person put in line, outside the rounds
+BRANCH = "branch/"  # the trunk and its branches, which score no mixture
+CHECK = "check/"  # mixtures that are trained to check a read-out of the branches
+READ = "read/"  # the same mixtures as a read-out scores them
 
 
 def by_owner(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

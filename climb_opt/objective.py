@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from climb_opt import lookup
 from climb_opt.attributes import SEED, SLOT
-from climb_opt.errors import TrialFailed, UserError, did_you_mean, listed
-from climb_opt.evaluators.base import Evaluator, Provenance
+from climb_opt.errors import TrialFailed, UserError, listed
+from climb_opt.evaluators.base import Provenance
+from climb_opt.evaluators.built import (
+    add_up,
+    build_evaluator,
+    by_token,
+    check_components,
+    needed_components,
+)
 from climb_opt.files import check_folder
 from climb_opt.history import excesses, report_components, report_facts
 from climb_opt.ladder import rung_of
+from climb_opt.ladder.branches.slots import part_of
 from climb_opt.phases import to_train
 from climb_opt.plan import plan_of, space_for
 from climb_opt.provenance import provenance
@@ -29,7 +35,7 @@ from climb_opt.proxy.job import Job, Outcome
 from climb_opt.proxy.keep import FOLDER, KeptModels
 from climb_opt.proxy.rungs import Rungs
 from climb_opt.proxy.train import Trainer
-from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import Corpus
 
 log = logging.getLogger(__name__)
@@ -69,7 +75,7 @@ class ProxyObjective:
         self.space = space_for(corpus.tokens(), recipe)
         self.group = ProxyGroup(recipe.proxy.precision)
         self.rungs = self._rungs()
-        self.trainer = self.rungs.trainers[self.rungs.target]
+        self.trainer = self.rungs.trainers[-1]
         self._kept = KeptModels(
             self.directory / FOLDER, recipe.proxy.keep, maximize=recipe.direction == "maximize"
         )
@@ -93,13 +99,17 @@ class ProxyObjective:
             optuna.TrialPruned: the study's pruner gave it up.
         """
         self.corpus.check_unchanged()  # what a command or an evaluator reads anew would be another
-        mixture, schedule = to_train(self.space, self.space.suggest(trial))
+        slot = trial.user_attrs.get(SLOT)
+        part = part_of(slot)
+        suggested = self.space.suggest(trial) if part is None else None
+        mixture, schedule = ({}, None) if suggested is None else to_train(self.space, suggested)
         job = Job(
             name=folder_name(trial),
             mixture=mixture,
             seed=int(trial.user_attrs.get(SEED, self.recipe.seed)),
             rung=rung_of(trial, self.rungs.target),
             schedule=schedule,
+            part=part,
         )
         self._trial = trial
         try:
@@ -114,6 +124,8 @@ class ProxyObjective:
         if status == "pruned":
             raise optuna.TrialPruned
         report_components(trial, components)
+        if part is not None:
+            raise optuna.TrialPruned  # it scored no mixture: nothing is to be compared with it
         self._constrain(trial, components)
         score = self.aggregate(components)
         return (score, *(add_up(components, c) for c in self.also)) if self.also else score
@@ -156,7 +168,7 @@ class ProxyObjective:
             components = self._score(job, outcome)
             outcome.facts["evaluate_seconds"] = time.perf_counter() - evaluated
             if self.group.is_main:
-                if self._rung == self.rungs.target:
+                if self._rung == self.rungs.target and job.part is None:
                     self._keep(job, outcome, self.aggregate(components))
                 shutil.rmtree(self.directory / job.name / "model", ignore_errors=True)
         outcome.facts["seconds"] = time.perf_counter() - begun
@@ -167,13 +179,12 @@ class ProxyObjective:
         return outcome.status, components, facts
 
     def _score(self, job: Job, outcome: Outcome) -> dict[str, float]:
-        if outcome.model is None and self.evaluators:
+        if outcome.model is None and self.evaluators and not outcome.scored:
             outcome.model = self._model_of_command(self.directory / job.name / "model")
         components = {**outcome.scores}
         if outcome.model is not None:
             components.update(self._evaluate(outcome.model))
-        needed = [*self.coefficients, *(n for c in self.also for n in c), *self.recipe.constraints]
-        for name in needed:
+        for name in needed_components(self.recipe):
             if name not in components:
                 raise TrialFailed(f"nothing gave a score {name!r}; given: {listed(components)}")
             try:
@@ -199,7 +210,10 @@ class ProxyObjective:
                 "study.pruner needs intermediate scores: set proxy.report_every to the steps "
                 "between them."
             )
-        return Rungs(self.corpus, recipe, self.group, directory=self.directory)
+        rungs = Rungs(self.corpus, recipe, self.group, directory=self.directory)
+        if rungs.tree is not None:
+            rungs.tree.score_by(by_token(recipe, self.evaluators, self.corpus))
+        return rungs
 
     def _model_of_command(self, folder: Path) -> Any:
         if not folder.is_dir():
@@ -244,53 +258,6 @@ class ProxyObjective:
                 size,
                 self.directory,
             )
-
-
-def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
-    """The evaluator a recipe names, with its options."""
-    lookup.check_options("evaluator", choice.name, choice.options, {"corpus"})
-    make = lookup.find("evaluator", choice.name)
-    try:
-        inspect.signature(make).bind(corpus, **choice.options)
-    except TypeError as error:
-        raise UserError(
-            f"study.evaluators: {choice.name!r} is called with the corpus, then its options by "
-            f"name: {error}."
-        ) from None
-    evaluator: Evaluator = make(corpus, **choice.options)
-    return evaluator
-
-
-def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
-    """Raise if the score or a constraint names what no evaluator gives, or a test set's score."""
-    known = [name for evaluator in evaluators for name in evaluator.components()]
-    reported = [n for e in evaluators if isinstance(e, Provenance) for n in e.reported()]
-    twice = sorted({name for name in known if known.count(name) > 1})
-    if twice:
-        raise UserError(f"study.evaluators: two evaluators give {twice[0]!r}; drop one of them.")
-    named: list[tuple[str, Mapping[str, float]]] = [
-        ("score", recipe.coefficients()),
-        *((f"also.{name}", objective.coefficients()) for name, objective in recipe.also.items()),
-        ("constraints", recipe.constraints),
-    ]
-    bring = all(proxy.command is not None for proxy in recipe.proxies)
-    for where, names in named:
-        for name in names:
-            if name in reported:
-                raise UserError(
-                    f"study.{where}: {name!r} is measured on a test set; a search would fit it. "
-                    "Search on a validation split, or set allow_test: true in the evaluator."
-                )
-            if name not in known and not bring:
-                raise UserError(
-                    f"study.{where}: no evaluator gives {name!r}."
-                    f"{did_you_mean(name, known)} Known components: {listed(known)}."
-                )
-
-
-def add_up(components: Mapping[str, float], coefficients: Mapping[str, float]) -> float:
-    """Sum of coefficient x component."""
-    return sum(c * components[name] for name, c in coefficients.items())
 
 
 def folder_name(trial: optuna.Trial) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
@@ -18,6 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.attributes import BASELINE, INTERRUPTED, RETRY, SLOT
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
+from climb_opt.ladder.branches.before import Before, State
+from climb_opt.ladder.branches.slots import part_of
+from climb_opt.ladder.branches.trust import Verdict
+from climb_opt.ladder.recipe import rung_count
 from climb_opt.phases import PhasedSpace
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
@@ -53,6 +57,7 @@ class Plan:
         ladder: the rungs; None: there is one.
         budget: FLOPs of all trials together, in place of rounds: fresh slots are handed out as
             long as a trial of the target is paid for, so that the last one can see what was found.
+        before: what is trained and checked before the rounds: a trunk, its branches.
     """
 
     rounds: tuple[int, ...]
@@ -63,6 +68,7 @@ class Plan:
     rungs: tuple[int, ...] = ()
     ladder: Ladder | None = None
     budget: float | None = None
+    before: Before = field(default_factory=Before)
 
     def __post_init__(self) -> None:
         listed = isinstance(self.rounds, (tuple, list))
@@ -84,6 +90,9 @@ class Plan:
 
     def rung_of(self, slot: Slot) -> int | None:
         """The rung of a slot's trials; None where the sampler chooses it."""
+        readout = self.before.rung_of(slot)
+        if readout is not None:
+            return readout
         if self.target == 0 or not isinstance(slot, int):
             return self.target
         return self.rungs[self.round_of(slot)] if self.rungs else None
@@ -96,7 +105,7 @@ class Plan:
         trials = list(trials)
         kept: dict[Slot, int] = {slot: self.target for slot in self.named}
         attempts = attempts_by_slot(trials)
-        kept |= {slot: self.ladder.rung_of(tried[-1]) for slot, tried in attempts.items()}
+        kept |= {s: self.ladder.rung_of(t[-1]) for s, t in attempts.items() if part_of(s) is None}
         due = [rung for s, rung in kept.items() if self.state(attempts.get(s, ())) == "idle"]
         return self.budget - self.ladder.spent(trials) - float(self.ladder.costs[due].sum())
 
@@ -163,20 +172,45 @@ class Plan:
         """
         trials = list(trials)
         attempts = attempts_by_slot(trials)
+        for stage in self.before.due(self._states(attempts)):
+            step = self._within(stage, attempts)
+            if step.kind != "done":
+                return step
         if self.budget is not None:
             return self._next_bought(trials, attempts)
-        waiting = False
+        waiting, lost = False, self.distrusted(trials)
         for index in range(max(1, len(self.rounds))):
-            tried = {slot: tuple(attempts.get(slot, ())) for slot in self.slots(index)}
-            states = {slot: self.state(trials_of) for slot, trials_of in tried.items()}
-            idle = [slot for slot, state in states.items() if state == "idle"]
-            if idle:
-                slot = min(idle, key=lambda s: failures(tried[s]))
-                return Step("go", slot, tried[slot])
-            waiting = waiting or "busy" in states.values()
+            if self.rungs and self.rungs[index] in lost:
+                continue
+            step = self._within(self.slots(index), attempts)
+            if step.kind == "go":
+                return step
+            waiting = waiting or step.kind == "wait"
             if waiting and (self.barrier or (self.verify and index + 2 == len(self.rounds))):
                 return Step("wait")
         return Step("wait" if waiting else "done")
+
+    def _within(self, slots: Iterable[Slot], attempts: Mapping[Slot, list[FrozenTrial]]) -> Step:
+        """The next of some slots to be started at will."""
+        tried = {slot: tuple(attempts.get(slot, ())) for slot in slots}
+        states = {slot: self.state(trials_of) for slot, trials_of in tried.items()}
+        idle = [slot for slot, state in states.items() if state == "idle"]
+        if idle:
+            slot = min(idle, key=lambda s: failures(tried[s]))
+            return Step("go", slot, tried[slot])
+        return Step("wait" if "busy" in states.values() else "done")
+
+    def verdicts(self, trials: Iterable[FrozenTrial]) -> tuple[Verdict, ...]:
+        """What the checks of each read-out say, once all that they need has run."""
+        trials = list(trials)
+        return self.before.verdicts(self._states(attempts_by_slot(trials)), trials)
+
+    def distrusted(self, trials: Iterable[FrozenTrial]) -> set[int]:
+        """The rungs that score no mixture here: read-outs that do not rank as training does."""
+        return {v.agreement.lower for v in self.verdicts(trials) if not v.holds}
+
+    def _states(self, attempts: Mapping[Slot, list[FrozenTrial]]) -> Callable[[Slot], State]:
+        return lambda slot: self.state(attempts.get(slot, ()))
 
     def _next_bought(
         self, trials: Sequence[FrozenTrial], attempts: Mapping[Slot, list[FrozenTrial]]
@@ -184,21 +218,11 @@ class Plan:
         """Named slots, fresh ones while the budget pays for the target, then retries."""
         begun = sorted(slot for slot in attempts if isinstance(slot, int))
         fresh = begun[-1] + 1 if begun else 0
-        slots: list[Slot] = [*self.named, *begun, fresh]
-        tried = {slot: tuple(attempts.get(slot, ())) for slot in slots}
-        states = {slot: self.state(trials_of) for slot, trials_of in tried.items()}
         assert self.ladder is not None
-        if self.left(trials) < self.ladder.costs[-1] * (1 - 1e-9):
-            states.pop(fresh)
-        idle = [slot for slot, state in states.items() if state == "idle"]
-        if idle:
-            slot = min(idle, key=lambda s: failures(tried[s]))
-            return Step("go", slot, tried[slot])
-        return Step("wait" if "busy" in states.values() else "done")
+        paid = self.left(trials) >= self.ladder.costs[-1] * (1 - 1e-9)
+        return self._within([*self.named, *begun, *([fresh] if paid else [])], attempts)
 
-    def state(
-        self, attempts: Sequence[FrozenTrial]
-    ) -> Literal["finished", "busy", "idle", "given up"]:
+    def state(self, attempts: Sequence[FrozenTrial]) -> State:
         """What has become of a slot with these attempts."""
         states = {trial.state for trial in attempts}
         if states & {TrialState.COMPLETE, TrialState.PRUNED}:
@@ -227,28 +251,37 @@ def attempts_by_slot(trials: Iterable[FrozenTrial]) -> dict[Slot, list[FrozenTri
     return dict(attempts)
 
 
-def plan_of(recipe: StudyRecipe, ladder: Ladder | None = None) -> Plan:
+def plan_of(
+    recipe: StudyRecipe,
+    ladder: Ladder | None = None,
+    tokens: Mapping[str, float] | None = None,
+) -> Plan:
     """The slots of a search: its rounds, or a budget, and a named slot for each baseline.
 
-    What the last slots verify is a round of its own.
+    What the last slots verify is a round of its own. Where mixtures are read off branches, the
+    baselines check how far that holds, before the rounds.
 
     Args:
         ladder: the study's rungs, if it has several.
+        tokens: of each domain of the corpus; needed where the recipe has branches.
     """
     named = tuple(BASELINE + name for name in recipe.baselines)
     rounds, rungs = recipe.rounds, recipe.rungs
     if recipe.verify:
         rounds = (*recipe.searched, recipe.verify)
-        rungs = (*rungs[: len(recipe.searched)], len(recipe.ladder) - 1) if rungs else ()
+        target = rung_count(recipe) - 1
+        rungs = (*rungs[: len(recipe.searched)], target) if rungs else ()
+    before = Before.of(recipe, tokens or {}, named)
     return Plan(
         rounds,
-        named,
+        () if before.readouts else named,
         recipe.max_attempts,
         recipe.barrier,
         recipe.verify,
         rungs=rungs,
         ladder=ladder,
         budget=None if recipe.budget is None else recipe.budget.flops,
+        before=before,
     )
 
 

@@ -19,6 +19,7 @@ from climb_opt import corpus_recipe, lookup
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.ladder import recipe as ladders
+from climb_opt.ladder.branches import recipe as branching
 from climb_opt.ladder.recipe import proxy_data
 from climb_opt.ladder.recipe import read_proxy as read_proxy
 from climb_opt.proxy_recipe import ModelRecipe as ModelRecipe
@@ -97,6 +98,7 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
         raise UserError(f"study.corpus: {wanted}, but got {data['corpus']!r}.")
     if "proxy" in data:
         data["proxy"] = proxy_data(data["proxy"])
+    branching.read(data)
     ladders.read(data)
     for key in ("sampler", "pruner"):
         if data.get(key) is not None:
@@ -121,6 +123,7 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
         _check_also(recipe)
     ladders.check(recipe)
     _check_phases(recipe)
+    branching.check(recipe)
     return recipe
 
 

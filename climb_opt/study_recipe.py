@@ -82,6 +82,38 @@ class BudgetRecipe:
 
 
 @dataclass(frozen=True)
+class BranchesRecipe:
+    """One trunk for every trial, and branches of it off which mixtures are priced."""
+
+    trunk: float | str = 0.5  # share of the target's tokens, on the prior; or a checkpoint's name
+    tokens: int | None = None  # of a branch; None: as many as a trial trains on after the trunk
+    general: float = 0.5  # share of each branch's tokens that is drawn from the prior
+    lr: float | None = None  # learning rate of branches; None: the proxy's
+    decay: float = 0.0  # last share of a branch's steps, in which the rate falls to 0
+    read: tuple[Literal["ensemble", "merge"], ...] = ("merge",)  # what scores mixtures; none: trunk
+    groups: dict[str, list[str]] = field(default_factory=dict)  # name -> domains of one branch
+    most: int = 24  # branches; smaller domains are grouped
+    epochs: float = 4.0  # a domain that a branch would repeat more often is grouped
+    check: int = 6  # mixtures trained to see whether the read-outs rank as training does
+
+    RANGES: ClassVar = {
+        "tokens": Range(1),
+        "general": Range(0, 1, "most"),
+        "lr": POSITIVE,
+        "decay": SHARE,
+        "most": Range(1),
+        "epochs": POSITIVE,
+        "check": Range(4),  # fewer say nothing of a rank correlation
+        "trunk": Range(0, 1, "most"),  # where it is a share
+    }
+
+    @property
+    def share(self) -> float:
+        """The share of the target's tokens that the trunk trains; 0 of a given checkpoint."""
+        return 0.0 if isinstance(self.trunk, str) else self.trunk
+
+
+@dataclass(frozen=True)
 class StudyRecipe:
     """One search: what is trained, how it is scored, who proposes mixtures.
 
@@ -102,6 +134,7 @@ class StudyRecipe:
     rungs: tuple[int, ...] = ()  # of the ladder, one a round; none: the sampler chooses
     budget: BudgetRecipe | None = None  # FLOPs of a search by ladder, in place of rounds
     repetition: Literal["matched", "whole"] = "matched"  # rungs repeat domains as the target does
+    branches: BranchesRecipe | None = field(default=None, metadata=SPARE)  # one trunk, and branches
     sampler: Choice = field(default_factory=lambda: Choice("climb"))  # who proposes mixtures
     pruner: Choice | None = None  # who stops hopeless trials early; needs proxy.report_every
     prune_first_round: bool = False  # else trials of round 1 run to their end; never baselines
@@ -131,6 +164,11 @@ class StudyRecipe:
     def proxies(self) -> tuple[ProxyRecipe, ...]:
         """What each rung trains, cheapest first; without a ladder the one proxy."""
         return (*self.ladder[:-1], self.proxy)
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """What scores mixtures without training, cheapest first: the lowest rungs."""
+        return () if self.branches is None else self.branches.read
 
     @property
     def searched(self) -> tuple[int, ...]:

@@ -114,7 +114,7 @@ class StudyView:
         recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
         again = {CONFIRM, NOISE, TRANSFER} & self.attributes.keys()
         if recipe is not None and not (slots and again):
-            return plan_of(recipe, self.ladder)
+            return plan_of(recipe, self.ladder, self.corpus and self.corpus.tokens)
         if recipe is not None:
             return Plan((), tuple(map(str, slots)), recipe.max_attempts)
         named = sorted(slot for slot in slots if isinstance(slot, str))

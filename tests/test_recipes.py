@@ -258,6 +258,8 @@ def with_value(path: str, value: Any) -> dict[str, Any]:
     data = copy.deepcopy(WHOLE)
     if path.startswith("budget."):  # which takes the place of rounds
         data.update(sampler="tpe", rounds=[])
+    if path.startswith("branches."):  # nothing read off them: no rungs
+        data["branches"] = {"read": []}
     *parents, last = path.split(".")
     inner = data
     for parent in parents:
@@ -292,6 +294,8 @@ def test_a_number_is_in_its_range_and_of_its_type_or_refused_with_key_and_value(
     held: Any = recipe
     for part in path.split("."):
         held = getattr(held, part)
+    if path == "branches.trunk" and isinstance(held, str):
+        return  # a checkpoint's name
     for number in held if isinstance(held, tuple) else [held]:
         if number is not None and not isinstance(number, dict):
             assert type(number) is kind and math.isfinite(number) and not limits.problem(number)

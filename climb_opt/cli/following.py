@@ -67,6 +67,7 @@ class Following:
     def _line(self, trial: FrozenTrial, now: Status) -> str:
         from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
         from climb_opt.history import seconds_of
+        from climb_opt.ladder.branches.slots import is_branch
 
         slot = trial.user_attrs.get(SLOT)
         if isinstance(slot, int):
@@ -77,7 +78,7 @@ class Following:
         seconds = seconds_of(trial)
         head = f"trial {trial.number:>4}  {place:<20}"
         plan = self._plan
-        if plan.ladder is not None:
+        if plan.ladder is not None and not is_branch(trial):
             head += f"  {plan.ladder.rungs[plan.ladder.rung_of(trial)].name}"
         # Optuna gives a pruned trial its last report as a value: not a score.
         if trial.values is not None and trial.state.name != "PRUNED":
@@ -85,7 +86,8 @@ class Following:
             searches = plan.rounds or plan.budget is not None
             best = f"  best {score(now.best)}" if searches and now.best is not None else ""
             return f"{head}  score {scores}{best}  {seconds:.1f} s"
-        what = trial.state.name.lower()
+        what = "trained" if is_branch(trial) else trial.state.name.lower()
+        what = "failed" if trial.state.name == "FAIL" else what
         if trial.user_attrs.get(INTERRUPTED):
             what = "given back"
         elif trial.user_attrs.get(ERROR):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 
 class Evaluator(Protocol):
     """Scores a trained proxy. Built as `Evaluator(corpus, **options)`, before any training.
@@ -43,3 +45,16 @@ class Provenance(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """What was scored on what; stored with every trial, so keep it small."""
+
+
+@runtime_checkable
+class ByToken(Protocol):
+    """What an evaluator may also offer whose components are sums over tokens: then an ensemble of
+    models can be scored from what each of them says once (`branches: {read: [ensemble]}`)."""
+
+    def token_shares(self) -> dict[str, np.ndarray]:
+        """Component -> (n,): how much of a token's nats it adds up; of the components that are such
+        sums. The n tokens are the same, in the same order, for every model."""
+
+    def token_nats(self, model: Any, accelerator: Any) -> np.ndarray:
+        """(n,) -log probability of each token. Called as `evaluate` is; every rank gets all."""

@@ -20,12 +20,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from accelerate.utils import gather_object
 from lm_eval import __version__ as lm_eval_version
 from tokenizers import Tokenizer
 
 from climb_opt.errors import UserError, brief, listed
 from climb_opt.evaluators.answers import Answer, Asked, answer, check_valid, tokenise, try_out
+from climb_opt.evaluators.by_token import RightAnswers
 from climb_opt.evaluators.contamination import find_overlaps
 from climb_opt.evaluators.documents import build_documents
 from climb_opt.evaluators.file_task import read_rows
@@ -180,6 +182,18 @@ class LMEval:
                 scores.update(add_up(task, answers))
         self._lm.attach(None, None)
         return scores
+
+    @functools.cached_property
+    def _right_answers(self) -> RightAnswers:
+        return RightAnswers(self._tasks, self._documents, self._lm)
+
+    def token_shares(self) -> dict[str, np.ndarray]:
+        """Of bits per byte of the right answers."""
+        return self._right_answers.shares()
+
+    def token_nats(self, model: Any, accelerator: Any) -> np.ndarray:
+        """Nats of every token of the right answers."""
+        return self._right_answers.nats(model, accelerator)
 
     def _say_what_did_not_fit(self, task: LoadedTask, answers: list[Answer]) -> None:
         pieces, cut = sum(a.pieces for a in answers), sum(a.cut for a in answers)

@@ -89,14 +89,31 @@ class HeldOutLoss:
         """Bits per byte of every set, and its standard error; the same on every rank."""
         scores = {}
         for name, text in self._texts.items():
-            nats = _document_nats(model, accelerator, text, self._eos)
-            bits = nats / math.log(2)
+            nats = _token_nats(model, accelerator, text, self._eos)
+            bits = text.by_document(nats) / math.log(2)
             total = float(text.bytes.sum())
             value = float(bits.sum()) / total
             residual = bits - value * text.bytes
             scores[name] = value
             scores[f"{name}{STDERR}"] = float(np.sqrt((residual**2).sum())) / total
         return scores
+
+    def token_shares(self) -> dict[str, np.ndarray]:
+        """Of each component: bits per byte of its own set's tokens."""
+        sizes = [len(text.tokens) for text in self._texts.values()]
+        ends = np.cumsum(sizes)
+        shares = {}
+        for (name, text), end in zip(self._texts.items(), ends.tolist(), strict=True):
+            share = np.zeros(int(ends[-1]))
+            counts = text.tokens != self._eos
+            share[end - len(text.tokens) : end] = counts / (math.log(2) * text.bytes.sum())
+            shares[name] = share
+        return shares
+
+    def token_nats(self, model: Any, accelerator: Any) -> np.ndarray:
+        """Nats of every token of all sets, one set after the other; 0 of end-of-text."""
+        texts = self._texts.values()
+        return np.concatenate([_token_nats(model, accelerator, t, self._eos) for t in texts])
 
 
 @dataclass(frozen=True)
@@ -106,6 +123,10 @@ class _Text:
     tokens: np.ndarray
     document: np.ndarray
     bytes: np.ndarray
+
+    def by_document(self, nats: np.ndarray) -> np.ndarray:
+        """Sums (documents,) of the tokens' nats (n,)."""
+        return np.bincount(self.document, nats, minlength=len(self.bytes))
 
 
 def _read(
@@ -132,28 +153,28 @@ def _read(
     return _Text(tokens, document, sizes)
 
 
-def _document_nats(model: Any, accelerator: Any, text: _Text, eos: int) -> np.ndarray:
-    """Nats of each document (documents,), added up over the ranks."""
+def _token_nats(model: Any, accelerator: Any, text: _Text, eos: int) -> np.ndarray:
+    """Nats of each token (n,), 0 of end-of-text; the ranks share the work."""
     limit = getattr(model.config, "max_position_embeddings", None) or CONTEXT
     context = min(CONTEXT, limit, len(text.tokens))
     previous = np.concatenate([[eos], text.tokens[:-1]])
     windows = -(-len(text.tokens) // context)
     mine = np.arange(accelerator.process_index, windows, accelerator.num_processes)
     batch = max(1, LOGITS // (context * model.config.vocab_size))
-    nats = np.zeros(len(text.bytes))
+    nats = np.zeros(len(text.tokens))
     for start in range(0, len(mine), batch):
         rows = mine[start : start + batch, None] * context + np.arange(context)
         inside = rows < len(text.tokens)
         rows = np.minimum(rows, len(text.tokens) - 1)
-        loss = _token_nats(model, accelerator, previous[rows], text.tokens[rows])
+        loss = _losses(model, accelerator, previous[rows], text.tokens[rows])
         counts = inside & (text.tokens[rows] != eos)
-        np.add.at(nats, text.document[rows[counts]], loss[counts])
+        nats[rows[counts]] = loss[counts]
     total = torch.from_numpy(nats).to(accelerator.device)
     return np.asarray(accelerator.reduce(total, reduction="sum").cpu().numpy())
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
-def _token_nats(model: Any, accelerator: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
+def _losses(model: Any, accelerator: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
     device = accelerator.device
     ids, wanted = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
     with accelerator.autocast():

@@ -10,6 +10,7 @@ in lm-eval.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,28 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
             results[number] = (nats + found[place][0], greedy and found[place][1])
         return results
 
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def token_nats(self, requests: Sequence[Request]) -> list[np.ndarray]:
+        """Nats of each token of each request's answer."""
+        pieces = [list(_pieces(before, after, self.max_length)) for _, before, after in requests]
+        flat = [piece for own in pieces for piece in own]
+        found: list[np.ndarray] = [np.zeros(0)] * len(flat)
+        for batch in _batches(flat, self.max_length, int(self.model.config.vocab_size)):
+            nats, targets, _ = self._losses(batch)
+            values, counts = nats.double().cpu().numpy(), (targets != _IGNORE).cpu().numpy()
+            for row, place in enumerate(batch.number):
+                found[place] = values[row][counts[row]]
+        ends = np.cumsum([0, *map(len, pieces)]).tolist()
+        return [np.concatenate([np.zeros(0), *found[a:b]]) for a, b in pairwise(ends)]
+
     def _score(self, batch: _Batch) -> Iterator[tuple[int, float, bool]]:
+        nats, targets, likeliest = self._losses(batch)
+        greedy = ((likeliest == targets) | (targets == _IGNORE)).all(1)
+        sums = (-nats.double().sum(1)).tolist()
+        yield from zip(batch.number, sums, greedy.tolist(), strict=True)
+
+    def _losses(self, batch: _Batch) -> tuple[Any, Any, Any]:
+        """Nats, targets and the likeliest tokens, each (n, width)."""
         device = self.accelerator.device
         ids = torch.from_numpy(batch.inputs).to(device)
         kept = torch.arange(batch.first, ids.shape[1], device=device)
@@ -131,9 +153,7 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
         logits = logits[torch.from_numpy(batch.row).to(device)].float()
         targets = torch.from_numpy(batch.targets).to(device)
         nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        nats = nats.view(targets.shape).double().sum(1)
-        greedy = ((logits.argmax(-1) == targets) | (targets == _IGNORE)).all(1)
-        yield from zip(batch.number, (-nats).tolist(), greedy.tolist(), strict=True)
+        return nats.view(targets.shape), targets, logits.argmax(-1)
 
 
 _IGNORE = -100

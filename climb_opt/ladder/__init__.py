@@ -127,8 +127,11 @@ class Ladder:
 
     def _spent_by(self, trial: FrozenTrial) -> float:
         price = self.rungs[self.rung_of(trial)].flops
-        stated = trial.user_attrs.get(FACTS, {}).get("flops")
-        return min(float(stated), price) if isinstance(stated, (int, float)) else price
+        facts = trial.user_attrs.get(FACTS, {})
+        stated = facts.get("flops")
+        if not isinstance(stated, (int, float)) or "readout" in facts:
+            return price  # a read-out trains nothing: its price is that of evaluating
+        return float(stated) if "part" in facts else min(float(stated), price)
 
 
 def rung_of(trial: FrozenTrial | Trial, target: int) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 
 from climb_opt import lookup
 from climb_opt.errors import UserError
+from climb_opt.ladder.branches import recipe as branching
+from climb_opt.ladder.branches.recipe import READOUTS, TARGET
 from climb_opt.proxy_recipe import ProxyRecipe
 from climb_opt.recipe_files import merge, read_data
 from climb_opt.strict import build, check_ranges
@@ -47,19 +49,24 @@ def check(recipe: Any) -> None:
             f"study.rungs: one for each of {len(recipe.rounds)} rounds, but there are "
             f"{len(recipe.rungs)}."
         )
+    count = rung_count(recipe)
     for rung in recipe.rungs:
-        if rung >= len(recipe.ladder):
+        if rung >= count:
             raise UserError(
-                f"study.rungs: {rung} is no rung of the ladder; there are 0 to "
-                f"{len(recipe.ladder) - 1}."
+                f"study.rungs: {rung} is no rung of the ladder; there are 0 to {count - 1}."
             )
-    if recipe.ladder and not recipe.rungs:
+    if (recipe.ladder or recipe.readouts) and not recipe.rungs:
         _check_chooser(recipe)
     if recipe.budget is not None and recipe.verify:
         raise UserError(
             "study.verify: slots of rounds, which a budget has not; the last trial it pays for "
             "at the target measures what is recommended. Drop verify."
         )
+
+
+def rung_count(recipe: Any) -> int:
+    """How many rungs a `StudyRecipe` has: read-outs of branches, then proxies."""
+    return len(recipe.readouts) + len(recipe.proxies)
 
 
 def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
@@ -94,6 +101,7 @@ def _read_rounds(data: dict[str, Any]) -> None:
     if not isinstance(rounds, (list, tuple)) or not any(isinstance(r, Mapping) for r in rounds):
         return
     ladder, sizes, rungs = list(data.get("ladder") or ()), [], []
+    readouts = branching.readouts_of(data)
     for place, entry in enumerate(rounds):
         where = f"study.rounds[{place}]"
         if not isinstance(entry, Mapping) or "trials" not in entry or len(entry) != 2:
@@ -102,19 +110,35 @@ def _read_rounds(data: dict[str, Any]) -> None:
                 f"{{trials: 64, rung: 0}}, but this is {entry!r}."
             )
         if "rung" in entry:
-            rungs.append(entry["rung"])
+            rungs.append(_numbered(entry["rung"], readouts, len(ladder)))
         elif "proxy" in entry:
             proxy = _rung(entry["proxy"], data.get("proxy"))
             if proxy not in ladder:
                 ladder.append(proxy)
-            rungs.append(ladder.index(proxy))
+            rungs.append(len(readouts) + ladder.index(proxy))
         else:
             other = next(key for key in entry if key != "trials")
             raise UserError(f"{where}: unknown key {other!r}. Known keys: trials, proxy, rung.")
         sizes.append(entry["trials"])
-    if not ladder:
-        raise UserError("study.rounds: `rung` needs a ladder; name the rungs in `ladder:`.")
+    if not ladder and not readouts:  # there is one rung
+        if any(entry.get("rung") != TARGET for entry in rounds):
+            raise UserError("study.rounds: `rung` needs a ladder; name the rungs in `ladder:`.")
+        rungs = []
     data.update(rounds=sizes, rungs=rungs, ladder=ladder)
+
+
+def _numbered(rung: Any, readouts: list[str], proxies: int) -> Any:
+    """The number of a rung given so, or by a read-out's name, or as the target."""
+    if rung == TARGET:
+        return len(readouts) + max(proxies, 1) - 1
+    if isinstance(rung, str) and rung in READOUTS:
+        if rung not in readouts:
+            raise UserError(
+                f"study.rounds: nothing is read off branches by {rung!r}; name it in "
+                "branches: {read: [...]}."
+            )
+        return readouts.index(rung)
+    return rung
 
 
 def _check_chooser(recipe: Any) -> None:
@@ -123,17 +147,21 @@ def _check_chooser(recipe: Any) -> None:
         sampler = lookup.find("sampler", name)
     except UserError:  # not here, where a study may only be looked at: whoever builds it says so
         return
-    if len(recipe.ladder) > 1 and not getattr(sampler, "chooses_rung", False):
+    several = rung_count(recipe) > 1
+    if several and not getattr(sampler, "chooses_rung", False):
+        low, high = (recipe.readouts[-1], TARGET) if recipe.readouts else (0, 1)
+        key = "branches" if recipe.readouts else "ladder"
         raise UserError(
-            f"study.ladder: sampler {name!r} does not choose rungs; use simplex-gp, or say which "
-            "rung each round trains: rounds: [{trials: 64, rung: 0}, {trials: 16, rung: 1}]."
+            f"study.{key}: sampler {name!r} does not choose rungs; use simplex-gp, or say which "
+            f"rung each round trains: rounds: [{{trials: 64, rung: {low}}}, {{trials: 16, rung: "
+            f"{high}}}]."
         )
     if recipe.budget is not None and "rounds" in inspect.signature(sampler).parameters:
         raise UserError(
             f"study.budget: sampler {name!r} searches in rounds; use simplex-gp, or drop budget "
             "and say which rung each round trains."
         )
-    if len(recipe.ladder) > 1 and recipe.also:
+    if several and recipe.also:
         raise UserError(
             "study.ladder: rungs are chosen for one objective; drop also, or say which rung each "
             "round trains."

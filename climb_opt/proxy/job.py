@@ -20,6 +20,7 @@ class Job:
     seed: int
     rung: int | None = None  # of a ladder, cheapest first; None: the target
     schedule: Schedule | None = None  # None: the one mixture throughout
+    part: str | None = None  # "trunk" or a branch's name: trained to be gone on from, not scored
 
     @property
     def phases(self) -> Schedule:
@@ -36,6 +37,7 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)  # a command's own
     losses: np.ndarray | None = None  # (steps,) nats a token, the mean over all ranks
+    scored: bool = False  # `scores` are all there are: no evaluator is asked
 
 
 class Watch(Protocol):

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder, Rung
+from climb_opt.ladder.branches.before import Before
+from climb_opt.ladder.branches.groups import branches_of
+from climb_opt.ladder.branches.recipe import branch_tokens
+from climb_opt.ladder.branches.slots import part_of
 from climb_opt.proxy.cost import Size, described, shape_size, trial_cost
-from climb_opt.recipes import ProxyRecipe
+from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.text import amount
+
+EVALUATED = 2**17  # tokens that a read-out is taken to score
 
 
 def ladder_of(proxies: Sequence[ProxyRecipe], vocabulary: int) -> Ladder:
@@ -19,6 +26,46 @@ def ladder_of(proxies: Sequence[ProxyRecipe], vocabulary: int) -> Ladder:
             cannot be read.
     """
     return Ladder(tuple(_rung(n, proxy, vocabulary) for n, proxy in enumerate(proxies)))
+
+
+def study_ladder(
+    recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: int
+) -> Ladder | None:
+    """The rungs of a study: read-outs of its branches, its ladder, its target; None: there is one.
+
+    A trial that goes on from a trunk costs what comes after it. A read-out costs its arithmetic,
+    and a forward pass over `EVALUATED` tokens or as many as a tenth of the target's.
+
+    Args:
+        tokens: of each domain of the corpus.
+
+    Raises:
+        UserError: as of `ladder_of`; a branch of less than a step, an unknown domain in a group.
+    """
+    branching = recipe.branches
+    if branching is None or not recipe.readouts:
+        return ladder_of(recipe.ladder, vocabulary) if recipe.ladder else None
+    *lower, target = ladder_of(recipe.proxies, vocabulary).rungs
+    target = replace(target, flops=(1 - branching.share) * target.flops)
+    count = len(branches_of(branching, tokens, branch_tokens(branching, recipe.proxy)).branches)
+    read = min(EVALUATED, max((target.tokens or 0) // 10, 1))
+    size = target.parameters or 1
+    price = {"ensemble": 2.0 * count * read, "merge": 2.0 * size * (count + read)}
+    readouts = [Rung(name, price[name], parameters=size) for name in recipe.readouts]
+    return Ladder((*readouts, *lower, target))
+
+
+def branching_flops(recipe: StudyRecipe, ladder: Ladder, tokens: Mapping[str, float]) -> float:
+    """FLOPs of a study's trunk and branches, and of the mixtures that check them."""
+    branching = recipe.branches
+    if branching is None:
+        return 0.0
+    before, target = Before.of(recipe, tokens, ()), ladder.rungs[-1]
+    whole = target.flops / (1 - branching.share)
+    own = branch_tokens(branching, recipe.proxy) / (target.tokens or 1)
+    parts = sum(part_of(slot) is not None for stage in before.stages for slot in stage)
+    trained = len(before.checks) * target.flops
+    return branching.share * whole + (parts - 1) * own * whole + trained
 
 
 def _rung(number: int, proxy: ProxyRecipe, vocabulary: int) -> Rung:

@@ -22,6 +22,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from climb_opt.errors import UserError, first_line
 from climb_opt.proxy import checkpoint
@@ -34,6 +35,8 @@ from climb_opt.strict import check_ranges
 from climb_opt.tokenizer import corpus_tokenizer
 
 log = logging.getLogger(__name__)
+
+transformers_logging.disable_progress_bar()  # of models that are written and read in an instant
 
 
 def configure(recipe: ModelRecipe, corpus: Corpus, sequence: int) -> Any:

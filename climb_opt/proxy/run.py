@@ -25,7 +25,7 @@ from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.proxy.loss import TrainingLoss, can_chunk
 from climb_opt.proxy.optimizer import adamw, restore_optimizer
 from climb_opt.proxy.pulse import Pulse
-from climb_opt.proxy.schedule import learning_rate, stable_steps
+from climb_opt.proxy.schedule import stable_steps
 from climb_opt.proxy.setup import Setup
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class Run:
             checkpoint.resume(self.folder, self.fingerprint, self._restore, begin=self._begin)
         if resume and not self.step:
             self._go_on()
+        if not self.step and trainer.start is not None:
+            self._restore_trunk(trainer.start.load())
         self._first = self.step
         self._prepare()
 
@@ -109,6 +111,23 @@ class Run:
             losses=self.losses.cpu().numpy(),
         )
 
+    def save_as(self, folder: Path, fingerprint: str) -> None:
+        """Write the state, on rank 0; all ranks go on when it is there."""
+        self._check()  # a NaN must not be resumed
+        self._share_losses()
+        if self.group.is_main:
+            state = {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "losses": self.losses,
+                "paid_from": self.paid_from,
+                **self.average.state(self.step),
+            }
+            size = checkpoint.save(folder, fingerprint, state)
+            log.debug("%s: step %d saved, %.1f MB", self.job.name, self.step, size / 1e6)
+        self.group.share(None)  # nobody goes on before the file is there
+
     def read(self, step: int) -> np.ndarray:
         """This rank's tokens (n, T + 1) of a step."""
         return self.batches.read(step, self.group.rank, self.group.world)
@@ -140,18 +159,22 @@ class Run:
 
     def _go_on(self) -> None:
         """Go on from the trunk that the rung below left, if it is there."""
-        trunk, steps = self.trainer.trunk, self.trainer.steps
+        trunk = self.trainer.trunk
 
         def restore(saved: dict[str, Any]) -> None:
             if saved["step"] > self._stable:  # left by a longer run, which this one does not follow
                 raise ValueError(f"step {saved['step']}, but this run is stable for {self._stable}")
-            losses = torch.zeros(steps)
-            losses[: saved["step"]] = saved["losses"][: saved["step"]]
-            self._restore({**saved, "losses": losses, "paid_from": saved["step"]})
+            self._restore_trunk(saved)
 
         if trunk is not None and self.recipe.go_on:
             folder, name = trunk.folder(self.job), trunk.fingerprint(self.job)
             checkpoint.resume(folder, name, restore, begin=self._begin)
+
+    def _restore_trunk(self, saved: dict[str, Any]) -> None:
+        """Take up a state that another run has paid for."""
+        losses = torch.zeros(self.trainer.steps)
+        losses[: saved["step"]] = saved["losses"][: saved["step"]]
+        self._restore({**saved, "losses": losses, "paid_from": saved["step"]})
 
     def _prepare(self) -> None:
         compiled = self.trainer.compiled
@@ -167,7 +190,7 @@ class Run:
         # Dropout, where a checkpoint has it, depends on the step and the rank only.
         torch.manual_seed(hash((self.job.seed, self.step, self.group.rank)) % 2**63)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.step, trainer.steps)
+            group["lr"] = trainer.rate(self.step)
         # DDP averages the ranks' gradients, but their shares may differ: hence W / (B T).
         scale = self.group.world / (trainer.batch * self.recipe.sequence)
         parts = np.split(tokens, range(trainer.micro, len(tokens), trainer.micro))
@@ -211,26 +234,10 @@ class Run:
     def _save_trunk(self) -> None:
         trunk = self.trainer.trunk
         assert trunk is not None
-        self._save_as(trunk.folder(self.job), trunk.fingerprint(self.job))
+        self.save_as(trunk.folder(self.job), trunk.fingerprint(self.job))
 
     def _save(self) -> None:
-        self._save_as(self.folder, self.fingerprint)
-
-    def _save_as(self, folder: Path, fingerprint: str) -> None:
-        self._check()  # a NaN must not be resumed
-        self._share_losses()
-        if self.group.is_main:
-            state = {
-                "step": self.step,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "losses": self.losses,
-                "paid_from": self.paid_from,
-                **self.average.state(self.step),
-            }
-            size = checkpoint.save(folder, fingerprint, state)
-            log.debug("%s: step %d saved, %.1f MB", self.job.name, self.step, size / 1e6)
-        self.group.share(None)  # nobody goes on before the file is there
+        self.save_as(self.folder, self.fingerprint)
 
     def _facts(self, begun: float) -> dict[str, Any]:
         if self.group.device.type == "cuda":

@@ -15,6 +15,7 @@ import torch
 
 from climb_opt.errors import UserError, listed
 from climb_opt.proxy import checkpoint
+from climb_opt.proxy.branches.tree import TRUNK, Tree
 from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.cost import described, share_of, trained_tokens
 from climb_opt.proxy.data import Sequences, pools_of
@@ -41,18 +42,23 @@ class Rungs:
         self, corpus: Corpus, recipe: StudyRecipe, group: ProxyGroup, *, directory: Path
     ) -> None:
         self.corpus, self.group, self.directory = corpus, group, directory
-        self.proxies = recipe.proxies
+        self.proxies, self.readouts = recipe.proxies, recipe.readouts
         self.matched = recipe.repetition == "matched"
         self._read: Sequences | None = None  # the target's, whose open files the others share
         numbers = range(len(self.proxies))  # the target first: others read a share of its tokens
         self.trainers = [self._checked(number) for number in reversed(numbers)][::-1]
         self._join_trunks()
-        self._last = self.target
+        self._last = len(self.proxies) - 1
+        self.tree: Tree | None = None
+        if recipe.branches is not None:
+            target = self.trainers[-1]
+            assert isinstance(target, Trainer)
+            self.tree = Tree(target, recipe, directory=directory)
 
     @property
     def target(self) -> int:
         """The number of the rung at which mixtures are judged: the last."""
-        return len(self.proxies) - 1
+        return len(self.readouts) + len(self.proxies) - 1
 
     def of(self, job: Job) -> int:
         """The rung of a trial: the target where it says nothing."""
@@ -60,20 +66,27 @@ class Rungs:
 
     def train(self, job: Job, watch: Watch) -> Outcome:
         """Train the trial's proxy on its rung; errors as of `ProxyTrainer.train`."""
-        rung = self.of(job)
-        trainer = self.trainers[rung]
-        if rung != self._last:
-            self._last = rung
-            self.group.use(self.proxies[rung].precision)
+        number = self.of(job) - len(self.readouts)  # below 0: nothing is trained
+        if number != self._last and number >= 0:
+            self._last = number
+            self.group.use(self.proxies[number].precision)
+            trainer = self.trainers[number]
             if isinstance(trainer, Trainer) and trainer.compiled:
                 torch.compiler.reset()  # code for other shapes holds memory and counts as a limit
-        return trainer.train(job, watch)
+        if self.tree is not None and job.part is not None:
+            return self.tree.train(job.part, watch)
+        if self.tree is not None and number < 0:
+            return self.tree.read(self.readouts[number], job.mixture, watch)
+        if self.tree is not None and number == len(self.proxies) - 1:
+            self.tree.ensure((TRUNK,), watch)
+        return self.trainers[number].train(job, watch)
 
     def forget(self, job: Job) -> None:
         """Remove what a trial that is finished, or lost for good, left to go on from."""
         checkpoint.remove(self.directory / job.name)
-        rung = self.of(job)
-        if (trunk := self.trunks[rung]) is not None and not self._is_gone_on_from(rung):
+        number = self.of(job) - len(self.readouts)
+        trunk = self.trunks[number] if number >= 0 else None
+        if trunk is not None and not self._is_gone_on_from(number):
             trunk.remove(job)
 
     # --- private ----------------------------------------------------------------------------

@@ -15,11 +15,13 @@ import numpy as np
 from climb_opt import recipes
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.proxy import model
+from climb_opt.proxy.branches.start import Start
 from climb_opt.proxy.cost import plan, shape_size, trial_cost
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.order import Stretch
+from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.trunks import Trunk, check_trunk_phase, weighing
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.schedules import spans, step_borders
@@ -58,6 +60,8 @@ class Setup:
         self.total = self.steps * self.batch  # sequences of the run whose beginning is read
         self.trunk: Trunk | None = None
         self.leaves_trunk = False
+        self.start: Start | None = None
+        self.marks: list[Any] = []  # what else tells its checkpoints from others
         self.compiled = group.device.type == "cuda" if recipe.compile is None else recipe.compile
         self.micro = self._first_micro()
 
@@ -69,6 +73,14 @@ class Setup:
     def join(self, trunk: Trunk, *, leaves: bool) -> None:
         """Train what is shared with neighbouring rungs as they do; `leaves` a checkpoint there."""
         self.trunk, self.total, self.leaves_trunk = trunk, trunk.total, leaves
+
+    def go_on_from(self, start: Start) -> None:
+        """Begin every trial at the end of a trunk, with the data that come after it."""
+        self.start = start
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step."""
+        return learning_rate(self.recipe, step, self.steps)
 
     def index(self, job: Job) -> MixtureIndex:
         """The order in which the trial reads its sequences.
@@ -114,9 +126,14 @@ class Setup:
             facts.append(self.sequences.share)
         if self.total != self.steps * self.batch:
             facts.append(self.total)
+        if self.start is not None:
+            facts.append(self.start.fingerprint)
+        facts += self.marks
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _stretches(self, job: Job) -> list[Stretch]:
+        if self.start is not None:
+            return self._after(self.start, job)
         # A rung that others go on from begins as the longest of them; the rest is its own.
         shares = [phase.share for phase in job.phases]
         borders = step_borders(shares, self.steps)
@@ -127,6 +144,16 @@ class Setup:
         whole = [begun, *lengths[1:]]
         mixtures = [phase.mixture for phase in job.phases]
         return [Stretch(*row) for row in zip(mixtures, lengths, whole, strict=True)]
+
+    def _after(self, start: Start, job: Job) -> list[Stretch]:
+        begun, steps = start.steps * self.batch, self.steps - start.steps
+        borders = step_borders([phase.share for phase in job.phases], steps)
+        lengths = [(last - first) * self.batch for first, last in spans(borders)]
+        own = zip(job.phases, lengths, strict=True)
+        return [
+            Stretch(start.mixture, begun, begun),
+            *(Stretch(phase.mixture, length, length) for phase, length in own),
+        ]
 
     def _first_micro(self) -> int:
         tokens, share = self.recipe.micro_batch_tokens, -(-self.batch // self.group.world)

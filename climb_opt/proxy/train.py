@@ -49,6 +49,9 @@ class Trainer(Setup):
             f"out of memory, with micro-batches of {self.micro * self.recipe.sequence} tokens too"
         )
 
+    def ended(self, run: Run) -> None:
+        """What is to be kept of a run that has come to its end: of an ordinary trial its model."""
+
     # --- one attempt ------------------------------------------------------------------------
 
     def _attempt(self, job: Job, index: MixtureIndex, watch: Watch) -> Outcome | None:
@@ -66,7 +69,9 @@ class Trainer(Setup):
             run = None  # its memory is needed
             run = self._begin_together(job, index, steps)
         try:
-            return run.loop(watch)
+            outcome = run.loop(watch)
+            self.ended(run)
+            return outcome
         except torch.OutOfMemoryError:
             if self.group.world > 1:  # the other ranks wait for our gradients: end the group
                 raise

@@ -17,11 +17,12 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import FORECAST
+from climb_opt.attributes import FORECAST, SLOT
 from climb_opt.gp.fit import fit_shape
 from climb_opt.gp.ladder import RungOfProcess
 from climb_opt.gp.model import GaussianProcess, Shape, Surrogate
 from climb_opt.gp.outliers import tame
+from climb_opt.ladder.branches.slots import part_of
 from climb_opt.predictors.base import Predictor
 from climb_opt.samplers.copies import Forgetful
 from climb_opt.simplex import MixtureSpace
@@ -71,7 +72,8 @@ class Forecaster(Forgetful):
     def foretell_trial(self, trial: optuna.Trial) -> None:
         """Store what is expected of a trial that is about to run, where nobody has said it."""
         study = trial.study
-        if len(study.directions) == 1:
+        scores = part_of(trial.user_attrs.get(SLOT)) is None
+        if len(study.directions) == 1 and scores:
             weights = self._space.weights(self._space.suggest(trial))  # asks its sampler, if any
             self._store(study, all_trials(study)[trial.number], weights)
 

@@ -21,7 +21,7 @@ from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.ladder import Ladder
 from climb_opt.plan import space_for
-from climb_opt.proxy.ladders import ladder_of
+from climb_opt.proxy.ladders import branching_flops, study_ladder
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import MANIFEST, Corpus
 from climb_opt.simplex import MixtureSpace
@@ -230,9 +230,9 @@ def _complete(
             read_recipe(study)
         return study
     space = space_for(corpus.tokens(), recipe)  # bounds that no mixture meets are found here
-    ladder = ladder_of(recipe.ladder, corpus.vocab_size) if recipe.ladder else None
+    ladder = study_ladder(recipe, corpus.tokens(), corpus.vocab_size)
     if ladder is not None:
-        _check_budget(recipe, ladder)
+        _check_budget(recipe, ladder, branching_flops(recipe, ladder, corpus.tokens()))
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -275,15 +275,16 @@ def _describe(
     study.set_user_attr(RECIPE, recipes.to_json(recipe))
 
 
-def _check_budget(recipe: StudyRecipe, ladder: Ladder) -> None:
+def _check_budget(recipe: StudyRecipe, ladder: Ladder, before: float) -> None:
     if recipe.budget is None:
         return
     named, target = len(recipe.baselines), ladder.rungs[-1]
-    needed = (named + 1) * target.flops
+    needed = (named + 1) * target.flops + before
     if recipe.budget.flops < needed:
         raise UserError(
             f"study.budget: {recipe.budget.flops:.3g} FLOPs do not pay for the baselines and one "
-            f"trial of the target, {target.name}: {named} + 1 at {target.flops:.3g} are "
+            f"trial of the target, {target.name}: {named} + 1 at {target.flops:.3g}"
+            f"{f', after {before:.3g} of trunk, branches and their checks,' if before else ''} are "
             f"{needed:.3g}. Give more, name fewer baselines, or take a cheaper target."
         )
 

@@ -23,6 +23,7 @@ from climb_opt.errors import UserError
 from climb_opt.evaluators.base import Provenance
 from climb_opt.history import report_facts
 from climb_opt.ladder import rung_of
+from climb_opt.ladder.branches.slots import check_mixtures
 from climb_opt.metrics import higher_is_better, searchable
 from climb_opt.plan import Plan, Slot
 from climb_opt.provenance import provenance
@@ -86,7 +87,7 @@ def work(
     view = StudyView(study)
     study.sampler = build_sampler(recipe, view.space)
     study.pruner = build_pruner(recipe.pruner)
-    given = baselines(recipe, view.space)
+    given = given_mixtures(recipe, view.plan, view.space)
     mixtures = Verification(patient(study, stop), view.plan, given, seed=recipe.seed)
     wanted = Work(view.plan, mixtures, stop=stop, on_trial=on_trial, pace=pace or Pace())
 
@@ -260,6 +261,17 @@ def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, 
             )
         mixtures[BASELINE + name] = space.mixture(fixed_mixture(space, name))
     return mixtures
+
+
+def given_mixtures(
+    recipe: StudyRecipe, plan: Plan, space: MixtureSpace
+) -> dict[Slot, Mapping[str, float]]:
+    """slot -> mixture of baselines, and of what checks read-outs of branches."""
+    given: dict[Slot, Mapping[str, float]] = {**baselines(recipe, space)}
+    if recipe.branches is not None and recipe.readouts:
+        given.update(check_mixtures(space, recipe.branches.check, recipe.seed).items())
+        given.update({read: given[slot] for slot, read in plan.before.read_too()})
+    return given
 
 
 def _facts(study: optuna.Study, recipe: StudyRecipe) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from climb_opt.attributes import (
 )
 from climb_opt.bounds import SUM_TOLERANCE
 from climb_opt.ladder import BudgetSpent
+from climb_opt.ladder.branches.slots import part_of
 from climb_opt.plan import Plan, Slot, Step, attempts_by_slot
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.storages import StudyLock, persist, reading_once
@@ -178,7 +179,9 @@ class Claims:
         params, distributions, stored = self._parameters(slot, attempts)
         earlier = [item for attempt in attempts for item in attempt.user_attrs.items()]
         kept = {k: v for k, v in earlier if not k.startswith(OURS) or k in (SEED, RUNG)}
-        if self._plan.ladder is not None:
+        if part_of(slot) is not None:
+            stored = {}
+        elif self._plan.ladder is not None:
             rung = {RUNG: self._plan.rung_of(slot), **stored, **kept}[RUNG]
             rung = self._plan.target if rung is None else rung  # a sampler that names none
             stored = {**stored, **rung_attributes(rung, self._plan.target)}

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.history import seconds_of
 from climb_opt.ladder import rung_of
+from climb_opt.ladder.branches.slots import is_branch
 from climb_opt.plan import Plan, Slot
 
 RECENT = 20  # finished trials that a rate is taken from
@@ -23,6 +24,7 @@ class Durations:
 
     def __init__(self, trials: Sequence[FrozenTrial], plan: Plan) -> None:
         ended = [t for t in trials if t.state in ENDED and t.datetime_start and t.datetime_complete]
+        ended = [t for t in ended if not is_branch(t)]
         ended.sort(key=lambda t: t.datetime_complete or datetime.min)
         self._costs = [1.0] if plan.ladder is None else plan.ladder.costs.tolist()
         self._on: dict[int, list[float]] = {}

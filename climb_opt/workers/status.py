@@ -17,6 +17,7 @@ from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, PAUSED, SLO
 from climb_opt.history import seconds_of
 from climb_opt.ladder import Ladder, rung_of
 from climb_opt.ladder.agreement import Agreement, rank_agreement
+from climb_opt.ladder.branches.slots import is_branch
 from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.view import StudyView, all_trials
 from climb_opt.workers.beats import ended_here
@@ -184,7 +185,8 @@ def rung_status(ladder: Ladder, trials: Sequence[FrozenTrial]) -> tuple[RungStat
     """What each rung's trials took, cheapest first."""
     on: list[list[FrozenTrial]] = [[] for _ in ladder.rungs]
     for trial in trials:
-        on[ladder.rung_of(trial)].append(trial)
+        if not is_branch(trial):
+            on[ladder.rung_of(trial)].append(trial)
     return tuple(
         RungStatus(
             name=rung.name,

@@ -1,0 +1,91 @@
+"""The evaluators of a study's recipe, and what it may ask of them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+
+from climb_opt import lookup
+from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.evaluators.base import ByToken, Evaluator, Provenance
+from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.shards import Corpus
+
+
+def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
+    """The evaluator a recipe names, with its options."""
+    lookup.check_options("evaluator", choice.name, choice.options, {"corpus"})
+    make = lookup.find("evaluator", choice.name)
+    try:
+        inspect.signature(make).bind(corpus, **choice.options)
+    except TypeError as error:
+        raise UserError(
+            f"study.evaluators: {choice.name!r} is called with the corpus, then its options by "
+            f"name: {error}."
+        ) from None
+    evaluator: Evaluator = make(corpus, **choice.options)
+    return evaluator
+
+
+def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
+    """Raise if the score or a constraint names what no evaluator gives, or a test set's score."""
+    known = [name for evaluator in evaluators for name in evaluator.components()]
+    reported = [n for e in evaluators if isinstance(e, Provenance) for n in e.reported()]
+    twice = sorted({name for name in known if known.count(name) > 1})
+    if twice:
+        raise UserError(f"study.evaluators: two evaluators give {twice[0]!r}; drop one of them.")
+    named: list[tuple[str, Mapping[str, float]]] = [
+        ("score", recipe.coefficients()),
+        *((f"also.{name}", objective.coefficients()) for name, objective in recipe.also.items()),
+        ("constraints", recipe.constraints),
+    ]
+    bring = all(proxy.command is not None for proxy in recipe.proxies)
+    for where, names in named:
+        for name in names:
+            if name in reported:
+                raise UserError(
+                    f"study.{where}: {name!r} is measured on a test set; a search would fit it. "
+                    "Search on a validation split, or set allow_test: true in the evaluator."
+                )
+            if name not in known and not bring:
+                raise UserError(
+                    f"study.{where}: no evaluator gives {name!r}."
+                    f"{did_you_mean(name, known)} Known components: {listed(known)}."
+                )
+
+
+def by_token(
+    recipe: StudyRecipe, evaluators: list[Evaluator], corpus: Corpus
+) -> dict[str, ByToken]:
+    """The evaluators that can score an ensemble, by what tells their tokens from others'.
+
+    Raises:
+        UserError: an ensemble is to be read, but something that the study names is no sum over
+            tokens.
+    """
+    found: dict[str, ByToken] = {
+        json.dumps([choice.name, choice.options, corpus.digest], sort_keys=True): evaluator
+        for choice, evaluator in zip(recipe.evaluators, evaluators, strict=True)
+        if isinstance(evaluator, ByToken)
+    }
+    if "ensemble" in recipe.readouts:
+        known = [name for evaluator in found.values() for name in evaluator.token_shares()]
+        for name in needed_components(recipe):
+            if name not in known:
+                raise UserError(
+                    f"study.branches.read: an ensemble cannot score {name!r}, which is no sum over "
+                    f"tokens; it scores {listed(known)}. Read by merge, which any evaluator scores."
+                )
+    return found
+
+
+def needed_components(recipe: StudyRecipe) -> list[str]:
+    """What a recipe's objectives and constraints name."""
+    objectives = [objective.coefficients() for objective in recipe.objectives().values()]
+    return list(dict.fromkeys(n for names in (*objectives, recipe.constraints) for n in names))
+
+
+def add_up(components: Mapping[str, float], coefficients: Mapping[str, float]) -> float:
+    """Sum of coefficient x component."""
+    return sum(c * components[name] for name, c in coefficients.items())

@@ -1,0 +1,90 @@
+"""What a search trains and checks before its rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial
+
+from climb_opt.ladder.branches.groups import branches_of
+from climb_opt.ladder.branches.recipe import branch_tokens
+from climb_opt.ladder.branches.slots import (
+    TRUNK,
+    Stage,
+    checking,
+    checks_branches,
+    part_of,
+    reading,
+    readout_of,
+    stages_of,
+)
+from climb_opt.ladder.branches.trust import Verdict, verdict_on
+from climb_opt.ladder.recipe import rung_count
+
+State = Literal["finished", "busy", "idle", "given up"]  # of a slot
+
+
+@dataclass(frozen=True)
+class Before:
+    """Named slots in stages, each of which waits for the one before it.
+
+    readouts: the lowest rungs; target: the highest; checks: slots whose mixtures are trained on the
+    target and read off, too.
+    """
+
+    stages: tuple[Stage, ...] = ()
+    readouts: tuple[str, ...] = ()
+    checks: Stage = ()
+    target: int = 0
+
+    @classmethod
+    def of(cls, recipe: Any, tokens: Mapping[str, float], baselines: Stage) -> Before:
+        """Of a `StudyRecipe` on a corpus of these tokens a domain."""
+        branching = recipe.branches
+        if branching is None or not tokens:
+            return cls()
+        if not recipe.readouts:
+            return cls(((TRUNK,),) if branching.share else ())
+        names = branches_of(branching, tokens, branch_tokens(branching, recipe.proxy)).names
+        checks = (*baselines, *checking(branching.check))
+        stages = stages_of(names, checks, recipe.readouts)
+        return cls(tuple(stages), recipe.readouts, checks, rung_count(recipe) - 1)
+
+    def rung_of(self, slot: int | str) -> int | None:
+        """The rung of a slot that a read-out scores."""
+        readout = readout_of(slot)
+        return None if readout is None else self.readouts.index(readout)
+
+    def read_too(self) -> list[tuple[str, str]]:
+        """Each slot of a check with those in which read-outs score its mixture."""
+        return [(slot, reading(name, slot)) for name in self.readouts for slot in self.checks]
+
+    def due(self, state: Callable[[int | str], State]) -> list[Stage]:
+        """The stages that are to be walked through; without all branches nothing is read off and
+        checked, and baselines are trained alone."""
+        lost = self._lost(state)
+        return [
+            tuple(slot for slot in stage if not (lost and checks_branches(slot)))
+            for stage in self.stages
+        ]
+
+    def verdicts(
+        self, state: Callable[[int | str], State], trials: Iterable[FrozenTrial]
+    ) -> tuple[Verdict, ...]:
+        """What the checks say of each read-out; nothing while a slot of them is open."""
+        if not self.readouts or any(
+            state(slot) in ("idle", "busy") for stage in self.due(state) for slot in stage
+        ):
+            return ()
+        trials, lost = list(trials), self._lost(state)
+        return tuple(
+            verdict_on(readout, (number, self.target), self.checks, lost, trials)
+            for number, readout in enumerate(self.readouts)
+        )
+
+    def _lost(self, state: Callable[[int | str], State]) -> list[str]:
+        """A trunk or branches that were given up."""
+        parts = [slot for stage in self.stages for slot in stage if part_of(slot) is not None]
+        return [slot for slot in parts if state(slot) == "given up"]

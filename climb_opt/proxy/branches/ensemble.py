@@ -1,0 +1,94 @@
+"""The branches' probabilities averaged by a mixture: -mean log sum_k w_k p_k(token).
+
+Each branch says once how likely it finds every token that counts (MDE, arXiv 2502.15950); any
+mixture is then a product of a vector and a matrix. Components are sums over tokens of a share times
+the token's nats (`evaluators.base.ByToken`), so a score that is lower where text is likelier is
+convex in the mixture, and its optimum needs no search (MixMin, arXiv 2502.10510).
+
+Notation: K branches, n tokens, C components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from climb_opt.errors import UserError
+from climb_opt.simplex import MixtureSpace
+
+LEAST = 1e-30  # a probability: float32 holds none below it, and no token is impossible
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What the branches say of the tokens that count.
+
+    probabilities (K, n) of each token by each branch; shares (C, n) of its nats in each component.
+    """
+
+    probabilities: np.ndarray
+    components: tuple[str, ...]
+    shares: np.ndarray
+
+    def scores(self, weights: np.ndarray) -> dict[str, float]:
+        """Component -> value, for the branches' weights (K,), which sum to 1."""
+        mixed = np.asarray(weights, dtype=np.float32) @ self.probabilities
+        values = -(self.shares @ np.log(np.maximum(mixed, LEAST)))
+        return dict(zip(self.components, values.tolist(), strict=True))
+
+    def along(self, coefficients: Mapping[str, float]) -> np.ndarray:
+        """The share (n,) of each token's nats in a sum of components.
+
+        Raises:
+            UserError: a component that is no sum over tokens.
+        """
+        missing = sorted(set(coefficients) - set(self.components))
+        if missing:
+            raise UserError(
+                f"{missing[0]!r} is no sum over tokens, which an ensemble needs; it scores "
+                f"{', '.join(self.components)}. Read by merge, which any evaluator scores."
+            )
+        rows = [self.components.index(name) for name in coefficients]
+        return np.asarray(np.array(list(coefficients.values())) @ self.shares[rows])
+
+
+def mixmin(
+    ensemble: Ensemble, coefficients: Mapping[str, float], groups: np.ndarray, space: MixtureSpace
+) -> np.ndarray:
+    """The mixture (D,) within the bounds whose ensemble has the lowest sum of components.
+
+    Args:
+        coefficients: component -> coefficient.
+        groups: (D, K) which branch stands for which domain: rows of zeros and a one.
+
+    Raises:
+        UserError: a component is no sum over tokens, or likelier text would be worse.
+    """
+    shares = ensemble.along(coefficients)
+    if shares.min() < 0:
+        raise UserError(
+            "mixmin needs a score that falls as text gets likelier, but a coefficient of this one "
+            "says otherwise: the problem is not convex."
+        )
+    counts = shares > 0
+    probabilities, shares = ensemble.probabilities[:, counts].astype(float), shares[counts]
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = np.maximum((weights @ groups) @ probabilities, LEAST)
+        gradient = groups @ (probabilities @ (shares / mixed))
+        return -float(shares @ np.log(mixed)), -gradient
+
+    # Domains of one branch move together: the loss does not tell them apart.
+    found = minimize(
+        loss,
+        space.project(space.prior),
+        jac=True,
+        method="SLSQP",
+        bounds=list(zip(space.lower, space.upper, strict=True)),
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        options={"maxiter": 500, "ftol": 1e-10},
+    )
+    return np.asarray(space.project(found.x))

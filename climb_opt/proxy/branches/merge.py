@@ -1,0 +1,77 @@
+"""Weights averaged by a mixture, read from disk a tensor at a time.
+
+With weights a that sum to 1, sum of a_k theta_k is the trunk plus the branches' shifts, each as
+large as the domain's share: to first order what training on the mixture does. How far a branch went
+says how far that reaches: its `shift` is
+
+    sum |theta_k - theta_0| / (sum |theta_k| + sum |theta_0|)
+
+over all parameters. Memory is that of the merged model and of one tensor, however many branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+
+class Reader:
+    """The tensors of a saved model, by name; its files stay open while it is entered."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files, self._stack = sorted(folder.glob("*.safetensors")), ExitStack()
+        self._of: dict[str, Any] = {}
+
+    def __enter__(self) -> Reader:
+        for file in self._files:
+            opened = self._stack.enter_context(safe_open(str(file), framework="pt"))
+            self._of.update(dict.fromkeys(opened.keys(), opened))
+        return self
+
+    def __exit__(self, *reason: Any) -> None:
+        self._stack.close()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of its tensors; of tied ones the first."""
+        return list(self._of)
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._of[name].get_tensor(name)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def merge_into(network: Any, folders: Sequence[Path], weights: np.ndarray) -> Any:
+    """Set a model's parameters to the average of saved ones, and return it in eval mode.
+
+    Args:
+        network: of the same shape.
+        weights: (n,) of the `folders`; they sum to 1. What weighs 0 is not read.
+    """
+    used = np.flatnonzero(weights).tolist()
+    own = network.state_dict()
+    with ExitStack() as stack:
+        readers = [stack.enter_context(Reader(folders[k])) for k in used]
+        for name in readers[0].names:
+            mean = readers[0][name].float().mul_(float(weights[used[0]]))
+            for k, reader in zip(used[1:], readers[1:], strict=True):
+                mean.add_(reader[name], alpha=float(weights[k]))
+            own[name].copy_(mean)
+    return network.eval()
+
+
+def shift(folder: Path, trunk: Path) -> float:
+    """How far a saved model went from its trunk, in [0, 1]."""
+    moved = size = 0.0
+    with Reader(folder) as ours, Reader(trunk) as theirs:
+        for name in ours.names:
+            a, b = ours[name].double(), theirs[name].double()
+            moved += float((a - b).abs().sum())
+            size += float(a.abs().sum() + b.abs().sum())
+    return moved / size if size else 0.0
