@@ -16,6 +16,7 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.errors import UserError
 from climb_opt.mixtures import mixture_from, read_mixture
+from climb_opt.phases import one_phase, throughout
 from climb_opt.simplex import MixtureSpace
 from climb_opt.strict import convert
 
@@ -76,7 +77,8 @@ def given(space: MixtureSpace, *, mixture: dict[str, Any] | str, prefix: str = "
 
 
 def fixed_mixture(space: MixtureSpace, name: str, **options: Any) -> np.ndarray:
-    """The weights (K,) of the fixed mixture `name`, moved inside the bounds of the space.
+    """The weights (K,) of the fixed mixture `name`, moved inside the bounds of the space; of
+    schedules, of that mixture throughout.
 
     Args:
         name: a short name, or "module:Name" of a function (space, **options) -> weights (K,).
@@ -90,7 +92,9 @@ def fixed_mixture(space: MixtureSpace, name: str, **options: Any) -> np.ndarray:
         raise UserError(f"baseline {name!r}: missing key {min(missing)!r}.")
     hints = get_type_hints(make)
     given = {k: convert(v, hints.get(k, Any), f"{name}.{k}") for k, v in options.items()}
-    return space.project(space.made_by(f"baseline {name!r}", make(space, **given)))
+    base = one_phase(space)
+    made = base.made_by(f"baseline {name!r}", make(base, **given))
+    return space.project(throughout(space, made))
 
 
 def needed(name: str) -> set[str]:

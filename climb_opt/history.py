@@ -35,6 +35,7 @@ class History:
     as stored, with `coefficients` (C,) such that values = components @ coefficients; both are None
     when the study states no aggregate or a trial lacks a component. No number is beyond `MOST`.
     `rungs` (n,) are their rungs, from 0, the cheapest, to `target`; None: all are of the target.
+    `shares` (P,) are those of the phases, where mixtures are schedules of several.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
@@ -54,6 +55,7 @@ class History:
     names: tuple[str, ...] = field(default=())
     rungs: np.ndarray | None = None
     target: int = 0
+    shares: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.trials)

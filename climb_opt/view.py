@@ -48,7 +48,7 @@ from climb_opt.attributes import (
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays
 from climb_opt.ladder import Ladder, rung_of
-from climb_opt.phases import space_from_json
+from climb_opt.phases import shares_of, space_from_json
 from climb_opt.plan import Plan, attempts_by_slot, plan_of, space_for
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
@@ -242,10 +242,11 @@ def read_history(
     y = np.clip(y, -MOST, MOST)
     w_rows = np.array(weights).reshape(len(rows), len(space))
     of = np.array([rung_of(t, target) for t in rows], dtype=int) if rungs and target else None
+    more: dict[str, Any] = {"rungs": of, "target": target, "shares": shares_of(space)}
     if len(signs) > 1:
-        return History(w_rows, y, tuple(rows), rungs=of, target=target)
+        return History(w_rows, y, tuple(rows), **more)
     parts = components_as_arrays(rows, view.attributes.get(AGGREGATE, {}), float(signs[0]))
-    return History(w_rows, y[:, 0], tuple(rows), *parts, rungs=of, target=target)
+    return History(w_rows, y[:, 0], tuple(rows), *parts, **more)
 
 
 def store_space(study: optuna.Study, space: MixtureSpace) -> None:

@@ -3,6 +3,7 @@
 tables.py     a CSV of mixtures and a CSV of results -> one checked `Table`
 oracle.py     `Emulator`: a function fitted on a table, with its cross-validated quality
 laws.py       `MixingLaw`: simulated losses with a known optimum; needs no data
+phased.py     `PhasedLaw`: the same of schedules, with a phase effect that is stated
 objective.py  `NoisyObjective`: either of them as an Optuna objective
 ladders.py    `SourceLadder`: several rungs with costs; `LadderObjective`
 simulated.py  `SimulatedLadder`: rungs that rank mixtures as well as stated
@@ -15,6 +16,7 @@ from climb_opt.emulator.ladders import LadderObjective, LadderSource, SourceLadd
 from climb_opt.emulator.laws import MixingLaw
 from climb_opt.emulator.objective import NoisyObjective, Source
 from climb_opt.emulator.oracle import Emulator, Quality
+from climb_opt.emulator.phased import PhasedLaw
 from climb_opt.emulator.rows import RowLadder, RowSpace, pool
 from climb_opt.emulator.simulated import SimulatedLadder
 from climb_opt.emulator.tables import Runs, Table, read_runs, read_table
@@ -25,6 +27,7 @@ __all__ = [
     "LadderSource",
     "MixingLaw",
     "NoisyObjective",
+    "PhasedLaw",
     "Quality",
     "RowLadder",
     "RowSpace",

@@ -93,6 +93,11 @@ class MixingLaw:
         low, high = self.space.lower, self.space.upper
         to = int(np.argmin(np.where(w < high, slope, np.inf)))
         away = int(np.argmax(np.where(w > low, slope, -np.inf)))
+        return self._along(w, to, away)
+
+    def _along(self, w: np.ndarray, to: int, away: int) -> np.ndarray:
+        """As far from one domain to another as it helps."""
+        low, high = self.space.lower, self.space.upper
         direction = np.zeros(len(w))
         direction[to], direction[away] = 1.0, -1.0
         most = min(float(high[to] - w[to]), float(w[away] - low[away]))

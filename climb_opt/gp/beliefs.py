@@ -12,11 +12,12 @@ import numpy as np
 
 from climb_opt.attributes import RUNG
 from climb_opt.errors import UserError
-from climb_opt.gp.fit import process_of
+from climb_opt.gp.fit import Process, process_of
 from climb_opt.gp.ladder import Results
 from climb_opt.gp.ladder_fit import LadderFits
-from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
+from climb_opt.gp.model import Surrogate, WeightedSum
 from climb_opt.gp.outliers import tamed
+from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import MOST, History
 from climb_opt.simplex import MixtureSpace
@@ -79,13 +80,14 @@ class Beliefs:
             )
         if self.components and parts is not None and coefficients is not None:
             used = np.flatnonzero(coefficients)
-            each = [self._fits.process(roots, parts[:, c]) for c in used]
+            view = view_of(history)
+            each = [self._fits.process(roots, parts[:, c], view) for c in used]
             return [WeightedSum(each, coefficients[used])]
         return [self._process(roots, column, history) for column in values.T]
 
     def _process(self, roots: np.ndarray, values: np.ndarray, history: History) -> Surrogate:
         if history.rungs is None:
-            return self._fits.process(roots, values)
+            return self._fits.process(roots, values, view_of(history))
         return self._fits.ladder(Results(roots, values, history.rungs, history.target + 1))
 
     def _constraints(self, history: History) -> list[Surrogate]:
@@ -102,14 +104,19 @@ class Beliefs:
         return found
 
 
-def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
+def view_of(history: History) -> PhaseView | None:
+    """How a process sees the schedules of a history; None where it has mixtures."""
+    return PhaseView(history.shares) if history.shares else None
+
+
+def surrogate_of(history: History) -> Process | WeightedSum:
     """The posterior of the oriented score given every row of the history; it has at least one.
 
     Where trials store components there is one process per component, then their sum.
     """
     history, roots = tamed(history), np.sqrt(history.weights)
-    parts, coefficients = history.components, history.coefficients
+    view, parts, coefficients = view_of(history), history.components, history.coefficients
     if parts is None or coefficients is None or np.count_nonzero(coefficients) < 2:
-        return process_of(roots, history.values)
+        return process_of(roots, history.values, view)
     used = np.flatnonzero(coefficients)
-    return WeightedSum([process_of(roots, parts[:, c]) for c in used], coefficients[used])
+    return WeightedSum([process_of(roots, parts[:, c], view) for c in used], coefficients[used])

@@ -17,14 +17,19 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from climb_opt.gp.model import JITTER, GaussianProcess, Shape, frame, matern52
+from climb_opt.gp.phased import PhasedProcess, PhaseView
 
 T = TypeVar("T")
+Process = GaussianProcess | PhasedProcess
 
 # Penalties, as (centre, variance) of a normal: docs/notes/searching.md#the-process.
 LENGTH_SPREAD = 0.16  # of each log length-scale around their mean
 LENGTH_MEAN = (0.7, 1.0)
 NOISE = (-4.0, 4.0)
 LINEAR = (0.0, 2.25)
+# Of the deviations of phases: longer and flatter, which is to say of no account, until they show.
+DEVIATING_MEAN = (2.0, 1.0)
+DEVIATING = (-2.0, 2.25)
 BOUNDS = {"length": (-4.0, 8.0), "noise": (-14.0, 4.0), "linear": (-8.0, 6.0)}
 STARTS = ((0.7, -4.0, 0.0), (1.4, -1.0, 0.0))  # log length, log noise, log linear
 MANY = 64  # domains, above which a full fit costs seconds and its last digits change no figure
@@ -35,13 +40,18 @@ MAX_ROWS = 400  # a likelihood costs n^3: beyond this, hyper-parameters come fro
 
 
 def fit_shape(
-    roots: np.ndarray, values: np.ndarray, start: Shape | None = None, iterations: int = 60
+    roots: np.ndarray,
+    values: np.ndarray,
+    start: Shape | None = None,
+    iterations: int = 60,
+    plain: int = 0,
 ) -> Shape:
     """The hyper-parameters for values (n,) at `roots` (n, K), n >= 1.
 
     Args:
         start: begin there (a warm start) instead of at the two standard points.
         iterations: L-BFGS steps from each start.
+        plain: columns before those that are deviations of phases; 0: none is.
     """
     roots, values = _subset(roots, values)
     centre, width = frame(roots)
@@ -53,13 +63,19 @@ def fit_shape(
         starts = [np.array([length] * k + [noise, linear]) for length, noise, linear in STARTS]
     else:
         starts = [np.array([*start.log_lengths, start.log_noise, start.log_linear])]
+    if plain:
+        bounds.append(BOUNDS["linear"])
+        starts = _with_deviations(starts, plain, start)
     options = {"maxiter": iterations, "maxcor": 10}
     found = [
-        minimize(_loss, s, (x, y), method="L-BFGS-B", jac=True, bounds=bounds, options=options)
+        minimize(
+            _loss, s, (x, y, plain), method="L-BFGS-B", jac=True, bounds=bounds, options=options
+        )
         for s in starts
     ]
     best = min(found, key=lambda result: float(result.fun)).x
-    return Shape(best[:k], float(best[k]), float(best[k + 1]))
+    more = (float(best[k + 2]), plain) if plain else ()
+    return Shape(best[:k], float(best[k]), float(best[k + 1]), *more)
 
 
 def fit(roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
@@ -67,13 +83,21 @@ def fit(roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
     return GaussianProcess(roots, values, fit_shape(roots, values))
 
 
-def process_of(roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
-    """The process for values (n,) at `roots` (n, K), n >= 1, fitted once."""
-    k = roots.shape[1]
+def process_of(roots: np.ndarray, values: np.ndarray, view: PhaseView | None = None) -> Process:
+    """The process for values (n,) at `roots` (n, K), n >= 1, fitted once.
+
+    Args:
+        view: of schedules, how a process sees them.
+    """
+    rows = roots if view is None else view.features(roots)
+    k, plain = roots.shape[1], 0 if view is None else view.plain(roots)
     if k <= MANY:
-        return fit(roots, values)
-    shape = fit_shape(roots, values, Shape(np.full(k, 0.7), -4.0, 0.0), iterations=15)
-    return GaussianProcess(roots, values, shape)
+        shape = fit_shape(rows, values, plain=plain)
+    else:
+        start = Shape(np.full(k, 0.7), -4.0, 0.0)
+        shape = fit_shape(rows, values, start, iterations=15, plain=plain)
+    found = GaussianProcess(rows, values, shape)
+    return found if view is None else PhasedProcess(found, view)
 
 
 class Fits:
@@ -86,18 +110,29 @@ class Fits:
     def __init__(self) -> None:
         self._shapes: dict[bytes, Any] = {}
 
-    def process(self, roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
-        """The posterior given values (n,) at `roots` (n, K), rows in order of arrival; n >= 1."""
-        full = EVERY * (len(values) // EVERY) or len(values)
-        shape = self._shape(roots[:full], values[:full], None)
-        if full < len(values):
-            shape = self._shape(roots, values, shape)
-        return GaussianProcess(roots, values, shape)
+    def process(
+        self, roots: np.ndarray, values: np.ndarray, view: PhaseView | None = None
+    ) -> Process:
+        """The posterior given values (n,) at `roots` (n, K), rows in order of arrival; n >= 1.
 
-    def _shape(self, roots: np.ndarray, values: np.ndarray, start: Shape | None) -> Shape:
+        Args:
+            view: of schedules, how a process sees them.
+        """
+        rows = roots if view is None else view.features(roots)
+        plain = 0 if view is None else view.plain(roots)
+        full = EVERY * (len(values) // EVERY) or len(values)
+        shape = self._shape(rows[:full], values[:full], None, plain)
+        if full < len(values):
+            shape = self._shape(rows, values, shape, plain)
+        found = GaussianProcess(rows, values, shape)
+        return found if view is None else PhasedProcess(found, view)
+
+    def _shape(
+        self, rows: np.ndarray, values: np.ndarray, start: Shape | None, plain: int
+    ) -> Shape:
         iterations = 60 if start is None else WARM
-        make = partial(fit_shape, roots, values, start, iterations)
-        return self.remembered((roots, values), make)
+        make = partial(fit_shape, rows, values, start, iterations, plain)
+        return self.remembered((rows, values), make)
 
     def remembered(self, rows: Sequence[np.ndarray], make: Callable[[], T]) -> T:
         """What `make` finds for these rows, found once."""
@@ -127,13 +162,32 @@ def _subset(roots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return roots[rows], values[rows]
 
 
-def _loss(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
+def _with_deviations(
+    starts: Sequence[np.ndarray], plain: int, start: Shape | None
+) -> list[np.ndarray]:
+    """Where fits begin whose columns from `plain` on are deviations: of no account, or like the
+    others, for a likelihood that has both optima."""
+    if start is not None and start.log_deviating is not None:
+        return [np.append(theta, start.log_deviating) for theta in starts]
+    begun = [np.append(theta, DEVIATING[0]) for theta in starts]
+    for theta in begun:
+        theta[plain:-3] += DEVIATING_MEAN[0] - LENGTH_MEAN[0]
+    return [np.append(starts[0], LINEAR[0]), *begun]
+
+
+def _loss(
+    theta: np.ndarray, x: np.ndarray, y: np.ndarray, plain: int = 0
+) -> tuple[float, np.ndarray]:
     """Penalised negative log likelihood, scale and mean profiled out, and its gradient."""
     n, k = x.shape
     lengths, noise, linear = np.exp(theta[:k]), np.exp(theta[k]), np.exp(theta[k + 1])
     matern, pull = matern52(x / lengths, x / lengths)
-    gram = x @ x.T
+    main = x[:, :plain] if plain else x
+    gram = main @ main.T
     matrix = matern + linear * gram
+    if plain:
+        deviating, other = np.exp(theta[k + 2]), x[:, plain:] @ x[:, plain:].T
+        matrix += deviating * other
     matrix[np.diag_indices(n)] += noise + JITTER
     factor = cho_factor(matrix, lower=True, check_finite=False)
     inverse = cho_solve(factor, np.eye(n), check_finite=False)
@@ -148,8 +202,26 @@ def _loss(theta: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[float, np.nd
     by_length = 2 * (shared.sum(1) @ x**2 - np.einsum("ij,ij->j", x, shared @ x)) / lengths**2
     by_noise = noise * np.trace(weight)
     by_linear = linear * float(np.einsum("ij,ij->", weight, gram))
-    cost, slope = penalty(theta, k)
-    return value + cost, np.concatenate([by_length, [by_noise, by_linear]]) + slope
+    by_linears = [by_linear]
+    if plain:
+        by_linears.append(deviating * float(np.einsum("ij,ij->", weight, other)))
+    cost, slope = penalty(theta, k) if not plain else _phased_penalty(theta, k, plain)
+    return value + cost, np.concatenate([by_length, [by_noise, *by_linears]]) + slope
+
+
+def _phased_penalty(theta: np.ndarray, k: int, plain: int) -> tuple[float, np.ndarray]:
+    """Of (log lengths, noise, linear, linear of the deviations), and its gradient."""
+    others = slice(plain, k)
+    cost, slope = penalty(np.concatenate([theta[:plain], theta[k : k + 2]]), plain)
+    lengths, mean = theta[others], float(theta[others].mean())
+    pulls = [
+        (mean - DEVIATING_MEAN[0]) / DEVIATING_MEAN[1],
+        (theta[k + 2] - DEVIATING[0]) / DEVIATING[1],
+    ]
+    cost += float(((lengths - mean) ** 2).sum()) / (2 * LENGTH_SPREAD)
+    cost += pulls[0] ** 2 * DEVIATING_MEAN[1] / 2 + pulls[1] ** 2 * DEVIATING[1] / 2
+    by_length = (lengths - mean) / LENGTH_SPREAD + pulls[0] / len(lengths)
+    return cost, np.concatenate([slope[:plain], by_length, slope[plain:], pulls[1:]])
 
 
 def penalty(theta: np.ndarray, k: int) -> tuple[float, np.ndarray]:

@@ -26,12 +26,16 @@ JITTER = 1e-9  # on the diagonal of a correlation matrix, so that repeated rows 
 class Shape:
     """Hyper-parameters: log length-scale per domain (K,), log noise and log linear variance.
 
-    Noise and linear variance are relative to the Matern part, whose variance is 1.
+    Noise and linear variance are relative to the Matern part, whose variance is 1. Of schedules the
+    last (P - 1) / P of the columns are deviations of phases (`phased.py`), whose linear variance is
+    another.
     """
 
     log_lengths: np.ndarray
     log_noise: float
     log_linear: float
+    log_deviating: float | None = None
+    plain: int = 0  # columns before the deviations, where there are any
 
 
 class Surrogate(Protocol):
@@ -68,7 +72,10 @@ class GaussianProcess:
         self.shape = shape
         self._centre, self._width = frame(roots)
         self._lengths = np.exp(shape.log_lengths)
-        self._linear = float(np.exp(shape.log_linear))
+        self._linear: float | np.ndarray = float(np.exp(shape.log_linear))
+        if shape.log_deviating is not None:  # one for each column
+            columns = np.arange(len(self._lengths)) < shape.plain
+            self._linear = np.where(columns, self._linear, np.exp(shape.log_deviating))
         self._condition((roots - self._centre) / self._width)
         n, ones = len(values), np.ones(len(values))
         solved = cho_solve(self._factor, ones)
@@ -101,10 +108,10 @@ class GaussianProcess:
         distance = np.sqrt(np.einsum("ij,ij->i", gap, gap))
         decay = np.exp(-ROOT5 * distance)
         rise = 1.0 + ROOT5 * distance
-        cross = (rise + (5 / 3) * distance**2) * decay + self._linear * (self._x @ x)
+        cross = (rise + (5 / 3) * distance**2) * decay + self._dot(self._x, x)
         pull = -(5 / 3) * rise * decay  # d Matern / d (half the squared distance)
         solved = self._inverse @ cross
-        variance = 1.0 + self._linear * (x @ x) - cross @ solved
+        variance = 1.0 + float(self._dot(x, x)) - cross @ solved
         mean_slope = self._cross_slope(x, pull, self._alpha)
         variance_slope = 2 * self._linear * x - 2 * self._cross_slope(x, pull, solved)
         if variance <= 1e-12:
@@ -159,10 +166,18 @@ class GaussianProcess:
 
     def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         matern, _ = matern52(a / self._lengths, b / self._lengths)
-        return matern + self._linear * (a @ b.T)
+        return matern + self._dot(a, b.T)
+
+    def _dot(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """a @ b in the linear part's variances."""
+        if isinstance(self._linear, float):
+            return np.asarray(self._linear * (a @ b))
+        return np.asarray((a * self._linear) @ b)
 
     def _prior_variance(self, x: np.ndarray) -> np.ndarray:
-        return np.asarray(1.0 + self._linear * np.einsum("ij,ij->i", x, x))
+        if isinstance(self._linear, float):
+            return np.asarray(1.0 + self._linear * np.einsum("ij,ij->i", x, x))
+        return np.asarray(1.0 + np.einsum("ij,ij->i", x * self._linear, x))
 
     def _cross_slope(self, x: np.ndarray, pull: np.ndarray, c: np.ndarray) -> np.ndarray:
         """Gradient of k(x, X) @ c with respect to x."""

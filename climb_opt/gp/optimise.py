@@ -13,6 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import minimize
 
+from climb_opt.gp.schedule_sphere import SchedulePoint
+from climb_opt.phases import PhasedSpace
 from climb_opt.simplex import MixtureSpace
 
 SMALLEST = 2e-4  # a weight below this becomes 0, as in RegMix's sampler
@@ -87,9 +89,18 @@ def _descend(
     function: Smooth, start: np.ndarray, space: MixtureSpace, iterations: int
 ) -> np.ndarray:
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
+        if isinstance(space, PhasedSpace):
+            point = SchedulePoint(v, space)
+            value, slope = function(point.root)
+            return value, point.back(slope)
         root, free, factor = sphere_point(v, space)
         value, slope = function(root)
         return value, pull_back(slope, v, free, factor)
+
+    def point_of(v: np.ndarray) -> np.ndarray:
+        if isinstance(space, PhasedSpace):
+            return SchedulePoint(v, space).root
+        return sphere_point(v, space)[0]
 
     v = np.sqrt(start)
     # Under bounds a second run starts at the projected point, where a weight that ran past its
@@ -103,5 +114,5 @@ def _descend(
             bounds=[(0.0, LARGEST)] * len(v),
             options={"maxiter": iterations},
         )
-        v = sphere_point(found.x, space)[0]
+        v = point_of(found.x)
     return np.asarray(v**2)

@@ -15,7 +15,9 @@ from climb_opt.bounds import SUM_TOLERANCE, scale_into
 from climb_opt.errors import UserError
 from climb_opt.simplex import MixtureSpace
 
-ROUNDS = 64  # of scaling phases and domains in turn, before what is left over is cut off
+ROUNDS = 40  # of scaling phases and domains in turn, before what is left over is cut off
+SAME = 1e-9  # of weights: phases that differ by less are one mixture throughout
+CLOSE = 1e-7  # relative; what a round leaves over is cut
 WIDEN = "Widen the bounds, raise max_epochs or train on fewer tokens."
 
 
@@ -47,26 +49,43 @@ class Caps:
     def meet(self, x: np.ndarray) -> np.ndarray:
         """Schedules (n, P, K) within their phases' bounds, scaled into the caps as well.
 
-        First as the mean mixture is, so that a mixture held throughout stays one; then phases and
-        domains in turn, which keeps proportions; what is over then is cut, the last phase's least.
+        Phases and domains are scaled in turn, which keeps proportions and a mixture that holds
+        throughout; what is over then is cut, the last phase's least.
         """
-        mean = x.sum(axis=1)
-        wanted = self._means.project(mean)
-        ratio = np.divide(wanted, mean, out=np.zeros_like(mean), where=mean > 0)
-        opened = np.where(mean > 0, 0.0, wanted)  # domains that take what the others cannot
-        x = self._into_phases(x * ratio[:, None] + opened[:, None] * self.shares[:, None])
-        for _ in range(ROUNDS):
-            total = x.sum(axis=1)
-            if np.all(total <= self.cap * (1 + 1e-13)):
-                break
-            fits = np.divide(self.cap, total, out=np.ones_like(total), where=total > self.cap)
-            x = self._into_phases(x * fits[:, None])
+        total = x.sum(axis=1)
+        stuck = np.where(total > 1e-20, self.cap, 0.0).sum(axis=1) <= 1.0
+        steady = np.ptp(x / self.shares[:, None], axis=1).max(axis=1) < SAME
+        x, whole = x.copy(), stuck | steady
+        x[whole] = self._as_a_mixture(x[whole])
+        if any(phase.bounded for phase in self.phases):
+            x = self._in_turn(x)
+        else:
+            x = scaled(x, self.shares, self.cap)[0]
         x = self._cut(x)
         fine = np.all(np.abs(x.sum(axis=2) - self.shares) <= SUM_TOLERANCE / 10, axis=1)
         x[~fine] = self._roomiest  # bounds of phases that leave next to no choice
         return x
 
     # --- private -----------------------------------------------------------------------------
+
+    def _as_a_mixture(self, x: np.ndarray) -> np.ndarray:
+        """As the mean mixture is scaled, domains it lacks among them where the others cannot fill
+        a run."""
+        mean = x.sum(axis=1)
+        wanted = self._means.project(mean)
+        ratio = np.divide(wanted, mean, out=np.zeros_like(mean), where=mean > 0)
+        opened = np.where(mean > 0, 0.0, wanted)
+        return self._into_phases(x * ratio[:, None] + opened[:, None] * self.shares[:, None])
+
+    def _in_turn(self, x: np.ndarray) -> np.ndarray:
+        for _ in range(ROUNDS):
+            total = x.sum(axis=1)
+            over = np.any(total > self.cap * (1 + CLOSE), axis=1)
+            if not over.any():
+                break
+            fits = np.divide(self.cap, total, out=np.ones_like(total), where=total > self.cap)
+            x[over] = self._into_phases(x[over] * fits[over, None])
+        return x
 
     def _into_phases(self, x: np.ndarray) -> np.ndarray:
         each = [phase.project(x[:, p]) for p, phase in enumerate(self.phases)]
@@ -114,3 +133,24 @@ class Caps:
             )
         best = np.clip(found.x[:-1].reshape(count, k), self.lower, self.upper)
         return np.asarray(best)
+
+
+def scaled(
+    x: np.ndarray, shares: np.ndarray, cap: np.ndarray, rounds: int = ROUNDS
+) -> tuple[np.ndarray, np.ndarray]:
+    """x (n, P, K) -> a_p b_k x_pk with the sums of phases and, nearly, the caps; and b (n, K) <= 1,
+    below 1 where a cap stops a domain. Such factors change proportions least."""
+    found, b = x.copy(), np.ones((len(x), x.shape[2]))
+    active = np.arange(len(x))
+    for _ in range(rounds):
+        total = found[active].sum(axis=1)
+        fits = np.divide(cap, total, out=np.full_like(total, np.inf), where=total > 0)
+        new = np.minimum(1.0, b[active] * fits)
+        moving = np.any(np.abs(new - b[active]) > CLOSE * b[active], axis=1)
+        active, new = active[moving], new[moving]
+        if not len(active):
+            break
+        b[active] = new
+        part = x[active] * new[:, None]
+        found[active] = part * (shares / part.sum(axis=2))[:, :, None]
+    return found, b

@@ -82,10 +82,11 @@ class PhasedSpace(MixtureSpace):
         self.parameter_names = tuple(f"w{label}" for label in self.domains)
         self.prior = self.constant(base.prior)
         self.epochs = np.tile(base.epochs, len(phases))
-        self.lower = self._flat(np.stack([phase.lower for phase in phases]))
-        self.upper = self._flat(np.stack([phase.upper for phase in phases]))
+        self.lower = self.of_blocks(np.stack([phase.lower for phase in phases]))
+        self.upper = self.of_blocks(np.stack([phase.upper for phase in phases]))
         self.coupled = bool(np.any(self.mean(self.upper) > self.cap))
-        self.bounded = self.coupled or any(phase.bounded for phase in phases)
+        self.bounded_phases = any(phase.bounded for phase in phases)  # by bounds of their own
+        self.bounded = self.coupled or self.bounded_phases
         if self.coupled:
             self._caps = Caps(base, self.shares, self.phases)
 
@@ -94,17 +95,17 @@ class PhasedSpace(MixtureSpace):
     def blocks(self, weights: np.ndarray) -> np.ndarray:
         """The mixture of each phase: (..., P, K) of weights (..., P K)."""
         w = np.asarray(weights, dtype=float)
-        return w.reshape(*w.shape[:-1], len(self.shares), -1) / self.shares[:, None]
+        return w.reshape(*w.shape[:-1], len(self.shares), len(self.base)) / self.shares[:, None]
 
     def mean(self, weights: np.ndarray) -> np.ndarray:
         """The mean mixture over a run (..., K), in the order of `base.domains`."""
         w = np.asarray(weights, dtype=float)
-        return np.asarray(w.reshape(*w.shape[:-1], len(self.shares), -1).sum(axis=-2))
+        return np.asarray(w.reshape(*w.shape[:-1], len(self.shares), len(self.base)).sum(axis=-2))
 
     def constant(self, mixture: np.ndarray) -> np.ndarray:
         """The schedule (..., P K) of one mixture (..., K) throughout."""
         w = np.asarray(mixture, dtype=float)
-        return self._flat(
+        return self.of_blocks(
             np.broadcast_to(w[..., None, :], (*w.shape[:-1], len(self.shares), w.shape[-1]))
         )
 
@@ -113,16 +114,17 @@ class PhasedSpace(MixtureSpace):
         pairs = zip(self.shares.tolist(), self.blocks(weights), strict=True)
         return tuple(Phase(share, self.base.mixture(block)) for share, block in pairs)
 
-    def _flat(self, blocks: np.ndarray) -> np.ndarray:
+    def of_blocks(self, blocks: np.ndarray) -> np.ndarray:
+        """Weights (..., P K) of the mixtures (..., P, K) of all phases."""
         scaled = blocks * self.shares[:, None]
-        return scaled.reshape(*scaled.shape[:-2], -1)
+        return scaled.reshape(*scaled.shape[:-2], len(self))
 
     # --- a schedule <-> a trial's parameters ---------------------------------------------------
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, float]:
         """The trial's schedule, "1/domain" -> weight; see `MixtureSpace.suggest`."""
         given = [trial.suggest_float(name, 0.0, 1.0) for name in self.parameter_names]
-        weights = self._flat(np.array(given).reshape(len(self.shares), -1))
+        weights = self.of_blocks(np.array(given).reshape(len(self.shares), -1))
         self.check(weights, f"Trial {trial.number}")
         return self.mixture(weights)
 
@@ -147,7 +149,7 @@ class PhasedSpace(MixtureSpace):
         except (KeyError, TypeError, ValueError):
             return None
         sums = np.abs(blocks.sum(axis=1) - 1.0) <= SUM_TOLERANCE
-        return self._flat(blocks) if sums.all() and np.all(blocks >= 0) else None
+        return self.of_blocks(blocks) if sums.all() and np.all(blocks >= 0) else None
 
     def mixture(self, weights: np.ndarray) -> dict[str, float]:
         """ "1/domain" -> weight within its phase, as plain floats."""
@@ -172,7 +174,9 @@ class PhasedSpace(MixtureSpace):
         Raises:
             UserError: as of `MixtureSpace.weights`, naming the phase; another number of phases.
         """
-        found = self._flat(read(mixture, self.base, self.shares, normalise=normalise, what=what))
+        found = self.of_blocks(
+            read(mixture, self.base, self.shares, normalise=normalise, what=what)
+        )
         self.check(found, what)
         return found
 
@@ -251,7 +255,7 @@ class PhasedSpace(MixtureSpace):
         first = draw(rng, n)
         blocks = [np.where(np.arange(len(first))[:, None] % 2 == 0, first, other) for other in
                   (first, *(draw(rng, len(first)) for _ in self.shares[1:]))]  # fmt: skip
-        return self.project(self._flat(np.stack(blocks, axis=1)))
+        return self.project(self.of_blocks(np.stack(blocks, axis=1)))
 
     def sample(
         self,
@@ -271,29 +275,3 @@ class PhasedSpace(MixtureSpace):
     def sample_mixed(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """n schedules (n, P K) of mixtures drawn as `MixtureSpace.sample_mixed` does."""
         return self.spread(self.base.sample_mixed, rng, n)
-
-
-def space_from_json(data: Any) -> MixtureSpace:
-    """The space that a study stores, of mixtures or of schedules."""
-    phased = isinstance(data, Mapping) and "shares" in data
-    return PhasedSpace.from_json(data) if phased else MixtureSpace.from_json(data)
-
-
-def one_phase(space: MixtureSpace) -> MixtureSpace:
-    """The space of single mixtures: that of a run's mean mixtures, where there are phases."""
-    return space.base if isinstance(space, PhasedSpace) else space
-
-
-def throughout(space: MixtureSpace, mixture: np.ndarray) -> np.ndarray:
-    """The point of `space` that is one mixture (..., K) throughout."""
-    return space.constant(mixture) if isinstance(space, PhasedSpace) else mixture
-
-
-def to_train(
-    space: MixtureSpace, mixture: Mapping[str, float]
-) -> tuple[Mapping[str, float], Schedule | None]:
-    """The mixture of a whole run, domain -> weight, and its schedule where there are phases."""
-    if not isinstance(space, PhasedSpace):
-        return mixture, None
-    weights = space.weights(mixture)
-    return space.base.mixture(space.mean(weights)), space.schedule(weights)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from climb_opt.gp.beliefs import surrogate_of
-from climb_opt.gp.model import GaussianProcess, WeightedSum
+from climb_opt.gp.model import Surrogate
 from climb_opt.history import History
 from climb_opt.samplers.reach import UNIT
 
@@ -91,7 +91,7 @@ def moved(reference: np.ndarray, k: int, weight: float) -> np.ndarray:
 
 
 def _effect(
-    surrogate: GaussianProcess | WeightedSum,
+    surrogate: Surrogate,
     tried: np.ndarray,
     domain: str,
     k: int,

@@ -5,12 +5,15 @@ A design is a function (space, rng, n) -> weights (n, K): `climb-opt ls designs`
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from climb_opt import lookup
 from climb_opt.apportion import apportion
 from climb_opt.draws import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, dirichlet
 from climb_opt.lookup import facts
+from climb_opt.phases import PhasedSpace, one_phase, over_run
 from climb_opt.samplers.reach import UNIT, unread, without_copies
 from climb_opt.simplex import MixtureSpace
 
@@ -27,6 +30,8 @@ def initial_design(
 ) -> np.ndarray:
     """n mixtures (n, K) of a design, distinct as long as the space holds so many.
 
+    Schedules are made of a design's mixtures: half of them hold one throughout.
+
     A design of little else than copies (a domain of a millionth of the tokens beside one other) is
     filled with mixed draws.
 
@@ -38,6 +43,9 @@ def initial_design(
         UserError: no such design, or one that returns something else.
     """
     draw = lookup.find("design", design)
+    if isinstance(space, PhasedSpace):
+        batch = space.spread(partial(initial_design, space.base, design), rng, n)
+        return without_copies(space, rng, batch)
     batch = space.made_by(f"design {design!r}", draw(space, rng, n), n)
     outside = ~space.contains(batch)
     if outside.any():
@@ -50,8 +58,9 @@ def out_of_reach(space: MixtureSpace, design: str, batch: np.ndarray) -> tuple[s
     rare = getattr(lookup.find("design", design), "rare", None)
     if rare is None:
         return ()
-    missed, small = unread(space, batch), rare(space, len(batch))
-    return tuple(d for d, s in zip(space.domains, small, strict=True) if s and d in missed)
+    base = one_phase(space)
+    missed, small = unread(base, over_run(space, batch)), rare(base, len(batch))
+    return tuple(d for d, s in zip(base.domains, small, strict=True) if s and d in missed)
 
 
 # --- the designs: each says which domains (K,) n of its mixtures hardly ever read -----------------
@@ -101,6 +110,8 @@ def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -
     Args:
         stream: another set of draws for the same seed.
     """
+    if isinstance(space, PhasedSpace):
+        return _start_schedule(space, seed, index, stream)
     k = len(space)
     if index == 0:
         return space.project(space.prior)
@@ -113,6 +124,16 @@ def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -
     root = np.sqrt(space.prior)
     alpha = np.ones(k) if index % 3 == 0 else k * root / root.sum()
     return space.project(dirichlet(rng, alpha[None]))[0]
+
+
+def _start_schedule(space: PhasedSpace, seed: int, index: int, stream: int) -> np.ndarray:
+    """Every other one holds throughout, the prior and the uniform mixture among them."""
+    first = start_mixture(space.base, seed, index, stream)
+    if index % 2 == 0 or index == 1:
+        return space.project(space.constant(first))
+    streams = (stream + 2 * place for place in range(1, len(space.shares)))
+    later = [start_mixture(space.base, seed, index, other) for other in streams]
+    return space.project(space.of_blocks(np.stack([first, *later])))
 
 
 def distinct(weights: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from scipy.special import gammainc, gammaincinv, gammaln
 
 from climb_opt import lookup
+from climb_opt.phases import one_phase, shares_of
 from climb_opt.simplex import MixtureSpace
 
 FAR = 1e-290  # gamma quantiles below this are computed in logs
@@ -78,7 +79,9 @@ class GammaEncoding:
     """
 
     def __init__(self, space: MixtureSpace, *, strength: float = 1.0) -> None:
-        self._alpha = strength * space.prior
+        # Of schedules each phase is a mixture drawn by itself.
+        alpha = np.tile(one_phase(space).prior, max(len(shares_of(space)), 1))
+        self._alpha = strength * alpha
 
     def distributions(self) -> dict[str, BaseDistribution]:
         return _box(len(self._alpha), 0.0, 1.0)
