@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -58,3 +59,23 @@ class ByToken(Protocol):
 
     def token_nats(self, model: Any, accelerator: Any) -> np.ndarray:
         """(n,) -log probability of each token. Called as `evaluate` is; every rank gets all."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """What an evaluator may also offer: components as sums that have a gradient.
+
+    The influence of domains (`climb_opt.influence`) is measured on such components alone.
+    """
+
+    def smooth(self) -> list[str]:
+        """Components that have a gradient."""
+
+    def terms(self, component: str, model: Any, accelerator: Any) -> Iterator[Any]:
+        """Scalar tensors with a graph, whose sum over all ranks is the component's value.
+
+        One at a time, so that each can be differentiated, and its graph freed, before the next.
+        """
+
+    def tokens_read(self, component: str) -> int:
+        """Tokens that a model reads for `terms`, over all ranks."""

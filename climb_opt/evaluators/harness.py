@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from lm_eval import __version__ as lm_eval_version
 from tokenizers import Tokenizer
 
 from climb_opt.errors import UserError, brief, listed
+from climb_opt.evaluators import smooth
 from climb_opt.evaluators.answers import Answer, Asked, answer, check_valid, tokenise, try_out
 from climb_opt.evaluators.by_token import RightAnswers
 from climb_opt.evaluators.contamination import find_overlaps
@@ -161,14 +162,7 @@ class LMEval:
         Raises:
             TrialFailed: the model's log-likelihood of an answer is not a number.
         """
-        ranks = (int(accelerator.process_index), int(accelerator.num_processes))
-        first = self._ranks != ranks
-        if first:
-            rank, world = self._ranks = ranks
-            self._mine = {
-                name: tokenise(documents[rank::world], self._lm)
-                for name, documents in self._documents.items()
-            }
+        first = self._share_out(accelerator)
         self._lm.attach(model, accelerator)
         scores: dict[str, float] = {}
         with templates_compiled_once():
@@ -194,6 +188,36 @@ class LMEval:
     def token_nats(self, model: Any, accelerator: Any) -> np.ndarray:
         """Nats of every token of the right answers."""
         return self._right_answers.nats(model, accelerator)
+
+    def smooth(self) -> list[str]:
+        """Bits per byte; accuracies and what an author's own code computes have no gradient."""
+        return [n for t in self._tasks if (n := smooth.bits_name(t)) in self._components[t.name]]
+
+    def terms(self, component: str, model: Any, accelerator: Any) -> Iterator[Any]:
+        """See `Differentiable`."""
+        task = next(task for task in self._tasks if smooth.bits_name(task) == component)
+        self._share_out(accelerator)
+        self._lm.attach(model, accelerator)
+        share = smooth.shares(task, self._documents[task.name])
+        yield from smooth.terms(self._mine[task.name], self._lm, share)
+        self._lm.attach(None, None)
+
+    def tokens_read(self, component: str) -> int:
+        """See `Differentiable`."""
+        task = next(task for task in self._tasks if smooth.bits_name(task) == component)
+        return smooth.tokens_read(tokenise(self._documents[task.name], self._lm))
+
+    def _share_out(self, accelerator: Any) -> bool:
+        """Give each rank its documents; whether they were not given out so before."""
+        ranks = (int(accelerator.process_index), int(accelerator.num_processes))
+        if self._ranks == ranks:
+            return False
+        rank, world = self._ranks = ranks
+        self._mine = {
+            name: tokenise(documents[rank::world], self._lm)
+            for name, documents in self._documents.items()
+        }
+        return True
 
     def _say_what_did_not_fit(self, task: LoadedTask, answers: list[Answer]) -> None:
         pieces, cut = sum(a.pieces for a in answers), sum(a.cut for a in answers)

@@ -8,7 +8,7 @@ counts for nothing, since it stands for no byte (as in lm-eval's rolling log-lik
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,22 @@ class HeldOutLoss:
         texts = self._texts.values()
         return np.concatenate([_token_nats(model, accelerator, t, self._eos) for t in texts])
 
+    def smooth(self) -> list[str]:
+        """Every set's bits per byte has a gradient."""
+        return self.components()
+
+    def terms(self, component: str, model: Any, accelerator: Any) -> Iterator[Any]:
+        """See `Differentiable`."""
+        text = self._texts[component]
+        bits = math.log(2) * float(text.bytes.sum())
+        for window in _windows(model, accelerator, text, self._eos):
+            loss = _losses(model, accelerator, window)
+            yield loss[torch.from_numpy(window.counts).to(loss.device)].sum() / bits
+
+    def tokens_read(self, component: str) -> int:
+        """See `Differentiable`."""
+        return len(self._texts[component].tokens)
+
 
 @dataclass(frozen=True)
 class _Text:
@@ -153,31 +169,48 @@ def _read(
     return _Text(tokens, document, sizes)
 
 
-def _token_nats(model: Any, accelerator: Any, text: _Text, eos: int) -> np.ndarray:
-    """Nats of each token (n,), 0 of end-of-text; the ranks share the work."""
+@dataclass(frozen=True)
+class _Windows:
+    """Some windows of a text: places (n, context) of its tokens, what precedes each (`inputs`), the
+    tokens themselves (`targets`), and which of them count."""
+
+    places: np.ndarray
+    inputs: np.ndarray
+    targets: np.ndarray
+    counts: np.ndarray
+
+
+def _windows(model: Any, accelerator: Any, text: _Text, eos: int) -> Iterator[_Windows]:
+    """This rank's windows, as many at a time as memory allows."""
     limit = getattr(model.config, "max_position_embeddings", None) or CONTEXT
     context = min(CONTEXT, limit, len(text.tokens))
     previous = np.concatenate([[eos], text.tokens[:-1]])
     windows = -(-len(text.tokens) // context)
     mine = np.arange(accelerator.process_index, windows, accelerator.num_processes)
     batch = max(1, LOGITS // (context * model.config.vocab_size))
-    nats = np.zeros(len(text.tokens))
     for start in range(0, len(mine), batch):
         rows = mine[start : start + batch, None] * context + np.arange(context)
         inside = rows < len(text.tokens)
         rows = np.minimum(rows, len(text.tokens) - 1)
-        loss = _losses(model, accelerator, previous[rows], text.tokens[rows])
-        counts = inside & (text.tokens[rows] != eos)
-        nats[rows[counts]] = loss[counts]
+        targets = text.tokens[rows]
+        yield _Windows(rows, previous[rows], targets, inside & (targets != eos))
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def _token_nats(model: Any, accelerator: Any, text: _Text, eos: int) -> np.ndarray:
+    """Nats of each token (n,), 0 of end-of-text; the ranks share the work."""
+    nats = np.zeros(len(text.tokens))
+    for window in _windows(model, accelerator, text, eos):
+        loss = _losses(model, accelerator, window).double().cpu().numpy()
+        nats[window.places[window.counts]] = loss[window.counts]
     total = torch.from_numpy(nats).to(accelerator.device)
     return np.asarray(accelerator.reduce(total, reduction="sum").cpu().numpy())
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
-def _losses(model: Any, accelerator: Any, inputs: np.ndarray, targets: np.ndarray) -> Any:
+def _losses(model: Any, accelerator: Any, window: _Windows) -> Any:
     device = accelerator.device
-    ids, wanted = torch.from_numpy(inputs).to(device), torch.from_numpy(targets).to(device)
+    ids, wanted = (torch.from_numpy(part).to(device) for part in (window.inputs, window.targets))
     with accelerator.autocast():
         logits = model(input_ids=ids, use_cache=False).logits
     loss = F.cross_entropy(logits.flatten(0, 1).float(), wanted.flatten(), reduction="none")
-    return loss.view(wanted.shape).double().cpu().numpy()
+    return loss.view(wanted.shape)

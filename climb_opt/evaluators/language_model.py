@@ -105,12 +105,7 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], **kwargs: Any
     ) -> list[tuple[float, bool]]:
-        pieces: list[Piece] = []
-        owner: list[int] = []
-        for number, (_, before, after) in enumerate(requests):
-            own = list(_pieces(before, after, self.max_length))
-            pieces += own
-            owner += [number] * len(own)
+        pieces, owner = self._cut(requests)
         found: list[tuple[float, bool]] = [(0.0, False)] * len(pieces)
         for batch in _batches(pieces, self.max_length, int(self.model.config.vocab_size)):
             for place, nats, greedy in self._score(batch):
@@ -122,6 +117,23 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
             nats, greedy = (0.0, True) if first else results[number]
             results[number] = (nats + found[place][0], greedy and found[place][1])
         return results
+
+    def answer_nats(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Places of requests (n,) and nats (n,) of pieces of their answers, batch by batch; with a
+        graph where gradients are enabled."""
+        pieces, owner = self._cut(requests)
+        for batch in _batches(pieces, self.max_length, int(self.model.config.vocab_size)):
+            yield np.array(owner)[batch.number], self._losses(batch)[0].double().sum(1)
+
+    def _cut(self, requests: Sequence[Request]) -> tuple[list[Piece], list[int]]:
+        """Pieces of the answers, and the place of the request that each belongs to."""
+        pieces: list[Piece] = []
+        owner: list[int] = []
+        for number, (_, before, after) in enumerate(requests):
+            own = list(_pieces(before, after, self.max_length))
+            pieces += own
+            owner += [number] * len(own)
+        return pieces, owner
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def token_nats(self, requests: Sequence[Request]) -> list[np.ndarray]:

@@ -1,0 +1,1 @@
+"""The influence of domains as numbers: stored, read, made into a mixture."""

@@ -1,0 +1,184 @@
+"""H^-1 v for four kinds of curvature of the training loss; `solve` is all that is asked of one.
+
+identity       H = I: gradients are compared as they are
+fisher         the diagonal of the Fisher matrix
+ekfac          eigenvalue-corrected Kronecker factors of it (arXiv 2308.03296), by kronfluence
+gauss-newton   all of it, by conjugate gradients: exact, for small models
+
+Fisher and Gauss-Newton are one matrix for a softmax with cross-entropy: J^T (diag(q) - q q^T) J a
+token, J the Jacobian of its logits and q the model's own probabilities. All are means over tokens
+of the mixture that the model was trained on, and damped by a share of their mean diagonal entry.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from climb_opt.influence.gradients import Differentiator, Sample, dot
+
+log = logging.getLogger(__name__)
+
+
+class Curvature(Protocol):
+    """A damped curvature of the training loss."""
+
+    def solve(self, vector: torch.Tensor) -> torch.Tensor:
+        """(H + lambda I)^-1 v for v (P,)."""
+
+
+class Identity:
+    """H = I."""
+
+    def solve(self, vector: torch.Tensor) -> torch.Tensor:
+        """See `Curvature`."""
+        return vector
+
+
+class DiagonalFisher:
+    """The Fisher matrix's diagonal (P,), estimated with labels that the model itself draws.
+
+    Gradients of drawn labels have mean 0 and are independent from token to token, so the square of
+    a batch's summed gradient is, in the mean, the sum of its tokens' squares.
+    """
+
+    def __init__(
+        self,
+        model: Differentiator,
+        sample: Sample,
+        *,
+        damping: float,
+        seed: int = 0,
+    ) -> None:
+        total = torch.zeros(model.size, device=model.group.device)
+        generator = torch.Generator(device=total.device).manual_seed(seed + model.group.rank)
+        for part in model.batches(sample):
+            for few in part.split(SMALL):
+                total += _own(model, few, generator) ** 2
+        self.diagonal = model.add_up(total) / sample.tokens
+        self.mean = float(self.diagonal.double().mean())
+        self.damping = damping * self.mean
+
+    def solve(self, vector: torch.Tensor) -> torch.Tensor:
+        """See `Curvature`."""
+        return vector / (self.diagonal + max(self.damping, 1e-30))
+
+
+SMALL = 4  # sequences whose gradients are squared together: fewer are more draws, and dearer
+
+
+def _own(model: Differentiator, tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """This rank's gradient (P,) of the summed loss of labels that the model draws."""
+    logits = model.network(input_ids=tokens[:, :-1], use_cache=False).logits.flatten(0, 1)
+    with torch.no_grad():
+        drawn = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator).flatten()
+    loss = F.cross_entropy(logits, drawn, reduction="sum")
+    return model.flat(torch.autograd.grad(loss, model.parameters, allow_unused=True))
+
+
+class GaussNewton:
+    """The damped Gauss-Newton matrix, solved by conjugate gradients on sampled sequences.
+
+    Args:
+        damping: lambda itself.
+        iterations, tolerance: of a solve; the residual relative to the right-hand side.
+    """
+
+    def __init__(
+        self,
+        model: Differentiator,
+        sample: Sample,
+        *,
+        damping: float,
+        iterations: int,
+        tolerance: float,
+    ) -> None:
+        self.model, self.tokens = model, sample.tokens
+        self.parts = list(model.batches(sample))
+        self.damping = damping
+        self.iterations, self.tolerance = iterations, tolerance
+        self.products = 0
+
+    def product(self, vector: torch.Tensor) -> torch.Tensor:
+        """H v (P,), without damping."""
+        self.products += 1
+        total = torch.zeros_like(vector)
+        for part in self.parts:
+            total += _product(self.model, part, vector)
+        return self.model.add_up(total) / self.tokens
+
+    def solve(self, vector: torch.Tensor) -> torch.Tensor:
+        """See `Curvature`."""
+
+        def damped(v: torch.Tensor) -> torch.Tensor:
+            return self.product(v) + self.damping * v
+
+        found, residual = conjugate_gradients(
+            damped, vector, iterations=self.iterations, tolerance=self.tolerance
+        )
+        if residual > self.tolerance:
+            log.warning(
+                "Conjugate gradients stopped after %d products with a residual of %.1g (asked: "
+                "%.1g). Raise iterations, or damping.",
+                *(self.iterations, residual, self.tolerance),
+            )
+        return found
+
+
+def _product(model: Differentiator, tokens: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    """This rank's J^T (diag(q) - q q^T) J v, summed over the tokens of (b, T + 1)."""
+    frozen = {name: p.detach() for name, p in zip(model.names, model.parameters, strict=True)}
+
+    def logits(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+        given = {"input_ids": tokens[:, :-1], "use_cache": False}
+        found: Any = torch.func.functional_call(model.network, parameters, (), given)
+        return found.logits.flatten(0, 1)
+
+    with sdpa_kernel(SDPBackend.MATH):  # the fast kernels have no forward-mode derivative
+        values, pushed = _pushed(logits, frozen, model.shaped(vector))
+        q = torch.softmax(values, 1)
+        pulled = q * pushed - q * (q * pushed).sum(1, keepdim=True)
+        del values, pushed, q
+        output = model.network(input_ids=tokens[:, :-1], use_cache=False).logits
+        found = torch.autograd.grad(
+            output.flatten(0, 1), model.parameters, pulled, allow_unused=True
+        )
+    return model.flat(found)
+
+
+def _pushed(function: Any, at: Any, tangent: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    with warnings.catch_warnings():  # torch compiles its own rules in a way that it deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        values, pushed = torch.func.jvp(function, (at,), (tangent,))
+    return values, pushed
+
+
+def conjugate_gradients(
+    product: Callable[[torch.Tensor], torch.Tensor],
+    right: torch.Tensor,
+    *,
+    iterations: int,
+    tolerance: float,
+) -> tuple[torch.Tensor, float]:
+    """x with A x = right for a positive definite A, from 0, and the relative residual it leaves."""
+    x, residual = torch.zeros_like(right), right.clone()
+    direction, squared = residual.clone(), dot(residual, residual)
+    first = squared
+    for _ in range(iterations):
+        if squared <= tolerance**2 * first:
+            break
+        image = product(direction)
+        step = squared / dot(direction, image)
+        x += step * direction
+        residual -= step * image
+        after = dot(residual, residual)
+        direction = residual + (after / squared) * direction
+        squared = after
+    return x, math.sqrt(squared / first) if first > 0 else 0.0
