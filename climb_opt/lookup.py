@@ -106,8 +106,8 @@ KINDS: dict[str, dict[str, str]] = {
     "format": {
         "json": "climb_opt.exports.configs:as_json",
         "yaml": "climb_opt.exports.configs:as_yaml",
-        "megatron": "climb_opt.exports.configs:megatron",
-        "nemo": "climb_opt.exports.configs:nemo",
+        "megatron": "climb_opt.exports.blends:megatron",
+        "nemo": "climb_opt.exports.blends:nemo",
         "nanotron": "climb_opt.exports.configs:nanotron",
         "olmo-core": "climb_opt.exports.configs:olmo_core",
         "mosaicml": "climb_opt.exports.configs:mosaicml",

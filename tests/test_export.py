@@ -16,8 +16,8 @@ import yaml
 from climb_opt.errors import UserError
 from climb_opt.exports import Handover, prepare, render, texts
 from climb_opt.exports.formats import losses
-from climb_opt.exports.handover import slug
 from climb_opt.exports.materialise import materialise
+from climb_opt.exports.prepared import slug
 from climb_opt.shards import Corpus, Domain, Stream
 from synthetic_study import ODD_NAMES
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from climb_opt.errors import UserError
 from climb_opt.exports import prepare
-from climb_opt.exports.materialise import fill, materialise
+from climb_opt.exports.documents import fill
+from climb_opt.exports.materialise import materialise
 from climb_opt.shards import Corpus, Domain, Stream
 
 

@@ -24,7 +24,8 @@ from climb_opt.corpus.after.megatron import read_pair
 from climb_opt.corpus.after.shard_layouts import LAYOUTS
 from climb_opt.errors import UserError
 from climb_opt.exports import Handover, format_of, prepare, render, texts
-from climb_opt.exports.handover import UNITS, distinct_slugs
+from climb_opt.exports.handover import UNITS
+from climb_opt.exports.prepared import distinct_slugs
 from climb_opt.shards import Corpus
 
 THIRDS = {"web": 0.2, "code": 0.3, "math": 0.5}

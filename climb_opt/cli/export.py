@@ -18,6 +18,7 @@ EPILOG = """examples:
   climb-opt export climb-62m --format megatron --path 'data/{domain}_text_document'
   climb-opt export climb-62m --format olmo-core --tokens 40e9 --output mix.yaml
   climb-opt export climb-62m --format materialise --tokens 1e9 --output data/mixed
+  climb-opt export climb-62m --mixture two-phases.yaml --format nanotron --tokens 40e9 --batch 1024
   climb-opt export climb-62m --trial 17 --format yaml | climb-opt enqueue climb-62m -
 """
 
@@ -39,6 +40,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
     command.add_argument("--trial", type=int, metavar="N", help="a trial's mixture instead")
     command.add_argument(
+        "--mixture",
+        metavar="FILE",
+        help="a mixture of your own instead: YAML, domain: weight; or a schedule, a list of phases "
+        "with share and mixture",
+    )
+    command.add_argument(
         "--path",
         metavar="TEMPLATE",
         help="where a domain's data is for the trainer; {domain} is its name made safe for a path, "
@@ -50,6 +57,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--sequence", type=int, default=2048, metavar="N", help="tokens a sequence (default: 2048)"
     )
     command.add_argument(
+        "--batch", type=int, metavar="N", help="sequences of a step, so that phases end between two"
+    )
+    command.add_argument(
         "--seed", type=int, default=42, metavar="N", help="for formats that shuffle (default: 42)"
     )
     command.add_argument("--corpus", help="where the corpus lies on this machine")
@@ -59,7 +69,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from climb_opt.exports.formats import MATERIALISE, format_of
-    from climb_opt.exports.from_study import export
+    from climb_opt.exports.from_study import export, export_files
 
     if args.format == MATERIALISE:
         _materialise(args)
@@ -67,11 +77,11 @@ def _export(args: argparse.Namespace) -> None:
     if args.documents:
         raise UserError(f"--documents is for --format {MATERIALISE}.")
     format_of(args.format)  # before the study is read
-    path = None if args.output == "-" else args.output
-    text = export(existing(args), args.format, path, **_settings(args))
-    if path is None:
-        sys.stdout.write(text)
-    else:
+    study = existing(args)
+    if args.output in (None, "-"):
+        sys.stdout.write(export(study, args.format, **_settings(args)))
+        return
+    for path in export_files(study, args.format, args.output, **_settings(args)):
         print(f"{args.format}: {path}")
 
 
@@ -97,5 +107,5 @@ def _materialise(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> Any:
-    names = ("rule", "trial", "path", "tokens", "sequence", "seed", "corpus")
+    names = ("mixture", "rule", "trial", "path", "tokens", "sequence", "batch", "seed", "corpus")
     return {name: getattr(args, name) for name in names}

@@ -12,21 +12,21 @@ import yaml
 
 from climb_opt.errors import UserError
 from climb_opt.exports.handover import Handover, Source
-from climb_opt.indexed import blended, index_shards
 from climb_opt.lookup import facts
-from climb_opt.shards import Corpus, Stream
 from climb_opt.text import amount
 
 
+@facts(phases=True)
 def as_json(handover: Handover) -> str:
-    """Weights, tokens and epochs as JSON, for programs."""
+    """Weights, tokens and epochs as JSON, for programs; of a schedule its phases and their mean."""
+    mean = {s.name: s.weight for s in handover.sources}
     data = {
         "study": handover.study,
         "rule": handover.rule,
         "rung": handover.rung or None,
         "as_good": handover.as_good or None,
         "tokens": handover.tokens,
-        "mixture": {s.name: s.weight for s in handover.sources},
+        **({"phases": _phases(handover), "mean": mean} if handover.phases else {"mixture": mean}),
         "left_out": dict(handover.left_out),
         "domains": [
             {
@@ -43,50 +43,69 @@ def as_json(handover: Handover) -> str:
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
+def _phases(handover: Handover) -> list[dict[str, Any]]:
+    # `mixtures.schedule_from` reads the share and the mixture.
+    found = []
+    for phase in handover.phases:
+        assert phase.span is not None
+        mixture = {s.name: s.weight for s in phase.sources}
+        steps = None if phase.span.steps is None else list(phase.span.steps)
+        said = {"share": phase.span.share, "tokens": phase.tokens, "steps": steps}
+        found.append({**said, "mixture": mixture, "left_out": dict(phase.left_out)})
+    return found
+
+
+@facts(phases=True)
 def as_yaml(handover: Handover) -> str:
-    """domain: weight, and nothing else; what `climb-opt enqueue` reads."""
-    return _head(handover) + _yaml({s.name: s.weight for s in handover.sources})
+    """domain: weight, and nothing else, or each phase's share and mixture; `enqueue` reads it."""
+    if not handover.phases:
+        return head(handover) + as_text({s.name: s.weight for s in handover.sources})
+    phases = [{key: phase[key] for key in ("share", "mixture")} for phase in _phases(handover)]
+    return head(handover) + as_text({"phases": phases})
 
 
 FOLDERS = "data/domain_{index}"  # a domain's data, where nothing says otherwise
-# What Megatron's own programs read.
-PAIRS: dict[str, Any] = {
-    "places": lambda h: [prefix for _, prefix in _blend(h)],
-    "needs": ("{}.bin", "{}.idx"),
-    "layout": "megatron",
-}
 
 
-@facts(**PAIRS, budget=lambda h: f"--train-samples {h.sequences} --seq-length {h.sequence}")
-def megatron(handover: Handover) -> str:
-    """Megatron-LM: "weight prefix ..." as `--data-args-path FILE` or `--data-path` take it.
-
-    A prefix is a path without .bin and .idx. Several shards of a domain share its weight by tokens.
-    """
-    return "\n".join(f"{w:.9g} {p}" for w, p in _blend(handover)) + "\n"
-
-
-@facts(
-    **PAIRS,
-    budget=lambda h: f"num_train_samples is {h.sequences}; max_steps: that / global_batch_size",
-)
-def nemo(handover: Handover) -> str:
-    """NeMo 2 `PreTrainingDataModule(paths=...)` and Megatron Bridge: a zipped list."""
-    paths = [str(v) for w, p in _blend(handover) for v in (f"{w:.9g}", p)]
-    data: dict[str, Any] = {"paths": paths, "seq_length": handover.sequence}
-    if handover.sequences is not None:
-        data["num_train_samples"] = handover.sequences
-    return _head(handover) + _yaml({"data": data})
+def nanotron_budget(handover: Handover) -> str:
+    """How nanotron is told its tokens; of a schedule, also what to run one after the other."""
+    if not handover.phases:
+        return f"tokens.train_steps: {handover.sequences} / the sequences of a step"
+    ends = ", ".join(str(p.span.steps[1]) for p in handover.phases if p.span and p.span.steps)
+    return (
+        f"steps of {handover.batch} sequences. A nanotron that trains the last stage only (2025 "
+        f"on) is run once a stage, with the stages so far and train_steps {ends}"
+    )
 
 
 @facts(
     places=lambda h: h.paths(FOLDERS),
     needs=("{}/*.ds",),
     layout="nanotron",
-    budget=lambda h: f"tokens.train_steps: {h.sequences} / the sequences of a step",
+    budget=nanotron_budget,
+    phases=True,
+    goes_on=True,
 )
 def nanotron(handover: Handover) -> str:
-    """nanotron: a `data_stages` entry with `NanosetDatasetsArgs` (folders of .ds files)."""
+    """nanotron: `data_stages` with `NanosetDatasetsArgs` (folders of .ds files)."""
+    tokens = {"sequence_length": handover.sequence}
+    if not handover.phases:
+        stages = [_stage(handover, "mixture", 1)]
+    else:
+        stages = []
+        for phase in handover.phases:
+            assert phase.span is not None
+            if phase.span.steps is None:
+                raise UserError(
+                    "nanotron is told the step at which a phase begins: give --tokens and --batch "
+                    "(sequences of a step)."
+                )
+            begin, tokens["train_steps"] = phase.span.steps
+            stages.append(_stage(phase, f"phase {phase.span.number}", begin + 1))
+    return head(handover) + as_text({"data_stages": stages, "tokens": tokens})
+
+
+def _stage(handover: Handover, name: str, start: int) -> dict[str, Any]:
     dataset: dict[str, Any] = {
         "dataset_folder": handover.paths(FOLDERS),
         "dataset_weights": [s.weight for s in handover.sources],
@@ -96,9 +115,7 @@ def nanotron(handover: Handover) -> str:
         dataset["token_size_in_bytes"] = int(np.dtype(corpus.dtype).itemsize)
         dataset["vocab_size"] = corpus.vocab_size
     data = {"seed": handover.seed, "num_loading_workers": 1, "dataset": dataset}
-    stage = {"name": "mixture", "start_training_step": 1, "data": data}
-    tokens = {"sequence_length": handover.sequence}
-    return _head(handover) + _yaml({"data_stages": [stage], "tokens": tokens})
+    return {"name": name, "start_training_step": start, "data": data}
 
 
 def olmo_shortfall(handover: Handover) -> list[str]:
@@ -152,7 +169,7 @@ def olmo_core(handover: Handover) -> str:
         if epochs is not None and epochs > 1:
             entry["max_repetition_ratio"] = math.ceil(epochs * 1.001 * 100) / 100
         sources.append(entry)
-    return _head(handover) + _yaml({"sources": sources})
+    return head(handover) + as_text({"sources": sources})
 
 
 def _olmo_files(source: Source) -> list[str]:
@@ -173,15 +190,43 @@ def mosaicml_conversion(handover: Handover) -> list[str]:
     ]
 
 
+def mosaicml_budget(handover: Handover) -> str:
+    """How LLM Foundry is told its tokens."""
+    if handover.phases:
+        return f"max_duration is {handover.tokens}tok, the durations of the phases together"
+    return f"epoch_size is {handover.sequences} samples; give the trainer max_duration: 1ep"
+
+
 @facts(
     places=lambda h: h.paths(FOLDERS),
     needs=("{}/train/index.json",),
     layout="jsonl",
-    budget=lambda h: f"epoch_size is {h.sequences} samples; give the trainer max_duration: 1ep",
+    budget=mosaicml_budget,
     check=mosaicml_conversion,
+    phases=True,
 )
 def mosaicml(handover: Handover) -> str:
-    """LLM Foundry: `train_loader.dataset.streams` with proportions, for `StreamingDataset`."""
+    """LLM Foundry: `train_loader.dataset.streams` with proportions, for `StreamingDataset`.
+
+    Later phases are the schedule of its callback `curriculum_learning`.
+    """
+    first, *later = handover.phases or (handover,)
+    data: dict[str, Any] = {"train_loader": {"name": "text", "dataset": _streams(first)}}
+    if later:
+        schedule = [{"duration": _duration(p), "dataset": _streams(p)} for p in later]
+        changes = {"duration": _duration(first), "schedule": schedule}
+        data["max_duration"] = _duration(handover)
+        data["callbacks"] = {"curriculum_learning": changes}
+    return head(handover) + as_text(data)
+
+
+def _duration(handover: Handover) -> str:
+    if handover.tokens is None:
+        raise UserError("LLM Foundry is told how long a phase is: give --tokens.")
+    return f"{handover.tokens}tok"
+
+
+def _streams(handover: Handover) -> dict[str, Any]:
     named = {
         s.slug: {"local": path, "remote": None, "split": "train", "proportion": s.weight}
         for s, path in zip(handover.sources, handover.paths(FOLDERS), strict=True)
@@ -189,40 +234,20 @@ def mosaicml(handover: Handover) -> str:
     dataset = {
         "streams": named,
         "shuffle": True,
-        "shuffle_seed": handover.seed,
+        # Another phase draws in another order: what it has in common with others comes anew.
+        "shuffle_seed": handover.seed + (handover.span.number - 1 if handover.span else 0),
         "max_seq_len": handover.sequence,
     }
     if handover.sequences is not None:
         dataset["epoch_size"] = handover.sequences
-    return _head(handover) + _yaml({"train_loader": {"name": "text", "dataset": dataset}})
+    return dataset
 
 
-def _blend(handover: Handover) -> list[tuple[float, str]]:
-    pairs = []
-    for source in handover.sources:
-        if source.path is not None or not source.files:
-            pairs.append((source.weight, source.path or source.filled(FOLDERS)))
-        else:
-            pairs += blended(source.weight, source.files)
-    if handover.corpus is not None and any(s.path is None for s in handover.sources):
-        index_shards(handover.corpus, _shards(handover, handover.corpus))
-    for _, prefix in pairs:
-        if any(c.isspace() for c in prefix) or '"' in prefix or "'" in prefix:
-            # Megatron splits the file at blanks and knows no quotes.
-            raise UserError(
-                f"Megatron cannot read the path {prefix!r}: it holds a blank or a quote. Give "
-                "--path, for example 'data/{domain}_text_document', or move the corpus."
-            )
-    return pairs
-
-
-def _shards(handover: Handover, corpus: Corpus) -> list[Stream]:
-    return [shard for s in handover.sources for shard in corpus.domain(s.name).shards]
-
-
-def _head(handover: Handover) -> str:
+def head(handover: Handover) -> str:
+    """What is said first, as comments of YAML."""
     return "".join(f"# {line}\n" for line in handover.head)
 
 
-def _yaml(data: Any) -> str:
+def as_text(data: Any) -> str:
+    """YAML in the order it is given."""
     return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=10_000))

@@ -7,6 +7,7 @@ import glob
 import logging
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -30,6 +31,8 @@ class Format:
         layout: of `climb-opt corpus export`, that makes what the text names by itself.
         budget: how the trainer is told its tokens, from the handover.
         check: more that may go wrong in this trainer.
+        phases: whether the text says a schedule; of another, each phase has a text of its own.
+        goes_on: whether the trainer reads a domain on from where the phase before left it.
     """
 
     write: Callable[[Handover], str]
@@ -38,6 +41,8 @@ class Format:
     layout: str = ""
     budget: Callable[[Handover], str] | None = None
     check: Callable[[Handover], list[str]] = lambda handover: []
+    phases: bool = False
+    goes_on: bool = False
 
 
 def format_of(name: str) -> Format:
@@ -64,13 +69,31 @@ def render(name: str, handover: Handover) -> str:
     has comments, and logged as warnings.
 
     Raises:
-        UserError: an unknown format (all are listed), or one that needs what is not known.
+        UserError: an unknown format (all are listed), one that needs what is not known, or one
+            that says one mixture only, of a schedule.
     """
+    found = render_phases(name, handover)
+    if len(found) > 1:
+        able = ", ".join(known for known in texts() if format_of(known).phases)
+        raise UserError(
+            f"{name} says one mixture, but this is a schedule of {len(found)} phases: give "
+            f"--output FILE, and each phase gets a file; or choose one that says phases: {able}."
+        )
+    return found[0]
+
+
+def render_phases(name: str, handover: Handover) -> list[str]:
+    """As `render`; of a schedule, in a format that says one mixture only, a text a phase."""
     chosen = format_of(name)
-    notes = notes_of(chosen, handover)
-    for note in [*handover.first, *notes]:
+    whole = notes_of(chosen, handover)
+    if not handover.phases or chosen.phases:
+        said = [(handover, whole)]
+    else:
+        said = [(phase, notes_of(chosen, phase)) for phase in handover.phases]
+    every = [*handover.first, *whole, *(note for _, notes in said for note in notes)]
+    for note in dict.fromkeys(every):
         logger.warning("%s", note)
-    return chosen.write(replace(handover, notes=tuple(notes)))
+    return [chosen.write(replace(order, notes=tuple(notes))) for order, notes in said]
 
 
 # --- what is said with it: what was left out, where the data is, how long a run is ---------------
@@ -78,24 +101,32 @@ def render(name: str, handover: Handover) -> str:
 
 def notes_of(chosen: Format, handover: Handover) -> list[str]:
     """What a reader of the text must know, a line each."""
-    notes = [*handover.notes, *losses(handover)]
+    apart = bool(handover.phases) and not chosen.phases  # each phase is told of by itself
+    notes = [*handover.notes]
+    if not apart:
+        notes += losses(handover)
     if chosen.places is not None:
-        notes += _short(handover) + _repeated(handover)
-        notes += _missing(chosen, handover, chosen.places(handover))
-        if handover.tokens is not None and chosen.budget is not None:
-            notes.append(f"For {handover.tokens} tokens: {chosen.budget(handover)}.")
-    return [printable(note) for note in notes + chosen.check(handover)]
+        notes += [] if handover.span is not None else _repeated(handover)
+        notes += _begun_anew(chosen, handover)
+        if not apart:
+            notes += _short(handover) + _missing(chosen, handover, chosen.places(handover))
+            if handover.tokens is not None and chosen.budget is not None:
+                notes.append(f"For {handover.tokens} tokens: {chosen.budget(handover)}.")
+    return [printable(note) for note in [*notes, *([] if apart else chosen.check(handover))]]
 
 
 def losses(handover: Handover) -> list[str]:
     """Which domains are not written though they are in the mixture or in the corpus."""
     notes = []
-    if handover.left_out:
-        total = sum(handover.left_out.values())
-        names = listed([f"{name} ({share:.4g})" for name, share in handover.left_out.items()])
+    for part in handover.phases or (handover,):
+        if not part.left_out:
+            continue
+        total = sum(part.left_out.values())
+        names = listed([f"{name} ({share:.4g})" for name, share in part.left_out.items()])
+        run = "run" if part.span is None else str(part.span)
         notes.append(
-            f"{counted(len(handover.left_out), 'domain')} left out, together {total:.4g} of the "
-            f"run, for shares below half a millionth are too small to be written: {names}."
+            f"{counted(len(part.left_out), 'domain')} left out, together {total:.4g} of the "
+            f"{run}, for shares below half a millionth are too small to be written: {names}."
         )
     if handover.absent:
         notes.append(
@@ -106,12 +137,12 @@ def losses(handover: Handover) -> list[str]:
 
 
 def _short(handover: Handover) -> list[str]:
-    if handover.tokens is None:
-        return []
     short = [
-        f"{s.name} ({s.weight * handover.tokens:.4g} tokens)"
-        for s in handover.sources
-        if s.weight * handover.tokens < handover.sequence
+        f"{s.name} ({s.weight * part.tokens:.4g} tokens{_of_phase(part)})"
+        for part in handover.phases or (handover,)
+        if part.tokens is not None
+        for s in part.sources
+        if s.weight * part.tokens < part.sequence
     ]
     if not short:
         return []
@@ -128,6 +159,22 @@ def _repeated(handover: Handover) -> list[str]:
     often.sort(key=lambda pair: -pair[1])
     names = listed([f"{name} {times(epochs)} times" for name, epochs in often])
     return [f"Read more than once in {amount(handover.tokens or 0)} tokens: {names}."]
+
+
+def _of_phase(part: Handover) -> str:
+    return "" if part.span is None else f" in phase {part.span.number}"
+
+
+def _begun_anew(chosen: Format, handover: Handover) -> list[str]:
+    """Say which domains a trainer reads from their beginning again, though more of them is left."""
+    seen = Counter(s.name for phase in handover.phases for s in phase.sources)
+    again = [name for name, times_read in seen.items() if times_read > 1]
+    if chosen.goes_on or not again:
+        return []
+    return [
+        f"Every phase begins {listed(again)} anew: what was read in one phase comes first in the "
+        "next, which proxies did not do. `--format materialise` writes data that go on."
+    ]
 
 
 def _missing(chosen: Format, handover: Handover, places: Sequence[str]) -> list[str]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import optuna
 
-from climb_opt.errors import UserError, check_numbers
-from climb_opt.exports.formats import format_of, render
-from climb_opt.exports.handover import Handover, prepare
+from climb_opt.errors import UserError, check_numbers, did_you_mean, listed
+from climb_opt.exports.formats import format_of, render, render_phases
+from climb_opt.exports.handover import Handover
 from climb_opt.exports.materialise import Kind, Written
 from climb_opt.exports.materialise import materialise as write_data
+from climb_opt.exports.prepared import prepare
 from climb_opt.files import write_text
+from climb_opt.mixtures import read_schedule, schedule_from
+from climb_opt.phases import one_phase, to_train
 from climb_opt.retrain.confirm import confirmation_beside
 from climb_opt.retrain.paired import no_claim
+from climb_opt.schedules import Schedule, mean_mixture, schedule_data
 from climb_opt.selection import advise
 from climb_opt.study import corpus_of
 from climb_opt.view import StudyView
@@ -25,21 +29,25 @@ from climb_opt.view import StudyView
 class Settings(TypedDict, total=False):
     """Which mixture is handed over, and how.
 
+    mixture: a mixture or a schedule of one's own instead, or the file of one.
     rule: the rule whose mixture it is (default: the one that loses least); see
         `climb-opt ls rules`.
     trial: the number of a trial, whose mixture it is instead.
     path: where a domain's data is for the trainer, with {domain} or {index} in it.
     tokens: what the run will train on; a number, or text such as "40e9".
     sequence: tokens a sequence (default: 2048).
+    batch: sequences of a step, so that phases end between steps.
     seed: for formats that shuffle (default: 42).
     corpus: where the corpus lies on this machine.
     """
 
+    mixture: Mapping[str, float] | Schedule | str | Path | None
     rule: str | None
     trial: int | None
     path: str | None
     tokens: float | str | None
     sequence: int
+    batch: int | None
     seed: int
     corpus: str | Path | None
 
@@ -54,13 +62,15 @@ def export(
 
     Args:
         format: "json", "megatron" or another that `climb-opt ls formats` lists, or "module:Name".
-        output: a file to write it to, too.
-        settings: `rule` or `trial`, `tokens`, `path`, `sequence`, `seed`, `corpus`: the options of
-            `climb-opt export`.
+        output: a file to write it to, too; of a schedule, where the format says one mixture only,
+            a file for each phase: mix-1.yaml, mix-2.yaml for mix.yaml.
+        settings: `rule`, `trial` or `mixture`, `tokens`, `path`, `sequence`, `batch`, `seed`,
+            `corpus`: the options of `climb-opt export`.
 
     Raises:
-        UserError: an unknown format, nothing to export yet, no such trial, another corpus, or a
-            file that cannot be written.
+        UserError: an unknown format, nothing to export yet, no such trial, another corpus, a
+            file that cannot be written, or a schedule without a file in a format that says one
+            mixture only.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
@@ -70,11 +80,30 @@ def export(
     >>> sorted(line.partition(":")[0] for line in weights.splitlines() if line[0] != "#")
     ['code', 'math', 'web']
     """
-    format_of(format)  # before the study is read
-    text = render(format, handover_of(study, **settings))
     if output is not None:
-        write_text(Path(output), text)
-    return text
+        return "\n".join(export_files(study, format, output, **settings).values())
+    format_of(format)  # before the study is read
+    return render(format, handover_of(study, **settings))
+
+
+def export_files(
+    study: optuna.Study, format: str, output: str | Path, **settings: Unpack[Settings]
+) -> dict[Path, str]:
+    """Write what `export` gives to a file; of a schedule, where the format says one mixture only,
+    to a file for each phase: mix.yaml is then mix-1.yaml, mix-2.yaml and so on.
+
+    Returns:
+        file -> its text, in the order of the phases.
+    """
+    format_of(format)  # before the study is read
+    texts, path = render_phases(format, handover_of(study, **settings)), Path(output)
+    found = {path: texts[0]}
+    if len(texts) > 1:
+        stem, ending = path.stem, path.suffix
+        found = {path.with_name(f"{stem}-{n}{ending}"): t for n, t in enumerate(texts, start=1)}
+    for file, text in found.items():
+        write_text(file, text)
+    return found
 
 
 def materialise(
@@ -121,11 +150,13 @@ def handover_of(
     study: optuna.Study,
     *,
     needs_corpus: bool = False,
+    mixture: Mapping[str, float] | Schedule | str | Path | None = None,
     rule: str | None = None,
     trial: int | None = None,
     path: str | None = None,
     tokens: float | str | None = None,
     sequence: int = 2048,
+    batch: int | None = None,
     seed: int = 42,
     corpus: str | Path | None = None,
 ) -> Handover:
@@ -136,13 +167,20 @@ def handover_of(
     """
     if sequence < 1:
         raise UserError(f"--sequence must be at least 1 token, but is {sequence}.")
+    if batch is not None and batch < 1:
+        raise UserError(f"--batch must be at least 1 sequence, but is {batch}.")
     check_numbers({"--seed": (seed, 0, math.inf)})
-    if rule is not None and trial is not None:
-        raise UserError("--rule and --trial exclude each other: a trial's mixture follows no rule.")
+    which = {"rule": rule, "trial": trial, "mixture": mixture}
+    named = [name for name, value in which.items() if value is not None]
+    if len(named) > 1:
+        raise UserError(
+            f"--{named[0]} and --{named[1]} exclude each other: each says which mixture."
+        )
     budget, view = _tokens(tokens), StudyView(study)
-    mixture, source, rung, as_good = _mixture(view, rule, trial)
+    chosen = _mixture(view, rule, trial) if mixture is None else _given(view, mixture)
+    schedule, source, rung, as_good = chosen
     return prepare(
-        mixture,
+        schedule,
         study=view.name,
         rule=source,
         rung=rung,
@@ -153,6 +191,7 @@ def handover_of(
         template=path,
         tokens=budget,
         sequence=sequence,
+        batch=batch,
         seed=seed,
     )
 
@@ -160,10 +199,27 @@ def handover_of(
 # --- private -------------------------------------------------------------------------------------
 
 
-def _mixture(
-    view: StudyView, rule: str | None, trial: int | None
-) -> tuple[dict[str, float], str, str, str]:
-    """The mixture, in words where it comes from, the rung that judged it, and what is as good."""
+# What is handed over, in words where it comes from, the rung that judged it, and what is as good.
+Chosen = tuple[Mapping[str, float] | Schedule, str, str, str]
+
+
+def _given(view: StudyView, mixture: Mapping[str, float] | Schedule | str | Path) -> Chosen:
+    if isinstance(mixture, (str, Path)):
+        where, schedule = str(mixture), read_schedule(mixture)
+    else:
+        plain = mixture if isinstance(mixture, Mapping) else schedule_data(mixture)
+        where, schedule = "the given mixture", schedule_from(plain, "the given mixture")
+    known = one_phase(view.space).domains
+    for name in mean_mixture(schedule):
+        if name not in known:
+            raise UserError(
+                f"{where}: unknown domain {name!r}.{did_you_mean(name, known)} Domains: "
+                f"{listed(known)}."
+            )
+    return schedule, where, "", ""
+
+
+def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
     if trial is None:
         advice = advise(view.study, rule, every=False)
         if advice is None:
@@ -173,7 +229,7 @@ def _mixture(
             )
         chosen = advice.chosen
         as_good = no_claim(chosen, confirmation_beside(view.study))
-        return dict(chosen), advice.followed, chosen.rung, as_good
+        return _trained(view, chosen), advice.followed, chosen.rung, as_good
     trials = {t.number: t for t in view.trials()}
     if trial not in trials:
         raise UserError(f"Study {view.name!r} has no trial {trial}.")
@@ -181,7 +237,12 @@ def _mixture(
     if weights is None:
         raise UserError(f"Trial {trial} of {view.name!r} holds no mixture.")
     rung = view.ladder.rungs[view.ladder.rung_of(trials[trial])].name if view.ladder else ""
-    return view.space.mixture(weights), f"trial {trial}", rung, ""
+    return _trained(view, view.space.mixture(weights)), f"trial {trial}", rung, ""
+
+
+def _trained(view: StudyView, mixture: Mapping[str, float]) -> Mapping[str, float] | Schedule:
+    mean, schedule = to_train(view.space, mixture)
+    return schedule or dict(mean)
 
 
 def _tokens(given: float | str | None) -> int | None:

@@ -1,24 +1,16 @@
-"""What is handed over: each domain's weight, tokens and files, checked before it is written."""
+"""What is handed over: each domain's weight, tokens and files, in each phase of a run."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from climb_opt.apportion import apportion
-from climb_opt.errors import UserError, bare, did_you_mean, listed
 from climb_opt.shards import Corpus
-from climb_opt.text import printable, storable
+from climb_opt.text import printable
 
 UNITS = 1_000_000  # weights are handed over in millionths, which sum to exactly 1
-FIELDS = ("domain", "index")
 
 
 @dataclass(frozen=True)
@@ -57,8 +49,44 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Span:
+    """Where a phase is in its run.
+
+    Args:
+        number, count: the how manieth of how many phases, from 1.
+        share: of the run's tokens.
+        begin: tokens of the run before it; None where the run's tokens are not known.
+        borders: the step, from 0, at which each phase of the run begins, and the end; None where
+            the tokens or a step are not known.
+        run: the whole run, without its phases.
+    """
+
+    number: int
+    count: int
+    share: float
+    begin: int | None
+    borders: tuple[int, ...] | None
+    run: Handover
+
+    @property
+    def steps(self) -> tuple[int, int] | None:
+        """The phase's first step, from 0, and the step after its last."""
+        if self.borders is None:
+            return None
+        return self.borders[self.number - 1], self.borders[self.number]
+
+    def __str__(self) -> str:
+        text = f"phase {self.number} of {self.count}"
+        if self.steps is not None:
+            text += f", steps {self.steps[0] + 1} to {self.steps[1]}"
+        return text
+
+
+@dataclass(frozen=True)
 class Handover:
     """A mixture on its way to another trainer; domains that weigh nothing are left out.
+
+    Where the mixture changes, this is the mean over the run, and `phases` are what each reads.
 
     Args:
         study, rule: where it comes from.
@@ -71,6 +99,9 @@ class Handover:
         corpus: where its shards and their form come from; None where it is not at hand.
         corpus_path: what a command calls the corpus, here or where it lies.
         seed: for formats that shuffle.
+        batch: sequences of a step, where known: phases then end at whole steps.
+        phases: of a schedule, in order; empty where one mixture holds throughout.
+        span: of a phase, where in its run it is.
         left_out: domains whose weight is not zero but too small to be written, with that weight.
         absent: domains of the corpus that the mixture does not name.
         notes: what is known to be worth saying, and what `render` adds; formats that have comments
@@ -87,6 +118,9 @@ class Handover:
     corpus: Corpus | None = None
     corpus_path: str = "CORPUS"
     seed: int = 42
+    batch: int | None = None
+    phases: tuple[Handover, ...] = ()
+    span: Span | None = None
     left_out: Mapping[str, float] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -116,6 +150,8 @@ class Handover:
             line += f", rule {self.rule}"
         if self.rung:
             line += f", judged at {self.rung}"
+        if self.span is not None:
+            line += f", {self.span}"
         if self.tokens is not None:
             line += f", for {self.tokens} tokens"
         return [*self.first, printable(line), *self.notes]
@@ -123,125 +159,3 @@ class Handover:
     def paths(self, default: str) -> list[str]:
         """Where each source is: from the user's template, else from `default`."""
         return [s.path or s.filled(default) for s in self.sources]
-
-
-def prepare(
-    mixture: Mapping[str, float],
-    *,
-    study: str,
-    corpus: Corpus | None = None,
-    inventory: Mapping[str, float] | None = None,
-    template: str | None = None,
-    **settings: Any,
-) -> Handover:
-    """Check a mixture and gather what the formats need.
-
-    Args:
-        corpus: gives tokens and shards; it must hold every domain that weighs something.
-        inventory: domain -> tokens in the corpus's order, where the corpus is not at hand.
-        template: a path with `{domain}` (its slug) or `{index}` (its place in the corpus) in it,
-            for each domain's data.
-        settings: further fields of `Handover`.
-
-    Raises:
-        UserError: weights that do not sum to 1, a domain the corpus lacks, or a template that
-            gives two domains one path.
-    """
-    units = _units(mixture)
-    if inventory is None and corpus is not None:
-        # What stands in for a corpus may have no domains to list, only give them by name.
-        inventory = {d.name: d.tokens for d in getattr(corpus, "domains", ())}
-    known = list(inventory or ())
-    everything = list(dict.fromkeys([*known, *mixture]))
-    slugs = distinct_slugs(everything)
-    order = sorted((d for d in mixture if units[d] > 0), key=lambda d: (-units[d], d))
-    lacking = [d for d in order if d not in known]
-    if known and lacking and corpus is None:
-        raise UserError(
-            f"The study's corpus has no domain {lacking[0]!r}."
-            f"{did_you_mean(lacking[0], known)} Domains: {listed(known)}."
-        )
-    sources = []
-    for name in order:
-        source = Source(name, slugs[name], everything.index(name), units[name])
-        if corpus is not None:
-            domain = corpus.domain(name)
-            documents, files = sum(s.documents for s in domain.shards), domain.files(corpus.path)
-            source = replace(source, tokens=domain.tokens, documents=documents, files=tuple(files))
-        elif inventory is not None and name in inventory:
-            source = replace(source, tokens=int(inventory[name]))
-        sources.append(source)
-    if corpus is not None:
-        settings["corpus_path"] = str(corpus.path)
-    return Handover(
-        study=study,
-        sources=tuple(_placed(sources, template)),
-        corpus=corpus,
-        left_out={d: float(w) for d, w in mixture.items() if w > 0 and not units[d]},
-        absent=tuple(d for d in known if d not in mixture),
-        **settings,
-    )
-
-
-def slug(name: str) -> str:
-    """A name safe in any path and URL: letters, digits, dot, dash and underscore of any script."""
-    plain = unicodedata.normalize("NFKC", storable(name))
-    return re.sub(r"[^\w.-]+", "-", plain).strip("-.")[:80].rstrip("-.") or "domain"
-
-
-def distinct_slugs(names: Iterable[str]) -> dict[str, str]:
-    """Each name's slug, no two alike on any file system.
-
-    Slugs that differ by nothing, or by case or accents only, all end with a digest of their name:
-    a digest stays where a number would pass to another domain when one is added, dropped or moved.
-    """
-    slugs = {name: slug(name) for name in names}
-    while True:
-        counts = Counter(bare(s) for s in slugs.values())
-        alike = [name for name, s in slugs.items() if counts[bare(s)] > 1]
-        if not alike:
-            return slugs
-        for name in alike:
-            digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-            slugs[name] += f"-{digest[:6]}"
-
-
-def _units(mixture: Mapping[str, float]) -> dict[str, int]:
-    """Weights in millionths that sum to one million, by largest remainders.
-
-    What is below half of one is 0, and what is not is at least 1, so that equal weights, be they
-    hundreds, are not kept and dropped by their order.
-    """
-    names, weights = list(mixture), np.array([float(w) for w in mixture.values()])
-    if not len(names) or not np.all(np.isfinite(weights)) or np.any(weights < 0):
-        raise UserError(f"A mixture needs finite weights, none negative, but got {dict(mixture)}.")
-    if abs(weights.sum() - 1.0) > 1e-6:
-        raise UserError(f"The mixture's weights sum to {weights.sum():.9g}, not to 1.")
-    large = np.where(weights / weights.sum() * UNITS < 0.5, 0.0, weights)
-    exact = large / large.sum() * UNITS
-    units = np.maximum(np.floor(exact), large > 0).astype(int)
-    over = int(units.sum()) - UNITS
-    if over > 0:  # the largest pay for those that were raised to 1
-        largest = np.argsort(-units, kind="stable")[: np.count_nonzero(units > 1)]
-        np.subtract.at(units, np.resize(largest, over), 1)
-    else:
-        units = apportion(np.maximum(exact, units), UNITS)
-    return dict(zip(names, units.tolist(), strict=True))
-
-
-def _placed(sources: list[Source], template: str | None) -> list[Source]:
-    """The sources with their paths of the template."""
-    if template is None:
-        return sources
-    for name in re.findall(r"\{(.*?)\}", template):
-        if name not in FIELDS:
-            raise UserError(
-                f"--path {template!r}: unknown field {{{printable(name)}}}. Known: {{domain}} (the "
-                "domain's name made safe for a path), {index} (its place in the corpus)."
-            )
-    if not re.search(r"\{(domain|index)\}", template) and len(sources) > 1:
-        raise UserError(
-            f"--path {template!r} gives several domains one path; put {{domain}} (the domain's "
-            "name made safe for a path) or {index} (its place in the corpus) in it."
-        )
-    return [replace(s, path=s.filled(template)) for s in sources]

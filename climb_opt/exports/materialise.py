@@ -12,50 +12,53 @@ written beside its final name and moved there when it is whole.
     mixture.bin, .idx   tokens, each document with its end-of-text token; Megatron's indexed format
     mixture.jsonl       {"text": ..., "domain": ...}, a document a line
     mixture.json        what was asked, what was written
+
+Of a schedule each phase has files of its own, mixture-1.bin, mixture-2.bin and so on, because
+trainers shuffle what is in a file; a phase reads a domain on from where the one before left it.
 """
 
 from __future__ import annotations
 
-import heapq
 import json
 import logging
 import shutil
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError, listed
+from climb_opt.exports.documents import Documents, mixed
 from climb_opt.exports.formats import losses
 from climb_opt.exports.handover import UNITS, Handover
 from climb_opt.files import atomic, writing
-from climb_opt.indexed import document_lengths, write_index
+from climb_opt.indexed import write_index
 from climb_opt.shards import Corpus
-from climb_opt.text import storable
 from climb_opt.tokenizer import corpus_tokenizer
 
 logger = logging.getLogger(__name__)
 
 Kind = Literal["tokens", "documents"]
-LAST, NEXT = 16, 48  # documents among which the last ones of a domain are chosen
-GOLDEN = (5**0.5 - 1) / 2  # its multiples are spread evenly over [0, 1)
-MOST_BITS = 1 << 30  # of the table of sums that the choice needs
-NAMES = {"tokens": "mixture.bin", "documents": "mixture.jsonl"}
+ENDINGS = {"tokens": ".bin", "documents": ".jsonl"}
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `materialise` wrote: tokens, documents, epochs of each domain, documents cut to fit."""
+    """What `materialise` wrote: tokens, documents, epochs of each domain, documents cut to fit.
 
-    path: Path
+    `phases` are the same of each phase of a schedule.
+    """
+
+    path: Path  # the file; of a schedule its folder
     tokens: dict[str, int]
     documents: dict[str, int]
     epochs: dict[str, float]
     cut: dict[str, int]
+    phases: tuple[Written, ...] = ()
 
     @property
     def total(self) -> int:
@@ -83,34 +86,34 @@ def materialise(
     """
     if handover.tokens is None or handover.tokens < 1:
         raise UserError("Materialising needs a budget: give --tokens, for example --tokens 1e9.")
-    target = folder / NAMES[kind]
-    if target.exists():
-        raise UserError(f"{str(target)!r} exists already; give another --output or remove it.")
+    phases = handover.phases or (handover,)
+    targets = [folder / f"{name}{ENDINGS[kind]}" for name in _names(len(phases))]
+    for target in targets:
+        if target.exists():
+            raise UserError(f"{str(target)!r} exists already; give another --output or remove it.")
     for note in [*handover.first, *losses(handover)]:
         logger.warning("%s", note)
-    quotas = quotas_of(handover)
-    sources = {
-        s.name: _Documents(corpus, s.name, quotas[s.name], handover.seed) for s in handover.sources
-    }
+    names = dict.fromkeys(s.name for phase in phases for s in phase.sources)
+    sources = {name: Documents(corpus, name, handover.seed) for name in names}
+    writer = _Writer(corpus, sources, kind, progress)
     with writing(folder, kept=" Nothing that is there is complete."):
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic(target) as partial:
-            lengths = []
-            encode = _as_tokens if kind == "tokens" else _as_lines(corpus, sources)
-            with partial.open("wb") as out:
-                for name, document in mixed(sources):
-                    out.write(encode(name, document))
-                    lengths.append(len(document))
-                    progress(len(document))
-            if kind == "tokens":
-                width = np.dtype(corpus.dtype).itemsize
-                write_index(target.with_suffix(""), np.array(lengths, dtype=np.int64), width)
-                shutil.copyfile(corpus.tokenizer_file, folder / "tokenizer.json")
-            written = _summary(target, sources)
-            _write_manifest(folder / "mixture.json", handover, corpus, written)
-        if none := [name for name, n in written.tokens.items() if not n]:
-            logger.warning("Nothing written of %s: the budget is too small.", listed(none))
+        with ExitStack() as stack:  # all take their names together: a part of a schedule is none
+            partial = [stack.enter_context(atomic(target)) for target in targets]
+            parts = [writer.write(*row) for row in zip(phases, partial, targets, strict=True)]
+        if kind == "tokens":
+            shutil.copyfile(corpus.tokenizer_file, folder / "tokenizer.json")
+        written = parts[0] if len(parts) == 1 else _together(folder, sources, parts)
+        _write_manifest(folder / "mixture.json", handover, corpus, written)
+    for phase, part in zip(phases, parts, strict=True):
+        if none := [name for name, n in part.tokens.items() if not n]:
+            where = "" if phase.span is None else f" in phase {phase.span.number}"
+            logger.warning("Nothing written of %s%s: the budget is too small.", listed(none), where)
     return written
+
+
+def _names(phases: int) -> list[str]:
+    return ["mixture"] if phases == 1 else [f"mixture-{n}" for n in range(1, phases + 1)]
 
 
 def quotas_of(handover: Handover) -> dict[str, int]:
@@ -121,108 +124,38 @@ def quotas_of(handover: Handover) -> dict[str, int]:
     return dict(zip((s.name for s in handover.sources), found.tolist(), strict=True))
 
 
-def mixed(sources: dict[str, _Documents]) -> Iterator[tuple[str, np.ndarray]]:
-    """(domain, tokens) of each document in order, until every domain's quota is written."""
-    # The document comes next of which a certain point is earliest in its domain's quota: the middle
-    # on average, but not the same for all, lest domains of equal weight come in one bunch.
-    streams = {name: iter(source) for name, source in sources.items()}
-    heap: list[tuple[float, int, str, np.ndarray]] = []
+@dataclass(frozen=True)
+class _Writer:
+    """Writes one phase after the other."""
 
-    def push(place: int, name: str) -> None:
-        document = next(streams[name], None)
-        if document is not None:
-            source = sources[name]
-            point = (place * GOLDEN + 0.5) % 1.0
-            when = (source.taken + point * len(document)) / source.quota
-            heapq.heappush(heap, (when, place, name, document))
+    corpus: Corpus
+    sources: dict[str, Documents]
+    kind: Kind
+    progress: Callable[[int], None]
 
-    for place, name in enumerate(sources):
-        push(place, name)
-    while heap:
-        _, place, name, document = heapq.heappop(heap)
-        sources[name].taken += len(document)
-        sources[name].documents += 1
-        yield name, document
-        push(place, name)
-
-
-class _Documents:
-    """A domain's documents, in a new order each epoch, until its quota of tokens is full."""
-
-    def __init__(self, corpus: Corpus, name: str, quota: int, seed: int) -> None:
-        domain = corpus.domain(name)
-        self._arrays = [corpus.read(shard) for shard in domain.shards]
-        lengths = [document_lengths(array, corpus.eos) for array in self._arrays]
-        self._shard = np.repeat(np.arange(len(lengths)), [len(some) for some in lengths])
-        self._end = np.concatenate([np.cumsum(some) for some in lengths])
-        self._length = np.concatenate(lengths)
-        if not len(self._length):
-            raise UserError(
-                f"Domain {name!r} holds no whole document; nothing of it can be written. "
-                "Build the corpus again, or export without it."
-            )
-        self._key = (seed, zlib.crc32(storable(name).encode()))
-        self.quota, self._eos = quota, corpus.eos
-        self.size = int(self._length.sum())
-        self.taken = self.documents = self.cut = 0
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        epochs, rest = divmod(self.quota, self.size)
-        for epoch in range(epochs):
-            for row in self._order(epoch):
-                yield self._document(row)
-        rows, gap, spare = fill(self._order(epochs), self._length, rest)
-        for row in rows:
-            yield self._document(row)
-        if gap > 1:
-            part = self._document(spare)[: gap - 1]
-            self.cut += 1
-            yield np.append(part, np.array(self._eos, dtype=part.dtype))
-
-    def _order(self, epoch: int) -> np.ndarray:
-        order: np.ndarray = np.random.default_rng([*self._key, epoch]).permutation(len(self._end))
-        return order
-
-    def _document(self, row: int) -> np.ndarray:
-        """A document's tokens, with its end-of-text token."""
-        end = int(self._end[row])
-        return np.asarray(self._arrays[self._shard[row]][end - int(self._length[row]) : end])
-
-
-def fill(order: np.ndarray, lengths: np.ndarray, quota: int) -> tuple[np.ndarray, int, int]:
-    """Rows of `order` that fill `quota` tokens, what is left, and a longer row not among them.
-
-    They are the first that fit, but for the last few: those are chosen among the next few so that
-    least is left, which is nothing unless documents are few or of one length.
-    """
-    sums = np.concatenate([[0], np.cumsum(lengths[order])])
-    count = int(np.searchsorted(sums, quota, side="right")) - 1
-    keep = max(0, count - LAST)
-    if (quota - int(sums[keep])) * (LAST + NEXT) > MOST_BITS:
-        keep = count  # very long documents
-    pool, room = order[keep : count + NEXT], quota - int(sums[keep])
-    reach = [1]  # bit n: some of the pool's first documents have n tokens together
-    for row in pool:
-        reach.append((reach[-1] | reach[-1] << int(lengths[row])) & ((2 << room) - 1))
-    left = best = reach[-1].bit_length() - 1
-    chosen = np.zeros(len(pool), dtype=bool)
-    for place in range(len(pool) - 1, -1, -1):
-        if not reach[place] >> left & 1:  # only with this document
-            chosen[place] = True
-            left -= int(lengths[pool[place]])
-    spare = pool[~chosen]
-    return (
-        np.concatenate([order[:keep], pool[chosen]]),
-        room - best,
-        int(spare[0]) if len(spare) else -1,
-    )
+    def write(self, phase: Handover, partial: Path, target: Path) -> Written:
+        """Write a phase to `partial`, which becomes `target`."""
+        for name, quota in quotas_of(phase).items():
+            self.sources[name].begin(quota)
+        own = {s.name: self.sources[s.name] for s in phase.sources}
+        encode = _as_tokens if self.kind == "tokens" else _as_lines(self.corpus, own)
+        lengths = []
+        with partial.open("wb") as out:
+            for name, document in mixed(own):
+                out.write(encode(name, document))
+                lengths.append(len(document))
+                self.progress(len(document))
+        if self.kind == "tokens":
+            width = np.dtype(self.corpus.dtype).itemsize
+            write_index(target.with_suffix(""), np.array(lengths, dtype=np.int64), width)
+        return _summary(target, own)
 
 
 def _as_tokens(name: str, document: np.ndarray) -> bytes:
     return document.tobytes()
 
 
-def _as_lines(corpus: Corpus, sources: dict[str, _Documents]) -> Callable[[str, np.ndarray], bytes]:
+def _as_lines(corpus: Corpus, sources: dict[str, Documents]) -> Callable[[str, np.ndarray], bytes]:
     """A function of a domain and a document of it: the line of its text."""
     tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
 
@@ -236,7 +169,7 @@ def _as_lines(corpus: Corpus, sources: dict[str, _Documents]) -> Callable[[str, 
     return line
 
 
-def _summary(target: Path, sources: dict[str, _Documents]) -> Written:
+def _summary(target: Path, sources: dict[str, Documents]) -> Written:
     return Written(
         path=target,
         tokens={name: s.taken for name, s in sources.items()},
@@ -246,19 +179,19 @@ def _summary(target: Path, sources: dict[str, _Documents]) -> Written:
     )
 
 
+def _together(folder: Path, sources: dict[str, Documents], parts: list[Written]) -> Written:
+    return Written(
+        path=folder,
+        tokens={name: s.all for name, s in sources.items()},
+        documents={name: sum(p.documents.get(name, 0) for p in parts) for name in sources},
+        epochs={name: s.all / s.size for name, s in sources.items()},
+        cut={name: sum(p.cut.get(name, 0) for p in parts) for name in sources},
+        phases=tuple(parts),
+    )
+
+
 def _write_manifest(path: Path, handover: Handover, corpus: Corpus, written: Written) -> None:
-    domains = {
-        s.name: {
-            "weight": s.weight,
-            "realised": written.tokens[s.name] / max(1, written.total),
-            "tokens": written.tokens[s.name],
-            "documents": written.documents[s.name],
-            "cut": written.cut[s.name],
-            "epochs": written.epochs[s.name],
-        }
-        for s in handover.sources
-    }
-    facts = {
+    facts: dict[str, Any] = {
         "study": handover.study,
         "rule": handover.rule,
         "as_good": handover.as_good or None,
@@ -269,6 +202,32 @@ def _write_manifest(path: Path, handover: Handover, corpus: Corpus, written: Wri
         "eos": corpus.eos,
         "tokens": written.total,
         "left_out": dict(handover.left_out),
-        "domains": domains,
+        "domains": _domains(handover, written),
     }
+    if written.phases:
+        facts["phases"] = [
+            {
+                "file": part.path.name,
+                "share": phase.span.share if phase.span else 1.0,
+                "tokens": part.total,
+                "left_out": dict(phase.left_out),
+                "domains": _domains(phase, part),
+            }
+            for phase, part in zip(handover.phases, written.phases, strict=True)
+        ]
     path.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _domains(handover: Handover, written: Written) -> dict[str, Any]:
+    weights = {source.name: source.weight for source in handover.sources}
+    return {
+        name: {
+            "weight": weights.get(name, 0.0),
+            "realised": tokens / max(1, written.total),
+            "tokens": tokens,
+            "documents": written.documents[name],
+            "cut": written.cut[name],
+            "epochs": written.epochs[name],
+        }
+        for name, tokens in written.tokens.items()
+    }

@@ -1,0 +1,84 @@
+"""Formats that are a blend of Megatron's: weights and the prefixes of indexed files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from climb_opt.errors import UserError
+from climb_opt.exports.configs import FOLDERS, as_text, head
+from climb_opt.exports.handover import Handover
+from climb_opt.indexed import blended, index_shards
+from climb_opt.lookup import facts
+from climb_opt.shards import Corpus, Stream
+
+# What Megatron's own programs read.
+PAIRS: dict[str, Any] = {
+    "places": lambda h: [prefix for _, prefix in _blend(h)],
+    "needs": ("{}.bin", "{}.idx"),
+    "layout": "megatron",
+}
+
+
+def megatron_budget(handover: Handover) -> str:
+    """How Megatron is told its tokens; of a phase, where the run stops for the next blend."""
+    span = handover.span
+    if span is None:
+        return f"--train-samples {handover.sequences} --seq-length {handover.sequence}"
+    told = megatron_budget(span.run)
+    if span.borders is None:
+        return f"{told}, and --phase-transition-iterations: give --batch to be told them"
+    return f"{told} --phase-transition-iterations {','.join(map(str, span.borders[1:-1]))}"
+
+
+@facts(**PAIRS, budget=megatron_budget)
+def megatron(handover: Handover) -> str:
+    """Megatron-LM: "weight prefix ..." as `--data-args-path FILE` or `--data-path` take it.
+
+    A prefix is a path without .bin and .idx. Several shards of a domain share its weight by tokens.
+    """
+    return "\n".join(f"{w:.9g} {p}" for w, p in _blend(handover)) + "\n"
+
+
+def _samples(handover: Handover) -> int | None:
+    # NeMo counts samples from the run's beginning; a phase's data are read from its first on.
+    span = handover.span
+    if span is None or span.begin is None or handover.tokens is None:
+        return handover.sequences
+    return -(-(span.begin + handover.tokens) // handover.sequence)
+
+
+@facts(
+    **PAIRS,
+    budget=lambda h: f"num_train_samples is {_samples(h)}; max_steps: that / global_batch_size",
+    goes_on=True,
+)
+def nemo(handover: Handover) -> str:
+    """NeMo 2 `PreTrainingDataModule(paths=...)` and Megatron Bridge: a zipped list."""
+    paths = [str(v) for w, p in _blend(handover) for v in (f"{w:.9g}", p)]
+    data: dict[str, Any] = {"paths": paths, "seq_length": handover.sequence}
+    if (samples := _samples(handover)) is not None:
+        data["num_train_samples"] = samples
+    return head(handover) + as_text({"data": data})
+
+
+def _blend(handover: Handover) -> list[tuple[float, str]]:
+    pairs = []
+    for source in handover.sources:
+        if source.path is not None or not source.files:
+            pairs.append((source.weight, source.path or source.filled(FOLDERS)))
+        else:
+            pairs += blended(source.weight, source.files)
+    if handover.corpus is not None and any(s.path is None for s in handover.sources):
+        index_shards(handover.corpus, _shards(handover, handover.corpus))
+    for _, prefix in pairs:
+        if any(c.isspace() for c in prefix) or '"' in prefix or "'" in prefix:
+            # Megatron splits the file at blanks and knows no quotes.
+            raise UserError(
+                f"Megatron cannot read the path {prefix!r}: it holds a blank or a quote. Give "
+                "--path, for example 'data/{domain}_text_document', or move the corpus."
+            )
+    return pairs
+
+
+def _shards(handover: Handover, corpus: Corpus) -> list[Stream]:
+    return [shard for s in handover.sources for shard in corpus.domain(s.name).shards]
