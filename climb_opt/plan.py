@@ -157,9 +157,10 @@ class Plan:
         return (*self.named, *numbered) if index == 0 else numbered
 
     def planned(self, trials: Iterable[FrozenTrial]) -> tuple[tuple[Slot, ...], ...]:
-        """The slots of each round; with a budget, one round of those that were begun so far."""
+        """The slots of each round, none of one left out; with a budget, one of those begun."""
         if self.budget is None:
-            return tuple(self.slots(index) for index in range(max(1, len(self.rounds))))
+            lost, numbers = self.distrusted(trials), range(max(1, len(self.rounds)))
+            return tuple(() if {*self.rungs[i : i + 1]} & lost else self.slots(i) for i in numbers)
         begun = {slot for slot in attempts_by_slot(trials) if isinstance(slot, int)}
         return ((*self.named, *sorted(begun)),)
 
@@ -178,11 +179,9 @@ class Plan:
                 return step
         if self.budget is not None:
             return self._next_bought(trials, attempts)
-        waiting, lost = False, self.distrusted(trials)
-        for index in range(max(1, len(self.rounds))):
-            if self.rungs and self.rungs[index] in lost:
-                continue
-            step = self._within(self.slots(index), attempts)
+        waiting = False
+        for index, slots in enumerate(self.planned(trials)):
+            step = self._within(slots, attempts)
             if step.kind == "go":
                 return step
             waiting = waiting or step.kind == "wait"
@@ -204,6 +203,11 @@ class Plan:
         """What the checks of each read-out say, once all that they need has run."""
         trials = list(trials)
         return self.before.verdicts(self._states(attempts_by_slot(trials)), trials)
+
+    def prepared(self, trials: Iterable[FrozenTrial]) -> tuple[str, ...]:
+        """The slots before the rounds."""
+        due = self.before.due(self._states(attempts_by_slot(trials)))
+        return tuple(slot for stage in due for slot in stage)
 
     def distrusted(self, trials: Iterable[FrozenTrial]) -> set[int]:
         """The rungs that score no mixture here: read-outs that do not rank as training does."""

@@ -38,13 +38,18 @@ def describe(now: Status) -> str:
     lines = [f"{now.name}{' (paused)' if now.paused else ''}", ""]
     lines.append("round  slots   done  running  waiting   idle  given up")
     lines[-1] += "  rung" if any(r.rung for r in now.rounds) else ""
-    for index, r in enumerate(now.rounds, start=1):
+    rounds = [(str(index), r) for index, r in enumerate(now.rounds, start=1)]
+    for name, r in [("first", now.before), *rounds] if now.before else rounds:
+        assert r is not None
         lines.append(
-            f"{index:>5}  {r.size:>5}  {r.finished:>5}  {r.running:>7}  {r.waiting:>7}  "
+            f"{name:>5}  {r.size:>5}  {r.finished:>5}  {r.running:>7}  {r.waiting:>7}  "
             f"{r.idle:>5}  {len(r.given_up):>8}" + (f"  {r.rung}" if r.rung else "")
         )
     if outside := _outside(now.outside):
         lines.append(f"and {outside} outside the rounds")
+    if now.before:
+        lines.append("first: trunk, branches, and mixtures that check what is read off them")
+    lines += [f"{'' if ' holds:' in text else 'caution: '}{text}" for text in now.verdicts]
     if now.rungs:
         lines += ["", *_rungs(now)]
     if now.running:

@@ -31,7 +31,13 @@ def ladder_of(proxies: Sequence[ProxyRecipe], vocabulary: int) -> Ladder:
 def study_ladder(
     recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: int
 ) -> Ladder | None:
-    """The rungs of a study: read-outs of its branches, its ladder, its target; None: there is one.
+    """The rungs of a study, as of `priced_ladder`; None where there is one and no budget."""
+    several = recipe.ladder or recipe.readouts
+    return priced_ladder(recipe, tokens, vocabulary) if several else None
+
+
+def priced_ladder(recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: int) -> Ladder:
+    """What scores mixtures: read-outs of branches, the rungs of the ladder, the target.
 
     A trial that goes on from a trunk costs what comes after it. A read-out costs its arithmetic,
     and a forward pass over `EVALUATED` tokens or as many as a tenth of the target's.
@@ -42,11 +48,13 @@ def study_ladder(
     Raises:
         UserError: as of `ladder_of`; a branch of less than a step, an unknown domain in a group.
     """
-    branching = recipe.branches
-    if branching is None or not recipe.readouts:
-        return ladder_of(recipe.ladder, vocabulary) if recipe.ladder else None
-    *lower, target = ladder_of(recipe.proxies, vocabulary).rungs
+    ladder, branching = ladder_of(recipe.proxies, vocabulary), recipe.branches
+    if branching is None:
+        return ladder
+    *lower, target = ladder.rungs
     target = replace(target, flops=(1 - branching.share) * target.flops)
+    if not recipe.readouts:
+        return Ladder((*lower, target))
     count = len(branches_of(branching, tokens, branch_tokens(branching, recipe.proxy)).branches)
     read = min(EVALUATED, max((target.tokens or 0) // 10, 1))
     size = target.parameters or 1

@@ -206,7 +206,9 @@ class ClimbSampler(Forgetful, MixtureSampler):
         if self._pick is not None:
             store_fact(study, PICK, {**self._pick, "seed": seed})
         m = self._plan.rounds[index]
-        if index == 0:
+        plan = StudyView(study).plan
+        lost = plan.distrusted(StudyView(study).trials()) if plan.before.readouts else ()
+        if {*plan.rungs[:index]} <= {*lost} if plan.rungs else index == 0:
             batch = first_round(self._space, self._rules, m=m, seed=seed)
             self._name_unread(study, batch)
             return batch, []

@@ -174,7 +174,8 @@ class SimplexGPSampler(MixtureSampler):
         pending, of = self._pending(trials, own, plan.target)
         # A slot counts from 0 whatever the study was given beforehand; a trial's number does not.
         spent = index + (_given(history) if stream == 0 else 0)
-        purse = Purse(view.ladder, plan.left(trials), plan.rung_of(index if stream == 0 else 0))
+        own_rung, lost = plan.rung_of(index if stream == 0 else 0), plan.distrusted(trials)
+        purse = Purse(view.ladder, plan.left(trials), own_rung, lost)
 
         def start() -> tuple[np.ndarray, int | None, None]:
             return self._start(index, stream, history, pending), purse.first, None

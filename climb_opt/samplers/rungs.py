@@ -9,6 +9,7 @@ does. A rung that says much is free from then on, one that says little is not bo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,21 +40,27 @@ class Purse:
         ladder: None: there is one rung.
         left: FLOPs; infinite without a budget.
         fixed: the rung of the next trial; None: it is to be chosen.
+        lost: rungs that are not bought, whatever is believed of them.
     """
 
     ladder: Ladder | None
     left: float = np.inf
     fixed: int | None = None
+    lost: Collection[int] = ()
 
     @property
     def first(self) -> int | None:
         """The rung of draws that nothing is known for; None without a ladder."""
-        return None if self.ladder is None else (self.fixed or 0)
+        if self.ladder is None:
+            return None
+        if self.fixed is not None:
+            return self.fixed
+        return next(rung for rung in range(len(self.ladder)) if rung not in self.lost)
 
     @property
     def paired(self) -> int:
         """How many mixtures of the start are run on the second rung too."""
-        if self.ladder is None or self.fixed is not None or len(self.ladder) < 3:
+        if self.ladder is None or self.fixed is not None or len(self.ladder) < 3 or self.lost:
             return 0
         return PAIRS if self.ladder.shares[1] <= DEAR else 0
 
@@ -102,7 +109,7 @@ class Purse:
         left, costs = self.left * (1 + 1e-9), self.ladder.costs
         if left < costs[-1]:
             raise BudgetSpent
-        lost = distrusted(problem, history)
+        lost = {*self.lost, *distrusted(problem, history)}
         return [r for r in range(len(costs)) if r not in lost and _leaves(costs, r, left)]
 
     def _witness(self, problem: Problem, history: History, rungs: list[int]) -> np.ndarray | None:

@@ -23,7 +23,7 @@ from climb_opt.errors import UserError
 from climb_opt.evaluators.base import Provenance
 from climb_opt.history import report_facts
 from climb_opt.ladder import rung_of
-from climb_opt.ladder.branches.slots import check_mixtures
+from climb_opt.ladder.branches.slots import check_mixtures, part_of
 from climb_opt.metrics import higher_is_better, searchable
 from climb_opt.plan import Plan, Slot
 from climb_opt.provenance import provenance
@@ -225,6 +225,8 @@ def _sparing(objective: Objective, plan: Plan, recipe: StudyRecipe) -> Objective
     """
 
     def spare(trial: optuna.Trial) -> Any:
+        if part_of(trial.user_attrs.get(SLOT)) is not None:
+            raise optuna.TrialPruned  # of a trunk or a branch, which this objective does not train
         below = rung_of(trial, plan.target) < plan.target
         if below:  # pruners compare all trials at a step: those of the target only
             trial.report = lambda value, step: None  # type: ignore[method-assign]

@@ -97,21 +97,27 @@ class Status:
     budget: float | None = None  # FLOPs
     left: float | None = None  # FLOPs of the budget that are not spent
     spent: bool | None = None  # whether the budget pays for no further trial
+    before: RoundStatus | None = None  # trunk, branches and what checks them; None: there are none
+    verdicts: tuple[str, ...] = ()  # a sentence for each read-out of branches that was checked
 
     @property
     def size(self) -> int:
         """Slots of the plan, the named ones included; with a budget those that were begun."""
-        return sum(r.size for r in self.rounds)
+        return sum(r.size for r in self._all)
+
+    @property
+    def _all(self) -> tuple[RoundStatus, ...]:
+        return self.rounds if self.before is None else (self.before, *self.rounds)
 
     @property
     def given_up(self) -> tuple[Slot, ...]:
         """Slots that failed too often: in the order of the plan, then those of mixtures in line."""
-        return tuple(slot for r in (*self.rounds, self.outside) for slot in r.given_up)
+        return tuple(slot for r in (*self._all, self.outside) for slot in r.given_up)
 
     @property
     def done(self) -> bool:
         """Whether every slot of the plan is finished or given up; with a budget, it is spent."""
-        closed = self.finished + sum(len(r.given_up) for r in self.rounds) == self.size
+        closed = self.finished + sum(len(r.given_up) for r in self._all) == self.size
         return closed if self.spent is None else self.spent
 
 
@@ -125,7 +131,10 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         replace(_round(plan, slots, attempts), rung=_rung_of_round(plan, index))
         for index, slots in enumerate(planned)
     )
-    loose = _loose(plan, {slot for slots in planned for slot in slots}, attempts, trials)
+    prepared = plan.prepared(trials)
+    before = _round(plan, prepared, attempts) if prepared else None
+    inside = {slot for slots in (prepared, *planned) for slot in slots}
+    loose = _loose(plan, inside, attempts, trials)
     outside = _round(plan, list(loose), loose)
     running = tuple(_running(t, now, plan) for t in trials if t.state == TrialState.RUNNING)
     workers = max(1, sum(r.slot is not None for r in running))
@@ -136,7 +145,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         begun = plan.ladder.spent(t for t in trials if t.state == TrialState.RUNNING)
         seconds = pace.paid(max(left, 0.0) + begun, workers)
     else:
-        todo = [unfinished(plan, attempts, slots) for slots in planned]
+        todo = [unfinished(plan, attempts, slots) for slots in (prepared, *planned)]
         seconds = pace.needed([*todo, unfinished(plan, loose, loose)], workers, plan.barrier)
     return Status(
         name=study.study_name,
@@ -149,13 +158,15 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         best=_best(study, trials, plan.target),
         trials_per_hour=None if not pace.typical else 3600 * workers / pace.typical,
         seconds_left=seconds,
-        finished=sum(r.finished for r in rounds),
+        finished=sum(r.finished for r in ((before,) if before else ()) + rounds),
         unread=tuple(study.user_attrs.get(UNREAD, ())),
         rungs=() if plan.ladder is None else rung_status(plan.ladder, trials),
         agreement=() if plan.target == 0 else _agreement(study),
         budget=plan.budget,
         left=left,
         spent=None if left is None else plan.next(trials).kind == "done",
+        before=before,
+        verdicts=tuple(map(str, plan.verdicts(trials))),
     )
 
 

@@ -9,7 +9,16 @@ import numpy as np
 
 from climb_opt.attributes import ERROR, RECIPE, SLOT
 from climb_opt.reports.contents import Contents
-from climb_opt.reports.parts import atlas, figures, influence, mixture, noise, objectives, rungs
+from climb_opt.reports.parts import (
+    atlas,
+    branches,
+    figures,
+    influence,
+    mixture,
+    noise,
+    objectives,
+    rungs,
+)
 from climb_opt.reports.quality import Predictions
 from climb_opt.reports.section import (
     Beside,
@@ -39,6 +48,7 @@ def sections(contents: Contents) -> list[Section]:
         mixture.recommendation(contents),
         progress(contents),
         rungs.rungs(contents),
+        branches.branches(contents),
         mixture.mixtures(contents),
         atlas.atlas(contents),
         influence.influence(contents),

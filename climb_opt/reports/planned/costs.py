@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from climb_opt.errors import UserError
@@ -9,7 +10,7 @@ from climb_opt.ladder import Ladder
 from climb_opt.plan import plan_of
 from climb_opt.proxy.cost import assumed_speed, described, gpu_hours
 from climb_opt.proxy.cost import plan as steps_of
-from climb_opt.proxy.ladders import ladder_of
+from climb_opt.proxy.ladders import branching_flops, ladder_of, priced_ladder
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.text import amount, counted, flops, hours_text, number, pipe_table
 
@@ -45,6 +46,7 @@ class Costs:
         total: FLOPs of the whole plan: rounds and baselines, or the recipe's budget.
         budget: FLOPs that were asked about; the total if none were.
         extra: whether the cheapest rung is none of the recipe's, but shown for what it would cost.
+        before: FLOPs of a trunk, its branches and what checks them; 0 without.
     """
 
     rungs: tuple[RungCost, ...]
@@ -53,6 +55,7 @@ class Costs:
     budget: float
     hours: float
     extra: bool
+    before: float = 0.0
 
     @property
     def target_trials(self) -> float:
@@ -81,17 +84,25 @@ def with_rungs(recipe: StudyRecipe) -> tuple[tuple[ProxyRecipe, ...], bool]:
     return (cheaper, recipe.proxy), True
 
 
-def costs_of(recipe: StudyRecipe, vocabulary: int, budget: float | None) -> tuple[Costs, Ladder]:
+def costs_of(
+    recipe: StudyRecipe,
+    vocabulary: int,
+    budget: float | None,
+    tokens: Mapping[str, float] | None = None,
+) -> tuple[Costs, Ladder]:
     """The costs of a recipe, and its ladder.
 
     Args:
         budget: FLOPs to ask about; None: the plan's own.
+        tokens: of each domain, which say how many branches there are; needed only for those.
 
     Raises:
         UserError: less than one trial of the target, a rung whose cost nobody knows.
     """
-    proxies, extra = with_rungs(recipe)
-    ladder = ladder_of(proxies, vocabulary)
+    proxies, extra = (recipe.proxies, False) if recipe.branches else with_rungs(recipe)
+    priced = priced_ladder(recipe, tokens or {}, vocabulary) if recipe.branches else None
+    ladder = priced or ladder_of(proxies, vocabulary)
+    before = branching_flops(recipe, ladder, tokens or {})
     target = ladder.rungs[-1]
     if budget is not None and not budget >= target.flops:
         raise UserError(
@@ -109,12 +120,13 @@ def costs_of(recipe: StudyRecipe, vocabulary: int, budget: float | None) -> tupl
     elif trials is None:  # at most: a sampler chooses the rung of each trial of the rounds
         total = (sum(recipe.rounds) + len(recipe.baselines)) * target.flops
     else:
-        total = sum(n * r.flops for n, r in zip(trials, ladder.rungs, strict=True))
+        total = sum(n * r.flops for n, r in zip(trials, ladder.rungs, strict=True)) + before
     asked = total if budget is None else budget
+    what = [*(f"{name} of branches" for name in recipe.readouts), *map(described, proxies)]
     rungs = tuple(
         RungCost(
             rung.name,
-            described(proxies[i]),
+            what[i],
             rung.parameters,
             rung.tokens,
             rung.flops,
@@ -125,7 +137,8 @@ def costs_of(recipe: StudyRecipe, vocabulary: int, budget: float | None) -> tupl
         )
         for i, rung in enumerate(ladder.rungs)
     )
-    return Costs(rungs, len(recipe.baselines), total, asked, gpu_hours(total), extra), ladder
+    named, hours = len(recipe.baselines), gpu_hours(total)
+    return Costs(rungs, named, total, asked, hours, extra, before), ladder
 
 
 def costs_text(costs: Costs) -> list[str]:
@@ -155,6 +168,11 @@ def costs_text(costs: Costs) -> list[str]:
         f"{hours_text(costs.hours)} H100 hours at {assumed_speed()}; {named} at the target included"
         ". Evaluation and confirmation are not counted.",
     ]
+    if costs.before:
+        lines[-1] += (
+            f" Trunk, branches and the mixtures that check them take {flops(costs.before)} of it, "
+            f"{number(costs.before / target.flops, 4)} trials of the target."
+        )
     if costs.budget != costs.total:
         lines += [
             "",
@@ -171,7 +189,7 @@ def _planned(recipe: StudyRecipe, ladder: Ladder) -> list[int] | None:
     if recipe.budget is not None:
         return None
     plan, trials = plan_of(recipe, ladder), [0] * len(ladder)
-    if not plan.rungs and len(recipe.ladder) > 1:
+    if not plan.rungs and (len(recipe.ladder) > 1 or recipe.readouts):
         return None
     for index, size in enumerate(plan.rounds):
         trials[plan.rungs[index] if plan.rungs else ladder.target] += size

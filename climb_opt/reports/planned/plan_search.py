@@ -98,7 +98,12 @@ def plan_search(
         source = open_study(study_name=source, storage=storage, create=False)
     corpus, notes = _here(recipe)
     vocabulary = VOCABULARY if corpus is None else corpus.vocab_size
-    costs, ladder = costs_of(recipe, vocabulary, flops)
+    many = dict.fromkeys(map(str, range(DOMAINS)), 1e18)
+    tokens = many if corpus is None else corpus.tokens()
+    costs, ladder = costs_of(recipe, vocabulary, flops, tokens)
+    if recipe.branches is not None and emulate:
+        notes += ["", "Searches from a trunk are not emulated: no law says how branches rank."]
+        emulate = False
     given = tuple(correlation) if isinstance(correlation, Sequence) else correlation
     evidence = evidence_for(Given(noise, given), source, ladder.target)
     setting = Setting(_space(recipe, corpus, source), ladder, evidence, seeds)
