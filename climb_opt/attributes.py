@@ -200,9 +200,15 @@ IMPORTED = _of_trial(
     "{study or file, trial or row}: where an imported trial comes from",
     "warmstart/studies",
 )
+PATH = _of_trial(
+    "climb/path",
+    "{domains, steps, weights, mean}: of a proxy with `reweight`, the mean weights of the steps up "
+    "to each of these, and of all",
+    "history -> selection/rules",
+)
 DOREMI = _of_trial(
     "climb/doremi",
-    "{domain: weight}: the mixture that DoReMi ended with",
+    "{domain: weight}: the mixture that DoReMi ended with, in an ablation of version 0.1.0",
     "ablation/run/live -> ablation/run/live",
 )
 EXTRAPOLATED = _of_trial(

@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import AGGREGATE, COMPONENTS, FACTS, RUNG
+from climb_opt.attributes import AGGREGATE, COMPONENTS, FACTS, PATH, RUNG
 from climb_opt.errors import UserError
 from climb_opt.metrics import higher_is_better
 
@@ -118,7 +118,12 @@ def facts_of(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
 
 
 def report_facts(trial: optuna.Trial, **facts: object) -> None:
-    """Add to what is stored of how a trial came about; what was said first stays."""
+    """Add to what is stored of how a trial came about; what was said first stays.
+
+    The `path` of a method's weights is long, and stored by itself.
+    """
+    if (path := facts.pop("path", None)) is not None:
+        trial.set_user_attr(PATH, path)
     trial.set_user_attr(FACTS, {**facts, **facts_of(trial)})
 
 

@@ -75,6 +75,9 @@ KINDS: dict[str, dict[str, str]] = {
         "weborganizer": "climb_opt.corpus.read.weborganizer:WEBORGANIZER",
         "hub": "climb_opt.corpus.read.hub:HUB",
     },
+    "reweighter": {
+        "doremi": "climb_opt.proxy.reweight.doremi:DoReMi",
+    },
     "pruner": {
         "median": "optuna.pruners:MedianPruner",
         "percentile": "optuna.pruners:PercentilePruner",
@@ -93,6 +96,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "rule": {
         "observed": "climb_opt.selection.rules:observed",
+        "path-mean": "climb_opt.selection.rules:path_mean",
         "evaluated": "climb_opt.selection.rules:evaluated",
         "guarded": "climb_opt.selection.rules:guarded",
         "predicted": "climb_opt.selection.rules:predicted",

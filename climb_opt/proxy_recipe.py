@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from climb_opt.choices import SPARE, Choice
+
 
 @dataclass(frozen=True)
 class ModelRecipe:
@@ -55,6 +57,7 @@ class ProxyRecipe:
     report_every: int | None = None  # steps between intermediate target losses; None: never
     go_on: bool = False  # of a rung: from the rung below, before its decay; wsd only
     average: float = 0.0  # last share of the steps whose mean weights are scored and kept; 0: none
+    reweight: Choice | None = field(default=None, metadata=SPARE)  # who moves weights meanwhile
     keep: int = 0  # trained models kept: those of the best `keep` trials
     command: str | None = None  # someone else's trainer, instead of ours
     timeout: float | None = None  # seconds for `command`

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from climb_opt import corpus_recipe, lookup
+from climb_opt.choices import Choice as Choice
+from climb_opt.choices import choice_data as choice_data
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.ladder import recipe as ladders
@@ -30,7 +32,6 @@ from climb_opt.strict import as_list, build, check_ranges
 from climb_opt.study_recipe import AUTO as AUTO
 from climb_opt.study_recipe import MAIN as MAIN
 from climb_opt.study_recipe import BudgetRecipe as BudgetRecipe
-from climb_opt.study_recipe import Choice as Choice
 from climb_opt.study_recipe import PhaseBounds as PhaseBounds
 from climb_opt.study_recipe import ScoreRecipe as ScoreRecipe
 from climb_opt.study_recipe import SpaceRecipe as SpaceRecipe
@@ -178,6 +179,11 @@ def _check_phases(recipe: StudyRecipe) -> None:
     if count == 1:
         raise UserError("study.phases: a trial of one phase is the ordinary one; drop phases.")
     for proxy in recipe.proxies:
+        if proxy.reweight is not None:
+            raise UserError(
+                f"study.phases: proxy.reweight ({proxy.reweight.name}) changes the mixture by "
+                "itself, beginning with one; drop phases or reweight."
+            )
         if proxy.command is not None:
             raise UserError(
                 "study.phases: proxy.command is given one mixture and knows no phases; drop phases "
@@ -216,14 +222,3 @@ def _stated(held: Any) -> Any:
 def digest(recipe: Any) -> str:
     """A short name for exactly this recipe."""
     return hashlib.sha256(to_json(recipe).encode()).hexdigest()[:16]
-
-
-def choice_data(value: Any, where: str) -> dict[str, Any]:
-    """`name` or `{name: ..., option: ...}` as the plain data of a `Choice`."""
-    if isinstance(value, str):
-        return {"name": value}
-    if not isinstance(value, Mapping) or "name" not in value:
-        raise UserError(f"{where}: expected a name or {{name: ..., option: ...}}.")
-    if set(value) == {"name", "options"}:  # as stored
-        return dict(value)
-    return {"name": value["name"], "options": {k: v for k, v in value.items() if k != "name"}}

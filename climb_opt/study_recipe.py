@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+from climb_opt.choices import SPARE, Choice
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.proxy_recipe import ProxyRecipe
 from climb_opt.strict import ONE, POSITIVE, SHARE, Range
 
 Bound = dict[str, float] | float | None  # by domain, or for all
-# Of a key that says nothing when it is empty: not stored then, as before there was such a key.
-SPARE = {"spare": True}
 
 
 @dataclass(frozen=True)
@@ -43,16 +41,6 @@ class SpaceRecipe:
         own = self.phases[place] if self.phases else PhaseBounds()
         pairs = {"lower": (self.lower, own.lower), "upper": (self.upper, own.upper)}
         return {key: _replaced(general, one, domains) for key, (general, one) in pairs.items()}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A sampler, predictor, evaluator or pruner: its name and the options it takes."""
-
-    name: str  # a short name (`climb-opt ls`), or "my_package.module:Name"
-    options: dict[str, Any] = field(default_factory=dict)  # what it is called with, by name
-
-    RANGES: ClassVar = {"options": Range(-math.inf, math.inf)}  # whoever takes them judges them
 
 
 MAIN = "score"  # the name of a study's first objective

@@ -19,8 +19,9 @@ from climb_opt.ablation.run.results import Archive
 from climb_opt.ablation.run.runner import run_ablation
 from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.ablation.table.render import markdown
-from climb_opt.attributes import DOREMI
+from climb_opt.attributes import PATH
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.paths import path_mean
 from climb_opt.proxy.cost import gpu_hours
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
@@ -92,7 +93,8 @@ def test_arms_search_and_are_judged_on_the_test(tiny_corpus: Corpus, tmp_path: P
     after = {s.study_name: s.n_trials for s in optuna.get_all_study_summaries(storage)}
     assert after == before
     doremi = optuna.load_study(study_name="mini/doremi/seed0", storage=storage)
-    assert doremi.trials[0].user_attrs[DOREMI] == pytest.approx(found["doremi"].mixture)
+    assert path_mean(doremi.trials[0].user_attrs[PATH]) == pytest.approx(found["doremi"].mixture)
+    assert found["doremi"].flops == pytest.approx(found["climb"].flops / 4 * (2 + 2 / 3))
     attributes = storage.get_study_system_attrs(doremi._study_id)
     written = [str(text) for key, text in attributes.items() if "note" in key]
     assert any("effective domains" in text for text in written), "of the learnt mixture"
@@ -216,7 +218,7 @@ def test_the_plan_states_shapes_tokens_and_hours(tiny_corpus: Corpus) -> None:
     asked = recipe(tiny_corpus, seeds=2)
     text = plan_text("mini", asked)
     assert "1 layer x 16" in text and "| climb | 2/1/1 |" in text and "H100 hours" in text
-    assert "| doremi | 2 runs |" in text and "final mixtures retrained | 8 runs" in text
+    assert "| doremi | 1 mixture |" in text and "final mixtures retrained | 8 runs" in text
     assert "In all <0.1 H100 hours" in text and "Not on this machine" not in text
     elsewhere = plan_text("mini", recipe(tiny_corpus, base={**BASE, "corpus": "corpora/far"}))
     assert "Not on this machine: corpora/far; a vocabulary of 32,000 is assumed" in elsewhere

@@ -18,7 +18,6 @@ from climb_opt.errors import Interrupted, UserError
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.command import CommandTrainer
-from climb_opt.proxy.doremi import train_doremi
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.train import Trainer
@@ -162,24 +161,26 @@ def test_the_mean_is_scored_and_kept(tiny_corpus: Corpus, tmp_path: Path) -> Non
         assert objective(share)._evaluate(kept)["sums/bpb"] == pytest.approx(score, rel=1e-6)
 
 
-def test_doremi_compares_with_the_mean_of_its_reference(
+def test_a_method_compares_with_the_mean_of_its_reference(
     tiny_corpus: Corpus, tmp_path: Path
 ) -> None:
-    def weigh(average: float, folder: str, watch: Watch) -> np.ndarray:
-        recipe = replace(SMALL, compile=False, average=average)
+    def weigh(average: float, folder: str, watch: Watch) -> list[list[float]]:
+        recipe = replace(SMALL, compile=False, average=average, reweight=Choice("doremi"))
         trainer = Trainer(tiny_corpus, recipe, ProxyGroup("fp32"), directory=tmp_path / folder)
-        return train_doremi(trainer, watch, reference=tiny_corpus.tokens()).path
+        job = Job("doremi", tiny_corpus.tokens(), seed=0)
+        path: list[list[float]] = trainer.train(job, watch).facts["path"]["weights"]
+        return path
 
     whole = weigh(0.5, "whole", Watch())
-    assert not np.array_equal(whole, weigh(0.0, "plain", Watch()))
+    assert whole != weigh(0.0, "plain", Watch())
     for patience in (13, 10):  # in the reference's mean, then in the proxy
         with pytest.raises(Interrupted):
             weigh(0.5, "stopped", Watch(patience))
-    assert np.array_equal(weigh(0.5, "stopped", Watch()), whole)
+    assert weigh(0.5, "stopped", Watch()) == whole
     # Weights of one reference are not gone on with under another.
     with pytest.raises(Interrupted):
         weigh(0.0, "changed", Watch(25))
-    assert np.array_equal(weigh(0.5, "changed", Watch()), whole)
+    assert weigh(0.5, "changed", Watch()) == whole
 
 
 def test_recipes_written_before_there_was_a_mean_average_nothing(tiny_corpus: Corpus) -> None:

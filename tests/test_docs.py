@@ -115,7 +115,7 @@ def test_recipes_load(page: Path, tmp_path: Path) -> None:
         file = tmp_path / f"recipe-{index}.yaml"
         file.write_text(body, encoding="utf-8")
         recipe = recipes.read_study(str(file))
-        assert recipe.rounds or recipe.budget
+        assert recipe.rounds or recipe.budget or recipe.baselines
         if recipe.ladder:
             target = ladder_of(recipe.ladder, 32_000).costs[-1]  # in order of cost, else it raises
             assert recipe.budget is None or recipe.budget.flops > target

@@ -29,7 +29,7 @@ MINIMAL = {
 @pytest.mark.parametrize("name", recipe_files.names("studies"))
 def test_every_shipped_study_reads_and_names_what_exists(name: str) -> None:
     recipe = recipes.read_study(name)
-    assert recipe.rounds or recipe.budget
+    assert recipe.rounds or recipe.budget or recipe.baselines
     lookup.check_options("sampler", recipe.sampler.name, recipe.sampler.options, {"space"})
     for evaluator in recipe.evaluators:
         lookup.check_options("evaluator", evaluator.name, evaluator.options, {"corpus"})

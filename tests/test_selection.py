@@ -58,7 +58,7 @@ def regret(mixture: Recommendation) -> float:
 
 def test_every_rule_recommends_a_mixture_of_the_space() -> None:
     found = compare_rules(finished(noise=0.05))
-    assert list(found) == list(lookup.KINDS["rule"])
+    assert list(found) == [rule for rule in lookup.KINDS["rule"] if rule != "path-mean"]
     typical = np.median(LAW.score(SPACE5.sample_mixed(np.random.default_rng(1), 500)))
     for rule, recommendation in found.items():
         assert bool(SPACE5.contains(SPACE5.weights(recommendation)))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from climb_opt import lookup
+from climb_opt.choices import choice_data
 from climb_opt.errors import UserError
 from climb_opt.ladder.branches import recipe as branching
 from climb_opt.ladder.branches.recipe import READOUTS, TARGET
@@ -79,11 +80,15 @@ def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
 def proxy_data(value: Any) -> Any:
     """The plain data of a proxy given by name, path or keys."""
     if isinstance(value, str):
-        return read_data("proxies", value)
-    if isinstance(value, Mapping) and "include" in value:
+        value = read_data("proxies", value)
+    elif isinstance(value, Mapping) and "include" in value:
         rest = {k: v for k, v in value.items() if k != "include"}
-        return merge(read_data("proxies", str(value["include"])), rest)
-    return dict(value) if isinstance(value, Mapping) else value
+        value = merge(read_data("proxies", str(value["include"])), rest)
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("reweight") is None:
+        return dict(value)
+    return {**value, "reweight": choice_data(value["reweight"], "proxy.reweight")}
 
 
 # --- private -------------------------------------------------------------------------------------
@@ -92,7 +97,7 @@ def proxy_data(value: Any) -> Any:
 def _rung(rung: Any, proxy: Any) -> Any:
     """Keys alone change the study's proxy."""
     if isinstance(rung, Mapping) and "include" not in rung and isinstance(proxy, Mapping):
-        return merge(proxy, rung)
+        rung = merge(proxy, rung)
     return proxy_data(rung)
 
 

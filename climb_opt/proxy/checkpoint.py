@@ -48,7 +48,7 @@ def load(folder: Path, fingerprint: str) -> dict[str, Any] | None:
         _start_afresh(path, f"cannot be read as a checkpoint ({brief(error, 120)})")
         return None
     if found != fingerprint:
-        _start_afresh(path, "belongs to another mixture, seed or recipe")
+        _start_afresh(path, "belongs to another mixture, seed, recipe or method")
         return None
     return state
 

@@ -82,6 +82,11 @@ class CommandTrainer:
                 f"proxy.average is {recipe.average}, but proxy.command trains by itself and keeps "
                 "its weights; have it average them, and leave average at 0."
             )
+        if recipe.reweight is not None:
+            raise UserError(
+                f"proxy.reweight is {recipe.reweight.name}, but proxy.command trains by itself; "
+                "have it move the weights, and drop reweight."
+            )
         if world > 1:
             raise UserError(
                 f"proxy.command was started in {world} processes; run climb-opt without "
@@ -125,7 +130,9 @@ class CommandTrainer:
             **self._mixture(job),
             "tokens": self.recipe.tokens,
             "share": self.share,
-            "proxy": {k: v for k, v in asdict(self.recipe).items() if k != "command"},
+            "proxy": {
+                k: v for k, v in asdict(self.recipe).items() if k not in ("command", "reweight")
+            },
             "corpus": {
                 "path": str(path),
                 "digest": self.corpus.digest,

@@ -8,7 +8,8 @@ FLOPs of training on a token, forward and backward, are 6 N + 6 L h T:
 
 It is the formula of PaLM (Chowdhery et al. 2022, appendix B: 6 N + 12 L h T) with half of its
 second term: a token attends to those before it, on average to half of the sequence, and causal
-kernels compute no more. Evaluation, the optimiser's own steps and the reading of data are left out.
+kernels compute no more. A forward pass alone is a third of it. Evaluation, the optimiser's own
+steps and the reading of data are left out.
 Of a mixture of experts all experts are counted; `proxy.flops` states another figure.
 """
 
@@ -18,11 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from climb_opt.errors import UserError
+from climb_opt.proxy.reweight.base import Extra, Sizes, extra_of
 from climb_opt.proxy_recipe import ModelRecipe, ProxyRecipe
 
 PEAK = 989e12  # FLOP/s of an H100 SXM in bf16, dense (NVIDIA data sheet)
 UTILISATION = 0.4  # assumed; small proxies reach less
 VOCABULARY = 32_000  # Llama-2's, where the corpus is not on this machine
+DOMAINS = 21  # CLIMB's, likewise
 VOCABULARY_MULTIPLE = 64  # odd vocabulary sizes slow the projection on a GPU; nanochat pads alike
 
 
@@ -81,17 +84,35 @@ def shape_size(model: ModelRecipe, vocabulary: int) -> Size:
     return Size(total, body, body + table, model.layers, h)
 
 
-def trial_cost(recipe: ProxyRecipe, size: Size | None) -> Cost:
+def trial_cost(recipe: ProxyRecipe, size: Size | None, domains: int = DOMAINS) -> Cost:
     """The cost of one trial of a recipe whose model is of that size; None: a command's.
 
+    What a method that sets weights trains and passes beside the proxy is part of it.
+
     Raises:
-        UserError: it trains on less than one step.
+        UserError: it trains on less than one step; no such method.
     """
     if recipe.command is not None or size is None:
         return Cost(recipe.tokens, recipe.flops, None)
-    tokens = trained_tokens(recipe)
-    flops = tokens * size.token_flops(recipe.sequence) if recipe.flops is None else recipe.flops
-    return Cost(tokens, flops, size.parameters)
+    tokens, beside = trained_tokens(recipe), _beside(recipe, domains)
+    flops = tokens * overhead(recipe, domains) * size.token_flops(recipe.sequence)
+    tokens += round(beside.trained)
+    return Cost(tokens, flops if recipe.flops is None else recipe.flops, size.parameters)
+
+
+def overhead(recipe: ProxyRecipe, domains: int = DOMAINS) -> float:
+    """The FLOPs of a trial in those of the training alone: 1, but for what a method needs."""
+    if recipe.reweight is None:
+        return 1.0
+    beside = _beside(recipe, domains)
+    return 1.0 + (beside.trained + beside.passed / 3) / trained_tokens(recipe)
+
+
+def _beside(recipe: ProxyRecipe, domains: int) -> Extra:
+    if recipe.reweight is None:
+        return Extra()
+    batch, steps = plan(recipe)
+    return extra_of(recipe.reweight, Sizes(domains, steps, batch * recipe.sequence))
 
 
 def trained_tokens(recipe: ProxyRecipe) -> int:

@@ -40,6 +40,9 @@ class Outcome:
     scored: bool = False  # `scores` are all there are: no evaluator is asked
 
 
+REFERENCE = "-reference"  # after a trial's name: a proxy that is trained for it before
+
+
 class Watch(Protocol):
     """Who looks at a trial while it trains."""
 

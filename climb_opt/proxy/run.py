@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.proxy.loss import TrainingLoss, can_chunk
 from climb_opt.proxy.optimizer import adamw, restore_optimizer
 from climb_opt.proxy.pulse import Pulse
+from climb_opt.proxy.reader import Reader
+from climb_opt.proxy.reweight.steering import Steering
 from climb_opt.proxy.schedule import stable_steps
 from climb_opt.proxy.setup import Setup
 
@@ -46,7 +48,7 @@ class Run:
         self._started = time.perf_counter()
         self.trainer, self.job, self.index = trainer, job, index
         self.recipe, self.group = trainer.recipe, trainer.group
-        self.batches = Batches(index, batch=trainer.batch)
+        self._batches = Batches(index, batch=trainer.batch)
         self.folder = trainer.directory / job.name
         self.fingerprint = trainer.fingerprint(job)
         self._report_seconds, self._norm = 0.0, torch.zeros(())
@@ -62,11 +64,14 @@ class Run:
 
     def rehearse(self) -> bool:
         """Whether one micro-batch and the optimiser's state fit in memory; changes nothing."""
+        if self.step == self.trainer.steps:
+            return True
+        before = max(self.step - 1, 0)  # what the next step reads a method may not have said yet
         try:
             # AdamW allocates two tensors per parameter at its first step.
             later = [torch.empty_like(p) for p in self.parameters for _ in range(2)]
             with self.group.accelerator.no_sync(self.module):
-                self._backward(self.read(self.step)[: self.trainer.micro], scale=0.0)
+                self._backward(self.read(before)[: self.trainer.micro], scale=0.0)
             del later
         except (torch.OutOfMemoryError, MemoryError):
             return False
@@ -84,11 +89,14 @@ class Run:
         begun = time.perf_counter()
         pulse = Pulse(self.group, watch)
         hopeless = False
-        with _Reader(self, ahead=self.group.device.type == "cuda") as reader:
+        ahead = self.group.device.type == "cuda"
+        with Reader(self.read, lambda: self.batches.steps, ahead=ahead) as reader:
             while self.step < self.trainer.steps and not hopeless:
                 if pulse.stop_now(self.step):
                     self._save()
                     raise Interrupted(f"stopped at step {self.step} of {self.trainer.steps}")
+                if self.steering is not None:
+                    self.steering.before(self.step)
                 self._one_step(reader.batch(self.step))
                 self.step += 1
                 self.average.add(self.model, self.step)
@@ -115,6 +123,7 @@ class Run:
         """Write the state, on rank 0; all ranks go on when it is there."""
         self._check()  # a NaN must not be resumed
         self._share_losses()
+        steered = {} if self.steering is None else {"reweight": self.steering.state()}
         if self.group.is_main:
             state = {
                 "step": self.step,
@@ -123,10 +132,16 @@ class Run:
                 "losses": self.losses,
                 "paid_from": self.paid_from,
                 **self.average.state(self.step),
+                **steered,
             }
             size = checkpoint.save(folder, fingerprint, state)
             log.debug("%s: step %d saved, %.1f MB", self.job.name, self.step, size / 1e6)
         self.group.share(None)  # nobody goes on before the file is there
+
+    @property
+    def batches(self) -> Batches:
+        """What each step reads: of a method that changes it, as far as it is decided."""
+        return self._batches if self.steering is None else self.steering.batches
 
     def read(self, step: int) -> np.ndarray:
         """This rank's tokens (n, T + 1) of a step."""
@@ -142,6 +157,9 @@ class Run:
         self.paid_from = 0  # the step up to which the rung below trained
         self.optimizer = adamw(self.model, self.recipe)
         self.average = Average(self.model, self.recipe.average, trainer.steps)
+        self.steering: Steering | None = None
+        if self.recipe.reweight is not None:
+            self.steering = Steering(trainer, self.job, self.model, trainer.reference)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         steps, step, losses = self.trainer.steps, saved["step"], saved["losses"]
@@ -151,6 +169,8 @@ class Run:
         self.model.load_state_dict(saved["model"])
         restore_optimizer(self.optimizer, saved["optimizer"])
         self.average.restore(saved, step)
+        if self.steering is not None:
+            self.steering.load(saved["reweight"])
         self.step, self.losses = step, losses.to(self.group.device)
 
     @property
@@ -193,18 +213,30 @@ class Run:
             group["lr"] = trainer.rate(self.step)
         # DDP averages the ranks' gradients, but their shares may differ: hence W / (B T).
         scale = self.group.world / (trainer.batch * self.recipe.sequence)
-        parts = np.split(tokens, range(trainer.micro, len(tokens), trainer.micro))
-        with accelerator.no_sync(self.module):
-            for part in parts[:-1]:
-                self._backward(part, scale)
-        self._backward(parts[-1], scale)
+        weighed = None if self.steering is None else self.steering.shares(self.step)
+        parts = range(0, len(tokens), trainer.micro)
+        for start in parts:
+            part = slice(start, start + trainer.micro)
+            last = start == parts[-1]
+            with nullcontext() if last else accelerator.no_sync(self.module):
+                self._backward(tokens[part], scale, weighed and [w[part] for w in weighed])
+        if self.steering is not None:
+            self.steering.after(self.step)
         self._norm = accelerator.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def _backward(self, part: np.ndarray, scale: float) -> None:
-        loss = self.module(self._tokens(part)) * scale
-        self.losses[self.step] += loss.detach()
+    def _backward(
+        self, part: np.ndarray, scale: float, weighed: list[torch.Tensor] | None = None
+    ) -> None:
+        if weighed is None or self.steering is None:
+            mean = loss = self.module(self._tokens(part)) * scale
+        else:
+            shares, domains = weighed
+            loss, each = self.module(self._tokens(part), shares)
+            self.steering.sums.index_add_(0, domains, each.double())
+            mean = each.sum() * scale
+        self.losses[self.step] += mean.detach()
         self.group.accelerator.backward(loss)
 
     def _tokens(self, part: np.ndarray) -> torch.Tensor:
@@ -244,13 +276,17 @@ class Run:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begun - self._report_seconds
         step_tokens = self.trainer.batch * self.recipe.sequence
+        tokens, flops = self.trainer.used(self.paid_from, self.step)
+        read = self.index.facts(self.trainer.batch)
+        if self.steering is not None:
+            read = self.steering.facts(self.step)
         return {
-            "tokens": self.step * step_tokens,
+            "tokens": tokens,
             "steps": self.step,
-            "flops": self.trainer.flops * (self.step - self.paid_from) / self.trainer.steps,
+            "flops": flops,
             **({"went_on_at": self.paid_from} if self.paid_from else {}),
             "resumed_at": self._first,
-            **self.index.facts(self.trainer.batch),
+            **read,
             "train_loss": float(self.losses[: self.step][-max(self.step // 10, 1) :].mean()),
             "train_seconds": seconds,
             "setup_seconds": begun - self._started,
@@ -262,28 +298,3 @@ class Run:
             "micro_batch_tokens": self.trainer.micro * self.recipe.sequence,
             **model.count_parameters(self.model),
         }
-
-
-class _Reader:
-    """The batches of a run; on a GPU the next one is read while this one trains."""
-
-    def __init__(self, run: Run, *, ahead: bool) -> None:
-        self.run = run
-        self.pool = ThreadPoolExecutor(1) if ahead else None
-        self.next: tuple[int, Future] | None = None
-
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(wait=True, cancel_futures=True)
-
-    def batch(self, step: int) -> np.ndarray:
-        if self.pool is None:
-            return self.run.read(step)
-        current = self.next[1] if self.next and self.next[0] == step else None
-        tokens = current.result() if current else self.run.read(step)
-        if step + 1 < self.run.trainer.steps:
-            self.next = (step + 1, self.pool.submit(self.run.read, step + 1))
-        return tokens

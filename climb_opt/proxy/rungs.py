@@ -20,7 +20,7 @@ from climb_opt.proxy.command import CommandTrainer
 from climb_opt.proxy.cost import described, share_of, trained_tokens
 from climb_opt.proxy.data import Sequences, pools_of
 from climb_opt.proxy.group import ProxyGroup
-from climb_opt.proxy.job import Job, Outcome, ProxyTrainer, Watch
+from climb_opt.proxy.job import REFERENCE, Job, Outcome, ProxyTrainer, Watch
 from climb_opt.proxy.train import Trainer
 from climb_opt.proxy.trunks import FOLDER, check_go_on, trunks_of
 from climb_opt.recipes import StudyRecipe
@@ -83,7 +83,8 @@ class Rungs:
 
     def forget(self, job: Job) -> None:
         """Remove what a trial that is finished, or lost for good, left to go on from."""
-        checkpoint.remove(self.directory / job.name)
+        for name in (job.name, job.name + REFERENCE):
+            checkpoint.remove(self.directory / name)
         number = self.of(job) - len(self.readouts)
         trunk = self.trunks[number] if number >= 0 else None
         if trunk is not None and not self._is_gone_on_from(number):

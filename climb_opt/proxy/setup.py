@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from climb_opt import recipes
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.proxy import model
 from climb_opt.proxy.branches.start import Start
-from climb_opt.proxy.cost import plan, shape_size, trial_cost
+from climb_opt.proxy.cost import Cost, plan, shape_size, trained_tokens, trial_cost
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.order import Stretch
+from climb_opt.proxy.reweight.base import wants_reference
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.trunks import Trunk, check_trunk_phase, weighing
 from climb_opt.recipes import ProxyRecipe
@@ -56,12 +58,17 @@ class Setup:
         self.config = model.configure(recipe.model, corpus, recipe.sequence)
         drawn, known = recipe.model.checkpoint is None, corpus.vocab_size
         size = shape_size(recipe.model, known) if drawn else model.size_of(self.config)
-        self.flops = trial_cost(recipe, size).flops or 0.0
+        self.cost = trial_cost(recipe, size, len(corpus.domains))
+        self.flops = self.cost.flops or 0.0
+        plain = replace(recipe, reweight=None)
+        wanted = recipe.flops is None and wants_reference(recipe.reweight)
+        self.before = trial_cost(plain, size) if wanted else Cost(0, 0.0, None)  # of a reference
         self.total = self.steps * self.batch  # sequences of the run whose beginning is read
         self.trunk: Trunk | None = None
         self.leaves_trunk = False
         self.start: Start | None = None
         self.marks: list[Any] = []  # what else tells its checkpoints from others
+        self.reference: Any = None  # of a method that sets weights, while a trial trains
         self.compiled = group.device.type == "cuda" if recipe.compile is None else recipe.compile
         self.micro = self._first_micro()
 
@@ -83,7 +90,7 @@ class Setup:
         return learning_rate(self.recipe, step, self.steps)
 
     def index(self, job: Job) -> MixtureIndex:
-        """The order in which the trial reads its sequences.
+        """The order in which the trial reads its sequences, unless a method decides on it.
 
         Raises:
             TrialFailed: the mixture repeats a domain more often than `max_epochs`.
@@ -93,6 +100,20 @@ class Setup:
         index = MixtureIndex(
             self.sequences, self._stretches(job), total=total, seed=job.seed, share=share
         )
+        self.check_epochs(index)
+        return index
+
+    def used(self, begun: int, step: int) -> tuple[int, float]:
+        """Tokens trained on, and FLOPs used from step `begun`, by a trial after `step` steps."""
+        done, paid = step / self.steps, (step - begun) / self.steps
+        before, flops = self.before.tokens, self.before.flops or 0.0
+        beside = self.cost.tokens - trained_tokens(self.recipe) - before
+        tokens = step * self.batch * self.recipe.sequence + before + round(beside * done)
+        return tokens, flops + (self.flops - flops) * paid
+
+    def check_epochs(self, index: MixtureIndex) -> None:
+        """Raise `TrialFailed` where an order repeats a domain more often than `max_epochs`."""
+        share = self.sequences.share
         limit = self.recipe.max_epochs
         if limit is not None:
             # One sequence of slack: the counts are rounded, and a shard's tail is not read.
@@ -105,14 +126,14 @@ class Setup:
                     f"domain {self.sequences.domains[k]!r} would be repeated "
                     f"{index.epochs[k]:.2f} times; proxy.max_epochs is {limit:g}"
                 )
-        return index
 
     def fingerprint(self, job: Job) -> str:
         """What a checkpoint may be resumed for: the same mixture, seed, recipe and corpus."""
         # How often it is saved or looked at, and how it is cut up, may change between attempts.
         # The mean of the weights has no part in training; `Average.restore` knows if it is there.
         often = ("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens")
-        free = (*often, "average", "flops", "go_on")
+        free = [*often, "flops", "go_on"]
+        free += [] if self.recipe.reweight else ["average"]  # a reference is the mean, too
         recipe = json.loads(recipes.to_json(self.recipe))
         facts: list[Any] = [
             weighing(job.mixture),

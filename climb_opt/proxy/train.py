@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from climb_opt.errors import TrialFailed
 from climb_opt.proxy.data import MixtureIndex
-from climb_opt.proxy.job import Job, Outcome, Watch
+from climb_opt.proxy.job import REFERENCE, Job, Outcome, Watch
+from climb_opt.proxy.reweight.base import made, wants_reference
 from climb_opt.proxy.run import Run
 from climb_opt.proxy.setup import Setup
 
 log = logging.getLogger(__name__)
 
 
+class _Unseen:
+    """Stops a reference with its trial, which nobody scores meanwhile."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.stop = watch.stop
+
+    def report(self, model: Any, step: int) -> bool:
+        return False
+
+
 class Trainer(Setup):
     """Trains proxies of one recipe on one corpus."""
 
+    _plain: Trainer | None = None  # trains references
     _rehearsed = _halved = False  # whether a step fitted in memory; half a micro-batch already
 
     def train(self, job: Job, watch: Watch) -> Outcome:
@@ -29,6 +43,13 @@ class Trainer(Setup):
             Interrupted: `watch.stop()` said so; the checkpoint is on disk.
         """
         index = self.index(job)
+        self.reference = self._reference(job, watch)
+        try:
+            return self._train(job, index, watch)
+        finally:
+            self.reference = None
+
+    def _train(self, job: Job, index: MixtureIndex, watch: Watch) -> Outcome:
         if (outcome := self._attempt(job, index, watch)) is not None:
             return outcome
         if self.micro == 1 or self._halved:
@@ -51,6 +72,26 @@ class Trainer(Setup):
 
     def ended(self, run: Run) -> None:
         """What is to be kept of a run that has come to its end: of an ordinary trial its model."""
+
+    # --- what a method that sets weights compares with ----------------------------------------
+
+    def _reference(self, job: Job, watch: Watch) -> Any:
+        choice = self.recipe.reweight
+        if choice is None or not wants_reference(choice):
+            return None
+        if self._plain is None:
+            self._plain = _References(
+                self.corpus,
+                replace(self.recipe, reweight=None),
+                self.group,
+                directory=self.directory,
+                sequences=self.sequences,
+            )
+        self._plain.micro = self.micro
+        mixture = made(choice).reference(job.mixture)  # type: ignore[attr-defined]
+        wanted = Job(job.name + REFERENCE, mixture, job.seed)
+        reference = self._plain.train(wanted, _Unseen(watch)).model
+        return reference.requires_grad_(False)
 
     # --- one attempt ------------------------------------------------------------------------
 
@@ -88,3 +129,9 @@ class Trainer(Setup):
         )
         self.group.free()
         return Run(self, job, index, resume=False)
+
+
+class _References(Trainer):
+    def ended(self, run: Run) -> None:
+        """It is kept while its trial trains."""
+        run.save_as(run.folder, run.fingerprint)

@@ -28,7 +28,18 @@ FOLDER = "trunks"
 
 # Keys in which two rungs of one trunk may differ: what comes after it, and what changes nothing.
 FREE = {
-    *("tokens", "warmup", "decay", "min_lr", "flops", "go_on", "average", "max_epochs", "keep"),
+    *(
+        "reweight",
+        "tokens",
+        "warmup",
+        "decay",
+        "min_lr",
+        "flops",
+        "go_on",
+        "average",
+        "max_epochs",
+        "keep",
+    ),
     *("checkpoint_every", "report_every", "micro_batch_tokens", "compile", "timeout"),
 }
 
@@ -113,6 +124,8 @@ def check_go_on(proxies: Sequence[ProxyRecipe], number: int) -> None:
     upper, lower = proxies[number], proxies[number - 1]
     if upper.command is not None or lower.command is not None:
         raise UserError("go_on: a command keeps its own checkpoints; drop the key.")
+    if upper.reweight is not None or lower.reweight is not None:
+        raise UserError("go_on: with reweight every run has a path of its own; drop the key.")
     if upper.schedule != "wsd":
         raise UserError(f"go_on needs schedule: wsd, but it is {upper.schedule}.")
     for key in (field.name for field in dataclasses.fields(ProxyRecipe)):

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import optuna
 
-from climb_opt import lookup
 from climb_opt.history import History
 from climb_opt.progress import counting, progress
 from climb_opt.selection.choosing import best_mixture, compare_rules
 from climb_opt.selection.reached import judged
 from climb_opt.selection.recommendation import Recommendation
-from climb_opt.selection.rules import AUTO
+from climb_opt.selection.rules import AUTO, fitting_rules
 from climb_opt.view import StudyView
 
 
@@ -45,9 +44,10 @@ def advise(
     """
     view, wanted = StudyView(study), rule or AUTO
     space = view.space
-    if not len(judged(view, space) if history is None else history):
+    history = judged(view, space) if history is None else history
+    if not len(history):
         return None
-    rules = lookup.KINDS["rule"]
+    rules = fitting_rules(history)
     asked = [*(r for r in rules if r != AUTO), *([wanted] if wanted not in rules else [AUTO])]
     with progress(None, "rules", "rule", brief=True) as bar:
         if len(view.maximize) > 1 or not every:

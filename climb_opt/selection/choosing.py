@@ -28,7 +28,16 @@ from climb_opt.selection.recommendation import (
     noise_doubt,
     unread_doubt,
 )
-from climb_opt.selection.rules import AUTO, Evidence, default_rule, evaluated, observed_row
+from climb_opt.selection.rules import (
+    AUTO,
+    PATH_MEAN,
+    Evidence,
+    default_rule,
+    evaluated,
+    fitting_rules,
+    observed_row,
+    path_mean_row,
+)
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView
@@ -84,7 +93,8 @@ def compare_rules(
     """What each rule would keep, judged by the same model: rule -> recommendation.
 
     Args:
-        rules: names as in `best_mixture`; all of `climb-opt ls rules` by default.
+        rules: names as in `best_mixture`; by default all of `climb-opt ls rules` that the study
+            has something for.
         space, components, seed: as in `best_mixture`.
         on_rule: called before the first rule and after each, with how many are done of how many.
 
@@ -99,10 +109,10 @@ def compare_rules(
     >>> {rule: round(mixture["code"], 1) for rule, mixture in found.items()}
     {'observed': 0.5, 'top': 0.5}
     """
-    rules = list(lookup.KINDS["rule"]) if rules is None else list(rules)
-    for rule in rules:
+    for rule in rules or ():
         lookup.find("rule", rule)
     view, space, history = learnt(study, space)
+    rules = fitting_rules(history) if rules is None else list(rules)
     if len(study.directions) > 1:
         raise UserError(
             "compare_rules needs one objective; for several, best_mixture gives the Pareto set."
@@ -166,8 +176,11 @@ def _recommend(
     prior = PRIOR if view.prior_known else UNIFORM
     if evidence is None:  # one trial, or all scores equal
         reason = "one finished trial" if len(history) == 1 else "all scores are equal"
-        weights, nothing = observed_row(history), f"{reason}: nothing to model"
-        plain = _plain((view, space), history, weights, "observed", (nothing,))
+        kept_by, nothing = "observed", f"{reason}: nothing to model"
+        weights = observed_row(history)
+        if rule == PATH_MEAN:  # which models nothing
+            kept_by, weights = rule, path_mean_row(history, space)
+        plain = _plain((view, space), history, weights, kept_by, (nothing,))
         return replace(plain, as_good=as_good(None, prior, unreached(view, history) or nothing))
     name = default_rule(evidence) if rule == AUTO else rule
     weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,18 +13,22 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup
-from climb_opt.attributes import PICK
+from climb_opt.attributes import PATH, PICK
+from climb_opt.errors import UserError
 from climb_opt.gp.model import Surrogate
 from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
+from climb_opt.paths import path_mean as path_mean_of
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection.promise import Promise, paying
+from climb_opt.simplex import MixtureSpace
 from climb_opt.strict import build
 
+PATH_MEAN = "path-mean"  # the rule of searches by a proxy with `reweight`
 AUTO = "auto"  # the rule that loses least for the noise a study shows
 QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted
 EARLY = 16  # results whose spread the noise is compared with: before a search narrows down
@@ -89,10 +93,42 @@ def observed(evidence: Evidence) -> np.ndarray:
 
 def observed_row(history: History) -> np.ndarray:
     """The weights (K,) of the best score measured; the history is not empty."""
-    values = history.values.reshape(len(history), -1).mean(axis=1)
-    fine = kept(history.trials)
+    return np.asarray(history.weights[_best_row(history, range(len(history)))])
+
+
+def _best_row(history: History, rows: Sequence[int]) -> int:
+    values = history.values.reshape(len(history), -1).mean(axis=1)[rows]
+    fine = kept([history.trials[row] for row in rows])
     values = np.where(fine, values, np.inf) if fine.any() else values
-    return np.asarray(history.weights[int(np.argmin(values))])
+    return rows[int(np.argmin(values))]
+
+
+def fitting_rules(history: History) -> list[str]:
+    """The names of all rules that a history has something for."""
+    paths = any(PATH in trial.user_attrs for trial in history.trials)
+    return [rule for rule in lookup.KINDS["rule"] if paths or rule != PATH_MEAN]
+
+
+def path_mean(evidence: Evidence) -> np.ndarray:
+    """The mean of the path that a method's weights took in the trial of the best score."""
+    return path_mean_row(evidence.history, evidence.problem.space)
+
+
+def path_mean_row(history: History, space: MixtureSpace) -> np.ndarray:
+    """The mean weights (K,) of the path of the best trial that has one, within the bounds.
+
+    Raises:
+        UserError: no trial has one.
+    """
+    rows = [n for n, trial in enumerate(history.trials) if PATH in trial.user_attrs]
+    if not rows:
+        raise UserError(
+            "rule path-mean: no finished trial has a path of weights; it is of searches whose "
+            "proxy says `reweight: ...`."
+        )
+    best = _best_row(history, rows)
+    path = history.trials[best].user_attrs[PATH]
+    return space.project(space.weights(path_mean_of(path), normalise=True))
 
 
 def evaluated(evidence: Evidence) -> np.ndarray:

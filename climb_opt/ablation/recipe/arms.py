@@ -21,16 +21,14 @@ from climb_opt.strict import ONE, POSITIVE, build, check_ranges
 class ArmOptions:
     """What an arm says beside its study recipe.
 
-    `fixed` names a mixture that needs no search (`climb_opt.baselines`). `doremi` trains a
-    reference and a group-DRO proxy (live objectives only). `final` is the rule that picks the
-    mixture. `cost` is what one of its trials costs, in trials of the base; `share` its part of
-    the budget.
+    `fixed` names a mixture that needs no search (`climb_opt.baselines`). `final` is the rule that
+    picks the mixture. `cost` is what one of its trials costs, in trials of the base (beside what a
+    method that sets weights costs, which is counted); `share` its part of the budget.
     `objective` overrides options of what it searches on; it is judged like every other arm.
     `parallel` trials are asked for before the first is told (emulated; live: the workers decide).
     """
 
     fixed: Choice | None = None
-    doremi: dict[str, Any] | None = None
     final: Choice = field(default_factory=lambda: Choice("auto"))
     cost: float = 1.0
     share: float = 1.0
@@ -44,6 +42,7 @@ class ArmOptions:
 OPTION_KEYS = tuple(f.name for f in fields(ArmOptions))
 
 ONE_ROUND = {"rounds": [1]}
+ONE_PATH = {"sampler": "random", "rounds": [], "baselines": ["prior"], "final": "path-mean"}
 CLIMB = {"rounds": [64, 32, 16]}
 NEMO = {"sampler": {"name": "climb", "preset": "nemo"}}
 PAPER = {"sampler": {"name": "climb", "preset": "paper"}}
@@ -53,7 +52,8 @@ STANDARD: dict[str, dict[str, Any]] = {
     "proportional": {"fixed": "proportional"},
     "temperature": {"fixed": {"name": "temperature", "exponent": 0.5}},
     "unimax": {"fixed": {"name": "unimax", "epochs": 4}},
-    "doremi": {"doremi": {}},  # arXiv 2305.10429
+    # One trial from the prior, while a method sets the weights; the mean of its path is kept.
+    "doremi": {**ONE_PATH, "proxy": {"reweight": "doremi"}},  # arXiv 2305.10429
     # Random search and RegMix are the same draws, RegMix's sparse design, kept by another rule.
     "random": {**NEMO, **ONE_ROUND, "final": "observed"},
     # RegMix is CLIMB with one round; the mean of its top 128 is the authors' own rule
@@ -80,6 +80,9 @@ STANDARD: dict[str, dict[str, Any]] = {
 def arm_data(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The plain data of an arm: the standard arm of that name, or `like` one, with overrides."""
     over = dict(given or {})
+    if "doremi" in over:  # as version 0.1.0 wrote it
+        method = {"name": "doremi", **(over.pop("doremi") or {})}
+        over = recipe_files.merge(STANDARD["doremi"], {"proxy": {"reweight": method}, **over})
     like = over.pop("like", name if name in STANDARD else None)
     if like is None:
         if not over:
@@ -98,6 +101,4 @@ def split(name: str, data: Mapping[str, Any]) -> tuple[ArmOptions, dict[str, Any
             own[key] = recipes.choice_data(own[key], f"arm {name!r}.{key}")
     options: ArmOptions = build(ArmOptions, own, f"arm {name!r}")
     check_ranges(options, f"arm {name!r}")
-    if options.fixed is not None and options.doremi is not None:
-        raise UserError(f"arm {name!r}: give either fixed or doremi, not both.")
     return options, {key: value for key, value in data.items() if key not in OPTION_KEYS}

@@ -71,7 +71,7 @@ def _rounds(arm: Arm) -> str:
         return f"FLOPs of {arm.study.budget.flops:g} target trials"
     if arm.searches:
         return "/".join(map(str, arm.study.rounds))
-    return "2 runs" if arm.options.doremi is not None else "no search"
+    return "no search" if arm.options.fixed else counted(len(arm.study.baselines), "mixture")
 
 
 def _parts(arm: Arm) -> list[tuple[str, str, ProxyRecipe, float]]:
@@ -90,9 +90,7 @@ def _parts(arm: Arm) -> list[tuple[str, str, ProxyRecipe, float]]:
 
 
 def _trials(arm: Arm) -> int:
-    if arm.options.doremi is not None:
-        return 2  # the reference, and the proxy that learns the weights
-    return sum(arm.study.rounds) if arm.searches else 0
+    return 0 if arm.options.fixed else sum(arm.study.rounds) + len(arm.study.baselines)
 
 
 def _costs(proxy: ProxyRecipe, trials: float, vocabulary: int) -> tuple[list[str], float]:

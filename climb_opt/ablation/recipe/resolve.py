@@ -16,6 +16,7 @@ from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
 from climb_opt.ladder import recipe as ladders
+from climb_opt.proxy.cost import overhead
 from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.retrain.sibling import at_target
 
@@ -33,8 +34,10 @@ class Arm:
 
     @property
     def searches(self) -> bool:
-        """Whether it runs trials; a fixed mixture and DoReMi do not."""
-        return self.options.fixed is None and self.options.doremi is None
+        """Whether a sampler proposes mixtures; else it has a fixed one, or trains baselines."""
+        return self.options.fixed is None and bool(
+            self.study.rounds or self.study.budget or self.study.ladder
+        )
 
 
 @dataclass(frozen=True)
@@ -87,17 +90,22 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
     resolved = []
     for name, given in recipe.arms.items():
         options, over = split(name, arm_data(name, given))
+        method = over["proxy"].get("reweight") if isinstance(over.get("proxy"), dict) else None
+        if method is not None and options.fixed is not None:
+            raise UserError(f"arm {name!r}: give either fixed or reweight (doremi), not both.")
+        if method is not None and not recipe.live:
+            raise UserError(
+                f"arm {name!r}: its method reweights real proxies while they train; leave it out "
+                "or use `objective: live`."
+            )
         if not recipe.live:  # an emulator has neither, so that a recipe serves both
             over = {key: value for key, value in over.items() if key not in LIVE_KEYS}
             over = _laddered(name, options, over, recipe)
         try:
-            study = recipes.study_from(recipe_files.merge(base, over))
+            only = over.get("rounds") == [] and over.get("baselines")  # it trains those alone
+            study = recipes.study_from(recipe_files.merge(_at_target(base) if only else base, over))
         except UserError as error:
             raise UserError(f"arm {name!r}: {error}") from None
-        if options.doremi is not None and not recipe.live:
-            raise UserError(
-                f"arm {name!r}: DoReMi trains real proxies; leave it out or use `objective: live`."
-            )
         resolved.append(_sized(Arm(name, options, study), recipe.budget))
     return resolved
 
@@ -107,10 +115,7 @@ def judged_study(recipe: AblationRecipe, study: StudyRecipe) -> StudyRecipe:
 
     Every arm is judged by the same one, but for the corpus, which its domains belong to.
     """
-    base = {**_base(recipe), "corpus": study.corpus}
-    ladders.read(base)  # a base with rungs has the last for its proxy
-    for key in ("ladder", "rounds", "rungs", "budget"):
-        base.pop(key, None)
+    base = _at_target({**_base(recipe), "corpus": study.corpus})
     judged = recipes.study_from(recipe_files.merge(base, recipe.test.study))
     return at_target(judged, rounds=(1,), baselines=(), pruner=None, verify=0)
 
@@ -147,6 +152,14 @@ def _base(recipe: AblationRecipe) -> dict[str, Any]:
     return {**stand_in, **base}
 
 
+def _at_target(base: Mapping[str, Any]) -> dict[str, Any]:
+    base = dict(base)
+    ladders.read(base)  # a base with rungs has the last for its proxy
+    for key in ("ladder", "rounds", "rungs", "budget"):
+        base.pop(key, None)
+    return base
+
+
 def _laddered(
     name: str, options: ArmOptions, over: dict[str, Any], recipe: AblationRecipe
 ) -> dict[str, Any]:
@@ -170,17 +183,22 @@ def _laddered(
 
 def _sized(arm: Arm, budget: Budget) -> Arm:
     rounds = arm.study.rounds
+    if not arm.searches and arm.options.fixed is None:  # it trains its baselines, each once
+        if not arm.study.baselines:
+            raise UserError(f"arm {arm.name!r}: no rounds, budget or baselines: it trains nothing.")
+        return arm
     # Baselines are arms of their own here; inside a search they would be trials beyond the budget.
     arm = replace(arm, study=replace(arm.study, baselines=()))
     if not arm.searches:
         return replace(arm, study=at_target(arm.study))
     if any(rung < len(arm.study.ladder) - 1 for rung in arm.study.rungs):
         return arm  # its rounds are as they are written
+    cost = arm.options.cost * overhead(arm.study.proxy)
     if budget.trials is not None:
-        affordable = budget.trials * arm.options.share / arm.options.cost
+        affordable = budget.trials * arm.options.share / cost
     else:
         tokens = float(budget.tokens or 0) * arm.options.share
-        affordable = tokens / (arm.study.proxy.tokens * arm.options.cost)
+        affordable = tokens / (arm.study.proxy.tokens * cost)
     if arm.study.ladder and not arm.study.rungs:  # in target trials as yet
         bought = replace(arm.study, rounds=(), budget=BudgetRecipe(affordable))
         return replace(arm, study=bought)

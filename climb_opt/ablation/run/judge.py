@@ -149,7 +149,7 @@ def _with_search(result: RunResult, found: Found) -> RunResult:
         flops=sum(fact(t, "flops") for t in trials),
         seconds=sum(fact(t, "seconds") for t in trials),
     )
-    if found.run.arm.options.doremi is not None:
+    if not found.run.arm.searches:
         return spent
     recipe = read_recipe(study)
     history = read_history(study, StudyView(study).space)

@@ -24,21 +24,16 @@ from climb_opt.ablation.recipe.resolve import Run, runs
 from climb_opt.ablation.run.final import final_mixture
 from climb_opt.ablation.run.judge import Found, Place, fact, judge
 from climb_opt.ablation.run.results import RunResult
-from climb_opt.attributes import DOREMI, ERROR
+from climb_opt.attributes import DOREMI
 from climb_opt.errors import UserError
-from climb_opt.history import report_facts
-from climb_opt.plan import Plan
 from climb_opt.proxy.ladders import ladder_of
 from climb_opt.recipes import BudgetRecipe, StudyRecipe
 from climb_opt.reports.dashboard.notebook import Notebook
-from climb_opt.study import make_objective, open_study, run_plan, work
+from climb_opt.study import open_study, work
 from climb_opt.study.corpora import corpus_for
-from climb_opt.view import StudyView, all_trials
-from climb_opt.workers import Work
+from climb_opt.view import StudyView, all_trials, study_named
 
 log = logging.getLogger(__name__)
-
-DOREMI_OPTIONS = ("eta", "smoothing", "reference")
 
 
 def run_live(
@@ -72,9 +67,9 @@ def _found(
     if run.arm.options.fixed is not None:
         return Found(run, None, "", None)  # its mixture needs the corpus: see judge.py
     name = f"{place.prefix}/{run.key}"
+    if (old := _of_last_release(run, place, name)) is not None:
+        return old
     study = open_study(_priced(run.arm.study), storage=place.storage, study_name=name)
-    if run.arm.options.doremi is not None:
-        return _doremi(run, study, place)
     spent = _Spent(study, recipe.budget.seconds)
 
     def on_finished(trial: FrozenTrial) -> None:
@@ -133,37 +128,10 @@ class _Spent:
         self._seconds += fact(trial, "seconds")
 
 
-def _doremi(run: Run, study: optuna.Study, place: Place) -> Found:
-    options = dict(run.arm.options.doremi or {})
-    odd = sorted(set(options) - set(DOREMI_OPTIONS))
-    if odd:
-        raise UserError(
-            f"arm {run.arm.name!r}: doremi: unknown key {odd[0]!r}. "
-            f"Known keys: {', '.join(DOREMI_OPTIONS)}."
-        )
-    space = StudyView(study).space
-    prior = space.mixture(space.prior)
-    reference = options.pop("reference", prior)
-
-    def train(trial: optuna.Trial) -> float:
-        from climb_opt.proxy.doremi import Reweighting, train_doremi
-
-        job = Reweighting(seed=run.seed, **options)
-        proxies = make_objective(study, directory=place.directory, stop=place.stop)
-        try:
-            result = train_doremi(proxies.trainer, proxies, reference=reference, job=job)
-        finally:
-            proxies.close()
-        trial.set_user_attr(DOREMI, result.mixture)
-        report_facts(trial, **result.facts)
-        Notebook(study, prior=prior).try_to_write(trial, result.mixture)
-        return float(result.facts["reference_loss"])
-
-    plan = Plan((), ("doremi",), run.arm.study.max_attempts)
-    run_plan(study, train, Work(plan, {"doremi": prior}, stop=place.stop))
-    place.check_stop()
-    for trial in all_trials(study):
+def _of_last_release(run: Run, place: Place, name: str) -> Found | None:
+    """What DoReMi ended with in a study of version 0.1.0, which had a loop of its own for it."""
+    study = study_named(place.storage, name)
+    for trial in () if study is None else all_trials(study):
         if trial.state == TrialState.COMPLETE and DOREMI in trial.user_attrs:
             return Found(run, dict(trial.user_attrs[DOREMI]), "", study)
-    reasons = [t.user_attrs.get(ERROR, "") for t in all_trials(study)]
-    return Found(run, None, f"DoReMi failed: {next(filter(None, reasons), 'no trial')}", study)
+    return None

@@ -78,6 +78,10 @@ def check(recipe: Any) -> None:
     where = "study.branches"
     if proxy.command is not None:
         raise UserError(f"{where}: a command trains its own models; drop branches, or the command.")
+    if proxy.reweight is not None:
+        raise UserError(
+            f"{where}: {proxy.reweight.name} sets weights from a run's beginning; drop reweight."
+        )
     if proxy.go_on:
         raise UserError(f"{where}: the target starts from the trunk; drop go_on of its proxy.")
     if recipe.phases and recipe.readouts:
