@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.history import History as History
     from climb_opt.history import report_components as report_components
     from climb_opt.history import set_aggregate as set_aggregate
+    from climb_opt.influence.door import measure_influence as measure_influence
     from climb_opt.phases import PhasedSpace as PhasedSpace
     from climb_opt.predictors.base import Predictor as Predictor
     from climb_opt.recipes import StudyRecipe as StudyRecipe
@@ -68,6 +69,7 @@ _LAZY = {
     "enqueue": "climb_opt.study",
     "export": "climb_opt.exports.from_study",
     "materialise": "climb_opt.exports.from_study",
+    "measure_influence": "climb_opt.influence.door",
     "noise": "climb_opt.retrain.noise",
     "open_study": "climb_opt.study",
     "pause": "climb_opt.study",

@@ -15,10 +15,12 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.errors import UserError
+from climb_opt.gains.program import Program, solve
+from climb_opt.gains.table import read_gains
 from climb_opt.mixtures import mixture_from, read_mixture
 from climb_opt.phases import one_phase, throughout
 from climb_opt.simplex import MixtureSpace
-from climb_opt.strict import convert
+from climb_opt.strict import check_ranges, convert
 
 
 def uniform(space: MixtureSpace) -> np.ndarray:
@@ -74,6 +76,25 @@ def given(space: MixtureSpace, *, mixture: dict[str, Any] | str, prefix: str = "
         return space.weights(read_mixture(mixture, prefix), what=mixture)
     what = "given.mixture"
     return space.weights(mixture_from(mixture, what, prefix), what=what)
+
+
+def influence(
+    space: MixtureSpace,
+    *,
+    file: str,
+    spread: float = 1.0,
+    gain: float = 1.0,
+    entropy: float = 1.0,
+) -> np.ndarray:
+    """TiKMiX's mixture, from what `climb-opt influence --output FILE` measured.
+
+    Args:
+        file: the measurement; its score is the one that gains.
+        spread, gain, entropy: weights of the program's three parts (`climb_opt.gains.program`).
+    """
+    program = check_ranges(Program(spread, gain, entropy), "influence")
+    gains, shares = read_gains(file).tasks(space.domains)
+    return solve(space, gains, shares=shares, program=program).weights
 
 
 def fixed_mixture(space: MixtureSpace, name: str, **options: Any) -> np.ndarray:

@@ -93,6 +93,7 @@ KINDS: dict[str, dict[str, str]] = {
         "temperature": "climb_opt.baselines:temperature",
         "unimax": "climb_opt.baselines:unimax",
         "given": "climb_opt.baselines:given",
+        "influence": "climb_opt.baselines:influence",
     },
     "rule": {
         "observed": "climb_opt.selection.rules:observed",

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt import MixtureSpace, UserError
-from climb_opt.gains.program import SLACK, Program, _cost, _units, solve
+from climb_opt.gains.program import SLACK, Program, _cost, solve, units
 from climb_opt.gains.table import Gains, read_gains
 
 EXAMPLE = Gains(
@@ -40,7 +40,7 @@ def test_the_program_has_no_better_feasible_mixture(
 ) -> None:
     space, gains, seed = problem
     solved = solve(space, gains)
-    prior, scaled = space.project(space.prior), gains / _units(gains)[0][:, None]
+    prior, scaled = space.project(space.prior), gains / units(gains)[0][:, None]
     assert space.contains(solved.weights)
     assert np.all(scaled @ solved.weights >= scaled @ prior - 2 * SLACK)
     assert np.allclose(solved.gained, scaled @ (solved.weights - prior))
@@ -59,7 +59,7 @@ def test_the_programs_slope_is_that_of_its_objective(
     space, gains, seed = problem
     rng = np.random.default_rng(seed)
     w, shares = rng.dirichlet(np.full(len(space), 5.0)) + 1e-3, rng.random(len(gains)) + 0.1
-    scaled = gains / _units(gains)[0][:, None]
+    scaled = gains / units(gains)[0][:, None]
     step = 1e-6 * rng.normal(size=len(space))
     args = (scaled, shares, Program(0.7, 1.3, 0.4))
     up, down = _cost(w + step, *args)[0], _cost(w - step, *args)[0]

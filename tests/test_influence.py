@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,24 +17,17 @@ pytest.importorskip("torch")
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.errors import UserError
 from climb_opt.evaluators.heldout import HeldOutLoss
 from climb_opt.influence.curvature import DiagonalFisher, GaussNewton, conjugate_gradients
 from climb_opt.influence.gradients import Differentiator, Sample, dot, of_mixture
-from climb_opt.influence.measure import Place, measure, targets_of
-from climb_opt.influence.options import InfluenceOptions
-from climb_opt.influence.prior import AtPrior
-from climb_opt.objective import ProxyObjective
 from climb_opt.proxy import model
 from climb_opt.proxy.data import Sequences
 from climb_opt.proxy.group import ProxyGroup
-from climb_opt.proxy.job import Job
-from climb_opt.recipes import ModelRecipe, study_from
+from climb_opt.recipes import ModelRecipe
 from climb_opt.shards import Corpus
-from training import SMALL, Watch
 
 TINY = ModelRecipe(hidden=8, layers=1, heads=2, intermediate=8)
-OPTIONS = InfluenceOptions(tokens=2_048, curvature_tokens=512, iterations=8, tolerance=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -236,141 +228,3 @@ def test_ekfac_without_its_library_says_how_to_install_it(
     fisher = DiagonalFisher(exact, sample, damping=0.1)
     with pytest.raises(UserError, match=r"pip install 'climb-opt\[ekfac\]'"):
         EKFAC(exact, sample, rest=fisher)
-
-
-# --- S at the end of a proxy of the prior --------------------------------------------------------
-
-
-@pytest.fixture
-def proxies(tiny_corpus: Corpus, tmp_path: Path) -> Callable[..., ProxyObjective]:
-    def make(stop: Callable[[], bool] = lambda: False, **changes: Any) -> ProxyObjective:
-        recipe = study_from(
-            {
-                "corpus": str(tiny_corpus.path),
-                "proxy": {
-                    "model": {"hidden": 16, "layers": 1, "heads": 2},
-                    "tokens": 40 * 512, "sequence": 16, "batch_tokens": 512, "lr": 1e-2,
-                    "precision": "fp32",
-                },
-                "evaluators": [{"name": "heldout", "domains": True}],
-                "score": ["sums/bpb"],
-                **changes,
-            }
-        )  # fmt: skip
-        return ProxyObjective(tiny_corpus, recipe, directory=tmp_path / "runs", stop=stop)
-
-    return make
-
-
-@pytest.mark.parametrize("hessian", ["identity", "fisher", "gauss-newton"])
-def test_influence_has_the_sign_of_retrained_proxies(
-    proxies: Callable[..., ProxyObjective], hessian: Any
-) -> None:
-    objective = proxies()
-    gains = AtPrior(objective, replace(OPTIONS, hessian=hessian)).measure()
-    of = dict(zip(objective.space.domains, gains.of_score(objective.space.domains), strict=True))
-    assert of["math"] == max(of.values()) > 0, "the target is sums"
-
-    def trained(domain: str) -> float:
-        prior = objective.space.mixture(objective.space.prior)
-        moved = {d: 0.7 * w + 0.3 * (d == domain) for d, w in prior.items()}
-        components = objective._work(Job(domain, moved, seed=0))[1]
-        return components["sums/bpb"]
-
-    truth = {domain: -trained(domain) for domain in of}
-    assert max(of, key=of.__getitem__) == max(truth, key=truth.__getitem__)
-
-
-def test_each_domain_helps_its_own_held_out_text_most(
-    proxies: Callable[..., ProxyObjective],
-) -> None:
-    names = ["heldout/web/bpb", "heldout/code/bpb", "heldout/math/bpb"]
-    objective = proxies(score=names)
-    gains = AtPrior(objective, OPTIONS).measure()
-    for name in names:
-        row = gains.lowers[name]
-        assert max(row, key=row.__getitem__) == name.split("/")[1]
-    assert all(r is not None and r > 0.9 for r in gains.facts["reliability"].values())
-
-
-def test_what_it_costs_is_known_before_and_counted_after(
-    proxies: Callable[..., ProxyObjective],
-) -> None:
-    objective = proxies()
-    plain = AtPrior(objective, OPTIONS)
-    target = objective.evaluators[0].tokens_read("sums/bpb")  # type: ignore[attr-defined]
-    beside = (3 * 2_048 + 512 + target) / plain.trainer.tokens
-    assert plain.flops == pytest.approx(plain.trainer.flops * (1 + beside))
-    assert plain.measure().facts["flops"] == pytest.approx(plain.flops)
-    newton = AtPrior(objective, replace(OPTIONS, hessian="gauss-newton", iterations=4))
-    found = newton.measure().facts["flops"]
-    assert plain.flops < found <= newton.flops * (1 + 1e-9)
-    open_ = AtPrior(objective, InfluenceOptions())
-    assert open_.options.tokens == 4_096, "at least; a tiny proxy trains on little more"
-
-
-def test_a_stopped_measurement_resumes_and_keeps_the_trained_proxy(
-    proxies: Callable[..., ProxyObjective], tmp_path: Path
-) -> None:
-    whole = AtPrior(proxies(), OPTIONS, name="whole").measure()
-    for after in (5, 36):  # while it trains; between two gradients
-        with pytest.raises(Interrupted):
-            AtPrior(proxies(Watch(after).stop), OPTIONS).measure()
-    assert (tmp_path / "runs" / "influence-end").is_dir()
-    again = AtPrior(proxies(), OPTIONS)
-    again.trainer.train = None  # type: ignore[assignment,method-assign]
-    assert again.measure().lowers == whole.lowers
-    assert not list(tmp_path.rglob("*.pt"))
-
-
-def test_a_score_without_a_gradient_is_refused_before_anything_is_trained(
-    proxies: Callable[..., ProxyObjective], tmp_path: Path
-) -> None:
-    class Counts:
-        def __init__(self, corpus: Corpus) -> None:
-            pass
-
-        def components(self) -> list[str]:
-            return ["words/acc"]
-
-        def evaluate(self, network: Any, accelerator: Any) -> dict[str, float]:
-            return {"words/acc": 1.0}
-
-    objective = proxies()
-    objective.evaluators.append(Counts(objective.corpus))
-    with pytest.raises(UserError, match=r"'words/acc' has no gradient; .*sums/bpb"):
-        targets_of(objective.evaluators, {"sums/bpb": 1.0, "words/acc": 1.0})
-    with pytest.raises(UserError, match="'other/bpb' is given by no evaluator"):
-        targets_of(objective.evaluators, {"other/bpb": 1.0})
-    assert list(targets_of(objective.evaluators, {"sums/bpb": 1.0, "words/acc": 0.0}))
-    command = proxies(proxy={"command": "true", "flops": 1e9})
-    with pytest.raises(UserError, match=r"proxy\.command trains elsewhere"):
-        AtPrior(command, OPTIONS)
-
-
-def test_a_diverged_proxy_fails_the_measurement(
-    proxies: Callable[..., ProxyObjective], group: ProxyGroup
-) -> None:
-    objective = proxies()
-    at = AtPrior(objective, OPTIONS)
-    network = model.build(objective.recipe.proxy.model, at.trainer.config, seed=0)
-    with torch.no_grad():
-        next(network.parameters()).fill_(torch.nan)
-    place = Place(network, group, at.trainer.sequences, {"web": 1.0})
-    with pytest.raises(TrialFailed, match="not finite"):
-        measure(place, at.targets, replace(OPTIONS, hessian="identity"))
-
-
-def test_several_mixtures_are_measured_by_themselves(
-    proxies: Callable[..., ProxyObjective], group: ProxyGroup
-) -> None:
-    objective = proxies()
-    at = AtPrior(objective, OPTIONS)
-    network = model.build(objective.recipe.proxy.model, at.trainer.config, seed=0)
-    place = Place(network, group, at.trainer.sequences, {"web": 1.0})
-    mixtures = [{"web": 0.5, "math": 0.5}, {"code": 1.0}]
-    found = measure(place, at.targets, replace(OPTIONS, hessian="identity"), mixtures)
-    columns = dict(zip(at.trainer.sequences.domains, found.lowers[0], strict=True))
-    additive = [(columns["web"] + columns["math"]) / 2, columns["code"]]
-    assert found.mixtures[0] == pytest.approx(additive, abs=0.02)
-    assert SMALL.sequence == at.trainer.sequences.length

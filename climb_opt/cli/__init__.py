@@ -27,7 +27,7 @@ from climb_opt.text import escape_rest, printable
 
 COMMANDS = (
     "corpus", "search", "status", "retry", "enqueue", "pause_resume", "best", "report", "confirm",
-    "noise", "export", "dashboard", "ablate", "predictors", "transfer", "ls", "plan",
+    "noise", "export", "dashboard", "ablate", "predictors", "transfer", "ls", "plan", "influence",
 )  # fmt: skip
 EPILOG = """examples:
   climb-opt corpus build docs/*.jsonl.zst --output corpora/web

@@ -71,7 +71,7 @@ def solve(
         prior: the mixture (K,) that S was measured at; the space's own.
     """
     start = space.project(space.prior if prior is None else prior)
-    unit, unhelped = _units(gains)
+    unit, unhelped = units(gains)
     scaled = gains / unit[:, None]
     weights = np.ones(len(gains)) if shares is None else shares * len(gains) / shares.sum()
     floor = scaled @ start
@@ -101,8 +101,8 @@ def solve(
     return Solved(best, scaled @ best - floor, kept, unhelped, failed)
 
 
-def _units(gains: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """What each task's gains are divided by (n,), and the tasks that no domain helps.
+def units(gains: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
+    """What each task's gains (n, K) are divided by (n,), and the tasks that no domain helps.
 
     The paper divides by max_j S_ij, which is negative where every domain harms the task and would
     turn harm into gain.

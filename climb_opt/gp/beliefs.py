@@ -12,13 +12,14 @@ import numpy as np
 
 from climb_opt.attributes import RUNG
 from climb_opt.errors import UserError
-from climb_opt.gp.fit import Process, process_of
+from climb_opt.gp.fit import EVERY, Process, process_of
 from climb_opt.gp.ladder import Results
 from climb_opt.gp.ladder_fit import LadderFits
 from climb_opt.gp.model import Surrogate, WeightedSum
 from climb_opt.gp.outliers import tamed
 from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.proposal import Problem
+from climb_opt.gp.tilted import Tilted, tilt
 from climb_opt.history import MOST, History
 from climb_opt.simplex import MixtureSpace
 
@@ -29,10 +30,13 @@ class Beliefs:
     Args:
         components: model each stored component of the score and add them up, where every trial
             stores them. It costs one fit per component.
+        gains: (K,) what each domain is known to gain the objective; of a single one, on one rung.
     """
 
-    def __init__(self, space: MixtureSpace, *, components: bool = False) -> None:
-        self.space, self.components = space, components
+    def __init__(
+        self, space: MixtureSpace, *, components: bool = False, gains: np.ndarray | None = None
+    ) -> None:
+        self.space, self.components, self.gains = space, components, gains
         self._fits = LadderFits()
 
     def problem(
@@ -83,7 +87,22 @@ class Beliefs:
             view = view_of(history)
             each = [self._fits.process(roots, parts[:, c], view) for c in used]
             return [WeightedSum(each, coefficients[used])]
+        if self.gains is not None:
+            if history.rungs is not None or len(values.T) > 1:
+                raise UserError(
+                    "influence: it tilts the model of one objective on one rung; leave it out with "
+                    "a ladder or several objectives."
+                )
+            return [self._tilted(self.gains, roots, values[:, 0], history)]
         return [self._process(roots, column, history) for column in values.T]
+
+    def _tilted(
+        self, gains: np.ndarray, roots: np.ndarray, values: np.ndarray, history: History
+    ) -> Surrogate:
+        full = EVERY * (len(values) // EVERY) or len(values)  # as fits are: see `Fits`
+        slope = tilt(gains, roots[:full], values[:full])
+        rest = self._process(roots, values - roots**2 @ slope, history)
+        return Tilted(rest, slope, float(np.std(values)))
 
     def _process(self, roots: np.ndarray, values: np.ndarray, history: History) -> Surrogate:
         if history.rungs is None:

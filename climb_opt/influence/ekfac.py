@@ -21,7 +21,7 @@ from climb_opt.influence.curvature import DiagonalFisher
 from climb_opt.influence.gradients import Differentiator, Sample
 
 WIDEST = 4096  # outputs or inputs of a layer: its eigendecomposition costs their third power
-PACKAGE = "climb-opt[ekfac]"
+PURPOSE, PACKAGE = "influence.hessian ekfac", "climb-opt[ekfac]"
 
 Factors = dict[str, dict[str, torch.Tensor]]  # what -> layer -> tensor
 
@@ -85,6 +85,13 @@ class EKFAC:
         return self.model.flat([solved[name] for name in self.model.names])
 
 
+def check() -> None:
+    """Raise a `UserError` where kronfluence cannot be imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        need("kronfluence.analyzer", PURPOSE, PACKAGE)
+
+
 def linear_layers(model: Differentiator) -> dict[str, Any]:
     """The linear layers, by name, that get factors."""
     return {
@@ -104,12 +111,11 @@ def _fit(model: Differentiator, parts: list[torch.Tensor], layers: list[str]) ->
 
 def _fitted(model: Differentiator, parts: list[torch.Tensor], layers: list[str]) -> Factors:
     """Factors on every rank, from all ranks' parts."""
-    purpose = "hessian: ekfac"
-    analyzer = need("kronfluence.analyzer", purpose, PACKAGE)
-    covariance = need("kronfluence.factor.covariance", purpose, PACKAGE)
-    eigen = need("kronfluence.factor.eigen", purpose, PACKAGE)
-    arguments = need("kronfluence.arguments", purpose, PACKAGE).FactorArguments("ekfac")
-    state = need("kronfluence.utils.state", purpose, PACKAGE).State()
+    analyzer = need("kronfluence.analyzer", PURPOSE, PACKAGE)
+    covariance = need("kronfluence.factor.covariance", PURPOSE, PACKAGE)
+    eigen = need("kronfluence.factor.eigen", PURPOSE, PACKAGE)
+    arguments = need("kronfluence.arguments", PURPOSE, PACKAGE).FactorArguments("ekfac")
+    state = need("kronfluence.utils.state", PURPOSE, PACKAGE).State()
     # Ranks agree below; of its own accord it knows those of torchrun on GPUs only.
     state.device, state.num_processes, state.process_index = model.group.device, 1, 0
     task = _task(layers)
@@ -143,7 +149,7 @@ def _summed(model: Differentiator, factors: Factors) -> Factors:
 
 
 def _task(layers: list[str]) -> Any:
-    base: Any = need("kronfluence.task", "hessian: ekfac", PACKAGE).Task
+    base: Any = need("kronfluence.task", PURPOSE, PACKAGE).Task
 
     class Drawn(base):  # type: ignore[misc]
         """The summed loss of labels that the model draws."""

@@ -7,12 +7,22 @@ and only the gradients are taken again.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from climb_opt.errors import UserError
 from climb_opt.gains.table import Gains
-from climb_opt.influence.measure import Measured, Place, Targets, measure, targets_of
+from climb_opt.influence.measure import (
+    Measured,
+    Place,
+    Targets,
+    correlation,
+    measure,
+    targets_of,
+)
+from climb_opt.influence.mixtures import candidates, searched
 from climb_opt.influence.options import InfluenceOptions
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy import checkpoint, model
@@ -30,8 +40,8 @@ class AtPrior:
         proxies: the study's objective: what trains and what scores.
 
     Raises:
-        UserError: the study's proxy is trained by a command, or a component of its score has no
-            gradient; before anything is trained.
+        UserError: the study's proxy is trained by a command, a component of its score has no
+            gradient, or a library is missing; before anything is trained.
     """
 
     proxies: ProxyObjective
@@ -41,6 +51,10 @@ class AtPrior:
 
     def __post_init__(self) -> None:
         _ = self.targets
+        if self.options.hessian == "ekfac":
+            from climb_opt.influence import ekfac  # needs a library of its own
+
+            ekfac.check()
         given = self.options.for_proxy(self.trainer.tokens, len(self.proxies.space))
         object.__setattr__(self, "options", given)
 
@@ -80,10 +94,13 @@ class AtPrior:
             network, self.trainer.group, self.trainer.sequences, mixture, self.seed,
             self.proxies.stop,
         )  # fmt: skip
-        measured = measure(place, self.targets, self.options)
+        drawn = candidates(space, self.options.mixtures, self.seed) if self.options.mixtures else ()
+        tried = [space.mixture(row) for row in drawn]
+        measured = measure(place, self.targets, self.options, tried)
         if self.trainer.group.is_main:
             checkpoint.remove(self.trainer.directory / f"{self.name}-end")
-        return self._gains(measured, facts, time.perf_counter() - begun)
+        gains = self._gains(measured, facts, time.perf_counter() - begun)
+        return self._searched(gains, np.array(drawn), measured) if len(drawn) else gains
 
     # --- private ----------------------------------------------------------------------------
 
@@ -114,8 +131,10 @@ class AtPrior:
             direction=proxies.recipe.direction,
             facts={
                 "hessian": self.options.hessian,
+                "mixtures": self.options.mixtures,
                 "tokens": facts["tokens"] + int(self._beside(measured.products)),
                 "flops": self._flops(measured.products),
+                "trials": self._flops(measured.products) / self.trainer.flops,
                 "seconds": seconds,
                 "gradient_seconds": measured.seconds,
                 "reference_loss": facts["train_loss"],
@@ -124,6 +143,28 @@ class AtPrior:
                 "seed": self.seed,
             },
         )
+
+    def _searched(self, gains: Gains, rows: np.ndarray, measured: Measured) -> Gains:
+        """With TiKMiX-M's mixture, and how far gradients added up, among the facts."""
+        space = self.proxies.space
+        own = [dict(zip(self.trainer.sequences.domains, row, strict=True)) for row in
+               measured.lowers.tolist()]  # fmt: skip
+        additive = [rows @ [row[domain] for domain in space.domains] for row in own]
+        found = [correlation(a, m) for a, m in zip(additive, measured.mixtures, strict=True)]
+        oriented, _ = gains.tasks(space.domains)
+        names = list(gains.score)
+        signs = np.array([self._sign(name) for name in names])[:, None]
+        best = searched(space, oriented, rows, signs * measured.mixtures, self.seed)
+        facts = {
+            "additivity": dict(zip(names, found, strict=True)),
+            "searched": space.mixture(best),
+        }
+        return replace(gains, facts={**gains.facts, **facts})
+
+    def _sign(self, name: str) -> float:
+        """1 where a fall of the component is wanted, else -1."""
+        falls = self.proxies.recipe.direction == "minimize"
+        return float(np.sign(self.proxies.coefficients[name])) * (1.0 if falls else -1.0)
 
     def _beside(self, products: int | None) -> float:
         """Tokens of training that the gradients and products are worth."""

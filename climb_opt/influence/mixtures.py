@@ -1,0 +1,74 @@
+"""TiKMiX-M: measure mixtures by themselves, learn from them, search what was learnt (Section 3.4).
+
+At one model gradients add up, so what a mixture lowers a target by *is* S w, and where the two
+measurements differ it is by the noise of their samples: their correlation is what this variant
+tells beside TiKMiX-D. It has no interaction of domains to learn; it is here because the paper has
+it.
+
+The paper leaves the search's sizes open, and anneals the concentration of its Dirichlet draws from
+large to small, calling large ones global; large ones are local, so here it rises.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import qmc
+
+from climb_opt import lookup
+from climb_opt.draws import dirichlet
+from climb_opt.errors import UserError
+from climb_opt.gains.program import units
+from climb_opt.simplex import MixtureSpace
+
+REACH = (0.5, 2.0)  # times the prior: the box of the Latin hypercube
+STEPS, DRAWS, TOP = 12, 2_000, 32
+CONCENTRATION = (20.0, 5_000.0)  # of the first and last step's draws
+MOST_TRIES = 200
+
+
+def candidates(space: MixtureSpace, n: int, seed: int) -> np.ndarray:
+    """n mixtures (n, K) around the prior: a Latin hypercube of [.5, 2] times it, normalised.
+
+    Those that normalising moves out of the box, or that the space does not allow, are drawn anew.
+
+    Raises:
+        UserError: the bounds allow hardly any.
+    """
+    prior = space.project(space.prior)
+    low, high = prior * REACH[0], prior * REACH[1]
+    draw = qmc.LatinHypercube(len(space), seed=np.random.default_rng([seed, 11]))
+    kept = np.empty((0, len(space)))
+    for _ in range(MOST_TRIES):
+        rows = low + (high - low) * draw.random(n)
+        rows /= rows.sum(axis=1, keepdims=True)
+        inside = np.all((rows >= low) & (rows <= high), axis=1) & space.contains(rows)
+        kept = np.concatenate([kept, rows[inside]])
+        if len(kept) >= n:
+            return kept[:n]
+    raise UserError(
+        f"influence.mixtures: of {MOST_TRIES * n} draws around the prior the space's bounds allow "
+        f"{len(kept)}; leave mixtures out, or widen the bounds."
+    )
+
+
+def searched(
+    space: MixtureSpace, gains: np.ndarray, rows: np.ndarray, measured: np.ndarray, seed: int
+) -> np.ndarray:
+    """The mixture (K,) with the largest learnt gain that serves every task as the prior does.
+
+    Args:
+        gains: S (n, K), oriented so that positive is better.
+        rows: mixtures (m, K); `measured` (n, m) their gains, measured by themselves.
+    """
+    unit = units(gains)[0]
+    predictor = lookup.find("predictor", "lightgbm")()
+    predictor.fit(rows, -(measured / unit[:, None]).sum(axis=0))  # predictors learn losses
+    prior = space.project(space.prior)
+    best, rng = prior, np.random.default_rng([seed, 12])
+    for concentration in np.geomspace(*CONCENTRATION, STEPS):
+        drawn = space.project(dirichlet(rng, np.tile(concentration * best + 1e-3, (DRAWS, 1))))
+        drawn = drawn[np.all(gains @ (drawn - prior).T >= 0, axis=0)]
+        if len(drawn):
+            order = np.argsort(predictor.predict(drawn)[0], kind="stable")
+            best = space.project(drawn[order[:TOP]].mean(axis=0))
+    return best

@@ -1,0 +1,120 @@
+"""How many trials does a search save that knows the influence of its domains? Emulated, no model.
+
+    python tests/bench/bench_leaning.py --output runs.jsonl [--tables FOLDER] [--seeds 6]
+
+The influence of a source's domains is its slope at the prior, and noise on it until it ranks random
+mixtures as well as asked for: .85 and .5 as measured on real proxies, 0 for one that says nothing.
+Cells are median regrets (0 the best known, 1 a typical random mixture) of the recommendation after
+so many trials, and the trials after which it is as good as without influence after 24 and 48.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
+
+import argparse
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+
+from bench_search import CACHE, TABLES, regret, source
+from climb_opt import SimplexGPSampler
+from climb_opt.emulator import NoisyObjective, Source
+from climb_opt.selection import compare_rules
+from climb_opt.statistics import spearman
+from resume import Row, run_all
+
+SOURCES = ("avg13", "pile_cc", "law21-0")
+KNOWN = (None, 0.85, 0.5, 0.0)  # rank correlation of the influence; None: a search without
+AT = (4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 48)
+NOISE = 0.1
+KEY = ("source", "known", "seed")
+
+
+def influence_of(oracle: Source, known: float, seed: int) -> tuple[dict[str, float], float]:
+    """What each domain gains, as well known as asked for, and how well that is."""
+    space, step = oracle.space, 0.02
+    prior = space.project(space.prior)
+    moved = prior + step * (np.eye(len(space)) - prior)
+    slope = (oracle.score(prior[None]) - oracle.score(moved)) / step
+    rng = np.random.default_rng([seed, 7])
+    draws = space.sample_mixed(rng, 300)
+    truth, noise = -oracle.score(draws), rng.normal(size=len(space)) * slope.std()
+    best = (np.inf, slope, 0.0)
+    for share in np.linspace(0.0, 1.0, 101):
+        gains = (1 - share) * slope + share * noise
+        rho = spearman(draws @ gains, truth)
+        best = min(best, (abs(rho - known), gains, rho), key=lambda found: found[0])
+    return space.mixture(best[1]), float(best[2])
+
+
+def search(row: Row, folder: Path) -> Row:
+    """The regrets of one search's recommendation on its way."""
+    oracle = source(row["source"], folder, CACHE)
+    gains, rho = None, None
+    if row["known"] is not None:
+        gains, rho = influence_of(oracle, row["known"], row["seed"])
+    sampler = SimplexGPSampler(oracle.space, influence=gains, seed=row["seed"])
+    study = optuna.create_study(sampler=sampler)
+    objective = NoisyObjective(oracle, noise=NOISE, seed=row["seed"])
+    found = {}
+    for count in AT:
+        study.optimize(objective, n_trials=count - len(study.trials))
+        pick = compare_rules(study, rules=["auto"])["auto"]
+        found[str(count)] = float(regret(oracle, oracle.space.weights(pick))[0])
+    print(row, rho, {at: round(r, 4) for at, r in found.items()}, flush=True)
+    return {"rho": rho, "regrets": found}
+
+
+def table(rows: list[Row]) -> str:
+    """Median regrets by source and influence."""
+    shown = (8, 12, 16, 24, 32, 48)
+    lines = [f"{'':24}{'rho':>6}" + "".join(f"{n:>8}" for n in shown) + "   as 24   as 48"]
+    for name in dict.fromkeys(row["source"] for row in rows):
+        plain = _medians(rows, name, None)
+        for known in KNOWN:
+            medians = _medians(rows, name, known)
+            if not medians:
+                continue
+            rhos = [r["rho"] for r in rows if (r["source"], r["known"]) == (name, known)]
+            rho = "" if known is None else f"{np.median(rhos):.2f}"
+            words = "without" if known is None else f"influence {known}"
+            cells = "".join(f"{medians[n]:8.3f}" for n in shown)
+            matched = [
+                next((n for n in AT if medians[n] <= plain[goal]), f"> {AT[-1]}")
+                for goal in (24, 48)
+            ]
+            lines.append(f"{name:10}{words:14}{rho:>6}{cells}{matched[0]:>8}{matched[1]:>8}")
+    return "\n".join(lines)
+
+
+def _medians(rows: list[Row], name: str, known: float | None) -> dict[int, float]:
+    own = [r["regrets"] for r in rows if (r["source"], r["known"]) == (name, known)]
+    return {n: float(np.median([r[str(n)] for r in own])) for n in AT} if own else {}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--tables", type=Path, default=TABLES)
+    parser.add_argument("--seeds", type=int, default=6)
+    given = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", ExperimentalWarning)
+    wanted = [
+        {"source": name, "known": known, "seed": seed}
+        for seed in range(given.seeds)
+        for name in SOURCES
+        for known in KNOWN
+    ]
+    print(table(run_all(wanted, KEY, given.output, partial(search, folder=given.tables))))
+
+
+if __name__ == "__main__":
+    main()
