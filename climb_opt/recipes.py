@@ -184,12 +184,9 @@ def _check_phases(recipe: StudyRecipe) -> None:
                 f"study.phases: proxy.reweight ({proxy.reweight.name}) changes the mixture by "
                 "itself, beginning with one; drop phases or reweight."
             )
-        if proxy.command is not None:
-            raise UserError(
-                "study.phases: proxy.command is given one mixture and knows no phases; drop phases "
-                "or command."
-            )
         step = proxy.batch_tokens // proxy.sequence * proxy.sequence
+        if proxy.command is not None:
+            step = proxy.batch_tokens  # it may know of no sequences
         if proxy.tokens >= step > 0:  # else the proxy's own fault, said where it is built
             try:
                 step_borders(shares, proxy.tokens // step)

@@ -152,6 +152,8 @@ def test_megatron_is_told_where_it_stops_for_the_next_blend(
 def test_nemo_counts_samples_from_the_beginning_of_the_run() -> None:
     found = [yaml.safe_load(text)["data"] for text in render_phases("nemo", handover(**RUN))]
     assert [data["num_train_samples"] for data in found] == [72, 100]
+    first, second = render_phases("nemo", handover(**RUN))
+    assert "begins the blend of phase 2 of 2 at sample 72" in second and "begins" not in first
 
 
 def test_llm_foundry_is_given_a_schedule_that_fills_its_duration() -> None:
@@ -171,7 +173,7 @@ def test_what_is_too_small_in_a_phase_is_said_of_that_phase(
         Phase(0.25, {"web": 0.98, "code": 0.02 - 2e-7, "math": 2e-7}),
     )
     render("nanotron", handover(tiny, **RUN))
-    assert "together 2e-07 of the phase 2 of 2, steps 10 to 13" in caplog.text
+    assert "together 2e-07 of phase 2 of 2, for" in caplog.text
     assert "code (35.84 tokens in phase 2)" in caplog.text
 
 

@@ -288,8 +288,8 @@ def test_what_a_phase_says_of_a_domain_replaces_what_holds_in_all() -> None:
         ({"space": {"phases": [{}, {}]}}, "bounds for each of 1 phases (study.phases), but"),
         ({"phases": [0.5, 0.5], "space": {"phases": [{}]}}, "for each of 2 phases"),
         (
-            {"phases": [0.5, 0.5], "proxy": {"tokens": 20_480, "command": "x {trial}"}},
-            "proxy.command is given one mixture and knows no phases",
+            {"phases": [0.9, 0.1], "proxy": {"tokens": 20_480, "command": "x {trial}"}},
+            "Phase 2 of 2 is 0.1 of 5 steps",
         ),
         (
             {"phases": [0.5, 0.5], "ladder": [{"tokens": 1024}, {}], "rungs": [0], "rounds": [4]},

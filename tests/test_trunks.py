@@ -40,8 +40,10 @@ def make(tiny_corpus: Corpus, tmp_path: Path) -> Make:
         folder: str = "runs",
         stop: Callable[[], bool] = lambda: False,
         repetition: Any = "whole",
+        phases: tuple[float, ...] = (),
     ) -> ProxyObjective:
         recipe = StudyRecipe(
+            phases=phases,
             corpus=str(tiny_corpus.path),
             proxy=proxies[-1],
             ladder=proxies,
@@ -128,6 +130,9 @@ def test_a_trunk_that_would_reach_a_later_phase_is_refused_with_what_to_change(m
     rungs = make(LOWER, UPPER).rungs
     with pytest.raises(UserError, match=r"from step 6 .* at step 4.*decay: 0\.5 or more"):
         rungs.train(in_phases(0, 0.5), Watch())
+    with pytest.raises(UserError, match=r"study\.ladder\[0\] .*second phase begins at step 4"):
+        make(LOWER, UPPER, phases=(0.5, 0.5))  # before anything is trained
+    make(LOWER, UPPER, phases=(0.75, 0.25))
     rungs.train(in_phases(1, 0.5), Watch())  # from the start: nobody goes on from the last
 
 

@@ -47,10 +47,23 @@ def _samples(handover: Handover) -> int | None:
     return -(-(span.begin + handover.tokens) // handover.sequence)
 
 
+def nemo_place(handover: Handover) -> list[str]:
+    """Where in its domains NeMo begins a later phase."""
+    span = handover.span
+    if span is None or not span.begin:
+        return []
+    return [
+        f"NeMo begins the blend of {span.name} at sample {span.begin // handover.sequence}, as if "
+        "it had been read from the start: of a domain that weighs less than before some is read "
+        "again, and of one that weighs more some is passed over, which proxies did not do."
+    ]
+
+
 @facts(
     **PAIRS,
     budget=lambda h: f"num_train_samples is {_samples(h)}; max_steps: that / global_batch_size",
-    goes_on=True,
+    check=nemo_place,
+    goes_on=True,  # in its own way, which `nemo_place` tells
 )
 def nemo(handover: Handover) -> str:
     """NeMo 2 `PreTrainingDataModule(paths=...)` and Megatron Bridge: a zipped list."""

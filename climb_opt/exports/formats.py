@@ -123,9 +123,9 @@ def losses(handover: Handover) -> list[str]:
             continue
         total = sum(part.left_out.values())
         names = listed([f"{name} ({share:.4g})" for name, share in part.left_out.items()])
-        run = "run" if part.span is None else str(part.span)
+        run = "the run" if part.span is None else part.span.name
         notes.append(
-            f"{counted(len(part.left_out), 'domain')} left out, together {total:.4g} of the "
+            f"{counted(len(part.left_out), 'domain')} left out, together {total:.4g} of "
             f"{run}, for shares below half a millionth are too small to be written: {names}."
         )
     if handover.absent:

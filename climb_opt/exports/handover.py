@@ -75,11 +75,15 @@ class Span:
             return None
         return self.borders[self.number - 1], self.borders[self.number]
 
+    @property
+    def name(self) -> str:
+        """Which phase it is, in words."""
+        return f"phase {self.number} of {self.count}"
+
     def __str__(self) -> str:
-        text = f"phase {self.number} of {self.count}"
-        if self.steps is not None:
-            text += f", steps {self.steps[0] + 1} to {self.steps[1]}"
-        return text
+        if self.steps is None:
+            return self.name
+        return f"{self.name}, steps {self.steps[0] + 1} to {self.steps[1]}"
 
 
 @dataclass(frozen=True)
