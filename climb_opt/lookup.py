@@ -77,6 +77,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "reweighter": {
         "doremi": "climb_opt.proxy.reweight.doremi:DoReMi",
+        "ado": "climb_opt.proxy.reweight.ado:ADO",
     },
     "pruner": {
         "median": "optuna.pruners:MedianPruner",

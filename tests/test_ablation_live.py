@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ pytest.importorskip("torch")
 from climb_opt.ablation.recipe.plan import plan_text
 from climb_opt.ablation.recipe.reading import ablation_from
 from climb_opt.ablation.recipe.recipe import AblationRecipe
-from climb_opt.ablation.recipe.resolve import runs
+from climb_opt.ablation.recipe.resolve import arms, runs
 from climb_opt.ablation.run.results import Archive
 from climb_opt.ablation.run.runner import run_ablation
 from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.ablation.table.render import markdown
-from climb_opt.attributes import PATH
+from climb_opt.attributes import DOREMI, PATH
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.paths import path_mean
 from climb_opt.proxy.cost import gpu_hours
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
+from climb_opt.study import open_study
 
 PROXY = {
     "model": {"hidden": 16, "layers": 1, "heads": 2},
@@ -229,3 +231,22 @@ def test_every_run_is_named_once(tiny_corpus: Corpus) -> None:
     keys = [run.key for run in runs(recipe(tiny_corpus, seeds=3))]
     assert len(keys) == len(set(keys)) == 12
     assert json.dumps(keys)
+
+
+def test_doremi_of_the_last_release_is_read_not_trained_again(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    # Version 0.1.0 had a training loop for it, and a key of arms: its studies hold what it found.
+    asked = recipe(tiny_corpus, arms={"ours": {"doremi": {"eta": 2}}, "uniform": None})
+    (arm, _) = arms(asked)
+    method = arm.study.proxy.reweight
+    assert method is not None and (method.name, method.options) == ("doremi", {"eta": 2})
+    storage = open_storage(str(tmp_path / "studies.journal"))
+    old = replace(arm.study, proxy=replace(arm.study.proxy, reweight=None), rounds=(64, 32, 16))
+    study = open_study(old, storage=storage, study_name="mini/ours/seed0")
+    trial = study.ask()
+    trial.set_user_attr(DOREMI, {"web": 0.5, "code": 0.25, "math": 0.25})
+    study.tell(trial, 1.0)
+    results = {r.arm: r for r in run_ablation(asked, Archive(tmp_path), prefix="mini")}
+    assert results["ours"].mixture == {"web": 0.5, "code": 0.25, "math": 0.25}
+    assert results["ours"].final is not None and len(study.trials) == 1

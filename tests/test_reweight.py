@@ -112,7 +112,7 @@ def weights_of(outcome: Outcome) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in outcome.model.parameters()])
 
 
-METHODS = ["doremi", "test_reweight:Turning", "test_reweight:Heavier"]
+METHODS = ["doremi", "ado", "test_reweight:Turning", "test_reweight:Heavier"]
 
 
 # --- DoReMi -------------------------------------------------------------------------------------

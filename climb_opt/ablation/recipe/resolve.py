@@ -113,9 +113,10 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
 def judged_study(recipe: AblationRecipe, study: StudyRecipe) -> StudyRecipe:
     """The study recipe under which the final mixtures of live arms are retrained and scored.
 
-    Every arm is judged by the same one, but for the corpus, which its domains belong to.
+    Every arm is judged by the same one, but for the corpus, which its domains belong to, and the
+    phases of its mixtures.
     """
-    base = _at_target({**_base(recipe), "corpus": study.corpus})
+    base = _at_target({**_base(recipe), "corpus": study.corpus, "phases": study.phases})
     judged = recipes.study_from(recipe_files.merge(base, recipe.test.study))
     return at_target(judged, rounds=(1,), baselines=(), pruner=None, verify=0)
 

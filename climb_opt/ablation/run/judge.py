@@ -67,18 +67,18 @@ class Found:
 
 def judge(
     recipe: AblationRecipe,
-    corpus: str,
     found: list[Found],
     place: Place,
     on_trial: Callable[[FrozenTrial], None],
 ) -> Iterator[tuple[Run, RunResult]]:
-    """Retrain what the runs of one corpus ended with; yields every run's result.
+    """Retrain what runs of one corpus and the same phases ended with; yields every run's result.
 
     Raises:
         Interrupted: the worker was asked to stop.
     """
     judged = judged_study(recipe, found[0].run.arm.study)
-    name = f"{place.prefix}/judge-{Path(corpus).name}"
+    phases = "".join(f"-{share:g}" for share in judged.phases)
+    name = f"{place.prefix}/judge-{Path(judged.corpus_folder).name}{phases}"
     study = open_study(judged, storage=place.storage, study_name=name)
     space = StudyView(study).space
     finals = [_with_fixed(f, space) for f in found]

@@ -53,9 +53,9 @@ def run_live(
         )
     planned = runs(recipe)
     found = [_found(run, recipe, place, on_trial) for run in planned]
-    for corpus in dict.fromkeys(run.arm.study.corpus_folder for run in planned):
-        ours = [f for f in found if f.run.arm.study.corpus_folder == corpus]
-        yield from judge(recipe, corpus, ours, place, on_trial)
+    for domains in dict.fromkeys(_domains(run) for run in planned):
+        ours = [f for f in found if _domains(f.run) == domains]
+        yield from judge(recipe, ours, place, on_trial)
 
 
 # --- the searches ------------------------------------------------------------------------------
@@ -84,6 +84,11 @@ def _found(
     except UserError as error:  # nothing finished: the run is counted as lost, with its reason
         return Found(run, None, lost or str(error), study)
     return Found(run, space.mixture(weights), lost, study)
+
+
+def _domains(run: Run) -> tuple[str, tuple[float, ...]]:
+    """Runs that agree in this end with mixtures of the same names."""
+    return run.arm.study.corpus_folder, run.arm.study.phases
 
 
 def _priced(study: StudyRecipe) -> StudyRecipe:
