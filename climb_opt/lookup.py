@@ -121,6 +121,16 @@ KINDS: dict[str, dict[str, str]] = {
         "huggingface": "climb_opt.exports.code:hugging_face",
         "materialise": "climb_opt.exports.materialise:materialise",
     },
+    "method": {  # of mixbench
+        "marin": "climb_opt.mixbench.peers:MARIN",
+        "olmix": "climb_opt.mixbench.peers:OLMIX",
+        "quadratic": "climb_opt.mixbench.peers:QUADRATIC",
+        "random": "climb_opt.mixbench.peers:RANDOM",
+        "prior": "climb_opt.mixbench.peers:PRIOR",
+        "regmix": "climb_opt.mixbench.peers:REGMIX",
+        "olmix-public": "climb_opt.mixbench.public:olmix",
+        "regmix-public": "climb_opt.mixbench.public:regmix",
+    },
     "objective": {  # of ablations
         "live": "climb_opt.ablation.run.live:run_live",
         "mixing-law": "climb_opt.ablation.run.surfaces:mixing_law",
@@ -128,6 +138,7 @@ KINDS: dict[str, dict[str, str]] = {
         "ladder": "climb_opt.ablation.run.laddered:simulated",
         "ladder-tables": "climb_opt.ablation.run.laddered:tables",
         "rows": "climb_opt.ablation.run.laddered:rows",
+        "mixbench": "climb_opt.ablation.run.benched:surface",
     },
     "scorer": {},  # of documents: users name their own
 }

@@ -130,7 +130,7 @@ def test_each_size_is_emulated_by_its_own_table(
     pytest.importorskip("sklearn")
     monkeypatch.setenv("CLIMB_OPT_CACHE", str(folder / "cache"))
     for name, value in (("POPULATION", 20), ("GENERATIONS", 10)):
-        monkeypatch.setattr(f"climb_opt.emulator.oracle.{name}", value)
+        monkeypatch.setattr(f"climb_opt.emulator.lowest.{name}", value)
     monkeypatch.setattr("climb_opt.emulator.models.NETWORKS", 1)
     rungs = [
         {"mixtures": f"w{size}.csv", "results": f"y{size}.csv", "key": "run"}

@@ -88,7 +88,7 @@ def test_shipped_studies_are_not_confused_with_ablations() -> None:
 
 
 def test_standard_arms_resolve() -> None:
-    searching = {k: None for k, v in STANDARD.items() if "proxy" not in v}
+    searching = {k: None for k, v in STANDARD.items() if not {"proxy", "method"} & set(v)}
     assert len(arms(small(arms=searching, reference=None))) == len(searching)
 
 
@@ -102,6 +102,8 @@ def test_standard_arms_resolve() -> None:
         ({"arms": {"random": {"cost": 0}}}, "cost must be positive, but is 0"),
         ({"arms": {"random": {"fixed": "uniform", "doremi": {}}}}, "either fixed or reweight"),
         ({"arms": {"random": None, "doremi": None}}, "reweights real proxies"),
+        ({"arms": {"random": {"fixed": "uniform", "method": "marin"}}}, "either fixed or method"),
+        ({"arms": {"random": None, "marin": None}}, "`objective: mixbench` alone"),
         ({"reference": "nobody"}, "reference 'nobody' is not among the arms"),
         ({"budget": {"trials": 2}, "arms": {"random": None, "climb": None}}, "3 rounds need one"),
         ({"budget": {"trials": 5, "tokens": 3}}, "give trials, or tokens, or seconds"),

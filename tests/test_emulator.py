@@ -122,8 +122,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real models, fewer of them, and a short search for the optimum."""
     monkeypatch.setattr(models, "NETWORKS", 1)
     monkeypatch.setattr(models, "FOREST", 1)
-    monkeypatch.setattr("climb_opt.emulator.oracle.POPULATION", 30)
-    monkeypatch.setattr("climb_opt.emulator.oracle.GENERATIONS", 25)
+    monkeypatch.setattr("climb_opt.emulator.lowest.POPULATION", 30)
+    monkeypatch.setattr("climb_opt.emulator.lowest.GENERATIONS", 25)
 
 
 @pytest.mark.usefixtures("quick")

@@ -14,12 +14,13 @@ import yaml
 optunahub = pytest.importorskip("optunahub")
 
 REGISTRY = Path(__file__).parents[1] / "hub" / "package"
-PACKAGES = sorted(p.name for p in (REGISTRY / "samplers").iterdir() if p.is_dir())
+SAMPLERS = sorted(f"samplers/{p.name}" for p in (REGISTRY / "samplers").iterdir() if p.is_dir())
+PACKAGES = [*SAMPLERS, "benchmarks/mixbench"]
 
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_package_has_the_registrys_layout(name: str) -> None:
-    folder = REGISTRY / "samplers" / name
+    folder = REGISTRY / name
     for file in ("README.md", "LICENSE", "__init__.py", "example.py", "requirements.txt"):
         assert (folder / file).is_file(), file
     _, front, body = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
@@ -38,14 +39,20 @@ def test_the_example_runs(
 
     monkeypatch.setattr(optunahub, "load_module", local)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    runpy.run_path(str(REGISTRY / "samplers" / name / "example.py"), run_name="__main__")
-    assert "w/web" in capsys.readouterr().out
+    runpy.run_path(str(REGISTRY / name / "example.py"), run_name="__main__")
+    assert ("w/web" if name in SAMPLERS else "w/d0") in capsys.readouterr().out
+
+
+def test_the_benchmark_is_written_from_the_code_as_it_is() -> None:
+    command = [sys.executable, str(REGISTRY.parent / "build.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"run python hub/build.py: {done.stdout}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PACKAGES)
 def test_optunas_tests_pass(name: str) -> None:
-    tests = REGISTRY / "samplers" / name / "tests"
+    tests = REGISTRY / name / "tests"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]

@@ -7,6 +7,8 @@ phased.py     `PhasedLaw`: the same of schedules, with a phase effect that is st
 objective.py  `NoisyObjective`: either of them as an Optuna objective
 ladders.py    `SourceLadder`: several rungs with costs; `LadderObjective`
 simulated.py  `SimulatedLadder`: rungs that rank mixtures as well as stated
+shapes.py     laws of other shapes: interactions, thresholds, traces
+repetition.py a law of tokens that run out, with rungs of fewer tokens
 rows.py       `pool`: the rows of a table of several model sizes, searched without an emulator
 """
 

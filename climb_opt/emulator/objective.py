@@ -90,8 +90,14 @@ def spread(source: Source) -> float:
     return float(source.score(reference_draws(source.space)).std())
 
 
-def reference_draws(space: MixtureSpace, n: int = 4000) -> np.ndarray:
-    """n draws (n, K) of RegMix's sparse prior: what a typical random mixture is."""
-    rng = np.random.default_rng(20_250_601)
+def reference_draws(
+    space: MixtureSpace, n: int = 4000, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """n draws (n, K) of RegMix's sparse prior: what a typical random mixture is.
+
+    Args:
+        rng: by default one of a fixed seed, so that they are the same every time.
+    """
+    rng = np.random.default_rng(20_250_601) if rng is None else rng
     strength = rng.choice(SPARSE_STRENGTHS, size=n)
     return space.sample(rng, n, temperature=SPARSE_TEMPERATURE, strength=strength)

@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from climb_opt.emulator.lowest import lowest
 from climb_opt.emulator.models import Model, ensemble, fit_models
 from climb_opt.emulator.tables import Table, coefficients_of
 from climb_opt.errors import UserError
-from climb_opt.gp.optimise import tidy
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
 from climb_opt.threads import one_blas_thread
@@ -28,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 VERSION = 2  # of the models below: a cache made by another version is not read
 FOLDS = 4
-POPULATION = 150  # of the search for the optimum
-GENERATIONS = 200
-Score = Callable[[np.ndarray], np.ndarray]  # weights (n, K) -> values (n,)
 
 
 @dataclass(frozen=True)
@@ -139,7 +136,7 @@ class Emulator:
     def optimum(self) -> tuple[np.ndarray, float]:
         """The best mixture (K,) that a long search of the emulator found, and its score."""
         if self._optimum is None:
-            self._optimum = _search(self.score, self.space, self._known)
+            self._optimum = lowest(self.score, self.space, self._known)
         return self._optimum, float(self.score(self._optimum[None])[0])
 
 
@@ -168,56 +165,6 @@ def _nearest(weights: np.ndarray, known: np.ndarray, skip_self: bool = False) ->
     if skip_self:
         np.fill_diagonal(distance, np.inf)
     return np.asarray(distance.min(axis=1))
-
-
-def _search(score: Score, space: MixtureSpace, rows: np.ndarray) -> np.ndarray:
-    """Differential evolution on the square roots, then exchanges between pairs of domains.
-
-    Trees have no slope to follow. Two runs agree to about 3e-4 of the score's spread on the three
-    published tables (docs/notes/searching.md#optima-of-emulators), which is what a search of 112
-    evaluations can resolve.
-    """
-    found = [_evolve(score, space, rows, np.random.default_rng([7, run])) for run in range(2)]
-    polished = [_exchange(score, space, w) for w in found]
-    return min(polished, key=lambda w: float(score(w[None])[0]))
-
-
-def _exchange(score: Score, space: MixtureSpace, weights: np.ndarray) -> np.ndarray:
-    """Move weight between two domains, the best pair first, in ever smaller steps."""
-    k, value = len(weights), float(score(weights[None])[0])
-    pairs = (np.eye(k)[:, None] - np.eye(k)[None])[~np.eye(k, dtype=bool)]
-    for step in np.geomspace(0.1, 2e-4, 12):
-        for _ in range(50):
-            given = np.minimum(step, (np.minimum(pairs, 0) * -weights).sum(axis=1))
-            moved = space.project(weights + given[:, None] * pairs)
-            found = score(moved)
-            best = int(np.argmin(found))
-            if found[best] >= value - 1e-12:
-                break
-            weights, value = moved[best], float(found[best])
-    return weights
-
-
-def _evolve(
-    score: Score, space: MixtureSpace, rows: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    pool = np.concatenate([rows, space.sample_mixed(rng, 4000)])
-    values = score(pool)
-    keep = np.argsort(values, kind="stable")[:POPULATION]
-    roots, values = np.sqrt(pool[keep]), values[keep]
-    size = len(roots)
-    for _ in range(GENERATIONS):
-        a, b = roots[rng.permutation(size)], roots[rng.permutation(size)]
-        best = roots[np.argsort(values, kind="stable")[rng.integers(max(size // 10, 1), size=size)]]
-        step = rng.choice([0.3, 0.6, 0.9], (size, 1))
-        towards = step * (best - roots) * rng.integers(0, 2, (size, 1))
-        crossed = rng.random(roots.shape) < rng.choice([0.1, 0.5, 0.9], (size, 1))
-        moved = np.maximum(np.where(crossed, roots + towards + step * (a - b), roots), 0.0)
-        fresh = tidy(space.project(moved**2), space)
-        found = score(fresh)
-        better = found <= values
-        roots[better], values[better] = np.sqrt(fresh[better]), found[better]
-    return np.asarray(roots[int(np.argmin(values))] ** 2)
 
 
 def _cache_path(

@@ -21,14 +21,17 @@ from climb_opt.strict import ONE, POSITIVE, build, check_ranges
 class ArmOptions:
     """What an arm says beside its study recipe.
 
-    `fixed` names a mixture that needs no search (`climb_opt.baselines`). `final` is the rule that
-    picks the mixture. `cost` is what one of its trials costs, in trials of the base (beside what a
-    method that sets weights costs, which is counted); `share` its part of the budget.
+    `fixed` names a mixture that needs no search (`climb_opt.baselines`); `method` one that mixbench
+    runs (`objective: mixbench`): a regression, a law, your own as "module:name". `final` is the
+    rule that picks the mixture. `cost` is what one of its trials costs, in trials of the base
+    (beside what a method that sets weights costs, which is counted); `share` its part of the
+    budget.
     `objective` overrides options of what it searches on; it is judged like every other arm.
     `parallel` trials are asked for before the first is told (emulated; live: the workers decide).
     """
 
     fixed: Choice | None = None
+    method: Choice | None = None
     final: Choice = field(default_factory=lambda: Choice("auto"))
     cost: float = 1.0
     share: float = 1.0
@@ -75,6 +78,11 @@ STANDARD: dict[str, dict[str, Any]] = {
     "botorch": {"sampler": "botorch", **ONE_ROUND, "final": "observed"},
     "simplex-gp": {"sampler": "simplex-gp", **ONE_ROUND},
     "simplex-gp-8": {"sampler": "simplex-gp", **ONE_ROUND, "parallel": 8},
+    # Of `objective: mixbench`: each learns from the shared random mixtures.
+    "marin": {"method": "marin", **ONE_ROUND},
+    "olmix": {"method": "olmix", **ONE_ROUND},
+    "regmix-trees": {"method": "regmix", **ONE_ROUND},
+    "quadratic": {"method": "quadratic", **ONE_ROUND},
 }
 
 
@@ -97,9 +105,11 @@ def arm_data(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
 def split(name: str, data: Mapping[str, Any]) -> tuple[ArmOptions, dict[str, Any]]:
     """The arm's own options, and its overrides of the study recipe."""
     own = {key: value for key, value in data.items() if key in OPTION_KEYS}
-    for key in ("fixed", "final"):
+    for key in ("fixed", "final", "method"):
         if key in own:
             own[key] = recipes.choice_data(own[key], f"arm {name!r}.{key}")
     options: ArmOptions = build(ArmOptions, own, f"arm {name!r}")
     check_ranges(options, f"arm {name!r}")
+    if options.fixed is not None and options.method is not None:
+        raise UserError(f"arm {name!r}: give either fixed or method, not both.")
     return options, {key: value for key, value in data.items() if key not in OPTION_KEYS}

@@ -20,7 +20,8 @@ from climb_opt.proxy.cost import overhead
 from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.retrain.sibling import at_target
 
-LADDERS = ("ladder", "ladder-tables", "rows")  # emulated objectives with rungs
+BENCH = "mixbench"  # its arms may be methods, too
+LADDERS = ("ladder", "ladder-tables", "rows", BENCH)  # emulated objectives with rungs
 LIVE_KEYS = ("corpus", "proxy")  # of a study recipe: an emulator has neither
 
 
@@ -106,7 +107,13 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
             study = recipes.study_from(recipe_files.merge(_at_target(base) if only else base, over))
         except UserError as error:
             raise UserError(f"arm {name!r}: {error}") from None
-        resolved.append(_sized(Arm(name, options, study), recipe.budget))
+        if options.method is not None and recipe.objective.name != BENCH:
+            raise UserError(f"arm {name!r}: a method is run by `objective: {BENCH}` alone.")
+        arm = _sized(Arm(name, options, study), recipe.budget)
+        if recipe.objective.name == BENCH and not arm.searches and recipe.budget.trials:
+            # Judged after the whole budget like the others, though it spends none of it.
+            arm = replace(arm, study=replace(arm.study, rounds=(recipe.budget.trials,)))
+        resolved.append(arm)
     return resolved
 
 

@@ -15,8 +15,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from climb_opt import lookup, recipes
-from climb_opt.ablation.recipe.resolve import Run, allocate
+from climb_opt.ablation.recipe.resolve import BENCH, Run, allocate
 from climb_opt.ablation.run import promises
+from climb_opt.ablation.run.benched import benched
 from climb_opt.ablation.run.final import COMMON, final_mixture
 from climb_opt.ablation.run.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.run.searching import search
@@ -83,6 +84,8 @@ def emulate(
         UserError: an unknown sampler or option, a table that cannot be read, a study of that name
             that is not this run's.
     """
+    if run.objective.name == BENCH:
+        return benched(run)
     options = {**run.objective.options, **run.arm.options.objective}
     ground = surface(Choice(run.objective.name, options))
     if run.arm.options.fixed is not None:

@@ -19,8 +19,10 @@ from climb_opt.ablation.run.surfaces import Surface
 from climb_opt.attributes import ABLATION, ERROR, LADDER, RECIPE, SLOT
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.history import set_aggregate
-from climb_opt.recipes import BudgetRecipe
+from climb_opt.ladder import Ladder
+from climb_opt.recipes import BudgetRecipe, StudyRecipe
 from climb_opt.selection.verifying import shortlist
+from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import study_lock
 from climb_opt.study import build_sampler
 from climb_opt.view import StudyView, store_space
@@ -66,6 +68,27 @@ def check_ours(study: optuna.Study) -> None:
         )
 
 
+def furnish(
+    study: optuna.Study, recipe: StudyRecipe, space: MixtureSpace, ladder: Ladder | None
+) -> None:
+    """Store with a fresh study what samplers and reports read of it.
+
+    Args:
+        ladder: the rungs of what is searched, which an arm with a ladder may use.
+    """
+    # Not every sampler does; reports and the dashboard's cards need it.
+    store_space(study, space)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(list(recipe.objectives()))
+    if recipe.ladder and ladder is not None:
+        study.set_user_attr(LADDER, ladder.to_data())
+        if recipe.budget is not None:  # of an ablation: in trials of the target
+            flops = recipe.budget.flops * ladder.rungs[-1].flops
+            recipe = replace(recipe, budget=BudgetRecipe(flops))
+    study.set_user_attr(RECIPE, recipes.to_json(recipe))
+
+
 # --- private -----------------------------------------------------------------------------------
 
 
@@ -87,18 +110,7 @@ def _create(run: Run, ground: Surface, storage: BaseStorage, prefix: str) -> opt
         sampler=build_sampler(run.arm.study, ground.space),
         load_if_exists=True,
     )
-    # Not every sampler does; reports and the dashboard's cards need it.
-    store_space(study, ground.space)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names(list(run.arm.study.objectives()))
-    recipe, ladder = run.arm.study, ground.ladder
-    if recipe.ladder and ladder is not None:
-        study.set_user_attr(LADDER, ladder.to_data())
-        if recipe.budget is not None:  # of an ablation: in trials of the target
-            flops = recipe.budget.flops * ladder.rungs[-1].flops
-            recipe = replace(recipe, budget=BudgetRecipe(flops))
-    study.set_user_attr(RECIPE, recipes.to_json(recipe))
+    furnish(study, run.arm.study, ground.space, ground.ladder)
     study.set_user_attr(ABLATION, belongs)
     return study
 

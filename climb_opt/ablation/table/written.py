@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 
 from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import BENCH
 from climb_opt.ablation.run.results import Archive
 from climb_opt.ablation.run.runner import finished
 from climb_opt.ablation.table import coverage, render
+from climb_opt.ablation.table.bench_page import write_page
 from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.files import replace_text
 
@@ -26,7 +28,11 @@ def write_tables(
     folder, results = archive.folder, finished(recipe, archive)
     tables = comparisons(recipe, results)
     promised = coverage.rows_of(recipe, results)
-    text = render.markdown(name, recipe, tables, command=command, promised=promised)
+    if recipe.objective.name == BENCH:
+        text = write_page(folder, name, recipe, results, command)
+        figures = False  # they are on its page
+    else:
+        text = render.markdown(name, recipe, tables, command=command, promised=promised)
     replace_text(folder / "ablation.md", text)
     replace_text(folder / "runs.csv", render.as_csv(results))
     replace_text(folder / "ablation.json", render.as_json(name, recipe, tables, results))

@@ -1,0 +1,139 @@
+"""Tables with a line for each recipe, size, seed and task, such as DataDecide's, as `Runs`."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from climb_opt.emulator.tables import LABELS, Runs
+from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.reading import read_csv
+from climb_opt.sums import sum_problem
+
+UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+_SIZE = re.compile(r"([0-9.]+(?:e[+-]?\d+)?)\s*([KMBT]?)", re.IGNORECASE)
+COLUMNS = {
+    "recipe": "data",
+    "size": "params",
+    "tokens": "tokens",
+    "seed": "seed",
+    "task": "task",
+    "value": "metrics",
+}
+
+
+def read_long(
+    recipes: Path | str,
+    results: Path | str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    metric: str = "",
+    ignore: Sequence[str] = LABELS,
+) -> Runs:
+    """Runs from a table of recipes' weights and a long table of results.
+
+    Args:
+        recipes: a row a recipe: its name in the results' `recipe` column, and a weight for each
+            domain.
+        results: a row for each recipe, size, seed, number of tokens and task.
+        columns: what the results' columns are called where it is not DataDecide's way: recipe
+            ("data"), size ("params", as 150M), tokens, seed, task, value ("metrics").
+        metric: the entry of a value that is a mapping, as text, of several.
+        ignore: columns of `recipes` that are neither the name nor a domain.
+
+    Raises:
+        UserError: an unreadable file, a missing column, a recipe without weights, weights off the
+            simplex, a cell that is no number, or no run.
+    """
+    names = {**COLUMNS, **(columns or {})}
+    if odd := sorted(set(names) - set(COLUMNS)):
+        raise UserError(f"columns: no {odd[0]!r}.{did_you_mean(odd[0], COLUMNS)}")
+    domains, mixtures = _mixtures(Path(recipes), names["recipe"], ignore)
+    header, rows = read_csv(Path(results))
+    for name in names.values():
+        if name not in header:
+            raise UserError(
+                f"{results} has no column {name!r}.{did_you_mean(name, header)} Columns: "
+                f"{listed(header)}; give columns: {{recipe, size, tokens, seed, task, value}}."
+            )
+    place = {what: header.index(name) for what, name in names.items()}
+    cells: dict[tuple[str, float, float, str], dict[str, float]] = {}
+    for line, row in rows:
+        where = f"{results}, line {line}"
+        if len(row) != len(header):
+            raise UserError(f"{where}: {len(row)} cells under {len(header)} columns.")
+        recipe = row[place["recipe"]]
+        if recipe not in mixtures:
+            raise UserError(
+                f"{where}: {recipes} has no weights of recipe {recipe!r}."
+                f"{did_you_mean(recipe, mixtures)} Recipes: {listed(mixtures)}."
+            )
+        size, tokens = (
+            _amount(row[place[what]], f"{where}: {what}") for what in ("size", "tokens")
+        )
+        run = (recipe, size, tokens, row[place["seed"]])
+        value = _value(row[place["value"]], metric, f"{where}, column {names['value']!r}")
+        cells.setdefault(run, {})[row[place["task"]]] = value
+    if not cells:
+        raise UserError(f"{results} has no row.")
+    tasks = sorted({task for found in cells.values() for task in found})
+    table = np.array([[found.get(task, np.nan) for task in tasks] for found in cells.values()])
+    weights = np.array([mixtures[recipe] for recipe, *_ in cells])
+    sizes, counts = (np.array([run[i] for run in cells], dtype=float) for i in (1, 2))
+    said = tuple(f"{task}/{metric}" if metric else task for task in tasks)
+    return Runs(domains, weights, sizes, counts, said, table)
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _mixtures(
+    path: Path, key: str, ignore: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    header, rows = read_csv(path)
+    if key not in header:
+        raise UserError(f"{path} has no column {key!r}. Columns: {listed(header)}.")
+    places = [i for i, name in enumerate(header) if name != key and name not in ignore]
+    found: dict[str, np.ndarray] = {}
+    for line, row in rows:
+        where = f"{path}, line {line}"
+        if len(row) != len(header):
+            raise UserError(f"{where}: {len(row)} cells under {len(header)} columns.")
+        weights = np.array([_amount(row[i], f"{where}, column {header[i]!r}") for i in places])
+        if problem := sum_problem(weights.tolist()):
+            raise UserError(f"{where}: the weights of {row[header.index(key)]!r} {problem}")
+        found[row[header.index(key)]] = weights / weights.sum()
+    return tuple(header[i] for i in places), found
+
+
+def _amount(text: str, where: str) -> float:
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise UserError(f"{where}: {text!r} is no number from 0, such as 150M or 1e9.")
+    return float(found[1]) * UNITS[found[2].upper()]
+
+
+def _value(text: str, metric: str, where: str) -> float:
+    value: Any = text
+    if text.lstrip().startswith("{"):
+        try:
+            entries = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            raise UserError(f"{where}: {text[:60]!r} is no mapping.") from None
+        if metric not in entries:
+            raise UserError(
+                f"{where}: say which metric: {listed(map(str, entries))}; metric is {metric!r}."
+            )
+        value = entries[metric]
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not np.isfinite(number):
+        raise UserError(f"{where}: {str(value)[:60]!r} is not a finite number.")
+    return number

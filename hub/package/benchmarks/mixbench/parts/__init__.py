@@ -1,0 +1,1 @@
+# Written by hub/build.py from climb_opt: change it there.

@@ -1,0 +1,86 @@
+# Written by hub/build.py from climb_opt: change it there.
+"""Bounds of a mixture's weights: read, checked, and met by scaling.
+
+Notation: K domains, `w` weights (n, K), `lower <= w <= upper`, `p` the prior (K,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from .errors import UserError, did_you_mean, listed
+from .written import number
+
+SUM_TOLERANCE = 1e-9
+
+
+def read_bound(
+    what: str, given: Mapping[str, float] | float | None, default: float, domains: Sequence[str]
+) -> np.ndarray:
+    """The bound (K,) that is `given` for some domains, or as one number for all.
+
+    Raises:
+        UserError: an unknown domain, or a bound outside [0, 1].
+    """
+    if given is None:
+        return np.full(len(domains), default)
+    if isinstance(given, Mapping):
+        if unknown := sorted(set(given) - set(domains)):
+            raise UserError(f"{what}: unknown {named(unknown[0], domains)}")
+        bound = np.array([number(given.get(d, default), what) for d in domains])
+    else:
+        bound = np.full(len(domains), number(given, what))
+    for domain, value in zip(domains, bound, strict=True):
+        if not 0.0 <= value <= 1.0:
+            raise UserError(
+                f"{what}: the bound of domain {domain!r} must lie in [0, 1], but is {value}. "
+                "Write 30% or 0.3 for 30 percent."
+            )
+    return bound
+
+
+def check_bounds(
+    domains: Sequence[str], lower: np.ndarray, upper: np.ndarray, max_epochs: float | None
+) -> None:
+    """Raise a `UserError` where no mixture meets the bounds; it gives the sums."""
+    for domain, low, high in zip(domains, lower, upper, strict=True):
+        if low > high:
+            raise UserError(
+                f"Domain {domain!r}: lower bound {low:.6g} exceeds upper bound {high:.6g}"
+                f"{f' (max_epochs={max_epochs})' if max_epochs else ''}."
+            )
+    low_sum, high_sum = float(lower.sum()), float(upper.sum())
+    if low_sum > 1 + SUM_TOLERANCE or high_sum < 1 - SUM_TOLERANCE:
+        raise UserError(
+            f"No mixture meets the bounds: lower bounds sum to {low_sum:.6g} (at most 1), "
+            f"upper bounds to {high_sum:.6g} (at least 1). Widen the bounds"
+            f"{', raise max_epochs or train on fewer tokens' if max_epochs else ''}."
+        )
+
+
+def named(name: str, domains: Sequence[str]) -> str:
+    """An unknown domain, and which there are."""
+    hint = did_you_mean(name, domains)
+    return f"domain {name!r}.{hint} Domains: {listed(domains)}."
+
+
+def scale_into(w: np.ndarray, lower: np.ndarray, upper: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """clip(s w, lower, upper) with the s per row that makes the sum 1, exact up to rounding."""
+    # Where all non-zero weights together cannot reach 1, a hint of prior, then of uniform, opens
+    # the other domains; elsewhere zeros stay exact.
+    stuck = np.where(w > 1e-20, upper, lower).sum(axis=1) < 1.0
+    w = np.where(stuck[:, None], w + 1e-13 * p + 1e-22, w)
+    low, high = np.full(len(w), -60.0), np.full(len(w), 60.0)  # log s
+    for _ in range(70):
+        middle = (low + high) / 2
+        short = np.clip(np.exp(middle)[:, None] * w, lower, upper).sum(1) < 1.0
+        low, high = np.where(short, middle, low), np.where(short, high, middle)
+    scaled = np.clip(np.exp((low + high) / 2)[:, None] * w, lower, upper)
+    # The bisection leaves ~1e-15; give the rest to weights with room on the right side.
+    gap = 1.0 - scaled.sum(1, keepdims=True)
+    room = np.where(gap > 0, np.where(w > 0, upper - scaled, 0.0), scaled - lower)
+    total = room.sum(1, keepdims=True)
+    scaled += gap * room / np.where(total > 0, total, 1.0)
+    return np.clip(scaled, lower, upper)

@@ -1,0 +1,282 @@
+# Written by hub/build.py from climb_opt: change it there.
+"""Tables of real runs, read from CSV files and checked.
+
+`read_table` joins mixtures and results of one model size; `read_runs` reads runs of several sizes
+and numbers of tokens from one file.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UserError, did_you_mean, listed
+from .reading import read_csv
+from .sums import sum_problem
+from .text import shorten
+
+logger = logging.getLogger(__name__)
+
+LABELS = ("", "index", "name", "run")  # columns that describe a row, in the published tables
+
+
+@dataclass(frozen=True)
+class Table:
+    """n runs: `weights` (n, K) on the simplex, `results` (n, C), and their names."""
+
+    domains: tuple[str, ...]
+    weights: np.ndarray
+    names: tuple[str, ...]
+    results: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def result(self, name: str) -> np.ndarray:
+        """One column of results (n,).
+
+        Raises:
+            UserError: no such result.
+        """
+        coefficients_of(self.names, [name])
+        return np.asarray(self.results[:, self.names.index(name)])
+
+    def mean_weights(self) -> dict[str, float]:
+        """domain -> its mean weight: the prior around which the table's mixtures were drawn."""
+        mean = self.weights.mean(axis=0)
+        return {d: float(w) for d, w in zip(self.domains, mean / mean.sum(), strict=True)}
+
+    def append(self, other: Table) -> Table:
+        """Both tables' rows, for tables that come in parts (training and test rows).
+
+        Raises:
+            UserError: their domains or results differ.
+        """
+        for what, ours, theirs in (
+            ("domains", self.domains, other.domains),
+            ("results", self.names, other.names),
+        ):
+            if ours != theirs:
+                odd = sorted(set(ours) ^ set(theirs)) or ["their order"]
+                raise UserError(f"Tables with different {what} cannot be joined: {odd[0]}.")
+        weights = np.concatenate([self.weights, other.weights])
+        results = np.concatenate([self.results, other.results])
+        return Table(self.domains, weights, self.names, results)
+
+
+def read_table(
+    mixtures: Path | str,
+    results: Path | str,
+    *,
+    key: str,
+    ignore: Sequence[str] = LABELS,
+    unmatched: str = "error",
+) -> Table:
+    """Join a CSV of weights and a CSV of results on the column `key`; weights are renormalised.
+
+    Args:
+        key: the column that names a run in both files.
+        ignore: other columns that are neither a domain nor a result.
+        unmatched: what to do with a run that is in one file only: "error" or "drop".
+
+    Raises:
+        UserError: an unreadable file, no such key, a run named twice, a cell that is not a finite
+            number, a run in one file only, weights that do not sum to 1, a domain whose weight or
+            a result that never changes, fewer than two domains.
+    """
+    if unmatched not in ("error", "drop"):
+        raise UserError(f'unmatched must be "error" or "drop", but is {unmatched!r}.')
+    domains, w_rows = _read(Path(mixtures), key, ignore)
+    names, y_rows = _read(Path(results), key, ignore)
+    lone = [k for k in [*w_rows, *y_rows] if (k in w_rows) != (k in y_rows)]
+    if lone and unmatched == "error":
+        raise UserError(
+            f"{len(lone)} runs are in only one of {mixtures} and {results}, for example "
+            f"{key}={lone[0]!r}. Complete the files, or leave such runs out: "
+            "unmatched: drop."
+        )
+    if lone:
+        logger.warning(
+            "%d runs are in only one of %s and %s: left out.", len(lone), mixtures, results
+        )
+    keys = [k for k in w_rows if k in y_rows]
+    if not keys:
+        raise UserError(f"{mixtures} and {results} have no run in common (key {key!r}).")
+    weights = np.array([w_rows[k] for k in keys])
+    values = np.array([y_rows[k] for k in keys])
+    _check_weights(Path(mixtures), domains, weights, [f"{key}={k}" for k in keys])
+    _check_varies(Path(results), names, values)
+    return Table(domains, weights / weights.sum(axis=1, keepdims=True), names, values)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """n points of runs: a mixture (n, K), parameters (n,), tokens (n,) and results (n, C)."""
+
+    domains: tuple[str, ...]
+    weights: np.ndarray
+    sizes: np.ndarray
+    tokens: np.ndarray
+    names: tuple[str, ...]
+    results: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+def read_runs(
+    path: Path | str,
+    *,
+    weights: str | Sequence[str] = "weight_",
+    size: str = "model_size",
+    tokens: str = "n_tokens",
+    ignore: Sequence[str] = LABELS,
+) -> Runs:
+    """One CSV file, a row for each point at which a run was scored; weights are renormalised.
+
+    Columns: a weight for each domain, the model's parameters, the tokens it was trained on so far,
+    and results. An empty result is one that the point lacks, NaN.
+
+    Args:
+        weights: what the names of weight columns begin with (the rest names the domain), or the
+            columns by name.
+        size, tokens: the columns of parameters and of tokens.
+        ignore: columns that are none of these.
+
+    Raises:
+        UserError: an unreadable file, no such column, a cell that is not a finite number, weights
+            that do not sum to 1, sizes or tokens not above 0, no result.
+    """
+    header, rows = read_csv(Path(path))
+    own = [weights] if isinstance(weights, str) else list(weights)
+    shared = own[0] if isinstance(weights, str) else ""
+    mixed = [c for c in header if c.startswith(shared)] if shared else own
+    for column in (*mixed, size, tokens):
+        if column not in header:
+            raise UserError(
+                f"{path} has no column {column!r}.{did_you_mean(column, header)} Columns: "
+                f"{listed(header)}."
+            )
+    if len(mixed) < 2:
+        raise UserError(f"{path}: columns of weights are {listed(mixed)}; at least 2 are needed.")
+    names = [c for c in header if c not in {*mixed, size, tokens, *ignore}]
+    used = [*mixed, size, tokens, *names]
+    if twice := [c for c in used if header.count(c) > 1]:
+        raise UserError(f"{path} names column {twice[0]!r} twice.")
+    if not names or not rows:
+        raise UserError(f"{path} has no {'result' if rows else 'row'}.")
+    places, known = [header.index(c) for c in used], len(mixed) + 2
+    cells = np.full((len(rows), len(used)), np.nan)
+    for values, (line, row) in zip(cells, rows, strict=True):
+        there = [i for i, c in enumerate(places) if i < known or (c < len(row) and row[c].strip())]
+        values[there] = _cells(Path(path), line, row, header, [places[i] for i in there])
+    w, (n, t), y = cells[:, : len(mixed)], cells[:, known - 2 : known].T, cells[:, known:]
+    for column, values in ((size, n), (tokens, t)):
+        if np.any(values <= 0):
+            line = rows[int(np.argmax(values <= 0))][0]
+            raise UserError(f"{path}, line {line}, column {column!r} must lie above 0.")
+    domains = tuple(c.removeprefix(shared) for c in mixed)
+    _check_weights(Path(path), domains, w, [f"line {line}" for line, _ in rows])
+    return Runs(domains, w / w.sum(axis=1, keepdims=True), n, t, tuple(names), y)
+
+
+def coefficients_of(
+    names: Sequence[str], score: Mapping[str, float] | Sequence[str] | None
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The results that make up a score, and their coefficients (C,).
+
+    Args:
+        names: all results.
+        score: result -> coefficient, or results to average; None: all.
+
+    Raises:
+        UserError: no result, or one that is none.
+    """
+    if score is None:
+        score = list(names)
+    if not score:
+        raise UserError(f"The score needs at least one result of: {listed(names)}.")
+    if not isinstance(score, Mapping):
+        score = {name: 1.0 / len(score) for name in score}
+    for name in score:
+        if name not in names:
+            raise UserError(
+                f"No result {name!r} in the table.{did_you_mean(name, names)} Results: "
+                f"{listed(names)}."
+            )
+    return tuple(score), np.array(list(score.values()), dtype=float)
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _cells(
+    path: Path, line: int, row: list[str], header: list[str], places: Sequence[int]
+) -> list[float]:
+    if len(row) != len(header):
+        raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns.")
+    return [_number(path, line, header[i], row[i]) for i in places]
+
+
+def _read(
+    path: Path, key: str, ignore: Sequence[str]
+) -> tuple[tuple[str, ...], dict[str, list[float]]]:
+    header, rows = read_csv(path)
+    if key not in header:
+        raise UserError(f"{path} has no column {key!r}. Columns: {listed(header)}.")
+    columns = [i for i, name in enumerate(header) if name != key and name not in ignore]
+    twice = [header[i] for i in columns if header.count(header[i]) > 1]
+    if not columns or twice:
+        reason = f"names column {twice[0]!r} twice" if twice else "has no column of numbers"
+        raise UserError(f"{path} {reason}.")
+    table: dict[str, list[float]] = {}
+    for line, row in rows:
+        values = _cells(path, line, row, header, columns)
+        name = row[header.index(key)]
+        if name in table:
+            raise UserError(f"{path}, line {line}: {key}={name!r} is there twice.")
+        table[name] = values
+    return tuple(header[i] for i in columns), table
+
+
+def _number(path: Path, line: int, column: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise UserError(
+            f"{path}, line {line}, column {column!r}: {shorten(text, 60)!r} is not a finite "
+            "number. Complete it, leave the row out of both files, or name the column in ignore."
+        )
+    return value
+
+
+def _check_weights(
+    path: Path, domains: tuple[str, ...], weights: np.ndarray, rows: list[str]
+) -> None:
+    if len(domains) < 2:
+        raise UserError(f"{path} has one domain, {domains[0]!r}: there is nothing to mix.")
+    off = [k for k, row in enumerate(weights) if np.any(row < 0) or sum_problem(row)]
+    if off:
+        k = off[0]
+        raise UserError(
+            f"{path}: the weights of {rows[k]} sum to {weights[k].sum():.6g} (smallest "
+            f"{weights[k].min():.6g}); {len(off)} such rows. Weights must not be negative and sum "
+            "to 1 up to rounding; is a column that is no domain missing from ignore?"
+        )
+    _check_varies(path, domains, weights)
+
+
+def _check_varies(path: Path, columns: tuple[str, ...], values: np.ndarray) -> None:
+    constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
+    if constant.size:
+        k = int(constant[0])
+        raise UserError(
+            f"{path}: column {columns[k]!r} is {values[0, k]:.6g} in every row, which teaches "
+            "nothing. Name it in ignore."
+        )

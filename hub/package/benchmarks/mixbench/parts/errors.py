@@ -1,0 +1,103 @@
+# Written by hub/build.py from climb_opt: change it there.
+"""What can go wrong, by who must act.
+
+UserError     the input is wrong: one line, exit status 2, nothing lost
+TrialFailed   this trial is lost, the search goes on (non-finite loss, out of memory, bad scores)
+Interrupted   the worker was asked to stop: its state is saved, its slot will be resumed
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+LISTED = 12  # names that a message lists at most, where people make the names
+
+
+class UserError(ValueError):
+    """Bad input. The message says what was wrong, which value, what is allowed, what to do next.
+
+    >>> import climb_opt
+    >>> climb_opt.MixtureSpace({})
+    Traceback (most recent call last):
+    climb_opt.errors.UserError: A mixture space needs at least one domain.
+    """
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'web'?": what was probably meant by a name that is not known, or nothing.
+
+    Names that differ by case, accents or Unicode form only come first, and are told apart.
+    """
+    known = list(known)
+    near = [k for k in known if bare(k) == bare(name)]
+    near = near or difflib.get_close_matches(name, known, n=1)
+    if not near:
+        return ""
+    same = [unicodedata.normalize("NFC", k) == unicodedata.normalize("NFC", name) for k in near]
+    asked = [
+        f"{k!r}, in another Unicode form ({k!a})" if equal else repr(k)
+        for k, equal in zip(near, same, strict=True)
+    ]
+    return f" Did you mean {' or '.join(asked)}?"
+
+
+def listed(names: Iterable[str], most: int = LISTED) -> str:
+    """Names for a message: all, or the first `most` and how many more; "none" without any."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + more
+
+
+def bare(name: str) -> str:
+    """A name's letters without case, accents and blanks around them."""
+    letters = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(c for c in letters if not unicodedata.combining(c)).casefold().strip()
+
+
+class TrialFailed(RuntimeError):
+    """One trial cannot be finished; its reason is stored with it and the search goes on.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 1, "code": 1})
+    >>> study = optuna.create_study(sampler=climb_opt.ClimbSampler(space, rounds=(2,), seed=0))
+    >>> def diverge(trial):
+    ...     space.suggest(trial)
+    ...     raise climb_opt.TrialFailed("loss is nan at step 37")
+    >>> study.optimize(diverge, n_trials=2, catch=climb_opt.TrialFailed)
+    >>> [trial.state.name for trial in study.trials]
+    ['FAIL', 'FAIL']
+    """
+
+
+class Interrupted(RuntimeError):
+    """The worker was told to stop (SIGTERM, Ctrl-C); the trial's checkpoint is on disk."""
+
+
+def check_numbers(bounds: Mapping[str, tuple[float | None, float, float]]) -> None:
+    """Refuse the first number that is outside its bounds; None, for one that is not given, is not.
+
+    Args:
+        bounds: what it is called -> the number, the least and the largest that it may be.
+
+    Raises:
+        UserError: with its name, what is allowed, and the number.
+    """
+    for what, (value, least, most) in bounds.items():
+        if value is not None and not least <= value <= most:
+            allowed = f"at least {least}" if most == math.inf else f"in [{least}, {most}]"
+            raise UserError(f"{what} must be {allowed}, but is {value}.")
+
+
+def brief(error: BaseException, most: int = 200) -> str:
+    """What an error of somebody else's code says, on one line, with its kind."""
+    said = error.args[0] if isinstance(error, KeyError) and error.args else error  # no quotes
+    text = " ".join(str(said).split())[:most]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def first_line(error: object) -> str:
+    """What an error of a library says, in one line: its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,188 @@
+# Written by hub/build.py from climb_opt: change it there.
+"""What a study has learnt so far, as arrays.
+
+Samplers, predictors and selection see a study only through `History`, so that what counts as usable
+is decided once: a COMPLETE trial with a mixture of this space and finite values. Failed, pruned and
+foreign trials are left out; enqueued and imported ones count.
+
+A trial may store *components* (task scores or losses) beside its value, in the user attribute
+`climb/components`; the study's `climb/aggregate` says how they add up to the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+
+from .attributes import AGGREGATE, COMPONENTS, FACTS, PATH, RUNG
+from .errors import UserError
+from .metrics import higher_is_better
+
+# A score beyond is a run that diverged, whatever its size: it counts as this much, so that squares
+# and LightGBM's 32 bits hold it (3e38).
+MOST = 1e30
+
+
+@dataclass(frozen=True)
+class History:
+    """Finished trials as arrays, one row a trial, oldest first.
+
+    `values` (n,) or (n, objectives) are oriented so that lower is better. `components` (n, C) are
+    as stored, with `coefficients` (C,) such that values = components @ coefficients; both are None
+    when the study states no aggregate or a trial lacks a component. No number is beyond `MOST`.
+    `rungs` (n,) are their rungs, from 0, the cheapest, to `target`; None: all are of the target.
+    `shares` (P,) are those of the phases, where mixtures are schedules of several.
+
+    >>> import climb_opt, optuna
+    >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
+    >>> sampler = climb_opt.ClimbSampler(space, rounds=(4,), seed=0)
+    >>> study = optuna.create_study(direction="maximize", sampler=sampler)
+    >>> study.optimize(lambda trial: space.suggest(trial)["code"], n_trials=4)
+    >>> history = climb_opt.read_history(study, space)
+    >>> bool((history.values == -history.weights[:, 1]).all())  # lower is better
+    True
+    """
+
+    weights: np.ndarray
+    values: np.ndarray
+    trials: tuple[FrozenTrial, ...]
+    components: np.ndarray | None = None
+    coefficients: np.ndarray | None = None
+    names: tuple[str, ...] = field(default=())
+    rungs: np.ndarray | None = None
+    target: int = 0
+    shares: tuple[float, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def rows(self, which: np.ndarray) -> History:
+        """The trials that `which`, indices or a mask (n,), picks."""
+        picked = np.arange(len(self))[which]
+        return replace(
+            self,
+            weights=self.weights[picked],
+            values=self.values[picked],
+            trials=tuple(self.trials[i] for i in picked),
+            components=None if self.components is None else self.components[picked],
+            rungs=None if self.rungs is None else self.rungs[picked],
+        )
+
+
+def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> None:
+    """Store the scores that make up a trial's value, so that predictors can model each of them.
+
+    Args:
+        components: name -> value, such as {"arc_easy/bpb": 1.25}.
+
+    >>> import climb_opt, optuna
+    >>> study = optuna.create_study()
+    >>> climb_opt.set_aggregate(study, {"arc/bpb": 0.5, "piqa/bpb": 0.5})
+    >>> trial = study.ask()
+    >>> report_components(trial, {"arc/bpb": 1.25, "piqa/bpb": 1.0})
+    >>> trial.user_attrs["climb/components"]
+    {'arc/bpb': 1.25, 'piqa/bpb': 1.0}
+    """
+    trial.set_user_attr(COMPONENTS, {name: float(value) for name, value in components.items()})
+
+
+def set_aggregate(study: optuna.Study, coefficients: Mapping[str, float]) -> None:
+    """State how a trial's components add up to its value: sum of coefficient x component.
+
+    Args:
+        coefficients: component -> coefficient.
+
+    >>> import optuna
+    >>> study = optuna.create_study()
+    >>> set_aggregate(study, {"arc/bpb": 0.5, "piqa/bpb": 0.5})
+    >>> study.user_attrs["climb/aggregate"]
+    {'arc/bpb': 0.5, 'piqa/bpb': 0.5}
+    """
+    if not coefficients or not all(np.isfinite(float(c)) for c in coefficients.values()):
+        raise UserError(f"The aggregate needs finite coefficients, but got {dict(coefficients)}.")
+    study.set_user_attr(AGGREGATE, {name: float(c) for name, c in coefficients.items()})
+
+
+def components_of(trial: FrozenTrial) -> dict[str, float]:
+    """The scores stored with a trial."""
+    return dict(trial.user_attrs.get(COMPONENTS, {}))
+
+
+def facts_of(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
+    """What is stored of how a trial came about."""
+    return dict(trial.user_attrs.get(FACTS, {}))
+
+
+def report_facts(trial: optuna.Trial, **facts: object) -> None:
+    """Add to what is stored of how a trial came about; what was said first stays.
+
+    The `path` of a method's weights is long, and stored by itself.
+    """
+    if (path := facts.pop("path", None)) is not None:
+        trial.set_user_attr(PATH, path)
+    trial.set_user_attr(FACTS, {**facts, **facts_of(trial)})
+
+
+def seconds_of(trial: FrozenTrial) -> float:
+    """How long a trial took: what its worker measured; else between its two times of day.
+
+    The latter lie in each other's order only while nobody sets the clock.
+    """
+    stated = facts_of(trial).get("seconds")
+    if isinstance(stated, (int, float)):
+        return float(stated)
+    return max(0.0, trial.duration.total_seconds()) if trial.duration else 0.0
+
+
+def excesses(
+    components: Mapping[str, float], rails: Mapping[str, float], *, maximize: bool
+) -> dict[str, float]:
+    """How far each guard-rail's component is beyond its worst value: kept where <= 0.
+
+    Args:
+        rails: component -> its worst value; a component that was not measured is left out.
+        maximize: whether the study's score is better when higher.
+    """
+    found = {}
+    for name, worst in rails.items():
+        if name in components:
+            excess = components[name] - worst
+            found[name] = -excess if higher_is_better(name, default=maximize) else excess
+    return found
+
+
+def kept(
+    trials: Sequence[FrozenTrial],
+    rails: Mapping[str, float] | None = None,
+    *,
+    maximize: bool = False,
+) -> np.ndarray:
+    """Which trials (n,) kept every guard-rail; one that was not measured on a rail did not.
+
+    Args:
+        rails: component -> its worst value, for trials that store no constraints of their own.
+        maximize: whether the study's score is better when higher.
+    """
+    rails = rails or {}
+    found = [t.constraints or excesses(components_of(t), rails, maximize=maximize) for t in trials]
+    names = {*rails, *(name for one in found for name in one)} - {RUNG}  # no guard-rail
+    return np.array([all(one.get(n, np.inf) <= 0 for n in names) for one in found], dtype=bool)
+
+
+def components_as_arrays(
+    rows: Sequence[FrozenTrial], aggregate: Mapping[str, float], sign: float
+) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
+    """Components (n, C), coefficients (C,) and names; None, None, () where a trial lacks one."""
+    names = tuple(sorted(aggregate))
+    if not names or not rows:
+        return None, None, ()
+    table = [[components_of(t).get(n, np.nan) for n in names] for t in rows]
+    components = np.array(table, dtype=float)
+    if not np.all(np.isfinite(components)):
+        return None, None, ()
+    return np.clip(components, -MOST, MOST), sign * np.array([aggregate[n] for n in names]), names

@@ -1,0 +1,141 @@
+# Written by hub/build.py from climb_opt: change it there.
+"""Rungs and ladders: what a trial costs, and at which rung mixtures are judged.
+
+A *rung* gives a score for a mixture at a known cost in FLOPs: a proxy recipe with its tokens. A
+*ladder* is a study's rungs, cheapest first; the last is the *target*. A trial without the attribute
+`climb/rung` is one of the target, so that a study without a ladder is one of a single rung.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from .attributes import FACTS, IMPORTED, RUNG
+from .errors import UserError
+
+USED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
+
+
+class BudgetSpent(Exception):
+    """A sampler found nothing worth its cost among the trials that the budget still pays for."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What scores a mixture: its name, and the FLOPs, tokens and parameters of one trial."""
+
+    name: str
+    flops: float
+    tokens: int | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Rungs, cheapest first; the last is the target.
+
+    Raises:
+        UserError: no rung, a cost that is no positive number, or rungs out of order of cost.
+
+    >>> ladder = Ladder((Rung("20M", 1e15), Rung("350M", 4e16)))
+    >>> ladder.target, ladder.shares.tolist()
+    (1, [0.025, 1.0])
+    """
+
+    rungs: tuple[Rung, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rungs:
+            raise UserError("A ladder needs at least one rung.")
+        for rung in self.rungs:
+            if not (np.isfinite(rung.flops) and rung.flops > 0):
+                raise UserError(
+                    f"Rung {rung.name!r} costs {rung.flops!r} FLOPs; it must be a positive number."
+                )
+        for lower, upper in zip(self.rungs, self.rungs[1:], strict=False):
+            if lower.flops >= upper.flops:
+                raise UserError(
+                    f"Rungs must be in order of cost, cheapest first, but {lower.name!r} costs "
+                    f"{lower.flops:.3g} FLOPs a trial and {upper.name!r} after it "
+                    f"{upper.flops:.3g}."
+                )
+
+    @classmethod
+    def of(cls, costs: Sequence[float]) -> Ladder:
+        """A ladder of rungs of these FLOPs a trial, named by their numbers."""
+        return cls(tuple(Rung(f"rung {i}", float(cost)) for i, cost in enumerate(costs)))
+
+    @classmethod
+    def from_data(cls, data: Iterable[Mapping[str, Any]]) -> Ladder:
+        """A ladder as a study stores it."""
+        return cls(tuple(Rung(**rung) for rung in data))
+
+    def to_data(self) -> list[dict[str, Any]]:
+        """What a study stores."""
+        return [asdict(rung) for rung in self.rungs]
+
+    def __len__(self) -> int:
+        return len(self.rungs)
+
+    @property
+    def target(self) -> int:
+        """The rung at which mixtures are judged: the last."""
+        return len(self.rungs) - 1
+
+    @property
+    def costs(self) -> np.ndarray:
+        """FLOPs of a trial on each rung, (R,)."""
+        return np.array([rung.flops for rung in self.rungs])
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Costs (R,) in trials of the target."""
+        return self.costs / self.costs[-1]
+
+    def rung_of(self, trial: FrozenTrial | Trial) -> int:
+        """The rung of a trial: the target's where it says nothing."""
+        return rung_of(trial, self.target)
+
+    def number(self, rung: int | str) -> int:
+        """The number of a rung that a person gives by number or name.
+
+        Raises:
+            UserError: there is no such rung; all are named.
+        """
+        names = [one.name for one in self.rungs]
+        if rung in names:
+            return names.index(str(rung))
+        text = str(rung).strip()
+        if text.isdecimal() and int(text) < len(names):
+            return int(text)
+        known = ", ".join(f"{number} ({name})" for number, name in enumerate(names))
+        raise UserError(
+            f"No rung {rung!r}. Rungs, cheapest first: {known}; the last is the target."
+        )
+
+    def spent(self, trials: Iterable[FrozenTrial]) -> float:
+        """FLOPs of the trials that finished, run or wait; failed and imported ones cost nothing.
+
+        A trial that was pruned, or went on from another, states that it used less than its rung's.
+        """
+        used = [t for t in trials if t.state in USED and IMPORTED not in t.user_attrs]
+        return float(sum(self._spent_by(trial) for trial in used))
+
+    def _spent_by(self, trial: FrozenTrial) -> float:
+        price = self.rungs[self.rung_of(trial)].flops
+        facts = trial.user_attrs.get(FACTS, {})
+        stated = facts.get("flops")
+        if not isinstance(stated, (int, float)) or "readout" in facts:
+            return price  # a read-out trains nothing: its price is that of evaluating
+        return float(stated) if "part" in facts else min(float(stated), price)
+
+
+def rung_of(trial: FrozenTrial | Trial, target: int) -> int:
+    """The rung of a trial: `target` where it says nothing, or names none of the ladder."""
+    stated = trial.user_attrs.get(RUNG)
+    return stated if isinstance(stated, int) and 0 <= stated < target else target

@@ -1,0 +1,41 @@
+# Written by hub/build.py from climb_opt: change it there.
+"""Numbers as people write them."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+from .errors import UserError
+
+_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?%?")
+
+
+def number(value: object, what: str) -> float:
+    """A number as it is typed: 0.3, 3e-3, 1_000, or 30% for 0.3.
+
+    Args:
+        what: names the value in the error: "weight of 'web'".
+
+    Raises:
+        UserError: it is no number.
+    """
+    try:
+        if isinstance(value, str):
+            text = value.strip()
+            percent = text.endswith("%")
+            exact = Decimal(text.removesuffix("%").strip())
+            return float(exact / 100 if percent else exact)  # as decimals: 12.3% is 0.123
+        if not isinstance(value, bool):
+            return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, ArithmeticError):
+        pass
+    raise UserError(f"{what} must be a number, but is {value!r}{with_point(value)}.")
+
+
+def with_point(value: object) -> str:
+    """What is said of a number that was written with a decimal comma, or nothing."""
+    text = str(value).strip()
+    if not _COMMA.fullmatch(text):
+        return ""
+    return f" (with a decimal point: {text.replace(',', '.')})"

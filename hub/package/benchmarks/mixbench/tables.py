@@ -1,0 +1,228 @@
+# Written by hub/build.py from climb_opt: change it there.
+"""Problems from tables of real runs: a proposal is the nearest row, and scores what that row did.
+
+    {mixtures, results, key}   two files joined by a run's name: RegMix's, Olmix's swarms
+    {runs, rungs}              one file, a row for each point of a run, with columns weight_*,
+                               model_size and n_tokens
+    {recipes, results, rungs}  a file of recipes' weights, and results by recipe, size, seed and
+                               task: DataDecide's
+    `from_studies`             finished trials of one's own searches
+
+No emulator comes between. Rows that hold the same mixture (other seeds) are one mixture whose truth
+is their mean, and measure the noise; a table without such rows says nothing of it, which is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from .parts.emulator_rows import DECIMALS, PER_PARAMETER, SIZES, TOKENS, RowLadder, RowSpace
+from .parts.emulator_tables import Runs, coefficients_of, read_runs, read_table
+from .parts.errors import UserError, listed
+from .parts.ladder import Ladder, Rung
+from .long import read_long
+from .problems import Problem
+from .parts.simplex import PREFIX
+from .parts.text import amount
+
+LEAST = 8  # mixtures of which a search is one
+LOWER = ("loss", "nll", "bpb", "ppl", "perplexity", "ce", "error", "bits_per_byte")
+HIGHER = ("acc", "acc_norm", "accuracy", "f1", "em", "exact_match", "pass", "reward", "win_rate")
+Score = Mapping[str, float] | Sequence[str] | None
+
+
+def table_problem(name: str, *, folder: str = ".", **given: Any) -> Problem:
+    """A problem from files.
+
+    Args:
+        name: what it is called.
+        folder: where the files are.
+        given: the files (see above); `score`, results to average or result -> coefficient;
+            `better`, "lower" or "higher", where the results' names do not say it; `noise` in sigma
+            to be used instead of the measured one; and what the readers take (key, ignore, weights,
+            size, tokens, unmatched ...).
+
+    Raises:
+        UserError: what is wrong with the files or options, with the place and what to do.
+    """
+    data = dict(given)
+    score, better, noise = (data.pop(k, None) for k in ("score", "better", "noise"))
+    score = [score] if isinstance(score, str) else score
+    files = {"mixtures", "runs", "recipes"} & set(data)
+    if len(files) != 1:
+        raise UserError(
+            f"Table {name!r}: give mixtures and results, or runs and rungs, or recipes and "
+            f"results; it has {listed(sorted(data))}."
+        )
+    data = {k: _path(folder, v) if k in (*files, "results") else v for k, v in data.items()}
+    rungs = data.pop("rungs", None)
+    try:
+        if "mixtures" in files:
+            table = read_table(data.pop("mixtures"), data.pop("results", ""), **data)
+            ones = np.ones(len(table))
+            runs = Runs(table.domains, table.weights, ones, ones, table.names, table.results)
+        elif "runs" in files:
+            runs = read_runs(data.pop("runs"), **data)
+        else:
+            runs = read_long(data.pop("recipes"), data.pop("results", ""), **data)
+    except TypeError as error:  # an option that no reader takes
+        raise UserError(f"Table {name!r}: {error}.") from None
+    return of_runs(name, runs, rungs=rungs, score=score, better=better, noise=noise)
+
+
+def from_studies(name: str, studies: Sequence[optuna.Study], noise: float | None = None) -> Problem:
+    """A problem from the finished trials of searches over the same domains.
+
+    Args:
+        studies: with parameters `w/<domain>`, of one direction, as climb_opt's searches have.
+        noise: in sigma, instead of what repeated mixtures measure.
+
+    Raises:
+        UserError: no trial with a mixture, or studies of unlike domains or directions.
+    """
+    directions = {study.direction for study in studies}
+    if len(directions) != 1:
+        raise UserError(f"{name}: give studies of one direction, not {len(directions)}.")
+    sign = -1.0 if directions == {optuna.study.StudyDirection.MAXIMIZE} else 1.0
+    trials = [
+        t
+        for study in studies
+        for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if any(key.startswith(PREFIX) for key in t.params)
+    ]
+    names = {tuple(sorted(k for k in t.params if k.startswith(PREFIX))) for t in trials}
+    if len(names) != 1:
+        raise UserError(
+            f"{name}: the studies' finished trials are over {len(names)} sets of domains; give "
+            "studies of one."
+        )
+    keys = names.pop()
+    weights = np.array([[t.params[key] for key in keys] for t in trials])
+    ones = np.ones(len(trials))
+    values = np.array([[sign * float(t.values[0])] for t in trials])
+    domains = tuple(key.removeprefix(PREFIX) for key in keys)
+    runs = Runs(domains, weights, ones, ones, ("score",), values)
+    return of_runs(name, runs, better="lower", noise=noise)
+
+
+def of_runs(
+    name: str,
+    runs: Runs,
+    *,
+    rungs: Sequence[Sequence[float]] | None = None,
+    score: Score = None,
+    better: str | None = None,
+    noise: float | None = None,
+) -> Problem:
+    """A problem from runs that were read already; see `table_problem`.
+
+    Raises:
+        UserError: two domains, too few mixtures, or a direction that nothing says.
+    """
+    if len(runs.domains) < 3:
+        raise UserError(
+            f"Table {name!r} has {len(runs.domains)} domains, {listed(runs.domains)}: with two a "
+            "mixture is one number, which a line search finds; give 3 or more."
+        )
+    names, coefficients = coefficients_of(runs.names, score)
+    sign = 1.0 if isinstance(score, Mapping) else _sign(name, names, better)
+    scores = sign * runs.results[:, [runs.names.index(n) for n in names]] @ coefficients
+    if rungs is None:
+        last = int(np.argmax(runs.sizes * runs.tokens))
+        rungs = [(float(runs.sizes[last]), float(runs.tokens[last]))]
+    steps, groups = zip(*[_rung(name, runs, scores, *rung) for rung in rungs], strict=True)
+    shared = [key for key in groups[-1] if all(key in group for group in groups)]
+    if len(shared) < LEAST:
+        raise UserError(
+            f"Table {name!r}: {len(shared)} mixtures were run on every rung; a problem needs "
+            f"{LEAST} or more."
+        )
+    values = np.array([[np.mean(group[key]) for key in shared] for group in groups])
+    mixtures = [dict(zip(runs.domains, key, strict=True)) for key in shared]
+    space = RowSpace([{d: w / sum(row.values()) for d, w in row.items()} for row in mixtures])
+    sigma, measured = float(values[-1].std()), _measured(groups[-1])
+    if not sigma > 0:
+        raise UserError(f"Table {name!r}: every mixture has the same score.")
+    said, level = "stated", noise
+    if level is None:
+        deviation, said = measured
+        level = deviation / sigma
+    label = names[0] if len(names) == 1 else f"{len(names)} results"
+    source = RowLadder(space, Ladder(tuple(steps)), values, float(level), label)
+    return Problem(name, source, noise=said)
+
+
+# --- private -------------------------------------------------------------------------------------
+
+
+def _path(folder: str, given: Any) -> Any:
+    return Path(folder, given) if isinstance(given, str) else given
+
+
+def _sign(table: str, names: Sequence[str], better: str | None) -> float:
+    """1 where lower is better, -1 where higher is."""
+    if better is not None:
+        if better not in ("lower", "higher"):
+            raise UserError(f'Table {table!r}: better must be "lower" or "higher", not {better!r}.')
+        return 1.0 if better == "lower" else -1.0
+    signs = {n: _side(n) for n in names}
+    unknown = [n for n, side in signs.items() if side == 0]
+    if unknown:
+        raise UserError(
+            f"Table {table!r}: nothing says whether higher or lower is better in {unknown[0]!r} "
+            f"({len(unknown)} such results). Give better: lower, better: higher, or score: "
+            "{result: coefficient} with negative ones where higher is better."
+        )
+    if len(set(signs.values())) > 1:
+        raise UserError(
+            f"Table {table!r}: lower is better in some results and higher in others; give score: "
+            "{result: coefficient} with negative ones where higher is better."
+        )
+    return float(signs[names[0]])
+
+
+def _side(name: str) -> int:
+    """1: lower is better, -1: higher is, 0: its name does not say."""
+    words = set(name.lower().replace("/", " ").replace(":", " ").replace("-", " ").split())
+    words |= {part for word in words for part in word.split("_")} | {
+        end for word in words for end in (*LOWER, *HIGHER) if word.endswith(f"_{end}")
+    }
+    low, high = bool(words & set(LOWER)), bool(words & set(HIGHER))
+    return 0 if low == high else 1 if low else -1
+
+
+def _rung(
+    table: str, runs: Runs, scores: np.ndarray, size: float, tokens: float
+) -> tuple[Rung, dict[tuple[float, ...], list[float]]]:
+    """A rung, and the scores of every mixture that was run on it."""
+    fits = np.isfinite(scores) & (np.abs(runs.sizes / size - 1.0) <= SIZES)
+    fits &= np.abs(runs.tokens / tokens - 1.0) <= TOKENS
+    if not fits.any():
+        raise UserError(
+            f"Table {table!r}: no run of {amount(size)} parameters and {amount(tokens)} tokens; "
+            f"sizes are {listed(amount(x) for x in np.unique(runs.sizes))}."
+        )
+    near = runs.tokens[fits][np.argmin(np.abs(runs.tokens[fits] / tokens - 1.0))]
+    fits &= runs.tokens == near  # one point of each run
+    found: dict[tuple[float, ...], list[float]] = {}
+    for row in np.flatnonzero(fits).tolist():
+        key = tuple(np.round(runs.weights[row], DECIMALS).tolist())
+        found.setdefault(key, []).append(float(scores[row]))
+    name = f"{amount(size)} on {amount(float(near))} tokens"
+    return Rung(name, PER_PARAMETER * size * float(near), round(float(near)), round(size)), found
+
+
+def _measured(group: Mapping[tuple[float, ...], Sequence[float]]) -> tuple[float, str]:
+    """The noise (a standard deviation) that repeated mixtures show, and where it comes from."""
+    again = [values for values in group.values() if len(values) > 1]
+    if not again:
+        return 0.0, "unknown"
+    free = sum(len(values) - 1 for values in again)
+    squares = sum(float(np.var(values)) * len(values) for values in again)
+    return float(np.sqrt(squares / free)), f"measured on {len(again)} mixtures that were run again"

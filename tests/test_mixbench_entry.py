@@ -1,0 +1,145 @@
+"""Anybody's method is entered and ranked as docs/mixbench.md says; results repeat to the byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from climb_opt.ablation.recipe.reading import ablation_from
+from climb_opt.ablation.recipe.resolve import runs
+from climb_opt.ablation.run.benched import benched
+from climb_opt.cli import main
+
+MINE = '''
+import numpy as np
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler
+
+from climb_opt import mixbench
+
+
+class Stranger(BaseSampler):
+    """Halves between the two best mixtures so far, with a little dust."""
+
+    def __init__(self, space, seed=None):
+        self.space, self.rng = space, np.random.default_rng(seed)
+
+    def infer_relative_search_space(self, study, trial):
+        return self.space.distributions()
+
+    def sample_relative(self, study, trial, search_space):
+        done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        done = sorted(done, key=lambda t: t.value)[:2]
+        rows = [self.space.weights_of(t) for t in done] or [self.space.prior]
+        draw = 0.7 * np.mean(rows, axis=0) + 0.3 * self.rng.dirichlet(np.ones(len(self.space)))
+        return self.space.params(draw / draw.sum())
+
+    def sample_independent(self, study, trial, name, distribution):
+        return RandomSampler(0).sample_independent(study, trial, name, distribution)
+
+
+stranger = mixbench.Method(sampler=lambda problem, seed: Stranger(problem.space, seed))
+lost = mixbench.Method(sampler=lambda problem, seed: RandomSampler(seed))
+
+
+def top(problem, data, seed):
+    return data.weights[np.argsort(data.scores)[:3]].mean(axis=0)
+
+
+def absent():
+    return mixbench.Method(needs="a licence")
+'''
+RECIPE = """
+objective: {name: mixbench, domains: 4, at: [4], examine: 12}
+grid: {problem: [interactions, misleading], noise: [0.1]}
+budget: {trials: 6}
+arms:
+  proportional:
+  stranger: {method: "entry_file:stranger", rounds: [1]}
+  as sampler: {sampler: "entry_file:Stranger", rounds: [1], final: observed}
+  regression: {method: "entry_file:top", rounds: [1]}
+  lost: {method: "entry_file:lost", rounds: [1]}
+  absent: {method: "entry_file:absent", rounds: [1]}
+  simplex-gp:
+reference: regression
+seeds: 1
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "entry_file.py").write_text(MINE, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "entry.yaml"
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def test_a_strangers_methods_are_ranked_and_the_results_repeat_to_the_byte(
+    recipe: Path, capsys: Any
+) -> None:
+    assert main(["ablate", str(recipe), "--output", "one"]) == 0
+    text = capsys.readouterr().out
+    ranks = text.split("## Regret by problem")[0]
+    for arm in ("stranger", "as sampler", "regression", "lost", "simplex-gp", "proportional"):
+        assert f"| {arm} |" in ranks
+    assert "absent: a licence" in text and "| absent |" not in ranks
+    assert "Where simplex-gp stands" in text and "no constant of it was chosen on" in text
+    conduct = text.split("## Conduct")[1]
+    assert "| lost | 12 |" in conduct  # 6 proposals off the simplex in each of 2 runs
+    page = Path("one/mixbench.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4 and "stranger" in page  # ranks, two problems, FLOPs
+    assert main(["ablate", str(recipe), "--output", "two"]) == 0
+    first, again = (Path(name, "mixbench.csv").read_bytes() for name in ("one", "two"))
+    assert first == again
+    assert first.count(b"\n") == 1 + 2 * 6 * 2 + 2  # the head, two parts of each run, skipped ones
+    # The sampler, entered either way, proposed the same.
+    done = json.loads(Path("one/ablation.json").read_text(encoding="utf-8"))["runs"]
+    both = {(r["arm"], r["setting"], r["seed"]): r["mixtures"] for r in done}
+    for setting in {r["setting"] for r in done}:
+        assert both["stranger", setting, 0] == both["as sampler", setting, 0]
+
+
+def test_an_arm_with_a_ladder_takes_part_where_there_are_rungs(recipe: Path) -> None:
+    ladder = {"arms": {"ours": {"sampler": "simplex-gp", "ladder": True}}, "budget": {"trials": 1}}
+    data = {**yaml.safe_load(RECIPE), **ladder, "reference": None}
+    plain, rungs = (benched(run) for run in runs(ablation_from(data)))
+    assert plain.error == "skipped: the problem has no rungs to choose from"
+    assert rungs.trials > 1 and rungs.final is not None  # cheap trials, paid by one of the target
+    assert rungs.facts["spent"] <= 1.0 + 1e-9
+
+
+def test_a_run_that_was_done_is_not_repeated(recipe: Path, capsys: Any) -> None:
+    command = ["ablate", str(recipe), "--arms", "proportional,regression", "--output", "one"]
+    assert main(command) == 0
+    stamps = {p: p.stat().st_mtime_ns for p in Path("one/runs").glob("*.json")}
+    assert len(stamps) == 4
+    assert main(command) == 0
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["objective.problem=nothing", "grid={}"], "Unknown problem 'nothing'"),
+        (["arms={mine: {method: nobody}}", "reference=null"], "Unknown method 'nobody'"),
+        (
+            ["arms={mine: {method: marin, fixed: uniform}}", "reference=null"],
+            "either fixed or method",
+        ),
+        (["objective={name: mixing-law}", "grid={}"], "`objective: mixbench` alone"),
+        (["objective.domain=4"], "takes no 'domain'"),
+    ],
+)
+def test_a_mistake_is_one_line(recipe: Path, changes: list[str], says: str, capsys: Any) -> None:
+    command = ["ablate", str(recipe), "--output", "bad"]
+    for change in changes:
+        command += ["--set", change]
+    assert main(command) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and says in said[0]

@@ -1,0 +1,195 @@
+"""Table problems of mixbench: the shapes people hold, measured noise, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from climb_opt.errors import UserError
+from climb_opt.mixbench import Method, from_studies, run, table_problem
+from climb_opt.mixbench.peers import RANDOM
+from climb_opt.simplex import MixtureSpace
+
+DOMAINS = ("web", "code", "math")
+
+
+def rows(n: int = 12, seed: int = 0) -> np.ndarray:
+    return np.round(np.random.default_rng(seed).dirichlet(np.ones(3), n), 4)
+
+
+def score(w: np.ndarray) -> np.ndarray:
+    return np.asarray(2.0 + (w - [0.2, 0.5, 0.3]) ** 2 @ np.ones(3))
+
+
+def write(path: Path, head: str, lines: Any) -> str:
+    text = "\n".join([head, *(",".join(map(str, line)) for line in lines)])
+    path.write_text(text + "\n", encoding="utf-8")
+    return path.name
+
+
+@pytest.fixture
+def two_files(tmp_path: Path) -> Path:
+    w = rows()
+    write(tmp_path / "w.csv", "run,web,code,math", [[i, *row] for i, row in enumerate(w)])
+    y = score(w)
+    write(tmp_path / "y.csv", "run,prose_loss,qa_acc", [[i, v, 1 - v] for i, v in enumerate(y)])
+    return tmp_path
+
+
+def of_two(folder: Path, **more: Any) -> Any:
+    given = {"mixtures": "w.csv", "results": "y.csv", "key": "run", "score": ["prose_loss"]}
+    return table_problem("ours", folder=str(folder), **{**given, **more})
+
+
+def test_rows_are_searched_themselves_and_unknown_noise_is_said(two_files: Path) -> None:
+    found = of_two(two_files)
+    assert found.noise == "unknown" and "noise unknown (no mixture was run twice)" in found.about()
+    w = rows()
+    best = w[np.argmin(score(w))] / w[np.argmin(score(w))].sum()
+    assert found.regret(found.space.weights(dict(zip(DOMAINS, best, strict=True)))[None])[0] == 0
+    outcome = run(RANDOM, found, trials=12)
+    assert outcome.regret >= 0 and outcome.trials == 12
+    near = Method(recommend=lambda p, d, s: p.space.weights({"web": 0.2, "code": 0.5, "math": 0.3}))
+    assert run(near, found, trials=1).regret < 0.2  # judged as the nearest row
+
+
+def test_a_stated_noise_is_used(two_files: Path) -> None:
+    found = of_two(two_files, noise=0.5)
+    assert (found.noise, found.source.noise) == ("stated", 0.5)
+
+
+def test_higher_is_better_where_the_name_says_it(two_files: Path) -> None:
+    found, losses = of_two(two_files, score=["qa_acc"]), of_two(two_files)
+    assert found.truth(found.space.rows) == pytest.approx(-1 + losses.truth(found.space.rows))  # type: ignore[attr-defined]
+
+
+def test_runs_again_measure_the_noise_and_their_mean_is_the_truth(tmp_path: Path) -> None:
+    w = np.repeat(rows(10), 3, axis=0)
+    wobble = np.tile([-0.1, 0.0, 0.1], 10)
+    cells = [[*row, 1e6, 1e9, v] for row, v in zip(w, score(w) + wobble, strict=True)]
+    write(
+        tmp_path / "runs.csv",
+        "weight_web,weight_code,weight_math,model_size,n_tokens,x_loss",
+        cells,
+    )
+    found = table_problem("ours", folder=str(tmp_path), runs="runs.csv")
+    assert found.noise == "measured on 10 mixtures that were run again"
+    assert found.source.noise * found.source.sigma == pytest.approx(0.1)  # type: ignore[operator]
+    assert found.truth(found.space.rows) == pytest.approx(score(rows(10)), abs=1e-6)  # type: ignore[attr-defined]
+
+
+def test_sizes_are_rungs_that_cost_their_flops(tmp_path: Path) -> None:
+    w = rows(9)
+    cells = [
+        [*row, size, tokens, score(row[None])[0] + 1e6 / size]
+        for row in w
+        for size, tokens in ((1e6, 1e9), (1e7, 5e9), (1e7, 1e10))
+    ]
+    write(tmp_path / "r.csv", "w_web,w_code,w_math,params,steps,x_loss", cells)
+    columns = {"weights": "w_", "size": "params", "tokens": "steps"}
+    found = table_problem(
+        "ours", folder=str(tmp_path), runs="r.csv", rungs=[[1e6, 1e9], [1e7, 1e10]], **columns
+    )
+    assert found.ladder.shares.tolist() == pytest.approx([0.01, 1.0])
+    cheap = Method(rung=lambda p, data: 0)
+    assert run(cheap, found, trials=0.05).trials == 5
+
+
+def test_recipes_by_size_seed_and_task_are_read(tmp_path: Path) -> None:
+    w = rows(8)
+    write(tmp_path / "recipes.csv", "data,web,code,math", [[f"m{i}", *r] for i, r in enumerate(w)])
+    lines = [
+        [
+            f"m{i}",
+            size,
+            tokens,
+            seed,
+            task,
+            f"\"{{'acc': {0.9 - score(r[None])[0] / 10}, 'n': 3}}\"",
+        ]
+        for i, r in enumerate(w)
+        for size, tokens in (("4M", "0.4B"), ("150M", "15e9"))
+        for seed in ("default", "other")
+        for task in ("piqa", "arc")
+    ]
+    write(tmp_path / "results.csv", "data,params,tokens,seed,task,metrics", lines)
+    given = {"recipes": "recipes.csv", "results": "results.csv"}
+    rungs = [[4e6, 4e8], [150e6, 15e9]]
+    found = table_problem("dd", folder=str(tmp_path), metric="acc", rungs=rungs, **given)
+    assert len(found.ladder) == 2 and found.noise.startswith("measured on 8")
+    best, _ = found.source.optimum()
+    mixture = found.space.mixture(best)
+    ordered = np.array([[mixture[domain] for domain in DOMAINS]])
+    assert score(ordered)[0] == pytest.approx(score(w).min(), abs=1e-4)
+    with pytest.raises(UserError, match="say which metric: acc, n"):
+        table_problem("dd", folder=str(tmp_path), rungs=rungs, **given)
+    with pytest.raises(UserError, match="has no column 'date'"):
+        columns = {"recipe": "date"}
+        table_problem("dd", folder=str(tmp_path), columns=columns, metric="acc", **given)
+
+
+def test_ones_own_searches_are_a_problem() -> None:
+    space = MixtureSpace({"web": 3, "code": 2, "math": 1})
+    study = optuna.create_study(direction="maximize")
+    for w in rows(9, seed=3):
+        params = space.params(space.weights(dict(zip(DOMAINS, w, strict=True)), normalise=True))
+        trial = optuna.trial.create_trial(
+            params=params, distributions=space.distributions(), value=-float(score(w[None])[0])
+        )
+        study.add_trial(trial)
+    found = from_studies("ours", [study])
+    assert found.best == pytest.approx(score(rows(9, seed=3)).min(), abs=1e-3)
+    with pytest.raises(UserError, match="one direction"):
+        from_studies("ours", [study, optuna.create_study()])
+    with pytest.raises(UserError, match="over 0 sets of domains"):
+        from_studies("ours", [optuna.create_study()])
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"score": ["prose_loss", "qa_acc"]}, "lower is better in some results and higher"),
+        ({"better": "up"}, '"lower" or "higher"'),
+        ({"score": "nothing"}, "No result 'nothing'"),
+        ({"noise": -1.0}, "noise must be at least 0"),
+        ({"keys": "run"}, "unexpected keyword"),
+        ({"runs": "w.csv"}, "give mixtures and results, or runs and rungs"),
+        ({"rungs": [[2.0, 3.0]]}, "no run of"),
+    ],
+)
+def test_what_a_table_cannot_be_is_said(two_files: Path, more: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        of_two(two_files, **more)
+
+
+def test_names_that_do_not_say_which_way_is_better_need_a_word(tmp_path: Path) -> None:
+    w = rows()
+    write(tmp_path / "w.csv", "run,web,code,math", [[i, *row] for i, row in enumerate(w)])
+    write(tmp_path / "y.csv", "run,arc:rc::olmes", [[i, v] for i, v in enumerate(score(w))])
+    with pytest.raises(UserError, match="nothing says whether higher or lower is better in 'arc"):
+        of_two(tmp_path, score=None)
+    assert of_two(tmp_path, score=None, better="lower").best == pytest.approx(score(w).min())
+    signed = of_two(tmp_path, score={"arc:rc::olmes": -1.0})
+    assert signed.best == pytest.approx(-score(w).max())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w: w * [1.0, 1.0, 2.0], "sum to"),
+        (lambda w: w[:6], "a problem needs 8 or more"),
+        (lambda w: np.column_stack([w[:, 0], 1 - w[:, 0]]), "with two a mixture is one number"),
+        (lambda w: np.tile(w[:1], (12, 1)), "in every row"),
+    ],
+)
+def test_rows_that_are_no_search_are_refused(tmp_path: Path, change: Any, says: str) -> None:
+    w = change(rows())
+    head = "run," + ",".join(DOMAINS[: w.shape[1]])
+    write(tmp_path / "w.csv", head, [[i, *row] for i, row in enumerate(w)])
+    write(tmp_path / "y.csv", "run,prose_loss", [[i, 2.0 + i / 10] for i in range(len(w))])
+    with pytest.raises(UserError, match=says):
+        of_two(tmp_path)
