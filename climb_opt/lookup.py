@@ -78,6 +78,8 @@ KINDS: dict[str, dict[str, str]] = {
     "reweighter": {
         "doremi": "climb_opt.proxy.reweight.doremi:DoReMi",
         "ado": "climb_opt.proxy.reweight.ado:ADO",
+        "tikmix": "climb_opt.influence.reweighters:TiKMiX",
+        "tikmix-stages": "climb_opt.influence.reweighters:TiKMiXStages",
     },
     "pruner": {
         "median": "optuna.pruners:MedianPruner",

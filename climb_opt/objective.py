@@ -33,6 +33,8 @@ from climb_opt.proxy import model
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome
 from climb_opt.proxy.keep import FOLDER, KeptModels
+from climb_opt.proxy.reweight import base as reweight
+from climb_opt.proxy.reweight.base import Judge
 from climb_opt.proxy.rungs import Rungs
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import StudyRecipe
@@ -76,6 +78,11 @@ class ProxyObjective:
         self.group = ProxyGroup(recipe.proxy.precision)
         self.rungs = self._rungs()
         self.trainer = self.rungs.trainers[-1]
+        judge = Judge(self.evaluators, self.coefficients, recipe.direction, self.space)
+        for trainer in self.rungs.trainers:
+            if isinstance(trainer, Trainer):
+                trainer.judge = judge
+                reweight.check(trainer.recipe.reweight, judge)
         self._kept = KeptModels(
             self.directory / FOLDER, recipe.proxy.keep, maximize=recipe.direction == "maximize"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from climb_opt.gains.program import Program, Solved, solve
@@ -65,6 +65,7 @@ def measure_influence(
         Interrupted: `stop()` said so; called again it goes on.
     """
     study = read_study(recipe) if isinstance(recipe, str) else recipe
+    study = replace(study, proxy=replace(study.proxy, reweight=None))  # the prior throughout
     options = check_ranges(options or InfluenceOptions(), "influence")
     folder = Path(directory)
     proxies = ProxyObjective(corpus_for(study, corpus), study, directory=folder, stop=stop)

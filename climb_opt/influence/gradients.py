@@ -83,14 +83,10 @@ class Differentiator:
 
     def of(self, terms: Iterable[torch.Tensor]) -> torch.Tensor:
         """The gradient of the sum of all ranks' terms."""
-        for parameter in self.parameters:
-            parameter.grad = None
-        for term in terms:
-            term.backward()
-        found = self.flat([p.grad for p in self.parameters])
-        for parameter in self.parameters:
-            parameter.grad = None
-        return self.add_up(found)
+        total = torch.cat([torch.zeros_like(p).flatten() for p in self.parameters])
+        for term in terms:  # not `backward`, whose hooks a run on several devices listens to
+            total += self.flat(torch.autograd.grad(term, self.parameters, allow_unused=True))
+        return self.add_up(total)
 
     def flat(self, parts: Iterable[torch.Tensor | None]) -> torch.Tensor:
         """One vector (P,) of a tensor for each parameter; None is 0."""

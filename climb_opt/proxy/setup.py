@@ -22,7 +22,7 @@ from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.order import Stretch
-from climb_opt.proxy.reweight.base import wants_reference
+from climb_opt.proxy.reweight.base import Judge, wants_reference
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.trunks import Trunk, check_trunk_phase, weighing
 from climb_opt.recipes import ProxyRecipe
@@ -68,6 +68,7 @@ class Setup:
         self.leaves_trunk = False
         self.start: Start | None = None
         self.marks: list[Any] = []  # what else tells its checkpoints from others
+        self.judge: Judge | None = None  # who scores what it trains
         self.reference: Any = None  # of a method that sets weights, while a trial trains
         self.compiled = group.device.type == "cuda" if recipe.compile is None else recipe.compile
         self.micro = self._first_micro()

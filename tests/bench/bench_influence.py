@@ -1,11 +1,13 @@
 """Does the influence of domains at one proxy's end rank mixtures as training them does?
 
     python tests/bench/bench_influence.py train demo --corpus CORPUS --output FOLDER
-    python tests/bench/bench_influence.py train dev --corpus CORPUS --evals EVALS --output FOLDER
+    python tests/bench/bench_influence.py measure dev --corpus CORPUS --evals EVALS --output FOLDER
+    python tests/bench/bench_influence.py table --output FOLDER
 
-`train` trains and scores mixtures, two seeds each: of the demonstration's corpus those of its 30
-starts, of the development pack's 24. Every training is a line of FOLDER/trained.jsonl, so that a
-call that was stopped goes on where it was.
+`train` trains and scores mixtures, two seeds each: 30 starts of a search on the demonstration's
+corpus, 24 on the development pack's. `measure` measures influence at the end of two proxies of the
+prior, by every curvature, and `table` prints how S w ranks what was trained. Every training and
+measurement is a line in FOLDER, so that a call that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch start th
 
 import argparse
 import warnings
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 
 from climb_opt.attributes import SEED, SLOT
@@ -30,10 +34,11 @@ from climb_opt.objective import ProxyObjective
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.samplers.design import start_mixture
 from climb_opt.shards import Corpus
-from resume import Row, run_all
+from climb_opt.statistics import spearman
+from resume import Row, load, run_all
 
 SEEDS = (0, 1)
-KEY = ("set", "mixture_number", "seed")
+KEY, KEYS = ("set", "mixture_number", "seed"), ("set", "seed", "hessian")
 TASKS = ("arc_easy", "piqa", "hellaswag")
 PROXY = {"include": "demo", "lr": 2e-3, "tokens": 131_072}  # the demonstration's
 DEMO: dict[str, Any] = {
@@ -46,6 +51,7 @@ DEV: dict[str, Any] = {
     "score": [f"{task}/bpb" for task in TASKS],
 }
 MIXTURES = {"demo": 30, "dev": 24}
+FLOPS = {"demo": 2.51e11, "dev": 7.15e11}  # of a trial
 
 
 def recipe_of(name: str, corpus: Path, evals: Path | None) -> StudyRecipe:
@@ -79,53 +85,98 @@ def train(row: Row, objective: ProxyObjective, mixtures: list[dict[str, float]])
     return {"mixture": mixture, "score": score, "components": components_of(found)}
 
 
-HESSIANS: dict[str, dict[str, Any]] = {
-    "identity": {},
-    "fisher": {},
-    "ekfac": {},
-    "gauss-newton": {"curvature_tokens": 16_384},
+# name -> options, and how many times a trial's tokens the prior's proxy trains on
+VARIANTS: dict[str, tuple[dict[str, Any], int]] = {
+    "identity": ({"hessian": "identity"}, 1),
+    "fisher": ({"hessian": "fisher"}, 1),
+    "ekfac": ({"hessian": "ekfac"}, 1),
+    "gauss-newton": ({"hessian": "gauss-newton", "curvature_tokens": 16_384}, 1),
+    "gauss-newton, few": (
+        {"hessian": "gauss-newton", "curvature_tokens": 4_096, "damping": 1.0, "iterations": 30},
+        1,
+    ),
+    "fisher, 4x": ({"hessian": "fisher", "tokens": 8_192}, 4),
+    "ekfac, 4x": ({"hessian": "ekfac", "tokens": 8_192}, 4),
 }
 
 
-def measure(row: Row, objective: ProxyObjective) -> Row:
+def measure(row: Row, given: argparse.Namespace) -> Row:
     """S at the end of a proxy of the prior."""
-    options = InfluenceOptions(hessian=row["hessian"], **HESSIANS[row["hessian"]])
-    at_prior = AtPrior(objective, options, row["seed"], f"prior-{row['set']}-{row['seed']}")
-    cost = at_prior.flops / at_prior.trainer.flops
+    options, times = VARIANTS[row["hessian"]]
+    objective = objective_of(given, times)
+    name = f"prior-{row['set']}-{row['seed']}"
+    at_prior = AtPrior(objective, InfluenceOptions(**options), row["seed"], name)
     gains = at_prior.measure()
     print(row, gains.facts, flush=True)
-    return {"lowers": gains.lowers, "facts": gains.facts, "proxies": cost}
+    return {"lowers": gains.lowers, "facts": gains.facts, "most": at_prior.flops}
+
+
+def table(rows: list[Row], measured: list[Row]) -> str:
+    """Rank correlations of S w with what was trained."""
+    lines = [f"{'':32}{'seed 0':>8}{'seed 1':>8}{'mean':>8}{'halves':>8}{'trials':>8}"]
+    for name in dict.fromkeys(row["set"] for row in rows):
+        scores, weights, domains = _trained(rows, name)
+        other = spearman(*scores)
+        lines.append(f"{name + ', another seed':32}{other:8.2f}{other:8.2f}")
+        for row in (row for row in measured if row["set"] == name):
+            gain = sum(np.array([of[d] for d in domains]) for of in row["lowers"].values())
+            found = [spearman(weights @ -gain, y) for y in (*scores, np.mean(scores, axis=0))]
+            told = [r for r in row["facts"]["reliability"].values() if r is not None]
+            words = f"{name}, {row['hessian']}, proxy {row['seed']}"
+            cells = "".join(f"{value:8.2f}" for value in found)
+            trials = row["facts"]["flops"] / FLOPS[name]
+            lines.append(f"{words:32}{cells}{np.mean(told):8.2f}{trials:8.1f}")
+    return "\n".join(lines)
+
+
+def _trained(rows: list[Row], name: str) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
+    """Scores (m,) of each seed, the mixtures (m, K) and their domains."""
+    own = [row for row in rows if row["set"] == name]
+    count = min(sum(row["seed"] == seed for row in own) for seed in SEEDS)
+    of = {(row["seed"], row["mixture_number"]): row for row in own}
+    domains = list(own[0]["mixture"])
+    weights = np.array([[of[0, i]["mixture"][d] for d in domains] for i in range(count)])
+    scores = [np.array([of[seed, i]["score"] for i in range(count)]) for seed in SEEDS]
+    return scores, weights, domains
+
+
+def objective_of(given: argparse.Namespace, times: int = 1) -> ProxyObjective:
+    """What trains and scores; the proxy on so many times a trial's tokens."""
+    recipe = recipe_of(given.set, given.corpus, given.evals)
+    recipe = replace(recipe, proxy=replace(recipe.proxy, tokens=times * recipe.proxy.tokens))
+    return ProxyObjective(Corpus.load(given.corpus), recipe, directory=given.output / "runs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("train", "measure"))
-    parser.add_argument("set", choices=MIXTURES)
-    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("what", choices=("train", "measure", "table"))
+    parser.add_argument("set", nargs="?", choices=MIXTURES)
+    parser.add_argument("--corpus", type=Path)
     parser.add_argument("--evals", type=Path)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS)[:4])
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    recipe = recipe_of(given.set, given.corpus, given.evals)
-    objective = ProxyObjective(Corpus.load(given.corpus), recipe, directory=given.output / "runs")
-    mixtures = mixtures_of(given.set, objective)
-    if given.what == "train":
+    trained, influence = given.output / "trained.jsonl", given.output / "influence.jsonl"
+    if given.what == "table":
+        print(table([*load(trained, KEY).values()], [*load(influence, KEYS).values()]))
+    elif given.what == "train":
+        objective = objective_of(given)
+        mixtures = mixtures_of(given.set, objective)
         wanted = [
             {"set": given.set, "mixture_number": i, "seed": seed}
             for seed in SEEDS
             for i in range(len(mixtures))
         ]
-        done = partial(train, objective=objective, mixtures=mixtures)
-        run_all(wanted, KEY, given.output / "trained.jsonl", done)
+        run_all(wanted, KEY, trained, partial(train, objective=objective, mixtures=mixtures))
     else:
-        asked = [
-            {"set": given.set, "seed": seed, "hessian": hessian}
-            for hessian in HESSIANS
+        wanted = [
+            {"set": given.set, "seed": seed, "hessian": variant}
+            for variant in given.variants
             for seed in SEEDS
         ]
-        done = partial(measure, objective=objective)
-        run_all(asked, ("set", "seed", "hessian"), given.output / "influence.jsonl", done)
+        run_all(wanted, KEYS, influence, partial(measure, given=given))
 
 
 if __name__ == "__main__":

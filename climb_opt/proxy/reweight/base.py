@@ -6,15 +6,16 @@ give the same weights. Notation: K domains in the corpus's order.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from climb_opt import lookup
 from climb_opt.choices import Choice
 from climb_opt.errors import UserError
+from climb_opt.simplex import MixtureSpace
 
 
 class Weights(NamedTuple):
@@ -51,6 +52,16 @@ class Extra(NamedTuple):
     passed: float = 0.0  # forward only
 
 
+@dataclass(frozen=True)
+class Judge:
+    """Who scores what a trial trains: a study's evaluators, and its score by component."""
+
+    evaluators: Sequence[Any]
+    score: Mapping[str, float]
+    direction: Literal["minimize", "maximize"]
+    space: MixtureSpace
+
+
 class Training(Protocol):
     """The run, as a method sees it before a step.
 
@@ -62,6 +73,7 @@ class Training(Protocol):
         reference: a proxy trained on `Reweighter.reference`; None without one.
         losses: (K,) mean nats a token of each domain since the last call; NaN where none was read.
         read: (K,) tokens read of each domain so far.
+        setup: corpus, sequences and group of the run; `setup.judge`, where a study scores it.
     """
 
     domains: tuple[str, ...]
@@ -71,6 +83,7 @@ class Training(Protocol):
     seed: int
     model: Any
     reference: Any
+    setup: Any
 
     @property
     def losses(self) -> np.ndarray: ...
@@ -114,12 +127,14 @@ class Reweighter(Protocol):
     def load(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave, after `start`; a `ValueError` starts the run afresh."""
 
-    # A method may also have these two.
+    # A method may also have these.
     #
     # def reference(self, mixture: Mapping[str, float]) -> Mapping[str, float]:
     #     The mixture of a proxy that is trained before, by the same recipe: `Training.reference`.
     # def extra(self, sizes: Sizes) -> Extra:
     #     The tokens that it uses beside the run's own; the reference model is counted already.
+    # def check(self, judge: Judge | None) -> None:
+    #     Raises a `UserError`, before anything is trained, where the score does not suit it.
 
 
 def made(choice: Choice) -> Reweighter:
@@ -134,6 +149,12 @@ def made(choice: Choice) -> Reweighter:
     except TypeError as error:
         raise UserError(f"proxy.reweight: {choice.name!r} with its options: {error}.") from None
     return method
+
+
+def check(choice: Choice | None, judge: Judge) -> None:
+    """Raise a `UserError` where a study's score does not suit the method that a recipe names."""
+    if choice is not None:
+        getattr(made(choice), "check", lambda judge: None)(judge)
 
 
 def wants_reference(choice: Choice | None) -> bool:
