@@ -27,6 +27,9 @@ from climb_opt.shards import Corpus
 
 STEPS = 12
 MIXTURE = {"web": 0.2, "code": 0.3, "math": 0.5}
+SHARES = (0.75, 0.25)  # of 12 steps: the second phase begins at step 9
+SCHEDULE = [{"web": 0.6, "code": 0.4}, {"code": 0.2, "math": 0.8}]
+KILLED_AT = 21  # of two parts a step and rank: in step 10, when the last checkpoint is of step 8
 
 
 def recipe_of(corpus: Path, rows: Path | None = None) -> StudyRecipe:
@@ -74,9 +77,11 @@ def inject(fault: Any) -> None:
     TrainingLoss.forward = faulty  # type: ignore[method-assign]
 
 
-def run_trial(objective: ProxyObjective, study: optuna.Study, **attrs: Any) -> dict[str, Any]:
+def run_trial(
+    objective: ProxyObjective, study: optuna.Study, mixture: Any = MIXTURE, **attrs: Any
+) -> dict[str, Any]:
     space = objective.space
-    study.enqueue_trial(space.params(space.weights(MIXTURE)), user_attrs=attrs)
+    study.enqueue_trial(space.params(space.weights(mixture)), user_attrs=attrs)
     trial = study.ask()
     try:
         value = objective(trial)
@@ -155,7 +160,44 @@ def killed(corpus: Corpus, directory: Path) -> None:
     (directory / "result.json").write_text(json.dumps(result))
 
 
+def phased(corpus: Corpus, directory: Path) -> None:
+    """A trial in phases; then it again, killed in the second phase, and its resumption."""
+    mark, whole, calls = directory / "was-killed", directory / "whole.json", [0]
+    last = int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1
+
+    def fault(call: int) -> float:
+        calls[0] += 1
+        if last and whole.exists() and calls[0] > KILLED_AT and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 1.0
+
+    inject(fault)
+    recipe = replace(recipe_of(corpus.path), phases=SHARES)
+    recipe = replace(recipe, proxy=replace(recipe.proxy, checkpoint_every=4))
+    objective = ProxyObjective(corpus, recipe, directory=directory)
+    original = objective._work
+
+    def work(job: Any) -> Any:
+        calls[0] = 0
+        return original(job)
+
+    objective._work = work  # type: ignore[method-assign]
+    if not objective.is_main:
+        objective.serve()
+        return
+    study = optuna.create_study()
+    if not whole.exists():
+        result = run_trial(objective, study, SCHEDULE, **{SLOT: 1})
+        whole.write_text(json.dumps(result))
+    result = run_trial(objective, study, SCHEDULE, **{SLOT: 0})
+    objective.close()
+    results = [json.loads(whole.read_text()), result]
+    (directory / "result.json").write_text(json.dumps(results))
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     scenario, corpus_path, directory = sys.argv[1:]
-    {"healthy": healthy, "killed": killed}[scenario](Corpus.load(corpus_path), Path(directory))
+    scenarios = {"healthy": healthy, "killed": killed, "phased": phased}
+    scenarios[scenario](Corpus.load(corpus_path), Path(directory))
