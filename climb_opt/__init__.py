@@ -16,6 +16,7 @@ from climb_opt.simplex import MixtureSpace
 if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.corpus.build_corpus import build_corpus as build_corpus
     from climb_opt.evaluators.base import Evaluator as Evaluator
+    from climb_opt.exports.branches import export_model as export_model
     from climb_opt.exports.from_study import export as export
     from climb_opt.exports.from_study import materialise as materialise
     from climb_opt.history import History as History
@@ -44,6 +45,7 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.study import retry as retry
     from climb_opt.study import status as status
     from climb_opt.study import work as work
+    from climb_opt.study.rescoring import rescore as rescore
     from climb_opt.view import read_history as read_history
 
 __version__ = "0.1.0"
@@ -68,6 +70,7 @@ _LAZY = {
     "confirm": "climb_opt.retrain.confirm",
     "enqueue": "climb_opt.study",
     "export": "climb_opt.exports.from_study",
+    "export_model": "climb_opt.exports.branches",
     "materialise": "climb_opt.exports.from_study",
     "measure_influence": "climb_opt.influence.door",
     "noise": "climb_opt.retrain.noise",
@@ -77,6 +80,7 @@ _LAZY = {
     "read_history": "climb_opt.view",
     "report": "climb_opt.reports.report",
     "report_components": "climb_opt.history",
+    "rescore": "climb_opt.study.rescoring",
     "resume": "climb_opt.study",
     "retry": "climb_opt.study",
     "set_aggregate": "climb_opt.history",

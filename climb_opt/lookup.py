@@ -122,6 +122,7 @@ KINDS: dict[str, dict[str, str]] = {
         "torchtitan": "climb_opt.exports.code:torchtitan",
         "huggingface": "climb_opt.exports.code:hugging_face",
         "materialise": "climb_opt.exports.materialise:materialise",
+        "model": "climb_opt.exports.branches:export_model",
     },
     "method": {  # of mixbench
         "marin": "climb_opt.mixbench.peers:MARIN",

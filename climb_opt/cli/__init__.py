@@ -28,6 +28,7 @@ from climb_opt.text import escape_rest, printable
 COMMANDS = (
     "corpus", "search", "status", "retry", "enqueue", "pause_resume", "best", "report", "confirm",
     "noise", "export", "dashboard", "ablate", "predictors", "transfer", "ls", "plan", "influence",
+    "rescore",
 )  # fmt: skip
 EPILOG = """examples:
   climb-opt corpus build docs/*.jsonl.zst --output corpora/web

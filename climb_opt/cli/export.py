@@ -19,6 +19,7 @@ EPILOG = """examples:
   climb-opt export climb-62m --format olmo-core --tokens 40e9 --output mix.yaml
   climb-opt export climb-62m --format materialise --tokens 1e9 --output data/mixed
   climb-opt export climb-62m --mixture two-phases.yaml --format nanotron --tokens 40e9 --batch 1024
+  climb-opt export climb-branches --format model --branch trunk --output models/trunk
   climb-opt export climb-62m --trial 17 --format yaml | climb-opt enqueue climb-62m -
 """
 
@@ -63,17 +64,27 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--seed", type=int, default=42, metavar="N", help="for formats that shuffle (default: 42)"
     )
     command.add_argument("--corpus", help="where the corpus lies on this machine")
+    command.add_argument(
+        "--branch", metavar="NAME",
+        help="for --format model: trunk or a branch (default: branches merged by the mixture)",
+    )  # fmt: skip
+    command.add_argument("--runs", default="runs", help="for --format model: where the runs lie")
     command.add_argument("--documents", action="store_true", help="materialise text, not tokens")
     offer(command, formats=names_of("format"), rules=names_of("rule"))
 
 
 def _export(args: argparse.Namespace) -> None:
-    from climb_opt.exports.formats import MATERIALISE, format_of
+    from climb_opt.exports.formats import MATERIALISE, MODEL, format_of
     from climb_opt.exports.from_study import export, export_files
 
     if args.format == MATERIALISE:
         _materialise(args)
         return
+    if args.format == MODEL:
+        _model(args)
+        return
+    if args.branch is not None:
+        raise UserError(f"--branch is for --format {MODEL}.")
     if args.documents:
         raise UserError(f"--documents is for --format {MATERIALISE}.")
     format_of(args.format)  # before the study is read
@@ -104,6 +115,20 @@ def _materialise(args: argparse.Namespace) -> None:
         f"documents{f' ({cut} cut to fit)' if cut else ''}; {most!r} is read "
         f"{written.epochs[most]:.2f} times."
     )
+
+
+def _model(args: argparse.Namespace) -> None:
+    from climb_opt.exports.branches import export_model
+    from climb_opt.exports.from_study import handover_of
+
+    if args.output in (None, "-"):
+        raise UserError("A model is a folder: give --output FOLDER.")
+    study = existing(args)
+    branch = args.branch or handover_of(study, **_settings(args))
+    folder = export_model(
+        study, args.output, branch=branch, corpus=args.corpus, directory=args.runs
+    )
+    print(f"{args.format}: {folder}")
 
 
 def _settings(args: argparse.Namespace) -> Any:

@@ -19,6 +19,7 @@ from climb_opt.text import amount, counted, printable, times
 logger = logging.getLogger(__name__)
 
 MATERIALISE = "materialise"  # writes data, not text: materialise.py
+MODEL = "model"  # writes a trunk or branches: branches.py
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def format_of(name: str) -> Format:
     write = lookup.find("format", name)
     if name == MATERIALISE:
         raise UserError(f"{name} writes data, not text: use climb_opt.materialise(study, FOLDER).")
+    if name == MODEL:
+        raise UserError(f"{name} writes a folder: use climb_opt.export_model(study, FOLDER).")
     said = {f.name: getattr(write, f.name) for f in dataclasses.fields(Format)[1:]
             if hasattr(write, f.name)}  # fmt: skip
     return Format(write, **said)
@@ -61,7 +64,7 @@ def format_of(name: str) -> Format:
 
 def texts() -> list[str]:
     """The short names of the formats that are texts."""
-    return [name for name in lookup.KINDS["format"] if name != MATERIALISE]
+    return [name for name in lookup.KINDS["format"] if name not in (MATERIALISE, MODEL)]
 
 
 def render(name: str, handover: Handover) -> str:

@@ -69,6 +69,8 @@ def at_target(recipe: StudyRecipe, **changes: Any) -> StudyRecipe:
     """The recipe by which a search's mixtures are trained again: its target, and no other rung."""
     rounds = recipe.rounds or (1,)  # none where a budget took their place
     one: dict[str, Any] = {"rounds": rounds, "ladder": (), "rungs": (), "budget": None}
+    if recipe.branches is not None:  # the trunk; nothing is read off
+        one["branches"] = replace(recipe.branches, read=())
     target = replace(recipe, **{**one, **changes})
     return replace(target, proxy=replace(target.proxy, go_on=False))
 

@@ -3,6 +3,8 @@
     opening.py    recipe or name -> Optuna study; who may join
     asked.py      the recipe asked for: its score weighed, and the study's or refused
     corpora.py    its corpus on this machine: found, or built
+    given.py      mixtures of named slots: baselines, and what checks read-outs of branches
+    rescoring.py  mixtures priced anew off branches, without training
     working.py    a worker: the study's sampler, pruner and objective, and what each trial records
     steering.py   status, retry, enqueue, pause, resume
 
@@ -14,6 +16,7 @@ import optuna
 
 from climb_opt.plan import plan_of
 from climb_opt.simplex import MixtureSpace
+from climb_opt.study.given import baselines
 from climb_opt.study.opening import (
     awaits_corpus,
     check_corpus,
@@ -26,7 +29,6 @@ from climb_opt.study.opening import (
 )
 from climb_opt.study.steering import enqueue, pause, resume, retry, status
 from climb_opt.study.working import (
-    baselines,
     build_pruner,
     build_sampler,
     equal_score,

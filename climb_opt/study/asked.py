@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from climb_opt import recipe_files, recipes
 from climb_opt.attributes import WEIGHTS
 from climb_opt.errors import UserError
+from climb_opt.ladder import Ladder
 from climb_opt.recipes import AUTO, StudyRecipe
 from climb_opt.text import number
 from climb_opt.view import StudyView, study_named
@@ -70,6 +71,25 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
             f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
             f"another --study-name to start a new study, or only `--study-name {study.study_name}` "
             "to go on with the stored recipe."
+        )
+
+
+def check_budget(recipe: StudyRecipe, ladder: Ladder, before: float) -> None:
+    """Raise unless the budget pays for the baselines and one trial of the target.
+
+    Args:
+        before: FLOPs of trunk, branches and what checks them.
+    """
+    if recipe.budget is None:
+        return
+    named, target = len(recipe.baselines), ladder.rungs[-1]
+    needed = (named + 1) * target.flops + before
+    if recipe.budget.flops < needed:
+        raise UserError(
+            f"study.budget: {recipe.budget.flops:.3g} FLOPs do not pay for the baselines and one "
+            f"trial of the target, {target.name}: {named} + 1 at {target.flops:.3g}"
+            f"{f', after {before:.3g} of trunk, branches and their checks,' if before else ''} are "
+            f"{needed:.3g}. Give more, name fewer baselines, or take a cheaper target."
         )
 
 

@@ -19,7 +19,6 @@ from climb_opt import recipe_files, recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, LADDER, RECIPE, WEIGHTS
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.ladder import Ladder
 from climb_opt.plan import space_for
 from climb_opt.proxy.ladders import branching_flops, study_ladder
 from climb_opt.recipes import StudyRecipe
@@ -33,7 +32,7 @@ from climb_opt.storages import (
     persist,
     study_lock,
 )
-from climb_opt.study.asked import check_recipe, weighed
+from climb_opt.study.asked import check_budget, check_recipe, weighed
 from climb_opt.study.corpora import corpus_for, is_override, is_to_be_built
 from climb_opt.view import StudyView, store_space
 
@@ -99,7 +98,7 @@ def open_study(
     assert study is not None
     with explained(storage):
         if wanted is None and overrides:
-            wanted = _overridden(read_recipe(study), overrides)
+            wanted = overridden(read_recipe(study), overrides)
         if wanted is not None:
             check_recipe(study, wanted)
     return study
@@ -152,7 +151,7 @@ def check_corpus(study: optuna.Study, corpus: Corpus) -> None:
 def corpus_here(study: optuna.Study, overrides: Sequence[str]) -> str | CorpusRecipe | None:
     """Where the study's corpus lies on this machine by the overrides; None: they do not say."""
     ours = [o for o in overrides if is_override(o)]
-    return _overridden(read_recipe(study), ours).corpus if ours else None
+    return overridden(read_recipe(study), ours).corpus if ours else None
 
 
 def load_corpus(study: optuna.Study, here: str | Path | CorpusRecipe | None = None) -> Corpus:
@@ -232,7 +231,7 @@ def _complete(
     space = space_for(corpus.tokens(), recipe)  # bounds that no mixture meets are found here
     ladder = study_ladder(recipe, corpus.tokens(), corpus.vocab_size)
     if ladder is not None:
-        _check_budget(recipe, ladder, branching_flops(recipe, ladder, corpus.tokens()))
+        check_budget(recipe, ladder, branching_flops(recipe, ladder, corpus.tokens()))
     study = optuna.create_study(
         study_name=name,
         storage=storage,
@@ -275,21 +274,8 @@ def _describe(
     study.set_user_attr(RECIPE, recipes.to_json(recipe))
 
 
-def _check_budget(recipe: StudyRecipe, ladder: Ladder, before: float) -> None:
-    if recipe.budget is None:
-        return
-    named, target = len(recipe.baselines), ladder.rungs[-1]
-    needed = (named + 1) * target.flops + before
-    if recipe.budget.flops < needed:
-        raise UserError(
-            f"study.budget: {recipe.budget.flops:.3g} FLOPs do not pay for the baselines and one "
-            f"trial of the target, {target.name}: {named} + 1 at {target.flops:.3g}"
-            f"{f', after {before:.3g} of trunk, branches and their checks,' if before else ''} are "
-            f"{needed:.3g}. Give more, name fewer baselines, or take a cheaper target."
-        )
-
-
-def _overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:
+def overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:
+    """A study's recipe with `key.sub=value` applied."""
     data = dataclasses.asdict(stored)
     for override in overrides:
         recipe_files.set_override(data, override)

@@ -16,23 +16,24 @@ from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, recipes
 from climb_opt import workers as rounds
-from climb_opt.attributes import BASELINE, CONFIRM, NOISE, SEED, SLOT, TRANSFER
-from climb_opt.baselines import fixed_mixture, needed
+from climb_opt.attributes import CONFIRM, NOISE, SEED, SLOT, TRANSFER
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.evaluators.base import Provenance
 from climb_opt.history import report_facts
 from climb_opt.ladder import rung_of
-from climb_opt.ladder.branches.slots import check_mixtures, part_of
+from climb_opt.ladder.branches.slots import part_of
 from climb_opt.metrics import higher_is_better, searchable
-from climb_opt.plan import Plan, Slot
+from climb_opt.plan import Plan
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.selection.verifying import Verification
+from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, patient, study_lock
 from climb_opt.study.corpora import corpus_for
+from climb_opt.study.given import given_mixtures
 from climb_opt.study.opening import load_corpus, read_recipe
 from climb_opt.text import file_name
 from climb_opt.view import StudyView
@@ -135,10 +136,20 @@ def make_objective(
     Raises:
         UserError: the corpus is missing or another, or an extra is not installed.
     """
-    recipe = read_recipe(study)
     loaded = load_corpus(study, corpus)
+    return loaded_objective(study, read_recipe(study), loaded, directory, stop)
+
+
+def loaded_objective(
+    study: optuna.Study,
+    recipe: StudyRecipe,
+    corpus: Corpus,
+    directory: str | Path,
+    stop: Callable[[], bool] = lambda: False,
+) -> Any:
+    """The objective of a recipe in a study's folder of `directory`."""
     folder = Path(directory) / file_name(study.study_name)
-    return _training().ProxyObjective(loaded, recipe, directory=folder, stop=stop)
+    return _training().ProxyObjective(corpus, recipe, directory=folder, stop=stop)
 
 
 def equal_score(recipe: StudyRecipe, corpus: str | Path | None = None) -> dict[str, float]:
@@ -249,31 +260,6 @@ def _foretold(objective: Objective, space: MixtureSpace) -> Objective:
         return objective(trial)
 
     return foretell
-
-
-def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, float]]:
-    """slot -> mixture of the recipe's baselines."""
-    mixtures: dict[Slot, dict[str, float]] = {}
-    for name in recipe.baselines:
-        if missing := needed(name):
-            raise UserError(
-                f"study.baselines: {name!r} needs the key {min(missing)!r}, which a baseline has "
-                "not. Leave it out, and put a mixture of your own in line with `climb-opt "
-                "enqueue STUDY mixture.yaml`."
-            )
-        mixtures[BASELINE + name] = space.mixture(fixed_mixture(space, name))
-    return mixtures
-
-
-def given_mixtures(
-    recipe: StudyRecipe, plan: Plan, space: MixtureSpace
-) -> dict[Slot, Mapping[str, float]]:
-    """slot -> mixture of baselines, and of what checks read-outs of branches."""
-    given: dict[Slot, Mapping[str, float]] = {**baselines(recipe, space)}
-    if recipe.branches is not None and recipe.readouts:
-        given.update(check_mixtures(space, recipe.branches.check, recipe.seed).items())
-        given.update({read: given[slot] for slot, read in plan.before.read_too()})
-    return given
 
 
 def _facts(study: optuna.Study, recipe: StudyRecipe) -> dict[str, Any]:

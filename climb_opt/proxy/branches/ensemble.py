@@ -10,13 +10,14 @@ Notation: K branches, n tokens, C components.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
 
 from climb_opt.errors import UserError
+from climb_opt.ladder.branches.groups import Branches
 from climb_opt.simplex import MixtureSpace
 
 LEAST = 1e-30  # a probability: float32 holds none below it, and no token is impossible
@@ -92,3 +93,8 @@ def mixmin(
         options={"maxiter": 500, "ftol": 1e-10},
     )
     return np.asarray(space.project(found.x))
+
+
+def groups_of(branches: Branches, domains: Sequence[str]) -> np.ndarray:
+    """(D, K) which branch stands for which domain."""
+    return np.array([[float(d in b.domains) for b in branches.branches] for d in domains])

@@ -290,10 +290,5 @@ class Tree:
             log.info("Disk: trunk and branches take %s.", said)
 
 
-def branch_weights(branches: Branches, domains: tuple[str, ...]) -> np.ndarray:
-    """(D, K) which branch stands for which domain."""
-    return np.array([[float(d in b.domains) for b in branches.branches] for d in domains])
-
-
 def _called(name: str) -> str:
     return "The trunk" if name == TRUNK else f"Branch {name!r}"

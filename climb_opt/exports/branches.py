@@ -1,0 +1,81 @@
+"""A trunk, a branch, or branches merged by a mixture, as a folder that `transformers` opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import optuna
+
+from climb_opt.errors import UserError
+from climb_opt.exports.from_study import handover_of
+from climb_opt.exports.handover import Handover
+from climb_opt.files import writing
+from climb_opt.study import load_corpus, read_recipe
+from climb_opt.study.working import loaded_objective
+
+
+def export_model(
+    study: optuna.Study,
+    output: str | Path,
+    *,
+    branch: str | Handover | None = None,
+    corpus: str | Path | None = None,
+    directory: str | Path = "runs",
+) -> Path:
+    r"""Write a model of the study's branches with its tokenizer; returns the folder.
+
+    Args:
+        branch: "trunk" or a branch's name, or a mixture to merge all branches by, as `handover_of`
+            gives it; None: the mixture that the study recommends.
+        corpus: where it lies here, if not where the recipe says.
+        directory: where the runs lie.
+
+    Raises:
+        UserError: a study without branches, a part that is not in `directory`, no such branch, a
+            schedule, or a folder that cannot be written.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/export-model.journal")
+    >>> climb_opt.export_model(study, "runs/trunk", branch="trunk")
+    Traceback (most recent call last):
+    climb_opt.errors.UserError: --format model writes a trunk or branches, of which this study has \
+none (branches: in its recipe). Models of trials are kept by proxy.keep.
+    """
+    recipe = read_recipe(study)
+    if recipe.branches is None:
+        raise UserError(
+            "--format model writes a trunk or branches, of which this study has none (branches: "
+            "in its recipe). Models of trials are kept by proxy.keep."
+        )
+    loaded = load_corpus(study, corpus)
+    objective = loaded_objective(study, recipe, loaded, directory)
+    try:
+        tree = objective.rungs.tree
+        if not isinstance(branch, str):
+            for name in tree.names:
+                tree.folder(name)  # raises where it is missing
+            if not tree.names:
+                raise UserError("This study has a trunk alone: nothing to merge; --branch trunk.")
+            chosen = branch or handover_of(study)
+            if chosen.phases:
+                raise UserError("A schedule cannot be merged: branches are averaged by a mixture.")
+            network = tree.merged({source.name: source.weight for source in chosen.sources})
+        else:
+            tree.folder(branch)
+            network = tree.load(branch)
+        from climb_opt.proxy import model
+
+        folder = Path(output)
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _check_empty(folder)
+            model.save(network, loaded, folder)
+    finally:
+        objective.close()
+    return folder
+
+
+def _check_empty(folder: Path) -> None:
+    """A model replaces a model of this kind, and nothing else."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise UserError(f"{str(folder)!r} holds other things; give an empty folder.")
