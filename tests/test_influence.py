@@ -212,6 +212,8 @@ def test_ekfac_solves_a_damped_curvature_of_every_layer(
     exact = newton.solve(gradient)
     assert _cosine(found.solve(gradient), exact) > _cosine(gradient, exact)
     assert all(p.requires_grad for p in held.parameters), "the model is as it was"
+    again = EKFAC(held, sample, rest=fisher)
+    assert torch.equal(again.solve(a), found.solve(a)), "the same labels are drawn"
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -74,12 +74,16 @@ class DiagonalFisher:
 SMALL = 4  # sequences whose gradients are squared together: fewer are more draws, and dearer
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def labels(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Labels (n,) that a model with these logits (n, V) draws."""
+    return torch.multinomial(torch.softmax(logits, 1), 1, generator=generator).flatten()
+
+
 def _own(model: Differentiator, tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """This rank's gradient (P,) of the summed loss of labels that the model draws."""
     logits = model.network(input_ids=tokens[:, :-1], use_cache=False).logits.flatten(0, 1)
-    with torch.no_grad():
-        drawn = torch.multinomial(torch.softmax(logits, 1), 1, generator=generator).flatten()
-    loss = F.cross_entropy(logits, drawn, reduction="sum")
+    loss = F.cross_entropy(logits, labels(logits, generator), reduction="sum")
     return model.flat(torch.autograd.grad(loss, model.parameters, allow_unused=True))
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from climb_opt.extras import need
-from climb_opt.influence.curvature import DiagonalFisher
+from climb_opt.influence.curvature import DiagonalFisher, labels
 from climb_opt.influence.gradients import Differentiator, Sample
 
 WIDEST = 4096  # outputs or inputs of a layer: its eigendecomposition costs their third power
@@ -118,7 +118,7 @@ def _fitted(model: Differentiator, parts: list[torch.Tensor], layers: list[str])
     state = need("kronfluence.utils.state", PURPOSE, PACKAGE).State()
     # Ranks agree below; of its own accord it knows those of torchrun on GPUs only.
     state.device, state.num_processes, state.process_index = model.group.device, 1, 0
-    task = _task(layers)
+    task = _task(layers, torch.Generator(model.group.device).manual_seed(model.group.rank))
     wrapped = analyzer.prepare_model(copy.deepcopy(model.network), task)
     quiet = {"disable_tqdm": True}
     _, found = covariance.fit_covariance_matrices_with_loader(
@@ -148,7 +148,7 @@ def _summed(model: Differentiator, factors: Factors) -> Factors:
     }
 
 
-def _task(layers: list[str]) -> Any:
+def _task(layers: list[str], generator: torch.Generator) -> Any:
     base: Any = need("kronfluence.task", PURPOSE, PACKAGE).Task
 
     class Drawn(base):  # type: ignore[misc]
@@ -156,9 +156,7 @@ def _task(layers: list[str]) -> Any:
 
         def compute_train_loss(self, batch: Any, model: Any, sample: bool = False) -> Any:
             logits = model(input_ids=batch[:, :-1], use_cache=False).logits.flatten(0, 1)
-            with torch.no_grad():
-                drawn = torch.multinomial(torch.softmax(logits, 1), 1).flatten()
-            return F.cross_entropy(logits, drawn, reduction="sum")
+            return F.cross_entropy(logits, labels(logits, generator), reduction="sum")
 
         def compute_measurement(self, batch: Any, model: Any) -> Any:
             raise NotImplementedError("only the factors are asked for")
