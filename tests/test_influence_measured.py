@@ -127,6 +127,8 @@ def test_a_score_without_a_gradient_is_refused_before_anything_is_trained(
     command = proxies(proxy={"command": "true", "flops": 1e9})
     with pytest.raises(UserError, match=r"proxy\.command trains elsewhere"):
         AtPrior(command, OPTIONS)
+    with pytest.raises(UserError, match="drop the study's phases"):
+        AtPrior(proxies(phases=[0.5, 0.5]), OPTIONS)
 
 
 def test_a_diverged_proxy_fails_the_measurement(

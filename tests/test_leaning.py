@@ -87,6 +87,9 @@ def test_a_search_with_influence_is_exact_and_repeats_itself(tmp_path: Path) -> 
 def test_influence_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no data of domain 'd5'"):
         SimplexGPSampler(SPACE, influence={d: g for d, g in GAINS.items() if d != "d5"})
+    for wrong in (3, {**GAINS, "d0": "much"}):
+        with pytest.raises(UserError, match=r"influence.* expected"):
+            SimplexGPSampler(SPACE, influence=wrong)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"gone\.json"):
         SimplexGPSampler(SPACE, influence=str(tmp_path / "gone.json"))
     with pytest.raises(UserError, match="leave it out with components"):

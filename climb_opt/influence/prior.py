@@ -25,6 +25,7 @@ from climb_opt.influence.measure import (
 from climb_opt.influence.mixtures import candidates, searched
 from climb_opt.influence.options import InfluenceOptions
 from climb_opt.objective import ProxyObjective
+from climb_opt.phases import PhasedSpace
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.train import Trainer
@@ -51,6 +52,11 @@ class AtPrior:
 
     def __post_init__(self) -> None:
         _ = self.targets
+        if isinstance(self.proxies.space, PhasedSpace):
+            raise UserError(
+                "influence: it is measured of mixtures that hold throughout; drop the study's "
+                "phases (--set phases=[])."
+            )
         if self.options.hessian == "ekfac":
             from climb_opt.influence import ekfac  # needs a library of its own
 

@@ -16,6 +16,7 @@ from climb_opt.gains.table import Gains, read_gains
 from climb_opt.phases import PhasedSpace
 from climb_opt.samplers.design import start_mixture
 from climb_opt.simplex import MixtureSpace
+from climb_opt.strict import convert
 
 CHOICES = 4  # draws of a start, of which the most promising is taken
 APART = 30_000  # between the numbers of two draws of a start; a multiple of 3 keeps their kind
@@ -39,7 +40,11 @@ class Leaning:
             raise UserError("influence: it was measured of mixtures; leave it out with phases.")
         measured = read_gains(given) if isinstance(given, str) else given
         if not isinstance(measured, Gains):
-            measured = Gains({"given": {d: float(g) for d, g in measured.items()}}, {"given": 1.0})
+            if not isinstance(measured, Mapping):
+                raise UserError(f"influence: expected a file or domain: gain, but got {given!r}.")
+            measured = Gains(
+                {"given": convert(dict(measured), dict[str, float], "influence")}, {"given": 1.0}
+            )
         rows, shares = measured.tasks(space.domains)
         self.space, self.gains = space, np.asarray(shares @ rows)
         self.mixture = solve(space, rows, shares=shares).weights
