@@ -249,7 +249,7 @@ def test_an_ordinary_study_is_no_confirm_study() -> None:
 def test_the_table_fits_a_terminal_and_ends_with_the_verdict() -> None:
     study, _ = open_confirmation(demo(), finals(), None)
     found = run(study, runner(Proxy()))
-    text = confirmed(found, SPACE.domains)
+    text = confirmed(found, SPACE)
     assert max(len(line) for line in text.splitlines()) <= 98
     assert text.splitlines()[-1].startswith("found is better than uniform by")
     assert "±" in text and "uniform" in text.splitlines()[0]
@@ -260,5 +260,5 @@ def test_a_study_without_results_has_nothing_to_compare() -> None:
     empty = read_confirmation(study)
     assert isinstance(empty, Confirmation)
     assert empty.verdict() == "nothing to compare yet"
-    assert confirmed(empty, SPACE.domains) == "Nothing has been retrained yet."
+    assert confirmed(empty, SPACE) == "Nothing has been retrained yet."
     assert study.user_attrs[CONFIRM]["seeds"] == 3

@@ -71,4 +71,5 @@ def _plain(rule: str, advice: Advice, as_good: str) -> dict[str, Any]:
         "as_good": (as_good if rule == advice.followed else one.as_good) or None,
         "warnings": list(one.warnings),
         "mixture": dict(one),
+        **({"phases": list(one.phases)} if one.phases else {}),
     }

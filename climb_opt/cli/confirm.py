@@ -88,7 +88,7 @@ def _show(confirm: optuna.Study) -> None:
 
     found = confirmation_of(confirm)
     print()
-    print(confirmed(found, StudyView(confirm).space.domains))
+    print(confirmed(found, StudyView(confirm).space))
     open_ends = [d for d in found.differences() if d.verdict not in ("better", "worse")]
     if open_ends:
         print("More seeds narrow the intervals: the same command with a larger --seeds goes on.")

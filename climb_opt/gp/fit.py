@@ -28,8 +28,8 @@ LENGTH_MEAN = (0.7, 1.0)
 NOISE = (-4.0, 4.0)
 LINEAR = (0.0, 2.25)
 # Of the deviations of phases: longer and flatter, which is to say of no account, until they show.
-DEVIATING_MEAN = (2.0, 1.0)
-DEVIATING = (-2.0, 2.25)
+DEVIATING_MEAN = (3.0, 1.0)
+DEVIATING = (-4.0, 2.25)
 BOUNDS = {"length": (-4.0, 8.0), "noise": (-14.0, 4.0), "linear": (-8.0, 6.0)}
 STARTS = ((0.7, -4.0, 0.0), (1.4, -1.0, 0.0))  # log length, log noise, log linear
 MANY = 64  # domains, above which a full fit costs seconds and its last digits change no figure

@@ -81,13 +81,13 @@ class Contents:
         """Mixtures to set side by side: the prior, each round's mean, the recommended one."""
         snapshot, columns = self.snapshot, {}
         if snapshot.prior_known:
-            columns["prior"] = snapshot.space.prior
+            columns["prior"] = snapshot.prior
         for summary in self.rounds:
             found = snapshot.round_history(summary.index)
             if len(found):
-                columns[f"round {summary.index + 1}"] = found.weights.mean(axis=0)
+                columns[f"round {summary.index + 1}"] = found.mixtures.mean(axis=0)
         if self.chosen is not None:
-            columns["found"] = snapshot.weights(self.chosen)
+            columns["found"] = snapshot.over_run(snapshot.weights(self.chosen))
         return columns
 
 
@@ -171,7 +171,7 @@ def _spread(history: History, sign: float) -> list[float]:
     best, quarter, median, three_quarters = sign * np.quantile(
         history.values, [0.0, 0.25, 0.5, 0.75]
     )
-    effective = np.mean([effective_domains(w) for w in history.weights])
+    effective = np.mean([effective_domains(w) for w in history.mixtures])
     found = [best, median, quarter, three_quarters, effective]
     return [float(figure) for figure in found]
 

@@ -68,7 +68,7 @@ def tokens_of(snapshot: Snapshot) -> np.ndarray | None:
     tokens = corpus.get("tokens") if isinstance(corpus, Mapping) else None
     if not isinstance(tokens, Mapping):
         return None
-    return np.array([float(tokens.get(d, 0)) for d in snapshot.space.domains])
+    return np.array([float(tokens.get(d, 0)) for d in snapshot.domains])
 
 
 def epochs_of(snapshot: Snapshot, weights: np.ndarray) -> np.ndarray | None:

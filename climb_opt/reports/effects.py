@@ -38,7 +38,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Effect:
-    """One domain around the recommended mixture.
+    """One domain around the recommended mixture; of schedules, one in one phase: "2/web".
 
     Args:
         without: the change when the domain is left out; None where it weighs nothing or all.
@@ -74,8 +74,7 @@ def domain_effects(
         return []
     surrogate = surrogate_of(history)
     effects = [
-        _effect(surrogate, history.weights[:, k], domain, k, reference)
-        for k, domain in enumerate(domains)
+        _effect(surrogate, history, domain, k, reference) for k, domain in enumerate(domains)
     ]
     return sorted(effects, key=lambda e: -e.size)
 
@@ -90,18 +89,30 @@ def moved(reference: np.ndarray, k: int, weight: float) -> np.ndarray:
     return np.asarray(mixture)
 
 
+def _moved_within(
+    reference: np.ndarray, k: int, weight: float, shares: tuple[float, ...]
+) -> np.ndarray:
+    """As `moved`; of a schedule within its phase, the others staying as they are."""
+    if not shares:
+        return moved(reference, k, weight)
+    size = len(reference) // len(shares)
+    place, at = divmod(k, size)
+    block, share = slice(place * size, (place + 1) * size), shares[place]
+    found = reference.copy()
+    found[block] = share * moved(reference[block] / share, at, weight)
+    return found
+
+
 def _effect(
-    surrogate: Surrogate,
-    tried: np.ndarray,
-    domain: str,
-    k: int,
-    reference: np.ndarray,
+    surrogate: Surrogate, history: History, domain: str, k: int, reference: np.ndarray
 ) -> Effect:
-    weight = float(reference[k])
+    shares = history.shares
+    share = shares[k // (len(reference) // len(shares))] if shares else 1.0
+    tried, weight = history.weights[:, k] / share, float(reference[k]) / share
     top = min(1.0, max(float(np.quantile(tried, 0.95)), weight))
     at = np.linspace(0.0, top, POINTS)
     targets = [*at, 0.0, min(1.0, weight + MORE)]
-    mixtures = np.array([reference, *(moved(reference, k, t) for t in targets)])
+    mixtures = np.array([reference, *(_moved_within(reference, k, t, shares) for t in targets)])
     mean, covariance = surrogate.joint(np.sqrt(mixtures))
     change = mean[1:] - mean[0]
     variance = np.diag(covariance)[1:] + covariance[0, 0] - 2 * covariance[0, 1:]

@@ -20,6 +20,7 @@ from climb_opt.attributes import BASELINE, INTERRUPTED, SLOT
 from climb_opt.history import History
 from climb_opt.ladder import Ladder
 from climb_opt.metrics import unit_of
+from climb_opt.phases import PhasedSpace, one_phase, over_run
 from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.recipes import StudyRecipe
 from climb_opt.selection.reached import highest_rung, judged
@@ -93,8 +94,24 @@ class Snapshot:
         return "lower is better" if self.sign > 0 else "higher is better"
 
     def weights(self, mixture: Mapping[str, float]) -> np.ndarray:
-        """The mixture as an array (K,) in the order of the space's domains."""
+        """The mixture, or schedule, as a point of the space (K,)."""
+        if isinstance(self.space, PhasedSpace):
+            return self.space.weights(mixture)
         return np.array([mixture.get(d, 0.0) for d in self.space.domains])
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains of a mixture; of a schedule those of each phase."""
+        return one_phase(self.space).domains
+
+    @property
+    def prior(self) -> np.ndarray:
+        """The prior (K,), as a mixture."""
+        return one_phase(self.space).prior
+
+    def over_run(self, weights: np.ndarray) -> np.ndarray:
+        """The mixture (..., K) that a run on points of the space reads as a whole."""
+        return over_run(self.space, weights)
 
     def baselines(self) -> dict[str, list[int]]:
         """Baseline -> its rows of the history."""

@@ -21,6 +21,7 @@ from climb_opt.attributes import COMPONENTS, CONFIRM, NOISE, SLOT, TRANSFER
 from climb_opt.errors import UserError
 from climb_opt.ladder import rung_of
 from climb_opt.metrics import STDERR, scores_of
+from climb_opt.phases import one_phase, throughout
 from climb_opt.recipes import AUTO, MAIN, StudyRecipe
 from climb_opt.retrain.sibling import at_target, found_sibling, open_sibling, some_orders
 from climb_opt.simplex import MixtureSpace
@@ -169,7 +170,8 @@ def _check_joined(sibling: optuna.Study, recipe: StudyRecipe) -> None:
 
 def _facts(of: Subject, terms: Terms, space: MixtureSpace) -> dict[str, Any]:
     """What is run: places (mixture, label of a seed), mixtures, seeds."""
-    allowed = np.where(space.upper > 0, space.prior, np.inf)
+    base = one_phase(space)
+    allowed = np.where(base.upper > 0, base.prior, np.inf)
     smallest = int(np.argmin(np.where(allowed > 0, allowed, np.inf)))
     drawn = space.sample_mixed(np.random.default_rng(of.recipe.seed), MOST)
     known = 0 if of.study is None else len(tried(of.study))
@@ -178,11 +180,12 @@ def _facts(of: Subject, terms: Terms, space: MixtureSpace) -> dict[str, Any]:
     places = [(PRIOR, label) for label in labels[: terms.repeats]]
     places += [(CORNER, label) for label in labels[: terms.corner]]
     places += [(f"{DRAW}{k + 1}", labels[k]) for k in range(spread)]
-    rows = {PRIOR: space.project(space.prior), CORNER: space.project(np.eye(len(space))[smallest])}
+    corner = throughout(space, np.eye(len(base))[smallest])
+    rows = {PRIOR: space.project(space.prior), CORNER: space.project(corner)}
     rows |= {f"{DRAW}{k + 1}": drawn[k] for k in range(spread)}
     return {
         "of": of.name,
-        "corner": space.domains[smallest],
+        "corner": base.domains[smallest],
         "mixtures": {name: space.mixture(weights) for name, weights in rows.items()},
         "seeds": {label: of.recipe.seed + 1 + k for k, label in enumerate(labels)},
         "places": [list(place) for place in places],

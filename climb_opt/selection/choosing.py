@@ -16,6 +16,7 @@ from climb_opt.gp.hypervolume import front, reference_point
 from climb_opt.gp.outliers import tamed
 from climb_opt.history import History, kept
 from climb_opt.measures import distance, effective_domains
+from climb_opt.phases import over_run, shares_of
 from climb_opt.samplers.reach import unread, within_evidence
 from climb_opt.selection.promise import PRIOR, UNIFORM, Promise, as_good, small_doubt
 from climb_opt.selection.reached import highest_rung, judged, learnt_from, unreached
@@ -231,7 +232,8 @@ def _plain(
     return Recommendation(
         mixture=space.mixture(weights),
         rule=rule,
-        effective_domains=effective_domains(weights),
+        effective_domains=effective_domains(over_run(space, weights)),
+        phases=shares_of(space),
         distance_from_prior=float(distance(weights, space.prior)),
         trials=len(history),
         warnings=(*filter(None, [below]), *warnings, *diverged_doubt(history)),

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from climb_opt.gp.model import GaussianProcess, Surrogate
+from climb_opt.gp.phased import PhasedProcess
 from climb_opt.history import MOST, History
 from climb_opt.measures import distance
 from climb_opt.samplers.reach import listed
@@ -53,7 +54,8 @@ class Recommendation(Mapping[str, float]):
     baseline, else a sentence that says what is as good, and which components would pay.
     `lead` is the gain over the best mixture that was evaluated; None for such a one. `rung` names
     the one that trials and figures are of, where the study has several: the target, or the highest
-    that was reached; then nothing is promised of the target.
+    that was reached; then nothing is promised of the target. `phases` are the shares of a run that
+    have mixtures of their own: then it is a mapping "1/domain" -> weight in phase 1, and so on.
 
     >>> best = Recommendation({"web": 0.75, "code": 0.25}, "observed", Estimate(1.2, 1.1, 1.3))
     >>> best["code"], dict(best), best.predicted.half
@@ -73,6 +75,7 @@ class Recommendation(Mapping[str, float]):
     as_good: str = ""
     lead: Estimate | None = None
     rung: str = ""
+    phases: tuple[float, ...] = ()
     front: tuple[Mapping[str, float], ...] = field(default=())
 
     def __getitem__(self, domain: str) -> float:
@@ -86,17 +89,28 @@ class Recommendation(Mapping[str, float]):
 
     def __str__(self) -> str:
         width = max(len(domain) for domain in self.mixture)
+        if self.phases:
+            return "\n".join([*self._by_phase(width), *self.summary()])
         ranked = sorted(self.mixture.items(), key=lambda item: -item[1])
         lines = [f"{domain:<{width}}  {weight:.4f}" for domain, weight in ranked if weight >= 5e-5]
         first = [f"{self.as_good}."] if self.as_good else []
         return "\n".join([*first, *lines, *self.summary()])
+
+    def _by_phase(self, width: int) -> list[str]:
+        lines = [f"{self.as_good}."] if self.as_good else []
+        for place, share in enumerate(self.phases, start=1):
+            own = {d: w for d, w in self.mixture.items() if d.startswith(f"{place}/")}
+            ranked = sorted(own.items(), key=lambda item: -item[1])
+            lines.append(f"phase {place}, {share:.3g} of the run")
+            lines += [f"{d:<{width}}  {w:.4f}" for d, w in ranked if w >= 5e-5]
+        return lines
 
     def summary(self) -> list[str]:
         """Everything but the weights, one line each."""
         at = f" at {self.rung}" if self.rung else ""
         lines = [
             f"rule {self.rule}, {self.trials} trials{at}; {self.effective_domains:.1f} effective "
-            f"domains of {len(self)}, "
+            f"domains of {len(self) // max(len(self.phases), 1)}, "
             f"{100 * self.distance_from_prior:.0f} % of the tokens moved from the prior"
         ]
         for what, estimate in (
@@ -144,7 +158,7 @@ def doubts(
             "promises more than was ever measured: its lead over the best trial is "
             f"{promised / lead:.1f} times that trial's over the median"
         )
-    if isinstance(surrogate, GaussianProcess):
+    if isinstance(surrogate, (GaussianProcess, PhasedProcess)):
         mean, std = surrogate.left_out()
         if len(learnt) > len(history):  # of the rung that mixtures are judged at
             assert learnt.rungs is not None
@@ -156,9 +170,10 @@ def doubts(
                 f"the model is over-confident: left-out scores miss by {error:.1f} of its standard "
                 "deviations, so intervals are too narrow"
             )
-    domains = learnt.weights.shape[1]
-    if len(learnt) < 2 * domains:
-        found.append(f"few trials: {len(learnt)} for {domains} domains")
+    count = learnt.weights.shape[1]
+    if len(learnt) < 2 * count:
+        what = "weights of all phases" if learnt.shares else "domains"
+        found.append(f"few trials: {len(learnt)} for {count} {what}")
     return found
 
 

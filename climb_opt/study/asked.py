@@ -95,8 +95,9 @@ def check_budget(recipe: StudyRecipe, ladder: Ladder, before: float) -> None:
 
 def difference(stored: StudyRecipe, wanted: StudyRecipe, free: Any) -> list[str]:
     """How two recipes differ, a line each, but in the keys that are `free`."""
-    old, new = (json.loads(recipes.to_json(recipe)) for recipe in (stored, wanted))
-    return recipe_files.difference(old, {**new, **{key: old[key] for key in free}})
+    every = (json.loads(recipes.to_json(recipe)) for recipe in (stored, wanted))
+    old, new = ({k: v for k, v in keys.items() if k not in free} for keys in every)
+    return recipe_files.difference(old, new)
 
 
 def _check_measured(measured: StudyRecipe | None, wanted: StudyRecipe, beside: str) -> None:

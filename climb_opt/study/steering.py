@@ -12,7 +12,9 @@ from optuna.trial import TrialState, create_trial
 from climb_opt import workers as rounds
 from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SLOT, by_owner
 from climb_opt.errors import UserError
+from climb_opt.phases import point_of
 from climb_opt.plan import Slot, attempts_by_slot
+from climb_opt.schedules import Schedule
 from climb_opt.selection.trusting import distrusted
 from climb_opt.storages import patient
 from climb_opt.study.opening import read_recipe
@@ -74,13 +76,18 @@ def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:
 
 
 def enqueue(
-    study: optuna.Study, name: str, mixture: Mapping[str, float], *, rung: int | str | None = None
+    study: optuna.Study,
+    name: str,
+    mixture: Mapping[str, float] | Schedule,
+    *,
+    rung: int | str | None = None,
 ) -> str:
     """Put a mixture in line: the next free worker tries it, outside the rounds. Returns its slot.
 
     Args:
         name: of its slot, `enqueued/<name>`; a name that is there already gets a number.
-        mixture: domain -> weight; the weights sum to 1 up to rounding.
+        mixture: domain -> weight; the weights sum to 1 up to rounding. Where the study's mixtures
+            have phases, a schedule of them, or a mixture, which holds throughout.
         rung: the rung to try it on, by number, from 0, the cheapest, or name; the target when None.
 
     Raises:
@@ -94,7 +101,7 @@ def enqueue(
     """
     view = StudyView(patient(study))
     space = view.space
-    weights = space.weights(mixture, what=f"Mixture {name!r}")
+    weights = point_of(space, mixture, f"Mixture {name!r}")
     ours, system = by_owner(rung_asked(view, rung))
     taken = attempts_by_slot(view.trials())
     slot, count = f"{ENQUEUED}{name}", 1

@@ -27,6 +27,7 @@ from climb_opt.attributes import (
 from climb_opt.bounds import SUM_TOLERANCE
 from climb_opt.ladder import BudgetSpent
 from climb_opt.ladder.branches.slots import part_of
+from climb_opt.phases import PhasedSpace, parameters
 from climb_opt.plan import Plan, Slot, Step, attempts_by_slot
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.storages import StudyLock, persist, reading_once
@@ -203,7 +204,7 @@ class Claims:
             if self._whole(attempt):
                 return dict(attempt.params), dict(attempt.distributions), _proposal(attempt)
         if slot in self.wanted.mixtures:
-            params = {PREFIX + d: float(w) for d, w in self.wanted.mixtures[slot].items()}
+            params = parameters(self.wanted.space, self.wanted.mixtures[slot])
             return params, _weights(params), {}
         if isinstance(slot, int) and isinstance(self.study.sampler, PlansAhead):
             params, stored = self.study.sampler.plan_ahead(self.study, slot)
@@ -212,8 +213,10 @@ class Claims:
 
     def _whole(self, trial: FrozenTrial) -> bool:
         """Whether a trial has all its weights: its worker may have died between two of them."""
-        weights = {n: w for n, w in trial.params.items() if n.startswith(PREFIX)}
         space = self.wanted.space
+        if isinstance(space, PhasedSpace):
+            return space.weights_of(trial) is not None
+        weights = {n: w for n, w in trial.params.items() if n.startswith(PREFIX)}
         if space is not None and set(weights) != set(space.parameter_names):
             return False
         return abs(sum(weights.values()) - 1.0) <= SUM_TOLERANCE

@@ -73,7 +73,7 @@ def _mixture_by_round(contents: Contents, graph: Any) -> go.Figure | None:
     stack, names = np.array(list(columns.values())), list(columns)
     top = largest(stack)
     for _, k in top:
-        domain = _words(shorten(contents.snapshot.space.domains[k], 28))
+        domain = _words(shorten(contents.snapshot.domains[k], 28))
         figure.add_trace(graph.Bar(x=names, y=100 * stack[:, k], name=domain))
     rest = 1 - stack[:, [k for _, k in top]].sum(axis=1)
     if rest.max() > 1e-6:

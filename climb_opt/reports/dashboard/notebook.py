@@ -11,7 +11,7 @@ import importlib.util
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, SHOWN
+from climb_opt.phases import PhasedSpace, one_phase, to_train
 from climb_opt.plan import attempts_by_slot
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.dashboard import cards, notes
 from climb_opt.reports.draw import markdown
 from climb_opt.reports.report import contents_of
 from climb_opt.reports.snapshot import Snapshot, take
+from climb_opt.schedules import Schedule
 from climb_opt.study.working import Objective
 from climb_opt.view import StudyView, mixture_of
 
@@ -85,7 +87,7 @@ class Notebook:
         Args:
             learnt: the mixture that came of it, where it is not the one it was trained on.
         """
-        mixture = learnt or mixture_of(trial)
+        mixture, schedule = self._read(trial) if learnt is None else (learnt, None)
         if not mixture:
             return
         attrs, ladder = trial.user_attrs, StudyView(self.study).ladder
@@ -93,13 +95,20 @@ class Notebook:
         body = notes.trial_note(
             mixture,
             attrs.get(COMPONENTS, {}),
-            {**attrs.get(FACTS, {}), "rung": rung},
+            {**attrs.get(FACTS, {}), "rung": rung, "schedule": schedule},
             prior=self.prior,
             rerun="" if learnt else notes.rerun_command(self.study.study_name, trial.number, rung),
         )
         _dashboard().save_note(trial, body)
         if self.artifacts is not None:
-            self._upload(trial, mixture)
+            self._upload(trial, mixture, schedule)
+
+    def _read(self, trial: optuna.Trial) -> tuple[Mapping[str, float], Schedule | None]:
+        """The mixture of a trial's whole run, and its schedule where it has phases."""
+        view = StudyView(self.study)
+        if view.prior_known and isinstance(view.space, PhasedSpace):
+            return to_train(view.space, view.space.suggest(trial))
+        return mixture_of(trial), None
 
     def on_trial(self, trial: FrozenTrial) -> None:
         """After a trial: the study's cards, if it ended a round."""
@@ -114,7 +123,9 @@ class Notebook:
         except Exception:  # whatever is wrong with a picture, the search goes on
             log.warning("The dashboard's cards were not refreshed.", exc_info=True)
 
-    def _upload(self, trial: optuna.Trial, mixture: dict[str, float]) -> None:
+    def _upload(
+        self, trial: optuna.Trial, mixture: Mapping[str, float], schedule: Schedule | None
+    ) -> None:
         from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 
         assert self.artifacts is not None
@@ -122,7 +133,7 @@ class Notebook:
             self.artifacts.mkdir(parents=True, exist_ok=True)
             store = FileSystemArtifactStore(str(self.artifacts))
             with tempfile.TemporaryDirectory() as folder:
-                for path in _files(Path(folder), mixture, self.prior):
+                for path in _files(Path(folder), mixture, self.prior, schedule):
                     upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)
         except OSError as error:
             log.warning("Artifacts of trial %d were not written: %s.", trial.number, error)
@@ -142,7 +153,7 @@ def notebook_for(study: optuna.Study, runs: str | Path) -> Notebook:
     return Notebook(
         study,
         artifacts=Path(folder),
-        prior=space.mixture(space.prior),
+        prior=one_phase(space).mixture(one_phase(space).prior),
         contents=lambda study: contents_of(study, every_rule=False),
     )
 
@@ -188,9 +199,14 @@ def _dashboard() -> Any:
     return optuna_dashboard
 
 
-def _files(folder: Path, mixture: dict[str, float], prior: dict[str, float] | None) -> list[Path]:
+def _files(
+    folder: Path,
+    mixture: Mapping[str, float],
+    prior: dict[str, float] | None,
+    schedule: Schedule | None,
+) -> list[Path]:
     table = folder / "mixture.csv"
-    table.write_text(notes.mixture_csv(mixture, prior), encoding="utf-8")
+    table.write_text(notes.mixture_csv(mixture, prior, schedule), encoding="utf-8")
     if not _installed("matplotlib"):
         return [table]
     picture = folder / "mixture.png"

@@ -14,6 +14,7 @@ import numpy as np
 from climb_opt.measures import effective_domains
 from climb_opt.metrics import STDERR, scores_of
 from climb_opt.reports.draw.markdown import table
+from climb_opt.schedules import Schedule
 from climb_opt.text import amount, duration, flops, in_markdown, percent, plus_minus, shorten, times
 
 LARGEST = 24  # domains in a note; all of them are in mixture.csv
@@ -33,12 +34,14 @@ def trial_note(
     """The note of one trial.
 
     Args:
-        mixture, prior: domain -> weight.
+        mixture, prior: domain -> weight; of a schedule, over the whole run.
         components: task scores.
-        facts: what is known of the training; `rung` names its rung, where the study has several.
+        facts: what is known of the training; `rung` names its rung, where the study has several,
+            `schedule` is its phases, where there are several.
         rerun: the command that trains this mixture again.
     """
-    parts = [_summary(mixture, facts), _mixture(mixture, facts, prior)]
+    columns = _columns(mixture, facts, prior)
+    parts = [_summary(mixture, facts), _mixture(mixture, columns)]
     if components:
         parts.insert(1, _scores(components))
     if rerun:
@@ -46,14 +49,22 @@ def trial_note(
     return "\n\n".join(parts) + "\n"
 
 
-def mixture_csv(mixture: Mapping[str, float], prior: Mapping[str, float] | None = None) -> str:
-    """domain,weight,prior: largest weight first, names quoted as CSV needs."""
+def mixture_csv(
+    mixture: Mapping[str, float],
+    prior: Mapping[str, float] | None = None,
+    schedule: Schedule | None = None,
+) -> str:
+    """domain,weight,prior: largest weight first, names quoted as CSV needs.
+
+    Of a schedule the weight is that of the whole run, and w1, w2, ... are those of its phases.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["domain", "weight", *(["prior"] if prior is not None else [])])
-    for name, weight in _ordered(mixture):
-        row = [name, f"{weight:.9g}"]
-        writer.writerow(row if prior is None else [*row, f"{prior.get(name, 0.0):.9g}"])
+    columns = {"weight": mixture, **({} if prior is None else {"prior": prior})}
+    columns |= {f"w{place}": phase.mixture for place, phase in enumerate(schedule or (), start=1)}
+    writer.writerow(["domain", *columns])
+    for name, _ in _ordered(mixture):
+        writer.writerow([name, *(f"{each.get(name, 0.0):.9g}" for each in columns.values())])
     return out.getvalue()
 
 
@@ -123,20 +134,32 @@ def _scores(components: Mapping[str, float]) -> str:
     return table(["task", "score"], rows[:LARGEST]) + more
 
 
-def _mixture(
-    mixture: Mapping[str, float], facts: Mapping[str, Any], prior: Mapping[str, float] | None
-) -> str:
+def _columns(
+    mixture: Mapping[str, float],
+    facts: Mapping[str, Any],
+    prior: Mapping[str, float] | None,
+) -> dict[str, Mapping[str, str]]:
+    """Head -> domain -> what stands beside its weight and bar."""
+    columns: dict[str, Mapping[str, str]] = {}
+    for place, phase in enumerate(facts.get("schedule") or (), start=1):
+        head = f"phase {place} ({phase.share:.3g}), %"
+        columns[head] = {d: percent(float(w)) for d, w in phase.mixture.items()}
+    if prior:
+        columns["prior, %"] = {d: percent(prior.get(d, 0.0)) for d in mixture}
+    epochs = facts.get("epochs")
+    if isinstance(epochs, Mapping) and epochs:
+        columns["epochs"] = {d: times(float(epochs.get(d, 0.0))) for d in mixture}
+    return columns
+
+
+def _mixture(mixture: Mapping[str, float], columns: Mapping[str, Mapping[str, str]]) -> str:
     pairs = _ordered(mixture)
     largest = pairs[0][1] if pairs else 1.0
-    epochs = facts.get("epochs") if isinstance(facts.get("epochs"), Mapping) else None
-    head = ["domain", "%", "bar"] + (["prior, %"] if prior else []) + (["epochs"] if epochs else [])
     rows = []
     for name, weight in pairs[:LARGEST]:
         row = [shorten(name, NAME), percent(weight), bar(weight, largest)]
-        row += [percent(prior.get(name, 0.0))] if prior else []
-        row += [times(float(epochs.get(name, 0.0)))] if epochs else []
-        rows.append(row)
-    text = table(head, rows, text=(2,))
+        rows.append([*row, *(column.get(name, "0") for column in columns.values())])
+    text = table(["domain", "%", "bar", *columns], rows, text=(2,))
     rest = pairs[LARGEST:]
     if rest:
         share = percent(sum(w for _, w in rest))

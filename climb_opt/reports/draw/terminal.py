@@ -7,17 +7,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from climb_opt.phases import PhasedSpace, one_phase, side_by_side
 from climb_opt.reports.parts.mixture import rules_table
 from climb_opt.reports.parts.objectives import trade_offs
 from climb_opt.reports.section import Table, Words
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.retrain.paired import Confirmation, first_line
 from climb_opt.selection import Advice
+from climb_opt.simplex import MixtureSpace
 from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
 
 WIDTH = 98
 NAME = 34  # columns that a domain's name may take
 ROWS = 40  # domains listed one by one
+STEADY = 5e-5  # weights that differ less from phase to phase print alike
 
 
 def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation | None) -> str:
@@ -27,16 +30,20 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
         confirmation: of the study, if it has one.
     """
     space, chosen, name = snapshot.space, advice.chosen, snapshot.name
-    uniform = dict.fromkeys(space.domains, 1 / len(space))
-    columns = {"found": chosen.mixture, "prior": space.mixture(space.prior), "uniform": uniform}
-    arrays = {name: snapshot.weights(mixture) for name, mixture in columns.items()}
+    uniform = np.full(len(snapshot.domains), 1 / len(snapshot.domains))
+    arrays = side_by_side(space, "found", snapshot.weights(chosen.mixture))
+    if chosen.phases:
+        arrays = {"whole run": arrays.pop("found"), **arrays}
+    arrays |= {"prior": snapshot.prior, "uniform": uniform}
     first = printable(first_line(chosen, confirmation))
-    parts = [*([first] if first else []), mixtures(space.domains, arrays)]
+    parts = [*([first] if first else []), mixtures(snapshot.domains, arrays)]
     found = trade_offs(snapshot)
     if found is not None:
         parts += [listing(*found), "Another of them: `climb-opt export --trial N`."]
     else:
-        rules = rules_table(advice.recommended, advice.followed, snapshot.prior_known)
+        rules = rules_table(
+            advice.recommended, advice.followed, snapshot.prior_known, snapshot.weights
+        )
         note = "± is half a 90 % interval; * marks the rule that is followed."
         note += f" Judged at {chosen.rung}." if chosen.rung else ""
         parts.append(f"{table(rules.head, _cells(rules))}\n{note}")
@@ -97,19 +104,39 @@ def _cells(found: Table) -> list[list[str]]:
     return [[str(cell) for cell in row] for row in found.rows]
 
 
-def confirmed(confirmation: Confirmation, domains: Sequence[str]) -> str:
-    """The mixture found beside the baselines, their scores over seeds below, then the verdict."""
+def confirmed(confirmation: Confirmation, space: MixtureSpace) -> str:
+    """The mixture found beside the baselines, their scores over seeds below, then the verdict.
+
+    Of schedules a column for the whole run, then one for each phase where they differ.
+    """
     names = [n for n in confirmation.scores if confirmation.scores[n]]
-    columns = {n: np.array([confirmation.mixtures[n].get(d, 0.0) for d in domains]) for n in names}
-    unit = confirmation.unit
-    scores = [plus_minus(confirmation.mean(n), confirmation.spread(n)) for n in names]
-    seeds = [str(len(confirmation.scores[n])) for n in names]
+    columns, unit = _columns(confirmation, names, space), confirmation.unit
+    means = {n: plus_minus(confirmation.mean(n), confirmation.spread(n)) for n in names}
+    scores = [means.get(n, "") for n in columns]
+    seeds = [str(len(confirmation.scores[n])) if n in means else "" for n in columns]
     foot = [[f"{unit} (± sd over seeds)", *scores], ["seeds", *seeds]]
     if not names:
         return "Nothing has been retrained yet."
     first = printable(first_line(None, confirmation))
-    shown = [mixtures(domains, columns, foot=foot), "", *verdicts(confirmation)]
+    shown = [mixtures(one_phase(space).domains, columns, foot=foot), "", *verdicts(confirmation)]
     return "\n".join([*([first, ""] if first else []), *shown])
+
+
+def _columns(
+    confirmation: Confirmation, names: Sequence[str], space: MixtureSpace
+) -> dict[str, np.ndarray]:
+    columns: dict[str, np.ndarray] = {}
+    for name in names:
+        mixture = confirmation.mixtures[name]
+        if not isinstance(space, PhasedSpace):
+            columns[name] = np.array([mixture.get(d, 0.0) for d in space.domains])
+            continue
+        weights = space.weights(mixture)
+        found = side_by_side(space, name, weights)
+        steady = float(np.ptp(space.blocks(weights), axis=0).max()) < STEADY
+        columns |= {name: found.pop(name)}
+        columns |= {} if steady else {f"{name}, {phase}": w for phase, w in found.items()}
+    return columns
 
 
 def verdicts(confirmation: Confirmation) -> list[str]:

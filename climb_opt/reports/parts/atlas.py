@@ -26,15 +26,15 @@ def atlas(contents: Contents) -> Section | None:
     found, chosen, snapshot = contents.atlas, contents.chosen, contents.snapshot
     if found is None or chosen is None or not len(found.places):
         return None
-    weights = snapshot.weights(chosen)
-    prior = snapshot.space.prior
+    weights = snapshot.over_run(snapshot.weights(chosen))
+    prior = snapshot.prior
     change = np.where(prior > 0, weights / np.where(prior > 0, prior, 1.0), np.inf)
     text = (
         f"{len(found.places)} clusters of documents; near ones are alike. Colours compare the "
         "recommended mixture with the prior, names stand at the domains it reads most of."
     )
     legend = [(css, words) for _, css, words in STEPS]
-    drawn = _map(found, snapshot.space.domains, weights, change)
+    drawn = _map(found, snapshot.domains, weights, change)
     return Section("map", "The corpus", [Figure(drawn, text, legend)])
 
 

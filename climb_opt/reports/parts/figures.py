@@ -97,7 +97,7 @@ def mixture_stacks(snapshot: Snapshot, columns: dict[str, np.ndarray]) -> str:
     parts = []
     for place, (name, weights) in enumerate(columns.items()):
         left, y = 10 + place * step + (step - wide) / 2, base
-        shares = [(snapshot.space.domains[k], float(weights[k]), f"c{i}") for i, k in top]
+        shares = [(snapshot.domains[k], float(weights[k]), f"c{i}") for i, k in top]
         rest = max(0.0, 1.0 - sum(share for _, share, _ in shares))
         for domain, share, css in [*shares, ("all other domains", rest, "c-rest")]:
             tall = share * (base - ceiling)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from climb_opt.phases import shown as shares
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.effects import MORE, SURE, Change, Effect
 from climb_opt.reports.parts.svg import Chart, limits
@@ -30,6 +31,8 @@ def influence(contents: Contents) -> Section | None:
         "proportions. Bands hold 90 %: where a band crosses the line, the data does not tell. All "
         "curves have one scale."
     )
+    if phases := contents.snapshot.history.shares:
+        text += f" Domains are numbered by phase ({shares(phases)} of a run): the others stay."
     note = Words(
         "Gains in the score's unit, ± half a 90 % interval; bold where the interval excludes 0. "
         "“Range” is how far the curve moves over the weights that were tried.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from climb_opt.measures import apart
+from climb_opt.measures import distance
+from climb_opt.phases import shown, side_by_side
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.cost import epochs_of, longest_run, tokens_of
 from climb_opt.reports.parts import figures
@@ -26,8 +27,9 @@ def recommendation(contents: Contents) -> Section:
     judged = f", judged at {chosen.rung}" if chosen.rung else ""
     lead = (
         f"Rule “{contents.followed}”{judged}. It uses {chosen.effective_domains:.1f} effective "
-        f"domains of {len(weights)}"
+        f"domains of {len(snapshot.domains)}"
     )
+    lead += f" in phases of {shown(chosen.phases)} of a run" if chosen.phases else ""
     if snapshot.prior_known:
         lead += f"; {100 * chosen.distance_from_prior:.0f} % of the tokens move against the prior"
     if chosen.gain is not None:
@@ -41,7 +43,12 @@ def recommendation(contents: Contents) -> Section:
     rules = []
     if len(contents.recommended) > 1:
         rules.append(
-            rules_table(contents.recommended, str(contents.followed), snapshot.prior_known)
+            rules_table(
+                contents.recommended,
+                str(contents.followed),
+                snapshot.prior_known,
+                snapshot.weights,
+            )
         )
     if snapshot.prior_known:
         blocks.append(Words("Bars: the mixture found; the tick marks the prior.", "soft", True))
@@ -49,9 +56,17 @@ def recommendation(contents: Contents) -> Section:
 
 
 def rules_table(
-    recommended: Mapping[str, Recommendation], followed: str, prior_known: bool
+    recommended: Mapping[str, Recommendation],
+    followed: str,
+    prior_known: bool,
+    weigh: Callable[[Mapping[str, float]], np.ndarray],
 ) -> Table:
-    """What each rule recommends, side by side; the one that is followed is starred."""
+    """What each rule recommends, side by side; the one that is followed is starred.
+
+    Args:
+        weigh: the weights of a mixture as an array.
+    """
+    followed_weights = weigh(recommended[followed])
     rows = [
         [
             f"{rule} *" if rule == followed else rule,
@@ -59,7 +74,7 @@ def rules_table(
             in_words(one.gain, sign=True),
             f"{one.effective_domains:.1f}",
             f"{100 * one.distance_from_prior:.0f} %" if prior_known else "–",
-            f"{100 * apart(one, recommended[followed]):.0f} %",
+            f"{100 * float(distance(weigh(one), followed_weights)):.0f} %",
         ]
         for rule, one in recommended.items()
     ]
@@ -79,7 +94,7 @@ def mixtures(contents: Contents) -> Section | None:
     columns = contents.columns()
     if len(columns) < 2:
         return None
-    domains = contents.snapshot.space.domains
+    domains = contents.snapshot.domains
     stack = np.array(list(columns.values()))
     legend = [(f"c{i}", domains[k]) for i, k in figures.largest(stack)]
     if len(domains) > len(legend):
@@ -101,10 +116,10 @@ def repetition(contents: Contents) -> Section | None:
     tokens = tokens_of(snapshot)
     if chosen is None or tokens is None:
         return None
-    weights = snapshot.weights(chosen)
+    weights = snapshot.over_run(snapshot.weights(chosen))
     epochs = epochs_of(snapshot, weights)
     budget, first = longest_run(tokens, weights)
-    domains = snapshot.space.domains
+    domains = snapshot.domains
     text = (
         f"Trained on this mixture, “{domains[first]}” is the first domain to run out: after "
         f"{amount(budget)} tokens in all. "
@@ -135,19 +150,23 @@ def repetition(contents: Contents) -> Section | None:
 
 def _mixture_table(contents: Contents, weights: np.ndarray) -> Table:
     snapshot = contents.snapshot
-    prior = snapshot.space.prior if snapshot.prior_known else None
+    prior = snapshot.prior if snapshot.prior_known else None
+    found, *phases = side_by_side(snapshot.space, "found", weights).items()
+    weights = found[1]
     order = np.argsort(-weights, kind="stable")
     largest = float(max(weights.max(), 0 if prior is None else prior.max()))
     rows = []
     for k in order:
         row: list[Cell] = [
-            Name(snapshot.space.domains[k]),
+            Name(snapshot.domains[k]),
             Bar(float(weights[k]), None if prior is None else float(prior[k]), largest),
             percent(float(weights[k])),
+            *(percent(float(phase[k])) for _, phase in phases),
         ]
         if prior is not None:
             ratio = weights[k] / prior[k] if prior[k] > 0 else np.nan
             row += [percent(float(prior[k])), f"{times(ratio)}×" if np.isfinite(ratio) else "new"]
         rows.append(row)
-    head = ["domain", "", "found, %"] + ([] if prior is None else ["prior, %", "change"])
-    return Table(head, rows)
+    whole = "whole run, %" if phases else "found, %"
+    head = ["domain", "", whole, *(f"{name}, %" for name, _ in phases)]
+    return Table([*head, *([] if prior is None else ["prior, %", "change"])], rows)

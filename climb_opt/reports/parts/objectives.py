@@ -35,11 +35,9 @@ def trade_offs(snapshot: Snapshot) -> tuple[Words, Table] | None:
     best = pareto_set(snapshot)
     rows = []
     for row in best[:MOST]:
-        weights = snapshot.history.weights[row]
+        weights = snapshot.history.mixtures[row]
         first = np.argsort(-weights, kind="stable")[:3]
-        mixture = ", ".join(
-            f"{snapshot.space.domains[k]} {percent(float(weights[k]))}" for k in first
-        )
+        mixture = ", ".join(f"{snapshot.domains[k]} {percent(float(weights[k]))}" for k in first)
         rows.append(
             [
                 str(snapshot.history.trials[row].number),

@@ -69,7 +69,7 @@ def overview(contents: Contents) -> Section:
     done = ("slots finished", f"{finished} of {total}")
     if snapshot.plan.budget is not None:
         done = ("trials finished", str(finished))
-    pairs = [done, ("domains", str(len(snapshot.space)))]
+    pairs = [done, ("domains", str(len(snapshot.domains)))]
     row = snapshot.best_row()
     if row is not None:
         best = f"{number(float(snapshot.measured[row]))} {unit_words(snapshot.unit)}".strip()
