@@ -32,8 +32,9 @@ def read_mixture(file: str | Path, prefix: str = "") -> dict[str, float]:
     return mixture_from(*_read(file), prefix)
 
 
-def read_mixtures(file: str, prefix: str = "") -> list[tuple[str, dict[str, float]]]:
-    """The mixtures of a file as `read_mixture` takes it, or of the rows of a .csv or .tsv.
+def read_mixtures(file: str, prefix: str = "") -> list[tuple[str, dict[str, float] | Schedule]]:
+    """The mixture or schedule of a file as `read_mixture` and `read_schedule` take it, or the
+    mixtures of the rows of a .csv or .tsv.
 
     Returns:
         what tells each from the file's others ("", or "-2" for the table's second line), and it.
@@ -42,11 +43,15 @@ def read_mixtures(file: str, prefix: str = "") -> list[tuple[str, dict[str, floa
         UserError: as of `read_mixture`; a row with other than a cell for each domain of the header.
     """
     if not file.lower().removesuffix(".gz").removesuffix(".zst").endswith((".csv", ".tsv")):
-        return [("", read_mixture(file, prefix))]
+        data, where = _read(file)
+        phased = isinstance(data, list) or (
+            isinstance(data, Mapping) and isinstance(data.get(PHASES), list)
+        )
+        return [("", (schedule_from if phased else mixture_from)(data, where, prefix))]
     header, rows = read_csv(file)
     if not rows:
         raise UserError(f"{file}: no mixture; each row below the domains' names is one.")
-    found = []
+    found: list[tuple[str, dict[str, float] | Schedule]] = []
     for line, row in rows:
         where = f"{file}, line {line}"
         if len(row) != len(header) or len(set(header)) < len(header):

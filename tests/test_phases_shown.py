@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import climb_opt
 from climb_opt import PhasedSpace, UserError
 from climb_opt.attributes import SLOT
+from climb_opt.mixtures import read_mixtures
 from climb_opt.phases import point_of, side_by_side
 from climb_opt.recipes import StudyRecipe
 from climb_opt.reports.contents import gather
@@ -27,6 +29,9 @@ from climb_opt.schedules import Phase
 from climb_opt.selection import advise
 from climb_opt.study import enqueue, open_study, status
 from climb_opt.view import StudyView, all_trials, read_history
+from climb_opt.warmstart.lineage import Lineage
+from climb_opt.warmstart.studies import warm_start
+from climb_opt.warmstart.tables import import_csv
 from studying import journal as journal
 from studying import recipe as recipe
 
@@ -171,3 +176,82 @@ def test_a_schedule_for_a_study_without_phases_is_refused() -> None:
     with pytest.raises(UserError, match="a schedule of 2 phases, but this study's mixtures hold"):
         point_of(space, both)
     assert point_of(space, (Phase(1.0, {"web": 1.0}),)).tolist() == [1.0, 0.0]
+
+
+# --- what begins a search ------------------------------------------------------------------------
+
+
+def other(recipe: StudyRecipe, journal: str, name: str) -> optuna.Study:
+    return open_study(recipe, study_name=name, storage=journal)
+
+
+def seeded(study: optuna.Study, old: optuna.Study) -> Any:
+    domains = ("web", "code", "math")
+    tokens = dict.fromkeys(domains, 100.0)
+    lineage = Lineage(tokens, tokens, {domain: (domain,) for domain in domains})
+    return warm_start(study, old, lineage, space=StudyView(study).space)
+
+
+def test_trials_of_one_mixture_seed_a_search_of_schedules(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    one = other(dataclasses.replace(recipe, baselines=()), journal, "one")
+    space = StudyView(one).space
+    climb_opt.work(one, objective=lambda trial: space.suggest(trial)["web"])
+    two = other(of_two_phases(recipe), journal, "two")
+    assert seeded(two, one).exact == 5
+    target = StudyView(two).space
+    assert isinstance(target, PhasedSpace)
+    found, given = read_history(two, target), read_history(one, space)
+    np.testing.assert_allclose(found.weights, target.constant(given.weights), atol=1e-12)
+
+
+def test_schedules_seed_only_a_search_of_the_same_phases(
+    searched: optuna.Study, recipe: StudyRecipe, journal: str
+) -> None:
+    again = other(of_two_phases(recipe, seed=1), journal, "again")
+    assert seeded(again, searched).exact == 12
+    halves = dataclasses.replace(of_two_phases(recipe), phases=(0.5, 0.5))
+    for keys in (halves, recipe):
+        study = other(keys, journal, f"of-{len(keys.phases)}")
+        with pytest.raises(UserError, match=r"has phases of 0\.8 \+ 0\.2 of a run, and this study"):
+            seeded(study, searched)
+
+
+def test_a_file_may_hold_a_schedule(tmp_path: Path) -> None:
+    file = tmp_path / "two.yaml"
+    file.write_text(
+        "phases:\n- {share: 0.8, mixture: {web: 1}}\n- {share: 0.2, mixture: {math: 1}}\n"
+    )
+    ((_, schedule),) = read_mixtures(str(file))
+    assert SPACE.mixture(point_of(SPACE, schedule))["2/math"] == 1.0
+    table = tmp_path / "two.csv"
+    table.write_text("w1/web,w2/web,w2/math\n1,0.5,0.5\n")
+    ((_, row),) = read_mixtures(str(table))
+    assert SPACE.mixture(point_of(SPACE, row))["2/math"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("web,code,math,score\n0.5,0.5,0,1.5\n", [[0.5, 0.5, 0.0]] * 2),
+        ("w1/web,w2/math,score\n1,1,1.5\n", [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
+        ("1/web,2/math,score\n1,1,1.5\n", [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]),
+    ],
+)
+def test_a_table_of_runs_seeds_a_search_of_schedules(
+    text: str, expected: list[list[float]], tmp_path: Path
+) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text(text)
+    study = optuna.create_study()
+    assert import_csv(study, file, space=SPACE, value="score").exact == 1
+    found = SPACE.blocks(read_history(study, SPACE).weights[0])
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_a_row_whose_phase_does_not_sum_to_one_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("w1/web,w2/math,score\n1,0.5,1.5\n1,1,1.4\n")
+    with pytest.raises(UserError, match=r"its weights of phase 2 sum to 0\.5"):
+        import_csv(optuna.create_study(), file, space=SPACE, value="score")

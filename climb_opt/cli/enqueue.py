@@ -30,6 +30,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def _enqueue(args: argparse.Namespace) -> None:
     from climb_opt.mixtures import read_mixtures
+    from climb_opt.phases import point_of
     from climb_opt.study import enqueue
     from climb_opt.study.steering import rung_asked
     from climb_opt.view import StudyView
@@ -43,6 +44,6 @@ def _enqueue(args: argparse.Namespace) -> None:
         for row, mixture in read_mixtures(file, args.prefix)
     ]
     for name, mixture in mixtures:  # all or none are put in line
-        space.weights(mixture, what=f"Mixture {name!r}")
+        point_of(space, mixture, f"Mixture {name!r}")
     for name, mixture in mixtures:
         print(f"In line: {enqueue(study, name, mixture, rung=args.rung)}")

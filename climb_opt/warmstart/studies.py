@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,9 +17,10 @@ from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, OURS, WARM
 from climb_opt.errors import UserError
 from climb_opt.history import components_of, excesses
 from climb_opt.ladder import rung_of
+from climb_opt.phases import PhasedSpace, one_phase, point_of, shares_of, shown, throughout
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
-from climb_opt.view import all_trials, mixture_of, rung_attributes
+from climb_opt.view import StudyView, all_trials, mixture_of, rung_attributes
 from climb_opt.warmstart.lineage import Lineage
 from climb_opt.warmstart.rungs import cautions, proxies_differ, rung_names, same_rungs
 
@@ -86,16 +87,19 @@ def warm_start(
     if old.study_name in study.user_attrs.get(WARM, []):
         return Imported(old.study_name, 0, 0, {}, already=True)
     _check(study, old, recipe, old_recipe)
+    shares = _check_phases(old, space)
     same = same_rungs(study, old, recipe, old_recipe)
     names, theirs = rung_names(study), rung_names(old)
     exact = near = 0
     left_out: dict[str, int] = {}
     by_rung: Counter[str] = Counter()
     for trial in all_trials(old):
-        mixture = _mixture(trial)
-        if trial.state != TrialState.COMPLETE or mixture is None:
+        phases = _phases(trial, old, shares)
+        if trial.state != TrialState.COMPLETE or phases is None:
             continue
-        weights, distance = lineage.map(mixture)
+        mapped = [lineage.map(mixture) for mixture in phases]
+        weights = [found for found, _ in mapped]
+        distance = sum(s * far for s, (_, far) in zip(shares or (1.0,), mapped, strict=True))
         components = components_of(trial)
         of = rung_of(trial, len(theirs) - 1)
         reason = None if of in same else f"no rung here trains what {theirs[of]} does"
@@ -108,7 +112,7 @@ def warm_start(
         rung = rung_attributes(same[of], len(names) - 1) if len(names) > 1 else {}
         by_rung[names[same[of]]] += 1
         scored = Scored(trial.values, components, beyond(recipe, components), rung)
-        add(study, space, space.weights(weights), scored, origin)
+        add(study, space, _point(space, weights), scored, origin)
         exact, near = exact + (distance < 1e-6), near + (distance >= 1e-6)
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), old.study_name])
     digests = {s.user_attrs.get(CORPUS, {}).get("digest") for s in (study, old)}
@@ -175,14 +179,14 @@ def unjudged(recipe: StudyRecipe | None, components: Mapping[str, float]) -> str
 
 
 def _unsound(
-    space: MixtureSpace, weights: Mapping[str, float], distance: float, close: float
+    space: MixtureSpace, weights: Sequence[Mapping[str, float]], distance: float, close: float
 ) -> str | None:
     if distance > close:
         return (
             f"more than {100 * close:.0f} % of their tokens came from domains that were removed "
             "or merged in another ratio"
         )
-    if not space.contains(np.array([weights[d] for d in space.domains]), atol=1e-6):
+    if not space.contains(_point(space, weights, check=False), atol=1e-6):
         return "their mixtures are outside the new study's bounds"
     return None
 
@@ -211,6 +215,41 @@ def _check(
         )
 
 
-def _mixture(trial: FrozenTrial) -> dict[str, float] | None:
+def _check_phases(old: optuna.Study, space: MixtureSpace) -> tuple[float, ...]:
+    """The shares of the old study's phases, which must be those of `space`; none without."""
+    view = StudyView(old)
+    shares = shares_of(view.space) if view.prior_known else ()
+    if shares and shares != shares_of(space):
+        here = shares_of(space)
+        raise UserError(
+            f"{old.study_name!r} has phases of {shown(shares)} of a run, and this study "
+            f"{f'has {shown(here)}' if here else 'none'}: its schedules cannot be told in these."
+        )
+    return shares
+
+
+def _phases(
+    trial: FrozenTrial, old: optuna.Study, shares: tuple[float, ...]
+) -> list[dict[str, float]] | None:
+    """The mixture of each phase of a trial; of a study without phases its one mixture."""
+    if shares:
+        space = StudyView(old).space
+        assert isinstance(space, PhasedSpace)
+        weights = space.weights_of(trial)
+        if weights is None:
+            return None
+        return [dict(phase.mixture) for phase in space.schedule(weights)]
     mixture = mixture_of(trial)
-    return mixture if mixture and abs(sum(mixture.values()) - 1.0) < 1e-6 else None
+    return [mixture] if mixture and abs(sum(mixture.values()) - 1.0) < 1e-6 else None
+
+
+def _point(
+    space: MixtureSpace, mixtures: Sequence[Mapping[str, float]], *, check: bool = True
+) -> np.ndarray:
+    """A point of `space`; one mixture holds throughout."""
+    if check:
+        return point_of(space, mixtures[0] if len(mixtures) == 1 else list(mixtures))
+    rows = [np.array([m[d] for d in one_phase(space).domains]) for m in mixtures]
+    if isinstance(space, PhasedSpace) and len(rows) > 1:
+        return space.of_blocks(np.stack(rows))
+    return throughout(space, rows[0])

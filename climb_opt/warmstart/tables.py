@@ -12,6 +12,7 @@ import optuna
 
 from climb_opt.attributes import AGGREGATE, WARM
 from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.phases import one_phase
 from climb_opt.reading import read_csv
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
@@ -108,8 +109,10 @@ def _columns(
     header: list[str], space: MixtureSpace, value: str, components: list[str], path: Path
 ) -> _Columns:
     weights = {}
-    for domain in space.domains:
-        found = [c for c in (PREFIX + domain, domain) if c in header]
+    named = space if any(c in header for c in (*space.parameter_names, *space.domains)) else None
+    used = named or one_phase(space)  # of schedules: mixtures that hold throughout
+    for domain, parameter in zip(used.domains, used.parameter_names, strict=True):
+        found = [c for c in (parameter, domain) if c in header]
         if len(found) > 1:
             raise UserError(f"{path}: columns {found[0]!r} and {found[1]!r} are of one domain.")
         if found:
@@ -136,14 +139,19 @@ def _read(
     weights = {d: _number(row[c], c) for d, c in columns.weights.items()}
     if min(weights.values()) < 0:
         raise ValueError("a weight is negative")
-    if problem := sum_problem(weights.values()):
-        raise ValueError(f"its weights {problem}")
+    phases: dict[str, list[float]] = {}
+    of_phases = not set(weights) <= set(one_phase(space).domains)
+    for domain, weight in weights.items():
+        phases.setdefault(domain.partition("/")[0] if of_phases else "", []).append(weight)
+    for phase, each in phases.items():
+        if problem := sum_problem(each):
+            raise ValueError(f"its weights {f'of phase {phase} ' if phase else ''}{problem}")
     components = {name: _number(row[c], c) for name, c in columns.components.items()}
     if columns.value is not None:
         score = _number(row[columns.value], columns.value)
     else:
         score = sum(coefficients[name] * v for name, v in components.items())
-    total = math.fsum(weights.values())
+    total = math.fsum(weights.values()) / len(phases)
     return space.weights(weights, normalise=True), score, components, total
 
 
@@ -159,7 +167,9 @@ def _number(text: str, column: str) -> float:
 
 
 def _missing(columns: _Columns, space: MixtureSpace, header: list[str]) -> tuple[str, ...]:
-    missing = [d for d in space.domains if d not in columns.weights]
+    plain = set(columns.weights) <= set(one_phase(space).domains)
+    every = one_phase(space).domains if plain else space.domains
+    missing = [d for d in every if d not in columns.weights]
     others = [c.removeprefix(PREFIX) for c in header if c not in columns.weights.values()]
     return tuple(f"no column for {d!r}, so 0{_hint(d, others)}" for d in missing)
 
