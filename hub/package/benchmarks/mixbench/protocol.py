@@ -29,7 +29,7 @@ from .methods import BOX, BOXED, LEVEL, Data, Method, Pick
 from .problems import Objective, Problem
 
 USUAL = (14, 28, 56)  # trials after which a recommendation is asked for
-LIMIT = 60.0  # seconds that a method may think about a proposal or a recommendation
+LIMIT = 60.0  # CPU seconds that a method may think about a proposal or a recommendation
 SAME = 6  # decimals: mixtures equal up to them are one
 OFF = "mixbench/off"  # of a trial: why its parameters are no mixture
 Judged = dict[str, float]
@@ -87,7 +87,7 @@ def run(
     Args:
         trials: the budget, in trials of the target.
         at: parts of it after which a recommendation is asked for, beside the whole.
-        limit: seconds that the method may think about one proposal or recommendation.
+        limit: CPU seconds that the method may think about one proposal or recommendation.
 
     Raises:
         UserError: no positive budget or limit.

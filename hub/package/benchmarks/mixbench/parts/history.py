@@ -61,6 +61,12 @@ class History:
     def __len__(self) -> int:
         return len(self.trials)
 
+    @property
+    def mixtures(self) -> np.ndarray:
+        """What each trial reads over its whole run, (n, K): of schedules the mean mixture."""
+        count = max(len(self.shares), 1)
+        return self.weights.reshape(len(self), count, self.weights.shape[1] // count).sum(axis=1)
+
     def rows(self, which: np.ndarray) -> History:
         """The trials that `which`, indices or a mask (n,), picks."""
         picked = np.arange(len(self))[which]

@@ -3,7 +3,10 @@
 
 from .phases_either import one_phase as one_phase
 from .phases_either import over_run as over_run
+from .phases_either import parameters as parameters
+from .phases_either import point_of as point_of
 from .phases_either import shares_of as shares_of
+from .phases_either import side_by_side as side_by_side
 from .phases_either import space_from_json as space_from_json
 from .phases_either import throughout as throughout
 from .phases_either import to_train as to_train

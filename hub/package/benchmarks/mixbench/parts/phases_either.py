@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from .errors import UserError
 from .phases_space import PhasedSpace
-from .schedules import Schedule
-from .simplex import MixtureSpace
+from .schedules import Phase, Schedule
+from .simplex import PREFIX, MixtureSpace
 
 
 def space_from_json(data: Any) -> MixtureSpace:
@@ -32,6 +33,44 @@ def throughout(space: MixtureSpace, mixture: np.ndarray) -> np.ndarray:
 def over_run(space: MixtureSpace, weights: np.ndarray) -> np.ndarray:
     """What a point (..., K) of `space` reads over a whole run: a mixture."""
     return space.mean(weights) if isinstance(space, PhasedSpace) else weights
+
+
+def point_of(
+    space: MixtureSpace,
+    given: Mapping[str, float] | Sequence[Mapping[str, float]] | Schedule,
+    what: str = "The mixture",
+) -> np.ndarray:
+    """The weights (K,) of a mixture or of a schedule that a person gives.
+
+    Raises:
+        UserError: as of `MixtureSpace.weights`; phases, where the space has none.
+    """
+    if isinstance(space, PhasedSpace):
+        return space.weights(given, what=what)
+    phases: list[Any] = [given] if isinstance(given, Mapping) else list(given)
+    if len(phases) != 1:
+        raise UserError(
+            f"{what}: a schedule of {len(phases)} phases, but this study's mixtures hold "
+            "throughout (no `phases:` in its recipe)."
+        )
+    first = phases[0]
+    return space.weights(first.mixture if isinstance(first, Phase) else first, what=what)
+
+
+def parameters(space: MixtureSpace | None, mixture: Mapping[str, float]) -> dict[str, float]:
+    """The parameters of a trial that is to run a mixture of `space`, as it was given."""
+    if isinstance(space, PhasedSpace):
+        return space.params(space.weights(mixture))
+    return {PREFIX + domain: float(weight) for domain, weight in mixture.items()}
+
+
+def side_by_side(space: MixtureSpace, name: str, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns (K,) that show a point of `space`: it, or of a schedule its mean and its phases."""
+    if not isinstance(space, PhasedSpace):
+        return {name: weights}
+    shares = zip(space.shares, space.blocks(weights), strict=True)
+    phases = {f"phase {p} ({s:.3g})": block for p, (s, block) in enumerate(shares, start=1)}
+    return {name: space.mean(weights), **phases}
 
 
 def to_train(
