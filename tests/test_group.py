@@ -108,6 +108,25 @@ def test_two_ranks_train_as_one_and_survive_what_they_share(
     assert resumed["facts"]["train_loss"] == plain["facts"]["train_loss"]
 
 
+def test_two_ranks_move_weights_as_one_does_and_resume_to_the_bit(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    found = {}
+    for name, ranks in (("one", "1"), ("two", "2")):
+        (tmp_path / name).mkdir()
+        arguments = ["reweighted", str(tiny_corpus.path), str(tmp_path / name)]
+        done = launch(arguments, *TORCHRUN[:-1], ranks)
+        found[name] = read(tmp_path / name, done)
+    for one, two in zip(found["one"], found["two"], strict=True):
+        assert len(two["bits"]) == 2 and len(set(two["bits"])) == 1, "ranks agree"
+        assert np.allclose(one["path"]["weights"], two["path"]["weights"], rtol=1e-3)
+        assert one["epochs"] == two["epochs"] and one["flops"] == two["flops"]
+    for results in found.values():
+        for whole, resumed in (results[:2], results[2:]):
+            assert resumed["bits"] == whole["bits"] and resumed["path"] == whole["path"]
+    assert any(r["resumed_at"] for r in found["two"][1::2])
+
+
 def test_a_killed_rank_ends_the_group_and_the_restarted_one_resumes(
     tiny_corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -41,6 +41,13 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
     command.add_argument("--trial", type=int, metavar="N", help="a trial's mixture instead")
     command.add_argument(
+        "--phases",
+        type=int,
+        metavar="N",
+        help="where a method moved the weights while proxies trained (reweight): the path of the "
+        "best trial, or of --trial, as so many phases",
+    )
+    command.add_argument(
         "--mixture",
         metavar="FILE",
         help="a mixture of your own instead: YAML, domain: weight; or a schedule, a list of phases "
@@ -132,5 +139,16 @@ def _model(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> Any:
-    names = ("mixture", "rule", "trial", "path", "tokens", "sequence", "batch", "seed", "corpus")
+    names = (
+        "mixture",
+        "rule",
+        "trial",
+        "phases",
+        "path",
+        "tokens",
+        "sequence",
+        "batch",
+        "seed",
+        "corpus",
+    )
     return {name: getattr(args, name) for name in names}

@@ -9,6 +9,7 @@ from typing import TypedDict, Unpack
 
 import optuna
 
+from climb_opt.attributes import PATH
 from climb_opt.errors import UserError, check_numbers, did_you_mean, listed
 from climb_opt.exports.formats import format_of, render, render_phases
 from climb_opt.exports.handover import Handover
@@ -17,11 +18,13 @@ from climb_opt.exports.materialise import materialise as write_data
 from climb_opt.exports.prepared import prepare
 from climb_opt.files import write_text
 from climb_opt.mixtures import read_schedule, schedule_from
+from climb_opt.paths import path_schedule
 from climb_opt.phases import one_phase, to_train
 from climb_opt.retrain.confirm import confirmation_beside
 from climb_opt.retrain.paired import no_claim
 from climb_opt.schedules import Schedule, mean_mixture, schedule_data
 from climb_opt.selection import advise
+from climb_opt.selection.rules import best_path
 from climb_opt.study import corpus_of
 from climb_opt.view import StudyView
 
@@ -33,6 +36,8 @@ class Settings(TypedDict, total=False):
     rule: the rule whose mixture it is (default: the one that loses least); see
         `climb-opt ls rules`.
     trial: the number of a trial, whose mixture it is instead.
+    phases: of `trial`, or of the best one, the path of the weights that a method moved while its
+        proxy trained (`reweight`), as so many phases of equal length.
     path: where a domain's data is for the trainer, with {domain} or {index} in it.
     tokens: what the run will train on; a number, or text such as "40e9".
     sequence: tokens a sequence (default: 2048).
@@ -44,6 +49,7 @@ class Settings(TypedDict, total=False):
     mixture: Mapping[str, float] | Schedule | str | Path | None
     rule: str | None
     trial: int | None
+    phases: int | None
     path: str | None
     tokens: float | str | None
     sequence: int
@@ -153,6 +159,7 @@ def handover_of(
     mixture: Mapping[str, float] | Schedule | str | Path | None = None,
     rule: str | None = None,
     trial: int | None = None,
+    phases: int | None = None,
     path: str | None = None,
     tokens: float | str | None = None,
     sequence: int = 2048,
@@ -170,14 +177,20 @@ def handover_of(
     if batch is not None and batch < 1:
         raise UserError(f"--batch must be at least 1 sequence, but is {batch}.")
     check_numbers({"--seed": (seed, 0, math.inf)})
-    which = {"rule": rule, "trial": trial, "mixture": mixture}
+    of_trial = trial if phases is None else phases  # a path may be that of a named trial
+    which = {"rule": rule, "trial" if phases is None else "phases": of_trial, "mixture": mixture}
     named = [name for name, value in which.items() if value is not None]
     if len(named) > 1:
         raise UserError(
             f"--{named[0]} and --{named[1]} exclude each other: each says which mixture."
         )
     budget, view = _tokens(tokens), StudyView(study)
-    chosen = _mixture(view, rule, trial) if mixture is None else _given(view, mixture)
+    if mixture is not None:
+        chosen = _given(view, mixture)
+    elif phases is not None:
+        chosen = _path(view, trial, phases)
+    else:
+        chosen = _mixture(view, rule, trial)
     schedule, source, rung, as_good = chosen
     return prepare(
         schedule,
@@ -217,6 +230,21 @@ def _given(view: StudyView, mixture: Mapping[str, float] | Schedule | str | Path
                 f"{listed(known)}."
             )
     return schedule, where, "", ""
+
+
+def _path(view: StudyView, number: int | None, phases: int) -> Chosen:
+    if number is None:
+        trial, path = best_path(view.history())
+        number = trial.number
+    else:
+        paths = {t.number: t.user_attrs[PATH] for t in view.trials() if PATH in t.user_attrs}
+        if number not in paths:
+            raise UserError(
+                f"Trial {number} of study {view.name!r} has no path of weights; trials of proxies "
+                "with `reweight` have one. Drop --phases, or give another trial."
+            )
+        path = paths[number]
+    return path_schedule(path, phases), f"the path of trial {number}", "", ""
 
 
 def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:

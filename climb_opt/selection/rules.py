@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from optuna.trial import FrozenTrial
 
 from climb_opt import lookup
 from climb_opt.attributes import PATH, PICK
@@ -120,15 +121,24 @@ def path_mean_row(history: History, space: MixtureSpace) -> np.ndarray:
     Raises:
         UserError: no trial has one.
     """
+    path = best_path(history)[1]
+    return space.project(space.weights(path_mean_of(path), normalise=True))
+
+
+def best_path(history: History) -> tuple[FrozenTrial, dict[str, Any]]:
+    """The best trial that has a path of weights, and that path, as `climb_opt.paths` reads it.
+
+    Raises:
+        UserError: no trial has one.
+    """
     rows = [n for n, trial in enumerate(history.trials) if PATH in trial.user_attrs]
     if not rows:
         raise UserError(
-            "rule path-mean: no finished trial has a path of weights; it is of searches whose "
-            "proxy says `reweight: ...`."
+            "No finished trial has a path of weights; they are of searches whose proxy says "
+            "`reweight: ...`."
         )
-    best = _best_row(history, rows)
-    path = history.trials[best].user_attrs[PATH]
-    return space.project(space.weights(path_mean_of(path), normalise=True))
+    best = history.trials[_best_row(history, rows)]
+    return best, dict(best.user_attrs[PATH])
 
 
 def evaluated(evidence: Evidence) -> np.ndarray:

@@ -5,6 +5,7 @@ Rank 0 writes what happened to DIRECTORY/result.json; faults are injected on ran
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -21,7 +23,10 @@ from climb_opt.attributes import FACTS, SLOT
 from climb_opt.errors import Interrupted, TrialFailed
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.data import Sequences
+from climb_opt.proxy.group import ProxyGroup
+from climb_opt.proxy.job import Job
 from climb_opt.proxy.loss import TrainingLoss
+from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 
@@ -196,8 +201,36 @@ def phased(corpus: Corpus, directory: Path) -> None:
     (directory / "result.json").write_text(json.dumps(results))
 
 
+def reweighted(corpus: Corpus, directory: Path) -> None:
+    """A trial each by two methods that set weights; then stopped in its middle, and resumed."""
+    looks, results = [10**9], []
+
+    def stop() -> bool:
+        looks[0] -= 1
+        return looks[0] < 0
+
+    recipe = recipe_of(corpus.path)
+    for method in (Choice("doremi", {"eta": 5.0}), Choice("ado", {"changes": 6})):
+        proxy = replace(recipe.proxy, reweight=method, average=0.0)
+        trainer = Trainer(corpus, proxy, ProxyGroup("fp32"), directory=directory / method.name)
+        watch: Any = SimpleNamespace(stop=stop, report=lambda *_: False)
+        for name, patience in (("whole", 10**9), ("part", 1), ("part", 10**9)):
+            looks[0] = patience
+            try:
+                outcome = trainer.train(Job(name, MIXTURE, seed=0), watch)
+            except Interrupted:
+                continue
+            weights = [p.detach().flatten() for p in outcome.model.parameters()]
+            facts = {k: outcome.facts[k] for k in ("path", "epochs", "resumed_at", "flops")}
+            bits = hashlib.sha256(torch.cat(weights).numpy().tobytes()).hexdigest()
+            results.append({**facts, "bits": trainer.group.gather(bits)})
+    if os.environ.get("RANK", "0") == "0":
+        (directory / "result.json").write_text(json.dumps(results))
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     scenario, corpus_path, directory = sys.argv[1:]
-    scenarios = {"healthy": healthy, "killed": killed, "phased": phased}
+    scenarios = {"healthy": healthy, "killed": killed, "phased": phased, "reweighted": reweighted}
+    scenarios[scenario](Corpus.load(corpus_path), Path(directory))
     scenarios[scenario](Corpus.load(corpus_path), Path(directory))

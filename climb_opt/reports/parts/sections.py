@@ -17,6 +17,7 @@ from climb_opt.reports.parts import (
     mixture,
     noise,
     objectives,
+    paths,
     rungs,
 )
 from climb_opt.reports.quality import Predictions
@@ -46,6 +47,7 @@ def sections(contents: Contents) -> list[Section]:
         noise.noise(contents),
         objectives.several(contents),
         mixture.recommendation(contents),
+        paths.path(contents),
         progress(contents),
         rungs.rungs(contents),
         branches.branches(contents),
