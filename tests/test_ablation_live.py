@@ -250,3 +250,16 @@ def test_doremi_of_the_last_release_is_read_not_trained_again(
     results = {r.arm: r for r in run_ablation(asked, Archive(tmp_path), prefix="mini")}
     assert results["ours"].mixture == {"web": 0.5, "code": 0.25, "math": 0.25}
     assert results["ours"].final is not None and len(study.trials) == 1
+
+
+def test_schedules_are_judged_as_schedules(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    phases = {"sampler": "simplex-gp", "rounds": [1], "phases": [0.5, 0.5]}
+    asked = recipe(tiny_corpus, arms={"two": phases, "uniform": None}, budget={"trials": 2})
+    results = {r.arm: r for r in run_ablation(asked, Archive(tmp_path), prefix="mini")}
+    assert all(r.final is not None and not r.error for r in results.values())
+    storage = open_storage(str(tmp_path / "studies.journal"))
+    names = optuna.get_all_study_names(storage)
+    judge = f"mini/judge-{tiny_corpus.path.name}"
+    assert {judge, f"{judge}-0.5-0.5"} <= set(names)
+    judged = optuna.load_study(study_name=f"{judge}-0.5-0.5", storage=storage)
+    assert {name[:3] for name in judged.trials[0].params} == {"w1/", "w2/"}

@@ -233,4 +233,3 @@ if __name__ == "__main__":
     scenario, corpus_path, directory = sys.argv[1:]
     scenarios = {"healthy": healthy, "killed": killed, "phased": phased, "reweighted": reweighted}
     scenarios[scenario](Corpus.load(corpus_path), Path(directory))
-    scenarios[scenario](Corpus.load(corpus_path), Path(directory))
