@@ -67,6 +67,7 @@ def searched(tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "phased.yaml").write_text(yaml.safe_dump(recipe))
     storage = ["--storage", "s.journal"]
     assert cli.main(["search", "phased.yaml", *storage]) == 0
+    assert cli.main(["confirm", "phased", *storage, "--seeds", "1"]) == 0
     return climb_opt.open_study("phased", storage="s.journal", create=False)
 
 
@@ -94,3 +95,16 @@ def test_a_search_of_phases_is_handed_over(searched: optuna.Study, tmp_path: Pat
     for part, phase in zip(written.phases, found, strict=True):
         shares = {name: n / part.total for name, n in part.tokens.items()}
         assert np.allclose([phase.mixture[name] for name in shares], [*shares.values()], atol=0.002)
+
+
+def test_an_exported_schedule_can_be_put_in_line(
+    searched: optuna.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    climb_opt.export(searched, "yaml", tmp_path / "again.yaml", trial=2)
+    assert cli.main(["enqueue", "phased", "again.yaml", "--storage", "s.journal"]) == 0
+    assert "In line: enqueued/again" in capsys.readouterr().out
+    space, waiting = StudyView(searched).space, searched.get_trials(deepcopy=False)[-1]
+    params = waiting.system_attrs["fixed_params"]
+    for name, weight in searched.trials[2].params.items():
+        assert params[name] == pytest.approx(weight, abs=2e-6)
+    assert set(params) == set(space.parameter_names)

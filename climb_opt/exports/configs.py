@@ -57,7 +57,7 @@ def _phases(handover: Handover) -> list[dict[str, Any]]:
 
 @facts(phases=True)
 def as_yaml(handover: Handover) -> str:
-    """domain: weight, and nothing else, what `climb-opt enqueue` reads; or each phase's mixture."""
+    """domain: weight, and nothing else, or each phase's mixture; what `climb-opt enqueue` reads."""
     if not handover.phases:
         return head(handover) + as_text({s.name: s.weight for s in handover.sources})
     phases = [{key: phase[key] for key in ("share", "mixture")} for phase in _phases(handover)]
