@@ -137,6 +137,7 @@ KINDS: dict[str, dict[str, str]] = {
     "objective": {  # of ablations
         "live": "climb_opt.ablation.run.live:run_live",
         "mixing-law": "climb_opt.ablation.run.surfaces:mixing_law",
+        "phased-law": "climb_opt.ablation.run.phased:phased_law",
         "table": "climb_opt.ablation.run.surfaces:table_of",
         "ladder": "climb_opt.ablation.run.laddered:simulated",
         "ladder-tables": "climb_opt.ablation.run.laddered:tables",

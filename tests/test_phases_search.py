@@ -11,6 +11,7 @@ import pytest
 from scipy.optimize import approx_fprime
 
 from climb_opt import MixtureSpace, PhasedSpace, lookup, recipes
+from climb_opt.ablation.run.surfaces import surface
 from climb_opt.baselines import fixed_mixture
 from climb_opt.emulator import MixingLaw, NoisyObjective, PhasedLaw
 from climb_opt.gp import fit
@@ -19,6 +20,7 @@ from climb_opt.gp.optimise import descend
 from climb_opt.gp.phased import PhasedProcess, PhaseView
 from climb_opt.gp.schedule_sphere import SchedulePoint
 from climb_opt.predictors.base import informed
+from climb_opt.recipes import Choice
 from climb_opt.samplers.design import initial_design, start_mixture
 from climb_opt.selection import best_mixture
 from climb_opt.study.working import build_sampler
@@ -236,6 +238,18 @@ def test_the_optimum_of_a_law_of_schedules_is_certified() -> None:
         weights, value = law.optimum()
         assert bool(law.space.contains(weights)) and law._gap(weights) < 1e-8
         assert value == pytest.approx(float(law.score(weights[None])[0]))
+
+
+def test_arms_of_an_ablation_search_a_law_of_schedules() -> None:
+    options = {"effect": 2.0, "domains": 4}
+    two = surface(Choice("phased-law", options))
+    one = surface(Choice("phased-law", {**options, "throughout": True}))
+    assert (len(two.space), len(one.space)) == (8, 4) and one.best == two.best
+    law = PhasedLaw(effect=2.0, domains=4)
+    assert two.regret(law.optimum()[0][None])[0] == pytest.approx(0.0, abs=1e-9)
+    w = one.space.prior[None]
+    assert one.regret(w)[0] == pytest.approx(two.regret(law.space.constant(w))[0])
+    assert one.regret(law.plain.optimum()[0][None])[0] > 0  # one mixture cannot have the best
 
 
 def test_a_law_of_schedules_is_an_objective() -> None:

@@ -112,7 +112,7 @@ def mixing_law(
     if merge is not None:
         merged = Merged(searched, merge)
         searched, expand = merged, merged.expand
-    return _measured(searched, target, expand, noise, components)
+    return measured(searched, target, expand, noise, components)
 
 
 def table_of(
@@ -127,16 +127,17 @@ def table_of(
     if name not in tables:
         raise UserError(f"objective: no table {name!r}. Tables: {listed(tables)}.")
     emulator = fitted(json.dumps(tables[name], sort_keys=True), folder, components)
-    return _measured(emulator, emulator, np.asarray, noise, components)
+    return measured(emulator, emulator, np.asarray, noise, components)
 
 
-def _measured(
+def measured(
     searched: Source,
     judged: Source,
     expand: Callable[[np.ndarray], np.ndarray],
     noise: float,
     components: bool,
 ) -> Surface:
+    """The surface of what is `searched`, whose mixtures are judged once expanded."""
     if not noise >= 0 or not np.isfinite(noise):
         raise UserError(f"objective: noise must be at least 0, but is {noise}.")
     return Surface(
