@@ -205,7 +205,7 @@ PATH = _of_trial(
     "climb/path",
     "{domains, steps, weights, mean}: of a proxy with `reweight`, the mean weights of the steps up "
     "to each of these, and of all",
-    "history -> selection/rules",
+    "history -> selection/rules exports/from_study reports/parts/paths",
 )
 DOREMI = _of_trial(
     "climb/doremi",
