@@ -124,7 +124,7 @@ def test_mistakes_in_a_recipe_are_named(changes: dict[str, Any], message: str) -
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ({"name": "mixing-low"}, "Known: live, mixing-law, table"),
+        ({"name": "mixing-low"}, "Known: live, mixing-law, phased-law, table"),
         ({"name": "mixing-law", "domain": 3}, "unknown key 'domain'"),
         ({"name": "mixing-law", "domains": 4, "merge": 5}, "merge must lie in 1..4"),
         ({"name": "mixing-law", "bias": 1.0}, "bias must lie in"),

@@ -20,7 +20,7 @@ SPACE = MixtureSpace({"web": 70, "code": 20, "math": 9, "law": 1})
 @settings(max_examples=30)
 @given(
     st.lists(st.floats(0.01, 100), min_size=1, max_size=8),
-    st.sampled_from(sorted(set(lookup.KINDS["baseline"]) - {"given"})),
+    st.sampled_from(sorted(set(lookup.KINDS["baseline"]) - {"given", "influence"})),
 )
 def test_every_fixed_mixture_is_a_mixture(amounts: list[float], name: str) -> None:
     space = MixtureSpace({f"d{i}": a for i, a in enumerate(amounts)})

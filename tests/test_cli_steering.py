@@ -157,7 +157,7 @@ def test_enqueue_takes_each_row_of_a_table_for_a_mixture_or_none(
     [
         ("web: 0.5", "sum to 0.5, not to 1"),
         ("sea: 1", "Unknown domain 'sea'"),
-        ("- web", "a mapping of domains to weights"),
+        ("- web", "a phase has a share and a mixture, but this is 'web'"),
         ("web: yes", "a mapping of domains to weights"),
         ("web: [", "not readable as YAML"),
     ],

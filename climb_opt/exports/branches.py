@@ -22,9 +22,10 @@ def export_model(
     corpus: str | Path | None = None,
     directory: str | Path = "runs",
 ) -> Path:
-    r"""Write a model of the study's branches with its tokenizer; returns the folder.
+    """Write a model of the study's branches with its tokenizer; returns the folder.
 
     Args:
+        output: the folder; it must be new, empty, or hold a model, which is replaced.
         branch: "trunk" or a branch's name, or a mixture to merge all branches by, as `handover_of`
             gives it; None: the mixture that the study recommends.
         corpus: where it lies here, if not where the recipe says.
@@ -38,8 +39,7 @@ def export_model(
     >>> study = climb_opt.open_study("tiny.yaml", storage="runs/export-model.journal")
     >>> climb_opt.export_model(study, "runs/trunk", branch="trunk")
     Traceback (most recent call last):
-    climb_opt.errors.UserError: --format model writes a trunk or branches, of which this study has \
-none (branches: in its recipe). Models of trials are kept by proxy.keep.
+    climb_opt.errors.UserError: --format model writes a trunk or branches, of which this study ...
     """
     recipe = read_recipe(study)
     if recipe.branches is None:

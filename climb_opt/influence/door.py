@@ -55,6 +55,7 @@ def measure_influence(
 
     Args:
         recipe: a shipped recipe's name, the path of one, or the recipe.
+        options: what is measured, and how; by default all of them as they are.
         directory: where its checkpoint goes, so that a stopped measurement goes on.
         corpus: where the corpus lies on this machine, if not as the recipe says.
         stop: whether to stop; asked between steps and gradients.
@@ -63,6 +64,11 @@ def measure_influence(
         UserError: anything wrong with the recipe, or a score without a gradient.
         TrialFailed: a loss or a gradient that is not finite.
         Interrupted: `stop()` said so; called again it goes on.
+
+    >>> import climb_opt
+    >>> found = climb_opt.measure_influence("tiny.yaml")
+    >>> round(sum(found.mixture.values()), 6)
+    1.0
     """
     study = read_study(recipe) if isinstance(recipe, str) else recipe
     study = replace(study, proxy=replace(study.proxy, reweight=None))  # the prior throughout

@@ -73,6 +73,12 @@ def rescore(
 
     Raises:
         UserError: the study has no branches, or none here; a key that changes what is trained.
+
+    >>> import climb_opt
+    >>> study = climb_opt.open_study("tiny.yaml", storage="runs/rescore.journal")
+    >>> climb_opt.rescore(study, ["score=[sums/bpb]"])
+    Traceback (most recent call last):
+    climb_opt.errors.UserError: ... has no branches ...
     """
     stored = read_recipe(study)
     _check(stored, overrides)
