@@ -148,22 +148,33 @@ KINDS: dict[str, dict[str, str]] = {
 }
 
 
+class NotHere(UserError):
+    """What a name stands for cannot be imported on this machine."""
+
+
+def check_name(kind: str, name: str) -> str:
+    """The "module:Name" that `name` stands for, without importing it.
+
+    Raises:
+        UserError: no such short name; near names and all names are given.
+    """
+    target = KINDS[kind].get(name, name)
+    if ":" not in target:
+        raise unknown(kind, name, KINDS[kind], '; or your own as "module:Name"')
+    return target
+
+
 def find(kind: str, name: str) -> Any:
     """The object that `name` stands for.
 
     Raises:
-        UserError: no such short name (near names and all names are given), or the module or the
-            attribute of "module:Name" does not exist.
+        UserError: as of `check_name`; the module or the attribute of "module:Name" does not exist.
     """
-    known = KINDS[kind]
-    target = known.get(name, name)
-    if ":" not in target:
-        raise unknown(kind, name, known, '; or your own as "module:Name"')
-    module_name, _, attribute = target.partition(":")
+    module_name, _, attribute = check_name(kind, name).partition(":")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UserError(f"{kind} {name!r} cannot be imported: {error}.") from error
+        raise NotHere(f"{kind} {name!r} cannot be imported: {error}.") from error
     try:
         return getattr(module, attribute)
     except AttributeError:

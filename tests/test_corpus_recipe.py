@@ -346,3 +346,32 @@ def test_every_shipped_corpus_is_complete_and_says_what_it_is(name: str) -> None
 
 def test_groups_of_flags_begin_with_keys() -> None:
     assert set(corpus_recipe.GROUPS) <= {f.name for f in dataclasses.fields(CorpusRecipe)}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("sampler", "clim", "Unknown sampler 'clim'. Did you mean 'climb'?"),
+        ("sampler", {"name": "climb", "predictor": "lightgmb"}, "Unknown predictor 'lightgmb'."),
+        ("sampler", {"name": "climb", "n_tp": 3}, "unknown key 'n_tp'."),
+        ("sampler", {"name": "tpe", "seed": 3}, "'seed' is a key of the study"),
+        ("pruner", "medium", "Unknown pruner 'medium'. Did you mean 'median'?"),
+        ("evaluators", ["heldot"], "Unknown evaluator 'heldot'. Did you mean 'heldout'?"),
+        ("evaluators", [{"name": "heldout", "targt": "sky"}], "unknown key 'targt'."),
+        ("baselines", ["unimx"], "Unknown baseline 'unimx'. Did you mean 'unimax'?"),
+    ],
+)
+def test_a_name_nobody_knows_is_refused_before_a_corpus_is_built(
+    key: str, value: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("s.yaml", {**STUDY, key: value})
+    assert main(["search", "s.yaml", "--storage", "s.journal"]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "Traceback" not in told
+    assert not Path("out").exists()
+    assert optuna.get_all_study_names(open_storage("s.journal")) == []
+
+
+def test_what_cannot_be_imported_here_may_be_elsewhere() -> None:
+    write("s.yaml", {**STUDY, "evaluators": ["only_on_the_cluster:Score"]})
+    assert open_study("s.yaml", storage="s.journal").study_name == "s"

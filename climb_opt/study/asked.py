@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -11,11 +12,11 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from climb_opt import recipe_files, recipes
+from climb_opt import lookup, recipe_files, recipes
 from climb_opt.attributes import WEIGHTS
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
-from climb_opt.recipes import AUTO, StudyRecipe
+from climb_opt.recipes import AUTO, Choice, StudyRecipe
 from climb_opt.text import number
 from climb_opt.view import StudyView, study_named
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 PER_MACHINE = ("corpus",)  # keys that may differ: the same corpus may lie elsewhere
 NOISE_SUFFIX = "-noise"  # ends the name of the study beside a study that measures its noise
+SAMPLER_GETS = {"space", "seed", "rounds", "max_attempts"}  # by the study, not by a recipe
 MEASURED = ("proxy", "evaluators", "direction")  # keys without which weights are another study's
 
 
@@ -57,6 +59,40 @@ def weighed(
         number(found["before"], 2),
     )
     return replace(recipe, score=dict(found["score"])), {**found, "from": beside}
+
+
+def check_choices(recipe: StudyRecipe) -> None:
+    """Raise for a name or an option in a new study's recipe that nothing here knows.
+
+    It is said before a corpus is built, and before the study has its name. What cannot be imported
+    here may be elsewhere, where trials run: of that only a short name is checked.
+    """
+    reweighters = [p.reweight for p in recipe.proxies if p.reweight is not None]
+    choices = [
+        ("sampler", recipe.sampler, SAMPLER_GETS),
+        *(("pruner", choice, set()) for choice in [recipe.pruner] if choice is not None),
+        *(("evaluator", choice, {"corpus"}) for choice in recipe.evaluators),
+        *(("reweighter", choice, set()) for choice in reweighters),
+        *(("baseline", Choice(name), {"space"}) for name in recipe.baselines),
+    ]
+    for kind, choice, given in choices:
+        lookup.check_name(kind, choice.name)
+        for key, value in choice.options.items():
+            if key in lookup.KINDS and isinstance(value, str):
+                lookup.check_name(key, value)
+        if kind == "sampler":
+            check_no_key_of_study(choice)
+        with contextlib.suppress(lookup.NotHere):
+            lookup.check_options(kind, choice.name, choice.options, given)
+
+
+def check_no_key_of_study(sampler: Choice) -> None:
+    """Raise for an option that every sampler gets from the study."""
+    for key in sampler.options:
+        if key in SAMPLER_GETS:
+            raise UserError(
+                f"sampler {sampler.name!r}: {key!r} is a key of the study, not of the sampler."
+            )
 
 
 def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:

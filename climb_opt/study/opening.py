@@ -32,7 +32,7 @@ from climb_opt.storages import (
     persist,
     study_lock,
 )
-from climb_opt.study.asked import check_budget, check_recipe, weighed
+from climb_opt.study.asked import check_budget, check_choices, check_recipe, weighed
 from climb_opt.study.corpora import corpus_for, is_override, is_to_be_built
 from climb_opt.view import StudyView, store_space
 
@@ -81,7 +81,8 @@ def open_study(
         study = _load(opened, name) if name in existing else None
         if study is None or RECIPE not in study.user_attrs:
             if create and wanted is not None:
-                weighed(wanted, opened, name)  # what is missing is said before a corpus is built
+                check_choices(wanted)  # what is wrong is said before a corpus is built
+                weighed(wanted, opened, name)
             if create and wanted is not None and corpus is None:
                 return None
             study = _complete(opened, name, wanted if create else None, corpus, on_create)

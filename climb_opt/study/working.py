@@ -32,6 +32,7 @@ from climb_opt.selection.verifying import Verification
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, patient, study_lock
+from climb_opt.study.asked import check_no_key_of_study
 from climb_opt.study.corpora import corpus_for
 from climb_opt.study.given import given_mixtures
 from climb_opt.study.opening import load_corpus, read_recipe
@@ -204,9 +205,7 @@ def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
         "max_attempts": recipe.max_attempts,
     }
     given = {"space": space, "seed": recipe.seed, **{k: v for k, v in ours.items() if k in known}}
-    for key in options:
-        if key in given:
-            raise UserError(f"sampler {name!r}: {key!r} is a key of the study, not of the sampler.")
+    check_no_key_of_study(recipe.sampler)
     lookup.check_options("sampler", name, options, set(given))
     try:
         sampler: BaseSampler = make(given.pop("space"), **given, **options)
