@@ -101,6 +101,7 @@ KINDS: dict[str, dict[str, str]] = {
     "rule": {
         "observed": "climb_opt.selection.rules:observed",
         "path-mean": "climb_opt.selection.rules:path_mean",
+        "path-end": "climb_opt.selection.rules:path_end",
         "evaluated": "climb_opt.selection.rules:evaluated",
         "guarded": "climb_opt.selection.rules:guarded",
         "predicted": "climb_opt.selection.rules:predicted",

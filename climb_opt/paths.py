@@ -35,8 +35,8 @@ class Path:
         """The weights (K,) of a step, from 0."""
         self.sums[np.searchsorted(self.ends, step, side="right")] += weights
 
-    def data(self, done: int) -> dict[str, Any]:
-        """What a trial stores of its first `done` steps."""
+    def data(self, done: int, end: np.ndarray | None = None) -> dict[str, Any]:
+        """What a trial stores of its first `done` steps, and the weights (K,) set at the end."""
         used = int(np.searchsorted(self.ends, done)) + 1
         ends = np.minimum(self.ends[:used], done)
         lengths = np.diff(ends, prepend=0)
@@ -46,12 +46,20 @@ class Path:
             "steps": ends.tolist(),
             "weights": [[_short(w) for w in row] for row in self.sums[:used] / lengths[:, None]],
             "mean": [float(w) for w in mean / mean.sum()],
+            **({} if end is None else {"end": [float(w) for w in end / end.sum()]}),
         }
 
 
 def path_mean(data: Mapping[str, Any]) -> dict[str, float]:
     """The mean mixture, domain -> weight, of a stored path."""
     return dict(zip(data["domains"], data["mean"], strict=True))
+
+
+def path_end(data: Mapping[str, Any]) -> dict[str, float]:
+    """The mixture, domain -> weight, that a path ends with: what the method asked for after the
+    last step, or else the mean weights of the last span."""
+    last = np.array(data.get("end", data["weights"][-1]))
+    return dict(zip(data["domains"], (last / last.sum()).tolist(), strict=True))
 
 
 def path_schedule(data: Mapping[str, Any], phases: int | None = None) -> Schedule:

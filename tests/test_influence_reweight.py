@@ -15,7 +15,7 @@ pytest.importorskip("torch")
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.influence.reweighters import TiKMiX, TiKMiXStages
 from climb_opt.objective import ProxyObjective
-from climb_opt.paths import path_mean
+from climb_opt.paths import path_end, path_mean
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.reweight.base import Sizes, made
 from climb_opt.recipes import Choice
@@ -90,6 +90,24 @@ def test_what_it_costs_is_counted_before() -> None:
     assert once.trained == 4 * 1_024 + 256, "three domains, a target, and the curvature"
     assert thrice.trained == 3 * once.trained
     assert TiKMiXStages(at=[0.001]).when(40) == set(), "a stage of less than a step is none"
+    assert TiKMiXStages(at=[0.5, 1.0]).when(40) == {20, 40}
+    assert TiKMiXStages(at=1.0, **FEW).extra(sizes) == once, "no proxy beside its own"
+    assert not hasattr(TiKMiXStages, "reference") and hasattr(TiKMiX, "reference")
+
+
+def test_measured_at_its_end_a_run_reads_the_prior_and_ends_with_what_was_found(
+    proxies: Callable[..., ProxyObjective],
+) -> None:
+    objective = proxies("tikmix-stages", at=1.0)
+    prior = prior_of(objective)
+    _, _, facts = objective._work(Job("one", prior, seed=0))
+    assert path_mean(facts["path"]) == pytest.approx(prior)
+    end = path_end(facts["path"])
+    assert sum(end.values()) == pytest.approx(1) and end["math"] > prior["math"] + 0.01
+    with pytest.raises(Interrupted):
+        proxies("tikmix-stages", at=1.0, stop=Watch(30).stop)._work(Job("two", prior, seed=0))
+    _, _, later = proxies("tikmix-stages", at=1.0)._work(Job("two", prior, seed=0))
+    assert later["resumed_at"] > 20 and later["path"] == facts["path"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +116,7 @@ def test_what_it_costs_is_counted_before() -> None:
         (Choice("tikmix", {"hesian": "fisher"}), "unknown key 'hesian'"),
         (Choice("tikmix", {"damping": 0}), "damping must be positive"),
         (Choice("tikmix", {"mixtures": 8}), "mixtures are of `climb-opt influence`"),
-        (Choice("tikmix-stages", {"at": [0.5, 1.0]}), "at must hold shares between 0 and 1"),
+        (Choice("tikmix-stages", {"at": [0.5, 1.1]}), "at must hold shares above 0, to 1"),
         (Choice("tikmix-stages", {"at": []}), "at must hold shares"),
     ],
 )

@@ -116,7 +116,8 @@ class TiKMiXStages(_ByInfluence):
     """Changes to TiKMiX's mixture at the ends of stages, measured on the run itself.
 
     Args:
-        at: shares of the run, between 0 and 1, at which stages end.
+        at: shares of the run, above 0, at which stages end. 1 is the end of the run, which reads
+            nothing of what is found there: the rule `path-end` keeps it.
         options: of a measurement, as of `climb-opt influence`: hessian, tokens, damping ...
 
     Raises:
@@ -126,16 +127,17 @@ class TiKMiXStages(_ByInfluence):
     def __init__(self, at: list[float] | float = 0.5, **options: Any) -> None:
         super().__init__(**options)
         self.at = sorted({float(share) for share in (at if isinstance(at, list) else [at])})
-        if not self.at or not all(0 < share < 1 for share in self.at):
-            raise UserError(f"proxy.reweight: at must hold shares between 0 and 1, but is {at}.")
+        if not self.at or not all(0 < share <= 1 for share in self.at):
+            raise UserError(f"proxy.reweight: at must hold shares above 0, to 1, but is {at}.")
 
     def extra(self, sizes: Sizes) -> Extra:
         """A measurement for each stage that ends."""
         return Extra(trained=len(self.when(sizes.steps)) * self.tokens(sizes))
 
     def when(self, steps: int) -> set[int]:
-        """Before the first step of each later stage."""
-        return {step for share in self.at if 0 < (step := round(share * steps)) < steps}
+        """Before the first step of each later stage, and after the last where `at` holds 1."""
+        borders = {share: round(share * steps) for share in self.at}
+        return {step for share, step in borders.items() if 0 < step < steps or share == 1}
 
     def start(self, training: Training) -> Weights:
         """The trial's mixture."""

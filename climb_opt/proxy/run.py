@@ -104,13 +104,14 @@ class Run:
                     self._check()
                 if self.trainer.leaves_trunk and self.step == self._stable:
                     self._save_trunk()
-                # once in a while: save
                 if self._every(self.recipe.checkpoint_every):
                     self._save()
                 # once in a while: is there still hope?
                 if self._every(self.recipe.report_every):
                     hopeless = self._report(watch)
         self._check()
+        if self.steering is not None and not hopeless:
+            self.steering.finish()
         self._share_losses()
         return Outcome(
             self.average.of(self.model, self.step).eval(),
@@ -275,11 +276,9 @@ class Run:
         if self.group.device.type == "cuda":
             torch.cuda.synchronize()
         seconds = time.perf_counter() - begun - self._report_seconds
-        step_tokens = self.trainer.batch * self.recipe.sequence
+        steering, batch, steps = self.steering, self.trainer.batch, self.step - self._first
         tokens, flops = self.trainer.used(self.paid_from, self.step)
-        read = self.index.facts(self.trainer.batch)
-        if self.steering is not None:
-            read = self.steering.facts(self.step)
+        read = self.index.facts(batch) if steering is None else steering.facts(self.step)
         return {
             "tokens": tokens,
             "steps": self.step,
@@ -291,7 +290,7 @@ class Run:
             "train_seconds": seconds,
             "setup_seconds": begun - self._started,
             "report_seconds": self._report_seconds,
-            "tokens_per_second": (self.step - self._first) * step_tokens / max(seconds, 1e-9),
+            "tokens_per_second": steps * batch * self.recipe.sequence / max(seconds, 1e-9),
             "device": self.group.device_name,
             "devices": self.group.world,
             "precision": self.group.accelerator.mixed_precision,

@@ -31,13 +31,13 @@ from climb_opt.selection.recommendation import (
 )
 from climb_opt.selection.rules import (
     AUTO,
-    PATH_MEAN,
+    PATH_RULES,
     Evidence,
     default_rule,
     evaluated,
     fitting_rules,
     observed_row,
-    path_mean_row,
+    path_row,
 )
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
@@ -179,8 +179,8 @@ def _recommend(
         reason = "one finished trial" if len(history) == 1 else "all scores are equal"
         kept_by, nothing = "observed", f"{reason}: nothing to model"
         weights = observed_row(history)
-        if rule == PATH_MEAN:  # which models nothing
-            kept_by, weights = rule, path_mean_row(history, space)
+        if rule in PATH_RULES:  # which model nothing
+            kept_by, weights = rule, path_row(rule, history, space)
         plain = _plain((view, space), history, weights, kept_by, (nothing,))
         return replace(plain, as_good=as_good(None, prior, unreached(view, history) or nothing))
     name = default_rule(evidence) if rule == AUTO else rule

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from climb_opt import lookup
+from climb_opt import lookup, paths
 from climb_opt.attributes import PATH, PICK
 from climb_opt.errors import UserError
 from climb_opt.gp.model import Surrogate
@@ -21,7 +21,6 @@ from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
-from climb_opt.paths import path_mean as path_mean_of
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
@@ -29,7 +28,8 @@ from climb_opt.selection.promise import Promise, paying
 from climb_opt.simplex import MixtureSpace
 from climb_opt.strict import build
 
-PATH_MEAN = "path-mean"  # the rule of searches by a proxy with `reweight`
+# The rules of searches by a proxy with `reweight`: what they keep of the best trial's path.
+PATH_RULES = {"path-mean": paths.path_mean, "path-end": paths.path_end}
 AUTO = "auto"  # the rule that loses least for the noise a study shows
 QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted
 EARLY = 16  # results whose spread the noise is compared with: before a search narrows down
@@ -106,23 +106,28 @@ def _best_row(history: History, rows: Sequence[int]) -> int:
 
 def fitting_rules(history: History) -> list[str]:
     """The names of all rules that a history has something for."""
-    paths = any(PATH in trial.user_attrs for trial in history.trials)
-    return [rule for rule in lookup.KINDS["rule"] if paths or rule != PATH_MEAN]
+    moved = any(PATH in trial.user_attrs for trial in history.trials)
+    return [rule for rule in lookup.KINDS["rule"] if moved or rule not in PATH_RULES]
 
 
 def path_mean(evidence: Evidence) -> np.ndarray:
     """The mean of the path that a method's weights took in the trial of the best score."""
-    return path_mean_row(evidence.history, evidence.problem.space)
+    return path_row("path-mean", evidence.history, evidence.problem.space)
 
 
-def path_mean_row(history: History, space: MixtureSpace) -> np.ndarray:
-    """The mean weights (K,) of the path of the best trial that has one, within the bounds.
+def path_end(evidence: Evidence) -> np.ndarray:
+    """What the path of the best score ends with: the mixture a method would go on with."""
+    return path_row("path-end", evidence.history, evidence.problem.space)
+
+
+def path_row(rule: str, history: History, space: MixtureSpace) -> np.ndarray:
+    """What a rule of `PATH_RULES` keeps: weights (K,), within the bounds.
 
     Raises:
-        UserError: no trial has one.
+        UserError: no trial has a path.
     """
     path = best_path(history)[1]
-    return space.project(space.weights(path_mean_of(path), normalise=True))
+    return space.project(space.weights(PATH_RULES[rule](path), normalise=True))
 
 
 def best_path(history: History) -> tuple[FrozenTrial, dict[str, Any]]:

@@ -58,7 +58,12 @@ STANDARD: dict[str, dict[str, Any]] = {
     # One trial from the prior, while a method sets the weights; the mean of its path is kept.
     "doremi": {**ONE_PATH, "proxy": {"reweight": "doremi"}},  # arXiv 2305.10429
     "ado": {**ONE_PATH, "proxy": {"reweight": "ado"}},  # arXiv 2410.11820
-    "tikmix": {**ONE_PATH, "proxy": {"reweight": "tikmix"}},  # arXiv 2508.17677
+    # arXiv 2508.17677: measured once, at the end of a proxy of the prior; and at half of it.
+    "tikmix": {
+        **ONE_PATH,
+        "final": "path-end",
+        "proxy": {"reweight": {"name": "tikmix-stages", "at": 1.0}},
+    },
     "tikmix-stages": {**ONE_PATH, "proxy": {"reweight": "tikmix-stages"}},
     # Random search and RegMix are the same draws, RegMix's sparse design, kept by another rule.
     "random": {**NEMO, **ONE_ROUND, "final": "observed"},

@@ -55,6 +55,7 @@ class Steering:
         self.counts = np.zeros(k, dtype=np.int64)  # the same since the method was asked
         self.sums = torch.zeros(k, dtype=torch.float64, device=self.group.device)  # their nats
         self.owed = np.zeros(k)  # sequences
+        self.end: np.ndarray | None = None
         self.when = self.method.when(self.steps)
         self._take(self.method.start(self))
         if not self.method.rereads:
@@ -90,6 +91,15 @@ class Steering:
         self.sequences += self._in_step
         self.counts += self._in_step
 
+    def finish(self) -> None:
+        """After the last step, ask for the mixture that a further run would take, if it is one of
+        the steps before which the method is asked."""
+        self.step = self.steps
+        if self.steps in self.when:
+            weights = Weights(*self.method.weigh(self))
+            given = weights.reading if weights.losses is None else weights.losses
+            self.end = None if given is None else self._checked(given)
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         held = {name: getattr(self, name) for name in ARRAYS}
@@ -124,7 +134,7 @@ class Steering:
         """Each domain's epochs and the path of the weights, of the steps that were done."""
         epochs = self.sequences / self.index.pools
         read = dict(zip(self.domains, epochs.tolist(), strict=True))
-        return {"epochs": read, "path": self.path.data(done)}
+        return {"epochs": read, "path": self.path.data(done, self.end)}
 
     # --- for the method ---------------------------------------------------------------------------
 
