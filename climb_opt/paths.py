@@ -87,5 +87,17 @@ def path_schedule(data: Mapping[str, Any], phases: int | None = None) -> Schedul
     return tuple(found)
 
 
+def path_columns(data: Mapping[str, Any], most: int) -> dict[str, Mapping[str, float]]:
+    """A stored path for a table, head -> mixture: at most so many parts of the run, the mean over
+    it, and what was set after its last step, if anything was."""
+    columns: dict[str, Mapping[str, float]] = {}
+    done = 0.0
+    for part in path_schedule(data, min(most, len(data["steps"]))):
+        done += part.share
+        columns[f"to {done:.0%}"] = part.mixture
+    columns["mean"] = path_mean(data)
+    return columns | ({"at the end": path_end(data)} if "end" in data else {})
+
+
 def _short(weight: float) -> float:
     return float(f"{weight:.5g}")

@@ -125,7 +125,7 @@ def test_enqueue_reads_mixtures_from_files_and_standard_input(
     Path("half.yaml").write_text("web: 0.5\nmath: 0.5\n")
     monkeypatch.setattr("sys.stdin", io.StringIO("{web: 1}"))
     assert main(["enqueue", "mine", "half.yaml", "-"]) == 0
-    assert capsys.readouterr().out == "In line: enqueued/half\nIn line: enqueued/-\n"
+    assert capsys.readouterr().out == "In line: enqueued/half\nIn line: enqueued/stdin\n"
     assert main(["search", "mine"]) == 0
     first = all_trials(the_study())[0]
     assert first.params == {"w/web": 0.5, "w/code": 0.0, "w/math": 0.5}

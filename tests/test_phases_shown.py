@@ -138,6 +138,15 @@ def test_a_note_and_its_table_say_each_phase() -> None:
     mean = {"web": 0.8, "code": 0.0, "math": 0.2}
     note = notes.trial_note(mean, {}, {"schedule": schedule}, prior={"web": 0.5, "math": 0.5})
     assert "phase 1 (0.8), %" in note and "phase 2 (0.2), %" in note
+    path = {
+        "domains": list(mean), "steps": [2, 4], "weights": [[1, 0, 0], [0.6, 0, 0.4]],
+        "mean": [0.8, 0.0, 0.2], "end": [0.25, 0.25, 0.5],
+    }  # fmt: skip
+    head, _rule, first = notes.trial_note(mean, {}, {"path": path}).splitlines()[2:5]
+    assert [w.strip() for w in head.split("|")][4:-1] == [
+        "to 50%, %", "to 100%, %", "mean, %", "at the end, %",
+    ]  # fmt: skip
+    assert [w.strip() for w in first.split("|")][4:-1] == ["100.0", "60.0", "80.0", "25.0"]
     rows = list(csv.DictReader(io.StringIO(notes.mixture_csv(mean, None, schedule))))
     assert {r["domain"]: (r["weight"], r["w1"], r["w2"]) for r in rows}["math"] == ("0.2", "0", "1")
 

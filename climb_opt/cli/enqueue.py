@@ -39,7 +39,7 @@ def _enqueue(args: argparse.Namespace) -> None:
     space = StudyView(study).space
     rung_asked(StudyView(study), args.rung)
     mixtures = [
-        (f"{stem(file)}{row}", mixture)
+        (f"{'stdin' if file == '-' else stem(file)}{row}", mixture)
         for file in args.files
         for row, mixture in read_mixtures(file, args.prefix)
     ]

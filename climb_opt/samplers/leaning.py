@@ -7,6 +7,7 @@ the one that the domains' gains favour; every third is kept as it is drawn, for 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,20 +17,20 @@ from climb_opt.gains.table import Gains, read_gains
 from climb_opt.phases import PhasedSpace
 from climb_opt.samplers.design import start_mixture
 from climb_opt.simplex import MixtureSpace
-from climb_opt.strict import convert
+from climb_opt.strict import build, convert
 
 CHOICES = 4  # draws of a start, of which the most promising is taken
 APART = 30_000  # between the numbers of two draws of a start; a multiple of 3 keeps their kind
 STARTS = (8, 16)  # trials before the model is used; half of what a search without gains takes
 
-Given = str | Gains | Mapping[str, float]
+Given = str | Gains | Mapping[str, Any]
 
 
 class Leaning:
     """Gains (K,) of a space's domains, and where a search begins with them.
 
     Args:
-        given: the file of a measurement, the measurement, or domain -> gain in any unit.
+        given: the file of a measurement, the measurement, its data, or domain -> gain in any unit.
 
     Raises:
         UserError: a file that cannot be read, a domain without influence data, a space of phases.
@@ -42,9 +43,7 @@ class Leaning:
         if not isinstance(measured, Gains):
             if not isinstance(measured, Mapping):
                 raise UserError(f"influence: expected a file or domain: gain, but got {given!r}.")
-            measured = Gains(
-                {"given": convert(dict(measured), dict[str, float], "influence")}, {"given": 1.0}
-            )
+            measured = _measured(measured)
         rows, shares = measured.tasks(space.domains)
         self.space, self.gains = space, np.asarray(shares @ rows)
         self.mixture = solve(space, rows, shares=shares).weights
@@ -58,3 +57,11 @@ class Leaning:
             numbers = (index + APART * i for i in range(1, CHOICES))
             draws += [start_mixture(self.space, seed, number, stream) for number in numbers]
         return draws[int(np.argmax(np.array(draws) @ self.gains))]
+
+
+def _measured(given: Mapping[str, Any]) -> Gains:
+    if isinstance(given.get("lowers"), Mapping):  # as a study carries it
+        measured: Gains = build(Gains, given, "influence")
+        return measured
+    gains = convert(dict(given), dict[str, float], "influence")
+    return Gains({"given": gains}, {"given": 1.0})

@@ -17,6 +17,7 @@ from climb_opt.attributes import WEIGHTS
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
 from climb_opt.recipes import AUTO, Choice, StudyRecipe
+from climb_opt.study.carried import carried, carried_as
 from climb_opt.text import number
 from climb_opt.view import StudyView, study_named
 
@@ -84,6 +85,7 @@ def check_choices(recipe: StudyRecipe) -> None:
             check_no_key_of_study(choice)
         with contextlib.suppress(lookup.NotHere):
             lookup.check_options(kind, choice.name, choice.options, given)
+    carried(recipe)
 
 
 def check_no_key_of_study(sampler: Choice) -> None:
@@ -101,6 +103,7 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
     assert view.recipe is not None  # opening it raised otherwise
     weighed_here = wanted.score == [AUTO] and WEIGHTS in view.attributes
     free = (*PER_MACHINE, "score") if weighed_here else PER_MACHINE
+    wanted = carried_as(view.recipe, wanted, study.study_name)
     lines = difference(view.recipe, wanted, free)
     if lines:
         raise UserError(

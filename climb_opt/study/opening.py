@@ -33,6 +33,7 @@ from climb_opt.storages import (
     study_lock,
 )
 from climb_opt.study.asked import check_budget, check_choices, check_recipe, weighed
+from climb_opt.study.carried import carried
 from climb_opt.study.corpora import corpus_for, is_override, is_to_be_built
 from climb_opt.view import StudyView, store_space
 
@@ -243,7 +244,7 @@ def _complete(
     with study_lock(study):
         if RECIPE in study.user_attrs:
             return study
-        recipe, found = weighed(recipe, storage, name)
+        recipe, found = weighed(carried(recipe), storage, name)
         if study.get_trials(deepcopy=False) or study.directions != _directions(recipe):
             read_recipe(study)  # raises: it is another program's
         try:

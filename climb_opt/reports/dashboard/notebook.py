@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, SHOWN
+from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, PATH, SHOWN
 from climb_opt.phases import PhasedSpace, one_phase, to_train
 from climb_opt.plan import attempts_by_slot
 from climb_opt.reports.contents import Contents
@@ -95,7 +95,12 @@ class Notebook:
         body = notes.trial_note(
             mixture,
             attrs.get(COMPONENTS, {}),
-            {**attrs.get(FACTS, {}), "rung": rung, "schedule": schedule},
+            {
+                **attrs.get(FACTS, {}),
+                "rung": rung,
+                "schedule": schedule,
+                "path": attrs.get(PATH),
+            },
             prior=self.prior,
             rerun="" if learnt else notes.rerun_command(self.study.study_name, trial.number, rung),
         )

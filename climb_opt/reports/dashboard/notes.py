@@ -13,6 +13,7 @@ import numpy as np
 
 from climb_opt.measures import effective_domains
 from climb_opt.metrics import STDERR, scores_of
+from climb_opt.paths import path_columns
 from climb_opt.reports.draw.markdown import table
 from climb_opt.schedules import Schedule
 from climb_opt.text import amount, duration, flops, in_markdown, percent, plus_minus, shorten, times
@@ -21,6 +22,7 @@ LARGEST = 24  # domains in a note; all of them are in mixture.csv
 BLOCKS = "▏▎▍▌▋▊▉█"
 WIDTH = 16  # characters of the longest bar
 NAME = 40  # of a domain's name
+PARTS = 4  # of a run, in which the path of the weights is shown
 
 
 def trial_note(
@@ -37,7 +39,7 @@ def trial_note(
         mixture, prior: domain -> weight; of a schedule, over the whole run.
         components: task scores.
         facts: what is known of the training; `rung` names its rung, where the study has several,
-            `schedule` is its phases, where there are several.
+            `schedule` is its phases, where there are several; `path` that of its weights.
         rerun: the command that trains this mixture again.
     """
     columns = _columns(mixture, facts, prior)
@@ -144,6 +146,9 @@ def _columns(
     for place, phase in enumerate(facts.get("schedule") or (), start=1):
         head = f"phase {place} ({phase.share:.3g}), %"
         columns[head] = {d: percent(float(w)) for d, w in phase.mixture.items()}
+    if path := facts.get("path"):
+        for head, each in path_columns(path, PARTS).items():
+            columns[f"{head}, %"] = {d: percent(w) for d, w in each.items()}
     if prior:
         columns["prior, %"] = {d: percent(prior.get(d, 0.0)) for d in mixture}
     epochs = facts.get("epochs")

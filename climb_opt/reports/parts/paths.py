@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from climb_opt.attributes import PATH
-from climb_opt.paths import path_mean, path_schedule
+from climb_opt.paths import path_columns
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.section import Cell, Heat, Name, Section, Table, Words
 from climb_opt.selection.rules import best_path
@@ -17,21 +17,20 @@ def path(contents: Contents) -> Section | None:
     if not any(PATH in trial.user_attrs for trial in history.trials):
         return None
     trial, found = best_path(history)
-    parts = path_schedule(found, min(COLUMNS, len(found["steps"])))
-    mean = path_mean(found)
+    columns = path_columns(found, COLUMNS)
+    mean = columns["mean"]
     names = sorted(mean, key=lambda name: -mean[name])
-    largest = max(max(part.mixture.values()) for part in parts)
-    columns = [part.mixture for part in parts] + [mean]
+    largest = max(max(column.values()) for column in columns.values())
     rows: list[list[Cell]] = [
-        [Name(name), *(Heat(column[name], largest) for column in columns)] for name in names
+        [Name(name), *(Heat(column[name], largest) for column in columns.values())]
+        for name in names
     ]
-    ends = [sum(part.share for part in parts[: n + 1]) for n in range(len(parts))]
-    head = ["domain", *(f"to {end:.0%}" for end in ends), "mean"]
     recipe = contents.snapshot.recipe
     method = recipe.proxy.reweight.name if recipe and recipe.proxy.reweight else "a method"
     words = (
         f"Mean weights, in %, that {method} set in each part of the training of trial "
-        f"{trial.number}, the best of those whose weights moved. The rule path-mean keeps the last "
-        "column; `climb-opt export --phases N` hands the path over as a schedule."
+        f"{trial.number}, the best of those whose weights moved. The rule path-mean keeps their "
+        "mean, path-end what they end with; `climb-opt export --phases N` hands the path over as a "
+        "schedule."
     )
-    return Section("path", "Path of the weights", [Words(words), Table(head, rows)])
+    return Section("path", "Path of the weights", [Words(words), Table(["domain", *columns], rows)])
