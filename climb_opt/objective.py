@@ -219,7 +219,7 @@ class ProxyObjective:
             )
         rungs = Rungs(self.corpus, recipe, self.group, directory=self.directory)
         if rungs.tree is not None:
-            rungs.tree.score_by(by_token(recipe, self.evaluators, self.corpus))
+            rungs.tree.score_by(by_token(recipe, self.evaluators, self.corpus), self.space)
         return rungs
 
     def _model_of_command(self, folder: Path) -> Any:

@@ -71,10 +71,10 @@ class Plan:
     before: Before = field(default_factory=Before)
 
     def __post_init__(self) -> None:
-        listed = isinstance(self.rounds, (tuple, list))
-        rounds = self.rounds if listed else ()
-        empty = not rounds and not (listed and (self.named or self.budget is not None))
-        if empty or any(not isinstance(m, int) or m < 1 for m in rounds):
+        rounds = self.rounds if isinstance(self.rounds, (tuple, list)) else None
+        other = self.named or self.before.stages or self.budget is not None
+        empty = rounds is None or not (rounds or other)
+        if empty or any(not isinstance(m, int) or m < 1 for m in rounds or ()):
             raise UserError(
                 "rounds must be a list of positive whole numbers, for example [64, 32, 16], but "
                 f"is {self.rounds!r}."

@@ -69,6 +69,9 @@ class BudgetRecipe:
     RANGES: ClassVar = {"flops": POSITIVE}
 
 
+MIXMIN = "mixmin"  # of what branches are read for: one mixture, which scores no other
+
+
 @dataclass(frozen=True)
 class BranchesRecipe:
     """One trunk for every trial, and branches of it off which mixtures are priced."""
@@ -78,7 +81,8 @@ class BranchesRecipe:
     general: float = 0.5  # share of each branch's tokens that is drawn from the prior
     lr: float | None = None  # learning rate of branches; None: the proxy's
     decay: float = 0.0  # last share of a branch's steps, in which the rate falls to 0
-    read: tuple[Literal["ensemble", "merge"], ...] = ("merge",)  # what scores mixtures; none: trunk
+    # What is made of branches: read-outs that score mixtures, and the optimum of the ensemble.
+    read: tuple[Literal["mixmin", "ensemble", "merge"], ...] = ("merge",)  # none: the trunk alone
     groups: dict[str, list[str]] = field(default_factory=dict)  # name -> domains of one branch
     most: int = 24  # branches; smaller domains are grouped
     epochs: float = 4.0  # a domain that a branch would repeat more often is grouped
@@ -156,7 +160,7 @@ class StudyRecipe:
     @property
     def readouts(self) -> tuple[str, ...]:
         """What scores mixtures without training, cheapest first: the lowest rungs."""
-        return () if self.branches is None else self.branches.read
+        return () if self.branches is None else tuple(r for r in self.branches.read if r != MIXMIN)
 
     @property
     def searched(self) -> tuple[int, ...]:

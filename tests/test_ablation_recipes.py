@@ -88,7 +88,9 @@ def test_shipped_studies_are_not_confused_with_ablations() -> None:
 
 
 def test_standard_arms_resolve() -> None:
-    searching = {k: None for k, v in STANDARD.items() if not {"proxy", "method"} & set(v)}
+    searching = {
+        k: None for k, v in STANDARD.items() if not {"proxy", "method", "branches"} & set(v)
+    }
     assert len(arms(small(arms=searching, reference=None))) == len(searching)
 
 

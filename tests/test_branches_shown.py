@@ -106,8 +106,8 @@ def test_a_report_has_a_section_on_trunk_and_branches(
     report(study, page)
     text = page.read_text()
     assert "Trunk and branches" in text and "Merging holds" in text
-    assert "4 mixtures of the search were read off branches" in text
-    assert "Training them would have taken" in text
+    assert "4 mixtures of the search were read off branches and not trained" in text
+    assert "Training them from the trunk instead would have taken" in text
 
 
 def test_a_trunk_alone_shows_no_verdict(tiny_corpus: Corpus, journal: str) -> None:

@@ -224,7 +224,7 @@ def test_a_model_has_not_moved_from_itself(tree: Tree) -> None:
 
 def test_a_corner_of_the_ensemble_scores_as_its_branch(tiny_corpus: Corpus, tree: Tree) -> None:
     heldout = HeldOutLoss(tiny_corpus, target="sums", domains=True)
-    tree.score_by({"heldout": heldout})
+    tree.score_by({"heldout": heldout}, MixtureSpace(tiny_corpus.tokens()))
     for name in tree.branches.names:
         shares = tree.branches.shares({name: 1.0})
         alone = heldout.evaluate(tree.load(name), tree.group.accelerator)
@@ -235,7 +235,7 @@ def test_a_corner_of_the_ensemble_scores_as_its_branch(tiny_corpus: Corpus, tree
 
 def test_an_ensemble_averages_probabilities(tiny_corpus: Corpus, tree: Tree) -> None:
     heldout = HeldOutLoss(tiny_corpus, target="sums")
-    tree.score_by({"one": heldout})
+    tree.score_by({"one": heldout}, MixtureSpace(tiny_corpus.tokens()))
     nats = [
         heldout.token_nats(tree.load(name), tree.group.accelerator) for name in tree.branches.names
     ]

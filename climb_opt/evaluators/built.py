@@ -11,6 +11,7 @@ from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.evaluators.base import ByToken, Evaluator, Provenance
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
+from climb_opt.study_recipe import MIXMIN
 
 
 def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
@@ -69,7 +70,8 @@ def by_token(
         for choice, evaluator in zip(recipe.evaluators, evaluators, strict=True)
         if isinstance(evaluator, ByToken)
     }
-    if "ensemble" in recipe.readouts:
+    reads = () if recipe.branches is None else recipe.branches.read
+    if {"ensemble", MIXMIN} & {*reads}:
         known = [name for evaluator in found.values() for name in evaluator.token_shares()]
         for name in needed_components(recipe):
             if name not in known:

@@ -13,6 +13,7 @@ from climb_opt.ladder.branches.recipe import branch_tokens
 from climb_opt.ladder.branches.slots import part_of
 from climb_opt.proxy.cost import Size, described, shape_size, trial_cost
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
+from climb_opt.study_recipe import MIXMIN
 from climb_opt.text import amount
 
 EVALUATED = 2**17  # tokens that a read-out is taken to score
@@ -71,7 +72,8 @@ def branching_flops(recipe: StudyRecipe, ladder: Ladder, tokens: Mapping[str, fl
     before, target = Before.of(recipe, tokens, ()), ladder.rungs[-1]
     whole = target.flops / (1 - branching.share)
     own = branch_tokens(branching, recipe.proxy) / (target.tokens or 1)
-    parts = sum(part_of(slot) is not None for stage in before.stages for slot in stage)
+    slots = [slot for stage in before.stages for slot in stage if slot != MIXMIN]
+    parts = sum(part_of(slot) is not None for slot in slots)
     trained = len(before.checks) * target.flops
     return branching.share * whole + (parts - 1) * own * whole + trained
 

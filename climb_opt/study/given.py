@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import optuna
+
 from climb_opt.attributes import BASELINE
 from climb_opt.baselines import fixed_mixture, needed
 from climb_opt.errors import UserError
-from climb_opt.ladder.branches.slots import check_mixtures
+from climb_opt.ladder.branches.slots import OPTIMUM, check_mixtures, optimum_of
 from climb_opt.plan import Plan, Slot
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
+from climb_opt.view import all_trials
 
 
 def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, float]]:
@@ -27,12 +30,26 @@ def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, 
     return mixtures
 
 
+class Given(dict[Slot, Mapping[str, float]]):
+    """slot -> mixture, known from the beginning or once MixMin has found it."""
+
+    def __init__(self, mixtures: Mapping[Slot, Mapping[str, float]], study: optuna.Study) -> None:
+        super().__init__(mixtures)
+        self._study = study
+
+    def __missing__(self, slot: Slot) -> Mapping[str, float]:
+        found = optimum_of(all_trials(self._study)) if str(slot).endswith(OPTIMUM) else None
+        if found is None:
+            raise KeyError(slot)
+        return found
+
+
 def given_mixtures(
-    recipe: StudyRecipe, plan: Plan, space: MixtureSpace
-) -> dict[Slot, Mapping[str, float]]:
+    study: optuna.Study, recipe: StudyRecipe, plan: Plan, space: MixtureSpace
+) -> Given:
     """slot -> mixture of baselines, and of what checks read-outs of branches."""
     given: dict[Slot, Mapping[str, float]] = {**baselines(recipe, space)}
     if recipe.branches is not None and recipe.readouts:
         given.update(check_mixtures(space, recipe.branches.check, recipe.seed).items())
-        given.update({read: given[slot] for slot, read in plan.before.read_too()})
-    return given
+        given |= {read: given[slot] for slot, read in plan.before.read_too() if slot in given}
+    return Given(given, study)

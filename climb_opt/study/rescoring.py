@@ -154,14 +154,10 @@ class _Pricing:
 
     def _optimum(self) -> np.ndarray | None:
         """The mixture with the lowest score of the ensemble; None where that is not convex."""
-        from climb_opt.proxy.branches.ensemble import groups_of, mixmin
-
         if self.readout != "ensemble":
             return None
-        signed = {name: self.sign * c for name, c in self.objective.coefficients.items()}
         try:
-            groups = groups_of(self.tree.branches, self.space.domains)
-            best: np.ndarray = mixmin(self.tree.ensemble, signed, groups, self.space)
+            best: np.ndarray = self.tree.optimum()
         except UserError:  # not convex: the best of draws
             return None
         return best

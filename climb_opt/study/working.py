@@ -89,7 +89,7 @@ def work(
     view = StudyView(study)
     study.sampler = build_sampler(recipe, view.space)
     study.pruner = build_pruner(recipe.pruner)
-    given = given_mixtures(recipe, view.plan, view.space)
+    given = given_mixtures(study, recipe, view.plan, view.space)
     mixtures = Verification(patient(study, stop), view.plan, given, seed=recipe.seed)
     wanted = Work(view.plan, mixtures, stop=stop, on_trial=on_trial, pace=pace or Pace())
 

@@ -65,6 +65,8 @@ STANDARD: dict[str, dict[str, Any]] = {
         "proxy": {"reweight": {"name": "tikmix-stages", "at": 1.0}},
     },
     "tikmix-stages": {**ONE_PATH, "proxy": {"reweight": "tikmix-stages"}},
+    # One mixture, the optimum of the ensemble of a trunk's branches (arXiv 2502.10510).
+    "mixmin": {**ONE_PATH, "baselines": [], "final": "observed", "branches": {"read": ["mixmin"]}},
     # Random search and RegMix are the same draws, RegMix's sparse design, kept by another rule.
     "random": {**NEMO, **ONE_ROUND, "final": "observed"},
     # RegMix is CLIMB with one round; the mean of its top 128 is the authors' own rule

@@ -9,8 +9,10 @@ from __future__ import annotations
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Arm, arms, judged_study, settings
 from climb_opt.errors import UserError
+from climb_opt.ladder.recipe import rung_count
 from climb_opt.proxy.cost import VOCABULARY, assumed_speed, gpu_hours, shape_size, trial_cost
-from climb_opt.recipes import ProxyRecipe
+from climb_opt.proxy.ladders import branching_flops, priced_ladder
+from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.text import amount, counted, hours_text, pipe_table
 
@@ -49,11 +51,12 @@ def _live(recipe: AblationRecipe) -> list[str]:
     ]
     finals = len(resolved) * recipe.seeds * recipe.test.seeds
     judge = judged_study(recipe, resolved[0].study)
-    retrained = ("final mixtures retrained", f"{finals} runs", judge.proxy, float(finals))
+    retrained = ("final mixtures retrained", f"{finals} runs", judge.proxy, _whole(judge, finals))
     planned.append((*retrained, judge.corpus_folder))
     rows, total = [], 0.0
     for name, rounds, proxy, trials, corpus in planned:
-        cells, hours = _costs(proxy, trials, _loaded(corpus) or VOCABULARY)
+        here = _corpus(corpus)
+        cells, hours = _costs(proxy, trials, VOCABULARY if here is None else here.vocab_size)
         rows.append([name, rounds, *cells])
         total += hours
     head = ["arm", "rounds", "proxy", "parameters (without embeddings)", "tokens a trial"]
@@ -71,7 +74,7 @@ def _rounds(arm: Arm) -> str:
         return f"FLOPs of {arm.study.budget.flops:g} target trials"
     if arm.searches:
         return "/".join(map(str, arm.study.rounds))
-    return "no search" if arm.options.fixed else counted(len(arm.study.baselines), "mixture")
+    return "no search" if arm.options.fixed else counted(len(arm.study.baselines or "1"), "mixture")
 
 
 def _parts(arm: Arm) -> list[tuple[str, str, ProxyRecipe, float]]:
@@ -80,13 +83,31 @@ def _parts(arm: Arm) -> list[tuple[str, str, ProxyRecipe, float]]:
     if arm.searches and study.budget is not None:
         return [(arm.name, _rounds(arm), study.proxy, study.budget.flops)]
     if not (arm.searches and study.rungs):
-        return [(arm.name, _rounds(arm), study.proxy, float(_trials(arm)))]
-    found = []
+        return [(arm.name, _rounds(arm), study.proxy, _whole(study, _trials(arm)))]
+    found, readouts = [], len(study.readouts)
+    if study.branches is not None:
+        found = [(f"{arm.name}, trunk and branches", "first", study.proxy, _whole(study, 0))]
     for rung in sorted(set(study.rungs)):
         sizes = [m for m, r in zip(study.rounds, study.rungs, strict=True) if r == rung]
-        rounds = "/".join(map(str, sizes))
-        found.append((f"{arm.name}, rung {rung}", rounds, study.ladder[rung], float(sum(sizes))))
+        trials = float(sum(sizes)) if rung >= readouts else 0.0  # a read-out trains nothing
+        if study.branches is not None and rung == rung_count(study) - 1:
+            trials *= 1 - study.branches.share
+        proxy = study.proxies[max(rung - readouts, 0)]
+        found.append((f"{arm.name}, rung {rung}", "/".join(map(str, sizes)), proxy, trials))
     return found
+
+
+def _whole(study: StudyRecipe, trials: float) -> float:
+    """Trials of a study, after its trunk and branches if it has some, in trainings from scratch."""
+    if study.branches is None:
+        return float(trials)
+    share = study.branches.share
+    before, corpus = share, _corpus(study.corpus_folder)
+    if corpus is not None:
+        tokens = corpus.tokens()
+        ladder = priced_ladder(study, tokens, corpus.vocab_size)
+        before = branching_flops(study, ladder, tokens) * (1 - share) / ladder.rungs[-1].flops
+    return before + (1 - share) * trials
 
 
 def _trials(arm: Arm) -> int:
@@ -108,15 +129,15 @@ def _costs(proxy: ProxyRecipe, trials: float, vocabulary: int) -> tuple[list[str
     return [*text, amount(cost.tokens), amount(cost.tokens * trials), shown], hours
 
 
-def _loaded(corpus: str) -> int | None:
+def _corpus(folder: str) -> Corpus | None:
     try:
-        return Corpus.load(corpus).vocab_size
+        return Corpus.load(folder)
     except UserError:  # planned for another machine
         return None
 
 
 def _assumed(corpora: list[str]) -> list[str]:
-    missing = [corpus for corpus in dict.fromkeys(corpora) if _loaded(corpus) is None]
+    missing = [corpus for corpus in dict.fromkeys(corpora) if _corpus(corpus) is None]
     if not missing:
         return []
     return [

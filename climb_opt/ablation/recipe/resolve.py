@@ -16,6 +16,7 @@ from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError
 from climb_opt.ladder import recipe as ladders
+from climb_opt.ladder.recipe import rung_count
 from climb_opt.proxy.cost import overhead
 from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.retrain.sibling import at_target
@@ -102,8 +103,13 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
         if not recipe.live:  # an emulator has neither, so that a recipe serves both
             over = {key: value for key, value in over.items() if key not in LIVE_KEYS}
             over = _laddered(name, options, over, recipe)
+        if not recipe.live and (base.get("branches") or over.get("branches")):
+            raise UserError(
+                f"arm {name!r}: a trunk and branches are trained, and no law says how they rank; "
+                "leave them out or use `objective: live`."
+            )
         try:
-            only = over.get("rounds") == [] and over.get("baselines")  # it trains those alone
+            only = over.get("rounds") == [] and (over.get("baselines") or over.get("branches"))
             study = recipes.study_from(recipe_files.merge(_at_target(base) if only else base, over))
         except UserError as error:
             raise UserError(f"arm {name!r}: {error}") from None
@@ -192,14 +198,14 @@ def _laddered(
 def _sized(arm: Arm, budget: Budget) -> Arm:
     rounds = arm.study.rounds
     if not arm.searches and arm.options.fixed is None:  # it trains its baselines, each once
-        if not arm.study.baselines:
+        if not (arm.study.baselines or (arm.study.branches and arm.study.branches.read)):
             raise UserError(f"arm {arm.name!r}: no rounds, budget or baselines: it trains nothing.")
         return arm
     # Baselines are arms of their own here; inside a search they would be trials beyond the budget.
     arm = replace(arm, study=replace(arm.study, baselines=()))
     if not arm.searches:
         return replace(arm, study=at_target(arm.study))
-    if any(rung < len(arm.study.ladder) - 1 for rung in arm.study.rungs):
+    if any(rung < rung_count(arm.study) - 1 for rung in arm.study.rungs):
         return arm  # its rounds are as they are written
     cost = arm.options.cost * overhead(arm.study.proxy)
     if budget.trials is not None:
@@ -207,9 +213,13 @@ def _sized(arm: Arm, budget: Budget) -> Arm:
     else:
         tokens = float(budget.tokens or 0) * arm.options.share
         affordable = tokens / (arm.study.proxy.tokens * cost)
-    if arm.study.ladder and not arm.study.rungs:  # in target trials as yet
-        bought = replace(arm.study, rounds=(), budget=BudgetRecipe(affordable))
+    if rung_count(arm.study) > 1 and not arm.study.rungs:  # in target trials as yet
+        ladder = arm.study.ladder or (arm.study.proxy,)
+        bought = replace(arm.study, rounds=(), ladder=ladder, budget=BudgetRecipe(affordable))
         return replace(arm, study=bought)
+    if arm.study.branches is not None:  # the trunk is paid once, its share of no trial
+        share = arm.study.branches.share
+        affordable = (affordable - share) / (1 - share)
     n = int(affordable + 1e-9)
     if n < len(rounds) + arm.study.verify:
         more = f" and verify {arm.study.verify} more" if arm.study.verify else ""

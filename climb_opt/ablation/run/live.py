@@ -31,6 +31,7 @@ from climb_opt.recipes import BudgetRecipe, StudyRecipe
 from climb_opt.reports.dashboard.notebook import Notebook
 from climb_opt.study import open_study, work
 from climb_opt.study.corpora import corpus_for
+from climb_opt.text import file_name
 from climb_opt.view import StudyView, all_trials, study_named
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ def _found(
         spent.add(trial)
         on_trial(trial)
 
+    if run.arm.study.branches is not None:  # no arm takes the trunk that another has paid for
+        place = replace(place, directory=place.directory / file_name(run.arm.name))
     lost = _work(study, place, lambda: place.stop() or spent.over, on_finished)
     place.check_stop()
     space = StudyView(study).space

@@ -11,10 +11,11 @@ from optuna.trial import FrozenTrial
 from climb_opt.ladder.branches.groups import branches_of
 from climb_opt.ladder.branches.recipe import branch_tokens
 from climb_opt.ladder.branches.slots import (
+    OPTIMUM,
     TRUNK,
     Stage,
     checking,
-    checks_branches,
+    needs_branches,
     part_of,
     reading,
     readout_of,
@@ -22,6 +23,7 @@ from climb_opt.ladder.branches.slots import (
 )
 from climb_opt.ladder.branches.trust import Verdict, verdict_on
 from climb_opt.ladder.recipe import rung_count
+from climb_opt.study_recipe import MIXMIN
 
 State = Literal["finished", "busy", "idle", "given up"]  # of a slot
 
@@ -45,10 +47,11 @@ class Before:
         branching = recipe.branches
         if branching is None or not tokens:
             return cls()
-        if not recipe.readouts:
+        if not branching.read:
             return cls(((TRUNK,),) if branching.share else ())
         names = branches_of(branching, tokens, branch_tokens(branching, recipe.proxy)).names
-        checks = (*baselines, *checking(branching.check))
+        optimum = (OPTIMUM,) if MIXMIN in branching.read else ()
+        checks = (*baselines, *optimum, *checking(branching.check)) if recipe.readouts else optimum
         stages = stages_of(names, checks, recipe.readouts)
         return cls(tuple(stages), recipe.readouts, checks, rung_count(recipe) - 1)
 
@@ -64,11 +67,8 @@ class Before:
     def due(self, state: Callable[[int | str], State]) -> list[Stage]:
         """The stages that are to be walked through; without all branches nothing is read off and
         checked, and baselines are trained alone."""
-        lost = self._lost(state)
-        return [
-            tuple(slot for slot in stage if not (lost and checks_branches(slot)))
-            for stage in self.stages
-        ]
+        idle = needs_branches if self._lost(state) else self._follows_no_optimum(state)
+        return [tuple(slot for slot in stage if not idle(slot)) for stage in self.stages]
 
     def verdicts(
         self, state: Callable[[int | str], State], trials: Iterable[FrozenTrial]
@@ -84,7 +84,12 @@ class Before:
             for number, readout in enumerate(self.readouts)
         )
 
+    def _follows_no_optimum(self, state: Callable[[int | str], State]) -> Callable[..., bool]:
+        """Of a slot, whether it would train or read an optimum that could not be found."""
+        lost = OPTIMUM in self.checks and state(MIXMIN) == "given up"
+        return lambda slot: lost and str(slot).endswith(OPTIMUM)
+
     def _lost(self, state: Callable[[int | str], State]) -> list[str]:
         """A trunk or branches that were given up."""
-        parts = [slot for stage in self.stages for slot in stage if part_of(slot) is not None]
-        return [slot for slot in parts if state(slot) == "given up"]
+        slots = [slot for stage in self.stages for slot in stage if slot != MIXMIN]
+        return [slot for slot in slots if part_of(slot) is not None and state(slot) == "given up"]

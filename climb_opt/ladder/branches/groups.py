@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.study_recipe import BranchesRecipe
+from climb_opt.study_recipe import MIXMIN, BranchesRecipe
+
+RESERVED = {"trunk", MIXMIN}  # names of parts that are no branches
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ def branches_of(recipe: BranchesRecipe, tokens: Mapping[str, float], length: int
                     f"study.branches.groups.{group}: the corpus has no domain {domain!r}."
                     f"{did_you_mean(domain, tokens)} Domains: {listed(tokens)}."
                 )
+    for domain in sorted(RESERVED & {*tokens} - {d for ds in recipe.groups.values() for d in ds}):
+        raise UserError(
+            f"study.branches: the domain {domain!r} cannot give its branch that name, which means "
+            f"something else; name it otherwise: branches: {{groups: {{my-{domain}: [{domain}]}}}}."
+        )
     own = (1 - recipe.general) * length
     named = {domain for domains in recipe.groups.values() for domain in domains}
     fixed = [(group, tuple(domains)) for group, domains in recipe.groups.items()]

@@ -12,7 +12,7 @@ from typing import Any
 
 from climb_opt.errors import UserError
 from climb_opt.proxy_recipe import ProxyRecipe
-from climb_opt.study_recipe import BranchesRecipe
+from climb_opt.study_recipe import MIXMIN, BranchesRecipe
 
 READOUTS = ("ensemble", "merge")  # cheapest first
 TARGET = "target"  # the name of the last rung in a recipe's rounds
@@ -23,8 +23,9 @@ def read(data: dict[str, Any]) -> None:
     branches = data.get("branches")
     if not isinstance(branches, Mapping):
         return
-    if isinstance(reads := branches.get("read"), (list, tuple)):
-        data["branches"] = {**branches, "read": [r for r in READOUTS if r in reads] or reads}
+    reads, known = branches.get("read"), (MIXMIN, *READOUTS)
+    if isinstance(reads, (list, tuple)) and all(read in known for read in reads):
+        data["branches"] = {**branches, "read": [read for read in known if read in reads]}
     trunk, proxy = branches.get("trunk"), data.get("proxy")
     if not isinstance(trunk, str) or _is_number(trunk) or not isinstance(proxy, Mapping):
         return
@@ -43,7 +44,7 @@ def readouts_of(data: Mapping[str, Any]) -> list[str]:
     if branches is None:
         return []
     given = branches.get("read", BranchesRecipe.read) if isinstance(branches, Mapping) else []
-    return [given] if isinstance(given, str) else list(given)
+    return [r for r in ([given] if isinstance(given, str) else given) if r != MIXMIN]
 
 
 def trunk_steps(recipe: BranchesRecipe, steps: int) -> int:
@@ -84,10 +85,11 @@ def check(recipe: Any) -> None:
         )
     if proxy.go_on:
         raise UserError(f"{where}: the target starts from the trunk; drop go_on of its proxy.")
-    if recipe.phases and recipe.readouts:
+    if recipe.phases and branches.read:
         raise UserError(
-            f"{where}: a read-out scores one mixture, and trials of {len(recipe.phases)} phases "
-            "have several; set branches: {read: []} for the trunk alone, or drop phases."
+            f"{where}: what is read off branches is of one mixture, and trials of "
+            f"{len(recipe.phases)} phases have several; set branches: {{read: []}} for the trunk "
+            "alone, or drop phases."
         )
     branch_tokens(branches, proxy)
     if branches.share + proxy.average > 1:

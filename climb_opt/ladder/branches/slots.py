@@ -1,22 +1,26 @@
 """The named slots of a trunk, its branches, and the mixtures that check what is read off them.
 
 branch/trunk, branch/<name>    train; they wait for one another in stages
+mixmin                         finds the optimum of the branches' ensemble
+check/mixmin                   that optimum, trained on the target before other mixtures
 check/0, check/1, ...          mixtures far apart, trained on the target, as baselines are
 read/merge/check/0, ...        the same mixtures, as a read-out scores them
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from scipy.spatial.distance import cdist
 
-from climb_opt.attributes import BRANCH, CHECK, READ, SLOT
+from climb_opt.attributes import BRANCH, CHECK, FACTS, READ, SLOT
 from climb_opt.simplex import MixtureSpace
+from climb_opt.study_recipe import MIXMIN
 
 TRUNK = f"{BRANCH}trunk"
+OPTIMUM = f"{CHECK}{MIXMIN}"
 DRAWN = 512  # mixtures, of the half of which without dominant domains those are chosen
 
 Stage = tuple[str, ...]
@@ -30,7 +34,8 @@ def stages_of(names: Sequence[str], checks: Sequence[str], readouts: Sequence[st
         checks: slots of mixtures that are trained on the target.
         readouts: what scores them too.
     """
-    trained = (TRUNK,), tuple(BRANCH + name for name in names), tuple(checks)
+    found = (MIXMIN,) if OPTIMUM in checks else ()
+    trained = (TRUNK,), tuple(BRANCH + name for name in names), found, tuple(checks)
     read = tuple(reading(readout, slot) for readout in readouts for slot in checks)
     return [stage for stage in (*trained, read) if stage]
 
@@ -53,18 +58,26 @@ def readout_of(slot: int | str) -> str | None:
 
 
 def part_of(slot: int | str | None) -> str | None:
-    """What a slot trains: "trunk", or a branch's name; None where it scores a mixture."""
-    named = isinstance(slot, str) and slot.startswith(BRANCH)
+    """What a slot makes: "trunk", a branch by its name, "mixmin"; None: it scores a mixture."""
+    named = isinstance(slot, str) and (slot.startswith(BRANCH) or slot == MIXMIN)
     return str(slot).removeprefix(BRANCH) if named else None
 
 
-def checks_branches(slot: int | str) -> bool:
-    """Whether a slot is of no use without branches: it checks what is read off them."""
-    return isinstance(slot, str) and slot.startswith((CHECK, READ))
+def needs_branches(slot: int | str) -> bool:
+    """Whether a slot is of no use without branches: it is read off them, or checks that."""
+    return isinstance(slot, str) and (slot.startswith((CHECK, READ)) or slot == MIXMIN)
+
+
+def optimum_of(trials: Iterable[FrozenTrial]) -> dict[str, float] | None:
+    """The mixture that MixMin found; None where it has found none yet."""
+    for trial in trials:
+        if trial.user_attrs.get(SLOT) == MIXMIN and trial.state == TrialState.PRUNED:
+            return dict(trial.user_attrs[FACTS]["mixture"])
+    return None
 
 
 def is_branch(trial: FrozenTrial) -> bool:
-    """Whether a trial trained a trunk or a branch, and so scored no mixture."""
+    """Whether a trial made a trunk, a branch or their optimum, and so scored no mixture."""
     return part_of(trial.user_attrs.get(SLOT)) is not None
 
 

@@ -10,8 +10,9 @@ Notation: K branches, n tokens, C components.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
@@ -19,6 +20,7 @@ from scipy.optimize import minimize
 from climb_opt.errors import UserError
 from climb_opt.ladder.branches.groups import Branches
 from climb_opt.simplex import MixtureSpace
+from climb_opt.study_recipe import StudyRecipe
 
 LEAST = 1e-30  # a probability: float32 holds none below it, and no token is impossible
 
@@ -56,6 +58,42 @@ class Ensemble:
         return np.asarray(np.array(list(coefficients.values())) @ self.shares[rows])
 
 
+def blank(evaluators: Iterable[Any]) -> Ensemble:
+    """An ensemble of the tokens of these `ByToken`s, in their order, without branches as yet."""
+    given: list[dict[str, np.ndarray]] = [evaluator.token_shares() for evaluator in evaluators]
+    sizes = [len(next(iter(one.values()), ())) for one in given]
+    components = tuple(name for one in given for name in one)
+    shares = np.zeros((len(components), sum(sizes)))
+    end, row = 0, 0
+    for one, size in zip(given, sizes, strict=True):
+        for share in one.values():
+            shares[row, end : end + size] = share
+            row += 1
+        end += size
+    return Ensemble(np.zeros((0, sum(sizes)), dtype=np.float32), components, shares)
+
+
+def signed(recipe: StudyRecipe) -> dict[str, float]:
+    """component -> coefficient of a study's score, lower where it is better."""
+    sign = -1.0 if recipe.direction == "maximize" else 1.0
+    return {name: sign * c for name, c in recipe.coefficients().items()}
+
+
+def convex(ensemble: Ensemble, coefficients: Mapping[str, float]) -> np.ndarray:
+    """The shares (n,) of each token's nats in a score, none below 0.
+
+    Raises:
+        UserError: a component is no sum over tokens, or likelier text would be worse.
+    """
+    shares = ensemble.along(coefficients)
+    if shares.size and shares.min() < 0:
+        raise UserError(
+            "mixmin needs a score that falls as text gets likelier, but a coefficient of this one "
+            "says otherwise: the problem is not convex."
+        )
+    return shares
+
+
 def mixmin(
     ensemble: Ensemble, coefficients: Mapping[str, float], groups: np.ndarray, space: MixtureSpace
 ) -> np.ndarray:
@@ -66,14 +104,9 @@ def mixmin(
         groups: (D, K) which branch stands for which domain: rows of zeros and a one.
 
     Raises:
-        UserError: a component is no sum over tokens, or likelier text would be worse.
+        UserError: as of `convex`.
     """
-    shares = ensemble.along(coefficients)
-    if shares.min() < 0:
-        raise UserError(
-            "mixmin needs a score that falls as text gets likelier, but a coefficient of this one "
-            "says otherwise: the problem is not convex."
-        )
+    shares = convex(ensemble, coefficients)
     counts = shares > 0
     probabilities, shares = ensemble.probabilities[:, counts].astype(float), shares[counts]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from climb_opt.files import atomic
 from climb_opt.ladder.branches.groups import Branches, branches_of
 from climb_opt.ladder.branches.recipe import branch_tokens, trunk_steps
 from climb_opt.proxy import checkpoint, model
-from climb_opt.proxy.branches.ensemble import Ensemble
+from climb_opt.proxy.branches.ensemble import Ensemble, blank, convex, groups_of, mixmin, signed
 from climb_opt.proxy.branches.merge import merge_into, shift
 from climb_opt.proxy.branches.start import Start
 from climb_opt.proxy.branches.store import Store
@@ -24,7 +24,8 @@ from climb_opt.proxy.branches.trainers import BranchTrainer, TrunkTrainer
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.proxy.run import Run
 from climb_opt.proxy.train import Trainer
-from climb_opt.study_recipe import StudyRecipe
+from climb_opt.simplex import MixtureSpace
+from climb_opt.study_recipe import MIXMIN, StudyRecipe
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Tree:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the branches; none where nothing is read off them."""
-        return self.branches.names if self.recipe.readouts else ()
+        return self.branches.names if self.branching.read else ()
 
     @cached_property
     def start(self) -> Start:
@@ -86,6 +87,8 @@ class Tree:
             TrialFailed: it cannot be trained, or has diverged.
             Interrupted: as of any trainer.
         """
+        if name == MIXMIN:
+            return self.read(name, {}, watch)
         if name == TRUNK and self.trunk is None:  # a checkpoint: there is nothing to train
             recipe, config = self.target.recipe.model, self.target.config
             network = model.build(recipe, config, seed=self.recipe.seed).to(self.group.device)
@@ -102,7 +105,7 @@ class Tree:
             outcome.facts.update(self._keep(name, part, outcome))
         self.group.share(None)  # nobody reads it before it is there
         checkpoint.remove(self.directory / part.job.name)
-        if name != TRUNK and "ensemble" in self.recipe.readouts:
+        if name != TRUNK and {"ensemble", MIXMIN} & {*self.branching.read}:
             self._said(name)  # while the workers that train the others are at it
         return outcome
 
@@ -149,35 +152,38 @@ class Tree:
         """What a read-out makes of a mixture, once all branches are here; errors as of `train`."""
         self.ensure((TRUNK, *self.names), watch)
         facts: dict[str, Any] = {"readout": readout, "flops": 0.0}
+        if readout == MIXMIN:
+            mixture = self.space.mixture(self.optimum())
+            facts = {"part": readout, "flops": 0.0, "mixture": mixture}
         if readout == "merge":
             return Outcome(self.merged(mixture), facts=facts)
         scores = self.ensemble.scores(self.branches.shares(mixture))
         return Outcome(None, facts=facts, scores=scores, scored=True)
 
-    def score_by(self, evaluators: Mapping[str, Any]) -> None:
-        """Read ensembles off these evaluators from here on.
+    def score_by(self, evaluators: Mapping[str, Any], space: MixtureSpace) -> None:
+        """Read ensembles off these evaluators, and their optimum within these bounds.
 
         Args:
             evaluators: what tells one and its options from others -> a `ByToken`.
+
+        Raises:
+            UserError: the optimum is to be found, but the score is not convex.
         """
-        self._by_token = dict(evaluators)
+        self._by_token, self.space = dict(evaluators), space
         self.__dict__.pop("ensemble", None)
+        if MIXMIN in self.branching.read:
+            convex(blank(self._by_token.values()), signed(self.recipe))
+
+    def optimum(self) -> np.ndarray:
+        """The mixture (D,) within the bounds whose ensemble scores best; errors as of `mixmin`."""
+        groups = groups_of(self.branches, self.space.domains)
+        return mixmin(self.ensemble, signed(self.recipe), groups, self.space)
 
     @cached_property
     def ensemble(self) -> Ensemble:
         """What all branches say of the evaluators' tokens; kept on disk, read or asked for once."""
-        shares = {key: e.token_shares() for key, e in self._by_token.items()}
-        sizes = [len(next(iter(one.values()), ())) for one in shares.values()]
-        components = tuple(name for one in shares.values() for name in one)
-        rows = np.zeros((len(components), sum(sizes)))
-        end, row = 0, 0
-        for one, size in zip(shares.values(), sizes, strict=True):
-            for share in one.values():
-                rows[row, end : end + size] = share
-                row += 1
-            end += size
         said = [self._said(name) for name in self.branches.names]
-        return Ensemble(np.exp(-np.stack(said)), components, rows)
+        return replace(blank(self._by_token.values()), probabilities=np.exp(-np.stack(said)))
 
     # --- private ----------------------------------------------------------------------------
 
@@ -273,7 +279,7 @@ class Tree:
     def _say(self) -> None:
         if not self.group.is_main:
             return
-        for branch in self.branches.grouped if self.recipe.readouts else ():
+        for branch in self.branches.grouped if self.branching.read else ():
             log.info(
                 "One branch for %s: too small for branches of %s steps, or more than %d. What is "
                 "read off the branches does not tell them apart.",

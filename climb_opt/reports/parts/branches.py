@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from climb_opt.attributes import SLOT
 from climb_opt.history import facts_of
-from climb_opt.ladder.branches.slots import checks_branches, is_branch, part_of
+from climb_opt.ladder.branches.saved import saved_by
+from climb_opt.ladder.branches.slots import OPTIMUM, is_branch, part_of
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.section import Block, Cell, Name, Section, Table, Words
+from climb_opt.study_recipe import MIXMIN
 from climb_opt.text import counted, duration, flops, number
 
 
@@ -23,6 +25,9 @@ def branches(contents: Contents) -> Section | None:
     ]
     rows: list[list[Cell]] = []
     for trial in done:
+        if trial.user_attrs[SLOT] == MIXMIN:
+            blocks.append(Words(_optimum(contents)))
+            continue
         facts = facts_of(trial)
         shift = facts.get("shift")
         rows.append(
@@ -47,15 +52,28 @@ def _summary(contents: Contents) -> str:
     text = "Every trial of the target goes on from one trunk, so trials share what they begin with."
     if ladder is None or not plan.before.readouts:
         return text
-    target = ladder.rungs[-1].flops
-    parts = ladder.spent(trial for trial in snapshot.trials if is_branch(trial))
-    read = [t for t in snapshot.tried.trials if ladder.rung_of(t) < len(plan.before.readouts)]
-    own = sum(not checks_branches(t.user_attrs.get(SLOT, "")) for t in read)
+    saved = saved_by(plan.before, ladder, snapshot.trials)
     text += (
-        f" {counted(own, 'mixture')} of the search were read off branches, which took "
-        f"{flops(parts)} with the trunk: as much as {number(parts / target, 3)} trials of the "
-        "target."
+        f" {counted(saved.mixtures, 'mixture')} of the search were read off branches and not "
+        f"trained. Branches ({flops(saved.branches)}), mixtures trained to check them "
+        f"({flops(saved.checks)}) and reading ({flops(saved.reading)}) took "
+        f"{flops(saved.spent)}, as much as {number(saved.spent / saved.trial, 3)} trials that go "
+        f"on from the trunk."
     )
-    if own:
-        text += f" Training them would have taken {flops(own * target)}."
+    if saved.mixtures:
+        text += (
+            f" Training them from the trunk instead would have taken {flops(saved.instead)}: "
+            + (f"{flops(saved.net)} more." if saved.net > 0 else f"{flops(-saved.net)} less.")
+        )
     return text
+
+
+def _optimum(contents: Contents) -> str:
+    """How the ensemble's optimum did when it was trained."""
+    text = "MixMin found the optimum of the branches' ensemble"
+    trained = [
+        trial.values[0]
+        for trial in contents.snapshot.tried.trials
+        if trial.user_attrs.get(SLOT) == OPTIMUM and trial.values
+    ]
+    return f"{text}; trained, it scored {number(trained[0], 5)}." if trained else f"{text}."
