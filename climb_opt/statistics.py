@@ -15,6 +15,8 @@ from scipy.special import ndtri
 
 MIN_SEEDS = 5  # below it a bootstrap interval of paired differences covers far less than it says
 RESAMPLES = 4000
+FEWEST_PAIRS = 4  # below which no interval of a rank correlation is less than all of it
+PRESUMED = 10  # pairs for which normal scores count in the error of a rank correlation
 EXACT_UP_TO = 14  # seeds: 2^14 sign patterns are enumerated, beyond that they are drawn
 
 
@@ -134,44 +136,42 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Rank correlation of two vectors (n,), ties averaged; nan when either is constant."""
-    x, y = _ranks(np.asarray(a, dtype=float)), _ranks(np.asarray(b, dtype=float))
-    x, y = x - x.mean(), y - y.mean()
+    x, y = (_ranks(np.asarray(v, dtype=float)) for v in (a, b))
+    return _cosine(x - x.mean(), y - y.mean())
+
+
+def rank_interval(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the rank correlation of what the pairs of `a` and `b` (n,) were drawn from.
+
+    (-1, 1) where nothing can be said: fewer than `FEWEST_PAIRS`, or all of one are equal.
+
+    By Fisher's transform, from the sample's own correlation to the one without its bias, (n - 2)
+    rho + 3 tau = (n + 1) r: few pairs correlate less than what they are drawn from. The standard
+    error is the jackknife's, with Bonett and Wright's (2000), which presumes normal scores, counted
+    for `PRESUMED` pairs. An order that agrees wholly is taken for half a swap of neighbours less,
+    or its interval would be a point. tests/bench/bench_agreement.py measures how often it holds.
+    """
+    n, found = len(a), spearman(a, b)
+    if n < FEWEST_PAIRS or not np.isfinite(found):
+        return -1.0, 1.0
+    x, y = (np.sign(np.subtract.outer(v, v)) for v in (np.asarray(a, float), np.asarray(b, float)))
+    unbiased = ((n + 1) * found - 3 * _cosine(x.ravel(), y.ravel())) / (n - 2)
+    most = 1.0 - 6.0 / (n * (n * n - 1.0))
+    here, there = np.clip([found, unbiased], -most, most)
+    # Column i: the ranks without pair i.
+    rest = [np.where(np.eye(n, dtype=bool), 0.0, v.sum(axis=1)[:, None] - v) for v in (x, y)]
+    without = np.array([_cosine(p, q) for p, q in zip(*(v.T for v in rest), strict=True)])
+    spread = float(np.nanvar(without)) * (n - 1) / (1 - here**2) ** 2
+    normal = (1.0 + found**2 / 2.0) / (n - 3)
+    error = np.sqrt((PRESUMED * normal + n * spread) / (PRESUMED + n))
+    half = float(ndtri(0.5 + level / 2) * error)
+    low, high = np.arctanh(min(here, there)) - half, np.arctanh(max(here, there)) + half
+    return float(min(np.tanh(low), found)), float(max(np.tanh(high), found))
+
+
+def _cosine(x: np.ndarray, y: np.ndarray) -> float:
     scale = float(np.sqrt((x @ x) * (y @ y)))
     return float(x @ y) / scale if scale > 0 else float("nan")
-
-
-def spearman_interval(
-    a: np.ndarray, b: np.ndarray, *, level: float = 0.95, seed: int = 0
-) -> tuple[float, float] | None:
-    """Bootstrap interval of the rank correlation over items; None with fewer than 4 items."""
-    n = len(a)
-    if n < 4:
-        return None
-    rng = np.random.default_rng(seed)
-    draws = []
-    for _ in range(RESAMPLES // 2):
-        chosen = rng.integers(0, n, size=n)
-        value = spearman(np.asarray(a)[chosen], np.asarray(b)[chosen])
-        if np.isfinite(value):
-            draws.append(value)
-    if not draws:
-        return None
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def fisher_interval(rho: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a rank correlation over `n` items by Fisher's transform; (-1, 1) for n < 4.
-
-    The standard error is Bonett and Wright's (2000). An order that agrees wholly is taken for half
-    a swap of neighbours less, or its interval would be a point however few items there are.
-    """
-    if n < 4 or not np.isfinite(rho):
-        return -1.0, 1.0
-    most = 1.0 - 6.0 / (n * (n * n - 1.0))
-    z = float(np.arctanh(np.clip(rho, -most, most)))
-    half = float(ndtri(0.5 + level / 2)) * float(np.sqrt((1.0 + rho**2 / 2.0) / (n - 3)))
-    return float(np.tanh(z - half)), float(np.tanh(z + half))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -20,10 +20,10 @@ from climb_opt.cli.status import describe
 from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.ladder import Ladder
-from climb_opt.ladder.agreement import paired, rank_agreement
+from climb_opt.ladder.agreement import Agreement, paired, rank_agreement
 from climb_opt.plan import Plan
 from climb_opt.recipes import StudyRecipe
-from climb_opt.statistics import fisher_interval
+from climb_opt.statistics import rank_interval, spearman
 from climb_opt.study import enqueue, open_study
 from climb_opt.text import flops
 from climb_opt.view import StudyView, all_trials
@@ -92,24 +92,43 @@ def test_a_rung_never_reached_and_equal_scores_are_told() -> None:
     assert rank_agreement(History(np.empty((0, 2)), np.empty(0), ())) == []
 
 
-@pytest.mark.parametrize(("rho", "n"), [(0.0, 8), (0.6, 8), (0.9, 12), (0.95, 20)])
-def test_the_interval_holds_as_often_as_it_says(rho: float, n: int) -> None:
+@pytest.mark.parametrize("form", ["normal", "heavy", "skew"])
+@pytest.mark.parametrize(("rho", "n"), [(0.0, 8), (0.6, 8), (0.9, 12), (0.95, 20), (0.99, 12)])
+def test_the_interval_holds_as_often_as_it_says(rho: float, n: int, form: str) -> None:
     rng = np.random.default_rng(7)
-    true = 6 / np.pi * np.arcsin(rho / 2)  # of two normal variables
-    held = []
-    for _ in range(600):
-        x, e = rng.standard_normal((2, n))
-        ranks = [np.argsort(np.argsort(v)) for v in (x, rho * x + np.sqrt(1 - rho**2) * e)]
-        low, high = fisher_interval(float(np.corrcoef(ranks)[0, 1]), n, level=0.9)
-        held.append(low <= true <= high)
-    assert 0.86 <= np.mean(held) <= 0.97
+
+    def draw(count: int) -> np.ndarray:
+        """Scores on two rungs: normal, with heavy tails, or agreeing better at one end."""
+        x, e = rng.standard_normal((2, count))
+        tails = np.sqrt(3 / rng.chisquare(3, count)) if form == "heavy" else 1.0
+        spread = np.exp(0.7 * x - 0.49) if form == "skew" else 1.0
+        return np.stack([x, rho * x + np.sqrt(1 - rho**2) * e * spread], axis=1) * np.c_[tails]
+
+    true = spearman(*draw(100_000).T)
+    found = [Agreement.of(0, 1, draw(n)) for _ in range(250)]
+    held = np.mean([one.low <= true <= one.high for one in found])
+    assert 0.83 <= held <= 0.99
 
 
-@given(st.integers(4, 200), st.floats(-1, 1))
-def test_the_interval_is_no_point_and_within_bounds(n: int, rho: float) -> None:
-    low, high = fisher_interval(rho, n)
+@given(
+    st.lists(st.tuples(*[st.integers(0, 9)] * 2), min_size=4, max_size=30),
+    st.sampled_from([0.5, 0.9, 0.99]),
+)
+def test_the_interval_is_no_point_and_within_bounds(
+    pairs: list[tuple[int, int]], level: float
+) -> None:
+    a, b = np.array(pairs, dtype=float).T
+    low, high = rank_interval(a, b, level=level)
     assert -1 <= low < high <= 1
-    assert fisher_interval(rho, 3) == (-1.0, 1.0)
+    assert rank_interval(a[:3], b[:3]) == (-1.0, 1.0)
+    found = spearman(a, b)
+    if np.isnan(found):
+        assert (low, high) == (-1.0, 1.0)
+    else:
+        assert low - 1e-12 <= found <= high + 1e-12
+        assert rank_interval(np.exp(a), b, level=level) == (low, high)  # of ranks alone
+        down, up = rank_interval(-a, b, level=level)
+        assert (down, up) == pytest.approx((-high, -low))
 
 
 @pytest.mark.parametrize(

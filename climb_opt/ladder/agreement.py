@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from climb_opt.statistics import fisher_interval, spearman
+from climb_opt.statistics import FEWEST_PAIRS, rank_interval, spearman
 
 if TYPE_CHECKING:
     from climb_opt.history import History
 
+LEVEL = 0.9  # of the interval that is shown
 SAME = 1e-4  # L1 distance: one token in 20,000 moves
-FEWEST = 4  # pairs below which nothing is said: Fisher's interval is boundless
 
 
 @dataclass(frozen=True)
 class Agreement:
     """Spearman's rank correlation of rungs `lower` and `upper` over `n` mixtures run on both, with
-    its 90 % interval; NaN and [-1, 1] where too few were, or all scores of one are equal."""
+    its 90 % interval; NaN and [-1, 1] where too few were, or all scores of one are equal.
+
+    How often such intervals hold is measured (docs/measured.md#intervals-of-rank-correlations).
+    """
 
     lower: int
     upper: int
@@ -34,6 +37,14 @@ class Agreement:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, lower: int, upper: int, scores: np.ndarray) -> Agreement:
+        """The agreement of `scores` (n, 2): on the lower rung, and on the upper one."""
+        n = len(scores)
+        estimate = spearman(*scores.T) if n >= FEWEST_PAIRS else float("nan")
+        interval = rank_interval(*scores.T, level=LEVEL) if n else (-1.0, 1.0)
+        return cls(lower, upper, n, estimate, *interval)
+
     @property
     def known(self) -> bool:
         """Whether anything can be said."""
@@ -41,7 +52,8 @@ class Agreement:
 
     def __str__(self) -> str:
         if not self.known:
-            return f"too few mixtures on both ({self.n})" if self.n < FEWEST else "all scores equal"
+            few = self.n < FEWEST_PAIRS
+            return f"too few mixtures on both ({self.n})" if few else "all scores equal"
         return f"{self.estimate:.2f} [{self.low:.2f}, {self.high:.2f}]"
 
 
@@ -63,7 +75,7 @@ def rank_agreement(history: History, rungs: int | None = None) -> list[Agreement
         return []
     target = (int(of.max()) + 1 if rungs is None else rungs) - 1
     return [
-        _agreement(history, lower, upper)
+        Agreement.of(lower, upper, paired(history, lower, upper)[0])
         for lower in range(target)
         for upper in sorted({lower + 1, target})
     ]
@@ -93,10 +105,3 @@ def paired(history: History, lower: int, upper: int) -> tuple[np.ndarray, np.nda
 
 def _mean(values: np.ndarray, weights: np.ndarray, mixture: np.ndarray) -> float:
     return float(np.mean(values[np.abs(weights - mixture).sum(axis=1) <= SAME]))
-
-
-def _agreement(history: History, lower: int, upper: int) -> Agreement:
-    scores, _ = paired(history, lower, upper)
-    n = len(scores)
-    estimate = spearman(*scores.T) if n >= FEWEST else float("nan")
-    return Agreement(lower, upper, n, estimate, *fisher_interval(estimate, n, level=0.9))

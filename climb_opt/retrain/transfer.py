@@ -33,14 +33,13 @@ from climb_opt.retrain.sibling import (
     other_recipe,
     train_beside,
 )
-from climb_opt.statistics import spearman, spearman_interval
+from climb_opt.statistics import FEWEST_PAIRS, rank_interval, spearman
 from climb_opt.study import read_recipe, run_plan
 from climb_opt.study.working import Objective
 from climb_opt.view import StudyView, all_trials, read_history
 from climb_opt.workers import Work
 
 PREFIX = "trial-"
-MIN_PAIRS = 4
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class Transfer:
         return spearman(self.small, self.large) if len(self.small) > 1 else float("nan")
 
     def interval(self) -> tuple[float, float] | None:
-        """Bootstrap interval of `rho`; None with too few pairs."""
-        return spearman_interval(self.small, self.large)
+        """The 95 % interval of `rho`; None with too few pairs."""
+        return _interval(self.small, self.large)
 
     def best_kept(self) -> int | None:
         """Rank at the large size, from 1, of the mixture that was best at the small one."""
@@ -152,9 +151,10 @@ def choose(history: History, n: int, top: int) -> list[FrozenTrial]:
     Raises:
         UserError: fewer than 4 mixtures asked for, or more than the search finished.
     """
-    if n < MIN_PAIRS or not 0 <= top <= n:
+    if n < FEWEST_PAIRS or not 0 <= top <= n:
         raise UserError(
-            f"transfer: give at least {MIN_PAIRS} mixtures, top among them, but got {n} and {top}."
+            f"transfer: give at least {FEWEST_PAIRS} mixtures, top among them, but got {n} and "
+            f"{top}."
         )
     if history.values.ndim > 1:
         raise UserError("transfer: the study has several objectives; a ranking needs one.")
@@ -270,6 +270,10 @@ def _components(
 
 def _row(name: str, small: np.ndarray, large: np.ndarray) -> str:
     rho = spearman(small, large) if len(small) > 1 else float("nan")
-    interval = spearman_interval(small, large)
+    interval = _interval(small, large)
     shown = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "too few mixtures"
     return f"| {name} | {rho:.3f} | {shown} |"
+
+
+def _interval(small: np.ndarray, large: np.ndarray) -> tuple[float, float] | None:
+    return rank_interval(small, large) if len(small) >= FEWEST_PAIRS else None

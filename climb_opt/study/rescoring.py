@@ -7,7 +7,6 @@ read-out's ranking of their mixtures is compared with theirs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from climb_opt.errors import UserError, listed
 from climb_opt.history import History, excesses
 from climb_opt.ladder.agreement import Agreement
 from climb_opt.recipes import StudyRecipe
-from climb_opt.statistics import fisher_interval, spearman
 from climb_opt.study.opening import load_corpus, overridden, read_recipe
 from climb_opt.study.working import loaded_objective
 from climb_opt.view import StudyView, read_history
@@ -169,9 +167,7 @@ class _Pricing:
             measured = trial.user_attrs.get(COMPONENTS, {})
             if {*self.objective.coefficients} <= {*measured}:
                 pairs.append([self.value(self.components(weights)), self.value(measured)])
-        n = len(pairs)
-        estimate = spearman(*np.array(pairs).T) if n >= 4 else math.nan
-        return Agreement(0, 1, n, estimate, *fisher_interval(estimate, n, level=0.9))
+        return Agreement.of(0, 1, np.array(pairs).reshape(-1, 2))
 
 
 def _check(stored: StudyRecipe, overrides: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.branches.tree import TRUNK
 from climb_opt.proxy.job import Job
 from climb_opt.shards import Corpus
-from climb_opt.statistics import spearman, spearman_interval
+from climb_opt.statistics import rank_interval, spearman
 from climb_opt.study_recipe import BranchesRecipe
 from resume import Row, run_all
 
@@ -165,7 +165,7 @@ def table(rows: list[Row], trunks: list[float]) -> list[str]:
 
 
 def _said(a: Any, b: Any) -> str:
-    low, high = spearman_interval(np.array(a), np.array(b), level=0.9)
+    low, high = rank_interval(np.array(a), np.array(b), level=0.9)
     return f"{spearman(np.array(a), np.array(b)):.2f} [{low:.2f}, {high:.2f}]"
 
 

@@ -21,7 +21,7 @@ from climb_opt import recipes
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.job import Job
 from climb_opt.shards import Corpus
-from climb_opt.statistics import spearman, spearman_interval
+from climb_opt.statistics import rank_interval, spearman
 
 OTHER = 1000  # added to a seed: the whole run's second opinion
 
@@ -81,9 +81,9 @@ def main() -> None:
     for name, own in found.items():
         by_seed = ", ".join(f"{spearman(a, b):.2f}" for a, b in zip(own.T, full.T, strict=True))
         means = own.mean(axis=1), full.mean(axis=1)
-        interval = spearman_interval(*means)
-        shown = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
-        print(f"| {name} | {by_seed} | {spearman(*means):.2f}{shown} | {own.mean():.3f} |")
+        low, high = rank_interval(*means)
+        shown = f"{spearman(*means):.2f} [{low:.2f}, {high:.2f}]"
+        print(f"| {name} | {by_seed} | {shown} | {own.mean():.3f} |")
     print(f"| whole run | | | {full.mean():.3f} |")
 
 

@@ -15,9 +15,8 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import SLOT
-from climb_opt.ladder.agreement import FEWEST, Agreement
+from climb_opt.ladder.agreement import Agreement
 from climb_opt.ladder.branches.slots import reading
-from climb_opt.statistics import fisher_interval, spearman
 
 ENOUGH = 0.6  # rank correlation of a read-out with trained mixtures
 LOWEST = 0.3  # the lower end of its 90 % interval
@@ -72,7 +71,6 @@ def verdict_on(
         if t.state == TrialState.COMPLETE and t.values and math.isfinite(t.values[0])
     }
     both = [(reading(readout, slot), slot) for slot in checks]
-    pairs = np.array([[values[a], values[b]] for a, b in both if a in values and b in values])
-    estimate = spearman(*pairs.T) if len(pairs) >= FEWEST else math.nan
-    low, high = fisher_interval(estimate, len(pairs), level=0.9)
-    return Verdict(readout, Agreement(*rungs, len(pairs), estimate, low, high), tuple(lost))
+    pairs = [(values[a], values[b]) for a, b in both if a in values and b in values]
+    agreement = Agreement.of(*rungs, np.array(pairs).reshape(-1, 2))
+    return Verdict(readout, agreement, tuple(lost))

@@ -7,10 +7,8 @@ import numpy as np
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.section import Section, Words
 from climb_opt.samplers.leaning import Leaning
-from climb_opt.statistics import fisher_interval, spearman
+from climb_opt.statistics import FEWEST_PAIRS, rank_interval, spearman
 from climb_opt.study.carried import FILE, influence_of
-
-FEWEST = 4  # results below which their order says nothing
 
 
 def leaning(contents: Contents) -> Section | None:
@@ -29,10 +27,11 @@ def leaning(contents: Contents) -> Section | None:
     weights = snapshot.history.weights
     promised = weights @ Leaning(snapshot.space, given).gains
     began = f"The search began with {source}. "
-    rho = spearman(promised, -snapshot.history.values) if len(weights) >= FEWEST else np.nan
+    values = -snapshot.history.values
+    rho = spearman(promised, values) if len(weights) >= FEWEST_PAIRS else np.nan
     if not np.isfinite(rho):
         return _section(Words(began + "Too few results to judge it yet."))
-    low, high = fisher_interval(rho, len(weights))
+    low, high = rank_interval(promised, values)
     words = Words(
         f"{began}It ranks the scores of the {len(weights)} mixtures measured with a correlation of "
         f"{rho:.2f} (95 %: {low:.2f} to {high:.2f}). Those that it made the search prefer are "
