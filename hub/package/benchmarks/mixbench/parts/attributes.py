@@ -203,9 +203,9 @@ IMPORTED = _of_trial(
 )
 PATH = _of_trial(
     "climb/path",
-    "{domains, steps, weights, mean}: of a proxy with `reweight`, the mean weights of the steps up "
-    "to each of these, and of all",
-    "history -> selection/rules exports/from_study reports/parts/paths",
+    "{domains, steps, weights, mean, end}: of a proxy with `reweight`, the mean weights of the "
+    "steps up to each of these, and of all; what was set after the last, if anything was",
+    "history -> selection/rules exports/from_study reports/parts/paths reports/dashboard/notebook",
 )
 DOREMI = _of_trial(
     "climb/doremi",
