@@ -10,12 +10,17 @@ import optuna
 import pytest
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
+from climb_opt.emulator import PhasedLaw
+from climb_opt.emulator.lowest import lowest
+from climb_opt.emulator.phased import InPhases
+from climb_opt.emulator.shapes import FINE, Interactions
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
 from climb_opt.mixbench import PROBLEMS, Data, Method, Pick, Problem, problem, run
 from climb_opt.mixbench.examine import examine, measured
 from climb_opt.mixbench.methods import method_of
 from climb_opt.mixbench.peers import MARIN, OLMIX, PRIOR, QUADRATIC, RANDOM, REGMIX, marin_law
+from climb_opt.simplex import MixtureSpace
 
 SMALL = problem("interactions", domains=4)
 
@@ -279,3 +284,81 @@ def test_rungs_must_rise_to_the_target() -> None:
     with pytest.raises(UserError, match="rise from above 0 to 1"):
         RepetitionLadder(Repetition(4), shares=(0.5, 0.7))
     assert isinstance(RepetitionLadder(Repetition(4), shares=(0.5, 1.0)).ladder, Ladder)
+
+
+# --- phases --------------------------------------------------------------------------------------
+
+PHASED = ["phases", "phases-scarce"]
+
+
+@pytest.mark.parametrize("name", PHASED)
+def test_phases_matter_as_much_as_is_said_and_not_at_all_without_an_effect(name: str) -> None:
+    found, flat = (problem(name, law=1, effect=effect) for effect in (2.0, 0.0))
+    held = found.throughout
+    assert held.space.domains == found.space.base.domains and held.throughout is held
+    assert held.source.optimum()[1] > found.best + 0.05 * found.unit
+    assert flat.throughout.source.optimum()[1] == pytest.approx(flat.best, abs=1e-6)
+    mixture = held.space.prior[None]
+    assert held.truth(mixture)[0] == pytest.approx(found.truth(found.space.constant(mixture))[0])
+    assert "the best known mixture throughout is worse by" in found.about()
+
+
+def test_a_search_of_schedules_reaches_a_certified_optimum() -> None:
+    law = PhasedLaw(domains=5, seed=3)
+    found = lowest(law.score, law.space, steps=FINE)
+    assert law.score(found[None])[0] == pytest.approx(law.optimum()[1], abs=1e-7)
+
+
+def test_a_schedule_is_a_simplex_for_each_phase() -> None:
+    found = problem("phases", domains=3)
+    assert list(found.search_space) == [f"w{p}/d{k}" for p in (1, 2) for k in range(3)]
+    good = dict.fromkeys(found.search_space, 0.0) | {"w1/d0": 1.0, "w2/d1": 1.0}
+    best = found.space.of_blocks(np.eye(3)[:2])
+    assert found.evaluate(good) == pytest.approx(float(found.truth(best[None])[0]))
+    with pytest.raises(UserError, match="phase 2: the weights sum to"):
+        found.evaluate({**good, "w2/d1": 0.5})
+    with pytest.raises(UserError, match="'w1/d2' is missing"):
+        found.evaluate({key: value for key, value in good.items() if key != "w1/d2"})
+
+
+def test_who_has_no_sampler_is_given_one_mixture_throughout() -> None:
+    found, seen = problem("phases", domains=4), []
+
+    def mine(told: Problem, data: Data, seed: int) -> np.ndarray:
+        seen.append((told.space.domains, data.weights.shape))
+        return data.weights[:2].mean(axis=0)
+
+    outcome = run(Method(recommend=mine), found, trials=6)
+    assert not outcome.error and seen == [(found.space.base.domains, (6, 4))]
+    first = found.design(0, 2)
+    assert np.allclose(outcome.weights, first.mean(axis=0))
+    blocks = found.space.blocks(np.array(outcome.proposed))
+    assert np.allclose(blocks[:, 0], blocks[:, 1])
+    for method in (MARIN, OLMIX, PRIOR, RANDOM):
+        assert run(method, found, trials=6).regret < 4
+    exam = examine(QUADRATIC, found, n=20)
+    assert {"censored regret", "censored optimism", "selection regret"} <= set(exam)
+    short = run(Method(recommend=lambda p, d, s: np.ones(3)), found, trials=2)
+    assert "must return an array (4,)" in short.error
+
+
+def test_a_sampler_proposes_schedules_itself() -> None:
+    found = problem("phases", domains=3)
+    early, late = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0, 0.5, 0.0]
+    outcome = run(wrong(lambda number: late if number == 1 else early), found, trials=3)
+    assert (outcome.trials, outcome.off, outcome.repeated) == (2, 1, 1)
+    assert np.allclose(found.space.blocks(outcome.weights), np.eye(3)[:2])
+    boxed = run(Method(sampler=lambda p, s: RandomSampler(s), boxed=True), found, trials=4)
+    blocks = found.space.blocks(np.array(boxed.proposed))
+    assert boxed.trials == 4 and np.allclose(blocks.sum(axis=-1), 1.0)
+    assert not np.allclose(blocks[:, 0], blocks[:, 1])
+
+
+def test_bounds_of_a_law_hold_in_phases() -> None:
+    space = MixtureSpace({"a": 5, "b": 3, "c": 2}, lower=0.1, upper=0.5)
+    law = InPhases(Interactions(3, space=space), effect=2.0)
+    mixtures = law.space.sample_mixed(np.random.default_rng(0), 200)
+    assert law.space.mean(mixtures).max() < 0.5 + 1e-9
+    assert law.space.blocks(mixtures).min() > 0.1 - 1e-9
+    with pytest.raises(UserError, match="effect must be at least 0"):
+        InPhases(Interactions(3), effect=-1.0)

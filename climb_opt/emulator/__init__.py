@@ -3,7 +3,7 @@
 tables.py     a CSV of mixtures and a CSV of results -> one checked `Table`
 oracle.py     `Emulator`: a function fitted on a table, with its cross-validated quality
 laws.py       `MixingLaw`: simulated losses with a known optimum; needs no data
-phased.py     `PhasedLaw`: the same of schedules, with a phase effect that is stated
+phased.py     `PhasedLaw`, `InPhases`: laws of schedules, with a phase effect that is stated
 objective.py  `NoisyObjective`: either of them as an Optuna objective
 ladders.py    `SourceLadder`: several rungs with costs; `LadderObjective`
 simulated.py  `SimulatedLadder`: rungs that rank mixtures as well as stated

@@ -25,7 +25,7 @@ from climb_opt.errors import UserError, brief
 from climb_opt.ladder import BudgetSpent
 from climb_opt.mixbench.limits import TooLong, within
 from climb_opt.mixbench.methods import BOX, BOXED, LEVEL, Data, Method, Pick
-from climb_opt.mixbench.problems import Objective, Problem
+from climb_opt.mixbench.problems import Objective, Problem, proposed
 
 USUAL = (14, 28, 56)  # trials after which a recommendation is asked for
 LIMIT = 60.0  # CPU seconds that a method may think about a proposal or a recommendation
@@ -262,13 +262,10 @@ def suggest(problem: Problem, trial: optuna.Trial, *, boxed: bool = False) -> np
     """
     space = problem.space
     if not boxed:
-        names = space.parameter_names
-        given = np.array([trial.suggest_float(name, 0.0, 1.0) for name in names])
         try:
-            space.check(given, f"Trial {trial.number}")
+            return proposed(space, trial)
         except UserError as error:
             raise OffSimplex(error, trial) from None
-        return given
     u = [trial.suggest_float(f"{BOX}{domain}", 1e-6, 1.0 - 1e-6) for domain in space.domains]
     weights = space.project(-np.log(np.array(u)))
     trial.set_user_attr(BOXED, weights.tolist())

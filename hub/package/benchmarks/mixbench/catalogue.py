@@ -1,7 +1,7 @@
 # Written by hub/build.py from climb_opt: change it there.
 """The problems by name. Simulated ones need no data; `tables.py` makes problems of yours.
 
-Add one with a function and a line in `PROBLEMS`. `phases`, where a law has them, are its own.
+Add one with a function and a line in `PROBLEMS`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from .parts.emulator_ladders import SourceLadder
 from .parts.emulator_laws import MixingLaw
 from .parts.emulator_objective import Source
+from .parts.emulator_phased import InPhases
 from .parts.emulator_repetition import Repetition, RepetitionLadder, scarce
 from .parts.emulator_shapes import Interactions, Thresholds, Traces
 from .parts.emulator_simulated import SimulatedLadder
@@ -110,6 +111,20 @@ def _decoy(
     return Problem("decoy", source)
 
 
+def _phases(law: int = 0, noise: float = NOISE, domains: int = 8, effect: float = 2.0) -> Problem:
+    """Interactions in phases of 80 and 20 %: some domains are worth more late, some early."""
+    plain = Interactions(domains, seed=law)
+    return _one("phases", InPhases(plain, effect=effect, seed=law), noise)
+
+
+def _phases_scarce(
+    law: int = 0, noise: float = NOISE, domains: int = 8, effect: float = 2.0
+) -> Problem:
+    """Repetition in the same phases: what is scarce is spent early or kept for the end."""
+    plain = Repetition(domains, seed=law)
+    return _one("phases-scarce", InPhases(plain, effect=effect, seed=law), noise)
+
+
 def _mixing_law(law: int = 0, noise: float = NOISE, domains: int = 21) -> Problem:
     """A mixing law, exponential and convex: the shape climb_opt's constants were chosen on."""
     return _one("mixing-law", MixingLaw(domains, seed=law), noise, seen=True)
@@ -125,6 +140,8 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
     "ladder": _ladder,
     "misleading": _misleading,
     "decoy": _decoy,
+    "phases": _phases,
+    "phases-scarce": _phases_scarce,
     "mixing-law": _mixing_law,
 }
 

@@ -79,7 +79,9 @@ def _selection(method: Method, problem: Problem, seed: int, n: int) -> Found:
     data = measured(problem, learnt, seed)
     scores = data.scores[-PROPOSALS:]
     if method.predict is not None:
-        scores = believe(method.predict(problem, data, seed))(proposals)[0]
+        seen, told = method.told(problem, data)
+        model = believe(method.predict(seen, told, seed))
+        scores = model(told.weights[-PROPOSALS:])[0]
     true = problem.regret(proposals)
     return {"selection regret": float(true[int(np.argmin(scores))] - true.min())}
 

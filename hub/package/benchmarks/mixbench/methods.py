@@ -8,7 +8,8 @@
     rung        (problem, data) -> the rung of the next trial; without it: the target
 
 Each is optional: a sampler alone recommends what it measured best, a `predict` alone the mixture
-that it expects to be best, and without any of them a method is random search.
+that it expects to be best, and without any of them a method is random search. Where mixtures may
+change in phases, a sampler proposes schedules; whoever has none is given one mixture throughout.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from optuna.trial import FrozenTrial
 from .parts.emulator_lowest import exchanged
 from .parts.errors import UserError
 from .problems import Problem
+from .parts.phases import over_run, throughout
 
 LEVEL = 0.9  # of an interval
 QUANTILE = 1.6448536269514722  # of a normal: half the width of such an interval in deviations
@@ -109,6 +111,22 @@ class Method:
 
     def pick(self, problem: Problem, data: Data, seed: int) -> Pick:
         """What it recommends, whichever of its functions says so."""
+        seen, told = self.told(problem, data)
+        pick = self._pick(seen, told, seed)
+        if seen is problem:
+            return pick
+        held = seen.space.made_by("recommend", pick.weights)
+        return replace(pick, weights=throughout(problem.space, held))
+
+    def told(self, problem: Problem, data: Data) -> tuple[Problem, Data]:
+        """The problem and its data as this method knows them: without a sampler, there is one
+        mixture throughout."""
+        seen = problem if self.sampler is not None else problem.throughout
+        if seen is problem:
+            return problem, data
+        return seen, replace(data, weights=over_run(problem.space, data.weights))
+
+    def _pick(self, problem: Problem, data: Data, seed: int) -> Pick:
         if self.recommend is not None:
             found = self.recommend(problem, data, seed)
             return found if isinstance(found, Pick) else Pick(np.asarray(found, dtype=float))

@@ -9,7 +9,7 @@ table). Noise is in sigma, the standard deviation of the true score over such mi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,8 +18,10 @@ from optuna.distributions import BaseDistribution
 
 from .parts.emulator_ladders import LadderObjective, LadderSource
 from .parts.emulator_objective import NoisyObjective, Source, reference_draws
+from .parts.emulator_phased import Throughout
 from .parts.errors import UserError
 from .parts.ladder import Ladder
+from .parts.phases import PhasedSpace
 from .parts.simplex import MixtureSpace
 
 DESIGN = 0x64657369676E  # "design": the stream of the random mixtures that all methods share
@@ -30,8 +32,9 @@ Objective = Callable[[optuna.Trial], float]
 class Problem:
     """One problem of mixture search, as an Optuna objective and as a judge.
 
-    It has what OptunaHub's benchmarks have (`search_space`, `directions`, `metric_names`,
-    `evaluate`, and it can be called with a trial).
+    Mixtures may change while a model trains: where `space` has phases, a mixture is a schedule, a
+    simplex for each phase. It has what OptunaHub's benchmarks have (`search_space`, `directions`,
+    `metric_names`, `evaluate`, and it can be called with a trial).
 
     Args:
         name: as `problem` takes it.
@@ -74,7 +77,8 @@ class Problem:
 
     @property
     def search_space(self) -> dict[str, BaseDistribution]:
-        """The Optuna search space: a weight in [0, 1] for each domain; they sum to 1."""
+        """The Optuna search space: a weight in [0, 1] for each domain; they sum to 1 (in phases:
+        `w1/<domain>`, `w2/<domain>` ..., and each phase's do)."""
         return self.space.distributions()
 
     @property
@@ -112,21 +116,29 @@ class Problem:
         Raises:
             UserError: they are no mixture of the space.
         """
-        weights = np.array([float(params[name]) for name in self.space.parameter_names])
-        self.space.check(weights)
+        if missing := sorted(set(self.space.parameter_names) - set(params)):
+            raise UserError(f"{self.name}: parameter {missing[0]!r} is missing.")
+        weights = proposed(self.space, optuna.trial.FixedTrial(dict(params)))
         return float(self.truth(weights[None])[0])
 
     # --- random mixtures ---------------------------------------------------------------------
 
     def design(self, seed: int, n: int) -> np.ndarray:
         """n random mixtures (n, K) of the sparse prior: what methods that are no samplers learn
-        from. The first m of n are those of `design(seed, m)`."""
+        from, in phases too: each holds throughout. The first m of n are `design(seed, m)`."""
         rngs = (np.random.default_rng([seed, i, DESIGN]) for i in range(n))
         return np.array([reference_draws(self.space, 1, rng)[0] for rng in rngs])
 
     def random(self, seed: int = 0) -> optuna.samplers.BaseSampler:
         """A sampler that proposes the rows of `design`, one for each trial."""
         return Design(self, seed)
+
+    @cached_property
+    def throughout(self) -> Problem:
+        """The same problem for whoever knows no phases: mixtures that hold throughout."""
+        if not isinstance(self.space, PhasedSpace):
+            return self
+        return replace(self, source=Throughout(self.source), parts=None)
 
     # --- the judge ---------------------------------------------------------------------------
 
@@ -193,3 +205,15 @@ class Design(optuna.samplers.BaseSampler):
     ) -> float:
         """Any value of a parameter that is no weight."""
         return float(self._others.sample_independent(study, trial, param_name, param_distribution))
+
+
+def proposed(space: MixtureSpace, trial: optuna.trial.BaseTrial) -> np.ndarray:
+    """The weights (K,) that a trial's parameters are.
+
+    Raises:
+        UserError: they are no mixture of the space.
+    """
+    space.suggest(trial)
+    weights = space.weights_of(trial)  # type: ignore[arg-type]  # it reads parameters alone
+    assert weights is not None, "what was checked is a mixture"
+    return weights
