@@ -170,20 +170,55 @@ def test_conjugate_gradients_solve_as_a_dense_solver_does(seed: int, n: int) -> 
     rng = np.random.default_rng(seed)
     root = rng.normal(size=(n, n))
     matrix, right = torch.from_numpy(root @ root.T + 0.3 * np.eye(n)), torch.from_numpy(root[0])
-    x, residual = conjugate_gradients(
-        lambda v: matrix @ v, right, iterations=10 * n, tolerance=1e-10
+    shifts = [0.0, 0.2, 5.0, 300.0]
+    found, residuals = conjugate_gradients(
+        lambda v: matrix @ v, right, shifts, iterations=10 * n, tolerance=1e-10
     )
-    assert residual <= 1e-10
-    assert torch.allclose(x, torch.linalg.solve(matrix, right), rtol=1e-5, atol=1e-8)
+    assert residuals == sorted(residuals, reverse=True) or max(residuals) <= 1e-10
+    for x, shift in zip(found, shifts, strict=True):
+        exact = torch.linalg.solve(matrix + shift * torch.eye(n), right)
+        assert torch.allclose(x, exact, rtol=1e-5, atol=1e-8)
+
+
+def test_residuals_of_shifted_systems_are_what_is_left() -> None:
+    matrix = torch.diag(torch.logspace(-3, 3, 40, dtype=torch.float64))
+    right, shifts = torch.ones(40, dtype=torch.float64), [0.0, 1.0, 100.0]
+    found, residuals = conjugate_gradients(
+        lambda v: matrix @ v, right, shifts, iterations=8, tolerance=1e-9
+    )
+    for x, residual, shift in zip(found, residuals, shifts, strict=True):
+        left = right - matrix @ x - shift * x
+        assert residual == pytest.approx(float(left.norm() / right.norm()), rel=1e-6)
+    assert residuals[0] > residuals[1] > residuals[2] > 0
+
+
+def test_where_conjugate_gradients_do_not_converge_damping_is_raised_for_all_alike(
+    exact: Differentiator, few: Sequences, caplog: pytest.LogCaptureFixture
+) -> None:
+    sample = of_mixture(few, {"web": 1.0}, 8, 0)
+    matrix = _explicit(exact, sample)
+    size, rng = float(matrix.diagonal.mean()), torch.Generator().manual_seed(0)
+    vectors = torch.randn(2, exact.size, generator=rng, dtype=torch.float64)
+    given = {"damping": 0.1 * size, "tolerance": 1e-2}
+    enough = GaussNewton(exact, sample, iterations=400, **given)
+    enough.solve_all(vectors)
+    assert enough.raised == 1 and not caplog.records
+    short = GaussNewton(exact, sample, iterations=12, **given)
+    solved = short.solve_all(vectors)
+    assert short.raised > 1 and f"with {short.raised} times the damping" in caplog.text
+    assert short.products <= 24, "a further damping costs no further product"
+    for x, v in zip(solved, vectors, strict=True):
+        left = v - matrix(x) - short.raised * short.damping * x
+        assert float(left.norm() / v.norm()) <= 1.5e-2
 
 
 def test_conjugate_gradients_of_nothing_and_cut_short() -> None:
     matrix = torch.diag(torch.arange(1.0, 9.0))
-    nothing, residual = conjugate_gradients(
+    (nothing,), (residual,) = conjugate_gradients(
         lambda v: matrix @ v, torch.zeros(8), iterations=5, tolerance=1e-3
     )
     assert not nothing.any() and residual == 0
-    _, residual = conjugate_gradients(
+    _, (residual,) = conjugate_gradients(
         lambda v: matrix @ v, torch.ones(8), iterations=2, tolerance=1e-6
     )
     assert residual > 1e-6, "how far it is from the solution is said"
@@ -209,7 +244,7 @@ def test_ekfac_solves_a_damped_curvature_of_every_layer(
     assert dot(a, found.solve(b)) == pytest.approx(dot(found.solve(a), b), rel=1e-3), "symmetric"
     assert dot(a, found.solve(a)) > 0
     gradient = held.of(held.terms(sample))
-    exact = newton.solve(gradient)
+    (exact,) = newton.solve_all([gradient])
     assert _cosine(found.solve(gradient), exact) > _cosine(gradient, exact)
     assert all(p.requires_grad for p in held.parameters), "the model is as it was"
     again = EKFAC(held, sample, rest=fisher)

@@ -104,7 +104,8 @@ def _text(found: Influence) -> str:
     notes = [
         "Gains are of a token more of each domain at the end of a proxy of the prior, in units of "
         "the largest.",
-        f"Curvature: {facts['hessian']}. Correlation of two halves of the tokens: "
+        f"Curvature: {facts['hessian']}, damped by {facts['damping']:.3g} of its mean diagonal "
+        "entry. Correlation of two halves of the tokens: "
         f"{_listed(facts['reliability'])}.",
         f"It cost {flops(facts['flops'])}, those of {facts['trials']:.2f} trials.",
     ]

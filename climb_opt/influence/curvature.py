@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -27,22 +27,37 @@ from climb_opt.influence.gradients import Differentiator, Sample, dot
 log = logging.getLogger(__name__)
 
 
+RAISED = (1, 10, 100, 1000)  # times the damping, until conjugate gradients converge
+
+
 class Curvature(Protocol):
     """A damped curvature of the training loss."""
 
+    def solve_all(self, vectors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+        """(H + lambda I)^-1 v for each v (P,), on the CPU."""
+
+
+class OneByOne:
+    """A curvature of which one solve needs to know no other."""
+
     def solve(self, vector: torch.Tensor) -> torch.Tensor:
         """(H + lambda I)^-1 v for v (P,)."""
+        raise NotImplementedError
+
+    def solve_all(self, vectors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+        """See `Curvature`."""
+        return [self.solve(vector).cpu() for vector in vectors]
 
 
-class Identity:
+class Identity(OneByOne):
     """H = I."""
 
     def solve(self, vector: torch.Tensor) -> torch.Tensor:
-        """See `Curvature`."""
+        """See `OneByOne`."""
         return vector
 
 
-class DiagonalFisher:
+class DiagonalFisher(OneByOne):
     """The Fisher matrix's diagonal (P,), estimated with labels that the model itself draws.
 
     Gradients of drawn labels have mean 0 and are independent from token to token, so the square of
@@ -67,7 +82,7 @@ class DiagonalFisher:
         self.damping = damping * self.mean
 
     def solve(self, vector: torch.Tensor) -> torch.Tensor:
-        """See `Curvature`."""
+        """See `OneByOne`."""
         return vector / (self.diagonal + max(self.damping, 1e-30))
 
 
@@ -93,6 +108,9 @@ class GaussNewton:
     Args:
         damping: lambda itself.
         iterations, tolerance: of a solve; the residual relative to the right-hand side.
+
+    Attributes:
+        raised: how many times the damping was used.
     """
 
     def __init__(
@@ -108,7 +126,7 @@ class GaussNewton:
         self.parts = list(model.batches(sample))
         self.damping = damping
         self.iterations, self.tolerance = iterations, tolerance
-        self.products = 0
+        self.products, self.raised = 0, 1
 
     def product(self, vector: torch.Tensor) -> torch.Tensor:
         """H v (P,), without damping."""
@@ -118,22 +136,31 @@ class GaussNewton:
             total += _product(self.model, part, vector)
         return self.model.add_up(total) / self.tokens
 
-    def solve(self, vector: torch.Tensor) -> torch.Tensor:
-        """See `Curvature`."""
+    def solve_all(self, vectors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+        """See `Curvature`; all by one damping, the least raised of which every solve converges."""
 
         def damped(v: torch.Tensor) -> torch.Tensor:
             return self.product(v) + self.damping * v
 
-        found, residual = conjugate_gradients(
-            damped, vector, iterations=self.iterations, tolerance=self.tolerance
-        )
-        if residual > self.tolerance:
+        shifts = [(times - 1) * self.damping for times in RAISED]
+        solved, left = [], []
+        for vector in vectors:
+            found, residuals = conjugate_gradients(
+                damped, vector, shifts, iterations=self.iterations, tolerance=self.tolerance
+            )
+            solved.append([each.cpu() for each in found])
+            left.append(residuals)
+        worst = [max(each) for each in zip(*left, strict=True)]
+        place = next((n for n, r in enumerate(worst) if r <= self.tolerance), len(worst) - 1)
+        self.raised = RAISED[place]
+        if place or worst[place] > self.tolerance:
             log.warning(
                 "Conjugate gradients stopped after %d products with a residual of %.1g (asked: "
-                "%.1g). Raise iterations, or damping.",
-                *(self.iterations, residual, self.tolerance),
+                "%.1g); with %d times the damping, which is taken, it is %.1g. Raise iterations to "
+                "keep damping as it is.",
+                *(self.iterations, worst[0], self.tolerance, self.raised, worst[place]),
             )
-        return found
+        return [each[place] for each in solved]
 
 
 def _product(model: Differentiator, tokens: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
@@ -167,22 +194,44 @@ def _pushed(function: Any, at: Any, tangent: Any) -> tuple[torch.Tensor, torch.T
 def conjugate_gradients(
     product: Callable[[torch.Tensor], torch.Tensor],
     right: torch.Tensor,
+    shifts: Sequence[float] = (0.0,),
     *,
     iterations: int,
     tolerance: float,
-) -> tuple[torch.Tensor, float]:
-    """x with A x = right for a positive definite A, from 0, and the relative residual it leaves."""
-    x, residual = torch.zeros_like(right), right.clone()
-    direction, squared = residual.clone(), dot(residual, residual)
-    first = squared
+) -> tuple[list[torch.Tensor], list[float]]:
+    """x with (A + shift I) x = right for each shift, from 0, and the relative residuals they leave.
+
+    All are found in the one space that the products with A span, at no further product: a residual
+    for a shift is a multiple `zeta` of that for none (Jegerlehner, arXiv hep-lat/9612014).
+
+    Args:
+        product: with A, positive definite.
+        shifts: ascending, the first 0.
+    """
+    residual, direction = right.clone(), right.clone()
+    squared = first = dot(residual, residual)
+    found = [torch.zeros_like(right) for _ in shifts]
+    directions = [right.clone() for _ in shifts]
+    zetas, before = [1.0] * len(shifts), [1.0] * len(shifts)
+    step, ratio = 1.0, 0.0
     for _ in range(iterations):
         if squared <= tolerance**2 * first:
             break
         image = product(direction)
-        step = squared / dot(direction, image)
-        x += step * direction
+        last, step = step, squared / dot(direction, image)
         residual -= step * image
         after = dot(residual, residual)
-        direction = residual + (after / squared) * direction
+        for n, shift in enumerate(shifts):
+            zeta = zetas[n]
+            if zeta * zeta * squared <= (tolerance / 10) ** 2 * first:
+                continue  # it has converged; going on would divide 0 by 0
+            moved = step * ratio * (before[n] - zeta) + before[n] * last * (1 + shift * step)
+            zetas[n], before[n] = zeta * before[n] * last / moved, zeta
+            found[n] += step * (zetas[n] / zeta) * directions[n]
+            turn = after / squared * (zetas[n] / zeta) ** 2
+            directions[n] = zetas[n] * residual + turn * directions[n]
+        ratio = after / squared
+        direction = residual + ratio * direction
         squared = after
-    return x, math.sqrt(squared / first) if first > 0 else 0.0
+    size = math.sqrt(squared / first) if first > 0 else 0.0
+    return found, [abs(zeta) * size for zeta in zetas]

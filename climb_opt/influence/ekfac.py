@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from climb_opt.extras import need
-from climb_opt.influence.curvature import DiagonalFisher, labels
+from climb_opt.influence.curvature import DiagonalFisher, OneByOne, labels
 from climb_opt.influence.gradients import Differentiator, Sample
 
 WIDEST = 4096  # outputs or inputs of a layer: its eigendecomposition costs their third power
@@ -39,7 +39,7 @@ class _Block:
         return self.outputs @ (turned * self.inverse) @ self.inputs.T
 
 
-class EKFAC:
+class EKFAC(OneByOne):
     """Damped alike in all layers, as `rest` is: a share of each layer's own mean, as is common,
     inflates what hardly matters (queries and keys of a young model).
 
@@ -72,7 +72,7 @@ class EKFAC:
             )
 
     def solve(self, vector: torch.Tensor) -> torch.Tensor:
-        """See `Curvature`."""
+        """See `OneByOne`."""
         parts = self.model.shaped(vector)
         solved = self.model.shaped(self.rest.solve(vector))
         for name, block in self.blocks.items():

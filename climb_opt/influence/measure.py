@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,12 @@ import torch
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError, listed
 from climb_opt.evaluators.base import Differentiable, Evaluator
-from climb_opt.influence.curvature import Curvature, DiagonalFisher, GaussNewton, Identity
+from climb_opt.influence.curvature import (
+    Curvature,
+    DiagonalFisher,
+    GaussNewton,
+    Identity,
+)
 from climb_opt.influence.gradients import Differentiator, Sample, dot, of_mixture, single_precision
 from climb_opt.influence.options import InfluenceOptions
 from climb_opt.proxy.data import Sequences
@@ -48,7 +53,7 @@ class Measured:
     """S (n, K) by target and domain, and each domain's two halves of it (2, n, K).
 
     `products` with the Gauss-Newton matrix were made; `mixtures` (n, m) holds S w of mixtures that
-    were measured by themselves.
+    were measured by themselves; `damping` is a share of the mean diagonal, as it was used.
     """
 
     lowers: np.ndarray
@@ -56,6 +61,7 @@ class Measured:
     products: int
     seconds: float
     mixtures: np.ndarray
+    damping: float
 
     @property
     def reliability(self) -> list[float | None]:
@@ -104,12 +110,7 @@ def measure(
     with single_precision():
         model = Differentiator(place.network, place.group)
         curvature = _curvature(place, model, options)
-        solved = []
-        for name, evaluator in targets.items():
-            _check_stop(place)
-            terms = evaluator.terms(name, place.network, model.accelerator)
-            solved.append(curvature.solve(model.of(terms)).cpu())
-            log.info("influence: solved for %s.", name)
+        solved = curvature.solve_all(_gradients(place, model, targets))
         found = np.stack([_halves(place, model, solved, s) for s in _of_domains(place, options)])
         own = [_of_mixture(place, mixture, options, i) for i, mixture in enumerate(mixtures)]
         measured = [_halves(place, model, solved, sample).mean(axis=0) for sample in own]
@@ -117,12 +118,10 @@ def measure(
     lowers = found.mean(axis=0)
     if not np.isfinite(lowers).all():
         raise TrialFailed("influence: a gradient of the proxy is not finite; it has diverged")
-    products = getattr(curvature, "products", 0)
+    products, raised = getattr(curvature, "products", 0), getattr(curvature, "raised", 1)
     seconds = time.perf_counter() - begun
-    empty = np.empty((len(targets), 0))
-    return Measured(
-        lowers, found, products, seconds, np.stack(measured, axis=1) if measured else empty
-    )
+    own_s = np.stack(measured, axis=1) if measured else np.empty((len(targets), 0))
+    return Measured(lowers, found, products, seconds, own_s, options.damping * raised)
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
@@ -133,6 +132,14 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 # --- private -------------------------------------------------------------------------------------
+
+
+def _gradients(place: Place, model: Differentiator, targets: Targets) -> Iterator[torch.Tensor]:
+    """Of each target (P,), one after the other."""
+    for name, evaluator in targets.items():
+        _check_stop(place)
+        log.info("influence: solving for %s.", name)
+        yield model.of(evaluator.terms(name, place.network, model.accelerator))
 
 
 def _of_domains(place: Place, options: InfluenceOptions) -> list[Sample]:

@@ -137,6 +137,7 @@ class AtPrior:
             direction=proxies.recipe.direction,
             facts={
                 "hessian": self.options.hessian,
+                "damping": measured.damping,
                 "mixtures": self.options.mixtures,
                 "tokens": facts["tokens"] + int(self._beside(measured.products)),
                 "flops": self._flops(measured.products),
