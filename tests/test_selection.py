@@ -18,6 +18,7 @@ from climb_opt.history import MOST, set_aggregate
 from climb_opt.measures import effective_domains
 from climb_opt.selection import Recommendation, best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, doubts
+from climb_opt.selection.rules import PATH_RULES
 from climb_opt.view import read_history
 
 LAW = MixingLaw(5, 3, seed=0)
@@ -58,7 +59,7 @@ def regret(mixture: Recommendation) -> float:
 
 def test_every_rule_recommends_a_mixture_of_the_space() -> None:
     found = compare_rules(finished(noise=0.05))
-    assert list(found) == [rule for rule in lookup.KINDS["rule"] if rule != "path-mean"]
+    assert list(found) == [rule for rule in lookup.KINDS["rule"] if rule not in PATH_RULES]
     typical = np.median(LAW.score(SPACE5.sample_mixed(np.random.default_rng(1), 500)))
     for rule, recommendation in found.items():
         assert bool(SPACE5.contains(SPACE5.weights(recommendation)))
