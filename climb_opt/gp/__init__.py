@@ -1,6 +1,7 @@
 """A Gaussian process on the roots of the weights, and what a search does with it.
 
     model.py        kernel, posterior mean, spread and joint covariance, and their gradients
+    views.py        the same of logarithms of the weights, where the results ask for them
     fit.py          hyper-parameters by maximum penalised likelihood, also while results come in
     optimise.py     minimise a function of a mixture: w = v^2 / |v|^2, bounds included
     improvement.py  log expected improvement and feasibility, with gradients

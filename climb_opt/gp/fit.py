@@ -17,10 +17,11 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from climb_opt.gp.model import JITTER, GaussianProcess, Shape, frame, matern52
-from climb_opt.gp.phased import PhasedProcess, PhaseView
+from climb_opt.gp.phased import PhaseView
+from climb_opt.gp.views import TraceView, View, Viewed
 
 T = TypeVar("T")
-Process = GaussianProcess | PhasedProcess
+Process = GaussianProcess | Viewed
 
 # Penalties, as (centre, variance) of a normal: docs/notes/searching.md#the-process.
 LENGTH_SPREAD = 0.16  # of each log length-scale around their mean
@@ -36,6 +37,8 @@ MANY = 64  # domains, above which a full fit costs seconds and its last digits c
 EVERY = 8  # results between full fits of growing data
 WARM = 5  # L-BFGS steps between them
 MEMORY = 64  # fits remembered
+TRACES = TraceView()
+ODDS = 3.0  # log odds, 20 to 1, from which results ask for logarithms of the weights
 MAX_ROWS = 400  # a likelihood costs n^3: beyond this, hyper-parameters come from a subset
 
 
@@ -54,9 +57,7 @@ def fit_shape(
         plain: columns before those that are deviations of phases; 0: none is.
     """
     roots, values = _subset(roots, values)
-    centre, width = frame(roots)
-    spread = float(values.std())
-    x, y = (roots - centre) / width, (values - values.mean()) / (spread if spread > 0 else 1.0)
+    x, y = standardised(roots, values)
     k = x.shape[1]
     bounds = [BOUNDS["length"]] * k + [BOUNDS["noise"], BOUNDS["linear"]]
     if start is None:
@@ -89,15 +90,60 @@ def process_of(roots: np.ndarray, values: np.ndarray, view: PhaseView | None = N
     Args:
         view: of schedules, how a process sees them.
     """
-    rows = roots if view is None else view.features(roots)
-    k, plain = roots.shape[1], 0 if view is None else view.plain(roots)
-    if k <= MANY:
-        shape = fit_shape(rows, values, plain=plain)
-    else:
+
+    def fitted(rows: np.ndarray, plain: int) -> Shape:
+        if (k := roots.shape[1]) <= MANY:
+            return fit_shape(rows, values, plain=plain)
         start = Shape(np.full(k, 0.7), -4.0, 0.0)
-        shape = fit_shape(rows, values, start, iterations=15, plain=plain)
-    found = GaussianProcess(rows, values, shape)
-    return found if view is None else PhasedProcess(found, view)
+        return fit_shape(rows, values, start, iterations=15, plain=plain)
+
+    seen, shape = asked_for(roots, values, view, fitted)
+    return _process(roots, values, seen, shape)
+
+
+def asked_for(
+    roots: np.ndarray,
+    values: np.ndarray,
+    view: View | None,
+    fitted: Callable[[np.ndarray, int], Shape],
+) -> tuple[View | None, Shape]:
+    """How results ask to be seen, and the shape of that: mixtures by `TraceView` where it explains
+    them much better than roots do.
+
+    Args:
+        view: one that is known to be right, of schedules.
+        fitted: rows (n, D), and of those columns as of `fit_shape` -> their shape.
+    """
+    if view is not None:
+        return view, fitted(*_seen(roots, view))
+    shape, other = fitted(roots, 0), fitted(TRACES.features(roots), 0)
+    gained = cost_of(roots, values, shape) - cost_of(TRACES.features(roots), values, other)
+    return (TRACES, other) if gained > ODDS else (None, shape)
+
+
+def cost_of(rows: np.ndarray, values: np.ndarray, shape: Shape) -> float:
+    """The penalised negative log likelihood of a shape, of rows (n, K) without phases."""
+    theta = np.array([*shape.log_lengths, shape.log_noise, shape.log_linear])
+    return _loss(theta, *standardised(*_subset(rows, values)))[0]
+
+
+def standardised(roots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and values as a likelihood takes them."""
+    centre, width = frame(roots)
+    spread = float(values.std())
+    return (roots - centre) / width, (values - values.mean()) / (spread if spread > 0 else 1.0)
+
+
+def _seen(roots: np.ndarray, view: View | None) -> tuple[np.ndarray, int]:
+    """The rows of a fit, and how many columns are before those that are deviations; 0: none is."""
+    rows = roots if view is None else view.features(roots)
+    return rows, view.plain(roots) if isinstance(view, PhaseView) else 0
+
+
+def _process(roots: np.ndarray, values: np.ndarray, view: View | None, shape: Shape) -> Process:
+    if view is None:
+        return GaussianProcess(roots, values, shape)
+    return Viewed(GaussianProcess(view.features(roots), values, shape), view)
 
 
 class Fits:
@@ -118,14 +164,16 @@ class Fits:
         Args:
             view: of schedules, how a process sees them.
         """
-        rows = roots if view is None else view.features(roots)
-        plain = 0 if view is None else view.plain(roots)
         full = EVERY * (len(values) // EVERY) or len(values)
-        shape = self._shape(rows[:full], values[:full], None, plain)
+
+        def fitted(rows: np.ndarray, plain: int) -> Shape:
+            return self._shape(rows, values[:full], None, plain)
+
+        seen, shape = asked_for(roots[:full], values[:full], view, fitted)
         if full < len(values):
+            rows, plain = _seen(roots, seen)
             shape = self._shape(rows, values, shape, plain)
-        found = GaussianProcess(rows, values, shape)
-        return found if view is None else PhasedProcess(found, view)
+        return _process(roots, values, seen, shape)
 
     def _shape(
         self, rows: np.ndarray, values: np.ndarray, start: Shape | None, plain: int

@@ -5,8 +5,8 @@
 
 The square root makes the distance between mixtures Hellinger's, which ranks real proxy runs better
 than plain, log-ratio or no transform of the weights at the sizes of a search (RegMix's and
-Olmix's tables: docs/notes/searching.md#predictors). `scale` and the constant mean are profiled out:
-maximum likelihood and generalised least squares.
+Olmix's tables: docs/notes/searching.md#predictors); `views.py` has the exception. `scale` and the
+constant mean are profiled out: maximum likelihood and generalised least squares.
 """
 
 from __future__ import annotations

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climb_opt.gp.model import GaussianProcess
-
 TINY = 1e-12
 
 
@@ -50,46 +48,3 @@ class PhaseView:
     def _split(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         r = roots.reshape(len(roots), len(self.shares), roots.shape[1] // len(self.shares))
         return r, np.sqrt(np.einsum("npk,npk->nk", r, r))
-
-
-@dataclass(frozen=True)
-class PhasedProcess:
-    """A process of features as a `Surrogate` of roots."""
-
-    inner: GaussianProcess
-    view: PhaseView
-
-    @property
-    def noise(self) -> float:
-        """See `Surrogate`."""
-        return self.inner.noise
-
-    @property
-    def spread(self) -> float:
-        """See `Surrogate`."""
-        return self.inner.spread
-
-    def mean(self, roots: np.ndarray) -> np.ndarray:
-        """See `Surrogate`."""
-        return self.inner.mean(self.view.features(roots))
-
-    def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        return self.inner.moments(self.view.features(roots))
-
-    def slope(self, root: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        mean, std, by_mean, by_std = self.inner.slope(self.view.features(root[None])[0])
-        return mean, std, self.view.pull(root, by_mean), self.view.pull(root, by_std)
-
-    def joint(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        return self.inner.joint(self.view.features(roots))
-
-    def imagine(self, roots: np.ndarray) -> PhasedProcess:
-        """See `Surrogate`."""
-        return PhasedProcess(self.inner.imagine(self.view.features(roots)), self.view)
-
-    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """See `GaussianProcess`."""
-        return self.inner.left_out()
