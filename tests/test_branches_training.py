@@ -213,6 +213,27 @@ def test_merging_reads_a_tensor_at_a_time(tree: Tree, monkeypatch: pytest.Monkey
     assert sum(held) == sum(sizes)
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="of Linux")
+@pytest.mark.parametrize("count", [4, 64])
+def test_merging_maps_one_branch_at_a_time(
+    tree: Tree, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of files that stay mapped are memory of the process, as many as there are branches."""
+    folders = [shutil.copytree(tree.folder("web"), tmp_path / f"{n}") for n in range(count)]
+    mapped: list[int] = []
+    get = Reader.__getitem__
+
+    def watched(self: Reader, name: str) -> torch.Tensor:
+        found = get(self, name)
+        maps = Path("/proc/self/maps").read_text().splitlines()
+        mapped.append(sum(str(tmp_path) in line and ".safetensors" in line for line in maps))
+        return found
+
+    monkeypatch.setattr(Reader, "__getitem__", watched)
+    merge_into(model.load(folders[0]), folders, np.full(count, 1 / count))
+    assert mapped and max(mapped) <= 3  # what is read, the mean it is added to, and the one before
+
+
 def test_a_model_has_not_moved_from_itself(tree: Tree) -> None:
     trunk = tree.folder(TRUNK)
     assert shift(trunk, trunk) == 0.0

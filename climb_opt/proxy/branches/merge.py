@@ -12,7 +12,6 @@ over all parameters. Memory is that of the merged model and of one tensor, howev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +21,26 @@ from safetensors import safe_open
 
 
 class Reader:
-    """The tensors of a saved model, by name; its files stay open while it is entered."""
+    """The tensors of a saved model, by name.
+
+    A file is open for as long as one tensor is read: the pages of one that stays open count as
+    memory of the process, and those of many branches would add up to all of them.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._files, self._stack = sorted(folder.glob("*.safetensors")), ExitStack()
-        self._of: dict[str, Any] = {}
-
-    def __enter__(self) -> Reader:
-        for file in self._files:
-            opened = self._stack.enter_context(safe_open(str(file), framework="pt"))
-            self._of.update(dict.fromkeys(opened.keys(), opened))
-        return self
-
-    def __exit__(self, *reason: Any) -> None:
-        self._stack.close()
+        self._file_of: dict[str, Path] = {}
+        for file in sorted(folder.glob("*.safetensors")):
+            with safe_open(str(file), framework="pt") as opened:
+                self._file_of.update(dict.fromkeys(opened.keys(), file))
 
     @property
     def names(self) -> list[str]:
         """Names of its tensors; of tied ones the first."""
-        return list(self._of)
+        return list(self._file_of)
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self._of[name].get_tensor(name)
+        with safe_open(str(self._file_of[name]), framework="pt") as opened:
+            return opened.get_tensor(name)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -56,22 +53,21 @@ def merge_into(network: Any, folders: Sequence[Path], weights: np.ndarray) -> An
     """
     used = np.flatnonzero(weights).tolist()
     own = network.state_dict()
-    with ExitStack() as stack:
-        readers = [stack.enter_context(Reader(folders[k])) for k in used]
-        for name in readers[0].names:
-            mean = readers[0][name].float().mul_(float(weights[used[0]]))
-            for k, reader in zip(used[1:], readers[1:], strict=True):
-                mean.add_(reader[name], alpha=float(weights[k]))
-            own[name].copy_(mean)
+    readers = [Reader(folders[k]) for k in used]
+    for name in readers[0].names:
+        mean = readers[0][name].float().mul_(float(weights[used[0]]))
+        for k, reader in zip(used[1:], readers[1:], strict=True):
+            mean.add_(reader[name], alpha=float(weights[k]))
+        own[name].copy_(mean)
     return network.eval()
 
 
 def shift(folder: Path, trunk: Path) -> float:
     """How far a saved model went from its trunk, in [0, 1]."""
     moved = size = 0.0
-    with Reader(folder) as ours, Reader(trunk) as theirs:
-        for name in ours.names:
-            a, b = ours[name].double(), theirs[name].double()
-            moved += float((a - b).abs().sum())
-            size += float(a.abs().sum() + b.abs().sum())
+    ours, theirs = Reader(folder), Reader(trunk)
+    for name in ours.names:
+        a, b = ours[name].double(), theirs[name].double()
+        moved += float((a - b).abs().sum())
+        size += float(a.abs().sum() + b.abs().sum())
     return moved / size if size else 0.0
