@@ -112,6 +112,13 @@ def test_domains_too_small_for_a_branch_are_grouped() -> None:
     assert grouped.mixture["code"] == pytest.approx(0.5 * 2 / 7 + 0.5 * 2 / 3)
 
 
+def test_one_branch_for_all_domains_is_refused_where_a_study_is_made(tiny_corpus: Corpus) -> None:
+    few = branched(tiny_corpus, BranchesRecipe(tokens=2048, most=1, read=("merge",)))
+    with pytest.raises(UserError, match=r"all domains would be one branch.*branches.most \(1\)"):
+        study_ladder(few, tiny_corpus.tokens(), tiny_corpus.vocab_size)
+    plan_of(few, None, tiny_corpus.tokens())  # a study that was made before opens
+
+
 def test_named_groups_stay_and_unknown_domains_are_refused() -> None:
     recipe = BranchesRecipe(groups={"text": ["web", "math"]})
     assert branches_of(recipe, TOKENS, 2048).names == ("text", "code")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder, Rung
 from climb_opt.ladder.branches.before import Before
-from climb_opt.ladder.branches.groups import branches_of
+from climb_opt.ladder.branches.groups import branches_of, check_several
 from climb_opt.ladder.branches.recipe import branch_tokens
 from climb_opt.ladder.branches.slots import part_of
 from climb_opt.proxy.cost import Size, described, shape_size, trial_cost
@@ -47,7 +47,7 @@ def priced_ladder(recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: 
         tokens: of each domain of the corpus.
 
     Raises:
-        UserError: as of `ladder_of`; a branch of less than a step, an unknown domain in a group.
+        UserError: as of `ladder_of` and `branches_of`; a branch of less than a step, or one alone.
     """
     ladder, branching = ladder_of(recipe.proxies, vocabulary), recipe.branches
     if branching is None:
@@ -56,7 +56,9 @@ def priced_ladder(recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: 
     target = replace(target, flops=(1 - branching.share) * target.flops)
     if not recipe.readouts:
         return Ladder((*lower, target))
-    count = len(branches_of(branching, tokens, branch_tokens(branching, recipe.proxy)).branches)
+    branches = branches_of(branching, tokens, branch_tokens(branching, recipe.proxy))
+    check_several(branches, branching)
+    count = len(branches.branches)
     read = min(EVALUATED, max((target.tokens or 0) // 10, 1))
     size = target.parameters or 1
     price = {"ensemble": 2.0 * count * read, "merge": 2.0 * size * (count + read)}

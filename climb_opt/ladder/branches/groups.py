@@ -48,6 +48,16 @@ class Branches:
         return np.asarray(shares / shares.sum())
 
 
+def check_several(branches: Branches, recipe: BranchesRecipe) -> None:
+    """Refuse branches of which there is one for several domains: off it nothing can be read."""
+    if len(branches.branches) == 1 and branches.grouped:
+        raise UserError(
+            f"study.branches: all domains would be one branch, {branches.names[0]!r}, off which "
+            "nothing can be read. Train branches on fewer tokens, or raise branches.epochs "
+            f"({recipe.epochs:g}) or branches.most ({recipe.most})."
+        )
+
+
 def branches_of(recipe: BranchesRecipe, tokens: Mapping[str, float], length: int) -> Branches:
     """The branches of a corpus with these tokens a domain.
 
@@ -58,7 +68,7 @@ def branches_of(recipe: BranchesRecipe, tokens: Mapping[str, float], length: int
         length: tokens of a branch.
 
     Raises:
-        UserError: a group names an unknown domain.
+        UserError: a group names an unknown domain, or a domain has the name of another part.
     """
     for group, domains in recipe.groups.items():
         for domain in domains:

@@ -88,8 +88,8 @@ def convex(ensemble: Ensemble, coefficients: Mapping[str, float]) -> np.ndarray:
     shares = ensemble.along(coefficients)
     if shares.size and shares.min() < 0:
         raise UserError(
-            "mixmin needs a score that falls as text gets likelier, but a coefficient of this one "
-            "says otherwise: the problem is not convex."
+            "study.branches.read: mixmin needs a score that falls as text gets likelier, but a "
+            "coefficient of this one says otherwise: the problem is not convex."
         )
     return shares
 
