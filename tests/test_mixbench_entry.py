@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import optuna
 import pytest
 import yaml
 
 from climb_opt.ablation.recipe.reading import ablation_from
 from climb_opt.ablation.recipe.resolve import runs
+from climb_opt.ablation.run import benched as benched_module
 from climb_opt.ablation.run.benched import benched
 from climb_opt.cli import main
+from climb_opt.mixbench import problem
+from climb_opt.storages import open_storage
 
 MINE = '''
 import numpy as np
@@ -36,7 +41,7 @@ class Stranger(BaseSampler):
         done = sorted(done, key=lambda t: t.value)[:2]
         rows = [self.space.weights_of(t) for t in done] or [self.space.prior]
         draw = 0.7 * np.mean(rows, axis=0) + 0.3 * self.rng.dirichlet(np.ones(len(self.space)))
-        return self.space.params(draw / draw.sum())
+        return self.space.params(self.space.project(draw))
 
     def sample_independent(self, study, trial, name, distribution):
         return RandomSampler(0).sample_independent(study, trial, name, distribution)
@@ -48,6 +53,16 @@ lost = mixbench.Method(sampler=lambda problem, seed: RandomSampler(seed))
 
 def top(problem, data, seed):
     return data.weights[np.argsort(data.scores)[:3]].mean(axis=0)
+
+
+def stuck(problem, data, seed):
+    while True:
+        pass
+
+
+class Same(Stranger):
+    def sample_relative(self, study, trial, search_space):
+        return self.space.params(self.space.prior)
 
 
 def absent():
@@ -105,6 +120,27 @@ def test_a_strangers_methods_are_ranked_and_the_results_repeat_to_the_byte(
         assert both["stranger", setting, 0] == both["as sampler", setting, 0]
 
 
+def test_who_repeats_itself_or_thinks_forever_is_told_on_the_page(
+    recipe: Path, capsys: Any
+) -> None:
+    arms = """
+same: {sampler: "entry_file:Same", rounds: [1], final: observed}
+stuck: {method: "entry_file:stuck", rounds: [1]}
+stranger: {method: "entry_file:stranger", rounds: [1]}
+"""
+    data = {**yaml.safe_load(RECIPE), "arms": yaml.safe_load(arms), "reference": "stranger"}
+    data["objective"] = {"name": "mixbench", "domains": 3, "limit": 0.3}
+    data["grid"] = {"problem": ["phases"]}
+    Path("conduct.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert main(["ablate", "conduct.yaml", "--output", "conduct", "--no-figures"]) == 0
+    text = capsys.readouterr().out
+    conduct = text.split("## Conduct")[1]
+    assert "| same | 0 | 5 | 0 |" in conduct  # six trials, and a schedule is a mixture, too
+    assert "| stuck | 0 | 0 | 1 | given up: it thought longer than 0.3 seconds" in conduct
+    ranks = text.split("## Regret by problem")[0]
+    assert ranks.index("| stranger |") < ranks.index("| stuck |")  # nothing recommended: last
+
+
 def test_an_arm_with_a_ladder_takes_part_where_there_are_rungs(recipe: Path) -> None:
     ladder = {"arms": {"ours": {"sampler": "simplex-gp", "ladder": True}}, "budget": {"trials": 1}}
     data = {**yaml.safe_load(RECIPE), **ladder, "reference": None}
@@ -141,5 +177,81 @@ def test_a_mistake_is_one_line(recipe: Path, changes: list[str], says: str, caps
     for change in changes:
         command += ["--set", change]
     assert main(command) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and says in said[0]
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+LOSSES = [2.0, 1.5, 1.9, 1.2, 1.8, 1.4, 1.6, 1.7]
+TABLE = """
+objective: {{name: mixbench, tables: {{ours: {{{table}}}}}}}
+grid: {{problem: [ours]}}
+budget: {{trials: 4}}
+arms: {{random: , regression: {{method: "entry_file:top", rounds: [1]}}, simplex-gp: , climb: }}
+reference: random
+seeds: 1
+"""
+FILES = "mixtures: w.csv, results: y.csv, key: run"
+
+
+def two_files(head: str = "web,code,math", result: str = "loss", scale: float = 1.0) -> None:
+    k = len(head.split(","))
+    rows = np.round(np.random.default_rng(0).dirichlet(np.ones(k), len(LOSSES)), 4) * scale
+    lines = [f"{i}," + ",".join(map(str, row)) for i, row in enumerate(rows.tolist())]
+    Path("w.csv").write_text("\n".join([f"run,{head}", *lines]), encoding="utf-8")
+    lines = [f"{i},{value}" for i, value in enumerate(LOSSES)]
+    Path("y.csv").write_text("\n".join([f"run,{result}", *lines]), encoding="utf-8")
+
+
+def ranked(recipe: Path, table: str) -> int:
+    benched_module._problem_of.cache_clear()  # of files of the same names
+    Path("table.yaml").write_text(TABLE.format(table=table), encoding="utf-8")
+    return main(["ablate", "table.yaml", "--output", "table", "--no-figures"])
+
+
+def test_a_table_is_searched_and_says_that_its_noise_is_unknown(recipe: Path, capsys: Any) -> None:
+    two_files()
+    assert ranked(recipe, FILES) == 0
+    text = capsys.readouterr().out
+    assert "noise unknown (no mixture was run twice), none added" in text
+    for arm in ("random", "regression", "simplex-gp", "climb"):
+        assert f"| {arm} |" in text
+
+
+def test_ones_own_searches_are_ranked_upon(recipe: Path, capsys: Any) -> None:
+    found = problem("interactions", domains=3)
+    study = optuna.create_study(storage=open_storage("mine.journal"), study_name="mine",
+                                sampler=found.random(0))  # fmt: skip
+    study.optimize(found, n_trials=9)
+    assert ranked(recipe, "studies: mine, storage: mine.journal") == 0
+    assert "score of 9 real runs" in capsys.readouterr().out
+    for table, says in (
+        ("studies: mien, storage: mine.journal", "Did you mean 'mine'"),
+        ("studies: mine, storage: other.journal", "other.journal"),
+        ("studies: mine, storage: mine.journal, key: run", "unknown key 'key'"),
+    ):
+        assert ranked(recipe, table) == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 1 and says in said[0]
+
+
+@pytest.mark.parametrize(
+    ("files", "more", "says"),
+    [
+        ({"scale": 1.5}, "", "sum to 1.5"),
+        ({"head": "web,code"}, "", "with two a mixture is one number"),
+        ({"result": "arc:rc"}, "", "nothing says whether higher or lower is better in 'arc:rc'"),
+        ({}, ", better: up", '"lower" or "higher"'),
+        ({}, ", noise: -1", "noise must be at least 0"),
+        ({}, ", score: los", "'los'"),
+        ({}, ", runs: w.csv", "give mixtures and results, or runs and rungs"),
+    ],
+)
+def test_a_bad_table_is_one_line(
+    recipe: Path, files: Any, more: str, says: str, capsys: Any
+) -> None:
+    two_files(**files)
+    assert ranked(recipe, FILES + more) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and says in said[0]

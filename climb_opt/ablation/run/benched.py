@@ -24,7 +24,7 @@ from climb_opt import lookup
 from climb_opt.ablation.recipe.resolve import Arm, Run
 from climb_opt.ablation.run.final import CLIMB_RULES, final_mixture
 from climb_opt.ablation.run.results import RunResult, mixtures_digest
-from climb_opt.ablation.run.searching import furnish
+from climb_opt.ablation.run.searching import furnish, load
 from climb_opt.ablation.run.surfaces import Surface
 from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import UserError
@@ -34,9 +34,11 @@ from climb_opt.mixbench.methods import Data, Method, Pick, Predict, method_of
 from climb_opt.mixbench.problems import Problem
 from climb_opt.mixbench.protocol import LIMIT, Outcome
 from climb_opt.mixbench.protocol import run as run_method
-from climb_opt.mixbench.tables import table_problem
+from climb_opt.mixbench.tables import from_studies, table_problem
 from climb_opt.predictors.base import informed
 from climb_opt.selection import best_mixture
+from climb_opt.storages import open_storage
+from climb_opt.strict import as_list
 from climb_opt.study import build_sampler
 from climb_opt.threads import one_blas_thread
 
@@ -72,11 +74,31 @@ def _problem_of(options: str, seed: int) -> Problem:
     given = json.loads(options)
     name, tables = given.pop("problem", None), given.pop("tables", {})
     folder = given.pop("folder", ".")
+    if name in tables and "studies" in tables[name]:
+        return _of_studies(name, **{**tables[name], **given})
     if name in tables:
         return table_problem(name, folder=folder, **{**tables[name], **given})
     if name not in PROBLEMS:
         raise lookup.unknown("problem", str(name), [*PROBLEMS, *tables])
     return problem(name, **{"law": seed, **given})
+
+
+def _of_studies(
+    name: str, studies: Any, storage: str | None = None, noise: float | None = None, **others: Any
+) -> Problem:
+    if others:
+        raise UserError(
+            f"Table {name!r}: unknown key {sorted(others)[0]!r}. Of studies it takes studies, "
+            "storage and noise."
+        )
+    opened = open_storage(storage, write=False)
+    found = []
+    for one in as_list(studies):
+        if (study := load(one, opened)) is None:
+            names = [summary.study_name for summary in optuna.get_all_study_summaries(opened)]
+            raise lookup.unknown("study", one, names)
+        found.append(study)
+    return from_studies(name, found, noise)
 
 
 @one_blas_thread()
