@@ -132,6 +132,31 @@ def test_recipes_by_size_seed_and_task_are_read(tmp_path: Path) -> None:
         table_problem("dd", folder=str(tmp_path), columns=columns, metric="acc", **given)
 
 
+def test_results_as_published_have_checkpoints_other_columns_and_entries_that_are_nothing(
+    tmp_path: Path,
+) -> None:
+    w = rows(9)
+    write(tmp_path / "recipes.csv", "data,web,code,math", [[f"m{i}", *r] for i, r in enumerate(w)])
+    lines = []
+    for i, r in enumerate(w):
+        for step, tokens in ((1250, 81920000.0), (5000, 327680000.0)):
+            metrics = {"primary_metric": float(score(r[None])[0]) + 1 / step, "acc_uncond": "nan"}
+            told = str(metrics).replace("'nan'", "nan" if i % 2 else "NaN")
+            for task in ("piqa", "arc") if i else ("piqa",):
+                lines.append(
+                    ["4M", f"m{i}", task, step, "small aux 2", "5xC", tokens, 1.5e15, f'"{told}"']
+                )
+    head = "params,data,task,step,seed,chinchilla,tokens,compute,metrics"
+    write(tmp_path / "results.csv", head, lines)
+    given = {"recipes": "recipes.csv", "results": "results.csv", "folder": str(tmp_path)}
+    found = table_problem("dd", metric="primary_metric", better="lower", **given)
+    assert found.best == pytest.approx(score(w[1:]).min() + 1 / 5000, abs=1e-6)
+    assert "2 results (2 rows without left out) of 8 real runs" in found.about()
+    assert run(RANDOM, found, trials=8).trials == 8
+    with pytest.raises(UserError, match="'None' is not a finite number"):
+        table_problem("dd", metric="acc_uncond", better="lower", **given)
+
+
 def test_ones_own_searches_are_a_problem() -> None:
     space = MixtureSpace({"web": 3, "code": 2, "math": 1})
     study = optuna.create_study(direction="maximize")

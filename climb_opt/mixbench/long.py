@@ -17,6 +17,7 @@ from climb_opt.sums import sum_problem
 
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 _SIZE = re.compile(r"([0-9.]+(?:e[+-]?\d+)?)\s*([KMBT]?)", re.IGNORECASE)
+_NOTHING = re.compile(r"(?<=[\s:])(?:nan|null|-?inf(?:inity)?)(?=\s*[,}])", re.IGNORECASE)
 COLUMNS = {
     "recipe": "data",
     "size": "params",
@@ -122,7 +123,7 @@ def _value(text: str, metric: str, where: str) -> float:
     value: Any = text
     if text.lstrip().startswith("{"):
         try:
-            entries = ast.literal_eval(text)
+            entries = ast.literal_eval(_NOTHING.sub("None", text))
         except (ValueError, SyntaxError):
             raise UserError(f"{where}: {text[:60]!r} is no mapping.") from None
         if metric not in entries:

@@ -28,7 +28,7 @@ from climb_opt.ladder import Ladder, Rung
 from climb_opt.mixbench.long import read_long
 from climb_opt.mixbench.problems import Problem
 from climb_opt.simplex import PREFIX
-from climb_opt.text import amount
+from climb_opt.text import amount, counted
 
 LEAST = 8  # mixtures of which a search is one
 LOWER = ("loss", "nll", "bpb", "ppl", "perplexity", "ce", "error", "bits_per_byte")
@@ -153,6 +153,8 @@ def of_runs(
         deviation, said = measured
         level = deviation / sigma
     label = names[0] if len(names) == 1 else f"{len(names)} results"
+    if lacking := int(np.sum(~np.isfinite(scores))):
+        label += f" ({counted(lacking, 'row')} without left out)"
     source = RowLadder(space, Ladder(tuple(steps)), values, float(level), label)
     return Problem(name, source, noise=said)
 

@@ -29,7 +29,7 @@ from .parts.ladder import Ladder, Rung
 from .long import read_long
 from .problems import Problem
 from .parts.simplex import PREFIX
-from .parts.text import amount
+from .parts.text import amount, counted
 
 LEAST = 8  # mixtures of which a search is one
 LOWER = ("loss", "nll", "bpb", "ppl", "perplexity", "ce", "error", "bits_per_byte")
@@ -154,6 +154,8 @@ def of_runs(
         deviation, said = measured
         level = deviation / sigma
     label = names[0] if len(names) == 1 else f"{len(names)} results"
+    if lacking := int(np.sum(~np.isfinite(scores))):
+        label += f" ({counted(lacking, 'row')} without left out)"
     source = RowLadder(space, Ladder(tuple(steps)), values, float(level), label)
     return Problem(name, source, noise=said)
 
