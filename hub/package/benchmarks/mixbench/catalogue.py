@@ -70,7 +70,7 @@ def _thresholds(law: int = 0, noise: float = NOISE, domains: int = 10) -> Proble
 
 def _traces(law: int = 0, noise: float = NOISE, domains: int = 16) -> Problem:
     """Ratios of shares count down to traces: the optimum lies in logarithms of the weights."""
-    return _one("traces", Traces(domains, seed=law), noise)
+    return _one("traces", Traces(domains, seed=law), noise, seen=True)
 
 
 def _repetition(law: int = 0, noise: float = NOISE, domains: int = 12) -> Problem:

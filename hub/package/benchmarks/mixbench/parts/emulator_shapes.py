@@ -6,7 +6,8 @@
     Traces         ratios count: a tenth of a per cent of a rare domain matters as much as 10 of 100
 
 Each is drawn from a seed. No constant of a sampler, predictor or rule of climb_opt was chosen on
-them. Lower is better; score = mean over C tasks. Notation: n mixtures, K domains, w weights (n, K).
+them, but for `Traces`, which told that a process of roots needs another view (`gp/views.py`).
+Lower is better; score = mean over C tasks. Notation: n mixtures, K domains, w weights (n, K).
 """
 
 from __future__ import annotations
