@@ -104,14 +104,21 @@ def _problems(ranking: Ranking) -> list[Block]:
             spread = ranking.summary(arm, setting, last)
             text = f"{number(spread.median)} [{number(spread.lower)}, {number(spread.upper)}]"
             rows.append(
-                [setting, str(ranking.place(arm, setting, last)), arm, text if spread.n else "-"]
+                [
+                    setting,
+                    str(ranking.place(arm, setting, last)),
+                    arm,
+                    _mean(ranking.rank_in(arm, setting, last)),
+                    text if spread.n else "-",
+                ]
                 + [number(ranking.summary(arm, setting, p).median) for p in ranking.parts[:-1]]
             )
-    head = ["problem", "place", "method", f"regret after {last}"]
+    head = ["problem", "place", "method", "mean rank", f"regret after {last}"]
     head += [f"after {part}" for part in ranking.parts[:-1]]
     words = (
         "Medians [quartiles] over seeds of the true score of the recommended mixture: 0 the best "
-        "mixture known, 1 a typical random one."
+        "mixture known, 1 a typical random one. Mean rank: over seeds, among all that took part in "
+        "the problem."
     )
     return [Words(words), Table(head, rows, text=(2,), few=400, brief=400)]
 

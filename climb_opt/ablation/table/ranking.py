@@ -117,13 +117,12 @@ class Ranking:
         """The mean rank of an arm over the settings (by default all), among `everywhere`."""
         chosen = self.settings if among is None else among
         found = [self.ranks(part, self.everywhere, s)[arm] for s in chosen]
-        every = np.concatenate(found) if found else np.zeros(0)
-        if not len(every):
-            return Mean(math.nan)
-        if len(every) < MIN_SEEDS:
-            return Mean(float(every.mean()))
-        low, high = bootstrap_interval(every, level=LEVEL)
-        return Mean(float(every.mean()), (max(1.0, low), min(len(self.everywhere), high)))
+        return _mean_of(np.concatenate(found) if found else np.zeros(0), len(self.everywhere))
+
+    def rank_in(self, arm: str, setting: str, part: str) -> Mean:
+        """The mean rank of an arm over the seeds of a setting, among all that took part there."""
+        here = [a for a in self.arms if self.took(a, setting)]
+        return _mean_of(self.ranks(part, here, setting)[arm], len(here))
 
     def summary(self, arm: str, setting: str, part: str) -> Summary:
         """Regrets over seeds."""
@@ -179,3 +178,12 @@ class Ranking:
     def _median(self, arm: str, setting: str, part: str) -> float:
         found = list(self.values(arm, setting, part).values())
         return float(np.median(found)) if found else math.inf
+
+
+def _mean_of(ranks: np.ndarray, most: int) -> Mean:
+    if not len(ranks):
+        return Mean(math.nan)
+    if len(ranks) < MIN_SEEDS:
+        return Mean(float(ranks.mean()))
+    low, high = bootstrap_interval(ranks, level=LEVEL)
+    return Mean(float(ranks.mean()), (max(1.0, low), min(most, high)))
