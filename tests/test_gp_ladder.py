@@ -177,3 +177,18 @@ def test_no_trial_is_bought_again_on_its_rung_or_below() -> None:
     assert choice.rung == 1 and choice.gain > 0 and SPACE.contains(choice.weights)
     best = recommended(problem, np.random.default_rng(0))  # type: ignore[arg-type]
     assert truth(best[None])[0] < np.median(truth(known))
+
+
+def test_a_mixture_that_may_go_on_is_bought_at_the_price_of_the_rest() -> None:
+    given_ = results([12, 6, 4])
+    problem, known = problem_of(given_), given_.roots**2
+
+    def chosen(going_on: np.ndarray | None) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        return choose(problem, COSTS, [1], rng, going_on).weights  # type: ignore[arg-type]
+
+    def begun(weights: np.ndarray) -> bool:
+        return bool(np.abs(known[:12] - weights).sum(axis=1).min() < 1e-9)
+
+    assert np.array_equal(chosen(None), chosen(COSTS))
+    assert not begun(chosen(None)) and begun(chosen(np.array([1.0, 1e-3, 16.0])))

@@ -143,6 +143,19 @@ def test_rungs_are_named_and_priced_by_the_formula(recipe: StudyRecipe) -> None:
     assert ladder.rungs[1].tokens == 4096 and ladder.rungs[0].name.endswith("@1.02k")
     with pytest.raises(UserError, match="cheapest first"):
         ladder_of(proxies[::-1], 1000)
+    assert ladder.going_on.tolist() == ladder.costs.tolist() and "going_on" not in str(
+        ladder.to_data()
+    )
+
+
+def test_a_rung_that_goes_on_has_the_price_of_what_is_left(recipe: StudyRecipe) -> None:
+    proxy = dataclasses.replace(on_rungs(recipe).ladder[-1], schedule="wsd", decay=0.25)
+    steps = proxy.tokens // proxy.batch_tokens
+    below = dataclasses.replace(proxy, tokens=proxy.tokens // 2)
+    ladder = ladder_of((below, dataclasses.replace(proxy, go_on=True)), 1000)
+    kept = steps // 2 - max(round(0.25 * (steps // 2)), 1)  # before the decay of the rung below
+    assert ladder.going_on.tolist() == [ladder.costs[0], (1 - kept / steps) * ladder.costs[1]]
+    assert Ladder.from_data(ladder.to_data()) == ladder
 
 
 # --- plans ---------------------------------------------------------------------------------------

@@ -239,6 +239,15 @@ baselines: []
         ),
         ("ladder: [{tokens: 10}, {}]\nbudget: {flops: 1e15}\nsampler: simplex-gp", "ladder"),
         ("rounds: [{trials: 2, rung: 1}]\nladder: [{}]", "no rung of the ladder"),
+        ("ladder: [{tokens: 1024}, {}]\nrounds: []\nsampler: simplex-gp", "nothing is to be run"),
+        (
+            "ladder: [{tokens: 1024}, {go_on: true}]\nbudget: {flops: 1e15}\nsampler: simplex-gp",
+            "study.ladder[1] (1 x 16 on 4,096 tokens): go_on: under repetition: matched",
+        ),
+        (
+            "ladder: [{tokens: 1024, go_on: true}, {}]\nbudget: {flops: 1e15}\nsampler: simplex-gp",
+            "study.ladder[0] (1 x 16 on 1,024 tokens): go_on: there is no rung below",
+        ),
     ],
 )
 def test_bad_ladders_are_one_line_and_status_2(

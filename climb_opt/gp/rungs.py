@@ -32,7 +32,11 @@ class Choice(NamedTuple):
 
 
 def choose(
-    problem: Problem, costs: np.ndarray, rungs: Iterable[int], rng: np.random.Generator
+    problem: Problem,
+    costs: np.ndarray,
+    rungs: Iterable[int],
+    rng: np.random.Generator,
+    going_on: np.ndarray | None = None,
 ) -> Choice:
     """The mixture and rung with the most expected improvement per cost.
 
@@ -40,6 +44,7 @@ def choose(
         problem: of one objective, whose surrogate is a `LadderProcess`.
         costs: of a trial on each rung (R,), in any unit.
         rungs: those that may be chosen; at least one.
+        going_on: costs (R,) of a trial whose mixture has a result on the rung below; None: as any.
     """
     process = problem.objectives[0]
     assert isinstance(process, LadderProcess)
@@ -57,9 +62,12 @@ def choose(
         moved = covariance / std  # (contenders, new): by one deviation of the measurement
         lowest = np.stack([(level[:, None] + moved * z).min(axis=0) for z in outcomes])
         gains = level.min() - lowest.mean(axis=0)
-        top = int(np.argmax(gains))
-        if gains[top] / costs[rung] > worth:
-            worth = gains[top] / costs[rung]
+        price = np.full(len(new), costs[rung])
+        if going_on is not None:
+            price[_begun(pool[new], problem, rung)] = going_on[rung]
+        top = int(np.argmax(gains / price))
+        if gains[top] / price[top] > worth:
+            worth = gains[top] / price[top]
             best = Choice(pool[new[top]], rung, float(gains[top]))
     return best
 
@@ -82,6 +90,14 @@ def fresh(pool: np.ndarray, problem: Problem, rung: int) -> np.ndarray:
 
 
 # --- private -------------------------------------------------------------------------------------
+
+
+def _begun(pool: np.ndarray, problem: Problem, rung: int) -> np.ndarray:
+    """Which of `pool` (m, K) have a result on the rung below: (m,) bool."""
+    below = problem.evaluated[problem.rungs == rung - 1]
+    if not len(below):
+        return np.zeros(len(pool), dtype=bool)
+    return np.asarray(cdist(pool, below, "cityblock").min(axis=1) <= SAME)
 
 
 def _pending(problem: Problem) -> np.ndarray:

@@ -45,6 +45,11 @@ def check(recipe: Any) -> None:
             "study: budget takes the place of rounds; set rounds: [] (or drop them), or keep them "
             "by budget: null."
         )
+    if not (recipe.rounds or recipe.budget or recipe.baselines or recipe.branches):
+        raise UserError(
+            "study: nothing is to be run; give rounds, for example [64, 32, 16], or a budget: "
+            "{flops: 3e19}."
+        )
     if recipe.rungs and len(recipe.rungs) != len(recipe.rounds):
         raise UserError(
             f"study.rungs: one for each of {len(recipe.rounds)} rounds, but there are "

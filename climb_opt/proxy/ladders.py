@@ -12,6 +12,7 @@ from climb_opt.ladder.branches.groups import branches_of, check_several
 from climb_opt.ladder.branches.recipe import branch_tokens
 from climb_opt.ladder.branches.slots import part_of
 from climb_opt.proxy.cost import Size, described, shape_size, trial_cost
+from climb_opt.proxy.going_on import check_going_on, part_left
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.study_recipe import MIXMIN
 from climb_opt.text import amount
@@ -26,7 +27,7 @@ def ladder_of(proxies: Sequence[ProxyRecipe], vocabulary: int) -> Ladder:
         UserError: a rung whose cost nobody knows, rungs out of order of cost, a checkpoint that
             cannot be read.
     """
-    return Ladder(tuple(_rung(n, proxy, vocabulary) for n, proxy in enumerate(proxies)))
+    return Ladder(tuple(_rung(number, proxies, vocabulary) for number in range(len(proxies))))
 
 
 def study_ladder(
@@ -47,8 +48,10 @@ def priced_ladder(recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: 
         tokens: of each domain of the corpus.
 
     Raises:
-        UserError: as of `ladder_of` and `branches_of`; a branch of less than a step, or one alone.
+        UserError: as of `ladder_of` and `branches_of`; a rung that cannot go on as it is to, a
+            branch of less than a step, or one alone.
     """
+    check_going_on(recipe)
     ladder, branching = ladder_of(recipe.proxies, vocabulary), recipe.branches
     if branching is None:
         return ladder
@@ -80,7 +83,8 @@ def branching_flops(recipe: StudyRecipe, ladder: Ladder, tokens: Mapping[str, fl
     return branching.share * whole + (parts - 1) * own * whole + trained
 
 
-def _rung(number: int, proxy: ProxyRecipe, vocabulary: int) -> Rung:
+def _rung(number: int, proxies: Sequence[ProxyRecipe], vocabulary: int) -> Rung:
+    proxy = proxies[number]
     where = f"study.ladder[{number}] ({described(proxy)})"
     try:
         cost = trial_cost(proxy, _size(proxy, vocabulary))
@@ -92,7 +96,9 @@ def _rung(number: int, proxy: ProxyRecipe, vocabulary: int) -> Rung:
             "flops, e.g. flops: 3e15."
         )
     size = f"rung {number}" if cost.parameters is None else amount(cost.parameters)
-    return Rung(f"{size}@{amount(cost.tokens)}", cost.flops, cost.tokens, cost.parameters)
+    left = part_left(proxies, number)
+    rest = None if left is None else left * cost.flops
+    return Rung(f"{size}@{amount(cost.tokens)}", cost.flops, cost.tokens, cost.parameters, rest)
 
 
 def _size(proxy: ProxyRecipe, vocabulary: int) -> Size | None:

@@ -17,14 +17,14 @@ from climb_opt.errors import UserError, listed
 from climb_opt.proxy import checkpoint
 from climb_opt.proxy.branches.tree import TRUNK, Tree
 from climb_opt.proxy.command import CommandTrainer
-from climb_opt.proxy.cost import described, plan, share_of, trained_tokens
+from climb_opt.proxy.cost import described, share_of, trained_tokens
 from climb_opt.proxy.data import Sequences, pools_of
+from climb_opt.proxy.going_on import check_going_on
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import REFERENCE, Job, Outcome, ProxyTrainer, Watch
 from climb_opt.proxy.train import Trainer
-from climb_opt.proxy.trunks import FOLDER, check_go_on, check_trunk_phase, trunks_of
+from climb_opt.proxy.trunks import FOLDER, trunks_of
 from climb_opt.recipes import StudyRecipe
-from climb_opt.schedules import step_borders
 from climb_opt.shards import Corpus
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ class Rungs:
     ) -> None:
         self.corpus, self.group, self.directory = corpus, group, directory
         self.proxies, self.readouts = recipe.proxies, recipe.readouts
-        self.matched, self._phases = recipe.repetition == "matched", recipe.phases
+        self.matched = recipe.repetition == "matched"
+        check_going_on(recipe)
         self._read: Sequences | None = None  # the target's, whose open files the others share
         numbers = range(len(self.proxies))  # the target first: others read a share of its tokens
         self.trainers = [self._checked(number) for number in reversed(numbers)][::-1]
@@ -148,16 +149,6 @@ class Rungs:
     def _trainer(self, number: int) -> ProxyTrainer:
         proxy, corpus, folder = self.proxies[number], self.corpus, self.directory
         share = self._share(number)
-        if self._phases and self._is_gone_on_from(number):
-            steps = plan(proxy)[1]
-            check_trunk_phase(proxy, steps, step_borders(self._phases, steps)[1])
-        if proxy.go_on:
-            if number and self._share(number - 1) != share:
-                raise UserError(
-                    "go_on: under repetition: matched the rung below reads smaller pools than this "
-                    "one, so the two are not one run. Set repetition: whole, or drop go_on."
-                )
-            check_go_on(self.proxies, number)
         if proxy.command is not None:
             world = self.group.world
             return CommandTrainer(corpus, proxy, directory=folder, world=world, share=share)

@@ -19,12 +19,13 @@ from climb_opt.proxy import model
 from climb_opt.proxy.branches.start import Start
 from climb_opt.proxy.cost import Cost, plan, shape_size, trained_tokens, trial_cost
 from climb_opt.proxy.data import MixtureIndex, Sequences
+from climb_opt.proxy.going_on import check_trunk_phase
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.order import Stretch
 from climb_opt.proxy.reweight.base import Judge, wants_reference
 from climb_opt.proxy.schedule import learning_rate
-from climb_opt.proxy.trunks import Trunk, check_trunk_phase, weighing
+from climb_opt.proxy.trunks import Trunk, weighing
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.schedules import spans, step_borders
 from climb_opt.shards import Corpus

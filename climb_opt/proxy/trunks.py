@@ -16,32 +16,15 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from climb_opt.errors import UserError
 from climb_opt.proxy import checkpoint
 from climb_opt.proxy.cost import plan
+from climb_opt.proxy.going_on import FREE
 from climb_opt.proxy.job import Job
-from climb_opt.proxy.schedule import stable_steps, warm_steps
+from climb_opt.proxy.schedule import warm_steps
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus
 
 FOLDER = "trunks"
-
-# Keys in which two rungs of one trunk may differ: what comes after it, and what changes nothing.
-FREE = {
-    *(
-        "reweight",
-        "tokens",
-        "warmup",
-        "decay",
-        "min_lr",
-        "flops",
-        "go_on",
-        "average",
-        "max_epochs",
-        "keep",
-    ),
-    *("checkpoint_every", "report_every", "micro_batch_tokens", "compile", "timeout"),
-}
 
 
 class Trunk:
@@ -79,23 +62,6 @@ def weighing(mixture: Mapping[str, float]) -> dict[str, float]:
     return {name: weight for name, weight in sorted(mixture.items()) if weight > 0}
 
 
-def check_trunk_phase(recipe: ProxyRecipe, steps: int, border: int) -> None:
-    """Raise unless a rung that others go on from begins to decay in its first phase.
-
-    Later phases of the two differ: they begin at other steps.
-
-    Args:
-        border: the step at which its second phase begins.
-    """
-    stable = stable_steps(recipe, steps)
-    if stable > border:
-        raise UserError(
-            f"go_on: a rung goes on from step {stable} of the one below, where the decay of that "
-            f"begins, but its second phase begins at step {border}, and phases of the two are not "
-            f"the same steps. Give it decay: {(steps - border) / steps:.6g} or more, or drop go_on."
-        )
-
-
 def trunks_of(
     corpus: Corpus, proxies: Sequence[ProxyRecipe], directory: Path
 ) -> list[Trunk | None]:
@@ -115,36 +81,3 @@ def trunks_of(
             batch, steps = plan(proxies[number])
             found[number] = Trunk(corpus, proxies[number], batch * steps, directory)
     return found
-
-
-def check_go_on(proxies: Sequence[ProxyRecipe], number: int) -> None:
-    """Raise unless rung `number` can go on from the one below, and say what to change."""
-    if number == 0:
-        raise UserError("go_on: there is no rung below it to go on from; drop the key.")
-    upper, lower = proxies[number], proxies[number - 1]
-    if upper.command is not None or lower.command is not None:
-        raise UserError("go_on: a command keeps its own checkpoints; drop the key.")
-    if upper.reweight is not None or lower.reweight is not None:
-        raise UserError("go_on: with reweight every run has a path of its own; drop the key.")
-    if upper.schedule != "wsd":
-        raise UserError(f"go_on needs schedule: wsd, but it is {upper.schedule}.")
-    for key in (field.name for field in dataclasses.fields(ProxyRecipe)):
-        ours, theirs = getattr(upper, key), getattr(lower, key)
-        if key not in FREE and ours != theirs:
-            raise UserError(
-                f"go_on: until the decay it must train as the rung below, but its {key} is {ours} "
-                f"and that one's {theirs}. Give both the same, or drop go_on."
-            )
-    own, below = plan(upper)[1], plan(lower)[1]
-    warm, theirs = warm_steps(upper, own), warm_steps(lower, below)
-    if warm != theirs:
-        raise UserError(
-            f"go_on: both must warm up for as many steps, but it does for {warm} and the rung "
-            f"below for {theirs}. Give that one warmup: {warm / below:.6g}."
-        )
-    if not warm <= stable_steps(lower, below) <= stable_steps(upper, own):
-        raise UserError(
-            f"go_on: the rung below begins to decay after {stable_steps(lower, below)} steps, "
-            f"which must lie between this one's warm-up ({warm}) and decay "
-            f"({stable_steps(upper, own)})."
-        )

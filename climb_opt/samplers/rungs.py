@@ -86,6 +86,7 @@ class Purse:
         assert self.ladder is not None
         target, costs = self.ladder.target, self.ladder.costs
         counted = np.maximum(costs, LEAST * costs[-1])
+        going_on = np.maximum(self.ladder.going_on, LEAST * costs[-1])
         last = self.left < 2 * costs[target]
         rungs = [self.fixed] if self.fixed is not None else self._rungs(problem, history)
         if self.fixed is None and not last:
@@ -94,7 +95,7 @@ class Purse:
                 return unknown, target
         if rng.random() < explore:
             return propose(problem, rng, 1.0), rungs[0]
-        chosen = choose(problem, counted, rungs, rng)
+        chosen = choose(problem, counted, rungs, rng, going_on)
         if self.fixed is None and last and chosen.rung == target:
             # The last trial of the target: see what is recommended, if nobody has.
             weights = recommended(problem, rng)

@@ -10,6 +10,7 @@ from climb_opt.ladder import Ladder
 from climb_opt.plan import plan_of
 from climb_opt.proxy.cost import assumed_speed, described, gpu_hours
 from climb_opt.proxy.cost import plan as steps_of
+from climb_opt.proxy.going_on import check_going_on
 from climb_opt.proxy.ladders import branching_flops, ladder_of, priced_ladder
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.text import amount, counted, flops, hours_text, number, pipe_table
@@ -99,6 +100,7 @@ def costs_of(
     Raises:
         UserError: less than one trial of the target, a rung whose cost nobody knows.
     """
+    check_going_on(recipe)
     proxies, extra = (recipe.proxies, False) if recipe.branches else with_rungs(recipe)
     priced = priced_ladder(recipe, tokens or {}, vocabulary) if recipe.branches else None
     ladder = priced or ladder_of(proxies, vocabulary)
