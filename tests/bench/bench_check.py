@@ -1,0 +1,47 @@
+"""How often does the check of a read-out of branches trust it, by how well it ranks in truth?
+
+    python tests/bench/bench_check.py
+
+Draws the scores of mixtures by a read-out and by training, with a stated correlation (of normal
+scores; that of ranks is a little less), and asks what a search asks: a rank correlation of `ENOUGH`
+at least, the lower end of its interval above `LOWEST`. Mixtures are what `branches.check` trains,
+with the baselines.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from climb_opt.ladder.agreement import Agreement
+from climb_opt.ladder.branches.trust import Verdict
+
+TRUE = (0.0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
+
+
+def trusted(count: int, true: float, draws: int) -> float:
+    """The share of checks by `count` mixtures that trust a read-out."""
+    rng = np.random.default_rng([count, round(100 * true)])
+    held = 0
+    for _ in range(draws):
+        trained, other = rng.standard_normal((2, count))
+        read = true * trained + np.sqrt(1 - true**2) * other
+        held += Verdict("merge", Agreement.of(0, 1, np.stack([read, trained], axis=1))).holds
+    return held / draws
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--mixtures", type=int, nargs="+", default=[6, 8, 10, 12, 16])
+    options = parser.parse_args()
+    print("| mixtures | " + " | ".join(f"{true:g}" for true in TRUE) + " |")
+    print("|" + "---|" * (len(TRUE) + 1))
+    for count in options.mixtures:
+        shares = [trusted(count, true, options.draws) for true in TRUE]
+        print(f"| {count} | " + " | ".join(f"{100 * share:.0f} %" for share in shares) + " |")
+
+
+if __name__ == "__main__":
+    main()
