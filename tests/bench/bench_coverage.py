@@ -161,7 +161,7 @@ def work(options: argparse.Namespace) -> list[Row]:
 
 
 def kind(row: Row) -> str:
-    return "law" if row["source"].startswith("law") else "table"
+    return "table" if row["source"] in TABLES else "law"
 
 
 def report(rows: Sequence[Row], other: Sequence[Row]) -> None:
@@ -187,7 +187,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON lines: what was judged, to resume")
     parser.add_argument("--searches", type=Path, help="folder of searches, to judge them again")
     parser.add_argument("--against", type=Path, help="an --output of other code, to compare with")
-    parser.add_argument("--sources", nargs="+", help="avg13, pile_cc, dclm, law<domains>-<seed>")
+    parser.add_argument("--sources", nargs="+", help="avg13, dclm, law8-0, traces-6 ...")
     parser.add_argument("--samplers", nargs="+", choices=list(SAMPLERS), default=list(SAMPLERS))
     parser.add_argument("--noise", nargs="+", type=float)
     parser.add_argument("--trials", nargs="+", type=int, help="prefixes; the last is the search")

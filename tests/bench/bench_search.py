@@ -36,6 +36,7 @@ from optuna.samplers import BaseSampler
 from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
 from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
 from climb_opt.emulator.objective import reference_draws
+from climb_opt.mixbench.catalogue import PROBLEMS
 from climb_opt.samplers import stock
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.presets import ClimbOptions
@@ -76,10 +77,15 @@ TARGETS = {
 
 @lru_cache(maxsize=8)
 def source(name: str, tables: Path, cache: Path) -> Source:
-    """An oracle: "avg13", "pile_cc", "dclm", or "law<domains>-<seed>"."""
-    if name.startswith("law"):
-        domains, _, seed = name[3:].partition("-")
-        return MixingLaw(int(domains), seed=int(seed or 0))
+    """An oracle: "avg13", "pile_cc", "dclm", "law<domains>-<seed>", or a law of mixbench with its
+    seed ("traces-6")."""
+    problem, _, seed = name.rpartition("-")
+    if problem.startswith("law"):
+        return MixingLaw(int(problem[3:]), seed=int(seed))
+    if problem in PROBLEMS:
+        parts = PROBLEMS[problem](law=int(seed)).parts
+        assert parts is not None, f"{problem} has rungs"
+        return parts
     if name == "dclm":
         folder = tables / "olmix_dclm"
         table = read_table(folder / "dclm_ratios.csv", folder / "dclm_metrics.csv", key="run")
