@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from optuna.trial import create_trial
 from scipy.optimize import check_grad
@@ -66,6 +66,7 @@ def test_results_of_the_target_alone_are_the_process_of_one_rung(seed: int, n: i
     given_ = results([0, 0, n], seed=seed)
     roots = np.sqrt(SPACE.sample_mixed(np.random.default_rng(seed + 1), 20))
     ladder, plain = LadderFits().ladder(given_), Fits().process(given_.roots, given_.values)
+    assume(plain.view is None)  # a ladder sees roots, whatever its results ask for
     for ours, theirs in zip(vars(ladder.shape).values(), vars(plain.shape).values(), strict=True):
         assert np.array_equal(ours, theirs)
     spread = given_.values.std()

@@ -16,10 +16,10 @@ from climb_opt.baselines import fixed_mixture
 from climb_opt.emulator import MixingLaw, NoisyObjective, PhasedLaw
 from climb_opt.gp import fit
 from climb_opt.gp.beliefs import surrogate_of, view_of
+from climb_opt.gp.model import GaussianProcess
 from climb_opt.gp.optimise import descend
 from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.schedule_sphere import SchedulePoint
-from climb_opt.gp.views import Viewed
 from climb_opt.predictors.base import informed
 from climb_opt.recipes import Choice
 from climb_opt.samplers.design import initial_design, start_mixture
@@ -156,16 +156,14 @@ def test_the_slope_of_a_likelihood_of_schedules_is_its_own() -> None:
     np.testing.assert_allclose(slope, numeric, atol=1e-4)
 
 
-def learnt(effect: float) -> Viewed:
+def learnt(effect: float) -> GaussianProcess:
     law = PhasedLaw((0.7, 0.3), effect=effect, domains=4, seed=1)
     x = law.space.sample_mixed(np.random.default_rng(3), 40)
-    found = fit.process_of(np.sqrt(x), law.score(x), PhaseView((0.7, 0.3)))
-    assert isinstance(found, Viewed)
-    return found
+    return fit.process_of(np.sqrt(x), law.score(x), PhaseView((0.7, 0.3)))
 
 
 def test_a_process_learns_whether_phases_matter() -> None:
-    def moved(process: Viewed) -> float:
+    def moved(process: GaussianProcess) -> float:
         """How much the score depends on the order of two mixtures, of what it depends on at all."""
         a, b = np.array([0.6, 0.2, 0.1, 0.1]), np.array([0.1, 0.2, 0.1, 0.6])
         space = PhasedSpace(dict.fromkeys("abcd", 1.0), (0.5, 0.5))
@@ -180,7 +178,8 @@ def test_a_process_learns_whether_phases_matter() -> None:
 def test_a_history_of_schedules_is_seen_as_such() -> None:
     history = read_history(searched("random", SPACE, 10), SPACE)
     assert view_of(history) == PhaseView((0.7, 0.3))
-    assert isinstance(surrogate_of(history), Viewed)
+    found = surrogate_of(history)
+    assert isinstance(found, GaussianProcess) and found.shape.plain == 4
 
 
 # --- descents ----------------------------------------------------------------------------------

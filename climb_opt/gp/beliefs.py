@@ -12,10 +12,10 @@ import numpy as np
 
 from climb_opt.attributes import RUNG
 from climb_opt.errors import UserError
-from climb_opt.gp.fit import EVERY, Process, process_of
+from climb_opt.gp.fit import EVERY, process_of
 from climb_opt.gp.ladder import Results
 from climb_opt.gp.ladder_fit import LadderFits
-from climb_opt.gp.model import Surrogate, WeightedSum
+from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
 from climb_opt.gp.outliers import tamed
 from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.proposal import Problem
@@ -107,7 +107,8 @@ class Beliefs:
     def _process(self, roots: np.ndarray, values: np.ndarray, history: History) -> Surrogate:
         if history.rungs is None:
             return self._fits.process(roots, values, view_of(history))
-        return self._fits.ladder(Results(roots, values, history.rungs, history.target + 1))
+        height, view = history.target + 1, view_of(history)
+        return self._fits.ladder(Results(roots, values, history.rungs, height, view))
 
     def _constraints(self, history: History) -> list[Surrogate]:
         """One surrogate per guard-rail, each from the trials that report it; kept when <= 0."""
@@ -128,7 +129,7 @@ def view_of(history: History) -> PhaseView | None:
     return PhaseView(history.shares) if history.shares else None
 
 
-def surrogate_of(history: History) -> Process | WeightedSum:
+def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
     """The posterior of the oriented score given every row of the history; it has at least one.
 
     Where trials store components there is one process per component, then their sum.

@@ -18,10 +18,9 @@ from scipy.optimize import minimize
 
 from climb_opt.gp.model import JITTER, GaussianProcess, Shape, frame, matern52
 from climb_opt.gp.phased import PhaseView
-from climb_opt.gp.views import TraceView, View, Viewed
+from climb_opt.gp.views import TraceView, View
 
 T = TypeVar("T")
-Process = GaussianProcess | Viewed
 
 # Penalties, as (centre, variance) of a normal: docs/notes/searching.md#the-process.
 LENGTH_SPREAD = 0.16  # of each log length-scale around their mean
@@ -66,7 +65,10 @@ def fit_shape(
         starts = [np.array([*start.log_lengths, start.log_noise, start.log_linear])]
     if plain:
         bounds.append(BOUNDS["linear"])
-        starts = _with_deviations(starts, plain, start)
+        if start is not None and start.log_deviating is not None:
+            starts = [np.append(theta, start.log_deviating) for theta in starts]
+        else:
+            starts = with_deviations(starts, slice(plain, k))
     options = {"maxiter": iterations, "maxcor": 10}
     found = [
         minimize(
@@ -84,7 +86,9 @@ def fit(roots: np.ndarray, values: np.ndarray) -> GaussianProcess:
     return GaussianProcess(roots, values, fit_shape(roots, values))
 
 
-def process_of(roots: np.ndarray, values: np.ndarray, view: PhaseView | None = None) -> Process:
+def process_of(
+    roots: np.ndarray, values: np.ndarray, view: PhaseView | None = None
+) -> GaussianProcess:
     """The process for values (n,) at `roots` (n, K), n >= 1, fitted once.
 
     Args:
@@ -98,7 +102,7 @@ def process_of(roots: np.ndarray, values: np.ndarray, view: PhaseView | None = N
         return fit_shape(rows, values, start, iterations=15, plain=plain)
 
     seen, shape = asked_for(roots, values, view, fitted)
-    return _process(roots, values, seen, shape)
+    return GaussianProcess(roots, values, shape, seen)
 
 
 def asked_for(
@@ -140,12 +144,6 @@ def _seen(roots: np.ndarray, view: View | None) -> tuple[np.ndarray, int]:
     return rows, view.plain(roots) if isinstance(view, PhaseView) else 0
 
 
-def _process(roots: np.ndarray, values: np.ndarray, view: View | None, shape: Shape) -> Process:
-    if view is None:
-        return GaussianProcess(roots, values, shape)
-    return Viewed(GaussianProcess(view.features(roots), values, shape), view)
-
-
 class Fits:
     """Gaussian processes for growing data: a full fit every eighth result, warm steps between.
 
@@ -158,7 +156,7 @@ class Fits:
 
     def process(
         self, roots: np.ndarray, values: np.ndarray, view: PhaseView | None = None
-    ) -> Process:
+    ) -> GaussianProcess:
         """The posterior given values (n,) at `roots` (n, K), rows in order of arrival; n >= 1.
 
         Args:
@@ -173,7 +171,7 @@ class Fits:
         if full < len(values):
             rows, plain = _seen(roots, seen)
             shape = self._shape(rows, values, shape, plain)
-        return _process(roots, values, seen, shape)
+        return GaussianProcess(roots, values, shape, seen)
 
     def _shape(
         self, rows: np.ndarray, values: np.ndarray, start: Shape | None, plain: int
@@ -210,16 +208,12 @@ def _subset(roots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return roots[rows], values[rows]
 
 
-def _with_deviations(
-    starts: Sequence[np.ndarray], plain: int, start: Shape | None
-) -> list[np.ndarray]:
-    """Where fits begin whose columns from `plain` on are deviations: of no account, or like the
-    others, for a likelihood that has both optima."""
-    if start is not None and start.log_deviating is not None:
-        return [np.append(theta, start.log_deviating) for theta in starts]
+def with_deviations(starts: Sequence[np.ndarray], lengths: slice) -> list[np.ndarray]:
+    """Where fits begin whose length-scales `lengths` are of deviations, their linear term last: of
+    no account, or like the others, for a likelihood that has both optima."""
     begun = [np.append(theta, DEVIATING[0]) for theta in starts]
     for theta in begun:
-        theta[plain:-3] += DEVIATING_MEAN[0] - LENGTH_MEAN[0]
+        theta[lengths] += DEVIATING_MEAN[0] - LENGTH_MEAN[0]
     return [np.append(starts[0], LINEAR[0]), *begun]
 
 
@@ -253,11 +247,11 @@ def _loss(
     by_linears = [by_linear]
     if plain:
         by_linears.append(deviating * float(np.einsum("ij,ij->", weight, other)))
-    cost, slope = penalty(theta, k) if not plain else _phased_penalty(theta, k, plain)
+    cost, slope = penalty(theta, k) if not plain else phased_penalty(theta, k, plain)
     return value + cost, np.concatenate([by_length, [by_noise, *by_linears]]) + slope
 
 
-def _phased_penalty(theta: np.ndarray, k: int, plain: int) -> tuple[float, np.ndarray]:
+def phased_penalty(theta: np.ndarray, k: int, plain: int) -> tuple[float, np.ndarray]:
     """Of (log lengths, noise, linear, linear of the deviations), and its gradient."""
     others = slice(plain, k)
     cost, slope = penalty(np.concatenate([theta[:plain], theta[k : k + 2]]), plain)

@@ -17,20 +17,35 @@ from typing import NamedTuple
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from climb_opt.gp.model import JITTER, GaussianProcess, Shape, frame
+from climb_opt.gp.model import JITTER, GaussianProcess, Shape
+from climb_opt.gp.phased import PhaseView
 
 
 class Results(NamedTuple):
-    """Values (n,) at `roots` (n, K) on `rungs` (n,), of `height` rungs; n >= 1."""
+    """Values (n,) at `roots` (n, K) on `rungs` (n,), of `height` rungs; n >= 1.
+
+    `view`: of schedules, how a process sees them.
+    """
 
     roots: np.ndarray
     values: np.ndarray
     rungs: np.ndarray
     height: int
+    view: PhaseView | None = None
+
+    @property
+    def seen(self) -> tuple[np.ndarray, int]:
+        """What the kernel compares (n, K), and its columns before the deviations of phases, if any
+        are."""
+        if self.view is None:
+            return self.roots, 0
+        return self.view.features(self.roots), self.view.plain(self.roots)
 
     def rows(self, which: np.ndarray | slice) -> Results:
         """Those that `which` picks."""
-        return Results(self.roots[which], self.values[which], self.rungs[which], self.height)
+        return self._replace(
+            roots=self.roots[which], values=self.values[which], rungs=self.rungs[which]
+        )
 
 
 @dataclass(frozen=True)
@@ -74,13 +89,11 @@ class LadderProcess(GaussianProcess):
     """
 
     def __init__(self, results: Results, shape: LadderShape) -> None:
-        roots, values, rungs, _ = results
-        self.shape, self._rungs = shape.one, rungs
+        roots, values, rungs, _, view = results
+        self._look(roots, shape.one, view)
+        self._rungs = rungs
         self._links, self._units, self._noises = shape.links, shape.units, shape.noises
-        self._centre, self._width = frame(roots)
-        self._lengths = np.exp(shape.one.log_lengths)
-        self._linear = float(np.exp(shape.one.log_linear))
-        self._condition((roots - self._centre) / self._width)
+        self._condition(self._inputs(roots))
         self._seen, sets = sets_of(rungs)
         own = values / self._units[rungs]
         self._means, residual = profiled(sets, own, cho_solve(self._factor, sets))
@@ -102,7 +115,7 @@ class LadderProcess(GaussianProcess):
         other = object.__new__(LadderProcess)
         other.__dict__.update(self.__dict__)
         other._rungs = np.concatenate([self._rungs, rungs])
-        other._condition(np.concatenate([self._x, (roots - self._centre) / self._width]))
+        other._condition(np.concatenate([self._x, self._inputs(roots)]))
         other._alpha = np.concatenate([self._alpha, np.zeros(len(roots))])
         return other
 
@@ -114,7 +127,7 @@ class LadderProcess(GaussianProcess):
         Returns its standard deviation (m,), noise included, and its covariance (c, m) with the
         target's function at `at` (c, K).
         """
-        x, c = (roots - self._centre) / self._width, (at - self._centre) / self._width
+        x, c = self._inputs(roots), self._inputs(at)
         half = self._half(self._kernel(x, self._x) * self._links[rung, self._rungs])
         variance = self._prior_variance(x) * self._links[rung, rung]
         variance += self._noises[rung] - np.einsum("ij,ij->j", half, half)
@@ -183,7 +196,7 @@ class RungOfProcess:
     def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean (m,) and standard deviation (m,) at `roots` (m, K)."""
         p, r = self.process, self.rung
-        x = (roots - p._centre) / p._width
+        x = p._inputs(roots)
         cross = p._kernel(x, p._x) * p._links[r, p._rungs]
         half = p._half(cross)
         variance = p._prior_variance(x) * p._links[r, r] - np.einsum("ij,ij->j", half, half)

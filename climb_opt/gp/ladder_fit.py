@@ -22,6 +22,8 @@ from climb_opt.gp.fit import (
     Fits,
     fit_shape,
     penalty,
+    phased_penalty,
+    with_deviations,
 )
 from climb_opt.gp.ladder import LadderProcess, LadderShape, Results, profiled, sets_of
 from climb_opt.gp.model import JITTER, Shape, frame, matern52
@@ -59,7 +61,9 @@ def fit_ladder(
         start, iterations: as of `fit_shape`.
     """
     if results.rungs.min() == results.height - 1:  # the target alone: the process of one rung
-        one = fit_shape(*results[:2], None if start is None else start.one, iterations)
+        rows, plain = results.seen
+        begun = None if start is None else start.one
+        one = fit_shape(rows, results.values, begun, iterations, plain)
         below = results.height - 1
         noise = np.append(np.full(below, NOISE[0]), one.log_noise)
         return LadderShape(one, noise, np.full(below, DEVIATION[0]), np.zeros(below + 1))
@@ -80,7 +84,8 @@ class Likelihood:
     """Penalised negative log likelihood of (lengths, noises, linear, etas, scales) and gradient."""
 
     def __init__(self, results: Results) -> None:
-        roots, values, rungs, count = results
+        roots, self.plain = results.seen
+        _, values, rungs, count, _ = results
         centre, width = frame(roots)
         self.x = x = (roots - centre) / width
         self.rungs, self.count = rungs, count
@@ -89,14 +94,16 @@ class Likelihood:
         spreads = [float(np.std(values[rungs == r])) for r in self.seen]
         unit = max(spreads[-1], float(np.median(spreads))) or float(np.std(values)) or 1.0
         self.y = (values - values.mean()) / unit
-        self.gram = x @ x.T
+        main, others = (x[:, : self.plain], x[:, self.plain :]) if self.plain else (x, x[:, :0])
+        self.gram, self.deviating = main @ main.T, others @ others.T
         higher = np.maximum.outer(rungs, rungs)
         self.below = [higher <= j for j in range(count - 1)]
 
     def bounds(self) -> list[tuple[float, float]]:
         k, r = self.x.shape[1], self.count
         one = [BOUNDS["length"]] * k + [BOUNDS["noise"]] * r + [BOUNDS["linear"]]
-        return one + [BOUND["eta"]] * (r - 1) + [BOUND["scale"]] * self.top
+        both = one + [BOUND["eta"]] * (r - 1) + [BOUND["scale"]] * self.top
+        return both + [BOUNDS["linear"]] * bool(self.plain)
 
     def starts(self, start: LadderShape | None) -> list[np.ndarray]:
         k, r = self.x.shape[1], self.count
@@ -108,20 +115,24 @@ class Likelihood:
                 start.log_eta,
                 start.log_scale[: self.top],
             )
-            return [np.concatenate(parts)]
+            deviating = [] if start.one.log_deviating is None else [start.one.log_deviating]
+            return [np.concatenate([*parts, deviating])]
         rest = [DEVIATION[0]] * (r - 1) + [0.0] * self.top
-        return [
+        begun = [
             np.array([ell] * k + [noise] * r + [linear, *rest]) for ell, noise, linear in STARTS
         ]
+        return with_deviations(begun, slice(self.plain, k)) if self.plain else begun
 
     def shape(self, theta: np.ndarray) -> LadderShape:
         lengths, noise, linear, eta, scale = self._parts(theta)
-        one = Shape(lengths, float(noise[-1]), float(linear))
+        more = (float(theta[-1]), self.plain) if self.plain else ()
+        one = Shape(lengths, float(noise[-1]), float(linear), *more)
         return LadderShape(one, noise, eta, scale)
 
     def _parts(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
         k, r = self.x.shape[1], self.count
-        lengths, noise, linear, eta, scale = np.split(theta, [k, k + r, k + r + 1, k + 2 * r])
+        ends = [k, k + r, k + r + 1, k + 2 * r, k + 2 * r + self.top]
+        lengths, noise, linear, eta, scale, _ = np.split(theta, ends)
         return lengths, noise, linear[0], eta, np.append(scale, np.zeros(r - self.top))
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
@@ -131,6 +142,8 @@ class Likelihood:
         links, size = size[np.ix_(rungs, rungs)], np.diag(size)
         matern, pull = matern52(x / lengths, x / lengths)
         kernel = matern + linear * self.gram
+        if shape.one.log_deviating is not None:
+            kernel += np.exp(shape.one.log_deviating) * self.deviating
         matrix = kernel * links
         matrix[np.diag_indices(n)] += noise[rungs] + JITTER
         factor = cho_factor(matrix, lower=True, check_finite=False)
@@ -153,6 +166,9 @@ class Likelihood:
         by_sum = np.cumsum((by_noise - 0.5 * by_unit) / size)[:-1]
         by_eta = eta * (np.array([float(moved[low].sum()) for low in self.below]) + by_sum)
         slope = np.concatenate([by_length, by_noise, [by_linear], by_eta, by_unit[: self.top]])
+        if shape.one.log_deviating is not None:
+            moved = float(np.einsum("ij,ij->", linked, self.deviating))
+            slope = np.append(slope, np.exp(shape.one.log_deviating) * moved)
         return self._penalised(theta, value, slope)
 
     def _penalised(
@@ -160,12 +176,16 @@ class Likelihood:
     ) -> tuple[float, np.ndarray]:
         k, r = self.x.shape[1], self.count
         one = [*range(k), k + r - 1, k + r]  # lengths, the target's noise, linear: as of one rung
-        cost, pull = penalty(theta[one], k)
+        if self.plain:
+            one.append(len(theta) - 1)
+            cost, pull = phased_penalty(theta[one], k, self.plain)
+        else:
+            cost, pull = penalty(theta[one], k)
         slope[one] += pull
         for low, high, (centre, variance) in (
             (k, k + r - 1, NOISE),
             (k + r + 1, k + 2 * r, DEVIATION),
-            (k + 2 * r, len(theta), SCALE),
+            (k + 2 * r, k + 2 * r + self.top, SCALE),
         ):
             gap = theta[low:high] - centre
             cost += float(gap @ gap) / (2 * variance)

@@ -18,6 +18,8 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from climb_opt.gp.views import View
+
 ROOT5 = np.sqrt(5.0)
 JITTER = 1e-9  # on the diagonal of a correlation matrix, so that repeated rows have a factor
 
@@ -66,17 +68,17 @@ class Surrogate(Protocol):
 
 
 class GaussianProcess:
-    """The posterior given values (n,) at `roots` (n, K), for one `Shape`; n >= 1."""
+    """The posterior given values (n,) at `roots` (n, K), for one `Shape`; n >= 1.
 
-    def __init__(self, roots: np.ndarray, values: np.ndarray, shape: Shape) -> None:
-        self.shape = shape
-        self._centre, self._width = frame(roots)
-        self._lengths = np.exp(shape.log_lengths)
-        self._linear: float | np.ndarray = float(np.exp(shape.log_linear))
-        if shape.log_deviating is not None:  # one for each column
-            columns = np.arange(len(self._lengths)) < shape.plain
-            self._linear = np.where(columns, self._linear, np.exp(shape.log_deviating))
-        self._condition((roots - self._centre) / self._width)
+    Args:
+        view: how the process sees roots, where not as they are.
+    """
+
+    def __init__(
+        self, roots: np.ndarray, values: np.ndarray, shape: Shape, view: View | None = None
+    ) -> None:
+        self._look(roots, shape, view)
+        self._condition(self._inputs(roots))
         n, ones = len(values), np.ones(len(values))
         solved = cho_solve(self._factor, ones)
         self.constant = float(solved @ values / solved.sum())
@@ -89,12 +91,12 @@ class GaussianProcess:
 
     def mean(self, roots: np.ndarray) -> np.ndarray:
         """See `Surrogate`."""
-        cross = self._kernel((roots - self._centre) / self._width, self._x)
+        cross = self._kernel(self._inputs(roots), self._x)
         return np.asarray(self.constant + cross @ self._alpha)
 
     def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Surrogate`."""
-        x = (roots - self._centre) / self._width
+        x = self._inputs(roots)
         cross = self._kernel(x, self._x)
         mean = self.constant + cross @ self._alpha
         half = solve_triangular(self._factor[0], cross.T, lower=True, check_finite=False)
@@ -103,7 +105,7 @@ class GaussianProcess:
 
     def slope(self, root: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
         """See `Surrogate`."""
-        x = (root - self._centre) / self._width
+        x = self._inputs(root[None])[0]
         gap = x / self._lengths - self._scaled
         distance = np.sqrt(np.einsum("ij,ij->i", gap, gap))
         decay = np.exp(-ROOT5 * distance)
@@ -117,16 +119,15 @@ class GaussianProcess:
         if variance <= 1e-12:
             variance, variance_slope = 1e-12, np.zeros_like(x)
         std = float(np.sqrt(self.scale * variance))
-        return (
-            self.constant + float(cross @ self._alpha),
-            std,
-            mean_slope / self._width,
-            self.scale * variance_slope / (2 * std * self._width),
-        )
+        by_mean = mean_slope / self._width
+        by_std = self.scale * variance_slope / (2 * std * self._width)
+        if self.view is not None:
+            by_mean, by_std = self.view.pull(root, by_mean), self.view.pull(root, by_std)
+        return self.constant + float(cross @ self._alpha), std, by_mean, by_std
 
     def joint(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Surrogate`."""
-        x = (roots - self._centre) / self._width
+        x = self._inputs(roots)
         cross = self._kernel(x, self._x)
         half = solve_triangular(self._factor[0], cross.T, lower=True, check_finite=False)
         covariance = self._kernel(x, x) - half.T @ half
@@ -138,7 +139,7 @@ class GaussianProcess:
             return self
         other = object.__new__(GaussianProcess)
         other.__dict__.update(self.__dict__)
-        other._condition(np.concatenate([self._x, (roots - self._centre) / self._width]))
+        other._condition(np.concatenate([self._x, self._inputs(roots)]))
         other._alpha = np.concatenate([self._alpha, np.zeros(len(roots))])
         return other
 
@@ -149,6 +150,21 @@ class GaussianProcess:
         return mean, np.sqrt(self.scale / diagonal)
 
     # --- private ---------------------------------------------------------------------------
+
+    def _look(self, roots: np.ndarray, shape: Shape, view: View | None) -> None:
+        """Take up the shape, and the frame of what is known."""
+        self.shape, self.view = shape, view
+        self._centre, self._width = frame(roots if view is None else view.features(roots))
+        self._lengths = np.exp(shape.log_lengths)
+        self._linear: float | np.ndarray = float(np.exp(shape.log_linear))
+        if shape.log_deviating is not None:  # one for each column
+            columns = np.arange(len(self._lengths)) < shape.plain
+            self._linear = np.where(columns, self._linear, np.exp(shape.log_deviating))
+
+    def _inputs(self, roots: np.ndarray) -> np.ndarray:
+        """What the kernel compares (m, K), of `roots` (m, K)."""
+        rows = roots if self.view is None else self.view.features(roots)
+        return np.asarray((rows - self._centre) / self._width)
 
     def _condition(self, x: np.ndarray) -> None:
         self._x, self._scaled = x, x / self._lengths

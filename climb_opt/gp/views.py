@@ -12,8 +12,6 @@ from typing import Protocol
 
 import numpy as np
 
-from climb_opt.gp.model import GaussianProcess
-
 TRACE = 1e-3  # weight from which down a process of logarithms tells little
 
 
@@ -38,46 +36,3 @@ class TraceView:
     def pull(self, root: np.ndarray, slope: np.ndarray) -> np.ndarray:
         """See `View`."""
         return np.asarray(slope * 2 * root / (root**2 + TRACE))
-
-
-@dataclass(frozen=True)
-class Viewed:
-    """A process of features as a `Surrogate` of roots."""
-
-    inner: GaussianProcess
-    view: View
-
-    @property
-    def noise(self) -> float:
-        """See `Surrogate`."""
-        return self.inner.noise
-
-    @property
-    def spread(self) -> float:
-        """See `Surrogate`."""
-        return self.inner.spread
-
-    def mean(self, roots: np.ndarray) -> np.ndarray:
-        """See `Surrogate`."""
-        return self.inner.mean(self.view.features(roots))
-
-    def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        return self.inner.moments(self.view.features(roots))
-
-    def slope(self, root: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        mean, std, by_mean, by_std = self.inner.slope(self.view.features(root[None])[0])
-        return mean, std, self.view.pull(root, by_mean), self.view.pull(root, by_std)
-
-    def joint(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        return self.inner.joint(self.view.features(roots))
-
-    def imagine(self, roots: np.ndarray) -> Viewed:
-        """See `Surrogate`."""
-        return Viewed(self.inner.imagine(self.view.features(roots)), self.view)
-
-    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
-        """See `GaussianProcess`."""
-        return self.inner.left_out()

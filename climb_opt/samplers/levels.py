@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from climb_opt.gp.beliefs import view_of
 from climb_opt.gp.ladder import Results
 from climb_opt.gp.ladder_fit import LadderFits
 from climb_opt.gp.outliers import tamed
@@ -99,7 +100,8 @@ def _level(history: History, values: np.ndarray, fits: LadderFits) -> np.ndarray
     rungs = history.rungs
     assert rungs is not None
     if len(values) >= FEWEST and np.ptp(values) > 0:
-        process = fits.ladder(Results(np.sqrt(history.weights), values, rungs, history.target + 1))
+        height, view = history.target + 1, view_of(history)
+        process = fits.ladder(Results(np.sqrt(history.weights), values, rungs, height, view))
         moved, weight = process.aligned()
         return np.asarray(process.constant + weight * (moved - process.constant))
     means = {rung: float(values[rungs == rung].mean()) for rung in np.unique(rungs).tolist()}

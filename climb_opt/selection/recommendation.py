@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from climb_opt.gp.model import GaussianProcess, Surrogate
-from climb_opt.gp.views import Viewed
 from climb_opt.history import MOST, History
 from climb_opt.measures import distance
 from climb_opt.samplers.reach import listed
@@ -158,7 +157,7 @@ def doubts(
             "promises more than was ever measured: its lead over the best trial is "
             f"{promised / lead:.1f} times that trial's over the median"
         )
-    if isinstance(surrogate, (GaussianProcess, Viewed)):
+    if isinstance(surrogate, GaussianProcess):
         mean, std = surrogate.left_out()
         if len(learnt) > len(history):  # of the rung that mixtures are judged at
             assert learnt.rungs is not None
