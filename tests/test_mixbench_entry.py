@@ -141,6 +141,20 @@ stranger: {method: "entry_file:stranger", rounds: [1]}
     assert ranks.index("| stranger |") < ranks.index("| stuck |")  # nothing recommended: last
 
 
+def test_ten_lines_are_ranked_beside_the_shipped_arms_in_phases(recipe: Path, capsys: Any) -> None:
+    Path("our-rank.yaml").write_text(
+        'include: ablations/mixbench\narms: {mine: {method: "entry_file:stranger", rounds: [1]}}\n',
+        encoding="utf-8",
+    )
+    command = ["ablate", "our-rank.yaml", "--arms", "mine,regmix,proportional", "--seeds", "1"]
+    for change in ("grid.problem=[phases]", "budget.trials=8", "objective.examine=0"):
+        command += ["--set", change]
+    assert main([*command, "--set", "objective.at=[4]", "--output", "ours", "--no-figures"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"| {arm} |" in text for arm in ("mine", "regmix", "proportional"))
+    assert "## Conduct" not in text  # no proposal off the simplex, none given up
+
+
 def test_an_arm_with_a_ladder_takes_part_where_there_are_rungs(recipe: Path) -> None:
     ladder = {"arms": {"ours": {"sampler": "simplex-gp", "ladder": True}}, "budget": {"trials": 1}}
     data = {**yaml.safe_load(RECIPE), **ladder, "reference": None}
