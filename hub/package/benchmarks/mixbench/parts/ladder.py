@@ -27,12 +27,16 @@ class BudgetSpent(Exception):
 
 @dataclass(frozen=True)
 class Rung:
-    """What scores a mixture: its name, and the FLOPs, tokens and parameters of one trial."""
+    """What scores a mixture: its name, and the FLOPs, tokens and parameters of one trial.
+
+    `going_on` is what one pays that goes on from a trial of the rung below; None: it cannot.
+    """
 
     name: str
     flops: float
     tokens: int | None = None
     parameters: int | None = None
+    going_on: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,8 @@ class Ladder:
 
     def to_data(self) -> list[dict[str, Any]]:
         """What a study stores."""
-        return [asdict(rung) for rung in self.rungs]
+        every = (asdict(rung) for rung in self.rungs)
+        return [{k: v for k, v in r.items() if k != "going_on" or v is not None} for r in every]
 
     def __len__(self) -> int:
         return len(self.rungs)
@@ -91,6 +96,11 @@ class Ladder:
     def costs(self) -> np.ndarray:
         """FLOPs of a trial on each rung, (R,)."""
         return np.array([rung.flops for rung in self.rungs])
+
+    @property
+    def going_on(self) -> np.ndarray:
+        """FLOPs (R,) of a trial that finds its mixture trained on the rung below."""
+        return np.array([r.flops if r.going_on is None else r.going_on for r in self.rungs])
 
     @property
     def shares(self) -> np.ndarray:
