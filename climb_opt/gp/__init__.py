@@ -11,7 +11,7 @@
     optima.py       which mixture to keep
 
 Plain numpy and scipy, because at these sizes it is quicker than a tensor library (a whole search of
-112 evaluations takes 3 CPU seconds, and 127 with Optuna's BoTorchSampler, which finds a worse
+112 evaluations takes 3 to 5 CPU seconds, and 127 with Optuna's BoTorchSampler, which finds a worse
 mixture: docs/measured.md), and works in the base install.
 
 Notation, in every file: n evaluated mixtures, K domains, `roots` = sqrt(weights), (n, K), points of
