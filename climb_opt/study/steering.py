@@ -16,7 +16,7 @@ from climb_opt.phases import point_of
 from climb_opt.plan import Slot, attempts_by_slot
 from climb_opt.schedules import Schedule
 from climb_opt.selection.trusting import distrusted
-from climb_opt.storages import patient, study_lock
+from climb_opt.storages import patient
 from climb_opt.study.opening import read_recipe
 from climb_opt.view import StudyView, rung_attributes
 from climb_opt.workers import Status
@@ -103,22 +103,21 @@ def enqueue(
     space = view.space
     weights = point_of(space, mixture, f"Mixture {name!r}")
     ours, system = by_owner(rung_asked(view, rung))
+    taken = attempts_by_slot(view.trials())
+    slot, count = f"{ENQUEUED}{name}", 1
+    while slot in taken:
+        count += 1
+        slot = f"{ENQUEUED}{name}-{count}"
     params = space.params(weights)
-    with study_lock(view.study):  # or two of one name at once would have one slot
-        taken = attempts_by_slot(view.trials())
-        slot, count = f"{ENQUEUED}{name}", 1
-        while slot in taken:
-            count += 1
-            slot = f"{ENQUEUED}{name}-{count}"
-        view.study.add_trial(
-            create_trial(
-                state=TrialState.WAITING,
-                params=params,
-                distributions=space.distributions(),
-                user_attrs={SLOT: slot, **ours},
-                system_attrs={"fixed_params": params, **system},
-            )
+    view.study.add_trial(
+        create_trial(
+            state=TrialState.WAITING,
+            params=params,
+            distributions=space.distributions(),
+            user_attrs={SLOT: slot, **ours},
+            system_attrs={"fixed_params": params, **system},
         )
+    )
     return slot
 
 
