@@ -87,9 +87,10 @@ def test_a_file_that_cannot_be_read_is_refused_before_there_is_a_study(recipe: s
 def test_gains_in_the_recipe_itself_are_the_study_s_too(recipe: str) -> None:
     data = json.loads(Path(recipe).read_text())
     domains = MixtureSpace(Corpus.load(data["corpus"]).tokens()).domains
-    data["sampler"]["influence"] = {d: float(-n) for n, d in enumerate(domains)}
+    gains = np.arange(len(domains))
+    data["sampler"]["influence"] = dict(zip(domains, gains.tolist(), strict=True))
     study = open_study(study_from(data), storage="runs/climb.journal", study_name="typed")
     space = StudyView(study).space
-    work(study, objective=lambda trial: space.suggest(trial)[domains[0]])
+    work(study, objective=lambda trial: float(space.weights(space.suggest(trial)) @ gains))
     text = report(study, markdown=True)
     assert "gains that the recipe states" in text and "points the wrong way" in text

@@ -202,7 +202,7 @@ def _tensors(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Callable[..., Moments]]:
     """Inputs (n, K + 1), inputs to predict at, standardised scores (n,), and the way back."""
     torch.manual_seed(0)  # index kernels begin at random
-    roots, values, rungs, count = job.given
+    roots, values, rungs, count, _ = job.given
     low, width = roots.min(axis=0), np.maximum(np.ptp(roots, axis=0), 1e-6)
     x = np.column_stack([(roots - low) / width, heights[rungs]])
     at = np.column_stack([(job.roots - low) / width, np.full(len(job.roots), heights[-1])])
