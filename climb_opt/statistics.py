@@ -140,7 +140,7 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return _cosine(x - x.mean(), y - y.mean())
 
 
-def rank_interval(a: np.ndarray, b: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
+def rank_interval(a: np.ndarray, b: np.ndarray, *, level: float = 0.9) -> tuple[float, float]:
     """Interval of the rank correlation of what the pairs of `a` and `b` (n,) were drawn from.
 
     (-1, 1) where nothing can be said: fewer than `FEWEST_PAIRS`, or all of one are equal.

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -37,12 +38,12 @@ class Curvature(Protocol):
         """(H + lambda I)^-1 v for each v (P,), on the CPU."""
 
 
-class OneByOne:
+class OneByOne(ABC):
     """A curvature of which one solve needs to know no other."""
 
+    @abstractmethod
     def solve(self, vector: torch.Tensor) -> torch.Tensor:
         """(H + lambda I)^-1 v for v (P,)."""
-        raise NotImplementedError
 
     def solve_all(self, vectors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
         """See `Curvature`."""

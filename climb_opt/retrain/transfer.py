@@ -61,7 +61,7 @@ class Transfer:
         return spearman(self.small, self.large) if len(self.small) > 1 else float("nan")
 
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of `rho`; None with too few pairs."""
+        """The 90 % interval of `rho`; None with too few pairs."""
         return _interval(self.small, self.large)
 
     def best_kept(self) -> int | None:
@@ -238,7 +238,7 @@ def as_markdown(found: Transfer, small: StudyRecipe, large: StudyRecipe) -> str:
         + (f", {found.missing} missing" if found.missing else "")
         + ".",
         "",
-        "| score | rank correlation | 95 % interval |",
+        "| score | rank correlation | 90 % interval |",
         "| --- | --- | --- |",
         _row("all", found.small, found.large),
     ]

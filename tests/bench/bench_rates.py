@@ -75,7 +75,7 @@ def main() -> None:
     found = measure(options)
     full = found.pop("whole run")
     print(
-        "| against the whole run | rank correlation, by seed | of the means [95 %] | mean score |"
+        "| against the whole run | rank correlation, by seed | of the means [90 %] | mean score |"
     )
     print("|---|---|---|---|")
     for name, own in found.items():

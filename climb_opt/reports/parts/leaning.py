@@ -34,7 +34,7 @@ def leaning(contents: Contents) -> Section | None:
     low, high = rank_interval(promised, values)
     words = Words(
         f"{began}It ranks the scores of the {len(weights)} mixtures measured with a correlation of "
-        f"{rho:.2f} (95 %: {low:.2f} to {high:.2f}). Those that it made the search prefer are "
+        f"{rho:.2f} (90 %: {low:.2f} to {high:.2f}). Those that it made the search prefer are "
         "among them; the less they differ, the lower it is."
     )
     wrong = Words("It points the wrong way: measure it anew, or leave it out.", "caution")
