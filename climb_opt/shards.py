@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -201,10 +201,7 @@ class Corpus:
     def target(self, name: str) -> Stream:
         """A held-out target set."""
         if name not in self.targets:
-            raise UserError(
-                f"Corpus {self.name!r} has no target {name!r}."
-                f"{did_you_mean(name, self.targets)} Targets: {listed(self.targets)}."
-            )
+            raise no_target(f"Corpus {self.name!r}", name, self.targets)
         return self.targets[name]
 
     def streams(self) -> list[Stream]:
@@ -247,6 +244,12 @@ class Corpus:
                 f"bytes, but {expected} were written; it is truncated or changed. Build the "
                 "corpus again or restore the file."
             )
+
+
+def no_target(corpus: str, name: str, targets: Collection[str]) -> UserError:
+    """What to raise where a corpus, as a sentence begins with it, has no such target set."""
+    hint = did_you_mean(name, targets)
+    return UserError(f"{corpus} has no target {name!r}.{hint} Targets: {listed(targets)}.")
 
 
 def file_digest(file: Path) -> str:

@@ -359,6 +359,18 @@ def test_groups_of_flags_begin_with_keys() -> None:
         ("evaluators", ["heldot"], "Unknown evaluator 'heldot'. Did you mean 'heldout'?"),
         ("evaluators", [{"name": "heldout", "targt": "sky"}], "unknown key 'targt'."),
         ("baselines", ["unimx"], "Unknown baseline 'unimx'. Did you mean 'unimax'?"),
+        (
+            "evaluators",
+            [{"name": "heldout", "target": ["sky", "skyy"]}],
+            "The corpus that is to be built, 'out/small', has no target 'skyy'. Did you mean "
+            "'sky'? Targets: sky.",
+        ),
+        (
+            "corpus",
+            {**CORPUS, "target": [], "heldout": 0},
+            "The corpus that is to be built, 'out/small', has no target 'sky'. Targets: none.",
+        ),
+        ("score", ["skies/bpb"], "study.score: no evaluator gives 'skies/bpb'. Did you mean"),
     ],
 )
 def test_a_name_nobody_knows_is_refused_before_a_corpus_is_built(

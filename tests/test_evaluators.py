@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer
 
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.evaluators.base import Provenance
 from climb_opt.evaluators.file_task import FileTask, read_rows, split_of
@@ -278,6 +279,13 @@ def test_stock_tasks_are_found_by_name_and_need_their_data(tiny_corpus: Corpus) 
         LMEval(tiny_corpus, tasks=["arc_esay"])
     with pytest.raises(UserError, match=r"task 'arc_easy' cannot be loaded.*files: \{arc_easy:"):
         LMEval(tiny_corpus, tasks=["arc_easy"])  # offline: the hub is out of reach
+
+
+def test_an_unknown_stock_task_is_refused_before_a_corpus_is_built(tmp_path: Path) -> None:
+    recipe = CorpusRecipe(inputs=("docs",))
+    with pytest.raises(UserError, match=r"unknown task 'arc_esay'. Did you mean 'arc_easy'"):
+        LMEval.foretold(recipe, tasks=["sums", "arc_esay"], files={"sums": "elsewhere.jsonl"})
+    LMEval.foretold(recipe, tasks="of_mine", include_path=str(tmp_path / "elsewhere"))
 
 
 TASK = """

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from climb_opt import recipes
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.evaluators import heldout as heldout_module
+from climb_opt.evaluators.built import check_foretold
 from climb_opt.evaluators.heldout import HeldOutLoss
 from climb_opt.proxy import model as models
-from climb_opt.recipes import ModelRecipe
+from climb_opt.recipes import Choice, ModelRecipe
 from climb_opt.shards import Corpus
 from scoring import by_hand
 
@@ -83,3 +87,30 @@ def test_what_is_not_held_out_cannot_be_scored(
 ) -> None:
     with pytest.raises(UserError, match=message):
         HeldOutLoss(tiny_corpus, **options)
+
+
+def test_what_a_corpus_will_not_have_held_out_is_refused_before_it_is_built() -> None:
+    recipe = CorpusRecipe(inputs=("docs",), output="out/small", target=("sky=topic:stars",))
+    bare = replace(recipe, target=(), heldout=0)
+    with pytest.raises(UserError, match="has no target set; build it with one"):
+        HeldOutLoss.foretold(bare)
+    with pytest.raises(UserError, match="is to be built with none; give it `heldout`"):
+        HeldOutLoss.foretold(bare, domains=True)
+    assert HeldOutLoss.foretold(recipe) == ["sky/bpb"]
+    assert HeldOutLoss.foretold(recipe, domains=True) is None
+
+
+@pytest.mark.parametrize("silent", ["only_on_the_cluster:Score", "test_heldout:NextToken"])
+def test_an_evaluator_that_says_nothing_of_a_corpus_to_be_built_is_asked_when_it_is_there(
+    silent: str,
+) -> None:
+    corpus = CorpusRecipe(inputs=("docs",), output="out/small", target=("sky=topic:stars",))
+    recipe = replace(recipes.read_study("demo"), score=["mine/acc"])
+    check_foretold(replace(recipe, evaluators=[Choice(silent), Choice("heldout")]), corpus)
+    with pytest.raises(UserError, match="has no target 'skyy'"):
+        wrong = Choice("heldout", {"target": "skyy"})
+        check_foretold(replace(recipe, evaluators=[Choice(silent), wrong]), corpus)
+
+
+class NextToken:
+    """As in docs/extend.md, which says nothing of it."""

@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from climb_opt.corpus_recipe import CorpusRecipe
+
 
 class Evaluator(Protocol):
     """Scores a trained proxy. Built as `Evaluator(corpus, **options)`, before any training.
@@ -46,6 +48,19 @@ class Provenance(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """What was scored on what; stored with every trial, so keep it small."""
+
+
+class Foretelling(Protocol):
+    """What an evaluator's class may also say of a corpus that a recipe is still to build."""
+
+    def foretold(self, recipe: CorpusRecipe, **options: Any) -> list[str] | None:
+        """The components that the evaluator will have; None: only the corpus tells.
+
+        Called on the class, before hours of building.
+
+        Raises:
+            UserError: what the options name will not be in the corpus.
+        """
 
 
 @runtime_checkable

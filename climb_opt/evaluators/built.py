@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 from collections.abc import Mapping
+from itertools import chain
 
 from climb_opt import lookup
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.evaluators.base import ByToken, Evaluator, Provenance
 from climb_opt.recipes import Choice, StudyRecipe
@@ -33,6 +36,26 @@ def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
     """Raise if the score or a constraint names what no evaluator gives, or a test set's score."""
     known = [name for evaluator in evaluators for name in evaluator.components()]
     reported = [n for e in evaluators if isinstance(e, Provenance) for n in e.reported()]
+    _check_named(recipe, known, reported)
+
+
+def check_foretold(recipe: StudyRecipe, corpus: CorpusRecipe) -> None:
+    """Raise for what the evaluators or the score name that a corpus will lack, before it is built.
+
+    Evaluators that are not here, or say nothing of it (`Foretelling`), are asked when it is there.
+    """
+    told = []
+    for choice in recipe.evaluators:
+        foretold = None
+        with contextlib.suppress(lookup.NotHere):
+            foretold = getattr(lookup.find("evaluator", choice.name), "foretold", None)
+        told.append(None if foretold is None else foretold(corpus, **choice.options))
+    known = [names for names in told if names is not None]
+    if len(known) == len(told):
+        _check_named(recipe, [*chain(*known)], [])
+
+
+def _check_named(recipe: StudyRecipe, known: list[str], reported: list[str]) -> None:
     twice = sorted({name for name in known if known.count(name) > 1})
     if twice:
         raise UserError(f"study.evaluators: two evaluators give {twice[0]!r}; drop one of them.")

@@ -25,6 +25,7 @@ from accelerate.utils import gather_object
 from lm_eval import __version__ as lm_eval_version
 from tokenizers import Tokenizer
 
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, brief, listed
 from climb_opt.evaluators import smooth
 from climb_opt.evaluators.answers import Answer, Asked, answer, check_valid, tokenise, try_out
@@ -38,6 +39,7 @@ from climb_opt.evaluators.scores import add_up
 from climb_opt.evaluators.tasks import (
     LoadedTask,
     file_task,
+    manager_of,
     stock_tasks,
     templates_compiled_once,
 )
@@ -140,6 +142,22 @@ class LMEval:
         self._facts = self._describe(corpus, tokenizer, decontaminate)
         for task in self._tasks:
             log.info("lm-eval: %s is scored on its %s split.", task.name, task.split)
+
+    @staticmethod
+    def foretold(
+        recipe: CorpusRecipe,
+        *,
+        tasks: Sequence[str] = (),
+        files: Mapping[str, str] | None = None,
+        include_path: str | None = None,
+        **_: Any,
+    ) -> None:
+        """See `Foretelling`; files, and tasks of one's own, may lie where trials run."""
+        named = [tasks] if isinstance(tasks, str) else tasks
+        if include_path is None:
+            for name in named:
+                if name not in (files or {}):
+                    manager_of(name)
 
     def components(self) -> list[str]:
         """The names of the scores, without standard errors."""

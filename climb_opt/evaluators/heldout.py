@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
+from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.metrics import STDERR
-from climb_opt.shards import Corpus, Stream
+from climb_opt.shards import Corpus, Stream, no_target
 from climb_opt.tokenizer import corpus_tokenizer
 
 CONTEXT = 2048  # tokens a window, or the model's own limit where that is shorter
@@ -66,10 +67,7 @@ class HeldOutLoss:
                     )
                 streams[f"heldout/{domain.name}/bpb"] = domain.heldout
         if not streams:
-            raise UserError(
-                f"heldout: corpus {corpus.name!r} has no target set; build it with one, or give "
-                "`domains: true`."
-            )
+            raise _nothing_to_score(corpus.name)
         if max_tokens is not None and max_tokens < 1:
             raise UserError(f"heldout: max_tokens must be at least 1, but is {max_tokens}.")
         if skip_tokens < 0:
@@ -80,6 +78,29 @@ class HeldOutLoss:
             name: _read(corpus, stream, max_tokens, tokenizer, skip_tokens)
             for name, stream in streams.items()
         }
+
+    @staticmethod
+    def foretold(
+        recipe: CorpusRecipe,
+        *,
+        target: str | Sequence[str] | None = None,
+        domains: bool = False,
+        **_: Any,
+    ) -> list[str] | None:
+        """See `Foretelling`."""
+        names = [text.partition("=")[0] for text in recipe.target]
+        wanted = names if target is None else [target] if isinstance(target, str) else target
+        for name in wanted:
+            if name not in names:
+                raise no_target(f"The corpus that is to be built, {recipe.output!r},", name, names)
+        if domains and not (recipe.heldout and recipe.heldout_tokens):
+            raise UserError(
+                "heldout: `domains: true` scores the held-out part of each domain, and the corpus "
+                "is to be built with none; give it `heldout`, or leave out `domains: true`."
+            )
+        if not wanted and not domains:
+            raise _nothing_to_score(str(recipe.output))
+        return None if domains else [f"{name}/bpb" for name in wanted]
 
     def components(self) -> list[str]:
         """The names of the scores, without standard errors."""
@@ -130,6 +151,12 @@ class HeldOutLoss:
     def tokens_read(self, component: str) -> int:
         """See `Differentiable`."""
         return len(self._texts[component].tokens)
+
+
+def _nothing_to_score(corpus: str) -> UserError:
+    return UserError(
+        f"heldout: corpus {corpus!r} has no target set; build it with one, or give `domains: true`."
+    )
 
 
 @dataclass(frozen=True)

@@ -53,18 +53,7 @@ def stock_tasks(
         raise UserError(f"lm-eval: include_path {include_path!r} is not a folder of task files.")
     entries = {}
     for name in names:
-        manager = _task_manager(include_path, include_path is None)
-        if name not in manager.all_tasks and include_path is not None:
-            manager = _task_manager(include_path, True)
-        if name not in manager.all_tasks:
-            if include_path is not None:
-                check_folder(Path(include_path))
-            near = difflib.get_close_matches(name, manager.all_tasks, n=3)
-            hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
-            raise UserError(
-                f"lm-eval: unknown task {name!r}.{hint} `lm-eval ls tasks` lists all "
-                f"{len(manager.all_tasks)}; local files are named with `files`."
-            )
+        manager = manager_of(name, include_path)
         if include_path is not None:
             check_tasks([name], manager.task_index, Path(include_path))
         with _setting_up(name):
@@ -81,6 +70,27 @@ def stock_tasks(
         weighed = group if group is not None and group.has_aggregation else None
         entries[name] = LoadedTask(name, parts, split, weighed)
     return entries
+
+
+def manager_of(name: str, include_path: str | None = None) -> Any:
+    """lm-eval's manager of the task, group or tag of this name.
+
+    Raises:
+        UserError: neither lm-eval nor `include_path` has it.
+    """
+    manager = _task_manager(include_path, include_path is None)
+    if name not in manager.all_tasks and include_path is not None:
+        manager = _task_manager(include_path, True)
+    if name in manager.all_tasks:
+        return manager
+    if include_path is not None:
+        check_folder(Path(include_path))
+    near = difflib.get_close_matches(name, manager.all_tasks, n=3)
+    hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
+    raise UserError(
+        f"lm-eval: unknown task {name!r}.{hint} `lm-eval ls tasks` lists all "
+        f"{len(manager.all_tasks)}; local files are named with `files`."
+    )
 
 
 def documents(task: Any, limit: int | None) -> list[Any]:

@@ -33,10 +33,10 @@ def corpus_for(
     return ensure(where, known)
 
 
-def is_to_be_built(recipe: StudyRecipe) -> bool:
-    """Whether the recipe says how to build its corpus, and it is not there yet."""
-    folder = Path(recipe.corpus_folder)
-    return isinstance(recipe.corpus, CorpusRecipe) and not (folder / MANIFEST).is_file()
+def to_be_built(recipe: StudyRecipe) -> CorpusRecipe | None:
+    """How the recipe's corpus is built; None: the recipe does not say, or it is there."""
+    there = (Path(recipe.corpus_folder) / MANIFEST).is_file()
+    return None if there or not isinstance(recipe.corpus, CorpusRecipe) else recipe.corpus
 
 
 def is_override(override: str) -> bool:

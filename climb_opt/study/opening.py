@@ -19,6 +19,7 @@ from climb_opt import recipe_files, recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, LADDER, RECIPE, WEIGHTS
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.evaluators.built import check_foretold
 from climb_opt.plan import space_for
 from climb_opt.proxy.ladders import branching_flops, study_ladder
 from climb_opt.recipes import StudyRecipe
@@ -34,7 +35,7 @@ from climb_opt.storages import (
 )
 from climb_opt.study.asked import check_budget, check_choices, check_recipe, weighed
 from climb_opt.study.carried import carried
-from climb_opt.study.corpora import corpus_for, is_override, is_to_be_built
+from climb_opt.study.corpora import corpus_for, is_override, to_be_built
 from climb_opt.view import StudyView, store_space
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,9 @@ def open_study(
         if study is None or RECIPE not in study.user_attrs:
             if create and wanted is not None:
                 check_choices(wanted)  # what is wrong is said before a corpus is built
-                weighed(wanted, opened, name)
+                asked, _ = weighed(wanted, opened, name)
+                if corpus is None and (built := to_be_built(asked)) is not None:
+                    check_foretold(asked, built)
             if create and wanted is not None and corpus is None:
                 return None
             study = _complete(opened, name, wanted if create else None, corpus, on_create)
@@ -178,7 +181,7 @@ def load_corpus(study: optuna.Study, here: str | Path | CorpusRecipe | None = No
 def awaits_corpus(recipe: str | None, overrides: Sequence[str]) -> bool:
     """Whether the study of a recipe's file cannot be there yet, for its corpus is to be built."""
     wanted = read_asked(recipe, "", overrides)[1]
-    return wanted is not None and is_to_be_built(wanted)
+    return wanted is not None and to_be_built(wanted) is not None
 
 
 # --- private -----------------------------------------------------------------------------------
