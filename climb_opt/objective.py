@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,28 @@ from climb_opt.proxy.reweight import base as reweight
 from climb_opt.proxy.reweight.base import Judge
 from climb_opt.proxy.rungs import Rungs
 from climb_opt.proxy.train import Trainer
-from climb_opt.recipes import StudyRecipe
+from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
+from climb_opt.simplex import MixtureSpace
 
 log = logging.getLogger(__name__)
+
+
+def judge_of(corpus: Corpus, recipe: StudyRecipe, space: MixtureSpace) -> Judge:
+    """Who scores what a study trains.
+
+    Raises:
+        UserError: anything wrong with its evaluators, or with what the recipe asks of them.
+    """
+    evaluators = [build_evaluator(corpus, choice) for choice in recipe.evaluators]
+    check_components(recipe, evaluators)
+    return Judge(evaluators, recipe.coefficients(), recipe.direction, space)
+
+
+def check_methods(proxies: Iterable[ProxyRecipe], judge: Judge) -> None:
+    """Raise a `UserError` where a score does not suit a method that sets a proxy's weights."""
+    for proxy in proxies:
+        reweight.check(proxy.reweight, judge)
 
 
 class ProxyObjective:
@@ -70,19 +88,18 @@ class ProxyObjective:
         self.corpus, self.recipe, self.directory = corpus, recipe, Path(directory)
         self.stop = stop
         check_folder(self.directory)
+        self.space = space_for(corpus.tokens(), recipe)
         self.coefficients = recipe.coefficients()
         self.also = [objective.coefficients() for objective in recipe.also.values()]
-        self.evaluators = [build_evaluator(corpus, choice) for choice in recipe.evaluators]
-        check_components(recipe, self.evaluators)
-        self.space = space_for(corpus.tokens(), recipe)
+        judge = judge_of(corpus, recipe, self.space)
+        self.evaluators = list(judge.evaluators)
         self.group = ProxyGroup(recipe.proxy.precision)
         self.rungs = self._rungs()
         self.trainer = self.rungs.trainers[-1]
-        judge = Judge(self.evaluators, self.coefficients, recipe.direction, self.space)
         for trainer in self.rungs.trainers:
             if isinstance(trainer, Trainer):
                 trainer.judge = judge
-                reweight.check(trainer.recipe.reweight, judge)
+        check_methods([t.recipe for t in self.rungs.trainers if isinstance(t, Trainer)], judge)
         self._kept = KeptModels(
             self.directory / FOLDER, recipe.proxy.keep, maximize=recipe.direction == "maximize"
         )

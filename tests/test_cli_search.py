@@ -159,6 +159,27 @@ def test_what_was_given_up_is_told_with_the_remedy(
     assert "Given up after repeated failures: 1; see `climb-opt status mine`" in out
 
 
+def test_a_command_none_of_whose_trials_finished_says_why_and_is_no_success(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(trial: optuna.Trial) -> None:
+        raise RuntimeError("out of luck")
+
+    home(never)
+    noise = ["noise", "mine", "--repeats", "2", "--corner", "0", "--spread", "0"]
+    search = ["search", "mine.yaml", "--set", "rounds=[2]", "--set", "baselines=[]"]
+    for command, name in ((search, "mine"), (noise, "mine-noise")):
+        for _ in ("at work", "when there is nothing left to try"):
+            assert main(command) == 2
+            line = capsys.readouterr().err.splitlines()[-1]
+            assert line.startswith(f"climb-opt: {name}: no trial finished: ")
+            assert "RuntimeError: out of luck" in line and f"climb-opt retry {name}" in line
+    home()
+    assert main(["retry", "mine"]) == 0
+    assert main(search) == 0
+    assert "no trial finished" not in capsys.readouterr().err
+
+
 def test_the_first_signal_stops_gently_and_the_second_at_once() -> None:
     stop = Stop()
     assert not stop()

@@ -15,6 +15,7 @@ from climb_opt.errors import UserError
 from climb_opt.gains.table import Gains
 from climb_opt.recipes import study_from
 from climb_opt.shards import Corpus
+from climb_opt.storages import open_storage
 from climb_opt.study import open_study
 from climb_opt.study.carried import influence_of
 from climb_opt.view import StudyView, all_trials
@@ -82,6 +83,16 @@ def test_a_file_that_cannot_be_read_is_refused_before_there_is_a_study(recipe: s
     Path("found.json").unlink()
     with pytest.raises(UserError, match=r"found\.json"):
         open_study(recipe, storage="runs/climb.journal")
+
+
+def test_a_domain_without_influence_is_refused_before_there_is_a_study(recipe: str) -> None:
+    data = json.loads(Path("found.json").read_text())
+    dropped = data["lowers"]["x/bpb"].popitem()[0]
+    Path("found.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match=dropped):
+        open_study(recipe, storage="runs/climb.journal")
+    storage = open_storage("runs/climb.journal")
+    assert optuna.get_all_study_names(storage) == []
 
 
 def test_gains_in_the_recipe_itself_are_the_study_s_too(recipe: str) -> None:

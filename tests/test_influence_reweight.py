@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 pytest.importorskip("torch")
@@ -18,8 +19,10 @@ from climb_opt.objective import ProxyObjective
 from climb_opt.paths import path_end, path_mean
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.reweight.base import Sizes, made
-from climb_opt.recipes import Choice
+from climb_opt.recipes import Choice, study_from
 from climb_opt.shards import Corpus
+from climb_opt.storages import open_storage
+from climb_opt.study import open_study
 from influencing import proxies_of, recipe_data
 from training import Watch
 
@@ -132,7 +135,14 @@ def test_a_score_without_a_gradient_is_refused_before_anything_is_trained(
     rows.write_text('{"query": "two plus", "choices": ["two", "a cat"], "label": 0}\n' * 3)
     lm_eval = {"name": "lm-eval", "tasks": ["sums"], "files": {"sums": str(rows)}}
     proxy = {**recipe_data(tiny_corpus)["proxy"], "reweight": "tikmix"}
+    changes = {"proxy": proxy, "evaluators": [lm_eval], "score": ["sums/acc"]}
     with pytest.raises(UserError, match="'sums/acc' has no gradient"):
-        proxies_of(tiny_corpus, tmp_path, proxy=proxy, evaluators=[lm_eval], score=["sums/acc"])
+        proxies_of(tiny_corpus, tmp_path, **changes)
+    recipe, storage = study_from(recipe_data(tiny_corpus, **changes)), open_storage(tmp_path / "s")
+    with pytest.raises(UserError, match="'sums/acc' has no gradient"):
+        open_study(recipe, study_name="untrainable", storage=storage)
+    assert optuna.get_all_study_names(storage) == [], "its name is free for what can be trained"
+    smooth = study_from(recipe_data(tiny_corpus, **{**changes, "score": ["sums/bpb"]}))
+    assert open_study(smooth, study_name="untrainable", storage=storage)
     with pytest.raises(UserError, match="needs a study's score"):
         TiKMiX().check(None)

@@ -12,6 +12,7 @@ from climb_opt.cli import crew
 from climb_opt.cli.following import Following
 from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.text import counted
 
 if TYPE_CHECKING:
     import optuna
@@ -58,6 +59,20 @@ def work(
     return status
 
 
+def check_any_finished(study: optuna.Study) -> None:
+    """Raise a `UserError` where every attempt at a trial of a study's plan failed for good."""
+    from climb_opt.study import status
+
+    now = status(study)
+    failed = [failure.reason for failure in now.failures if not failure.interrupted]
+    if now.given_up and failed and not any(r.finished for r in now.rounds):
+        raise UserError(
+            f"{now.name}: no trial finished: {counted(len(failed), 'attempt')} failed, the last: "
+            f"{failed[-1].rstrip('.')}. Mend that, then run `climb-opt retry {now.name}` and the "
+            "same command again."
+        )
+
+
 def retrain(
     study: optuna.Study,
     team: crew.Crew,
@@ -93,7 +108,11 @@ def retrain(
             if leads():
                 discard_untried(study)
             raise
-    return status if leads() else None
+    if not leads():
+        return None
+    if not status:
+        check_any_finished(study)
+    return status
 
 
 def joined(storage: BaseStorage, name: str, mark: str) -> optuna.Study | None:

@@ -99,6 +99,8 @@ def _work(study: optuna.Study, args: argparse.Namespace, count: int, stop: Stop)
     status = process.work(crew.Crew(args, count, plan.widest), follower, train, stop)
     if leads():
         print(_conclusion(studies.status(study)))
+        if not status:
+            process.check_any_finished(study)
     return status
 
 

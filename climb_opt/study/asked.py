@@ -17,7 +17,10 @@ from climb_opt.attributes import WEIGHTS
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
 from climb_opt.recipes import AUTO, Choice, StudyRecipe
-from climb_opt.study.carried import carried, carried_as
+from climb_opt.samplers.leaning import Leaning
+from climb_opt.shards import Corpus
+from climb_opt.simplex import MixtureSpace
+from climb_opt.study.carried import INFLUENCE, carried, carried_as
 from climb_opt.text import number
 from climb_opt.view import StudyView, study_named
 
@@ -86,6 +89,23 @@ def check_choices(recipe: StudyRecipe) -> None:
         with contextlib.suppress(lookup.NotHere):
             lookup.check_options(kind, choice.name, choice.options, given)
     carried(recipe)
+
+
+def check_measurable(recipe: StudyRecipe, corpus: Corpus, space: MixtureSpace) -> None:
+    """Raise where a new study's score has no gradient that its method of setting weights asks for,
+    or what was measured says nothing of a domain, before the study has its name.
+
+    What cannot be imported here may be elsewhere, where trials run: of that nothing is asked.
+    """
+    given = carried(recipe).sampler.options.get(INFLUENCE)
+    if recipe.sampler.name == "simplex-gp" and given is not None:
+        Leaning(space, given)
+    with contextlib.suppress(lookup.NotHere, ImportError):
+        methods = [p.reweight for p in recipe.proxies if p.reweight is not None]
+        if any(hasattr(lookup.find("reweighter", method.name), "check") for method in methods):
+            from climb_opt.objective import check_methods, judge_of  # loads what trains
+
+            check_methods(recipe.proxies, judge_of(corpus, recipe, space))
 
 
 def check_no_key_of_study(sampler: Choice) -> None:

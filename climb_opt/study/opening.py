@@ -33,7 +33,13 @@ from climb_opt.storages import (
     persist,
     study_lock,
 )
-from climb_opt.study.asked import check_budget, check_choices, check_recipe, weighed
+from climb_opt.study.asked import (
+    check_budget,
+    check_choices,
+    check_measurable,
+    check_recipe,
+    weighed,
+)
 from climb_opt.study.carried import carried
 from climb_opt.study.corpora import corpus_for, is_override, to_be_built
 from climb_opt.view import StudyView, store_space
@@ -237,6 +243,7 @@ def _complete(
     ladder = study_ladder(recipe, corpus.tokens(), corpus.vocab_size)
     if ladder is not None:
         check_budget(recipe, ladder, branching_flops(recipe, ladder, corpus.tokens()))
+    check_measurable(weighed(recipe, storage, name)[0], corpus, space)
     study = optuna.create_study(
         study_name=name,
         storage=storage,
