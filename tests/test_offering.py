@@ -22,7 +22,7 @@ OFFERED = [
     (("confirm",), [*RULES, *recipe_files.names("proxies")]),
     (("transfer",), recipe_files.names("proxies")),
     (("ablate",), [*reading.shipped(), *KINDS["sampler"], *KINDS["predictor"], *RULES]),
-    (("predictors",), [*foresight.shipped(), *KINDS["predictor"]]),
+    (("predictors",), [*recipe_files.names(foresight.SHIPPED), *KINDS["predictor"]]),
     (("corpus", "build"), [*ENGINES, *BACKENDS, *PRESETS, "tfidf", "bf16"]),
 ]
 

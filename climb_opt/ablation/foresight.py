@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup, recipe_files, recipes
-from climb_opt.ablation.recipe.reading import FOLDER
 from climb_opt.ablation.run.surfaces import load_table
 from climb_opt.emulator import Table
 from climb_opt.errors import UserError
@@ -26,6 +25,7 @@ from climb_opt.strict import build
 from climb_opt.text import counted, pipe_table, strict_json
 from climb_opt.threads import one_blas_thread
 
+SHIPPED = "studies/ablations/predictors"
 HELD_OUT = "held-out rows"
 USUAL = (16, 32, 64, 112)  # rows to train on: 112 is CLIMB's whole budget
 SMALLEST_TEST = 8  # rows: below it a rank correlation says nothing
@@ -69,14 +69,13 @@ class Cell:
 
 def read_predictors(name: str, overrides: Sequence[str] = ()) -> PredictorRecipe:
     """The predictor study of a shipped name (studies/ablations/predictors) or a path."""
-    known = shipped()
+    known = recipe_files.names(SHIPPED)
     if not Path(name).suffix and name not in known:
         raise UserError(
             f"No predictor study {name!r}. Shipped: {', '.join(known)}; "
             "or give the path of a .yaml file, or --mixtures and --results."
         )
-    shipped_name = f"{FOLDER}/predictors/{name}"
-    data = recipe_files.read_data("studies", name if Path(name).suffix else shipped_name)
+    data = recipe_files.read_data("studies", str(recipe_files.find(SHIPPED, name)))
     return predictors_from(data, overrides)
 
 
@@ -88,16 +87,6 @@ def predictors_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> Pred
     if recipe.seeds < 1 or min(recipe.n, default=2) < 2:
         raise UserError("predictors: seeds must be at least 1, and every n at least 2.")
     return recipe
-
-
-def shipped() -> list[str]:
-    """The names of the predictor studies in studies/ablations/predictors."""
-    folder = (
-        recipe_files.find("studies", recipe_files.names("studies")[0]).parent
-        / FOLDER
-        / "predictors"
-    )
-    return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 @one_blas_thread()

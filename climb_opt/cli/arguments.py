@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 FORMATS = ("text", "json", "yaml")
 
 
+def format_argument(command: argparse.ArgumentParser) -> None:
+    """Text, or data for programs; `show` prints either."""
+    command.add_argument("-f", "--format", choices=FORMATS, default="text",
+                         help="for people, or for programs (default: text)")  # fmt: skip
+
+
+def show(text: str, data: dict[str, Any], kind: str) -> None:
+    """Print the text, or the data where `kind` is json or yaml."""
+    print((text if kind == "text" else formatted(data, kind)).removesuffix("\n"))
+
+
 def formatted(data: dict[str, Any], kind: str) -> str:
     """Plain data as text for programs: `kind` is json or yaml."""
     from climb_opt.text import strict_json

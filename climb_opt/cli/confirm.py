@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.crew import Crew
-from climb_opt.cli.following import Following, following
+from climb_opt.cli.following import following
 from climb_opt.cli.offering import names_of, offer, recipes_of
-from climb_opt.cli.stopping import Stop
 from climb_opt.text import printable
 
 if TYPE_CHECKING:
@@ -53,13 +53,11 @@ def _confirm(args: argparse.Namespace) -> int | None:
     name = args.own_name or f"{study.study_name}{SUFFIX}"
     confirm = process.joined(StudyView(study).storage, name, CONFIRM) or _begin(args, study)
 
-    def train(objective: Any, stop: Stop, follow: Following) -> None:
-        work_on(study, confirm, objective, stop=stop, on_trial=follow.show)
-
     plan = longest_plan(confirm, read_recipe(confirm).max_attempts)
     most = read_finals(confirm).budget
     follower = following(confirm, plan, total=most)
-    status = process.retrain(confirm, Crew(args, count, plan.widest), follower, train)
+    team, train = Crew(args, count, plan.widest), partial(work_on, study, confirm)
+    status = process.retrain(confirm, team, follower, train)
     if status is not None:
         _show(confirm)
     return status

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 from climb_opt import corpus_recipe
 from climb_opt.cli import offering
 from climb_opt.cli.arguments import set_argument
-from climb_opt.cli.offering import offer
+from climb_opt.cli.offering import offer, table_in
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 
@@ -57,12 +57,14 @@ def add(commands: Any) -> None:
     _add_running(parser.add_argument_group("running"))
     offer(
         parser,
-        engines=offering.engines,
+        engines=table_in("climb_opt.corpus.run.engines:ENGINES"),
         encoders=offering.encoders,
-        back_ends_of_k_means=offering.backends,
-        precisions_of_a_model=offering.precisions,
-        rules_of_prune=offering.prunings,
-        kinds_of_installed=offering.installed,
+        back_ends_of_k_means=table_in("climb_opt.corpus.stages.cluster:BACKENDS", before=["auto"]),
+        precisions_of_a_model=table_in("climb_opt.corpus.stages.embed:PRECISIONS"),
+        rules_of_prune=table_in(
+            "climb_opt.corpus.stages.pruning:PRESETS", after=["FIELD>=NUMBER", "FIELD<=NUMBER"]
+        ),
+        kinds_of_installed=table_in("climb_opt.corpus.read.installed:KINDS"),
         recipes=offering.recipes_of("corpora"),
     )
     parser.set_defaults(run=run)

@@ -139,16 +139,6 @@ def _model(args: argparse.Namespace) -> None:
 
 
 def _settings(args: argparse.Namespace) -> Any:
-    names = (
-        "mixture",
-        "rule",
-        "trial",
-        "phases",
-        "path",
-        "tokens",
-        "sequence",
-        "batch",
-        "seed",
-        "corpus",
-    )
-    return {name: getattr(args, name) for name in names}
+    from climb_opt.exports.from_study import Settings
+
+    return {name: getattr(args, name) for name in Settings.__annotations__}

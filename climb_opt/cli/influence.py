@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.cli.arguments import FORMATS, formatted, quieten_optuna, set_argument
+from climb_opt.cli.arguments import format_argument, quieten_optuna, set_argument, show
 from climb_opt.cli.offering import offer, recipes_of
 from climb_opt.cli.stopping import stop_flag
 
@@ -37,8 +37,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
                          help="keep it, for a sampler or baseline: influence: FILE")  # fmt: skip
     command.add_argument("--corpus", help="where the corpus lies on this machine")
     command.add_argument("--runs", default="runs", help="folder of checkpoints")
-    command.add_argument("-f", "--format", choices=FORMATS, default="text",
-                         help="for people, or for programs (default: text)")  # fmt: skip
+    format_argument(command)
     command.set_defaults(run=_influence)
     offer(command, recipes=recipes_of("studies"))
 
@@ -58,11 +57,7 @@ def _influence(args: argparse.Namespace) -> None:
         return
     if args.output:
         found.gains.write(args.output)
-    if args.format == "text":
-        print(_text(found))
-    else:
-        data = {**asdict(found.gains), "mixture": found.mixture}
-        print(formatted(data, args.format), end="")
+    show(_text(found), {**asdict(found.gains), "mixture": found.mixture}, args.format)
 
 
 def _split(given: list[str]) -> tuple[list[str], InfluenceOptions]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from functools import partial
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import quieten_optuna, set_argument, study_command
 from climb_opt.cli.crew import Crew
-from climb_opt.cli.following import Following, following
+from climb_opt.cli.following import following
 from climb_opt.cli.offering import offer, recipes_of
-from climb_opt.cli.stopping import Stop
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -53,11 +52,9 @@ def _noise(args: argparse.Namespace) -> int | None:
         terms = repeats.Terms(args.repeats, args.corner, args.spread, name)
         sibling = repeats.begin(of, terms, args.corpus)
 
-    def train(objective: Any, stop: Stop, follow: Following) -> None:
-        noise.work_on(sibling, objective, stop=stop, on_trial=follow.show)
-
     plan = repeats.orders(sibling).plan
     team = Crew(args, count, plan.widest)
+    train = partial(noise.work_on, sibling)
     status = process.retrain(sibling, team, following(sibling, plan), train)
     if status is not None:
         from climb_opt.reports.draw.terminal import listing

@@ -6,10 +6,11 @@ The tables are read when help is asked for, not at each start: some come with he
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shutil
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 Table = Callable[[], Mapping[str, str]]
 _WIDEST = 100
@@ -94,23 +95,6 @@ def arms() -> dict[str, str]:
     return {name: json.dumps(data) for name, data in STANDARD.items()}
 
 
-def predictor_studies() -> dict[str, str]:
-    """The shipped tables that predictors are compared on."""
-    from climb_opt.ablation.foresight import shipped
-
-    return dict.fromkeys(shipped(), "")
-
-
-# of `corpus build`
-
-
-def engines() -> dict[str, str]:
-    """What runs the units of a build."""
-    from climb_opt.corpus.run.engines import ENGINES
-
-    return dict(ENGINES)
-
-
 def encoders() -> dict[str, str]:
     """What makes vectors of documents."""
     from climb_opt.corpus.stages.embed import TFIDF
@@ -118,29 +102,19 @@ def encoders() -> dict[str, str]:
     return {TFIDF: "TF-IDF and SVD", "MODEL": "a sentence-transformers model: folder or hub name"}
 
 
-def backends() -> dict[str, str]:
-    """What k-means runs on."""
-    from climb_opt.corpus.stages.cluster import BACKENDS
+def table_in(place: str, *, before: Sequence[str] = (), after: Sequence[str] = ()) -> Table:
+    """The names that "module:NAME" holds, and what is said of each where it holds that too.
 
-    return dict.fromkeys(("auto", *BACKENDS), "")
+    Args:
+        before: further names, to come first.
+        after: those to come last.
+    """
 
+    def table() -> dict[str, str]:
+        module, _, name = place.partition(":")
+        held = getattr(importlib.import_module(module), name)
+        said = held.items() if isinstance(held, dict) else ()
+        about = {known: text for known, text in said if isinstance(text, str)}
+        return dict.fromkeys((*before, *held, *after), "") | about
 
-def precisions() -> dict[str, str]:
-    """How a model computes."""
-    from climb_opt.corpus.stages.embed import PRECISIONS
-
-    return dict.fromkeys(PRECISIONS, "")
-
-
-def prunings() -> dict[str, str]:
-    """Named rules that drop clusters by their scores."""
-    from climb_opt.corpus.stages.pruning import PRESETS
-
-    return {**dict.fromkeys(PRESETS, ""), "FIELD>=NUMBER": "", "FIELD<=NUMBER": ""}
-
-
-def installed() -> dict[str, str]:
-    """What the input `installed:` reads, or `installed:KIND,KIND`."""
-    from climb_opt.corpus.read.installed import KINDS
-
-    return dict.fromkeys(KINDS, "")
+    return table

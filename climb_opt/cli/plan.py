@@ -6,10 +6,10 @@ import argparse
 from dataclasses import asdict
 
 from climb_opt.cli.arguments import (
-    FORMATS,
-    formatted,
+    format_argument,
     quieten_optuna,
     set_argument,
+    show,
     stem,
     storage_argument,
 )
@@ -40,8 +40,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
                          help="emulated searches of each kind and budget (default: 3)")  # fmt: skip
     command.add_argument("--quick", "--no-emulation", dest="quick", action="store_true",
                          help="costs alone; nothing is emulated")  # fmt: skip
-    command.add_argument("-f", "--format", choices=FORMATS, default="text",
-                         help="for people, or for programs (default: text)")  # fmt: skip
+    format_argument(command)
     set_argument(command, "change a key of the recipe, e.g. seed=1; as often as needed")
     storage_argument(command)
     command.set_defaults(run=_plan)
@@ -68,9 +67,5 @@ def _plan(args: argparse.Namespace) -> None:
         args.recipe, flops=args.flops, source=source, storage=args.storage, overrides=args.set,
         noise=args.noise, correlation=args.correlation, seeds=args.seeds, emulate=not args.quick,
     )  # fmt: skip
-    if args.format == "text":
-        print(found.text, end="")
-    else:
-        data = asdict(found)
-        data.pop("text")
-        print(formatted(data, args.format), end="")
+    data = asdict(found)
+    show(data.pop("text"), data, args.format)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 
 from climb_opt.cli.arguments import comparison_arguments, overrides
-from climb_opt.cli.offering import names_of, offer, predictor_studies
+from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.errors import UserError
 from climb_opt.files import check_folder, replace_text
 from climb_opt.progress import counting, progress
+
+TABLES = "studies/ablations/predictors"  # the folder of the shipped ones
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -22,11 +24,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command.add_argument("--key", default="index", help="the column that names a run in both")
     command.add_argument("--tables", help="the folder of the tables that the study names")
     comparison_arguments(command)
-    offer(command, tables=predictor_studies, predictors=names_of("predictor"))
+    offer(command, tables=recipes_of(TABLES), predictors=names_of("predictor"))
     command.set_defaults(run=_predictors)
 
 
 def _predictors(args: argparse.Namespace) -> None:
+    from climb_opt import recipe_files
     from climb_opt.ablation import foresight
 
     if args.output:
@@ -40,7 +43,7 @@ def _predictors(args: argparse.Namespace) -> None:
     elif args.table:
         recipe = foresight.read_predictors(args.table, changes)
     else:
-        known = ", ".join(foresight.shipped())
+        known = ", ".join(recipe_files.names(TABLES))
         raise UserError(f"predictors: name a study ({known}), or give --mixtures and --results.")
     with progress(None, f"predictors {args.table or ''}".strip(), "fit") as bar:
         cells = foresight.study_predictors(recipe, on_fit=counting(bar))

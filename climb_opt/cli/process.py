@@ -77,9 +77,10 @@ def retrain(
     study: optuna.Study,
     team: crew.Crew,
     follower: AbstractContextManager[Following],
-    run: Callable[[Callable[[optuna.Trial], Any], Stop, Following], Any],
+    work_on: Callable[..., Any],
 ) -> int | None:
-    """Train what `run(objective, stop, follow)` asks for; the exit status, if this process speaks.
+    """Train what `work_on(objective, stop=, on_trial=)` asks for; the exit status, if this process
+    speaks.
 
     Trials get notes and artifacts, as those of a search do.
     """
@@ -95,7 +96,11 @@ def retrain(
 
             with_proxies(
                 study,
-                lambda proxies: run(notebook_for(study, args.runs).annotate(proxies), stop, follow),
+                lambda proxies: work_on(
+                    notebook_for(study, args.runs).annotate(proxies),
+                    stop=stop,
+                    on_trial=follow.show,
+                ),
                 corpus=args.corpus,
                 directory=args.runs,
                 stop=stop,

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from climb_opt.cli.arguments import FORMATS, existing, formatted, set_argument, study_command
+from climb_opt.cli.arguments import existing, format_argument, set_argument, show, study_command
 
 if TYPE_CHECKING:
     from climb_opt.study.rescoring import Rescored
@@ -27,8 +27,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
                          help="to draw (default: 4096 by ensemble, 32 by merging)")  # fmt: skip
     command.add_argument("--corpus", help="where the corpus lies on this machine")
     command.add_argument("--runs", default="runs", help="folder of checkpoints and models")
-    command.add_argument("-f", "--format", choices=FORMATS, default="text",
-                         help="for people, or for programs (default: text)")  # fmt: skip
+    format_argument(command)
 
 
 def _rescore(args: argparse.Namespace) -> None:
@@ -38,10 +37,7 @@ def _rescore(args: argparse.Namespace) -> None:
     found = rescore(
         study, args.set, mixtures=args.mixtures, corpus=args.corpus, directory=args.runs
     )
-    if args.format != "text":
-        print(formatted({**asdict(found), "mixture": dict(found.mixture)}, args.format), end="")
-        return
-    print(describe(found))
+    show(describe(found), {**asdict(found), "mixture": dict(found.mixture)}, args.format)
 
 
 def describe(found: Rescored) -> str:

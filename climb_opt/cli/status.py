@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from climb_opt.cli.arguments import FORMATS, existing, formatted, study_command
+from climb_opt.cli.arguments import existing, format_argument, show, study_command
 from climb_opt.errors import listed
 from climb_opt.text import flops, score
 
@@ -19,18 +19,14 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     command = study_command(
         subparsers, "status", _status, help="rounds, workers, failures, time left"
     )
-    command.add_argument("-f", "--format", choices=FORMATS, default="text",
-                         help="for people, or for programs (default: text)")  # fmt: skip
+    format_argument(command)
 
 
 def _status(args: argparse.Namespace) -> None:
     from climb_opt.study import status
 
     now = status(existing(args))
-    if args.format == "text":
-        print(describe(now))
-    else:
-        print(formatted(asdict(now), args.format), end="")
+    show(describe(now), asdict(now), args.format)
 
 
 def describe(now: Status) -> str:

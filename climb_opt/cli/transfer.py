@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from functools import partial
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.crew import Crew
-from climb_opt.cli.following import Following, following
+from climb_opt.cli.following import following
 from climb_opt.cli.offering import offer, recipes_of
-from climb_opt.cli.stopping import Stop
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -47,13 +46,11 @@ def _transfer(args: argparse.Namespace) -> int | None:
         recipe = transfer.transfer_recipe(read_recipe(study), args.proxy, args.seed)
         larger = transfer.begin(study, recipe, mixtures=args.mixtures, top=args.top, name=name)
 
-    def train(objective: Any, stop: Stop, follow: Following) -> None:
-        transfer.work_on(study, larger, objective, stop=stop, on_trial=follow.show)
-
     # Standard output is the Markdown, and nothing else.
     plan = transfer.plan_of(larger)
     follower = following(larger, plan, file=sys.stderr)
-    status = process.retrain(larger, Crew(args, count, plan.widest), follower, train)
+    team, train = Crew(args, count, plan.widest), partial(transfer.work_on, study, larger)
+    status = process.retrain(larger, team, follower, train)
     if status is not None:
         found = transfer.transfer_of(study, larger)
         print(transfer.as_markdown(found, read_recipe(study), read_recipe(larger)), end="")

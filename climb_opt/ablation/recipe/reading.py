@@ -14,13 +14,12 @@ from climb_opt.errors import UserError
 from climb_opt.reading import read_json
 from climb_opt.strict import build, check_ranges
 
-FOLDER = "ablations"  # inside studies/
+FOLDER = "studies/ablations"
 
 
 def shipped() -> list[str]:
     """The names of the ablation recipes in studies/ablations."""
-    folder = recipe_files.find("studies", recipe_files.names("studies")[0]).parent / FOLDER
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return recipe_files.names(FOLDER)
 
 
 def scales(name: str) -> list[str]:
@@ -120,7 +119,7 @@ def _data(name: str) -> dict[str, Any]:
             f"No ablation {name!r}. Shipped: {', '.join(shipped())}; "
             "or give the path of a .yaml file or of an ablation.json."
         )
-    return recipe_files.read_data("studies", name if Path(name).suffix else f"{FOLDER}/{name}")
+    return recipe_files.read_data("studies", str(recipe_files.find(FOLDER, name)))
 
 
 def _only(recipe: AblationRecipe, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
