@@ -220,7 +220,7 @@ def test_a_law_is_a_function_of_its_seed_and_needs_domains() -> None:
     assert not np.array_equal(one.score(draws), other.score(draws))
     np.testing.assert_allclose(one.components(draws) @ one.coefficients, one.score(draws))
     assert not one.extrapolates(draws).any() and "certified" in one.quality()
-    with pytest.raises(UserError, match="needs domains and tasks"):
+    with pytest.raises(UserError, match="needs 1 domain and a task, but got 0 and 5"):
         MixingLaw(0)
 
 

@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from climb_opt.errors import UserError
+from climb_opt.emulator.shapes import Law
 from climb_opt.simplex import MixtureSpace
 
 
-class MixingLaw:
+class MixingLaw(Law):
     """C losses of K domains, drawn from `seed`; lower is better.
 
     Args:
         domains: how many.
         tasks: how many losses; each leans on a few domains of its own.
-        seed: of the law, not of the noise.
-        space: bounds and prior; by default tokens fall off as 1 / rank, as in real corpora.
+        seed, space: as of `Law`.
     """
+
+    FEWEST = 1
 
     def __init__(
         self,
@@ -32,32 +33,19 @@ class MixingLaw:
         seed: int = 0,
         space: MixtureSpace | None = None,
     ) -> None:
-        if domains < 1 or tasks < 1:
-            raise UserError(f"A mixing law needs domains and tasks, but got {domains}, {tasks}.")
-        if space is None:
-            width = len(str(domains - 1))
-            space = MixtureSpace({f"d{i:0{width}d}": 1.0 / (i + 1) for i in range(domains)})
-        self.space = space
-        self.names = tuple(f"task{j}" for j in range(tasks))
-        self.coefficients = np.full(tasks, 1.0 / tasks)
-        rng = np.random.default_rng([seed, tasks, len(space)])
+        super().__init__(domains, tasks, seed=seed, space=space)
+
+    def draw(self, rng: np.random.Generator, tasks: int, domains: int) -> None:
+        """See `Law`."""
         # Few domains help a task much, most a little, some harm it.
-        self._helps = rng.gamma(0.3, 4.0, (tasks, len(space))) - rng.gamma(0.3, 1.0, len(space))
+        self._helps = rng.gamma(0.3, 4.0, (tasks, domains)) - rng.gamma(0.3, 1.0, domains)
         self._floor = rng.uniform(2.0, 3.0, tasks)
         self._height = rng.uniform(0.5, 1.5, tasks)
         self._optimum: np.ndarray | None = None
 
     def components(self, weights: np.ndarray) -> np.ndarray:
-        """The losses (n, C) of mixtures (n, K)."""
+        """See `Law`."""
         return np.asarray(self._floor + self._height * np.exp(-weights @ self._helps.T))
-
-    def score(self, weights: np.ndarray) -> np.ndarray:
-        """The mean loss (n,) of mixtures (n, K)."""
-        return np.asarray(self.components(weights).mean(axis=1))
-
-    def extrapolates(self, weights: np.ndarray) -> np.ndarray:
-        """Never: the law holds everywhere. Shape (n,)."""
-        return np.zeros(len(weights), dtype=bool)
 
     def quality(self) -> str:
         """One line that goes with every result."""

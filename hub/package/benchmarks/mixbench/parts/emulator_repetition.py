@@ -33,15 +33,10 @@ class Repetition(Law):
     Without a `space` the domains hold, together, as many tokens as 1.5 target trials read.
     """
 
-    def __init__(
-        self,
-        domains: int = 12,
-        tasks: int = 4,
-        *,
-        seed: int = 0,
-        space: MixtureSpace | None = None,
-    ) -> None:
-        super().__init__(domains, tasks, seed=seed, space=space or scarce(domains))
+    @staticmethod
+    def usual_space(domains: int) -> MixtureSpace:
+        """See `Law`."""
+        return scarce(domains)
 
     def draw(self, rng: np.random.Generator, tasks: int, domains: int) -> None:
         """See `Law`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -78,14 +79,7 @@ class RowSpace(MixtureSpace):
         """The row (..., K) nearest to each mixture of `weights` (..., K)."""
         return self.rows[self.nearest(super().project(weights))]
 
-    def sample(
-        self,
-        rng: np.random.Generator,
-        n: int,
-        *,
-        temperature: float = 1.0,
-        strength: float | np.ndarray = 1.0,
-    ) -> np.ndarray:
+    def sample(self, rng: np.random.Generator, n: int, **concentration: Any) -> np.ndarray:
         """n rows (n, K), each as likely as any other, whatever the concentration."""
         return self.rows[rng.integers(len(self.rows), size=n)]
 

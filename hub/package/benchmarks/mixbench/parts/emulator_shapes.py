@@ -20,6 +20,7 @@ import numpy as np
 from .emulator_lowest import lowest
 from .errors import UserError
 from .simplex import MixtureSpace
+from .text import counted
 
 FINE = tuple(np.geomspace(0.1, 1e-6, 20).tolist())  # exchanges that leave nothing to be found
 
@@ -33,8 +34,10 @@ class Law(ABC):
         space: bounds, prior and inventories; by default tokens fall off as 1 / rank.
 
     Raises:
-        UserError: fewer than two domains, or no task.
+        UserError: fewer than `FEWEST` domains, or no task.
     """
+
+    FEWEST = 2
 
     def __init__(
         self,
@@ -44,12 +47,19 @@ class Law(ABC):
         seed: int = 0,
         space: MixtureSpace | None = None,
     ) -> None:
-        self.space = falling(domains) if space is None else space
-        if len(self.space) < 2 or tasks < 1:
-            raise UserError(f"A law needs 2 domains and a task, but got {domains} and {tasks}.")
+        domains = domains if space is None else len(space)
+        if domains < self.FEWEST or tasks < 1:
+            least = counted(self.FEWEST, "domain")
+            raise UserError(f"A law needs {least} and a task, but got {domains} and {tasks}.")
+        self.space = self.usual_space(domains) if space is None else space
         self.names = tuple(f"task{j}" for j in range(tasks))
         self.coefficients = np.full(tasks, 1.0 / tasks)
         self.draw(np.random.default_rng([seed, tasks, len(self.space)]), tasks, len(self.space))
+
+    @staticmethod
+    def usual_space(domains: int) -> MixtureSpace:
+        """The space where none is given."""
+        return falling(domains)
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, tasks: int, domains: int) -> None:
