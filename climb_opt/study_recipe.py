@@ -175,6 +175,11 @@ class StudyRecipe:
         """component -> coefficient of the study's score."""
         return _coefficients(self.score)
 
+    @property
+    def sign(self) -> float:
+        """+1 where a lower score is better, -1 where a higher one is."""
+        return -1.0 if self.direction == "maximize" else 1.0
+
     def objectives(self) -> dict[str, ScoreRecipe]:
         """All objectives by name; the first is "score"."""
         return {MAIN: ScoreRecipe(self.score, self.direction), **self.also}

@@ -125,7 +125,7 @@ def test_best_follows_the_rule_that_is_asked_for(run: Any) -> None:
     ("argv", "message"),
     [
         (["best", "nope"], "No study 'nope'"),
-        (["best", "begun"], "no finished trial yet"),
+        (["best", "begun"], "nothing to recommend yet"),
         (["best", "small", "--rule", "bestest"], "Unknown rule 'bestest'"),
         (["export", "begun", "--format", "json"], "nothing to export yet"),
         (["export", "small", "--format", "parquet"], "Known: json, yaml, megatron"),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.offering import names_of, offer
-from climb_opt.errors import UserError
 from climb_opt.text import strict_json
 
 if TYPE_CHECKING:
@@ -31,16 +30,11 @@ def _best(args: argparse.Namespace) -> None:
     from climb_opt.reports.snapshot import take
     from climb_opt.retrain.confirm import confirmation_beside
     from climb_opt.retrain.paired import no_claim
-    from climb_opt.selection import advise
+    from climb_opt.selection import advised
 
     study = existing(args)
     snapshot = take(study)
-    advice = advise(study, args.rule, history=snapshot.history)
-    if advice is None:
-        raise UserError(
-            f"Study {study.study_name!r} has no finished trial yet; watch it with `climb-opt "
-            f"status {study.study_name}`."
-        )
+    advice = advised(study, "to recommend", args.rule, history=snapshot.history)
     confirmation = confirmation_beside(study)
     as_good = no_claim(advice.chosen, confirmation)
     if args.format == "json":

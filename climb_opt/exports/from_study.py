@@ -23,7 +23,7 @@ from climb_opt.phases import one_phase, to_train
 from climb_opt.retrain.confirm import confirmation_beside
 from climb_opt.retrain.paired import no_claim
 from climb_opt.schedules import Schedule, mean_mixture, schedule_data
-from climb_opt.selection import advise
+from climb_opt.selection import advised
 from climb_opt.selection.rules import best_path
 from climb_opt.study import corpus_of
 from climb_opt.view import StudyView
@@ -249,12 +249,7 @@ def _path(view: StudyView, number: int | None, phases: int) -> Chosen:
 
 def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
     if trial is None:
-        advice = advise(view.study, rule, every=False)
-        if advice is None:
-            raise UserError(
-                f"Study {view.name!r} has nothing to export yet: no trial has finished. "
-                f"`climb-opt status {view.name}` shows how far it is."
-            )
+        advice = advised(view.study, "to export", rule, every=False)
         chosen = advice.chosen
         as_good = no_claim(chosen, confirmation_beside(view.study))
         return _trained(view, chosen), advice.followed, chosen.rung, as_good

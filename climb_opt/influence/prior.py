@@ -170,8 +170,7 @@ class AtPrior:
 
     def _sign(self, name: str) -> float:
         """1 where a fall of the component is wanted, else -1."""
-        falls = self.proxies.recipe.direction == "minimize"
-        return float(np.sign(self.proxies.coefficients[name])) * (1.0 if falls else -1.0)
+        return float(np.sign(self.proxies.coefficients[name])) * self.proxies.recipe.sign
 
     def _beside(self, products: int | None) -> float:
         """Tokens of training that the gradients and products are worth."""

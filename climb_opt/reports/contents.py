@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from climb_opt.selection import Advice, Recommendation
 from climb_opt.threads import one_blas_thread
 from climb_opt.workers import RungStatus
 from climb_opt.workers.status import rung_status
+
+if TYPE_CHECKING:
+    from climb_opt.corpus.after.map import Points
 
 OWN = "simplex-gp"  # the report's own predictor: light, always there
 
@@ -45,14 +48,6 @@ class RoundSummary:
 
 
 @dataclass(frozen=True)
-class Atlas:
-    """The corpus's clusters on a map: where (n, 2), and the index of each one's domain (n,)."""
-
-    places: np.ndarray
-    domain: np.ndarray
-
-
-@dataclass(frozen=True)
 class Contents:
     """A report without its layout."""
 
@@ -70,7 +65,7 @@ class Contents:
     confirmation: Confirmation | None = None
     noise: Noise | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    atlas: Atlas | None = None
+    atlas: Points | None = None
 
     @property
     def chosen(self) -> Recommendation | None:
@@ -98,7 +93,7 @@ def gather(
     *,
     predictor: str | None = None,
     confirmation: Confirmation | None = None,
-    atlas: Atlas | None = None,
+    atlas: Points | None = None,
 ) -> Contents:
     """Compute a report.
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from climb_opt.attributes import FORECAST
-from climb_opt.gp.outliers import ABSURD, tamed
 from climb_opt.predictors.base import Predictor
-from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.reports.snapshot import Snapshot
+from climb_opt.samplers.climb import fit_predictor
 from climb_opt.statistics import spearman
 
 FOLDS = 5
@@ -81,7 +80,9 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
         earlier = np.flatnonzero(snapshot.rounds < index)
         for train, held in _folds(earlier, rows) if index == 0 else [(earlier, rows)]:
             if len(held) and len(train) >= FEWEST:
-                mean[held], std[held] = fit_predict(snapshot, make, train, held)
+                model = fit_predictor(snapshot.history.rows(train), make)
+                expected, std[held] = model.predict(snapshot.history.weights[held])
+                mean[held] = snapshot.sign * expected
     stored = [trial.system_attrs.get(FORECAST) for trial in snapshot.history.trials]
     for row, forecast in enumerate(stored):
         if forecast is not None:
@@ -95,22 +96,6 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
         snapshot.rounds[rows],
         sum(stored[row] is None for row in rows),
     )
-
-
-def fit_predict(
-    snapshot: Snapshot, make: Callable[[], Predictor], train: np.ndarray, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std (m,) at `rows` of the history, learnt from its rows `train`; study's units."""
-    history = tamed(snapshot.history, ABSURD)  # as CLIMB's own predictor sees it
-    if history.components is None or history.coefficients is None:
-        model: Predictor = make()
-        scores = history.values
-    else:
-        model = ComponentPredictor(make, history.coefficients)
-        scores = history.components
-    model.fit(history.weights[train], scores[train])
-    mean, std = model.predict(history.weights[rows])
-    return snapshot.sign * np.asarray(mean, dtype=float), np.asarray(std, dtype=float)
 
 
 def _folds(always: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
 
 from climb_opt.files import write_text
 from climb_opt.progress import doing
-from climb_opt.reports.contents import Atlas, Contents, gather
+from climb_opt.reports.contents import Contents, gather
 from climb_opt.reports.draw import markdown as as_markdown
 from climb_opt.reports.draw import page
 from climb_opt.reports.snapshot import take
@@ -19,6 +20,9 @@ from climb_opt.selection import advise
 from climb_opt.selection.trusting import distrusted
 from climb_opt.study import corpus_of
 from climb_opt.view import StudyView
+
+if TYPE_CHECKING:
+    from climb_opt.corpus.after.map import Points
 
 
 def report(
@@ -65,7 +69,7 @@ def contents_of(
     rule: str | None = None,
     predictor: str | None = None,
     every_rule: bool = True,
-    atlas: Atlas | None = None,
+    atlas: Points | None = None,
 ) -> Contents:
     """Everything a report says of the study.
 
@@ -87,7 +91,7 @@ def contents_of(
     return replace(found, noise=noise_beside(study), distrusted=lost)
 
 
-def _atlas(study: optuna.Study, path: str | Path | None) -> Atlas | None:
+def _atlas(study: optuna.Study, path: str | Path | None) -> Points | None:
     """The map of the study's corpus; None where it is not at hand or was not clustered here."""
     corpus = corpus_of(study, path, needed=False)
     if corpus is None:
@@ -97,5 +101,4 @@ def _atlas(study: optuna.Study, path: str | Path | None) -> Atlas | None:
 
     if not (corpus.path / CLUSTERS).is_file():
         return None
-    found = maps.points(corpus)
-    return Atlas(found.places, found.domain)
+    return maps.points(corpus)

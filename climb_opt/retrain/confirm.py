@@ -19,7 +19,7 @@ from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, 
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.retrain.race import confirmation_of, run
 from climb_opt.retrain.sibling import Training, at_target, train_beside
-from climb_opt.selection import advise
+from climb_opt.selection import advised
 from climb_opt.study import baselines, read_recipe, run_plan
 from climb_opt.study.working import Objective
 from climb_opt.view import StudyView, study_named
@@ -147,12 +147,7 @@ def _finals(
             f"Study {view.name!r} has several objectives, but a verdict is about one. "
             "Choose from its Pareto set in `climb-opt report`, then `climb-opt export --trial N`."
         )
-    advice = advise(study, every=bool(rules))
-    if advice is None:
-        raise UserError(
-            f"Study {view.name!r} has nothing to confirm yet: no trial has finished. "
-            f"`climb-opt status {view.name}` shows how far it is."
-        )
+    advice = advised(study, "to confirm", every=bool(rules))
     recommended = {FOUND: dict(advice.chosen)}
     wanted = _checked(rules, list(advice.recommended))
     recommended.update({r: dict(m) for r, m in advice.recommended.items() if r in wanted})

@@ -23,7 +23,7 @@ from climb_opt.attributes import CONFIRM, INTERRUPTED, SLOT
 from climb_opt.selection import Recommendation
 from climb_opt.selection.promise import NAMES
 from climb_opt.text import plus_minus
-from climb_opt.view import all_trials
+from climb_opt.view import StudyView, all_trials
 
 SEED_SLOT = "/seed-"  # "found/seed-3"
 LEVEL = 0.05
@@ -177,7 +177,7 @@ def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation 
         finalists=tuple(stored["finalists"]),
         references=tuple(stored["references"]),
         scores=scores,
-        sign=1.0 if study.directions[0].name == "MINIMIZE" else -1.0,
+        sign=StudyView(study).sign,
         unit=stored.get("unit", unit),
         level=stored.get("level", LEVEL),
         failed=failed,

@@ -7,7 +7,6 @@ worked on by the same worker loop; its mixtures are given, so its sampler is nev
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -17,12 +16,13 @@ from typing import Any, TypedDict
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt import recipe_files, recipes
+from climb_opt import recipes
 from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, SEED
 from climb_opt.errors import UserError
 from climb_opt.plan import Plan
 from climb_opt.recipes import StudyRecipe
 from climb_opt.study import discard_untried, with_proxies
+from climb_opt.study.asked import difference
 from climb_opt.study.working import Objective
 from climb_opt.view import StudyView
 from climb_opt.workers import Work
@@ -119,9 +119,5 @@ def train_beside(sibling: optuna.Study, work_on: Callable[..., Any], training: T
 
 def other_recipe(sibling: optuna.Study, recipe: StudyRecipe | None) -> list[str]:
     """How the sibling's recipe differs from this one, a line each; none where one has no recipe."""
-    stored = sibling.user_attrs.get(RECIPE)
-    if stored is None or recipe is None:
-        return []
-    # Read and written again: what an earlier version stored lacks keys that have defaults.
-    old = recipes.to_json(recipes.study_from(json.loads(stored), stored=True))
-    return recipe_files.difference(json.loads(old), json.loads(recipes.to_json(recipe)))
+    stored = StudyView(sibling).recipe
+    return [] if stored is None or recipe is None else difference(stored, recipe, ())

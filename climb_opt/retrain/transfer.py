@@ -36,6 +36,7 @@ from climb_opt.retrain.sibling import (
 from climb_opt.statistics import FEWEST_PAIRS, rank_interval, spearman
 from climb_opt.study import read_recipe, run_plan
 from climb_opt.study.working import Objective
+from climb_opt.text import pipe_table
 from climb_opt.view import StudyView, all_trials, read_history
 from climb_opt.workers import Work
 
@@ -58,7 +59,7 @@ class Transfer:
     @property
     def rho(self) -> float:
         """Spearman rank correlation; nan with fewer than two pairs."""
-        return spearman(self.small, self.large) if len(self.small) > 1 else float("nan")
+        return _rho(self.small, self.large)
 
     def interval(self) -> tuple[float, float] | None:
         """The 90 % interval of `rho`; None with too few pairs."""
@@ -213,7 +214,7 @@ def mixtures_of(study: optuna.Study, larger: optuna.Study) -> dict[Slot, dict[st
 
 def transfer_of(study: optuna.Study, larger: optuna.Study) -> Transfer:
     """What is known so far: pairs of finished trials, oriented so that lower is better."""
-    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    sign = StudyView(study).sign
     small = {f"{PREFIX}{t.number}": t for t in all_trials(study)}
     pairs = [
         (str(t.user_attrs[SLOT]), small[str(t.user_attrs[SLOT])], t)
@@ -238,11 +239,10 @@ def as_markdown(found: Transfer, small: StudyRecipe, large: StudyRecipe) -> str:
         + (f", {found.missing} missing" if found.missing else "")
         + ".",
         "",
-        "| score | rank correlation | 90 % interval |",
-        "| --- | --- | --- |",
-        _row("all", found.small, found.large),
     ]
-    lines += [_row(name, *pair) for name, pair in sorted(found.components.items())]
+    named = [("all", (found.small, found.large)), *sorted(found.components.items())]
+    rows = [_row(name, *pair) for name, pair in named]
+    lines += pipe_table(["score", "rank correlation", "90 % interval"], rows)
     rank = found.best_kept()
     if rank is not None:
         best = f"The best with the search's proxy is number {rank} of {len(found.large)} with the"
@@ -268,11 +268,14 @@ def _components(
     return found
 
 
-def _row(name: str, small: np.ndarray, large: np.ndarray) -> str:
-    rho = spearman(small, large) if len(small) > 1 else float("nan")
+def _row(name: str, small: np.ndarray, large: np.ndarray) -> list[str]:
     interval = _interval(small, large)
     shown = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "too few mixtures"
-    return f"| {name} | {rho:.3f} | {shown} |"
+    return [name, f"{_rho(small, large):.3f}", shown]
+
+
+def _rho(small: np.ndarray, large: np.ndarray) -> float:
+    return spearman(small, large) if len(small) > 1 else float("nan")
 
 
 def _interval(small: np.ndarray, large: np.ndarray) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ verifying.py       what the last slots of a plan measure: the recommendation and
 
 from __future__ import annotations
 
-from climb_opt.selection.advice import Advice, advise
+from climb_opt.selection.advice import Advice, advise, advised
 from climb_opt.selection.choosing import best_mixture, compare_rules
 from climb_opt.selection.recommendation import Estimate, Recommendation, in_words
 from climb_opt.selection.rules import AUTO
@@ -23,6 +23,7 @@ __all__ = [
     "Estimate",
     "Recommendation",
     "advise",
+    "advised",
     "best_mixture",
     "compare_rules",
     "in_words",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import optuna
 
+from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.progress import counting, progress
 from climb_opt.selection.choosing import best_mixture, compare_rules
@@ -59,3 +60,25 @@ def advise(
     if followed not in found:  # one trial, or equal scores: every rule falls back to the same
         followed = next(iter(found))
     return Advice(found, followed)
+
+
+def advised(
+    study: optuna.Study,
+    purpose: str,
+    rule: str | None = None,
+    *,
+    every: bool = True,
+    history: History | None = None,
+) -> Advice:
+    """The same where there must be something "to export", or another `purpose`.
+
+    Raises:
+        UserError: no trial has finished.
+    """
+    advice = advise(study, rule, every=every, history=history)
+    if advice is None:
+        raise UserError(
+            f"Study {study.study_name!r} has nothing {purpose} yet: no trial has finished. "
+            f"`climb-opt status {study.study_name}` shows how far it is."
+        )
+    return advice

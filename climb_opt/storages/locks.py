@@ -17,7 +17,6 @@ import os
 import threading
 from collections import defaultdict
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Protocol
 
 import optuna
@@ -38,12 +37,7 @@ class StudyLock(Protocol):
 
     def __enter__(self) -> Any: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
     def held(self) -> bool:
         """Whether the lock was ours without a break since it was taken."""

@@ -99,7 +99,6 @@ class _Pricing:
         self.space, self.tree = objective.space, objective.rungs.tree
         for name in self.tree.names:
             self.tree.folder(name)  # raises where it is missing
-        self.sign = -1.0 if recipe.direction == "maximize" else 1.0
         by_token = {*self.tree.ensemble.components}
         needed = {*objective.coefficients, *recipe.constraints}
         self.readout = "ensemble" if needed <= by_token else "merge"
@@ -127,7 +126,7 @@ class _Pricing:
         return Rescored(
             self.readout,
             self.space.mixture(pool[chosen]),
-            {name: self.sign * float(value) for name, value in scores.items()},
+            {name: self.recipe.sign * float(value) for name, value in scores.items()},
             self._agreement(history),
             not broken[chosen],
             len(pool),
@@ -143,11 +142,11 @@ class _Pricing:
         return merged
 
     def value(self, components: Mapping[str, float]) -> float:
-        return self.sign * float(self.objective.aggregate(dict(components)))
+        return self.recipe.sign * float(self.objective.aggregate(dict(components)))
 
     def broken(self, components: Mapping[str, float]) -> float:
         """By how much constraints are broken, all together."""
-        over = excesses(components, self.recipe.constraints, maximize=self.sign < 0)
+        over = excesses(components, self.recipe.constraints, maximize=self.recipe.sign < 0)
         return float(sum(max(excess, 0.0) for excess in over.values()))
 
     def _optimum(self) -> np.ndarray | None:

@@ -13,7 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt import recipe_files
-from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, OURS, WARM
+from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM, by_owner
 from climb_opt.errors import UserError
 from climb_opt.history import components_of, excesses
 from climb_opt.ladder import rung_of
@@ -148,7 +148,7 @@ def add(
     origin: Mapping[str, Any],
 ) -> None:
     """One finished trial without a slot."""
-    ours = {k: v for k, v in scored.rung.items() if k.startswith(OURS)}
+    ours, system = by_owner(scored.rung)
     attrs: dict[str, Any] = {IMPORTED: dict(origin), **ours}
     if scored.components:
         attrs[COMPONENTS] = dict(scored.components)
@@ -158,7 +158,7 @@ def add(
             params=space.params(weights),
             distributions=space.distributions(),
             user_attrs=attrs,
-            system_attrs={k: v for k, v in scored.rung.items() if k not in ours},
+            system_attrs=system,
             constraints=dict(scored.constraints),
         )
     )

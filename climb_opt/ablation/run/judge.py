@@ -91,9 +91,8 @@ def judge(
         train = partial(run_plan, study, wanted=todo)
         with_proxies(study, train, directory=place.directory, stop=place.stop)
         place.check_stop()
-    sign = -1.0 if judged.direction == "maximize" else 1.0
     for f in finals:
-        yield f.run, _result(f, _trials_of(study, slots.get(f.run.key)), sign)
+        yield f.run, _result(f, _trials_of(study, slots.get(f.run.key)), judged.sign)
 
 
 # --- private -----------------------------------------------------------------------------------

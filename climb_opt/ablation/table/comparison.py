@@ -82,10 +82,7 @@ def _comparison(recipe: AblationRecipe, setting: str, results: Sequence[RunResul
     if not recipe.live:
         return Comparison(setting, quality, tuple(rows), remarks)
     search = arms(recipe)[0].study
-    signs = [
-        -1.0 if study.direction == "maximize" else 1.0
-        for study in (judged_study(recipe, search), search)
-    ]
+    signs = judged_study(recipe, search).sign, search.sign
     return Comparison(setting, quality, tuple(rows), remarks, *signs)
 
 

@@ -75,8 +75,7 @@ def blank(evaluators: Iterable[Any]) -> Ensemble:
 
 def signed(recipe: StudyRecipe) -> dict[str, float]:
     """component -> coefficient of a study's score, lower where it is better."""
-    sign = -1.0 if recipe.direction == "maximize" else 1.0
-    return {name: sign * c for name, c in recipe.coefficients().items()}
+    return {name: recipe.sign * c for name, c in recipe.coefficients().items()}
 
 
 def convex(ensemble: Ensemble, coefficients: Mapping[str, float]) -> np.ndarray:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from climb_opt.reports.contents import Atlas, Contents
+from climb_opt.reports.contents import Contents
 from climb_opt.reports.parts.svg import WIDTH, Scale, drawing, element, label, limits, title
 from climb_opt.reports.section import Figure, Section
 from climb_opt.text import percent, shorten, times
+
+if TYPE_CHECKING:
+    from climb_opt.corpus.after.map import Points
 
 HEIGHT = 400.0
 NAMED = 14  # domains with their name on the map: those the mixture reads most of
@@ -38,7 +43,7 @@ def atlas(contents: Contents) -> Section | None:
     return Section("map", "The corpus", [Figure(drawn, text, legend)])
 
 
-def _map(found: Atlas, domains: tuple[str, ...], weights: np.ndarray, change: np.ndarray) -> str:
+def _map(found: Points, domains: tuple[str, ...], weights: np.ndarray, change: np.ndarray) -> str:
     across = Scale(*limits(list(found.places[:, 0])), 6.0, WIDTH - 6.0)
     down = Scale(*limits(list(found.places[:, 1])), HEIGHT - 6.0, 6.0)
     radius = float(np.clip(90 / np.sqrt(len(found.places)), 1.6, 5.0))
@@ -54,7 +59,7 @@ def _map(found: Atlas, domains: tuple[str, ...], weights: np.ndarray, change: np
 
 
 def _names(
-    found: Atlas, domains: tuple[str, ...], weights: np.ndarray, across: Scale, down: Scale
+    found: Points, domains: tuple[str, ...], weights: np.ndarray, across: Scale, down: Scale
 ) -> list[str]:
     taken: list[tuple[float, float]] = []
     names = []
