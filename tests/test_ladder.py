@@ -111,6 +111,10 @@ def test_a_ladder_with_a_budget_takes_the_place_of_rounds(tmp_path: Path) -> Non
         ("rounds: [{trials: 8, proxies: tiny}]", "unknown key 'proxies'"),
         ("rounds: [{trials: 8, rung: 0}]", "needs a ladder"),
         ("ladder: [tiny]\nrounds: [{trials: 8, rung: 3}]", "3 is no rung of the ladder"),
+        (
+            "ladder: [tiny, {}]\nrounds: [{trials: 8, rung: 0}]\nrungs: [1]",
+            r"study.rungs: rounds name the rung of each already, as \[0\], but rungs are \[1\]",
+        ),
         ("ladder: tiny", "expected a list of proxies"),
         ("ladder: [{tokens: -1}, {}]", r"study.ladder\[0\].tokens must be at least 1"),
         ("ladder: [{token: 1}, {}]", r"study.ladder\[0\]: unknown key 'token'. Did you mean"),
@@ -306,7 +310,7 @@ def test_a_budget_below_the_baselines_and_one_target_trial_is_refused(
     recipe: StudyRecipe, journal: str
 ) -> None:
     poor = on_rungs(recipe, rounds=(), budget=read_budget(5.0))
-    with pytest.raises(UserError, match="do not pay for the baselines and one trial"):
+    with pytest.raises(UserError, match="do not pay for 2 baselines and one trial"):
         open_study(poor, storage=journal, study_name="s")
     assert not Path(journal).exists() or "s" not in optuna.get_all_study_names(
         optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(journal))

@@ -13,13 +13,14 @@ import pytest
 
 import climb_opt
 import studying
-from climb_opt.attributes import LADDER
+from climb_opt.attributes import LADDER, RUNG
 from climb_opt.cli import main
-from climb_opt.emulator import simulated
+from climb_opt.emulator import LadderObjective, simulated
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
 from climb_opt.proxy.cost import gpu_hours, shape_size, trial_cost
 from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
+from climb_opt.reports.planned import regret
 from climb_opt.reports.planned.advice import advice_of, regret_text
 from climb_opt.reports.planned.costs import costs_of
 from climb_opt.reports.planned.measured import Evidence, Given, evidence_for
@@ -31,6 +32,8 @@ from climb_opt.reports.planned.regret import (
     arms_of,
     budgets_for,
     emulated,
+    search,
+    searched_on,
     searches,
 )
 from climb_opt.shards import Corpus
@@ -75,7 +78,22 @@ def test_a_budget_buys_whole_trials_of_each_rung(recipe: StudyRecipe) -> None:
     found = climb_opt.plan_search(bought, emulate=False)
     assert found.costs.total == 7 * high
     assert [rung.trials for rung in found.costs.rungs] == [None, None]
-    assert climb_opt.plan_search(bought, flops=2 * high, emulate=False).costs.total == 2 * high
+    assert climb_opt.plan_search(bought, flops=3 * high, emulate=False).costs.total == 3 * high
+
+
+@pytest.mark.parametrize("trials", [0.5, 1.0, 2.9])
+def test_a_budget_that_a_search_refuses_is_no_plan(recipe: StudyRecipe, trials: float) -> None:
+    high = flops_of(recipe, 4096)
+    told = r"do not pay for 2 baselines and one trial of the target, .*: 2 \+ 1 at"
+    wanted = on_rungs(recipe, rungs=(0, 1))
+    with pytest.raises(UserError, match=f"--flops: .* {told}"):
+        climb_opt.plan_search(wanted, flops=trials * high, emulate=False)
+    bought = on_rungs(
+        recipe, rounds=(), budget=BudgetRecipe(trials * high), sampler=Choice("simplex-gp", {})
+    )
+    with pytest.raises(UserError, match=f"study.budget: .* {told}"):
+        climb_opt.plan_search(bought, emulate=False)
+    assert climb_opt.plan_search(bought, flops=3 * high, emulate=False).costs.target_trials == 3
 
 
 def test_a_recipe_of_one_rung_is_shown_a_cheaper_one(recipe: StudyRecipe) -> None:
@@ -92,7 +110,7 @@ def test_a_recipe_of_one_rung_is_shown_a_cheaper_one(recipe: StudyRecipe) -> Non
     ("words", "said"),
     [
         ("nowhere", "nowhere"),
-        ("mine.yaml --flops 1e3", "less than one trial of the target"),
+        ("mine.yaml --flops 1e3", "do not pay for 2 baselines and one trial of the target"),
         ("mine.yaml --flops nan", "--flops must be a number"),
         ("mine.yaml --seeds 0", "--seeds must be at least 1"),
         ("mine.yaml --noise -1", "--noise must be a number of at least 0"),
@@ -192,6 +210,25 @@ def test_a_sampler_that_chooses_is_emulated_within_its_budget(recipe: StudyRecip
     assert "rank correlation 0.90 (given)" in found.text
 
 
+def test_rounds_with_more_trials_than_are_emulated_still_end_at_the_target(
+    recipe: StudyRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    class Counted(LadderObjective):
+        def __call__(self, trial: optuna.Trial) -> float:
+            ran.append(trial.user_attrs.get(RUNG, 1))
+            return super().__call__(trial)
+
+    monkeypatch.setattr(regret, "LadderObjective", Counted)
+    monkeypatch.setattr(regret, "MOST_TRIALS", 10)
+    three = on_rungs(recipe, rounds=(12, 4, 2), rungs=(0, 0, 1))
+    assert search(three, PLANNED, 6.0, searched_on(setting(), 0), 0)[1]  # is marked as cut
+    assert ran.count(0) == 6 + 2 and ran.count(1) == 2
+    ran.clear()
+    assert not search(three, ONE, 6.0, searched_on(setting(), 0), 0)[1] and ran == [1] * 6
+
+
 def test_budgets_end_where_emulation_does() -> None:
     assert budgets_for(8) == (1.0, 2.0, 4.0, 8.0)
     assert budgets_for(1e6)[-1] == 32 and budgets_for(1) == (1.0,) == budgets_for(-3)
@@ -233,7 +270,10 @@ def test_searches_that_were_cut_are_marked() -> None:
     budgets, runs = (1.0, 2.0), ((0.5, 0.4), (0.3, 0.2))
     here = Setting(SPACE, Ladder.of((1.0, 4.0)), Evidence(0.0, "", (0.8,), ""), 2)
     told = regret_text([Regret(ONE, budgets, runs, (False, True))], here)
-    assert [" *" in line for line in told[2:4]] == [False, True] and "with some of" in told[-1]
+    assert [" *" in line for line in told[2:4]] == [False, True] and "with 80 trials" in told[-1]
+    assert (
+        "of 112 that were asked" in regret_text([Regret(ONE, budgets, runs, KEPT)], here, 112)[-1]
+    )
     assert not any("*" in line for line in regret_text([Regret(ONE, budgets, runs, KEPT)], here))
 
 
@@ -241,6 +281,17 @@ def test_a_gain_within_chance_is_called_so() -> None:
     runs = {PLANNED: ((0.1, 0.9),), ONE: ((0.9, 0.2),)}
     found = [Regret(arm, (4.0,), of, (False,)) for arm, of in runs.items()]
     assert "within chance" in advice_of(found, Ladder.of((1.0, 4.0)))
+
+
+def test_advice_claims_no_more_than_was_emulated() -> None:
+    ladder = Ladder.of((1.0, 4.0))
+    of = {PLANNED: ((0.5,), True), ONE: ((0.4,), False)}
+    alone = [Regret(arm, (4.0,), (runs,), (cut,)) for arm, (runs, cut) in of.items()]
+    assert "one seed cannot tell" in advice_of(alone, ladder)
+    several = [dataclasses.replace(one, runs=(one.runs[0] * 3,)) for one in alone]
+    assert "not emulated" in advice_of(several, ladder)  # the ladder's searches were cut
+    whole = [dataclasses.replace(one, cut=(False,)) for one in several]
+    assert advice_of(whole, ladder).endswith("drop it.")
 
 
 def test_a_plan_of_three_rungs_is_tried_without_each_below(recipe: StudyRecipe) -> None:

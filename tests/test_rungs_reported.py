@@ -237,6 +237,8 @@ def test_the_commands_show_a_study_whose_target_was_never_reached(
     ):
         assert main([*argv, "--storage", journal]) == 0, argv
         assert low in capsys.readouterr().out.replace("\\", ""), argv
+    assert main(["status", "s", "--storage", journal]) == 0
+    assert f"(none has finished: `climb-opt best s` rests on {low})" in capsys.readouterr().out
     assert main(["report", "s", "--storage", journal, "--output", str(tmp_path / "r.html")]) == 0
 
 

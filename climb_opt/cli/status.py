@@ -136,12 +136,20 @@ def _beat(one: RunningStatus) -> str:
 
 
 def _outlook(now: Status) -> str:
-    parts = [slots_done(now), f"best score {score(now.best)}{at_target(now)}"]
+    parts = [slots_done(now), f"best score {score(now.best)}{at_target(now)}{_rests_on(now)}"]
     if now.trials_per_hour is not None and not now.done:
         parts.append(f"{now.trials_per_hour:.3g} trials an hour")
     if now.seconds_left:
         parts.append(f"about {duration(now.seconds_left)} left")
     return ", ".join(parts)
+
+
+def _rests_on(now: Status) -> str:
+    """Where what is recommended was measured, while no trial of the target has finished."""
+    reached = [r.name for r in now.rungs if r.finished]
+    if not reached or now.rungs[-1].finished:
+        return ""
+    return f" (none has finished: `climb-opt best {now.name}` rests on {reached[-1]})"
 
 
 def slots_done(now: Status) -> str:

@@ -134,6 +134,11 @@ def _read_rounds(data: dict[str, Any]) -> None:
         if any(entry.get("rung") != TARGET for entry in rounds):
             raise UserError("study.rounds: `rung` needs a ladder; name the rungs in `ladder:`.")
         rungs = []
+    if data.get("rungs") and list(data["rungs"]) != rungs:
+        raise UserError(
+            f"study.rungs: rounds name the rung of each already, as {rungs}, but rungs are "
+            f"{data['rungs']!r}; change the rounds, and drop rungs or set rungs: []."
+        )
     data.update(rounds=sizes, rungs=rungs, ladder=ladder)
 
 

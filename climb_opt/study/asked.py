@@ -21,7 +21,7 @@ from climb_opt.samplers.leaning import Leaning
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study.carried import INFLUENCE, carried, carried_as
-from climb_opt.text import number
+from climb_opt.text import counted, number
 from climb_opt.view import StudyView, study_named
 
 log = logging.getLogger(__name__)
@@ -133,23 +133,25 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
         )
 
 
-def check_budget(recipe: StudyRecipe, ladder: Ladder, before: float) -> None:
-    """Raise unless the budget pays for the baselines and one trial of the target.
+def check_budget(
+    budget: float, recipe: StudyRecipe, ladder: Ladder, before: float, where: str = "study.budget"
+) -> None:
+    """Raise unless a budget of FLOPs pays for the baselines and one trial of the target.
 
     Args:
         before: FLOPs of trunk, branches and what checks them.
+        where: the key or option that gives the budget.
     """
-    if recipe.budget is None:
-        return
     named, target = len(recipe.baselines), ladder.rungs[-1]
     needed = (named + 1) * target.flops + before
-    if recipe.budget.flops < needed:
-        raise UserError(
-            f"study.budget: {recipe.budget.flops:.3g} FLOPs do not pay for the baselines and one "
-            f"trial of the target, {target.name}: {named} + 1 at {target.flops:.3g}"
-            f"{f', after {before:.3g} of trunk, branches and their checks,' if before else ''} are "
-            f"{needed:.3g}. Give more, name fewer baselines, or take a cheaper target."
-        )
+    if budget >= needed:
+        return
+    after = f", after {before:.3g} of trunk, branches and their checks," if before else ""
+    raise UserError(
+        f"{where}: {budget:.3g} FLOPs do not pay for {counted(named, 'baseline')} and one trial of "
+        f"the target, {target.name}: {named} + 1 at {target.flops:.3g}{after} are {needed:.3g}. "
+        "Give more, name fewer baselines, or take a cheaper target."
+    )
 
 
 def difference(stored: StudyRecipe, wanted: StudyRecipe, free: Any) -> list[str]:

@@ -241,8 +241,9 @@ def _complete(
         return study
     space = space_for(corpus.tokens(), recipe)  # bounds that no mixture meets are found here
     ladder = study_ladder(recipe, corpus.tokens(), corpus.vocab_size)
-    if ladder is not None:
-        check_budget(recipe, ladder, branching_flops(recipe, ladder, corpus.tokens()))
+    if ladder is not None and recipe.budget is not None:
+        before = branching_flops(recipe, ladder, corpus.tokens())
+        check_budget(recipe.budget.flops, recipe, ladder, before)
     check_measurable(weighed(recipe, storage, name)[0], corpus, space)
     study = optuna.create_study(
         study_name=name,

@@ -22,9 +22,16 @@ from climb_opt.reports.planned.regret import (
 from climb_opt.text import counted, number, pipe_table
 
 
-def regret_text(regrets: Sequence[Regret], setting: Setting) -> list[str]:
-    """The regrets as lines of Markdown: a row for each budget."""
-    told = setting.evidence
+def regret_text(
+    regrets: Sequence[Regret], setting: Setting, asked: float | None = None
+) -> list[str]:
+    """The regrets as lines of Markdown: a row for each budget.
+
+    Args:
+        asked: the budget that was asked about, in trials of the target without baselines.
+    """
+    told, last = setting.evidence, regrets[0].budgets[-1]
+    of = f", of {number(asked, 3)} that were asked about" if asked and asked > last else ""
     rows = [
         [number(budget, 3), *(_cell(r.runs[i]) + " *" * r.cut[i] for r in regrets)]
         for i, budget in enumerate(regrets[0].budgets)
@@ -38,7 +45,7 @@ def regret_text(regrets: Sequence[Regret], setting: Setting) -> list[str]:
         f"standard error over {counted(setting.seeds, 'seed')} of emulated searches, "
         f"{counted(len(setting.space), 'domain')}; noise {number(told.noise, 2)} of a spread "
         f"({told.noise_from}){ranks}. Baselines are not part of these budgets; they end at {MOST} "
-        "trials of the target.",
+        f"trials of the target{of}.",
         *_said_cut(regrets),
     ]
 
@@ -54,11 +61,22 @@ def advice_of(regrets: Sequence[Regret], ladder: Ladder) -> str:
     for rung in range(ladder.target):
         if (dropped := arms.get(without(ladder, rung))) is not None:
             lost, _ = _paired(dropped.runs[-1], whole.runs[-1])
-            if lost <= 0:
+            if lost <= 0 and whole.cut[-1] <= dropped.cut[-1]:
                 return (
                     f"Trials at {ladder.rungs[rung].name} add nothing: spend them at "
                     f"{ladder.rungs[heir(ladder, rung)].name}."
                 )
+    if len(one.runs[-1]) < 2:
+        return (
+            f"At {number(top, 3)} target trials the ladder's regret is {whole.means[-1]:.2f}, that "
+            f"of one rung {one.means[-1]:.2f}; one seed cannot tell a gain from chance, more "
+            "--seeds would."
+        )
+    if gain <= 0 and whole.cut[-1]:
+        return (
+            f"With {MOST_TRIALS} trials the ladder gains nothing yet; whether the rest of the "
+            "search gains is not emulated."
+        )
     if gain <= 0:
         return "At this correlation the ladder gains nothing: drop it."
     if gain <= error:
@@ -86,7 +104,8 @@ def _said_cut(regrets: Sequence[Regret]) -> list[str]:
         return []
     return [
         "",
-        f"\\* emulated up to {MOST_TRIALS} trials, with some of the budget left; a search goes on.",
+        f"\\* emulated with {MOST_TRIALS} trials, which is less than the search: rounds below the "
+        "target are smaller than planned, where a sampler chooses some of the budget is left.",
     ]
 
 

@@ -13,6 +13,7 @@ from climb_opt.proxy.cost import plan as steps_of
 from climb_opt.proxy.going_on import check_going_on
 from climb_opt.proxy.ladders import branching_flops, ladder_of, priced_ladder
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
+from climb_opt.study.asked import check_budget
 from climb_opt.text import amount, counted, flops, hours_text, number, pipe_table
 
 CHEAPER = 4  # a recipe of one rung is shown one of a quarter of its tokens
@@ -98,7 +99,8 @@ def costs_of(
         tokens: of each domain, which say how many branches there are; needed only for those.
 
     Raises:
-        UserError: less than one trial of the target, a rung whose cost nobody knows.
+        UserError: less than the baselines and a trial of the target, a rung whose cost nobody
+            knows.
     """
     check_going_on(recipe)
     proxies, extra = (recipe.proxies, False) if recipe.branches else with_rungs(recipe)
@@ -106,19 +108,14 @@ def costs_of(
     ladder = priced or ladder_of(proxies, vocabulary)
     before = branching_flops(recipe, ladder, tokens or {})
     target = ladder.rungs[-1]
-    if budget is not None and not budget >= target.flops:
-        raise UserError(
-            f"--flops {budget:g} is less than one trial of the target, {target.name}, which costs "
-            f"{target.flops:.3g} FLOPs; give at least that."
-        )
+    own = None if recipe.budget is None else recipe.budget.flops
+    if budget is not None:
+        check_budget(budget, recipe, ladder, before, "--flops")
+    elif own is not None:
+        check_budget(own, recipe, ladder, before)
     trials = _planned(recipe, ladder)
-    if recipe.budget is not None:
-        total = recipe.budget.flops if budget is None else budget
-        if total < target.flops:
-            raise UserError(
-                f"study.budget.flops {total:g} is less than one trial of the target, "
-                f"{target.name}, which costs {target.flops:.3g} FLOPs."
-            )
+    if own is not None:
+        total = own if budget is None else budget
     elif trials is None:  # at most: a sampler chooses the rung of each trial of the rounds
         total = (sum(recipe.rounds) + len(recipe.baselines)) * target.flops
     else:

@@ -116,7 +116,7 @@ def plan_search(
         with progress(count, "emulated searches", "run", brief=True) as bar:
             found = emulated(recipe, setting, asked, lambda: bar.update(1))
         advice = advice_of(found, ladder)
-        lines += ["", *regret_text(found, setting), "", advice]
+        lines += ["", *regret_text(found, setting, asked), "", advice]
     return SearchPlan(name, costs, evidence, found, advice, "\n".join([*lines, ""]))
 
 

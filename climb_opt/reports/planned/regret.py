@@ -32,7 +32,7 @@ from climb_opt.view import StudyView, store_space
 from climb_opt.workers import Work, work
 
 MOST = 32  # trials of the target: searches are emulated up to this budget
-MOST_TRIALS = 80  # of one search: more mixtures teach little and take minutes
+MOST_TRIALS = 80  # of one search: more mixtures teach little and take minutes; the target's always
 SHARES = (0.125, 0.25, 0.5, 1.0)  # of the largest budget
 PLANNED, CHOSEN, ONE = "as planned", "rungs chosen", "target only"
 
@@ -53,7 +53,7 @@ class Regret:
     Attributes:
         budgets: in trials of the target, (B,).
         runs: regrets (B, S).
-        cut: of each budget, whether a search ended at `MOST_TRIALS` with some of it left, (B,).
+        cut: of each budget, whether a search had to make do with `MOST_TRIALS` trials, (B,).
     """
 
     arm: str
@@ -119,12 +119,15 @@ def searched_on(setting: Setting, seed: int) -> SimulatedLadder:
 def search(
     recipe: StudyRecipe, arm: str, budget: float, source: LadderSource, seed: int
 ) -> tuple[float, bool]:
-    """The regret of one emulated search of an arm, and whether it was cut at `MOST_TRIALS`.
+    """The regret of one emulated search of an arm, and whether it was cut to `MOST_TRIALS`.
 
     Args:
         budget: in trials of the target.
     """
-    return _search(_arm(recipe, arm, budget, source.ladder), source, seed)
+    wanted = _arm(recipe, arm, budget, source.ladder)
+    fitting = _fitting(wanted, source.ladder.target)
+    regret, ended = _search(fitting, source, seed)
+    return regret, ended or fitting.rounds != wanted.rounds
 
 
 def searches(recipe: StudyRecipe, setting: Setting, target_trials: float) -> int:
@@ -203,8 +206,20 @@ def _scaled(
     return [(size, index) for index, size in enumerate(whole) if size]
 
 
+def _fitting(recipe: StudyRecipe, target: int) -> StudyRecipe:
+    """Rounds of no more than `MOST_TRIALS`, those below the target smaller in proportion: a search
+    that ended before its last round would say nothing of the plan."""
+    pairs = list(zip(recipe.rounds, recipe.rungs, strict=False))
+    below = sum(size for size, rung in pairs if rung < target)
+    room = MOST_TRIALS - sum(recipe.rounds) + below
+    if below <= room:
+        return recipe
+    fitting = (size if rung == target else max(1, size * room // below) for size, rung in pairs)
+    return replace(recipe, rounds=tuple(fitting))
+
+
 def _search(recipe: StudyRecipe, source: LadderSource, seed: int) -> tuple[float, bool]:
-    """The regret of one search, and whether it was cut."""
+    """The regret of one search, and whether some of a budget was left."""
     recipe = replace(recipe, seed=seed)
     study = optuna.create_study(
         storage=InMemoryStorage(), sampler=build_sampler(recipe, source.space)
@@ -214,7 +229,11 @@ def _search(recipe: StudyRecipe, source: LadderSource, seed: int) -> tuple[float
         study.set_user_attr(LADDER, source.ladder.to_data())
     study.set_user_attr(RECIPE, recipes.to_json(recipe))
     view = StudyView(study)
-    wanted = Work(view.plan, space=source.space, stop=lambda: len(view.trials()) >= MOST_TRIALS)
+
+    def enough() -> bool:
+        return recipe.budget is not None and len(view.trials()) >= MOST_TRIALS
+
+    wanted = Work(view.plan, space=source.space, stop=enough)
     work(study, LadderObjective(source, seed=seed), study_lock(study), wanted)
     try:
         chosen = best_mixture(study, space=source.space, seed=seed)
