@@ -109,6 +109,7 @@ def test_domains_too_small_for_a_branch_are_grouped() -> None:
     both = branches_of(BranchesRecipe(general=0.5, epochs=1.0), TOKENS, 2400)
     assert [b.domains for b in both.branches] == [("web",), ("code", "math")]
     (grouped,) = both.grouped
+    assert both.notes[0].startswith("code, math have one branch") and own.notes == ()
     assert grouped.mixture["code"] == pytest.approx(0.5 * 2 / 7 + 0.5 * 2 / 3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import optuna
 import pytest
 
 import studying
-from branching import branched
+from branching import BRANCHES, branched
 from climb_opt import status
 from climb_opt.attributes import FACTS, RUNG, SLOT
 from climb_opt.cli.status import describe
@@ -108,6 +109,19 @@ def test_a_report_has_a_section_on_trunk_and_branches(
     assert "Trunk and branches" in text and "Merging holds" in text
     assert "4 mixtures of the search were read off branches and not trained" in text
     assert "Training them from the trunk instead would have taken" in text
+
+
+def test_domains_that_share_a_branch_are_said_before_and_after_a_search(
+    tiny_corpus: Corpus, journal: str, tmp_path: Path
+) -> None:
+    pair = replace(BRANCHES, groups={"text": ["code", "math"]})
+    said = "code, math have one branch: what is read off the branches does not tell them apart"
+    assert said in plan_search(branched(tiny_corpus, pair)).text
+    study = open_study(branched(tiny_corpus, pair), storage=journal, study_name="s")
+    assert f"caution: {said}" in describe(status(study))
+    work(study, objective=score, pace=PACE)
+    report(study, tmp_path / "r.html")
+    assert said in (tmp_path / "r.html").read_text()
 
 
 def test_a_trunk_alone_shows_no_verdict(tiny_corpus: Corpus, journal: str) -> None:

@@ -143,6 +143,9 @@ def test_a_branch_that_diverges_fails(tiny_corpus: Corpus, tmp_path: Path) -> No
     wild = branched(tiny_corpus, replace(BRANCHES, lr=1.0, tokens=8192))
     with pytest.raises(TrialFailed, match=r"branch 'code' has diverged.*lower branches.lr"):
         tree_of(tiny_corpus, tmp_path, wild).train("code", Watch())
+    lost = branched(tiny_corpus, replace(BRANCHES, lr=1e9, tokens=8192))
+    with pytest.raises(TrialFailed, match=r"not finite at step \d+; lower branches.lr"):
+        tree_of(tiny_corpus, tmp_path, lost).train("code", Watch())
 
 
 def test_a_trunk_of_another_tokenizer_is_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -87,8 +87,11 @@ def test_rungs_of_checkpoints_and_commands_are_priced(tiny_corpus: Corpus, tmp_p
     checkpoint = replace(SMALL, model=ModelRecipe(checkpoint=str(tmp_path / "model")))
     shape, again = (ladder_of([p], known).rungs[0] for p in (SMALL, checkpoint))
     assert shape == again and shape.parameters is not None
+    missing = replace(SMALL, model=ModelRecipe(checkpoint=str(tmp_path / "no")))
+    with pytest.raises(UserError, match=r"^study\.proxy: .*checkpoint .* cannot be read"):
+        ladder_of([missing], known)
     with pytest.raises(UserError, match=r"ladder\[0\] .*checkpoint .* cannot be read"):
-        ladder_of([replace(SMALL, model=ModelRecipe(checkpoint=str(tmp_path / "no")))], known)
+        ladder_of([missing, SMALL], known)
     command = ProxyRecipe(tokens=500, command="train {trial}")
     with pytest.raises(UserError, match=r"ladder\[1\] .*train.*; state its FLOPs in the key flops"):
         ladder_of([SMALL, command], known)

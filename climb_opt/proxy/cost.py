@@ -140,6 +140,13 @@ def described(recipe: ProxyRecipe) -> str:
     return f"{what} on {recipe.tokens:,} tokens"
 
 
+def place_of(number: int, proxies: Sequence[ProxyRecipe]) -> str:
+    """Where a recipe says what this rung is; of one that has no ladder its proxy."""
+    if len(proxies) == 1:
+        return "study.proxy"
+    return f"study.ladder[{number}] ({described(proxies[number])})"
+
+
 def plan(recipe: ProxyRecipe, world: int = 1) -> tuple[int, int]:
     """Sequences of a step and steps of a trial.
 

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from climb_opt.errors import UserError
-from climb_opt.proxy.cost import described, plan, share_of
+from climb_opt.proxy.cost import place_of, plan, share_of
 from climb_opt.proxy.schedule import stable_steps, warm_steps
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.schedules import step_borders
@@ -34,13 +34,11 @@ FREE = {
 
 def check_going_on(recipe: StudyRecipe) -> None:
     """Raise unless every rung that is to go on from the one below it can, and say which cannot."""
-    for number, proxy in enumerate(recipe.proxies):
+    for number in range(len(recipe.proxies)):
         try:
             _check(recipe, number)
         except UserError as error:
-            several = len(recipe.proxies) > 1
-            where = f"study.ladder[{number}] ({described(proxy)})" if several else "study.proxy"
-            raise UserError(f"{where}: {error}") from None
+            raise UserError(f"{place_of(number, recipe.proxies)}: {error}") from None
 
 
 def part_left(proxies: Sequence[ProxyRecipe], number: int) -> float | None:

@@ -11,7 +11,7 @@ from climb_opt.ladder.branches.before import Before
 from climb_opt.ladder.branches.groups import branches_of, check_several
 from climb_opt.ladder.branches.recipe import branch_tokens
 from climb_opt.ladder.branches.slots import part_of
-from climb_opt.proxy.cost import Size, described, shape_size, trial_cost
+from climb_opt.proxy.cost import Size, place_of, shape_size, trial_cost
 from climb_opt.proxy.going_on import check_going_on, part_left
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.study_recipe import MIXMIN
@@ -85,7 +85,7 @@ def branching_flops(recipe: StudyRecipe, ladder: Ladder, tokens: Mapping[str, fl
 
 def _rung(number: int, proxies: Sequence[ProxyRecipe], vocabulary: int) -> Rung:
     proxy = proxies[number]
-    where = f"study.ladder[{number}] ({described(proxy)})"
+    where = place_of(number, proxies)
     try:
         cost = trial_cost(proxy, _size(proxy, vocabulary))
     except UserError as error:

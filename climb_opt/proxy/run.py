@@ -252,7 +252,7 @@ class Run:
     def _check(self) -> None:
         # The norm is taken after the ranks' gradients were added: a NaN on one shows on all.
         if not bool(torch.isfinite(self._norm)):
-            raise TrialFailed(f"the loss is not finite at step {self.step}")
+            raise TrialFailed(f"the loss is not finite at step {self.step}; {self.trainer.cure}")
 
     def _share_losses(self) -> None:
         self.losses = self.group.accelerator.reduce(self.losses, reduction="mean")

@@ -17,7 +17,7 @@ from climb_opt.errors import UserError, listed
 from climb_opt.proxy import checkpoint
 from climb_opt.proxy.branches.tree import TRUNK, Tree
 from climb_opt.proxy.command import CommandTrainer
-from climb_opt.proxy.cost import described, share_of, trained_tokens
+from climb_opt.proxy.cost import place_of, share_of, trained_tokens
 from climb_opt.proxy.data import Sequences, pools_of
 from climb_opt.proxy.going_on import check_going_on
 from climb_opt.proxy.group import ProxyGroup
@@ -100,18 +100,16 @@ class Rungs:
         except UserError as error:
             if len(self.proxies) == 1:
                 raise
-            what = described(self.proxies[number])
-            raise UserError(f"study.ladder[{number}] ({what}): {error}") from None
+            raise UserError(f"{place_of(number, self.proxies)}: {error}") from None
 
     def _say_indivisible(self, number: int, read: Sequences) -> None:
         times = read.share * read.sizes / pools_of(read.sizes, read.share)
         off = np.maximum(times, 1 / times) > MOST_OFF
         if off.any() and self.group.is_main:
             log.warning(
-                "study.ladder[%d] (%s) repeats some domains not as often as the target (times: %s):"
+                "%s repeats some domains not as often as the target (times: %s):"
                 " they hold too few sequences to be cut to a share of %.3g.",
-                number,
-                described(self.proxies[number]),
+                place_of(number, self.proxies),
                 listed(f"{read.domains[k]} {times[k]:.2f}" for k in np.flatnonzero(off)),
                 read.share,
             )
@@ -122,10 +120,9 @@ class Rungs:
         own, target = (trained_tokens(self.proxies[n]) for n in (number, -1))
         if own > target:
             log.warning(
-                "study.ladder[%d] (%s) repeats every domain %.3g times as often as the target, on "
+                "%s repeats every domain %.3g times as often as the target, on "
                 "%s tokens: no pool can be larger than the corpus.",
-                number,
-                described(self.proxies[number]),
+                place_of(number, self.proxies),
                 own / target,
                 f"{target:,}",
             )

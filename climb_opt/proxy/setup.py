@@ -43,6 +43,8 @@ class Setup:
             does not fit the corpus; before anything is trained.
     """
 
+    cure = "lower proxy.lr"  # of a run that diverges
+
     def __init__(
         self,
         corpus: Corpus,

@@ -98,7 +98,7 @@ class Status:
     left: float | None = None  # FLOPs of the budget that are not spent
     spent: bool | None = None  # whether the budget pays for no further trial
     before: RoundStatus | None = None  # trunk, branches and what checks them; None: there are none
-    verdicts: tuple[str, ...] = ()  # a sentence for each read-out of branches that was checked
+    verdicts: tuple[str, ...] = ()  # on branches of several domains, on checked read-outs
 
     @property
     def size(self) -> int:
@@ -166,7 +166,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         left=left,
         spent=None if left is None else plan.next(trials).kind == "done",
         before=before,
-        verdicts=tuple(map(str, plan.verdicts(trials))),
+        verdicts=(*plan.before.notes, *map(str, plan.verdicts(trials))),
     )
 
 

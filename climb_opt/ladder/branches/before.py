@@ -33,13 +33,14 @@ class Before:
     """Named slots in stages, each of which waits for the one before it.
 
     readouts: the lowest rungs; target: the highest; checks: slots whose mixtures are trained on the
-    target and read off, too.
+    target and read off, too; notes: sentences on domains that share a branch.
     """
 
     stages: tuple[Stage, ...] = ()
     readouts: tuple[str, ...] = ()
     checks: Stage = ()
     target: int = 0
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, recipe: Any, tokens: Mapping[str, float], baselines: Stage) -> Before:
@@ -49,11 +50,12 @@ class Before:
             return cls()
         if not branching.read:
             return cls(((TRUNK,),) if branching.share else ())
-        names = branches_of(branching, tokens, branch_tokens(branching, recipe.proxy)).names
+        branches = branches_of(branching, tokens, branch_tokens(branching, recipe.proxy))
         optimum = (OPTIMUM,) if MIXMIN in branching.read else ()
         checks = (*baselines, *optimum, *checking(branching.check)) if recipe.readouts else optimum
-        stages = stages_of(names, checks, recipe.readouts)
-        return cls(tuple(stages), recipe.readouts, checks, rung_count(recipe) - 1)
+        stages = stages_of(branches.names, checks, recipe.readouts)
+        target = rung_count(recipe) - 1
+        return cls(tuple(stages), recipe.readouts, checks, target, branches.notes)
 
     def rung_of(self, slot: int | str) -> int | None:
         """The rung of a slot that a read-out scores."""

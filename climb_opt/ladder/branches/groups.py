@@ -42,6 +42,12 @@ class Branches:
         """Those of several domains, between which a read-out sees no difference."""
         return tuple(branch for branch in self.branches if len(branch.domains) > 1)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence on each of those."""
+        text = "{} have one branch: what is read off the branches does not tell them apart"
+        return tuple(text.format(listed(branch.domains)) for branch in self.grouped)
+
     def shares(self, mixture: Mapping[str, float]) -> np.ndarray:
         """The share (branches,) of a mixture that each branch stands for; they sum to 1."""
         shares = np.array([sum(mixture.get(d, 0.0) for d in b.domains) for b in self.branches])

@@ -88,7 +88,8 @@ def convex(ensemble: Ensemble, coefficients: Mapping[str, float]) -> np.ndarray:
     if shares.size and shares.min() < 0:
         raise UserError(
             "study.branches.read: mixmin needs a score that falls as text gets likelier, but a "
-            "coefficient of this one says otherwise: the problem is not convex."
+            "coefficient of this one says otherwise: the problem is not convex. Leave mixmin out "
+            "of read."
         )
     return shares
 

@@ -58,6 +58,8 @@ class BranchTrainer(Trainer):
         start: the trunk; None: a checkpoint, which the recipe names.
     """
 
+    cure = "lower branches.lr"
+
     def __init__(
         self,
         corpus: Corpus,
@@ -103,7 +105,7 @@ class BranchTrainer(Trainer):
         if not after <= RISEN * before:
             raise TrialFailed(
                 f"branch {job.part!r} has diverged: its loss rose from {before:.3f} to "
-                f"{after:.3f}; lower branches.lr"
+                f"{after:.3f}; {self.cure}"
             )
         outcome.facts["tokens"] = self._own * self.batch * self.recipe.sequence
         return outcome

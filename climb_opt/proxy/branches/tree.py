@@ -279,14 +279,8 @@ class Tree:
     def _say(self) -> None:
         if not self.group.is_main:
             return
-        for branch in self.branches.grouped if self.branching.read else ():
-            log.info(
-                "One branch for %s: too small for branches of %s steps, or more than %d. What is "
-                "read off the branches does not tell them apart.",
-                ", ".join(branch.domains),
-                self._length,
-                self.branching.most,
-            )
+        for note in self.branches.notes if self.branching.read else ():
+            log.info("%s.", note)
         parts = [self._part(name) for name in self.names]
         missing = sum(self.store.facts(part.fingerprint) is None for part in parts)
         trunk = self.trunk is not None and self.store.facts(self.trunk.fingerprint) is None

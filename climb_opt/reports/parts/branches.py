@@ -19,6 +19,7 @@ def branches(contents: Contents) -> Section | None:
     if not done:
         return None
     blocks: list[Block] = [Words(_summary(contents))]
+    blocks += [Words(f"{note}.", "caution") for note in contents.snapshot.plan.before.notes]
     blocks += [
         Words(f"{str(verdict)[:1].upper()}{str(verdict)[1:]}.", "" if verdict.holds else "caution")
         for verdict in contents.snapshot.plan.verdicts(contents.snapshot.trials)

@@ -11,6 +11,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from climb_opt.errors import UserError
+from climb_opt.ladder.branches.before import Before
 from climb_opt.plan import space_for
 from climb_opt.progress import progress
 from climb_opt.proxy.cost import VOCABULARY
@@ -101,6 +102,8 @@ def plan_search(
     many = dict.fromkeys(map(str, range(DOMAINS)), 1e18)
     tokens = many if corpus is None else corpus.tokens()
     costs, ladder = costs_of(recipe, vocabulary, flops, tokens)
+    for note in Before.of(recipe, tokens, ()).notes:
+        notes += ["", f"{note}."]
     if recipe.branches is not None and emulate:
         notes += ["", "Searches from a trunk are not emulated: no law says how branches rank."]
         emulate = False
