@@ -203,7 +203,7 @@ def run(oracle: LadderSource, name: str, seed: int) -> dict[str, object]:
 
     objective = LadderObjective(oracle, seed=seed)
     if arm.rungs:
-        _store(study, oracle, arm, sized)
+        store(study, oracle, arm, sized)
         plan = StudyView(study).plan
         wanted = Work(
             plan, space=oracle.space, on_trial=on_trial, stop=lambda: int(used.sum()) >= MOST
@@ -216,7 +216,7 @@ def run(oracle: LadderSource, name: str, seed: int) -> dict[str, object]:
     return {"curve": curve.points, "rungs": used.tolist(), "cpu": cpu}
 
 
-def _store(study: optuna.Study, oracle: LadderSource, arm: Arm, rounds: tuple[int, ...]) -> None:
+def store(study: optuna.Study, oracle: LadderSource, arm: Arm, rounds: tuple[int, ...]) -> None:
     """What a study with a ladder says of itself: its rungs, and a recipe with its plan."""
     each = [{"tokens": 1 + place} for place in range(len(oracle.ladder))]
     data: dict[str, Any] = {"corpus": "emulated", "proxy": each[-1], "evaluators": ["emulated"]}

@@ -1,0 +1,95 @@
+"""Whether a cheap rung is given up after five pairs, by estimate or by an end of the interval.
+
+    python tests/bench/bench_decisions.py                               # one seed a ladder, seconds
+    python tests/bench/bench_decisions.py --output runs.jsonl --seeds 12
+
+Each run is a search on a simulated ladder (as of bench_ladder.py) up to the fifth mixture that its
+cheapest rung and the target have both run, where `samplers/rungs.py` decides first. It resumes from
+--output.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import argparse
+import warnings
+from pathlib import Path
+
+import optuna
+
+from bench_ladder import ARMS, store
+from climb_opt.emulator import LadderObjective
+from climb_opt.gp.beliefs import Beliefs
+from climb_opt.gp.ladder import LadderProcess
+from climb_opt.ladder.agreement import Agreement, paired
+from climb_opt.samplers.rungs import FEW, SURE, TRUSTED
+from climb_opt.storages import study_lock
+from climb_opt.text import pipe_table
+from climb_opt.view import StudyView, read_history
+from climb_opt.workers import Work
+from climb_opt.workers import work as run_plan
+from ladder_sources import CACHE, TABLES, source
+from resume import Row, run_all
+
+SOURCES = [f"law/{rho}@{noise}" for rho in (0.95, 0.8, 0.2) for noise in (0, 0.1)]
+MOST = 90  # trials
+KEY = ("source", "seed")
+
+
+def run(name: str, seed: int) -> Row:
+    """Rank correlation of the pairs with its interval, and what the process says of the rung."""
+    oracle, arm = source(name, TABLES, CACHE), ARMS["gp-ladder"]
+    study = optuna.create_study(sampler=arm.make(oracle, seed, ()))
+    store(study, oracle, arm, ())
+    view, target = StudyView(study), oracle.ladder.target
+
+    def enough() -> bool:
+        history = read_history(study, oracle.space, rungs=True)
+        return len(history) >= MOST or len(paired(history, 0, target)[0]) >= FEW
+
+    wanted = Work(view.plan, space=oracle.space, stop=enough)
+    run_plan(study, LadderObjective(oracle, seed=seed), study_lock(study), wanted)
+    history = read_history(study, oracle.space, rungs=True)
+    found = Agreement.of(0, target, paired(history, 0, target)[0])
+    problem = Beliefs(oracle.space).problem(history)
+    assert problem is not None
+    process = problem.objectives[0]
+    assert isinstance(process, LadderProcess)
+    known = {"rank": found.estimate, "low": found.low, "high": found.high}
+    return {"pairs": found.n, **known, "says": process.says(0)}
+
+
+def report(rows: list[Row]) -> str:
+    """How many searches would give the rung up, by each rule."""
+    lines = []
+    for name in dict.fromkeys(row["source"] for row in rows):
+        own = [row for row in rows if row["source"] == name]
+        below = [
+            sum(row[what] < least for row in own)
+            for what, least in (("rank", TRUSTED), ("high", TRUSTED), ("low", TRUSTED),
+                                ("says", TRUSTED), ("says", SURE))
+        ]  # fmt: skip
+        lines.append([name, *map(str, below), str(len(own))])
+    head = ["ladder", "estimate", "upper end", "lower end", "says", "says, below sure", "searches"]
+    return "\n".join(pipe_table(head, lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--output", type=Path, help="JSON lines: runs done, to resume or share")
+    parser.add_argument("--sources", nargs="+", default=SOURCES)
+    parser.add_argument("--seeds", type=int, default=1)
+    args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.filterwarnings("ignore")
+    every = ({"source": n, "seed": s} for s in range(args.seeds) for n in args.sources)
+    rows = run_all(every, KEY, args.output, lambda row: run(row["source"], row["seed"]))
+    print(report(rows))
+
+
+if __name__ == "__main__":
+    main()
