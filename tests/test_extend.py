@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from climb_opt.cli import main
+from climb_opt.ladder import rung_of
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
@@ -119,6 +120,22 @@ def test_a_recipe_names_the_sampler_and_the_predictor_of_their_page(
         assert main([*words, "--set", f"sampler={json.dumps(sampler)}"]) == 0
         trials = optuna.load_study(study_name=study, storage=open_storage("s.journal")).trials
         assert sum(t.state == optuna.trial.TrialState.COMPLETE for t in trials) == 6
+
+
+def test_a_rung_of_ones_own_is_a_line_of_the_ladders_page(home: Callable[..., Formula]) -> None:
+    page = (DOCS / "ladder.md").read_text(encoding="utf-8")
+    body = page.partition("```yaml\n# my-short-ladder.yaml\n")[2].partition("```")[0]
+    ladder = yaml.safe_load(body)
+    assert [*ladder["ladder"][0]] == ["tokens"] and ladder["ladder"][1] == {}
+    # As on the page, of a smaller proxy: its 40,960 tokens instead of 524,288, and ten trials.
+    ladder |= {"include": "mine", "ladder": [{"tokens": 10_240}, {}], "budget": {"flops": 2.2e10}}
+    Path("short.yaml").write_text(yaml.safe_dump(ladder), encoding="utf-8")
+    assert main(["search", "short.yaml", "--storage", "s.journal"]) == 0
+    study = optuna.load_study(study_name="short", storage=open_storage("s.journal"))
+    view = StudyView(study)
+    assert view.ladder is not None
+    done = [t for t in view.trials() if t.state == optuna.trial.TrialState.COMPLETE]
+    assert {rung_of(t, view.ladder.target) for t in done} == {0, 1}
 
 
 def test_the_program_of_the_trainers_page_trains_a_search(tiny_corpus: Corpus) -> None:

@@ -157,6 +157,14 @@ def test_light_things_load_no_heavy_library(code: str) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_command_line_is_read_without_the_files_of_a_build_or_yaml() -> None:
+    check = "import sys, climb_opt.cli; climb_opt.cli.parser(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "climb_opt.cli.corpus_build" in loaded
+    assert not [name for name in loaded if name == "yaml" or name.startswith("climb_opt.corpus.")]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_file_takes_a_private_name_of_another(path: Path) -> None:
     taken = [

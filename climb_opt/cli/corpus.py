@@ -8,13 +8,16 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from climb_opt.cli import corpus_build
 from climb_opt.cli.arguments import folder
+from climb_opt.cli.offering import offer, table_in
 from climb_opt.errors import UserError
-from climb_opt.shards import Corpus
 from climb_opt.text import storable, storable_value
+
+if TYPE_CHECKING:
+    from climb_opt.shards import Corpus
 
 
 def add(subparsers: Any) -> None:
@@ -50,12 +53,9 @@ def _add_edits(commands: Any) -> None:
 
 
 def _add_exchange(commands: Any) -> None:
-    from climb_opt.corpus.after.shard_layouts import LAYOUTS
-
     export = _command(commands, "export", "write it in another project's layout", _export)
-    export.formatter_class = argparse.RawDescriptionHelpFormatter
-    export.epilog = "formats:\n" + "\n".join(f"  {k:13} {v}" for k, v in LAYOUTS.items())
-    export.add_argument("--format", required=True, help=", ".join(LAYOUTS))
+    offer(export, formats=table_in("climb_opt.corpus.after.shard_layouts:LAYOUTS"))
+    export.add_argument("--format", required=True, help="see below")
     export.add_argument(
         "--output", required=True, type=folder, metavar="FOLDER", help="a new or empty folder"
     )
@@ -75,7 +75,13 @@ def _command(commands: Any, name: str, text: str, run: Callable[..., None]) -> A
     """A command on a corpus: `run(corpus, args)`."""
     parser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("corpus", type=Path, metavar="CORPUS", help="its folder")
-    parser.set_defaults(run=lambda args: run(Corpus.load(args.corpus), args))
+
+    def load_and_run(args: argparse.Namespace) -> None:
+        from climb_opt.shards import Corpus
+
+        run(Corpus.load(args.corpus), args)
+
+    parser.set_defaults(run=load_and_run)
     return parser
 
 

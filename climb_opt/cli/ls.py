@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from climb_opt import lookup, recipe_files
+from climb_opt import lookup
 from climb_opt.cli.offering import Table, ablations, arms, names_of, recipes_of
 
 TABLES: dict[str, Table] = {
-    **{kind: recipes_of(kind) for kind in recipe_files.SHIPPED},
+    **{kind: recipes_of(kind) for kind in ("studies", "proxies", "corpora")},
     "ablations": ablations,
     "arms": arms,
     **{f"{kind}s": names_of(kind) for kind in lookup.KINDS},

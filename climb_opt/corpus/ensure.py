@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from climb_opt.corpus.build import build
 from climb_opt.corpus.files import load_json
 from climb_opt.corpus.folder import build_facts
 from climb_opt.corpus.options import Plan, make_plan, options_of, plan_from
-from climb_opt.corpus.run.stopping import stoppable
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError
+from climb_opt.errors import Interrupted, UserError
 from climb_opt.shards import MANIFEST, Corpus
+from climb_opt.signals import handling
 from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,18 @@ def ensure(recipe: CorpusRecipe, known: Callable[[Corpus], bool] | None = None) 
         raise UserError(f"corpus: {error}") from error
     assert found is not None  # this is part 1
     return found
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM stops what runs inside as Ctrl-C does, at once, whatever the process does with them
+    else: what is finished is on the disk, partial files are removed."""
+    with handling({signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}):
+        yield
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise Interrupted(f"signal {signum}")
 
 
 def _made_with(plan: Plan, manifest: Path) -> bool:

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from climb_opt import lookup
 from climb_opt.corpus.documents import DOMAIN_FIELD, Bad, Document
-from climb_opt.corpus.read.detokenise import detokenise
 from climb_opt.corpus.read.fields import ABSENT, value_at
 from climb_opt.corpus.read.readers import reader_of
 from climb_opt.corpus.read.source import Progress, ReadOptions, Record, Row, Source
 from climb_opt.corpus.read.values import Spelled, is_nothing, plain
 from climb_opt.errors import Interrupted, UserError, first_line
 from climb_opt.text import shorten
+from climb_opt.tokenizer import load_tokenizer
 from climb_opt.unpacking import Damaged
 
 LONGEST = 60  # characters of a value in a message
@@ -102,7 +102,7 @@ def document_from(record: Any, source: Source, row: int, options: ReadOptions) -
     if is_nothing(text):
         return Bad(EMPTY, where)
     if options.detokenize is not None:
-        text = detokenise(text, options.detokenize)
+        text = _detokenised(text, options.detokenize)
     if not isinstance(text, str) or isinstance(text, Spelled):
         kind = getattr(text, "kind", type(text).__name__)
         return Bad(f"field {options.text_field!r} is {kind}, not text", where)
@@ -155,3 +155,20 @@ def _unequal(source: Source, name: str, values: Any, there: str) -> str:
         f"{source.name}: its side file {name} holds {len(values)} values, but there are {there}: "
         "they do not belong together."
     )
+
+
+def _detokenised(tokens: Any, tokenizer: str) -> Any:
+    """The text of tokens (ClimbLab ships GPT-2's); anything else is returned as it is."""
+    if isinstance(tokens, str) or not hasattr(tokens, "__len__"):
+        return tokens
+    if not all(isinstance(token, int) for token in tokens):
+        return tokens
+    try:
+        return _tokenizer(tokenizer).decode(list(tokens), skip_special_tokens=True)
+    except OverflowError:  # negative, or beyond 32 bits
+        return tokens
+
+
+@lru_cache(maxsize=2)
+def _tokenizer(name: str) -> Any:
+    return load_tokenizer(name)
