@@ -145,6 +145,19 @@ def test_an_emulator_learns_its_table_and_says_how_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_an_emulator_that_other_code_has_kept_is_fitted_anew(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    table = made_up(40)
+    with pytest.MonkeyPatch.context() as before:
+        before.setattr("climb_opt.emulator.oracle._made_by", lambda: "an earlier release")
+        Emulator.fit(table, ["one"], cache=tmp_path)
+    (earlier,) = tmp_path.iterdir()
+    earlier.write_bytes(b"what this code cannot read")
+    Emulator.fit(table, ["one"], cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("quick")
 def test_an_emulator_of_components_adds_them_up_and_flags_what_it_never_saw() -> None:
     pytest.importorskip("sklearn")
     table = made_up(40)

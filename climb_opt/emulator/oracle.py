@@ -7,9 +7,13 @@ randomised boosted trees. Its quality is cross-validated and stays attached.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
+import inspect
 import logging
 import pickle
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +30,9 @@ from climb_opt.threads import one_blas_thread
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of the models below: a cache made by another version is not read
+# What a cached emulator is made of: one that other code or other libraries made is fitted anew.
+CODE = ("gp.fit", "gp.model", "gp.views", "emulator.models", "emulator.oracle", "simplex")
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm")
 FOLDS = 4
 
 
@@ -172,7 +178,14 @@ def _cache_path(
 ) -> Path | None:
     if cache is None:
         return None
-    digest = hashlib.sha256(repr((VERSION, space.domains)).encode())
+    digest = hashlib.sha256(repr((_made_by(), space.domains)).encode())
     for part in (space.prior, *parts):
         digest.update(np.round(np.asarray(part, dtype=float), 10).tobytes())  # not the last bits
     return Path(cache) / f"emulator-{digest.hexdigest()[:16]}.pickle"
+
+
+@functools.cache
+def _made_by() -> str:
+    sources = [inspect.getsource(sys.modules[f"climb_opt.{name}"]) for name in CODE]
+    versions = [importlib.metadata.version(name) for name in LIBRARIES]
+    return hashlib.sha256(repr((sources, versions)).encode()).hexdigest()
