@@ -55,7 +55,7 @@ def test_what_the_process_expects_is_stored_in_the_studys_units(sign: float) -> 
     for trial in searched(sign=sign).trials[START:]:
         forecast = trial.system_attrs[FORECAST]
         assert set(forecast) == {"mean", "std", "measured"}
-        assert forecast["mean"] == pytest.approx(trial.value, abs=0.3)
+        assert forecast["mean"] == pytest.approx(trial.value, abs=0.6)
         assert 0 < forecast["std"] < forecast["measured"]
 
 

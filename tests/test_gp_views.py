@@ -93,8 +93,8 @@ def test_no_weight_at_all_has_a_feature_like_any_other() -> None:
 
 def test_a_search_of_ratios_proposes_recommends_and_doubts_by_logarithms() -> None:
     law = Traces(4, seed=1)
-    study = optuna.create_study(sampler=SimplexGPSampler(law.space, n_startup=12, seed=0))
-    study.optimize(NoisyObjective(law), n_trials=20)
+    study = optuna.create_study(sampler=SimplexGPSampler(law.space, n_startup=16, seed=0))
+    study.optimize(NoisyObjective(law), n_trials=24)
     history = read_history(study, law.space)
     problem = Beliefs(law.space).problem(history)
     assert problem is not None
@@ -102,4 +102,4 @@ def test_a_search_of_ratios_proposes_recommends_and_doubts_by_logarithms() -> No
     assert isinstance(belief, GaussianProcess) and belief.view == TraceView()
     best = best_mixture(study)
     assert best.predicted is not None
-    assert law.score(law.space.weights(best)[None])[0] < history.values[:12].min()
+    assert law.score(law.space.weights(best)[None])[0] < history.values[:16].min()

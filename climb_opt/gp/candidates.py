@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from climb_opt.draws import dirichlet
+from climb_opt.draws import SPARSE, dirichlet
 from climb_opt.simplex import MixtureSpace
 
 # Concentrations of the Dirichlet around a centre, from wide to close.
@@ -13,8 +13,6 @@ CLOSE = (60.0, 200.0, 600.0, 2000.0)
 SEED_MASS = 0.02  # added to every concentration, so that a weight of 0 can grow
 FEW = 24  # domains up to which the plain number of draws serves
 MOST = 30_000  # draws at once
-# (temperature, strength) of exploring draws: from few domains near the prior to several anywhere.
-SPARSE = ((1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (0.5, 3.0))
 
 
 def enough(draws: int, domains: int) -> int:

@@ -1,10 +1,8 @@
 """The next mixture and its rung: the most expected improvement of the recommendation per FLOP.
 
-The recommendation is the mixture with the lowest expected value *at the target*. A measurement on
-any rung moves the expected values of all mixtures together, by what the joint posterior says of
-it; what it is worth is by how much it is expected to lower the lowest of them (the knowledge
-gradient, arXiv 0812.4855), and what counts is that per FLOP. A cheap rung that says little of the
-target moves little, and is not bought.
+The recommendation is the mixture with the lowest expected value *at the target*, and what counts is
+by how much a measurement on any rung is expected to lower that (`knowledge.py`), per FLOP. A cheap
+rung that says little of the target moves little, and is not bought.
 """
 
 from __future__ import annotations
@@ -14,12 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from scipy.special import ndtri
 
+from climb_opt.gp.knowledge import improvements
 from climb_opt.gp.ladder import LadderProcess
 from climb_opt.gp.proposal import SAME, Problem, best_candidates, candidates_of
 
-QUANTILES = 24  # equally likely outcomes of a measurement
 MOST_KNOWN = 200  # evaluated mixtures that may be recommended or run again: the most promising
 
 
@@ -51,7 +48,6 @@ def choose(
     process = process.imagine(np.sqrt(_pending(problem)), problem.pending_rungs)
     pool = _contenders(problem, process, rng)
     level = _levels(problem, process, pool)
-    outcomes = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
     best = Choice(pool[int(np.argmin(level))], max(rungs := list(rungs)), -1.0)
     worth = -np.inf
     for rung in rungs:
@@ -59,9 +55,7 @@ def choose(
         if not len(new):
             continue
         std, covariance = process.measured(np.sqrt(pool[new]), rung, np.sqrt(pool))
-        moved = covariance / std  # (contenders, new): by one deviation of the measurement
-        lowest = np.stack([(level[:, None] + moved * z).min(axis=0) for z in outcomes])
-        gains = level.min() - lowest.mean(axis=0)
+        gains = improvements(level, covariance / std)
         price = np.full(len(new), costs[rung])
         if going_on is not None:
             price[_begun(pool[new], problem, rung)] = going_on[rung]

@@ -11,7 +11,7 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.apportion import apportion
-from climb_opt.draws import SPARSE_STRENGTHS, SPARSE_TEMPERATURE, dirichlet
+from climb_opt.draws import SPARSE, SPARSE_STRENGTHS, SPARSE_TEMPERATURE, dirichlet
 from climb_opt.lookup import facts
 from climb_opt.phases import PhasedSpace, one_phase, over_run
 from climb_opt.samplers.reach import UNIT, unread, without_copies
@@ -21,6 +21,7 @@ from climb_opt.simplex import MixtureSpace
 MAX_USAGE = 15.0  # a weight may be at most 15 x its prior, and at most 1
 OVERSAMPLE = 100  # accepted draws for each one used
 
+NEAR = 100.0  # concentration of a start's draws around the prior
 RARE = 0.05  # mixtures of a round that read a domain, on average, below which it is out of reach
 MOST_DRAWN = 20_000_000  # random numbers, before accepting that the usage bound rejects nearly all
 
@@ -100,15 +101,19 @@ def _fresh(draws: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
     return draws[_some(rng, len(draws), n)]
 
 
-def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -> np.ndarray:
+def start_mixture(
+    space: MixtureSpace, seed: int, index: int, stream: int = 0, *, sparse: bool = True
+) -> np.ndarray:
     """The weights (K,) of start `index`: the prior, the uniform mixture, then draws.
 
-    A third each from RegMix's sparse prior, Dirichlet(1) and Dirichlet(K x prior^.5 normalised):
-    the start that was best or level whether the optimum is a vertex or the middle
-    (docs/notes/searching.md#the-start).
+    Two thirds are of a few domains (`SPARSE`), whose scores differ most, so that noise hides least
+    of them; the others, by turns, near the prior, which every mixture is compared with, and from
+    Dirichlet(1) (docs/notes/searching.md#the-start).
 
     Args:
         stream: another set of draws for the same seed.
+        sparse: otherwise a third each from RegMix's sparse prior, Dirichlet(1) and
+            Dirichlet(K x prior^.5 normalised), as ladders were measured with.
     """
     if isinstance(space, PhasedSpace):
         return _start_schedule(space, seed, index, stream)
@@ -118,6 +123,11 @@ def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -
     if index == 1:
         return space.project(np.full(k, 1.0 / k))
     rng = np.random.default_rng([seed, stream, 0, index])
+    if sparse and index % 3:
+        temperature, power = SPARSE[index % len(SPARSE)]
+        return space.sample(rng, 1, temperature=temperature, strength=power)[0]
+    if sparse and index % 6 == 3:
+        return space.project(dirichlet(rng, NEAR * space.prior[None]))[0]
     if index % 3 == 2:
         strength = rng.choice(SPARSE_STRENGTHS, size=1)
         return space.sample(rng, 1, temperature=SPARSE_TEMPERATURE, strength=strength)[0]

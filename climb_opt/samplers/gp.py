@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial
 from climb_opt.attributes import FORECAST, LADDER, PROPOSAL, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
+from climb_opt.gp.knowledge import most_told
 from climb_opt.gp.ladder import LadderProcess
 from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem, propose
@@ -44,34 +45,40 @@ from climb_opt.view import (
     store_space,
 )
 
-# Relative noise below which no trial is spent on exploring, and above which the start is longer.
-# With 16 to 32 results in 20 dimensions the estimate is mostly its prior, .13: it takes clear noise
-# to lengthen the start (docs/notes/searching.md#the-start).
+# Relative noise below which no trial explores, and above which trials are chosen by what they tell
+# of the recommendation (docs/notes/searching.md#what-to-measure-under-noise). With few results the
+# estimate is mostly its prior, .13: it takes clear noise to be above.
 QUIET = 0.1
 NOISY = 0.2
 MOST_EXPLORED = 0.7
+DRAWS = (12, 12)  # trials drawn before the model is used, and while scores look noisy
+LADDER_DRAWS = (16, 32)  # of a ladder, on its cheapest rung
+CLOSE = 0.01  # of the tokens: a draw that differs less from a known mixture tells little more
 
 
 class SimplexGPSampler(MixtureSampler):
     """Proposes mixtures by expected improvement under a Gaussian process on square-root weights.
 
-    It starts with draws of mixed concentration, the prior and the uniform mixture among them, and
-    then models what has finished. Several objectives: expected hypervolume improvement. Guard-rails
+    It starts with draws, most of a few domains, the prior and the uniform mixture among them, and
+    then models what has finished. Where scores are noisy it measures what is expected to improve
+    its recommendation most. Several objectives: expected hypervolume improvement. Guard-rails
     set with `trial.set_constraint` (kept when <= 0) are modelled and respected. Parameters that are
     no weights are left to `independent_sampler`.
 
     Args:
         space: the mixtures to search.
-        n_startup: trials drawn before the model is used. By default 16, or up to 32 while the
-            scores look clearly noisy.
+        n_startup: trials drawn before the model is used. By default 12; on a ladder 16, or up to
+            32 while the scores look clearly noisy.
         components: one model per stored component of the score (`climb_opt.report_components`)
             instead of one of the score. It ranks unlike mixtures better, costs as many fits, and
             did not find better ones on the published tables (docs/simplex-gp.md).
         influence: what each domain is known to gain the score: the file that `climb-opt influence
             --output` wrote, or domain -> gain in any unit. The model's mean is tilted by it, as
             much as the results bear out, and the search begins with TiKMiX's mixture; `n_startup`
-            is then 8, or up to 16.
-        explore: under noise, spend a share of the trials on fresh draws with low expected values.
+            is then 8.
+        explore: under noise, measure what tells most of the recommendation, which need not be what
+            is expected to be best; of several objectives, and on a ladder, spend a share of the
+            trials on fresh draws with low expected values.
         ladder: rungs to choose from beside the mixture, by the most expected improvement per FLOP;
             a trial says its rung in `climb/rung`. A study from a recipe brings its own.
         seed: of every draw; None draws one.
@@ -108,8 +115,7 @@ class SimplexGPSampler(MixtureSampler):
         self._leaning = None if influence is None else Leaning(space, influence)
         if self._leaning is not None and (components or ladder is not None):
             raise UserError("influence: leave it out with components, or with a ladder.")
-        usual = (16, 32) if self._leaning is None else STARTS
-        self._range = usual if n_startup is None else (n_startup, n_startup)
+        self._draws = STARTS if self._leaning is not None and n_startup is None else n_startup
         self._explore, self._ladder = explore, ladder
         self._seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
         gains = None if self._leaning is None else self._leaning.gains
@@ -180,7 +186,9 @@ class SimplexGPSampler(MixtureSampler):
     ) -> tuple[np.ndarray, int | None, Problem | None]:
         """The weights (K,), their rung where there is a ladder, and what they were proposed from;
         None for a draw."""
-        (index, stream), (first, last), plan = place, self._range, view.plan
+        (index, stream), plan = place, view.plan
+        usual = DRAWS if plan.target == 0 else LADDER_DRAWS
+        first, last = usual if self._draws is None else (self._draws, self._draws)
         trials, history = view.trials(), read_history(view.study, self._space, rungs=True)
         pending, of = self._pending(trials, own, plan.target)
         # A slot counts from 0 whatever the study was given beforehand; a trial's number does not.
@@ -189,7 +197,7 @@ class SimplexGPSampler(MixtureSampler):
         purse = Purse(view.ladder, plan.left(trials), own_rung, lost)
 
         def start() -> tuple[np.ndarray, int | None, None]:
-            return self._start(index, stream, history, pending), purse.first, None
+            return self._start(place, history, pending, plan.target == 0), purse.first, None
 
         if spent < first or len(history) < min(first, 4):
             return start()
@@ -203,22 +211,28 @@ class SimplexGPSampler(MixtureSampler):
             return start()
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
         rng = np.random.default_rng([self._seed, stream, 1, index])
-        if plan.target == 0:
+        if plan.target == 0 and explore > NOISY and len(problem.objectives) == 1:
+            weights, rung = most_told(problem, rng), purse.first
+        elif plan.target == 0:
             weights, rung = propose(problem, rng, explore), purse.first
         else:
             weights, rung = purse.buy(problem, history, rng, explore)
         return self._space.project(weights), rung, problem
 
-    def _start(self, index: int, stream: int, history: History, pending: np.ndarray) -> np.ndarray:
-        """The start's mixture, or a fresh draw if it has been tried (as a baseline, say)."""
-        known = np.concatenate([history.weights, pending])
+    def _start(
+        self, place: tuple[int, int], history: History, pending: np.ndarray, sparse: bool
+    ) -> np.ndarray:
+        """The start's mixture, or one unlike all others if it is known (as a baseline, say)."""
+        known, (index, stream) = np.concatenate([history.weights, pending]), place
         if self._leaning is None:
-            mixture = start_mixture(self._space, self._seed, index, stream)
+            mixture = start_mixture(self._space, self._seed, index, stream, sparse=sparse)
         else:
             mixture = self._leaning.start(self._seed, index, stream)
-        if len(known) and distance(known, mixture).min() < 5e-7:
+        if len(known) and distance(known, mixture).min() < CLOSE:
             rng = np.random.default_rng([self._seed, stream, 2, index])
-            mixture = self._space.sample_mixed(rng, 2)[0]
+            others = self._space.sample_mixed(rng, 8)
+            nearest = [distance(known, other).min() for other in others]
+            mixture = others[int(np.argmax(nearest))]
         return mixture
 
     def _pending(
