@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from climb_opt.ablation.recipe.plan import plan_text
-from climb_opt.ablation.recipe.reading import ablation_from
+from climb_opt.ablation.recipe.reading import ablation_from, read_ablation
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import arms
 from climb_opt.ablation.run.results import Archive
@@ -68,6 +68,15 @@ def test_rounds_read_off_branches_stay_as_they_are_written(tiny_corpus: Corpus) 
     study = arms(asked)[1].study
     assert (study.rounds, study.rungs, study.budget) == ((9, 2), (0, 1), None)
     assert "climb-branches, rung 0 | 9" in plan_text("x", asked)
+
+
+def test_the_shipped_comparison_sets_branches_at_half_the_flops_beside_the_ladder() -> None:
+    by_name = {arm.name: arm.study for arm in arms(read_ablation("branches"))}
+    budgets = {name: study.budget and study.budget.flops for name, study in by_name.items()}
+    assert budgets["ladder"] == budgets["branches"] == budgets["branches-ladder"] == 16
+    assert budgets["branches-ladder-half"] == 8
+    assert by_name["branches"].readouts and len(by_name["branches"].proxies) == 1
+    assert len(by_name["ladder"].coefficients()) == 4 and not by_name["ladder"].readouts
 
 
 def test_an_emulator_has_no_branches() -> None:
