@@ -189,8 +189,8 @@ def test_a_csv_needs_the_columns_of_the_guard_rails(tmp_path: Path) -> None:
 
 
 def test_scores_of_another_proxy_are_refused() -> None:
-    recipe = read_study("demo")
-    other = read_study("demo", ["proxy.tokens=999"])
+    recipe = read_study("demo", ["rounds=[16, 8, 4]"])
+    other = read_study("demo", ["rounds=[16, 8, 4]", "proxy.tokens=999"])
     with pytest.raises(UserError, match=r"cannot be compared.*proxy.tokens"):
         warm_start(
             study_of(),
