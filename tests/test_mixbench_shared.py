@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,33 @@ def slow(problem, data, seed):
     return data.weights[np.argmin(data.scores)]
 """
 DEADLINE = 240.0
+# A run that takes as long as a test likes; each call leaves its process.
+LONG = """
+import os, time
+import numpy as np
+
+def long(problem, data, seed):
+    with open(f"calls-{seed}", "a") as calls:
+        calls.write(f"{os.getpid()}\\n")
+    while not os.path.exists(f"quick-{seed}"):
+        time.sleep(0.05)
+    return data.weights[np.argmin(data.scores)]
+"""
+ON_A_MACHINE_OF_ITS_OWN = """
+import os, sys
+from climb_opt.ablation.run import sharing
+from climb_opt.cli import main
+from climb_opt.workers import Pace, beats
+beats.machine = lambda: f"machine of {os.getpid()}/alone"
+sharing.PACE = Pace(beat=0.05, grace=0.6, poll=0.05)
+sys.exit(main(sys.argv[1:]))
+"""
 
 
-def worker(folder: Path, output: str, storage: str = "") -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "climb_opt", "ablate", "shared.yaml", "--no-figures"]
+def worker(
+    folder: Path, output: str, storage: str = "", program: Sequence[str] = ("-m", "climb_opt")
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, *program, "ablate", "shared.yaml", "--no-figures"]
     command += ["--output", output, *(["--storage", storage] if storage else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
@@ -52,6 +76,10 @@ def worker(folder: Path, output: str, storage: str = "") -> subprocess.Popen[byt
         return subprocess.Popen(
             command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
         )
+
+
+def calls(seed: int) -> list[int]:
+    return [int(line) for line in Path(f"calls-{seed}").read_text(encoding="utf-8").split()]
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen[bytes]) -> None:
@@ -89,3 +117,36 @@ def test_workers_that_share_a_storage_write_what_one_process_does(
     assert len(kept) == 3 * 5 and len({s.study_name for s in kept}) == len(kept)
     done = json.loads(Path("alone/ablation.json").read_text(encoding="utf-8"))["runs"]
     assert len(done) == 3 * 6
+
+
+def test_a_slow_run_is_waited_for_and_a_killed_one_taken_over(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = """
+objective: {name: mixbench, problem: interactions, domains: 4}
+budget: {trials: 8}
+arms: {long: {method: "long_file:long", rounds: [1]}}
+reference: null
+seeds: 2
+"""
+    Path("shared.yaml").write_text(recipe, encoding="utf-8")
+    Path("long_file.py").write_text(LONG, encoding="utf-8")
+    program = ("-c", ON_A_MACHINE_OF_ITS_OWN)
+    first = worker(tmp_path, "first", "all.journal", program)
+    wait_for(tmp_path, "calls-0", first)
+    other = worker(tmp_path, "other", "all.journal", program)
+    wait_for(tmp_path, "calls-1", other)  # the first run is taken, so it does the second
+    Path("quick-0").touch()
+    wait_for(tmp_path / "first" / "runs", "*seed0*.json", first)
+    time.sleep(1.8)  # three silences long the first waits for the other, which lives
+    assert calls(1) == [other.pid]
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    Path("quick-1").touch()
+    assert first.wait(DEADLINE) == 0, Path("first.log").read_text(encoding="utf-8")
+    assert (calls(0), calls(1)) == ([first.pid], [other.pid, first.pid])
+    said = Path("first.log").read_text(encoding="utf-8")
+    assert "Run long/seed1 is done again here: no sign of its worker" in said
+    rows = Path("first", "mixbench.csv").read_text(encoding="utf-8").splitlines()
+    assert len(rows) == 3

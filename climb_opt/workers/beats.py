@@ -1,4 +1,4 @@
-"""Signs of life: a worker's beat on its trial, and how others see that it stopped."""
+"""Signs of life: a worker's beat on what it is at, and how others see that it stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import BEAT, SLOT
+from climb_opt.attributes import BEAT, RUN_BEAT, SLOT
 from climb_opt.files import is_full
 from climb_opt.storages import impatient, is_outage
 
@@ -73,13 +73,39 @@ def life(process: int) -> str | None:
 
 
 class Heart:
-    """Beats on a trial, in a thread, while it is entered. A storage that is away misses beats."""
+    """Beats, in a thread, while it is entered. A storage that is away misses beats.
 
-    def __init__(self, trial: optuna.Trial, interval: float) -> None:
-        self._trial = trial
-        self._interval = interval
+    Args:
+        write: stores a beat, in one attempt: one that comes late is worth nothing.
+        whose: what the worker is at, in words.
+    """
+
+    def __init__(
+        self, write: Callable[[dict[str, Any]], None], interval: float, whose: str
+    ) -> None:
+        self._write, self._interval, self._whose = write, interval, whose
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="climb-beat", daemon=True)
+
+    @classmethod
+    def of_trial(cls, trial: optuna.Trial, interval: float) -> Heart:
+        """Beats on a trial."""
+        storage, number = impatient(trial.study)._storage, trial._trial_id
+
+        def write(beat: dict[str, Any]) -> None:
+            storage.set_trial_user_attr(number, BEAT, beat)
+
+        return cls(write, interval, f"trial {trial.number}")
+
+    @classmethod
+    def of_run(cls, study: optuna.Study, interval: float) -> Heart:
+        """Beats on a study that one worker does whole: an ablation's run."""
+        storage, number = impatient(study)._storage, study._study_id
+
+        def write(beat: dict[str, Any]) -> None:
+            storage.set_study_user_attr(number, RUN_BEAT, beat)
+
+        return cls(write, interval, f"run {study.study_name}")
 
     def __enter__(self) -> Heart:
         self._thread.start()
@@ -90,23 +116,21 @@ class Heart:
         self._thread.join(timeout=self._interval)
 
     def _beat(self) -> None:
-        # Not through the patient storage: a beat that comes late is worth nothing.
-        storage = impatient(self._trial.study)._storage
         count = 1
         while not self._done.wait(self._interval):
             try:
-                storage.set_trial_user_attr(self._trial._trial_id, BEAT, sign(count))
+                self._write(sign(count))
                 count += 1
-            except UpdateFinishedTrialError:
-                return  # told, or taken for dead while this process slept
+            except (UpdateFinishedTrialError, KeyError):
+                return  # told or deleted; or taken for dead while this process slept
             except Exception as error:
                 if not is_outage(error) and not is_full(error):
-                    log.warning("The beat of trial %d stopped: %s", self._trial.number, error)
+                    log.warning("The beat of %s stopped: %s", self._whose, error)
                     return
 
 
-class Reaper:
-    """Which running trials lost their worker, by what this process saw itself.
+class Silence:
+    """For how long workers have given no sign, by what this process saw itself.
 
     Silence is only counted while this process looked: of a gap between two looks at most a quarter
     of `grace`. While a database is away nobody can beat, and its return must not look like the
@@ -115,8 +139,29 @@ class Reaper:
 
     def __init__(self, grace: float) -> None:
         self._grace = grace
-        self._looked = time.monotonic()
-        self._silent: dict[int, tuple[Any, float]] = {}  # trial number -> (beat, seconds)
+        self._seen: dict[Hashable, tuple[Any, float, float]] = {}  # key -> beat, seconds, looked
+
+    def broken(self, key: Hashable, beat: Any, since: Any = None) -> str:
+        """Why the worker that holds `key` is taken for dead; "" while it is not.
+
+        Args:
+            since: what else must stay the same for a silence to go on.
+        """
+        now, state = time.monotonic(), (beat, since)
+        before, seconds, looked = self._seen.get(key, (None, 0.0, now))
+        seconds = seconds + min(now - looked, self._grace / 4) if before == state else 0.0
+        self._seen[key] = (state, seconds, now)
+        who = beat.get("worker", "unknown") if isinstance(beat, dict) else "unknown"
+        if ended_here(beat):
+            return f"its worker {who} died"
+        return f"no sign of its worker {who} for {seconds:.0f} s" if seconds > self._grace else ""
+
+
+class Reaper:
+    """Which running trials lost their worker."""
+
+    def __init__(self, grace: float) -> None:
+        self._silence = Silence(grace)
 
     def dead(self, trials: Sequence[FrozenTrial]) -> list[tuple[FrozenTrial, str]]:
         """Running trials whose worker is gone, each with the reason.
@@ -124,22 +169,13 @@ class Reaper:
         Trials with neither a slot nor a beat are somebody else's (`study.optimize`) and are left
         alone.
         """
-        now = time.monotonic()
-        gap, self._looked = min(now - self._looked, self._grace / 4), now
-        found, silent = [], {}
+        found = []
         for trial in trials:
             beat = trial.user_attrs.get(BEAT)
             if trial.state != TrialState.RUNNING or (beat is None and SLOT not in trial.user_attrs):
                 continue
-            before = self._silent.get(trial.number)
-            seconds = before[1] + gap if before is not None and before[0] == beat else 0.0
-            silent[trial.number] = (beat, seconds)
-            who = beat.get("worker", "unknown") if isinstance(beat, dict) else "unknown"
-            if ended_here(beat):
-                found.append((trial, f"its worker {who} died"))
-            elif seconds > self._grace:
-                found.append((trial, f"no sign of its worker {who} for {seconds:.0f} s"))
-        self._silent = silent
+            if reason := self._silence.broken(trial.number, beat):
+                found.append((trial, reason))
         return found
 
 

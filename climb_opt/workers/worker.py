@@ -102,7 +102,7 @@ def _run(
     """The trial as it ended, and what ends its worker."""
     study = trial.study
     ends: Exception | None = None
-    with Heart(trial, beat):
+    with Heart.of_trial(trial, beat):
         try:
             values = _checked(objective(trial))
         except optuna.TrialPruned:

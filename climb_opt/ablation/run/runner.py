@@ -7,7 +7,6 @@ same studies, on any machine.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from optuna.storages import BaseStorage
@@ -15,14 +14,13 @@ from optuna.trial import FrozenTrial
 
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Run, runs
+from climb_opt.ablation.run import sharing
 from climb_opt.ablation.run.emulate import Searches, emulate
 from climb_opt.ablation.run.judge import Place
 from climb_opt.ablation.run.results import Archive, RunResult
 from climb_opt.ablation.run.sharing import Desk
 from climb_opt.errors import Interrupted
-from climb_opt.storages import open_storage
-
-POLL = 1.0  # seconds between looks at runs that other workers have
+from climb_opt.storages import open_storage, rest
 
 OnRun = Callable[[Run, RunResult], None]
 OnTrial = Callable[[FrozenTrial], None]
@@ -83,7 +81,7 @@ def run_ablation(
                     elsewhere.append(run)
         left = [run for run in elsewhere if archive.get(run) is None]
         if len(left) == len(elsewhere) and left:
-            time.sleep(POLL)
+            rest(sharing.PACE.poll, stop)
     return finished(recipe, archive)
 
 
@@ -94,7 +92,8 @@ def _result(
     if not desk.claim(run):
         return None
     try:
-        result = emulate(run, storage=storage, prefix=prefix, searches=searches)
+        with desk.at_work(run):
+            result = emulate(run, storage=storage, prefix=prefix, searches=searches)
     except KeyError:  # Optuna's answer when a study is gone
         if desk.lost(run):
             return None

@@ -1,17 +1,18 @@
 """Emulated runs shared by workers that have a storage in common but no folder: several machines.
 
-A run belongs to whoever created its study, and its result is kept in the study. A study that has
-not moved for `QUIET` seconds of a waiter's own clock is that of a dead worker: the run is done
-again from its beginning, which takes seconds.
+A run belongs to whoever created its study, and its result is kept in the study. Its worker beats
+on the study, as workers of a search do on their trials, so that a run may take its time; one whose
+worker is dead is done again from its beginning.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import platform
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import optuna
@@ -20,12 +21,16 @@ from optuna.storages import BaseStorage
 from climb_opt.ablation.recipe.resolve import Run
 from climb_opt.ablation.run.results import RunResult, plain, run_digest
 from climb_opt.ablation.run.searching import check_ours, load
-from climb_opt.attributes import ABLATION, RESULT
+from climb_opt.attributes import ABLATION, RESULT, RUN_BEAT
 from climb_opt.storages.locks import study_lock
 from climb_opt.strict import build
 from climb_opt.view import StudyView
+from climb_opt.workers import Pace
+from climb_opt.workers.beats import Heart, Silence, machine, sign
 
-QUIET = 120.0  # seconds; an arm that thinks longer about one trial would be done twice, not wrongly
+log = logging.getLogger(__name__)
+
+PACE = Pace(beat=20.0, grace=120.0, poll=1.0)
 
 
 class Desk:
@@ -35,16 +40,10 @@ class Desk:
         folder: the worker's own. Its lock on a run shows that nobody else of this folder has it.
     """
 
-    def __init__(
-        self,
-        storage: BaseStorage | None,
-        prefix: str,
-        folder: Path,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._storage, self._prefix, self._clock = storage, prefix, clock
-        self._owner = f"{platform.node()}:{folder.resolve()}"
-        self._seen: dict[str, tuple[tuple[int, int], float]] = {}  # key -> state, since when
+    def __init__(self, storage: BaseStorage | None, prefix: str, folder: Path) -> None:
+        self._storage, self._prefix = storage, prefix
+        self._owner = f"{machine() or platform.node()}:{folder.resolve()}"
+        self._silence = Silence(PACE.grace)
 
     def result(self, run: Run) -> RunResult | None:
         """What another worker found, if it has finished."""
@@ -76,6 +75,13 @@ class Desk:
                 optuna.delete_study(study_name=study.study_name, storage=self._storage)
             return self._create(run)
 
+    @contextmanager
+    def at_work(self, run: Run) -> Iterator[None]:
+        """While this worker does a run that it claimed: the others see that it lives."""
+        study = self._study(run)
+        with nullcontext() if study is None else Heart.of_run(study, PACE.beat):
+            yield
+
     def keep(self, run: Run, result: RunResult) -> None:
         """Let the other workers have the result."""
         if (study := self._study(run)) is not None and self._same(study, run):
@@ -103,15 +109,12 @@ class Desk:
     def _dead(self, study: optuna.Study, run: Run) -> bool:
         if study.user_attrs.get(ABLATION, {}).get("owner") == self._owner:
             return True  # we hold its lock in this folder
-        view = StudyView(study)
-        state = (view.number, len(view.trials()))
-        before, since = self._seen.get(run.key, (None, 0.0))
-        if state != before:
-            self._seen[run.key] = (state, self._clock())
-            return False
-        if self._clock() - since <= QUIET:
+        beat = study.user_attrs.get(RUN_BEAT)
+        reason = self._silence.broken(run.key, beat, StudyView(study).number)
+        if not reason:
             return False
         check_ours(study)
+        log.warning("Run %s is done again here: %s.", run.key, reason)
         return True
 
     def _create(self, run: Run) -> bool:
@@ -124,4 +127,5 @@ class Desk:
             return False
         belongs = {"key": run.key, "digest": run_digest(run), "owner": self._owner}
         study.set_user_attr(ABLATION, belongs)
+        study.set_user_attr(RUN_BEAT, sign(0))
         return True
