@@ -217,7 +217,7 @@ def about(kind: str, name: str) -> str:
 
 @functools.cache
 def _first_line(module: str, attribute: str) -> str:
-    file = _file_of(module)
+    file = file_of(module)
     body = ast.parse(file.read_text(encoding="utf-8")).body if file is not None else []
     for node, after in pairwise([*body, None]):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == attribute:
@@ -234,7 +234,8 @@ def _first_line(module: str, attribute: str) -> str:
     return ""
 
 
-def _file_of(module: str) -> Path | None:
+def file_of(module: str) -> Path | None:
+    """The file of a module, which is not imported; None where it has none."""
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)  # of a sub-module it would import the modules above
     if spec is None or spec.origin is None:

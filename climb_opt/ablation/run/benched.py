@@ -22,9 +22,10 @@ from optuna.samplers import BaseSampler
 
 from climb_opt import lookup
 from climb_opt.ablation.recipe.resolve import Arm, Run
+from climb_opt.ablation.run.contents import of_options, studies_of
 from climb_opt.ablation.run.final import CLIMB_RULES, final_mixture
 from climb_opt.ablation.run.results import RunResult, mixtures_digest
-from climb_opt.ablation.run.searching import furnish, load
+from climb_opt.ablation.run.searching import furnish
 from climb_opt.ablation.run.surfaces import Surface
 from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import UserError
@@ -37,7 +38,6 @@ from climb_opt.mixbench.protocol import run as run_method
 from climb_opt.mixbench.tables import from_studies, table_problem
 from climb_opt.predictors.base import informed
 from climb_opt.selection import best_mixture
-from climb_opt.storages import open_storage
 from climb_opt.strict import as_list
 from climb_opt.study import build_sampler
 from climb_opt.threads import one_blas_thread
@@ -66,11 +66,12 @@ def problem_of(options: Mapping[str, Any], seed: int) -> Problem:
         UserError: no such problem, an unknown option, or whatever is wrong with a table.
     """
     given = {key: value for key, value in options.items() if key not in OWN}
-    return _problem_of(json.dumps(given, sort_keys=True), seed)
+    read = tuple(of_options(given).items())
+    return _problem_of(json.dumps(given, sort_keys=True), read, seed)
 
 
 @lru_cache(maxsize=64)
-def _problem_of(options: str, seed: int) -> Problem:
+def _problem_of(options: str, read: tuple[tuple[str, str], ...], seed: int) -> Problem:
     given = json.loads(options)
     name, tables = given.pop("problem", None), given.pop("tables", {})
     folder = given.pop("folder", ".")
@@ -91,13 +92,7 @@ def _of_studies(
             f"Table {name!r}: unknown key {sorted(others)[0]!r}. Of studies it takes studies, "
             "storage and noise."
         )
-    opened = open_storage(storage, write=False)
-    found = []
-    for one in as_list(studies):
-        if (study := load(one, opened)) is None:
-            names = [summary.study_name for summary in optuna.get_all_study_summaries(opened)]
-            raise lookup.unknown("study", one, names)
-        found.append(study)
+    found, _ = studies_of(storage, tuple(map(str, as_list(studies))))
     return from_studies(name, found, noise)
 
 

@@ -18,6 +18,7 @@ from climb_opt import lookup, recipes
 from climb_opt.ablation.recipe.resolve import BENCH, Run, allocate
 from climb_opt.ablation.run import promises
 from climb_opt.ablation.run.benched import benched
+from climb_opt.ablation.run.contents import contents
 from climb_opt.ablation.run.final import COMMON, final_mixture
 from climb_opt.ablation.run.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.run.searching import search
@@ -57,7 +58,7 @@ class Searches:
             return _searched(run, ground, storage, prefix)
         parallel = str(run.arm.options.parallel)
         # The objective is among the evaluators.
-        key = f"{recipes.to_json(run.arm.study)}{parallel}{run.promises}"
+        key = f"{recipes.to_json(run.arm.study)}{parallel}{run.promises}{contents(run)}"
         if key not in self._kept:
             self._kept[key] = _searched(run, ground, None, prefix)
             if len(self._kept) > self._size:
@@ -84,22 +85,27 @@ def emulate(
         UserError: an unknown sampler or option, a table that cannot be read, a study of that name
             that is not this run's.
     """
+    read = contents(run)
+    return replace(_emulated(run, storage, prefix, searches or Searches()), contents=read)
+
+
+# --- private -----------------------------------------------------------------------------------
+
+
+def _emulated(run: Run, storage: BaseStorage | None, prefix: str, searches: Searches) -> RunResult:
     if run.objective.name == BENCH:
         return benched(run)
     options = {**run.objective.options, **run.arm.options.objective}
     ground = surface(Choice(run.objective.name, options))
     if run.arm.options.fixed is not None:
         return _fixed(run, ground)
-    done = (searches or Searches()).get(run, ground, storage, prefix)
+    done = searches.get(run, ground, storage, prefix)
     result = replace(done.result, setting=run.setting, arm=run.arm.name, recipe=run_digest(run))
     try:
         final = final_mixture(done.study, ground.space, run.arm.study, run.arm.options.final)
     except UserError as error:  # nothing finished: the run is counted as lost, with its reason
         return _judged(replace(result, error=str(error)), None, ground)
     return _judged(result, final, ground)
-
-
-# --- private -----------------------------------------------------------------------------------
 
 
 def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: str) -> Searched:

@@ -11,7 +11,6 @@ what n trials at the target cost.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def tables(
     for given in rungs:
         size, tokens = _number(given, "parameters"), _number(given, "tokens")
         table = {**_of_table(given), "score": score, "prior": prior}
-        sources.append(fitted(json.dumps(table, sort_keys=True), folder, components=False))
+        sources.append(fitted(table, folder, components=False))
         flops = PER_PARAMETER * size * tokens
         steps.append(Rung(amount(size), flops, round(tokens), round(size)))
     return _measured(SourceLadder(tuple(sources), Ladder(tuple(steps)), _each(noise)))

@@ -21,6 +21,7 @@ import numpy as np
 
 from climb_opt import recipes
 from climb_opt.ablation.recipe.resolve import Run
+from climb_opt.ablation.run.contents import contents
 from climb_opt.files import check_folder, take_flock, write_whole
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
@@ -62,12 +63,19 @@ class RunResult:
     error: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     promises: dict[str, dict[str, float | None]] = field(default_factory=dict)  # by trials
+    contents: dict[str, str] = field(default_factory=dict)  # name of what was read -> its digest
 
     @classmethod
     def of(cls, run: Run, **found: Any) -> RunResult:
         """What was found by this run; without a mixture unless it is given."""
         usual: dict[str, Any] = {"mixture": None, "final": None, "recipe": run_digest(run)}
         return cls(setting=run.setting, arm=run.arm.name, seed=run.seed, **{**usual, **found})
+
+    def outdated(self, run: Run) -> str | None:
+        """What the run reads and this result knew otherwise; what is not there is not compared."""
+        now = contents(run)
+        changed = (name for name, was in self.contents.items() if now.get(name, was) != was)
+        return next(changed, None)
 
 
 def run_digest(run: Run) -> str:
@@ -92,6 +100,7 @@ class Archive:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         check_folder(folder / "runs")
+        self._told: set[str] = set()  # what is known to have changed
 
     def get(self, run: Run) -> RunResult | None:
         """The stored result of exactly this run, or None."""
@@ -105,7 +114,14 @@ class Archive:
         except (OSError, ValueError) as error:  # cut short, or of another version
             log.warning("%s holds no result (%s); the run is repeated.", path, error)
             return None
-        return result if result.recipe == run_digest(run) else None
+        if result.recipe != run_digest(run):
+            return None
+        if (name := result.outdated(run)) is None:
+            return result
+        if name not in self._told:
+            self._told.add(name)
+            log.warning("%s has changed since runs with it were done; they are repeated.", name)
+        return None
 
     def put(self, run: Run, result: RunResult) -> None:
         """Write a result, whole or not at all."""

@@ -22,6 +22,7 @@ from climb_opt.ablation.recipe.resolve import Run
 from climb_opt.ablation.run.results import RunResult, plain, run_digest
 from climb_opt.ablation.run.searching import check_ours, load
 from climb_opt.attributes import ABLATION, RESULT, RUN_BEAT
+from climb_opt.errors import UserError
 from climb_opt.storages.locks import study_lock
 from climb_opt.strict import build
 from climb_opt.view import StudyView
@@ -46,12 +47,21 @@ class Desk:
         self._silence = Silence(PACE.grace)
 
     def result(self, run: Run) -> RunResult | None:
-        """What another worker found, if it has finished."""
+        """What another worker found, if it has finished.
+
+        Raises:
+            UserError: it read a table, or ran a method, that is another one here.
+        """
         study = self._study(run)
         stored = None if study is None else study.user_attrs.get(RESULT)
         if stored is None or study is None or not self._same(study, run):
             return None
         result: RunResult = build(RunResult, json.loads(stored), f"study {study.study_name}")
+        if (name := result.outdated(run)) is not None:
+            raise UserError(
+                f"The storage holds run {run.key} of another {name} than the one here: it has "
+                "changed since, or workers differ. Give them the same, and --study-name NEW."
+            )
         return result
 
     def claim(self, run: Run) -> bool:

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt import lookup
+from climb_opt.ablation.run.contents import of_options
 from climb_opt.emulator import (
     Emulator,
     LadderObjective,
@@ -75,16 +76,17 @@ class Surface:
 
 
 def surface(objective: Choice) -> Surface:
-    """The surface that an objective names; fitted once per process.
+    """The surface that an objective names; made once per process and content of its tables.
 
     Raises:
         UserError: an unknown objective or option, or whatever is wrong with a table.
     """
-    return _surface(objective.name, json.dumps(objective.options, sort_keys=True))
+    read = tuple(of_options(objective.options).items())
+    return _surface(objective.name, json.dumps(objective.options, sort_keys=True), read)
 
 
 @lru_cache(maxsize=64)
-def _surface(name: str, options: str) -> Surface:
+def _surface(name: str, options: str, read: tuple[tuple[str, str], ...]) -> Surface:
     given = json.loads(options)
     lookup.check_options("objective", name, given, set())
     made: Surface = lookup.find("objective", name)(**given)
@@ -126,7 +128,7 @@ def table_of(
     name = table if table is not None else next(iter(tables), "")
     if name not in tables:
         raise UserError(f"objective: no table {name!r}. Tables: {listed(tables)}.")
-    emulator = fitted(json.dumps(tables[name], sort_keys=True), folder, components)
+    emulator = fitted(tables[name], folder, components)
     return measured(emulator, emulator, np.asarray, noise, components)
 
 
@@ -184,12 +186,19 @@ def load_table(given: Mapping[str, Any], folder: str = ".") -> Table:
     return whole
 
 
-@lru_cache(maxsize=16)
-def fitted(given: str, folder: str, components: bool) -> Emulator:
-    """The emulator of a table; `given` is its JSON, so that one fit serves every setting.
+def fitted(given: Mapping[str, Any], folder: str, components: bool) -> Emulator:
+    """The emulator of a table; one fit serves every setting.
 
     Fits take minutes, so they are kept in the user's cache folder, named by what was fitted.
     """
+    read = tuple(of_options(given, folder).items())
+    return _fitted(json.dumps(given, sort_keys=True), folder, components, read)
+
+
+@lru_cache(maxsize=16)
+def _fitted(
+    given: str, folder: str, components: bool, read: tuple[tuple[str, str], ...]
+) -> Emulator:
     data = json.loads(given)
     table = load_table(data, folder)
     score = data.get("score") or list(table.names)
