@@ -163,7 +163,5 @@ def test_ones_own_searches_that_went_on_are_another_table(tmp_path: Path) -> Non
     assert all(archive.get(run) for run in runs(recipe)), "read once a process"
     contents.studies_of.cache_clear()
     assert not any(archive.get(run) for run in runs(recipe))
-    assert (
-        "of 14 real runs"
-        in problem_of(BENCH | {"tables": {"ours": ours}} | {"name": None}, 0).about()
-    )
+    found = problem_of({"problem": "ours", "tables": {"ours": ours}}, 0)
+    assert "of 14 real runs" in found.about()

@@ -269,3 +269,29 @@ def test_a_bad_table_is_one_line(
     assert ranked(recipe, FILES + more) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and says in said[0]
+
+
+def test_a_page_made_while_it_runs_says_how_far_it_is_and_ranks_whole_cells(
+    recipe: Path, capsys: Any
+) -> None:
+    assert main(["ablate", str(recipe), "--output", "part"]) == 0
+    whole = capsys.readouterr().out
+    assert "runs are done" not in whole
+    stored = sorted(Path("part/runs").glob("*.json"))
+    (lost,) = [p for p in stored if p.name.startswith("misleading") and "_lost_" in p.name]
+    lost.unlink()
+    assert main(["ablate", str(recipe), "--output", "part", "--show"]) == 0
+    said = capsys.readouterr().out
+    assert "13 of 14 runs are done; ranked are those of the 1 of 2 cells" in said
+    assert (
+        "| lost |" in said.split("## Regret")[0] and "misleading" not in said.split("## Anytime")[0]
+    )
+    assert "13 of 14 runs are done" in Path("part/mixbench.html").read_text(encoding="utf-8")
+    assert "misleading" in Path("part/mixbench.csv").read_text(encoding="utf-8")
+    for path in stored:
+        if path.name.startswith("interactions") and "_lost_" in path.name:
+            path.unlink()
+    assert main(["ablate", str(recipe), "--output", "part", "--show"]) == 0
+    assert "12 of 14 runs are done; ranked are those of the 0 of 2 cells" in capsys.readouterr().out
+    assert main(["ablate", str(recipe), "--output", "part"]) == 0
+    assert capsys.readouterr().out == whole

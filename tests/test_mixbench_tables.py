@@ -9,6 +9,7 @@ import numpy as np
 import optuna
 import pytest
 
+from climb_opt.ablation.run.benched import problem_of
 from climb_opt.errors import UserError
 from climb_opt.mixbench import Method, from_studies, run, table_problem
 from climb_opt.mixbench.peers import RANDOM
@@ -174,6 +175,51 @@ def test_ones_own_searches_are_a_problem() -> None:
         from_studies("ours", [optuna.create_study()])
 
 
+def test_files_in_parts_are_one_table(two_files: Path) -> None:
+    w = rows(6, seed=9)
+    write(two_files / "w2.csv", "run,web,code,math", [[f"b{i}", *r] for i, r in enumerate(w)])
+    write(
+        two_files / "y2.csv",
+        "run,prose_loss,qa_acc",
+        [[f"b{i}", v, v] for i, v in enumerate(score(w))],
+    )
+    found = of_two(two_files, mixtures=["w.csv", "w2.csv"], results=["y.csv", "y2.csv"])
+    assert "of 18 real runs; a regret" in found.about()
+
+
+def test_what_says_two_things_of_one_run_is_refused(tmp_path: Path) -> None:
+    w = rows(8)
+    named = [[f"m{i}", *r] for i, r in enumerate(w)]
+    write(tmp_path / "recipes.csv", "data,web,code,math", named)
+    write(tmp_path / "twice.csv", "data,web,code,math", [*named, named[0]])
+    results = [[f"m{i}", "4M", "1B", 0, "piqa", v] for i, v in enumerate(score(w))]
+    head = "data,params,tokens,seed,task,metrics"
+    write(tmp_path / "results.csv", head, results)
+    write(tmp_path / "again.csv", head, [*results, results[0]])
+    given = {"recipes": "recipes.csv", "results": "results.csv", "better": "lower"}
+    assert table_problem("dd", folder=str(tmp_path), **given).noise == "unknown"
+    for more, says in (
+        ({"recipes": "twice.csv"}, r"line 10: recipe 'm0' is there twice"),
+        ({"results": "again.csv"}, r"line 10: a second result of 'piqa' of recipe 'm0'"),
+        ({"columns": "x"}, "columns must"),
+    ):
+        with pytest.raises(UserError, match=says):
+            table_problem("dd", folder=str(tmp_path), **{**given, **more})
+
+
+def test_a_file_without_rows_is_said(two_files: Path) -> None:
+    for text, says in (("", "has no row: it is empty"), ("run,web,code,math\n", "has no row")):
+        (two_files / "none.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=says):
+            of_two(two_files, mixtures="none.csv")
+
+
+@pytest.mark.parametrize("table", [None, "w.csv", ["w.csv"]])
+def test_a_table_that_is_no_mapping_is_refused(table: Any) -> None:
+    with pytest.raises(UserError, match="t must say mixtures and results"):
+        problem_of({"problem": "t", "tables": {"t": table}}, 0)
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -181,7 +227,20 @@ def test_ones_own_searches_are_a_problem() -> None:
         ({"better": "up"}, '"lower" or "higher"'),
         ({"score": "nothing"}, "No result 'nothing'"),
         ({"noise": -1.0}, "noise must be at least 0"),
-        ({"keys": "run"}, "unexpected keyword"),
+        ({"keys": "run"}, "takes no 'keys'. Did you mean 'key'"),
+        ({"name": "x"}, "takes no 'name'"),
+        ({"key": None}, "lacks key; .* names a run in both files"),
+        ({"results": None}, "lacks results; with mixtures give"),
+        ({"mixtures": 3}, "mixtures must be a file, not 3"),
+        ({"mixtures": ["w.csv", "w.csv"]}, "as many files under mixtures as under results"),
+        ({"score": 3}, "a list of results, or a mapping of results to numbers, not 3"),
+        ({"score": {"prose_loss": "x"}}, "a mapping of results to numbers"),
+        ({"noise": "much"}, "noise and rungs are numbers, not 'much'"),
+        ({"noise": [0.1, 0.2]}, "noise and rungs are numbers"),
+        ({"rungs": []}, "list of pairs"),
+        ({"rungs": [[1e6], [1e7, 1e9]]}, "list of pairs"),
+        ({"rungs": "all"}, "list of pairs"),
+        ({"rungs": [["a", "b"]]}, "noise and rungs are numbers, not 'a'"),
         ({"runs": "w.csv"}, "give mixtures and results, or runs and rungs"),
         ({"rungs": [[2.0, 3.0]]}, "no run of"),
     ],

@@ -6,10 +6,12 @@ and numbers of tokens from one file.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,8 +97,7 @@ def read_table(
     if lone and unmatched == "error":
         raise UserError(
             f"{len(lone)} runs are in only one of {mixtures} and {results}, for example "
-            f"{key}={lone[0]!r}. Complete the files, or leave such runs out: "
-            "unmatched: drop."
+            f"{key}={lone[0]!r}. Complete the files, or leave such runs out: unmatched: drop."
         )
     if lone:
         logger.warning(
@@ -110,6 +111,20 @@ def read_table(
     _check_weights(Path(mixtures), domains, weights, [f"{key}={k}" for k in keys])
     _check_varies(Path(results), names, values)
     return Table(domains, weights / weights.sum(axis=1, keepdims=True), names, values)
+
+
+def read_tables(
+    mixtures: Sequence[Path], results: Sequence[Path], *, key: str, **options: Any
+) -> Table:
+    """One table of several pairs of files, such as training and test rows; see `read_table`.
+
+    Raises:
+        UserError: not as many files of mixtures as of results, or as of `read_table`.
+    """
+    if len(mixtures) != len(results):
+        raise UserError("A table needs as many files under mixtures as under results.")
+    parts = [read_table(m, r, key=key, **options) for m, r in zip(mixtures, results, strict=True)]
+    return functools.reduce(Table.append, parts)
 
 
 @dataclass(frozen=True)
@@ -225,8 +240,11 @@ def _read(
     path: Path, key: str, ignore: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     header, rows = read_csv(path)
+    if not rows:
+        raise UserError(f"{path} has no row{'' if header else ': it is empty'}.")
     if key not in header:
-        raise UserError(f"{path} has no column {key!r}. Columns: {listed(header)}.")
+        hint = did_you_mean(key, header)
+        raise UserError(f"{path} has no column {key!r}.{hint} Columns: {listed(header)}.")
     columns = [i for i, name in enumerate(header) if name != key and name not in ignore]
     twice = [header[i] for i in columns if header.count(header[i]) > 1]
     if not columns or twice:

@@ -15,6 +15,7 @@ import contextlib
 import importlib
 import io
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,7 @@ def _olmix_of(utils: Any, kl: float, starts: int) -> Callable[[Problem, Data, in
         regression = utils.LogLinearRegressor()
         regression.model = FewerStarts(utils.mixing_law)
         prior = dict(zip(problem.space.domains, problem.space.prior.tolist(), strict=True))
+        logging.getLogger("__cvxpy__").setLevel(logging.WARNING)  # it tells of every solution
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             regression.fit(data.weights, data.scores[:, None], 0)
             found = utils.LogLinearExactProposer().propose(

@@ -75,17 +75,27 @@ def _problem_of(options: str, read: tuple[tuple[str, str], ...], seed: int) -> P
     given = json.loads(options)
     name, tables = given.pop("problem", None), given.pop("tables", {})
     folder = given.pop("folder", ".")
-    if name in tables and "studies" in tables[name]:
-        return _of_studies(name, **{**tables[name], **given})
     if name in tables:
-        return table_problem(name, folder=folder, **{**tables[name], **given})
+        if not isinstance(table := tables[name], Mapping):
+            raise UserError(
+                f"objective.tables: {name} must say mixtures and results, runs, recipes and "
+                f"results, or studies; it is {table!r}."
+            )
+        if "studies" in table:
+            return _of_studies(name, **{**table, **given})
+        return table_problem(name, **{"folder": folder, **table, **given})
     if name not in PROBLEMS:
         raise lookup.unknown("problem", str(name), [*PROBLEMS, *tables])
     return problem(name, **{"law": seed, **given})
 
 
 def _of_studies(
-    name: str, studies: Any, storage: str | None = None, noise: float | None = None, **others: Any
+    name: str,
+    /,
+    studies: Any,
+    storage: str | None = None,
+    noise: float | None = None,
+    **others: Any,
 ) -> Problem:
     if others:
         raise UserError(

@@ -46,8 +46,8 @@ def of_options(options: Mapping[str, Any], folder: str | None = None) -> Content
     """Name -> digest of the tables that an objective's options name."""
     folder = str(options.get("folder", ".")) if folder is None else folder
     found: Contents = {}
-    for name in _files(options):
-        if (path := Path(folder, name)).is_file():
+    for name, path in _files(options, Path(folder)):
+        if path.is_file():
             told = path.stat()
             found[name] = _of_file(path, told.st_mtime_ns, told.st_size)
     for name, table in dict(options.get("tables") or {}).items():
@@ -81,13 +81,14 @@ def studies_of(storage: str | None, names: tuple[str, ...]) -> tuple[list[optuna
 # --- private -------------------------------------------------------------------------------------
 
 
-def _files(options: Any) -> Iterator[str]:
+def _files(options: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files that options name, as they spell them and where they are."""
     for key, value in options.items():
         for one in as_list(value):
             if isinstance(one, Mapping):
-                yield from _files(one)
+                yield from _files(one, Path(str(one.get("folder", folder))))
             elif key in FILES and isinstance(one, str):
-                yield one
+                yield one, folder / one
 
 
 @lru_cache(maxsize=256)

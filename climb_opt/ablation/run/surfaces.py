@@ -34,6 +34,7 @@ from climb_opt.emulator import (
     read_table,
 )
 from climb_opt.emulator.objective import reference_draws
+from climb_opt.emulator.tables import read_tables
 from climb_opt.errors import UserError, listed
 from climb_opt.ladder import Ladder
 from climb_opt.recipes import Choice
@@ -177,13 +178,7 @@ def load_table(given: Mapping[str, Any], folder: str = ".") -> Table:
     for key in data:
         if key not in known:
             raise UserError(f"table: unknown key {key!r}. Known keys: {', '.join(sorted(known))}.")
-    tables = [
-        read_table(Path(folder, m), Path(folder, r), **data) for m, r in zip(*pairs, strict=True)
-    ]
-    whole = tables[0]
-    for other in tables[1:]:
-        whole = whole.append(other)
-    return whole
+    return read_tables(*([Path(folder, file) for file in files] for files in pairs), **data)
 
 
 def fitted(given: Mapping[str, Any], folder: str, components: bool) -> Emulator:

@@ -45,7 +45,8 @@ def write_page(
     ranking = Ranking(recipe, results)
     replace_text(folder / "mixbench.csv", ranking.as_csv())
     if not ranking.parts:
-        return f"# {name}\n\nNo run has finished.\n"
+        said = ranking.unfinished or "No run gave a mixture."
+        return f"# {name}\n\n{said}\n"
     replace_text(folder / "mixbench.html", as_html(name, ranking, command))
     return as_markdown(name, ranking, command)
 
@@ -92,7 +93,8 @@ def _ranks(ranking: Ranking) -> list[Block]:
             f" FLOPs: what it needs for the median regret that {reference} has after the whole "
             "budget, as a share of that; the median over problems, and on how many it gets there."
         )
-    return [Words(words), Table(head, rows), rank_figure(ranking, order)]
+    early = [Words(ranking.unfinished, "caution")] if ranking.unfinished else []
+    return [*early, Words(words), Table(head, rows), rank_figure(ranking, order)]
 
 
 def _problems(ranking: Ranking) -> list[Block]:
@@ -216,10 +218,6 @@ def _conduct(ranking: Ranking) -> list[Block]:
             skipped.setdefault(f"{r.arm}{r.error.removeprefix(SKIPPED)}", r.setting)
     for reason in skipped:
         blocks.append(Words(f"Not ranked where it could not take part: {reason}."))
-    missing = ranking.recipe.seeds * len(ranking.settings) * len(ranking.arms)
-    missing -= sum(1 for r in ranking.results if r.arm in ranking.arms)
-    if missing > 0:
-        blocks.append(Words(f"{counted(missing, 'run')} of the plan have not finished.", "caution"))
     return blocks
 
 

@@ -3,7 +3,8 @@
 A *cell* is a problem at a level of noise with one seed; in it the arms that took part are ranked by
 the true regret of what they recommended after a part of the budget, 1 the best, equal ones sharing.
 An arm without a mixture there ranks last; one that was skipped (something is not installed, a
-problem without rungs) is not ranked, and counts against nobody.
+problem without rungs) is not ranked, and counts against nobody. A cell that an arm has still to do
+is not ranked at all, so that a comparison may be looked at while it runs.
 """
 
 from __future__ import annotations
@@ -77,8 +78,29 @@ class Ranking:
 
     @cached_property
     def counted(self) -> list[RunResult]:
-        """The runs that count."""
-        return [r for r in self.results if not r.error.startswith(SKIPPED)]
+        """The runs that count: of cells that all arms have done."""
+        have: dict[tuple[str, int], set[str]] = {}
+        for r in self.results:
+            have.setdefault((r.setting, r.seed), set()).add(r.arm)
+        planned = {arm.name for arm in arms(self.recipe)}
+        return [
+            r
+            for r in self.results
+            if have[r.setting, r.seed] >= planned and not r.error.startswith(SKIPPED)
+        ]
+
+    @cached_property
+    def unfinished(self) -> str:
+        """How much is done, in words; "" where all is."""
+        recipe = self.recipe
+        whole = recipe.seeds * len(settings(recipe)) * len(arms(recipe))
+        if len(self.results) >= whole:
+            return ""
+        cells = len({(r.setting, r.seed) for r in self.counted})
+        return (
+            f"{len(self.results)} of {whole} runs are done; ranked are those of the {cells} of "
+            f"{whole // len(arms(recipe))} cells (problem, noise, seed) that every method has done."
+        )
 
     @cached_property
     def parts(self) -> tuple[str, ...]:

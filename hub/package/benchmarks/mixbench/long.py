@@ -52,6 +52,10 @@ def read_long(
         UserError: an unreadable file, a missing column, a recipe without weights, weights off the
             simplex, a cell that is no number, or no run.
     """
+    if columns is not None and not isinstance(columns, Mapping):
+        raise UserError(
+            f"columns must be a mapping of {listed(COLUMNS)} to names, not {columns!r}."
+        )
     names = {**COLUMNS, **(columns or {})}
     if odd := sorted(set(names) - set(COLUMNS)):
         raise UserError(f"columns: no {odd[0]!r}.{did_you_mean(odd[0], COLUMNS)}")
@@ -80,7 +84,14 @@ def read_long(
         )
         run = (recipe, size, tokens, row[place["seed"]])
         value = _value(row[place["value"]], metric, f"{where}, column {names['value']!r}")
-        cells.setdefault(run, {})[row[place["task"]]] = value
+        task = row[place["task"]]
+        if task in cells.setdefault(run, {}):
+            raise UserError(
+                f"{where}: a second result of {task!r} of recipe {recipe!r} with the same "
+                f"{names['size']}, {names['tokens']} and {names['seed']}; runs again need another "
+                f"{names['seed']}."
+            )
+        cells[run][task] = value
     if not cells:
         raise UserError(f"{results} has no row.")
     tasks = sorted({task for found in cells.values() for task in found})
@@ -109,7 +120,9 @@ def _mixtures(
         weights = np.array([_amount(row[i], f"{where}, column {header[i]!r}") for i in places])
         if problem := sum_problem(weights.tolist()):
             raise UserError(f"{where}: the weights of {row[header.index(key)]!r} {problem}")
-        found[row[header.index(key)]] = weights / weights.sum()
+        if (name := row[header.index(key)]) in found:
+            raise UserError(f"{where}: recipe {name!r} is there twice.")
+        found[name] = weights / weights.sum()
     return tuple(header[i] for i in places), found
 
 

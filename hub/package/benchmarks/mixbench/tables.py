@@ -14,7 +14,9 @@ is their mean, and measure the noise; a table without such rows says nothing of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ import optuna
 from optuna.trial import TrialState
 
 from .parts.emulator_rows import DECIMALS, PER_PARAMETER, SIZES, TOKENS, RowLadder, RowSpace
-from .parts.emulator_tables import Runs, coefficients_of, read_runs, read_table
-from .parts.errors import UserError, listed
+from .parts.emulator_tables import Runs, coefficients_of, read_runs, read_table, read_tables
+from .parts.errors import UserError, did_you_mean, listed
 from .parts.ladder import Ladder, Rung
 from .long import read_long
 from .problems import Problem
@@ -34,10 +36,15 @@ from .parts.text import amount, counted
 LEAST = 8  # mixtures of which a search is one
 LOWER = ("loss", "nll", "bpb", "ppl", "perplexity", "ce", "error", "bits_per_byte")
 HIGHER = ("acc", "acc_norm", "accuracy", "f1", "em", "exact_match", "pass", "reward", "win_rate")
+READERS: dict[str, Callable[..., Any]] = {
+    "mixtures": read_table,
+    "runs": read_runs,
+    "recipes": read_long,
+}
 Score = Mapping[str, float] | Sequence[str] | None
 
 
-def table_problem(name: str, *, folder: str = ".", **given: Any) -> Problem:
+def table_problem(name: str, /, *, folder: str = ".", **given: Any) -> Problem:
     """A problem from files.
 
     Args:
@@ -46,32 +53,16 @@ def table_problem(name: str, *, folder: str = ".", **given: Any) -> Problem:
         given: the files (see above); `score`, results to average or result -> coefficient;
             `better`, "lower" or "higher", where the results' names do not say it; `noise` in sigma
             to be used instead of the measured one; and what the readers take (key, ignore, weights,
-            size, tokens, unmatched ...).
+            size, tokens, unmatched ...). Mixtures and results may be lists of as many files.
 
     Raises:
         UserError: what is wrong with the files or options, with the place and what to do.
     """
     data = dict(given)
-    score, better, noise = (data.pop(k, None) for k in ("score", "better", "noise"))
-    score = [score] if isinstance(score, str) else score
-    files = {"mixtures", "runs", "recipes"} & set(data)
-    if len(files) != 1:
-        raise UserError(
-            f"Table {name!r}: give mixtures and results, or runs and rungs, or recipes and "
-            f"results; it has {listed(sorted(data))}."
-        )
-    data = {k: _path(folder, v) if k in (*files, "results") else v for k, v in data.items()}
-    rungs = data.pop("rungs", None)
+    score, better, noise, rungs = (data.pop(k, None) for k in ("score", "better", "noise", "rungs"))
     try:
-        if "mixtures" in files:
-            table = read_table(data.pop("mixtures"), data.pop("results", ""), **data)
-            ones = np.ones(len(table))
-            runs = Runs(table.domains, table.weights, ones, ones, table.names, table.results)
-        elif "runs" in files:
-            runs = read_runs(data.pop("runs"), **data)
-        else:
-            runs = read_long(data.pop("recipes"), data.pop("results", ""), **data)
-    except TypeError as error:  # an option that no reader takes
+        runs = _read(name, Path(folder), data)
+    except TypeError as error:  # an option of a kind that the reader does not take
         raise UserError(f"Table {name!r}: {error}.") from None
     return of_runs(name, runs, rungs=rungs, score=score, better=better, noise=noise)
 
@@ -123,8 +114,13 @@ def of_runs(
     """A problem from runs that were read already; see `table_problem`.
 
     Raises:
-        UserError: two domains, too few mixtures, or a direction that nothing says.
+        UserError: two domains, too few mixtures, a direction that nothing says, or an option that
+            is not what it should be.
     """
+    score = _score(name, score)
+    for given in (noise, *(x for rung in _rungs(name, rungs) for x in rung)):
+        if given is not None and not _is_number(given):
+            raise UserError(f"Table {name!r}: noise and rungs are numbers, not {given!r}.")
     if len(runs.domains) < 3:
         raise UserError(
             f"Table {name!r} has {len(runs.domains)} domains, {listed(runs.domains)}: with two a "
@@ -163,8 +159,69 @@ def of_runs(
 # --- private -------------------------------------------------------------------------------------
 
 
-def _path(folder: str, given: Any) -> Any:
-    return Path(folder, given) if isinstance(given, str) else given
+def _read(name: str, folder: Path, data: Mapping[str, Any]) -> Runs:
+    kinds = [kind for kind in READERS if kind in data]
+    if len(kinds) != 1:
+        raise UserError(
+            f"Table {name!r}: give mixtures and results, or runs and rungs, or recipes and "
+            f"results; it has {listed(sorted(data))}."
+        )
+    (kind,), reader = kinds, READERS[kinds[0]]
+    _, *others = inspect.signature(reader).parameters.values()
+    needed = [kind, *(p.name for p in others if p.default is p.empty)]
+    known = [kind, *(p.name for p in others), "score", "better", "noise", "rungs", "folder"]
+    if odd := [key for key in data if key not in known]:
+        hint = did_you_mean(str(odd[0]), known)
+        raise UserError(f"Table {name!r} takes no {odd[0]!r}.{hint} It takes {listed(known, 20)}.")
+    if lacking := [key for key in needed if data.get(key) in (None, "", [])]:
+        raise UserError(
+            f"Table {name!r} lacks {lacking[0]}; with {kind} give {listed(needed)}"
+            + (", the column that names a run in both files." if "key" in needed else ".")
+        )
+    options, files = dict(data), {}
+    for what in {kind, "results"} & set(data):
+        given = options.pop(what)
+        several = given if isinstance(given, list) and kind == "mixtures" else [given]
+        if odd := [one for one in several if not isinstance(one, str | Path)]:
+            raise UserError(f"Table {name!r}: {what} must be a file, not {odd[0]!r}.")
+        files[what] = [folder / one for one in several]
+    if kind == "mixtures":
+        table = read_tables(files["mixtures"], files["results"], **options)
+        ones = np.ones(len(table))
+        return Runs(table.domains, table.weights, ones, ones, table.names, table.results)
+    runs: Runs = reader(*(paths[0] for _, paths in sorted(files.items())), **options)
+    return runs
+
+
+def _is_number(given: Any) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and math.isfinite(given)
+
+
+def _score(table: str, given: Any) -> Score:
+    """What a score is, checked."""
+    if given is None or isinstance(given, str):
+        return None if given is None else [given]
+    if isinstance(given, Mapping) and all(map(_is_number, given.values())):
+        return given
+    if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
+        return given
+    raise UserError(
+        f"Table {table!r}: score must be a result, a list of results, or a mapping of results to "
+        f"numbers, not {given!r}."
+    )
+
+
+def _rungs(table: str, given: Any) -> Sequence[Sequence[Any]]:
+    """What rungs are, checked; none where they are left out."""
+    if given is None:
+        return ()
+    pairs = isinstance(given, list | tuple) and given
+    if not pairs or any(not isinstance(rung, list | tuple) or len(rung) != 2 for rung in given):
+        raise UserError(
+            f"Table {table!r}: rungs must be a list of pairs [parameters, tokens], cheapest first, "
+            f"not {given!r}."
+        )
+    return given
 
 
 def _sign(table: str, names: Sequence[str], better: str | None) -> float:
@@ -178,8 +235,8 @@ def _sign(table: str, names: Sequence[str], better: str | None) -> float:
     if unknown:
         raise UserError(
             f"Table {table!r}: nothing says whether higher or lower is better in {unknown[0]!r} "
-            f"({len(unknown)} such results). Give better: lower, better: higher, or score: "
-            "{result: coefficient} with negative ones where higher is better."
+            f"({counted(len(unknown), 'such result')}). Give better: lower, better: higher, or "
+            "score: {result: coefficient} with negative ones where higher is better."
         )
     if len(set(signs.values())) > 1:
         raise UserError(

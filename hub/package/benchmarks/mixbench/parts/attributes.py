@@ -139,6 +139,11 @@ ABLATION = _of_study(
     "{key, digest, owner} of the ablation's run it belongs to",
     "ablation/run/searching ablation/run/sharing -> ablation/run/searching ablation/run/sharing",
 )
+RUN_BEAT = _of_study(
+    "climb/run-beat",
+    "{worker, count}: the last sign of life of the worker that does the ablation's run",
+    "ablation/run/sharing workers/beats -> ablation/run/sharing",
+)
 RESULT = _of_study(
     "climb/result",
     "the finished run's `RunResult`, as JSON text",

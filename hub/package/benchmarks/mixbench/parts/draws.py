@@ -11,6 +11,8 @@ import numpy as np
 # RegMix's sampler, as CLIMB's public code uses it: prior^0.5, strength from 15 log-spaced values.
 SPARSE_TEMPERATURE = 0.5
 SPARSE_STRENGTHS = np.geomspace(0.1, 5.0, 15)
+# (temperature, strength) of sparse draws: from few domains near the prior to several anywhere.
+SPARSE = ((1.0, 0.5), (1.0, 1.0), (0.5, 1.0), (0.5, 3.0))
 
 
 def dirichlet(rng: np.random.Generator, alpha: np.ndarray) -> np.ndarray:

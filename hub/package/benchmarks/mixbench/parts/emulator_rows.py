@@ -129,7 +129,8 @@ class RowLadder(LadderSource):
 
     def quality(self) -> str:
         """How many rows, and the rungs."""
-        return f"{self.label} of {len(self.space.rows)} real runs; {self.described()}"
+        rungs = f"; {self.described()}" if len(self.ladder) > 1 else ""
+        return f"{self.label} of {len(self.space.rows)} real runs{rungs}"
 
 
 def pool(

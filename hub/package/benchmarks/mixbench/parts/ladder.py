@@ -66,7 +66,7 @@ class Ladder:
                 raise UserError(
                     f"Rungs must be in order of cost, cheapest first, but {lower.name!r} costs "
                     f"{lower.flops:.3g} FLOPs a trial and {upper.name!r} after it "
-                    f"{upper.flops:.3g}."
+                    f"{upper.flops:.3g}; sort them, or drop one of two that cost the same."
                 )
 
     @classmethod
