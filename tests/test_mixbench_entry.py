@@ -16,6 +16,7 @@ from climb_opt.ablation.recipe.resolve import runs
 from climb_opt.ablation.run import benched as benched_module
 from climb_opt.ablation.run.benched import benched
 from climb_opt.cli import main
+from climb_opt.errors import UserError
 from climb_opt.mixbench import problem
 from climb_opt.storages import open_storage
 
@@ -295,3 +296,19 @@ def test_a_page_made_while_it_runs_says_how_far_it_is_and_ranks_whole_cells(
     assert "12 of 14 runs are done; ranked are those of the 0 of 2 cells" in capsys.readouterr().out
     assert main(["ablate", str(recipe), "--output", "part"]) == 0
     assert capsys.readouterr().out == whole
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"noise": "x"}, "noise must be a number, but is 'x'"),
+        ({"domains": 2.5}, "domains must be a whole number, but is 2.5"),
+        ({"law": float("nan")}, "law must be a whole number, but is nan"),
+        ({"domains": True}, "domains must be a whole number, but is True"),
+    ],
+)
+def test_an_option_of_a_problem_that_is_no_number_is_said(
+    options: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(UserError, match=line):
+        problem("interactions", **options)

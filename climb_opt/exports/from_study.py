@@ -82,7 +82,7 @@ def export(
     >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
     >>> study = optuna.create_study(sampler=climb_opt.SimplexGPSampler(space, seed=0))
     >>> study.optimize(lambda trial: (space.suggest(trial)["code"] - 0.5) ** 2, n_trials=6)
-    >>> weights = climb_opt.export(study, "yaml", "runs/mixture.yaml", trial=4)
+    >>> weights = climb_opt.export(study, "yaml", "runs/mixture.yaml", trial=0)
     >>> sorted(line.partition(":")[0] for line in weights.splitlines() if line[0] != "#")
     ['code', 'math', 'web']
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 from climb_opt.emulator.ladders import SourceLadder
@@ -49,7 +50,18 @@ def problem(name: str, **options: Any) -> Problem:
     if odd := sorted(set(options) - set(known)):
         hint = did_you_mean(odd[0], known)
         raise UserError(f"Problem {name!r} takes no {odd[0]!r}.{hint} It takes {listed(known)}.")
-    return _made(name, tuple(sorted(options.items())))
+    numbers = {key: _number(name, key, options[key], known[key].default) for key in options}
+    return _made(name, tuple(sorted(numbers.items())))
+
+
+def _number(name: str, option: str, value: Any, usual: float) -> float:
+    """An option as the kind of number that its default is."""
+    whole = isinstance(usual, int)
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or (whole and not float(value).is_integer()):
+        kind = "a whole number" if whole else "a number"
+        raise UserError(f"{name}: {option} must be {kind}, but is {value!r}.")
+    return int(value) if whole else float(value)
 
 
 def about(name: str) -> str:

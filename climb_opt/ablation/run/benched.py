@@ -38,7 +38,7 @@ from climb_opt.mixbench.protocol import run as run_method
 from climb_opt.mixbench.tables import from_studies, table_problem
 from climb_opt.predictors.base import informed
 from climb_opt.selection import best_mixture
-from climb_opt.strict import as_list
+from climb_opt.strict import as_list, convert
 from climb_opt.study import build_sampler
 from climb_opt.threads import one_blas_thread
 
@@ -115,14 +115,15 @@ def benched(run: Run) -> RunResult:
     """
     options = {**run.objective.options, **run.arm.options.objective}
     found, trials = problem_of(options, run.seed), _trials(run.arm)
-    limit, at = float(options.get("limit", LIMIT)), [float(x) for x in options.get("at", ())]
+    limit = convert(options.get("limit", LIMIT), float, "objective.limit")
+    at = convert(options.get("at", []), list[float], "objective.at")
     if run.arm.study.ladder and len(found.ladder) == 1:
         return RunResult.of(run, error=f"{SKIPPED}: the problem has no rungs to choose from")
     method = method_of_arm(run.arm, found)
     outcome = run_method(method, found, seed=run.seed, trials=trials, at=at, limit=limit)
     exams: dict[str, float] = {}
-    if options.get("examine"):
-        exams = examine(method, found, seed=run.seed, n=int(options["examine"]), limit=limit)
+    if examined := convert(options.get("examine") or 0, int, "objective.examine"):
+        exams = examine(method, found, seed=run.seed, n=examined, limit=limit)
     return _result(run, found, outcome, exams)
 
 
