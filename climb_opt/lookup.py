@@ -175,7 +175,10 @@ def find(kind: str, name: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise NotHere(f"{kind} {name!r} cannot be imported: {error}.") from error
+        raise NotHere(
+            f"{kind} {name!r} cannot be imported: {error}. Install it, or name its folder in "
+            f"PYTHONPATH (export PYTHONPATH=$PWD)."
+        ) from error
     try:
         return getattr(module, attribute)
     except AttributeError:
