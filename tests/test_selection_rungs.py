@@ -6,8 +6,9 @@ import numpy as np
 import optuna
 
 from climb_opt import MixtureSpace, best_mixture, compare_rules
-from climb_opt.attributes import LADDER
+from climb_opt.attributes import LADDER, SLOT
 from climb_opt.ladder import Ladder
+from climb_opt.ladder.branches.slots import OPTIMUM
 from climb_opt.selection.choosing import evidence_of, learnt
 from climb_opt.view import rung_attributes
 
@@ -20,14 +21,17 @@ def bowl(weights: np.ndarray) -> np.ndarray:
     return np.asarray(((np.sqrt(weights) - np.sqrt(BEST)) ** 2).sum(axis=-1))
 
 
-def study_of(below: np.ndarray, target: np.ndarray) -> optuna.Study:
-    """Trials (n, K) on the lower rung, whose scores are 5 higher, then on the target."""
+def study_of(below: np.ndarray, target: np.ndarray, last: str = "") -> optuna.Study:
+    """Trials (n, K) on the lower rung, whose scores are 5 higher, then on the target; the last in
+    the slot of that name."""
     study = optuna.create_study()
     study.set_user_attr(LADDER, LADDER_OF.to_data())
     for rung, rows in enumerate((below, target)):
-        for weights in rows:
+        for place, weights in enumerate(rows, start=1):
             stored = rung_attributes(rung, LADDER_OF.target)
             ours = {k: v for k, v in stored.items() if k.startswith("climb/")}
+            if last and rung == LADDER_OF.target and place == len(rows):
+                ours[SLOT] = last
             study.add_trial(
                 optuna.trial.create_trial(
                     params=SPACE.params(weights),
@@ -61,6 +65,30 @@ def test_every_rule_takes_a_mixture_where_lower_rungs_know_more() -> None:
     observed = compare_rules(study, rules=["observed"], space=SPACE)["observed"]
     best = SPACE.weights_of(min(study.trials[30:], key=lambda t: t.value))
     assert best is not None and dict(observed) == SPACE.mixture(best)
+
+
+def test_beside_a_trained_optimum_nothing_untrained_is_kept_on_a_guess() -> None:
+    rng = np.random.default_rng(3)
+    below, target = SPACE.sample_mixed(rng, 30), SPACE.sample_mixed(rng, 6)
+    target = np.concatenate([target, [[0.25, 0.3, 0.45]]])
+    free = best_mixture(study_of(below, target), space=SPACE)
+    assert free.rule in ("predicted", "optimum") and free.lead is not None
+    assert free.lead.low < 0
+    held = best_mixture(study_of(below, target, last=OPTIMUM), space=SPACE)
+    assert held.rule == "guarded" and held.lead is None
+    trained = [SPACE.mixture(weights) for weights in target]
+    assert dict(held) in trained
+
+
+def test_what_a_lower_rung_alone_has_seen_is_not_evaluated() -> None:
+    rng = np.random.default_rng(4)
+    below = np.concatenate([SPACE.sample_mixed(rng, 20), [BEST]])
+    target = SPACE.sample_mixed(rng, 5)
+    kept = compare_rules(study_of(below, target), rules=["evaluated", "guarded"], space=SPACE)
+    trained = [SPACE.mixture(weights) for weights in target]
+    assert dict(kept["evaluated"]) in trained
+    lead = kept["guarded"].lead
+    assert dict(kept["guarded"]) in trained or (lead is not None and lead.low > 0)
 
 
 def test_what_no_rung_read_is_kept_as_it_was_tried() -> None:

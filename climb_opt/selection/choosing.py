@@ -15,6 +15,7 @@ from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.hypervolume import front, reference_point
 from climb_opt.gp.outliers import tamed
 from climb_opt.history import History, kept
+from climb_opt.ladder.branches.slots import OPTIMUM
 from climb_opt.measures import distance, effective_domains
 from climb_opt.phases import over_run, shares_of
 from climb_opt.samplers.reach import unread, within_evidence
@@ -159,12 +160,17 @@ def evidence_of(
         compared,
         seed,
         view.attributes.get(PICK, {}),
-        any(view.plan.verifies(t.user_attrs.get(SLOT)) for t in history.trials),
+        any(_verifies(view, t.user_attrs.get(SLOT)) for t in history.trials),
         learnt,
     )
 
 
 # --- private -------------------------------------------------------------------------------------
+
+
+def _verifies(view: StudyView, slot: int | str | None) -> bool:
+    """Whether a slot measures what a model found best, not what a design or a sampler asks for."""
+    return slot == OPTIMUM or view.plan.verifies(slot)
 
 
 def _recommend(

@@ -41,9 +41,10 @@ class Evidence:
 
     `promise` says what to expect of what a rule takes, where `problem` says what to try next.
     `compared` (m, K) are the mixtures to be beaten, the prior first. `climb` is what the study's
-    own `ClimbSampler` stored of its pick, if it had one. `verified`: slots of the plan that measure
-    the recommendation and its rivals have done so. `every`: the trials of every rung, where the
-    history holds those of the target alone and the beliefs rest on all.
+    own `ClimbSampler` stored of its pick, if it had one. `verified`: what a model finds best was
+    measured: the recommendation and its rivals in the last slots of the plan, or the optimum of
+    branches. `every`: the trials of every rung, where the history holds those of the target alone
+    and the beliefs rest on all.
     """
 
     history: History
@@ -147,21 +148,23 @@ def best_path(history: History) -> tuple[FrozenTrial, dict[str, Any]]:
 
 
 def evaluated(evidence: Evidence) -> np.ndarray:
-    """The evaluated mixture with the best posterior mean, where the guard-rails likely hold."""
-    problem = evidence.problem
-    roots = np.sqrt(problem.evaluated)
+    """The mixture with the best posterior mean of those that the target (else the highest rung
+    reached) has evaluated, where the guard-rails likely hold."""
+    problem, measured = evidence.problem, evidence.history.weights
+    roots = np.sqrt(measured)
     mean = problem.objectives[0].mean(roots)
     likely = problem.feasible(roots) >= np.log(0.5)
     mean = np.where(likely, mean, np.inf) if likely.any() else -problem.feasible(roots)
-    return np.asarray(problem.evaluated[int(np.argmin(mean))])
+    return np.asarray(measured[int(np.argmin(mean))])
 
 
 def guarded(evidence: Evidence) -> np.ndarray:
     """The default for the noise, if it is shown to beat `evaluated`; else that.
 
-    Nothing that nobody measured is kept on a guess. That loses .07 on average, and nothing where
-    the last slots of the plan measured the recommendation and its rivals
-    (docs/notes/searching.md#what-is-promised, docs/measured.md#verification-slots).
+    Nothing that the target has not measured is kept on a guess. That loses .07 on average, and
+    nothing where the last slots of the plan measured the recommendation and its rivals
+    (docs/notes/searching.md#what-is-promised, docs/measured.md#verification-slots), or a slot the
+    optimum of branches (docs/measured.md#what-branches-save-at-equal-flops).
     """
     rule: Rule = lookup.find("rule", _for_noise(evidence))
     best, pick = evaluated(evidence), rule(evidence)
