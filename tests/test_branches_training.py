@@ -24,6 +24,7 @@ from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.evaluators.heldout import HeldOutLoss
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy import model
+from climb_opt.proxy.branches import trainers
 from climb_opt.proxy.branches.ensemble import Ensemble, mixmin
 from climb_opt.proxy.branches.merge import Reader, merge_into, shift
 from climb_opt.proxy.branches.tree import TRUNK, Tree
@@ -146,6 +147,25 @@ def test_a_branch_that_diverges_fails(tiny_corpus: Corpus, tmp_path: Path) -> No
     lost = branched(tiny_corpus, replace(BRANCHES, lr=1e9, tokens=8192))
     with pytest.raises(TrialFailed, match=r"not finite at step \d+; lower branches.lr"):
         tree_of(tiny_corpus, tmp_path, lost).train("code", Watch())
+
+
+def test_a_branch_that_diverged_is_tried_again_with_another_seed(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tree_of(tiny_corpus, tmp_path)
+    monkeypatch.setattr(trainers, "RISEN", 0.1)
+    for _ in range(2):
+        with pytest.raises(TrialFailed, match="branch 'code' has diverged"):
+            tree.train("code", Watch())
+    monkeypatch.undo()
+    with pytest.raises(Interrupted):
+        tree.train("code", Watch(stop_after=2))
+    outcome = tree.train("code", Watch())  # goes on from its checkpoint, with the seed it had
+    assert outcome.facts["seed"] == 2 and outcome.facts["steps"] == 12
+    assert tree.train("web", Watch()).facts["seed"] == 0
+    again = tree_of(tiny_corpus, tmp_path)  # another worker
+    assert again.folder("code") == tree.folder("code")
+    assert again.train("code", Watch()).facts["reused"]
 
 
 def test_a_trunk_of_another_tokenizer_is_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from climb_opt.errors import Interrupted, TrialFailed
+from climb_opt.errors import Diverged, Interrupted
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.average import Average
 from climb_opt.proxy.data import Batches, MixtureIndex
@@ -252,7 +252,7 @@ class Run:
     def _check(self) -> None:
         # The norm is taken after the ranks' gradients were added: a NaN on one shows on all.
         if not bool(torch.isfinite(self._norm)):
-            raise TrialFailed(f"the loss is not finite at step {self.step}; {self.trainer.cure}")
+            raise Diverged(f"the loss is not finite at step {self.step}; {self.trainer.cure}")
 
     def _share_losses(self) -> None:
         self.losses = self.group.accelerator.reduce(self.losses, reduction="mean")

@@ -7,6 +7,7 @@ confirmation or a comparison of samplers finds what one of them has trained:
     branches/<fingerprint>/checkpoint.pt    of a trunk: what runs go on from
     branches/<fingerprint>/nats-*.npy       what it says of an evaluator's tokens
     branches/<fingerprint>/branch.json      the digest of its weights and what is known of it; last
+    branches/<fingerprint>/diverged.txt     why it has no weights: another seed is taken
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.errors import UserError
-from climb_opt.files import check_folder, write_whole
+from climb_opt.files import check_folder, replace_text, write_whole
 from climb_opt.proxy import model
 from climb_opt.shards import Corpus
 
 FOLDER = "branches"
 MODEL = "model"
 FACTS = "branch.json"
+DIVERGED = "diverged.txt"
 TRUNK_STATE = 3  # times a model's size: weights and two moments of AdamW
 
 
@@ -80,6 +82,14 @@ class Store:
             )
         self._checked[fingerprint] = facts
         return facts
+
+    def diverged(self, fingerprint: str) -> bool:
+        """Whether a part was tried and has diverged."""
+        return (self.of(fingerprint) / DIVERGED).is_file()
+
+    def give_up(self, fingerprint: str, reason: str) -> None:
+        """Write that a part has diverged."""
+        replace_text(self.of(fingerprint) / DIVERGED, reason)
 
     def put(self, fingerprint: str, network: Any, corpus: Corpus) -> Path:
         """Write a part's weights; returns their folder. Until it is sealed it counts as missing."""

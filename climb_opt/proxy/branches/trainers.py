@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.errors import TrialFailed
+from climb_opt.errors import Diverged
 from climb_opt.proxy.branches.start import Start
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, Watch
@@ -95,7 +95,7 @@ class BranchTrainer(Trainer):
         """As of any `Trainer`.
 
         Raises:
-            TrialFailed: also of a branch whose loss rose: it has diverged.
+            Diverged: also of a branch whose loss rose.
         """
         outcome = super().train(job, watch)
         assert outcome.losses is not None
@@ -103,7 +103,7 @@ class BranchTrainer(Trainer):
         some = max(1, self._own // 10)
         before, after = float(np.mean(losses[:some])), float(np.mean(losses[-some:]))
         if not after <= RISEN * before:
-            raise TrialFailed(
+            raise Diverged(
                 f"branch {job.part!r} has diverged: its loss rose from {before:.3f} to "
                 f"{after:.3f}; {self.cure}"
             )

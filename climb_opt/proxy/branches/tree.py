@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.errors import TrialFailed, UserError
+from climb_opt.errors import Diverged, TrialFailed, UserError
 from climb_opt.files import atomic
 from climb_opt.ladder.branches.groups import Branches, branches_of
 from climb_opt.ladder.branches.recipe import branch_tokens, trunk_steps
@@ -99,8 +99,13 @@ class Tree:
             return Outcome(self.load(name), facts={**found, "flops": 0.0, "reused": True})
         if name != TRUNK:
             self.ensure((TRUNK,), watch)
-        outcome = part.trainer.train(part.job, watch)
-        outcome.facts["part"] = name
+        try:
+            outcome = part.trainer.train(part.job, watch)
+        except Diverged as reason:
+            if name != TRUNK:  # on every rank: each takes the next seed from here on
+                self.store.give_up(part.fingerprint, str(reason))
+            raise
+        outcome.facts.update(part=name, seed=part.job.seed)
         if self.group.is_main:
             outcome.facts.update(self._keep(name, part, outcome))
         self.group.share(None)  # nobody reads it before it is there
@@ -254,10 +259,11 @@ class Tree:
         raise UserError(f"No branch {name!r}. Branches: {', '.join(self.branches.names)}.")
 
     def _named(self, trainer: Trainer, mixture: Mapping[str, float], name: str) -> _Part:
+        """By the study's seed, or the first one after it with which it has not diverged."""
         job = Job("", mixture, self.recipe.seed, part=name)
-        fingerprint = trainer.fingerprint(job)
-        job = Job(f"branch-{fingerprint[:16]}", mixture, self.recipe.seed, part=name)
-        return _Part(trainer, job, fingerprint)
+        while self.store.diverged(fingerprint := trainer.fingerprint(job)):
+            job = replace(job, seed=(job.seed + 1) % 2**32)
+        return _Part(trainer, replace(job, name=f"branch-{fingerprint[:16]}"), fingerprint)
 
     def _found(self, part: _Part) -> dict[str, Any] | None:
         """What is known of a part; None unless every rank has it."""
