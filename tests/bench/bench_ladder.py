@@ -140,14 +140,15 @@ class Curve:
     def _picks(self, study: optuna.Study, own: bool) -> dict[str, np.ndarray]:
         space, found = self.oracle.space, {}
         self._kept: dict[str, float] = {}  # which of the promises that were made are true
-        reached = on_one_scale(read_history(study, space, rungs=True))
+        history = read_history(study, space, rungs=True)
         if rows(self.oracle):
             found["auto"] = _best_row(study, space, self.oracle)
-        elif len(reached):
+        elif len(history):
             best = best_mixture(study, space=space)
             found["auto"] = space.weights(best.mixture, normalise=True)
             self._kept = promises_kept(best, self.oracle)
-        if own and len(reached) > 1:  # seconds each
+        if own and len(history) > 1:  # seconds each
+            reached = on_one_scale(history)
             for what, rule in (("own", "argbest"), ("top", "mean-top")):
                 options = ClimbOptions("nemo")
                 found[what] = climb_pick(space, reached, options, seed=self.seed, rule=rule)
