@@ -211,6 +211,12 @@ PATH = _of_trial(
     "steps up to each of these, and of all; what was set after the last, if anything was",
     "history -> selection/rules exports/from_study reports/parts/paths reports/dashboard/notebook",
 )
+METHOD = _of_trial(
+    "climb/method",
+    "the baseline of this name, of which a method sets the weights: it has a path and a score, and "
+    "no mixture; so it ends as pruned, with its score as its last report",
+    "study/given retrain/sibling -> history objective workers/status reports/dashboard/notebook",
+)
 DOREMI = _of_trial(
     "climb/doremi",
     "{domain: weight}: the mixture that DoReMi ended with, in an ablation of version 0.1.0",

@@ -10,21 +10,35 @@ A trial may store *components* (task scores or losses) beside its value, in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import AGGREGATE, COMPONENTS, FACTS, PATH, RUNG
+from climb_opt.attributes import AGGREGATE, COMPONENTS, FACTS, METHOD, PATH, RUNG
 from climb_opt.errors import UserError
 from climb_opt.metrics import higher_is_better
 
 # A score beyond is a run that diverged, whatever its size: it counts as this much, so that squares
 # and LightGBM's 32 bits hold it (3e38).
 MOST = 1e30
+
+
+class Moved(NamedTuple):
+    """A finished baseline of which a method set the weights: its score, oriented as `values` are,
+    is of no mixture, but of the path that its trial stores."""
+
+    name: str
+    trial: FrozenTrial
+    value: float
+
+    @property
+    def path(self) -> dict[str, Any]:
+        """The path, as `climb_opt.paths` reads it."""
+        return dict(self.trial.user_attrs[PATH])
 
 
 @dataclass(frozen=True)
@@ -35,7 +49,8 @@ class History:
     as stored, with `coefficients` (C,) such that values = components @ coefficients; both are None
     when the study states no aggregate or a trial lacks a component. No number is beyond `MOST`.
     `rungs` (n,) are their rungs, from 0, the cheapest, to `target`; None: all are of the target.
-    `shares` (P,) are those of the phases, where mixtures are schedules of several.
+    `shares` (P,) are those of the phases, where mixtures are schedules of several. `methods` are
+    baselines that are no rows: scores of no mixture, from which nothing is learnt.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
@@ -56,6 +71,7 @@ class History:
     rungs: np.ndarray | None = None
     target: int = 0
     shares: tuple[float, ...] = ()
+    methods: tuple[Moved, ...] = ()
 
     def __len__(self) -> int:
         return len(self.trials)
@@ -131,6 +147,19 @@ def report_facts(trial: optuna.Trial, **facts: object) -> None:
     if (path := facts.pop("path", None)) is not None:
         trial.set_user_attr(PATH, path)
     trial.set_user_attr(FACTS, {**facts, **facts_of(trial)})
+
+
+def is_moved(trial: FrozenTrial) -> bool:
+    """Whether a trial is a finished baseline of which a method set the weights: it ends as pruned,
+    without weights, so that nobody takes its score for a mixture's."""
+    ended = trial.state == TrialState.PRUNED and bool(trial.values)
+    return ended and METHOD in trial.user_attrs and PATH in trial.user_attrs
+
+
+def moved(trials: Iterable[FrozenTrial], sign: float) -> tuple[Moved, ...]:
+    """The finished baselines of methods; `sign` is -1 where higher is better."""
+    found = [t for t in trials if is_moved(t)]
+    return tuple(Moved(t.user_attrs[METHOD], t, sign * t.values[0]) for t in found)
 
 
 def seconds_of(trial: FrozenTrial) -> float:

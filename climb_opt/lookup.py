@@ -22,6 +22,7 @@ from climb_opt.errors import UserError, check_numbers, did_you_mean
 
 T = TypeVar("T")
 SEEDS, MOST_SEED = ("seed", "random_state"), 2**32 - 1  # what NumPy and scikit-learn take
+OWN = '; or your own as "module:Name"'  # after all that there is of a kind
 PREDICTOR = "lightgbm"  # where nothing else is said: the paper's
 
 KINDS: dict[str, dict[str, str]] = {
@@ -161,7 +162,7 @@ def check_name(kind: str, name: str) -> str:
     """
     target = KINDS[kind].get(name, name)
     if ":" not in target:
-        raise unknown(kind, name, KINDS[kind], '; or your own as "module:Name"')
+        raise unknown(kind, name, KINDS[kind], OWN)
     return target
 
 

@@ -6,13 +6,13 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from climb_opt.attributes import SEED, SLOT
+from climb_opt.attributes import METHOD, SEED, SLOT
 from climb_opt.errors import TrialFailed, UserError, listed
 from climb_opt.evaluators.base import Provenance
 from climb_opt.evaluators.built import (
@@ -26,7 +26,7 @@ from climb_opt.files import check_folder
 from climb_opt.history import excesses, report_components, report_facts
 from climb_opt.ladder import rung_of
 from climb_opt.ladder.branches.slots import part_of
-from climb_opt.phases import to_train
+from climb_opt.phases import one_phase, to_train
 from climb_opt.plan import plan_of, space_for
 from climb_opt.provenance import provenance
 from climb_opt.proxy import model
@@ -37,7 +37,8 @@ from climb_opt.proxy.reweight import base as reweight
 from climb_opt.proxy.reweight.base import Judge
 from climb_opt.proxy.rungs import Rungs
 from climb_opt.proxy.train import Trainer
-from climb_opt.recipes import ProxyRecipe, StudyRecipe
+from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.schedules import Schedule
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 
@@ -52,13 +53,13 @@ def judge_of(corpus: Corpus, recipe: StudyRecipe, space: MixtureSpace) -> Judge:
     """
     evaluators = [build_evaluator(corpus, choice) for choice in recipe.evaluators]
     check_components(recipe, evaluators)
-    return Judge(evaluators, recipe.coefficients(), recipe.direction, space)
+    return Judge(evaluators, recipe.coefficients(), recipe.direction, one_phase(space))
 
 
-def check_methods(proxies: Iterable[ProxyRecipe], judge: Judge) -> None:
+def check_methods(methods: Iterable[Choice | None], judge: Judge) -> None:
     """Raise a `UserError` where a score does not suit a method that sets a proxy's weights."""
-    for proxy in proxies:
-        reweight.check(proxy.reweight, judge)
+    for method in methods:
+        reweight.check(method, judge)
 
 
 class ProxyObjective:
@@ -96,10 +97,9 @@ class ProxyObjective:
         self.group = ProxyGroup(recipe.proxy.precision)
         self.rungs = self._rungs()
         self.trainer = self.rungs.trainers[-1]
-        for trainer in self.rungs.trainers:
-            if isinstance(trainer, Trainer):
-                trainer.judge = judge
-        check_methods([t.recipe for t in self.rungs.trainers if isinstance(t, Trainer)], judge)
+        for trainer in self.rungs.ours:
+            trainer.judge = judge
+        check_methods([t.recipe.reweight for t in self.rungs.ours], judge)
         self._kept = KeptModels(
             self.directory / FOLDER, recipe.proxy.keep, maximize=recipe.direction == "maximize"
         )
@@ -120,13 +120,12 @@ class ProxyObjective:
                 corpus was built anew since the worker started.
             TrialFailed: this mixture cannot be trained or scored; its checkpoint is removed.
             Interrupted: the worker was asked to stop; a retry of the slot resumes.
-            optuna.TrialPruned: the study's pruner gave it up.
+            optuna.TrialPruned: the study's pruner gave it up, or it trained no mixture.
         """
         self.corpus.check_unchanged()  # what a command or an evaluator reads anew would be another
         slot = trial.user_attrs.get(SLOT)
-        part = part_of(slot)
-        suggested = self.space.suggest(trial) if part is None else None
-        mixture, schedule = ({}, None) if suggested is None else to_train(self.space, suggested)
+        part, method = part_of(slot), trial.user_attrs.get(METHOD)
+        mixture, schedule = self._asked(trial) if part is None else ({}, None)
         job = Job(
             name=folder_name(trial),
             mixture=mixture,
@@ -134,6 +133,7 @@ class ProxyObjective:
             rung=rung_of(trial, self.rungs.target),
             schedule=schedule,
             part=part,
+            method=method,
         )
         self._trial = trial
         try:
@@ -152,6 +152,9 @@ class ProxyObjective:
             raise optuna.TrialPruned  # it scored no mixture: nothing is to be compared with it
         self._constrain(trial, components)
         score = self.aggregate(components)
+        if method is not None:  # a score to compare; what it trained on was no mixture
+            trial.report(score, facts["steps"])
+            raise optuna.TrialPruned
         return (score, *(add_up(components, c) for c in self.also)) if self.also else score
 
     def serve(self) -> None:
@@ -226,6 +229,12 @@ class ProxyObjective:
         return components
 
     # --- private ----------------------------------------------------------------------------
+
+    def _asked(self, trial: optuna.Trial) -> tuple[Mapping[str, float], Schedule | None]:
+        if METHOD not in trial.user_attrs:
+            return to_train(self.space, self.space.suggest(trial))
+        space = one_phase(self.space)  # whatever phases trials have, a method begins with the prior
+        return space.mixture(space.project(space.prior)), None
 
     def _rungs(self) -> Rungs:
         recipe = self.recipe

@@ -102,12 +102,12 @@ class Plan:
         and named ones still to run; infinite without a budget."""
         if self.budget is None or self.ladder is None:
             return math.inf
-        trials = list(trials)
-        kept: dict[Slot, int] = {slot: self.target for slot in self.named}
+        trials, kept = list(trials), dict[Slot, int](dict.fromkeys(self.named, self.target))
         attempts = attempts_by_slot(trials)
         kept |= {s: self.ladder.rung_of(t[-1]) for s, t in attempts.items() if part_of(s) is None}
-        due = [rung for s, rung in kept.items() if self.state(attempts.get(s, ())) == "idle"]
-        return self.budget - self.ladder.spent(trials) - float(self.ladder.costs[due].sum())
+        due = [s for s in kept if self.state(attempts.get(s, ())) == "idle"]
+        owed = sum(self.ladder.price(slot, kept[slot]) for slot in due)
+        return self.budget - self.ladder.spent(trials) - owed
 
     @property
     def size(self) -> int:
@@ -161,8 +161,8 @@ class Plan:
         if self.budget is None:
             lost, numbers = self.distrusted(trials), range(max(1, len(self.rounds)))
             return tuple(() if {*self.rungs[i : i + 1]} & lost else self.slots(i) for i in numbers)
-        begun = {slot for slot in attempts_by_slot(trials) if isinstance(slot, int)}
-        return ((*self.named, *sorted(begun)),)
+        begun = sorted(slot for slot in attempts_by_slot(trials) if isinstance(slot, int))
+        return ((*self.named, *begun),)
 
     def next(self, trials: Iterable[FrozenTrial]) -> Step:
         """The idle slot with the fewest failures, the lowest of those; what to do without one.
@@ -269,7 +269,7 @@ def plan_of(
         ladder: the study's rungs, if it has several.
         tokens: of each domain of the corpus; needed where the recipe has branches.
     """
-    named = tuple(BASELINE + name for name in recipe.baselines)
+    named = tuple(BASELINE + name for name in recipe.named)
     rounds, rungs = recipe.rounds, recipe.rungs
     if recipe.verify:
         rounds = (*recipe.searched, recipe.verify)

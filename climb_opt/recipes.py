@@ -30,8 +30,10 @@ from climb_opt.recipe_files import find, load_yaml, merge, read_data, set_overri
 from climb_opt.schedules import check_shares, step_borders
 from climb_opt.strict import as_list, build, check_ranges
 from climb_opt.study_recipe import AUTO as AUTO
+from climb_opt.study_recipe import FOUND
 from climb_opt.study_recipe import MAIN as MAIN
 from climb_opt.study_recipe import BudgetRecipe as BudgetRecipe
+from climb_opt.study_recipe import MethodBaseline as MethodBaseline
 from climb_opt.study_recipe import PhaseBounds as PhaseBounds
 from climb_opt.study_recipe import ScoreRecipe as ScoreRecipe
 from climb_opt.study_recipe import SpaceRecipe as SpaceRecipe
@@ -105,6 +107,8 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
         if data.get(key) is not None:
             data[key] = choice_data(data[key], f"study.{key}")
     _move_first_round(data)
+    if "baselines" in data:
+        data["baselines"] = [_baseline(given) for given in as_list(data["baselines"])]
     if "evaluators" in data:
         given = as_list(data["evaluators"])
         data["evaluators"] = [choice_data(e, "study.evaluators") for e in given]
@@ -115,6 +119,7 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
         raise UserError("study: score must name at least one component, e.g. [arc_easy/bpb].")
     if not stored:
         check_ranges(recipe, "study")
+        _check_names(recipe)
     if recipe.verify not in range(slots := max(sum(recipe.rounds), 1)):
         raise UserError(
             f"study.verify must leave a slot to search with, so be from 0 to {slots - 1} for "
@@ -125,6 +130,8 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
     ladders.check(recipe)
     _check_phases(recipe)
     branching.check(recipe)
+    for name in recipe.methods:
+        _check_served(recipe, name)
     return recipe
 
 
@@ -144,6 +151,58 @@ def _say_moved(value: str) -> None:
         "study.pruner: first_round is the recipe's key prune_first_round now; read as "
         "prune_first_round: %s.",
         value,
+    )
+
+
+def _baseline(given: Any) -> Any:
+    """A fixed mixture by its name, or a method: `doremi`, or {reweight: doremi, eta: 2.0}."""
+    kinds, where = lookup.KINDS, "study.baselines"
+    if isinstance(given, str) and given in kinds["reweighter"].keys() - kinds["baseline"].keys():
+        given = {"reweight": given}
+    if not isinstance(given, Mapping):
+        return given
+    if "reweight" not in given:
+        raise UserError(
+            f"{where}: expected the name of a fixed mixture ({', '.join(kinds['baseline'])}), or a "
+            "method that sets weights, {reweight: doremi, ...its options}, but got "
+            f"{dict(given)!r}."
+        )
+    method = choice_data(given["reweight"], f"{where}: reweight")
+    beside = {k: v for k, v in given.items() if k not in ("name", "reweight")}
+    options = {**method.get("options", {}), **beside}
+    return {"name": given.get("name", method["name"]), "reweight": {**method, "options": options}}
+
+
+def _check_names(recipe: StudyRecipe) -> None:
+    """Raise unless each baseline has a name of its own, by which no other mixture is shown."""
+    taken = {FOUND, *lookup.KINDS["baseline"], *lookup.KINDS["rule"]}
+    for name in recipe.named:
+        if recipe.named.count(name) > 1:
+            raise UserError(
+                f"study.baselines: two are named {name!r}; leave one out, or give a method another "
+                "name: {name: ..., reweight: ...}."
+            )
+    for name in recipe.methods:
+        if not name.strip() or "/" in name or name in taken:
+            raise UserError(
+                f"study.baselines: a method cannot be named {name!r}; give a name that no fixed "
+                "mixture or rule has, without a slash."
+            )
+
+
+def _check_served(recipe: StudyRecipe, name: str) -> None:
+    """Raise where nothing here could train a baseline by a method, or compare it."""
+    if recipe.proxy.command is not None:
+        key, why = "proxy.command", "trains by itself; have it move the weights"
+    elif recipe.branches is not None:
+        key, why = "branches", "prices mixtures that do not change, and a method's do"
+    elif recipe.also:
+        key, why = "also", "has several objectives, and a method's score is compared in one"
+    else:
+        return
+    raise UserError(
+        f"study.baselines: {name!r} sets weights while it trains, but {key} {why}; "
+        "drop one of them."
     )
 
 

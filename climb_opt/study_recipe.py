@@ -43,6 +43,7 @@ class SpaceRecipe:
         return {key: _replaced(general, one, domains) for key, (general, one) in pairs.items()}
 
 
+FOUND = "found"  # what the default rule recommends, where it is one of several mixtures
 MAIN = "score"  # the name of a study's first objective
 AUTO = "auto"  # a score whose weights `climb-opt noise` finds; frozen when the study is created
 Score = dict[str, float] | list[str]  # component -> coefficient, or a list whose mean is taken
@@ -106,6 +107,14 @@ class BranchesRecipe:
 
 
 @dataclass(frozen=True)
+class MethodBaseline:
+    """A baseline of which a method sets the weights while its proxy trains, from the prior on."""
+
+    name: str  # of its slot, its row and its line; by default the method's
+    reweight: Choice  # the method, with its options
+
+
+@dataclass(frozen=True)
 class StudyRecipe:
     """One search: what is trained, how it is scored, who proposes mixtures.
 
@@ -132,7 +141,10 @@ class StudyRecipe:
     prune_first_round: bool = False  # else trials of round 1 run to their end; never baselines
     space: SpaceRecipe = field(default_factory=SpaceRecipe)  # bounds of the weights
     phases: tuple[float, ...] = field(default=(), metadata=SPARE)  # shares of a trial, e.g. .8, .2
-    baselines: tuple[str, ...] = ("prior", "uniform")  # trained before round 1, to be beaten
+    baselines: tuple[str | MethodBaseline, ...] = (
+        "prior",  # trained before round 1, to be beaten: fixed mixtures
+        "uniform",  # and methods that set weights, doremi or {reweight: doremi, eta: 2.0}
+    )
     barrier: bool = True  # a round waits for the last trial of the one before
     verify: int = 0  # of the rounds' slots, the last: measure the recommendation and its rivals
     max_attempts: int = 3  # of a slot, before it is given up
@@ -161,6 +173,21 @@ class StudyRecipe:
     def readouts(self) -> tuple[str, ...]:
         """What scores mixtures without training, cheapest first: the lowest rungs."""
         return () if self.branches is None else tuple(r for r in self.branches.read if r != MIXMIN)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The names of all baselines, in their order."""
+        return tuple(b if isinstance(b, str) else b.name for b in self.baselines)
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The baselines that are one mixture throughout."""
+        return tuple(b for b in self.baselines if isinstance(b, str))
+
+    @property
+    def methods(self) -> dict[str, Choice]:
+        """The baselines of which a method sets the weights: name -> the method."""
+        return {b.name: b.reweight for b in self.baselines if not isinstance(b, str)}
 
     @property
     def searched(self) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ from climb_opt.attributes import (
     TRANSFER,
 )
 from climb_opt.errors import UserError
-from climb_opt.history import MOST, History, components_as_arrays
+from climb_opt.history import MOST, History, components_as_arrays, moved
 from climb_opt.ladder import Ladder, rung_of
 from climb_opt.phases import shares_of, space_from_json
 from climb_opt.plan import Plan, attempts_by_slot, plan_of, space_for
@@ -243,6 +243,7 @@ def read_history(
     w_rows = np.array(weights).reshape(len(rows), len(space))
     of = np.array([rung_of(t, target) for t in rows], dtype=int) if rungs and target else None
     more: dict[str, Any] = {"rungs": of, "target": target, "shares": shares_of(space)}
+    more["methods"] = moved(filter(keep, view.trials()), float(signs[0]))
     if len(signs) > 1:
         return History(w_rows, y, tuple(rows), **more)
     parts = components_as_arrays(rows, view.attributes.get(AGGREGATE, {}), float(signs[0]))

@@ -66,7 +66,7 @@ class Following:
 
     def _line(self, trial: FrozenTrial, now: Status) -> str:
         from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
-        from climb_opt.history import seconds_of
+        from climb_opt.history import is_moved, seconds_of
         from climb_opt.ladder.branches.slots import is_branch
 
         slot = trial.user_attrs.get(SLOT)
@@ -80,8 +80,8 @@ class Following:
         plan = self._plan
         if plan.ladder is not None and not is_branch(trial):
             head += f"  {plan.ladder.rungs[plan.ladder.rung_of(trial)].name}"
-        # Optuna gives a pruned trial its last report as a value: not a score.
-        if trial.values is not None and trial.state.name != "PRUNED":
+        # Optuna gives a pruned trial its last report as a value: not a score, but of a method's.
+        if trial.values is not None and (trial.state.name != "PRUNED" or is_moved(trial)):
             scores = " / ".join(map(score, trial.values))
             searches = plan.rounds or plan.budget is not None
             best = f"  best {score(now.best)}" if searches and now.best is not None else ""

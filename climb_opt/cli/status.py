@@ -45,6 +45,11 @@ def describe(now: Status) -> str:
         lines.append(f"and {outside} outside the rounds")
     if now.before:
         lines.append("first: trunk, branches, and mixtures that check what is read off them")
+    for name, value in now.methods.items():
+        lines.append(
+            f"{name}, a baseline whose weights a method set: score {score(value)}; the search "
+            "learns nothing from it"
+        )
     lines += [f"{'' if ' holds:' in text else 'caution: '}{text}" for text in now.verdicts]
     if now.rungs:
         lines += ["", *_rungs(now)]

@@ -16,8 +16,9 @@ Of a mixture of experts all experts are counted; `proxy.flops` states another fi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from climb_opt.choices import Choice
 from climb_opt.errors import UserError
 from climb_opt.proxy.reweight.base import Extra, Sizes, extra_of
 from climb_opt.proxy_recipe import ModelRecipe, ProxyRecipe
@@ -113,6 +114,15 @@ def _beside(recipe: ProxyRecipe, domains: int) -> Extra:
         return Extra()
     batch, steps = plan(recipe)
     return extra_of(recipe.reweight, Sizes(domains, steps, batch * recipe.sequence))
+
+
+def by_method(proxy: ProxyRecipe, method: Choice, domains: int = DOMAINS) -> ProxyRecipe:
+    """The proxy of a baseline of which a method sets the weights: the target's, from its first
+    step, its own FLOPs counted where the target's are stated."""
+    own = replace(proxy, reweight=method, go_on=False)
+    if proxy.flops is None:
+        return own
+    return replace(own, flops=proxy.flops * overhead(own, domains) / overhead(proxy, domains))
 
 
 def trained_tokens(recipe: ProxyRecipe) -> int:

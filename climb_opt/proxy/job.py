@@ -21,6 +21,7 @@ class Job:
     rung: int | None = None  # of a ladder, cheapest first; None: the target
     schedule: Schedule | None = None  # None: the one mixture throughout
     part: str | None = None  # "trunk" or a branch's name: trained to be gone on from, not scored
+    method: str | None = None  # the baseline of which a method sets the weights while it trains
 
     @property
     def phases(self) -> Schedule:

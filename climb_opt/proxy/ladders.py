@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from climb_opt.attributes import BASELINE
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder, Rung
 from climb_opt.ladder.branches.before import Before
 from climb_opt.ladder.branches.groups import branches_of, check_several
 from climb_opt.ladder.branches.recipe import branch_tokens
 from climb_opt.ladder.branches.slots import part_of
-from climb_opt.proxy.cost import Size, place_of, shape_size, trial_cost
+from climb_opt.proxy.cost import (
+    DOMAINS,
+    Size,
+    by_method,
+    overhead,
+    place_of,
+    shape_size,
+    trial_cost,
+)
 from climb_opt.proxy.going_on import check_going_on, part_left
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.study_recipe import MIXMIN
@@ -54,7 +63,7 @@ def priced_ladder(recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: 
     check_going_on(recipe)
     ladder, branching = ladder_of(recipe.proxies, vocabulary), recipe.branches
     if branching is None:
-        return ladder
+        return with_methods(ladder, recipe, len(tokens) or DOMAINS)
     *lower, target = ladder.rungs
     target = replace(target, flops=(1 - branching.share) * target.flops)
     if not recipe.readouts:
@@ -67,6 +76,19 @@ def priced_ladder(recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: 
     price = {"ensemble": 2.0 * count * read, "merge": 2.0 * size * (count + read)}
     readouts = [Rung(name, price[name], parameters=size) for name in recipe.readouts]
     return Ladder((*readouts, *lower, target))
+
+
+def with_methods(ladder: Ladder, recipe: StudyRecipe, domains: int = DOMAINS) -> Ladder:
+    """The ladder with what the baselines cost of which methods set the weights."""
+    if not recipe.methods:
+        return ladder
+    proxy, (*lower, target) = recipe.proxy, ladder.rungs
+    plain = target.flops / overhead(proxy, domains)
+    costs = {
+        BASELINE + name: plain * overhead(by_method(proxy, method), domains)
+        for name, method in recipe.methods.items()
+    }
+    return Ladder((*lower, replace(target, methods=costs)))
 
 
 def branching_flops(recipe: StudyRecipe, ladder: Ladder, tokens: Mapping[str, float]) -> float:

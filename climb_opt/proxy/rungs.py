@@ -17,14 +17,14 @@ from climb_opt.errors import UserError, listed
 from climb_opt.proxy import checkpoint
 from climb_opt.proxy.branches.tree import TRUNK, Tree
 from climb_opt.proxy.command import CommandTrainer
-from climb_opt.proxy.cost import place_of, share_of, trained_tokens
+from climb_opt.proxy.cost import by_method, place_of, share_of, trained_tokens
 from climb_opt.proxy.data import Sequences, pools_of
 from climb_opt.proxy.going_on import check_going_on
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import REFERENCE, Job, Outcome, ProxyTrainer, Watch
 from climb_opt.proxy.train import Trainer
 from climb_opt.proxy.trunks import FOLDER, trunks_of
-from climb_opt.recipes import StudyRecipe
+from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,12 @@ class Rungs:
         numbers = range(len(self.proxies))  # the target first: others read a share of its tokens
         self.trainers = [self._checked(number) for number in reversed(numbers)][::-1]
         self._join_trunks()
-        self._last = len(self.proxies) - 1
+        domains = len(corpus.domains)
+        self.by_method = {
+            name: self._trainer(-1, by_method(self.proxies[-1], method, domains))
+            for name, method in recipe.methods.items()
+        }
+        self._last: int | str = len(self.proxies) - 1
         self.tree: Tree | None = None
         if recipe.branches is not None:
             target = self.trainers[-1]
@@ -62,6 +67,12 @@ class Rungs:
         """The number of the rung at which mixtures are judged: the last."""
         return len(self.readouts) + len(self.proxies) - 1
 
+    @property
+    def ours(self) -> list[Trainer]:
+        """The trainers that are no command's, those of baselines by methods last."""
+        every = (*self.trainers, *self.by_method.values())
+        return [trainer for trainer in every if isinstance(trainer, Trainer)]
+
     def of(self, job: Job) -> int:
         """The rung of a trial: the target where it says nothing."""
         return self.target if job.rung is None else job.rung
@@ -69,10 +80,11 @@ class Rungs:
     def train(self, job: Job, watch: Watch) -> Outcome:
         """Train the trial's proxy on its rung; errors as of `ProxyTrainer.train`."""
         number = self.of(job) - len(self.readouts)  # below 0: nothing is trained
-        if number != self._last and number >= 0:
-            self._last = number
+        method = job.method
+        trainer = self.trainers[max(number, 0)] if method is None else self.by_method[method]
+        if (kind := method or number) != self._last and number >= 0:
+            self._last = kind
             self.group.use(self.proxies[number].precision)
-            trainer = self.trainers[number]
             if isinstance(trainer, Trainer) and trainer.compiled:
                 torch.compiler.reset()  # code for other shapes holds memory and counts as a limit
         if self.tree is not None and job.part is not None:
@@ -81,14 +93,14 @@ class Rungs:
             return self.tree.read(self.readouts[number], job.mixture, watch)
         if self.tree is not None and number == len(self.proxies) - 1:
             self.tree.ensure((TRUNK,), watch)
-        return self.trainers[number].train(job, watch)
+        return trainer.train(job, watch)
 
     def forget(self, job: Job) -> None:
         """Remove what a trial that is finished, or lost for good, left to go on from."""
         for name in (job.name, job.name + REFERENCE):
             checkpoint.remove(self.directory / name)
         number = self.of(job) - len(self.readouts)
-        trunk = self.trunks[number] if number >= 0 else None
+        trunk = self.trunks[number] if number >= 0 and job.method is None else None
         if trunk is not None and not self._is_gone_on_from(number):
             trunk.remove(job)
 
@@ -143,8 +155,8 @@ class Rungs:
                 self.directory / FOLDER,
             )
 
-    def _trainer(self, number: int) -> ProxyTrainer:
-        proxy, corpus, folder = self.proxies[number], self.corpus, self.directory
+    def _trainer(self, number: int, proxy: ProxyRecipe | None = None) -> ProxyTrainer:
+        proxy, corpus, folder = proxy or self.proxies[number], self.corpus, self.directory
         share = self._share(number)
         if proxy.command is not None:
             world = self.group.world

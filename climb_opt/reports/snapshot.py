@@ -25,7 +25,7 @@ from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.recipes import StudyRecipe
 from climb_opt.selection.reached import highest_rung, judged
 from climb_opt.simplex import MixtureSpace
-from climb_opt.text import flops
+from climb_opt.text import flops, score
 from climb_opt.view import StudyView, read_history
 
 
@@ -122,8 +122,17 @@ class Snapshot:
         return rows
 
     def baseline_scores(self) -> dict[str, float]:
-        """Baseline -> its mean measured score."""
-        return {n: float(np.mean(self.measured[rows])) for n, rows in self.baselines().items()}
+        """Baseline -> its mean measured score; those of methods last."""
+        fixed = {n: float(np.mean(self.measured[rows])) for n, rows in self.baselines().items()}
+        return fixed | {m.name: self.sign * m.value for m in self.history.methods}
+
+    def told_of_methods(self) -> list[str]:
+        """A sentence on each baseline of which a method set the weights."""
+        return [
+            f"{m.name} scored {score(self.sign * m.value)} with weights that a method set while "
+            f"trial {m.trial.number} trained: the score of no mixture, of which nothing is learnt"
+            for m in self.history.methods
+        ]
 
     def searched(self) -> np.ndarray:
         """Rows of the history that are no baselines', in the order they finished."""

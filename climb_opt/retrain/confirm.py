@@ -14,18 +14,21 @@ from climb_opt import lookup, recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
 from climb_opt.errors import UserError, check_numbers
 from climb_opt.measures import apart
+from climb_opt.paths import path_mean
+from climb_opt.phases import one_phase
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, unit_for
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.retrain.race import confirmation_of, run
-from climb_opt.retrain.sibling import Training, at_target, train_beside
+from climb_opt.retrain.sibling import Mixture, Training, at_target, train_beside
 from climb_opt.selection import advised
+from climb_opt.selection.rules import within
 from climb_opt.study import baselines, read_recipe, run_plan
-from climb_opt.study.working import Objective
+from climb_opt.study.working import Objective, check_own
+from climb_opt.study_recipe import FOUND
 from climb_opt.view import StudyView, study_named
 from climb_opt.workers import Work
 
-FOUND = "found"  # the default rule's mixture
 ALL = "all"
 
 
@@ -88,6 +91,7 @@ def confirm(
     >>> found.difference("found", "prior").verdict
     'better'
     """
+    check_own(training.get("objective"), read_recipe(study))
     begun = begin(study, Terms(seeds, rules, budget, proxy, name))
     train_beside(begun.study, partial(work_on, study, begun.study), training)
     return confirmation_of(begun.study)
@@ -151,10 +155,7 @@ def _finals(
     recommended = {FOUND: dict(advice.chosen)}
     wanted = _checked(rules, list(advice.recommended))
     recommended.update({r: dict(m) for r, m in advice.recommended.items() if r in wanted})
-    references = {
-        str(slot).removeprefix(BASELINE): mixture
-        for slot, mixture in baselines(recipe, view.space).items()
-    }
+    references = _references(view, recipe)
     if not references:
         raise UserError(
             "The recipe has no baselines to compare with; add `baselines: [prior]` and search "
@@ -176,8 +177,21 @@ def _finals(
         first_seed=recipe.seed + 1,  # the search itself used recipe.seed throughout
         budget=terms.budget,
         unit=unit_for(recipe),
+        methods=tuple(recipe.methods),
     )
     return finals, same, advice.chosen.as_good
+
+
+def _references(view: StudyView, recipe: StudyRecipe) -> dict[str, Mixture]:
+    """Baseline -> its mixture; of a method the mean of its path, or where it has none what it began
+    with."""
+    space, one = view.space, one_phase(view.space)
+    slots = baselines(recipe, space).items()
+    found: dict[str, Mixture] = {str(slot).removeprefix(BASELINE): m for slot, m in slots}
+    paths = {m.name: path_mean(m.path) for m in view.history().methods}
+    for name in recipe.methods:
+        found[name] = space.mixture(within(space, paths.get(name, one.mixture(one.prior))))
+    return found
 
 
 def _checked(rules: list[str], known: list[str]) -> set[str]:

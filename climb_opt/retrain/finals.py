@@ -34,6 +34,8 @@ class Finals:
         first_seed: the seed of "seed-1"; the others follow.
         budget: training runs at most, for a race; None: every mixture gets every seed.
         unit: what the score measures.
+        methods: references of which a method sets the weights again; `mixtures` holds the mean of
+            the path that each took in the search.
     """
 
     of: str
@@ -44,6 +46,7 @@ class Finals:
     first_seed: int
     budget: int | None = None
     unit: str = "score"
+    methods: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -127,7 +130,8 @@ def _write(finals: Finals) -> dict[str, Any]:
 
 def _read(stored: Mapping[str, Any]) -> Finals:
     data = {k: v for k, v in stored.items() if k != "level"}
-    data["finalists"], data["references"] = tuple(data["finalists"]), tuple(data["references"])
+    for name in ("finalists", "references", "methods"):
+        data[name] = tuple(data.get(name, ()))
     return Finals(**data)
 
 

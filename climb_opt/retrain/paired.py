@@ -20,6 +20,7 @@ import optuna
 from optuna.trial import TrialState
 
 from climb_opt.attributes import CONFIRM, INTERRUPTED, SLOT
+from climb_opt.history import is_moved
 from climb_opt.selection import Recommendation
 from climb_opt.selection.promise import NAMES
 from climb_opt.text import plus_minus
@@ -81,6 +82,7 @@ class Confirmation:
     level: float = LEVEL  # of error, of each interval
     failed: int = 0
     dropped: tuple[str, ...] = ()  # finalists that the race left behind
+    methods: tuple[str, ...] = ()  # references of which a method set the weights again
 
     def mean(self, name: str) -> float:
         """Mean score over seeds; NaN without one."""
@@ -118,6 +120,13 @@ class Confirmation:
                 name = NAMES.get(one.other, f"The baseline {one.other!r}")
                 return f"{name} is as good for all that is known: {one.sentence(self.unit)}"
         return ""
+
+    def by_methods(self) -> list[str]:
+        """A sentence on the baselines that methods trained; none where there is none."""
+        names = ", ".join(self.methods)
+        said = "trained by the method again with each seed; the weights shown are the mean of its "
+        rest = "path in the search, or what it begins with where it has none"
+        return [f"{names}: {said}{rest}."] if names else []
 
     def verdict(self) -> str:
         """One plain line: the recommended mixture against each baseline."""
@@ -167,7 +176,8 @@ def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation 
         place = read_slot(trial.user_attrs.get(SLOT))
         if place is None or place[0] not in scores:
             continue
-        if trial.state == TrialState.COMPLETE and math.isfinite(trial.value or math.nan):
+        told = trial.state == TrialState.COMPLETE or is_moved(trial)
+        if told and math.isfinite(trial.value or math.nan):
             scores[place[0]][place[1]] = float(trial.value or 0.0)
         failed += trial.state == TrialState.FAIL and not trial.user_attrs.get(INTERRUPTED)
     return Confirmation(
@@ -182,6 +192,7 @@ def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation 
         level=stored.get("level", LEVEL),
         failed=failed,
         dropped=tuple(stored.get("dropped", ())),
+        methods=tuple(stored.get("methods", ())),
     )
 
 

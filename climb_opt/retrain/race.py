@@ -37,7 +37,8 @@ def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confir
     while True:
         slots = wanted(study, finals, max_attempts)
         places = [slot.rpartition("/")[::2] for slot in slots]
-        runner(study, some_orders(places, finals.mixtures, finals.labels, max_attempts))
+        mixtures, labels, methods = finals.mixtures, finals.labels, finals.methods
+        runner(study, some_orders(places, mixtures, labels, max_attempts, methods))
         if set(wanted(study, finals, max_attempts)) <= set(slots):
             return confirmation_of(study)
 

@@ -7,7 +7,7 @@ worked on by the same worker loop; its mixtures are given, so its sampler is nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,9 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from climb_opt import recipes
-from climb_opt.attributes import AGGREGATE, CORPUS, RECIPE, SEED
+from climb_opt.attributes import AGGREGATE, CORPUS, METHOD, RECIPE, SEED
 from climb_opt.errors import UserError
-from climb_opt.plan import Plan
+from climb_opt.plan import Plan, Slot
 from climb_opt.recipes import StudyRecipe
 from climb_opt.study import discard_untried, with_proxies
 from climb_opt.study.asked import difference
@@ -55,14 +55,20 @@ def some_orders(
     mixtures: Mapping[str, Mixture],
     seeds: Mapping[str, int],
     attempts: int,
+    methods: Collection[str] = (),
 ) -> Work:
-    """These (mixture, label of a seed) alone, in this order; each is tried so many times."""
+    """These (mixture, label of a seed) alone, in this order; each is tried so many times.
+
+    Args:
+        methods: names that are baselines of the recipe of which a method sets the weights.
+    """
     slots = {f"{name}/{label}": (name, label) for name, label in places}
-    return Work(
-        Plan((), tuple(slots), attempts),
-        {slot: mixtures[name] for slot, (name, _) in slots.items()},
-        {slot: {SEED: seeds[label]} for slot, (_, label) in slots.items()},
-    )
+    attrs: dict[Slot, dict[str, Any]] = {s: {SEED: seeds[at]} for s, (_, at) in slots.items()}
+    for slot, (name, _) in slots.items():
+        attrs[slot] |= {METHOD: name} if name in methods else {}
+    fixed: dict[Slot, Mixture]
+    fixed = {slot: mixtures[name] for slot, (name, _) in slots.items() if name not in methods}
+    return Work(Plan((), tuple(slots), attempts), fixed, attrs)
 
 
 def at_target(recipe: StudyRecipe, **changes: Any) -> StudyRecipe:

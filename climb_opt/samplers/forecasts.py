@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import FORECAST, SLOT
+from climb_opt.attributes import FORECAST, METHOD, SLOT
 from climb_opt.gp.fit import fit_shape
 from climb_opt.gp.ladder import RungOfProcess
 from climb_opt.gp.model import GaussianProcess, Shape, Surrogate
@@ -72,7 +72,8 @@ class Forecaster(Forgetful):
     def foretell_trial(self, trial: optuna.Trial) -> None:
         """Store what is expected of a trial that is about to run, where nobody has said it."""
         study = trial.study
-        scores = part_of(trial.user_attrs.get(SLOT)) is None
+        named = trial.user_attrs  # of no mixture: a part that others go on from, a method's path
+        scores = part_of(named.get(SLOT)) is None and METHOD not in named
         if len(study.directions) == 1 and scores:
             weights = self._space.weights(self._space.suggest(trial))  # asks its sampler, if any
             self._store(study, all_trials(study)[trial.number], weights)

@@ -196,6 +196,7 @@ def _recommend(
     gains = {prior: promise.gain(compared[0])}
     if baseline is not None:
         gains[baseline] = promise.gain(compared[1])
+    gains |= {moved.name: promise.gain_over_score(moved.value) for moved in history.methods}
     tame = tamed(history, against=compared)
     warnings = doubts(evidence.learnt, tame, evidence.promise, weights)
     warnings += small_doubt(len(history))

@@ -61,10 +61,18 @@ class Promise:
         variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
         return self._estimate(float(mean[1] - mean[0]), float(np.sqrt(max(variance, 0.0))), -1.0)
 
-    def _estimate(self, mean: float, std: float, worse: float) -> Estimate:
-        """The interval around `mean`, moved towards `worse` by the luck of being picked."""
+    def gain_over_score(self, value: float) -> Estimate:
+        """How much better it is than one measured score, oriented so that lower is better."""
+        mean, std = self.surrogate.moments(np.sqrt(self.weights[None]))
+        noise = self.surrogate.noise
+        return self._estimate(value - float(mean[0]), float(std[0]), -1.0, noise)
+
+    def _estimate(self, mean: float, std: float, worse: float, noise: float = 0.0) -> Estimate:
+        """The interval around `mean`, moved towards `worse` by the luck of being picked; `noise` is
+        that of a measurement which it is compared with."""
         mean += worse * (LUCK * self.lead + LUCK_STD * std)
-        half = WIDTH * float(np.hypot(std, LEAD_STD * self.lead)) * widening(len(self.evaluated))
+        spread = float(np.sqrt(std**2 + (LEAD_STD * self.lead) ** 2 + noise**2))
+        half = WIDTH * spread * widening(len(self.evaluated))
         return Estimate(mean, mean - half, mean + half)
 
 

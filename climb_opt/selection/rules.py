@@ -21,6 +21,7 @@ from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gp.outliers import tame
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
+from climb_opt.phases import one_phase, throughout
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
@@ -107,7 +108,7 @@ def _best_row(history: History, rows: Sequence[int]) -> int:
 
 def fitting_rules(history: History) -> list[str]:
     """The names of all rules that a history has something for."""
-    moved = any(PATH in trial.user_attrs for trial in history.trials)
+    moved = bool(history.methods) or any(PATH in trial.user_attrs for trial in history.trials)
     return [rule for rule in lookup.KINDS["rule"] if moved or rule not in PATH_RULES]
 
 
@@ -127,23 +128,33 @@ def path_row(rule: str, history: History, space: MixtureSpace) -> np.ndarray:
     Raises:
         UserError: no trial has a path.
     """
-    path = best_path(history)[1]
-    return space.project(space.weights(PATH_RULES[rule](path), normalise=True))
+    return within(space, PATH_RULES[rule](best_path(history)[1]))
+
+
+def within(space: MixtureSpace, mixture: Mapping[str, float]) -> np.ndarray:
+    """A method's mixture throughout, moved inside the bounds, which no method knows: (K,)."""
+    weights = np.array([mixture.get(domain, 0.0) for domain in one_phase(space).domains])
+    return space.project(throughout(space, weights / weights.sum()))
 
 
 def best_path(history: History) -> tuple[FrozenTrial, dict[str, Any]]:
-    """The best trial that has a path of weights, and that path, as `climb_opt.paths` reads it.
+    """The best trial that has a path of weights, a baseline's too, and that path, as
+    `climb_opt.paths` reads it.
 
     Raises:
         UserError: no trial has one.
     """
     rows = [n for n, trial in enumerate(history.trials) if PATH in trial.user_attrs]
-    if not rows:
+    found = [(m.value, m.trial) for m in history.methods]
+    if rows:
+        row = _best_row(history, rows)
+        found.append((float(history.values[row].mean()), history.trials[row]))
+    if not found:
         raise UserError(
             "No finished trial has a path of weights; they are of searches whose proxy says "
-            "`reweight: ...`."
+            "`reweight: ...`, and of baselines that do."
         )
-    best = history.trials[_best_row(history, rows)]
+    best = min(found, key=lambda each: each[0])[1]
     return best, dict(best.user_attrs[PATH])
 
 

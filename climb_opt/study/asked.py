@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage
 
 from climb_opt import lookup, recipe_files, recipes
 from climb_opt.attributes import WEIGHTS
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.ladder import Ladder
 from climb_opt.recipes import AUTO, Choice, StudyRecipe
 from climb_opt.samplers.leaning import Leaning
@@ -71,14 +71,17 @@ def check_choices(recipe: StudyRecipe) -> None:
     It is said before a corpus is built, and before the study has its name. What cannot be imported
     here may be elsewhere, where trials run: of that only a short name is checked.
     """
-    reweighters = [p.reweight for p in recipe.proxies if p.reweight is not None]
     choices = [
         ("sampler", recipe.sampler, SAMPLER_GETS),
         *(("pruner", choice, set()) for choice in [recipe.pruner] if choice is not None),
         *(("evaluator", choice, {"corpus"}) for choice in recipe.evaluators),
-        *(("reweighter", choice, set()) for choice in reweighters),
-        *(("baseline", Choice(name), {"space"}) for name in recipe.baselines),
+        *(("reweighter", choice, set()) for choice in _methods(recipe)),
+        *(("baseline", Choice(name), {"space"}) for name in recipe.fixed),
     ]
+    baselines = [*lookup.KINDS["baseline"], *lookup.KINDS["reweighter"]]
+    for name in recipe.fixed:
+        if ":" not in name and name not in baselines:
+            raise lookup.unknown("baseline", name, baselines, lookup.OWN)
     for kind, choice, given in choices:
         lookup.check_name(kind, choice.name)
         for key, value in choice.options.items():
@@ -101,11 +104,17 @@ def check_measurable(recipe: StudyRecipe, corpus: Corpus, space: MixtureSpace) -
     if recipe.sampler.name == "simplex-gp" and given is not None:
         Leaning(space, given)
     with contextlib.suppress(lookup.NotHere, ImportError):
-        methods = [p.reweight for p in recipe.proxies if p.reweight is not None]
+        methods = _methods(recipe)
         if any(hasattr(lookup.find("reweighter", method.name), "check") for method in methods):
             from climb_opt.objective import check_methods, judge_of  # loads what trains
 
-            check_methods(recipe.proxies, judge_of(corpus, recipe, space))
+            check_methods(methods, judge_of(corpus, recipe, space))
+
+
+def _methods(recipe: StudyRecipe) -> list[Choice]:
+    """Who sets weights: of every trial on some rung, and of baselines."""
+    proxies = [p.reweight for p in recipe.proxies if p.reweight is not None]
+    return [*proxies, *recipe.methods.values()]
 
 
 def check_no_key_of_study(sampler: Choice) -> None:
@@ -143,13 +152,16 @@ def check_budget(
         where: the key or option that gives the budget.
     """
     named, target = len(recipe.baselines), ladder.rungs[-1]
-    needed = (named + 1) * target.flops + before
+    dearer = target.methods_beyond
+    needed = (named + 1) * target.flops + dearer + before
     if budget >= needed:
         return
+    more = f", {dearer:.3g} more for {listed(recipe.methods)}" if dearer else ""
     after = f", after {before:.3g} of trunk, branches and their checks," if before else ""
     raise UserError(
         f"{where}: {budget:.3g} FLOPs do not pay for {counted(named, 'baseline')} and one trial of "
-        f"the target, {target.name}: {named} + 1 at {target.flops:.3g}{after} are {needed:.3g}. "
+        f"the target, {target.name}: {named} + 1 at {target.flops:.3g}{more}{after} are "
+        f"{needed:.3g}. "
         "Give more, name fewer baselines, or take a cheaper target."
     )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import optuna
 
-from climb_opt.attributes import BASELINE
+from climb_opt.attributes import BASELINE, METHOD
 from climb_opt.baselines import fixed_mixture, needed
 from climb_opt.errors import UserError
 from climb_opt.ladder.branches.slots import OPTIMUM, check_mixtures, optimum_of
@@ -17,9 +18,9 @@ from climb_opt.view import all_trials
 
 
 def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, float]]:
-    """slot -> mixture of the recipe's baselines."""
+    """slot -> mixture of the recipe's baselines that are one throughout."""
     mixtures: dict[Slot, dict[str, float]] = {}
-    for name in recipe.baselines:
+    for name in recipe.fixed:
         if missing := needed(name):
             raise UserError(
                 f"study.baselines: {name!r} needs the key {min(missing)!r}, which a baseline has "
@@ -28,6 +29,11 @@ def baselines(recipe: StudyRecipe, space: MixtureSpace) -> dict[Slot, dict[str, 
             )
         mixtures[BASELINE + name] = space.mixture(fixed_mixture(space, name))
     return mixtures
+
+
+def method_slots(recipe: StudyRecipe) -> dict[Slot, dict[str, Any]]:
+    """slot -> what its trials begin with, of the recipe's baselines by methods."""
+    return {BASELINE + name: {METHOD: name} for name in recipe.methods}
 
 
 class Given(dict[Slot, Mapping[str, float]]):

@@ -18,7 +18,7 @@ from climb_opt import lookup, recipes
 from climb_opt import workers as rounds
 from climb_opt.attributes import CONFIRM, NOISE, SEED, SLOT, TRANSFER
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.evaluators.base import Provenance
 from climb_opt.history import report_facts
 from climb_opt.ladder import rung_of
@@ -34,7 +34,7 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, patient, study_lock
 from climb_opt.study.asked import check_no_key_of_study
 from climb_opt.study.corpora import corpus_for
-from climb_opt.study.given import given_mixtures
+from climb_opt.study.given import given_mixtures, method_slots
 from climb_opt.study.opening import load_corpus, read_recipe
 from climb_opt.text import file_name
 from climb_opt.view import StudyView
@@ -91,15 +91,26 @@ def work(
     study.pruner = build_pruner(recipe.pruner)
     given = given_mixtures(study, recipe, view.plan, view.space)
     mixtures = Verification(patient(study, stop), view.plan, given, seed=recipe.seed)
-    wanted = Work(view.plan, mixtures, stop=stop, on_trial=on_trial, pace=pace or Pace())
+    wanted = Work(view.plan, mixtures, method_slots(recipe), stop=stop, on_trial=on_trial)
+    wanted = replace(wanted, pace=pace or wanted.pace)
 
     def run(trained: Objective) -> None:
         run_plan(study, wrap(_foretold(trained, view.space)), wanted)
 
     if objective is not None:
+        check_own(objective, recipe)
         run(_sparing(objective, view.plan, recipe))
     else:
         with_proxies(study, run, corpus=corpus, directory=directory, stop=stop)
+
+
+def check_own(objective: Objective | None, recipe: StudyRecipe) -> None:
+    """Raise a `UserError` where somebody's own objective is to train a baseline by a method."""
+    if objective is not None and recipe.methods:
+        raise UserError(
+            f"study.baselines: {listed(recipe.methods)}: a method sets the weights of proxies that "
+            "climb_opt trains, and this objective trains its own; leave it out of baselines."
+        )
 
 
 def with_proxies(

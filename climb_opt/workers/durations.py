@@ -10,7 +10,7 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.history import seconds_of
+from climb_opt.history import is_moved, seconds_of
 from climb_opt.ladder import rung_of
 from climb_opt.ladder.branches.slots import is_branch
 from climb_opt.plan import Plan, Slot
@@ -24,7 +24,7 @@ class Durations:
 
     def __init__(self, trials: Sequence[FrozenTrial], plan: Plan) -> None:
         ended = [t for t in trials if t.state in ENDED and t.datetime_start and t.datetime_complete]
-        ended = [t for t in ended if not is_branch(t)]
+        ended = [t for t in ended if not is_branch(t) and not is_moved(t)]
         ended.sort(key=lambda t: t.datetime_complete or datetime.min)
         self._costs = [1.0] if plan.ladder is None else plan.ladder.costs.tolist()
         self._on: dict[int, list[float]] = {}

@@ -13,8 +13,8 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, PAUSED, SLOT, UNREAD
-from climb_opt.history import seconds_of
+from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, METHOD, PAUSED, SLOT, UNREAD
+from climb_opt.history import is_moved, seconds_of
 from climb_opt.ladder import Ladder, rung_of
 from climb_opt.ladder.agreement import Agreement, rank_agreement
 from climb_opt.ladder.branches.slots import is_branch
@@ -99,6 +99,7 @@ class Status:
     spent: bool | None = None  # whether the budget pays for no further trial
     before: RoundStatus | None = None  # trunk, branches and what checks them; None: there are none
     verdicts: tuple[str, ...] = ()  # on branches of several domains, on checked read-outs
+    methods: Mapping[str, float] = field(default_factory=dict)  # baselines by methods: their scores
 
     @property
     def size(self) -> int:
@@ -167,6 +168,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         spent=None if left is None else plan.next(trials).kind == "done",
         before=before,
         verdicts=(*plan.before.notes, *map(str, plan.verdicts(trials))),
+        methods={t.user_attrs[METHOD]: t.values[0] for t in trials if is_moved(t)},
     )
 
 

@@ -115,7 +115,13 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
             raise UserError(f"arm {name!r}: {error}") from None
         if options.method is not None and recipe.objective.name != BENCH:
             raise UserError(f"arm {name!r}: a method is run by `objective: {BENCH}` alone.")
-        arm = _sized(Arm(name, options, study), recipe.budget)
+        arm = Arm(name, options, study)
+        if study.methods and not (arm.searches or options.fixed):
+            raise UserError(
+                f"arm {name!r}: an arm trains each of its proxies by one method; take it out of "
+                f"baselines, and write proxy: {{reweight: {min(study.methods)}}}."
+            )
+        arm = _sized(arm, recipe.budget)
         if recipe.objective.name == BENCH and not arm.searches and recipe.budget.trials:
             # Judged after the whole budget like the others, though it spends none of it.
             arm = replace(arm, study=replace(arm.study, rounds=(recipe.budget.trials,)))

@@ -18,7 +18,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, PATH, SHOWN
+from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, METHOD, PATH, SHOWN
+from climb_opt.paths import path_mean
 from climb_opt.phases import PhasedSpace, one_phase, to_train
 from climb_opt.plan import attempts_by_slot
 from climb_opt.reports.contents import Contents
@@ -66,7 +67,12 @@ class Notebook:
             return objective
 
         def call(trial: optuna.Trial) -> Any:
-            value = objective(trial)
+            try:
+                value = objective(trial)
+            except optuna.TrialPruned:
+                if (path := trial.user_attrs.get(PATH)) and METHOD in trial.user_attrs:
+                    self.try_to_write(trial, path_mean(path))
+                raise
             self.try_to_write(trial)
             return value
 

@@ -47,6 +47,7 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
         note = "± is half a 90 % interval; * marks the rule that is followed."
         note += f" Judged at {chosen.rung}." if chosen.rung else ""
         parts.append(f"{table(rules.head, _cells(rules))}\n{note}")
+        parts += [f"{printable(text)}." for text in snapshot.told_of_methods()]
         if confirmation is not None and any(confirmation.scores.values()):
             parts.append("\n".join(verdicts(confirmation)))
         else:
@@ -142,6 +143,7 @@ def _columns(
 def verdicts(confirmation: Confirmation) -> list[str]:
     """One plain line for each finalist and baseline, then what to know about them."""
     lines = [printable(d.sentence(confirmation.unit)) + "." for d in confirmation.differences()]
+    lines += map(printable, confirmation.by_methods())
     if confirmation.dropped:
         lines.append(f"Left behind in the race: {', '.join(confirmation.dropped)}.")
     return lines

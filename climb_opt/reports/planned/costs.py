@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from climb_opt.attributes import BASELINE
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
 from climb_opt.plan import plan_of
-from climb_opt.proxy.cost import assumed_speed, described, gpu_hours
+from climb_opt.proxy.cost import DOMAINS, assumed_speed, described, gpu_hours
 from climb_opt.proxy.cost import plan as steps_of
 from climb_opt.proxy.going_on import check_going_on
-from climb_opt.proxy.ladders import branching_flops, ladder_of, priced_ladder
+from climb_opt.proxy.ladders import branching_flops, ladder_of, priced_ladder, with_methods
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.study.asked import check_budget
 from climb_opt.text import amount, counted, flops, hours_text, number, pipe_table
@@ -49,6 +50,8 @@ class Costs:
         budget: FLOPs that were asked about; the total if none were.
         extra: whether the cheapest rung is none of the recipe's, but shown for what it would cost.
         before: FLOPs of a trunk, its branches and what checks them; 0 without.
+        methods: FLOPs of each baseline of which a method sets the weights, what it trains and
+            passes beside its proxy included.
     """
 
     rungs: tuple[RungCost, ...]
@@ -58,11 +61,18 @@ class Costs:
     hours: float
     extra: bool
     before: float = 0.0
+    methods: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def target_trials(self) -> float:
         """What the budget is in trials of the target."""
         return self.budget / self.rungs[-1].flops
+
+    @property
+    def named_trials(self) -> float:
+        """What the baselines are in trials of the target."""
+        plain = self.baselines - len(self.methods)
+        return plain + sum(self.methods.values()) / self.rungs[-1].flops
 
 
 def with_rungs(recipe: StudyRecipe) -> tuple[tuple[ProxyRecipe, ...], bool]:
@@ -106,6 +116,7 @@ def costs_of(
     proxies, extra = (recipe.proxies, False) if recipe.branches else with_rungs(recipe)
     priced = priced_ladder(recipe, tokens or {}, vocabulary) if recipe.branches else None
     ladder = priced or ladder_of(proxies, vocabulary)
+    ladder = with_methods(ladder, recipe, len(tokens or ()) or DOMAINS)
     before = branching_flops(recipe, ladder, tokens or {})
     target = ladder.rungs[-1]
     own = None if recipe.budget is None else recipe.budget.flops
@@ -120,6 +131,7 @@ def costs_of(
         total = (sum(recipe.rounds) + len(recipe.baselines)) * target.flops
     else:
         total = sum(n * r.flops for n, r in zip(trials, ladder.rungs, strict=True)) + before
+    total += target.methods_beyond if own is None else 0.0
     asked = total if budget is None else budget
     what = [*(f"{name} of branches" for name in recipe.readouts), *map(described, proxies)]
     rungs = tuple(
@@ -137,7 +149,8 @@ def costs_of(
         for i, rung in enumerate(ladder.rungs)
     )
     named, hours = len(recipe.baselines), gpu_hours(total)
-    return Costs(rungs, named, total, asked, hours, extra, before), ladder
+    methods = {n.removeprefix(BASELINE): f for n, f in (target.methods or {}).items()}
+    return Costs(rungs, named, total, asked, hours, extra, before, methods), ladder
 
 
 def costs_text(costs: Costs) -> list[str]:
@@ -167,6 +180,12 @@ def costs_text(costs: Costs) -> list[str]:
         f"{hours_text(costs.hours)} H100 hours at {assumed_speed()}; {named} at the target included"
         ". Evaluation and confirmation are not counted.",
     ]
+    dearer = {n: cost for n, cost in costs.methods.items() if cost > target.flops}
+    for name, cost in dearer.items():
+        lines[-1] += (
+            f" Baseline {name} takes {flops(cost)}, {number(cost / target.flops, 3)} trials of the "
+            "target."
+        )
     if costs.before:
         lines[-1] += (
             f" Trunk, branches and the mixtures that check them take {flops(costs.before)} of it, "

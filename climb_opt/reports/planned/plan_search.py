@@ -114,7 +114,7 @@ def plan_search(
     lines = [f"# Plan of {name}", "", *costs_text(costs), *notes]
     advice = ""
     if emulate:
-        asked = costs.target_trials - costs.baselines
+        asked = costs.target_trials - costs.named_trials
         count = searches(recipe, setting, asked)
         with progress(count, "emulated searches", "run", brief=True) as bar:
             found = emulated(recipe, setting, asked, lambda: bar.update(1))

@@ -72,6 +72,10 @@ class TrialFailed(RuntimeError):
     """
 
 
+class Diverged(TrialFailed):
+    """Its loss rose or was no number, as the same data in the same order would make it again."""
+
+
 class Interrupted(RuntimeError):
     """The worker was told to stop (SIGTERM, Ctrl-C); the trial's checkpoint is on disk."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from .attributes import FACTS, IMPORTED, RUNG
+from .attributes import FACTS, IMPORTED, RUNG, SLOT
 from .errors import UserError
 
 USED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
@@ -30,6 +30,7 @@ class Rung:
     """What scores a mixture: its name, and the FLOPs, tokens and parameters of one trial.
 
     `going_on` is what one pays that goes on from a trial of the rung below; None: it cannot.
+    `methods` are the FLOPs of trials in slots of which a method sets the weights.
     """
 
     name: str
@@ -37,6 +38,12 @@ class Rung:
     tokens: int | None = None
     parameters: int | None = None
     going_on: float | None = None
+    methods: Mapping[str, float] | None = None
+
+    @property
+    def methods_beyond(self) -> float:
+        """FLOPs by which its trials by methods cost more than as many others."""
+        return sum(flops - self.flops for flops in (self.methods or {}).values())
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,8 @@ class Ladder:
 
     def to_data(self) -> list[dict[str, Any]]:
         """What a study stores."""
-        every = (asdict(rung) for rung in self.rungs)
-        return [{k: v for k, v in r.items() if k != "going_on" or v is not None} for r in every]
+        every, spare = (asdict(rung) for rung in self.rungs), ("going_on", "methods")
+        return [{k: v for k, v in r.items() if k not in spare or v is not None} for r in every]
 
     def __len__(self) -> int:
         return len(self.rungs)
@@ -137,12 +144,18 @@ class Ladder:
         return float(sum(self._spent_by(trial) for trial in used))
 
     def _spent_by(self, trial: FrozenTrial) -> float:
-        price = self.rungs[self.rung_of(trial)].flops
+        slot = trial.user_attrs.get(SLOT)
+        price = self.price(slot, self.rung_of(trial))
         facts = trial.user_attrs.get(FACTS, {})
         stated = facts.get("flops")
         if not isinstance(stated, (int, float)) or "readout" in facts:
             return price  # a read-out trains nothing: its price is that of evaluating
         return float(stated) if "part" in facts else min(float(stated), price)
+
+    def price(self, slot: Any, rung: int) -> float:
+        """FLOPs of a trial in this slot, on this rung."""
+        one = self.rungs[rung]
+        return (one.methods or {}).get(slot, one.flops)
 
 
 def rung_of(trial: FrozenTrial | Trial, target: int) -> int:
