@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -133,29 +135,87 @@ def test_recipes_by_size_seed_and_task_are_read(tmp_path: Path) -> None:
         table_problem("dd", folder=str(tmp_path), columns=columns, metric="acc", **given)
 
 
+PUBLISHED = ("params", "data", "task", "step", "seed", "chinchilla", "tokens", "compute", "metrics")
+
+
+def published(metrics: Any, missing: int = 0) -> list[dict[str, Any]]:
+    """Rows as DataDecide publishes them: checkpoints, seeds by name, metrics as text."""
+    return [
+        dict(zip(PUBLISHED, cells, strict=True))
+        for i, r in enumerate(rows(9))
+        for step, tokens in ((1250.0, 81920000.0), (5000.0, 327680000.0))
+        for seed in ("default", "small aux 2")
+        for task in (("arc_easy", "piqa") if i >= missing else ("piqa",))
+        for value in [float(score(r[None])[0]) + 1 / step]
+        for cells in [
+            ("4M", f"m{i} (QC 7%, FW2)", task, step, seed, "5xC", tokens, 1.5e15, metrics(value, i))
+        ]
+    ]
+
+
+def printed(value: float, i: int) -> str:
+    nothing = (None, float("nan"))[i % 2]
+    return str({"correct_choice": 1.4, "primary_metric": value, "acc_uncond": nothing})
+
+
+def as_json(value: float, i: int) -> str:
+    return json.dumps({"primary_metric": value, "acc_uncond": (None, float("nan"))[i % 2]})
+
+
+def recipes(folder: Path, n: int = 9) -> dict[str, Any]:
+    named = [[f'"m{i} (QC 7%, FW2)"', *r] for i, r in enumerate(rows(9))]
+    write(folder / "recipes.csv", "data,web,code,math", named[:n])
+    return {"recipes": "recipes.csv", "results": "results.csv", "folder": str(folder)}
+
+
+@pytest.mark.parametrize("metrics", [printed, as_json])
 def test_results_as_published_have_checkpoints_other_columns_and_entries_that_are_nothing(
-    tmp_path: Path,
+    tmp_path: Path, metrics: Any
 ) -> None:
-    w = rows(9)
-    write(tmp_path / "recipes.csv", "data,web,code,math", [[f"m{i}", *r] for i, r in enumerate(w)])
-    lines = []
-    for i, r in enumerate(w):
-        for step, tokens in ((1250, 81920000.0), (5000, 327680000.0)):
-            metrics = {"primary_metric": float(score(r[None])[0]) + 1 / step, "acc_uncond": "nan"}
-            told = str(metrics).replace("'nan'", "nan" if i % 2 else "NaN")
-            for task in ("piqa", "arc") if i else ("piqa",):
-                lines.append(
-                    ["4M", f"m{i}", task, step, "small aux 2", "5xC", tokens, 1.5e15, f'"{told}"']
-                )
-    head = "params,data,task,step,seed,chinchilla,tokens,compute,metrics"
-    write(tmp_path / "results.csv", head, lines)
-    given = {"recipes": "recipes.csv", "results": "results.csv", "folder": str(tmp_path)}
+    given = recipes(tmp_path)
+    with open(tmp_path / "results.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, PUBLISHED)
+        writer.writeheader()
+        writer.writerows(published(metrics, missing=1))
     found = table_problem("dd", metric="primary_metric", better="lower", **given)
-    assert found.best == pytest.approx(score(w[1:]).min() + 1 / 5000, abs=1e-6)
-    assert "2 results (2 rows without left out) of 8 real runs" in found.about()
-    assert run(RANDOM, found, trials=8).trials == 8
+    assert found.best == pytest.approx(score(rows(9)[1:]).min() + 1 / 5000, abs=1e-6)
+    assert "2 results (4 rows without left out) of 8 real runs" in found.about()
+    assert found.noise.startswith("measured on 8") and run(RANDOM, found, trials=8).trials == 8
     with pytest.raises(UserError, match="'None' is not a finite number"):
         table_problem("dd", metric="acc_uncond", better="lower", **given)
+
+
+def test_results_as_published_are_parquet_in_parts(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    lines, given = published(printed), recipes(tmp_path)
+    parts = ["train-0.parquet", "train-1.parquet"]
+    for name, part in zip(parts, (lines[:17], lines[17:]), strict=True):
+        parquet.write_table(arrow.Table.from_pylist(part), tmp_path / name)
+    given |= {"results": parts, "metric": "primary_metric", "better": "lower"}
+    found = table_problem("dd", **given)
+    assert found.best == pytest.approx(score(rows(9)).min() + 1 / 5000, abs=1e-6)
+    recipes(tmp_path, 8)
+    with pytest.raises(UserError, match=r"train-1.parquet, line \d+: .* no weights of recipe 'm8"):
+        table_problem("dd", **given)
+    assert " of 8 real runs" in table_problem("dd", unmatched="drop", **given).about()
+    with pytest.raises(UserError, match="unmatched must be"):
+        table_problem("dd", unmatched="skip", **given)
+    (tmp_path / parts[0]).write_bytes(b"PAR1 and nothing of it")
+    with pytest.raises(UserError, match=r"train-0\.parquet is Parquet but cannot be read"):
+        table_problem("dd", **given)
+
+
+def test_a_checkpoint_that_few_recipes_reached_is_no_rung(tmp_path: Path) -> None:
+    given = recipes(tmp_path)
+    lines = published(as_json)
+    lines.append({**lines[-1], "step": 5100.0, "tokens": 334233600.0})
+    with open(tmp_path / "results.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, PUBLISHED)
+        writer.writeheader()
+        writer.writerows(lines)
+    given |= {"metric": "primary_metric", "better": "lower", "score": "piqa/primary_metric"}
+    assert " of 9 real runs" in table_problem("dd", **given).about()
 
 
 def test_ones_own_searches_are_a_problem() -> None:

@@ -181,7 +181,8 @@ def _read(name: str, folder: Path, data: Mapping[str, Any]) -> Runs:
     options, files = dict(data), {}
     for what in {kind, "results"} & set(data):
         given = options.pop(what)
-        several = given if isinstance(given, list) and kind == "mixtures" else [given]
+        many = kind == "mixtures" or (kind, what) == ("recipes", "results")
+        several = given if isinstance(given, list) and many else [given]
         if odd := [one for one in several if not isinstance(one, str | Path)]:
             raise UserError(f"Table {name!r}: {what} must be a file, not {odd[0]!r}.")
         files[what] = [folder / one for one in several]
@@ -189,8 +190,9 @@ def _read(name: str, folder: Path, data: Mapping[str, Any]) -> Runs:
         table = read_tables(files["mixtures"], files["results"], **options)
         ones = np.ones(len(table))
         return Runs(table.domains, table.weights, ones, ones, table.names, table.results)
-    runs: Runs = reader(*(paths[0] for _, paths in sorted(files.items())), **options)
-    return runs
+    if kind == "recipes":
+        return read_long(files[kind][0], files["results"], **options)
+    return read_runs(files[kind][0], **options)
 
 
 def _is_number(given: Any) -> bool:
@@ -267,14 +269,16 @@ def _rung(
             f"Table {table!r}: no run of {amount(size)} parameters and {amount(tokens)} tokens; "
             f"sizes are {listed(amount(x) for x in np.unique(runs.sizes))}."
         )
-    near = runs.tokens[fits][np.argmin(np.abs(runs.tokens[fits] / tokens - 1.0))]
-    fits &= runs.tokens == near  # one point of each run
-    found: dict[tuple[float, ...], list[float]] = {}
+    found: dict[float, dict[tuple[float, ...], list[float]]] = {}
     for row in np.flatnonzero(fits).tolist():
         key = tuple(np.round(runs.weights[row], DECIMALS).tolist())
-        found.setdefault(key, []).append(float(scores[row]))
-    name = f"{amount(size)} on {amount(float(near))} tokens"
-    return Rung(name, PER_PARAMETER * size * float(near), round(float(near)), round(size)), found
+        point = found.setdefault(float(runs.tokens[row]), {})
+        point.setdefault(key, []).append(float(scores[row]))
+    # One point of each run: of those that most mixtures have, as a last one may be of few.
+    most = max(map(len, found.values()))
+    near = min((t for t in found if len(found[t]) == most), key=lambda t: abs(t / tokens - 1.0))
+    name = f"{amount(size)} on {amount(near)} tokens"
+    return Rung(name, PER_PARAMETER * size * near, round(near), round(size)), found[near]
 
 
 def _measured(group: Mapping[tuple[float, ...], Sequence[float]]) -> tuple[float, str]:

@@ -2,6 +2,7 @@
 """Files that people hand over -> text, JSON, tables, however they were saved.
 
 Compression and encodings are those of `climb_opt.streams`; cells are as long as the file has them.
+A table may also be Parquet, whatever its name.
 What cannot be read is one `UserError` with file, place, value and remedy.
 """
 
@@ -16,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import UserError
+from .errors import UserError, brief
+from .extras import need
 from .streams import encoding_of, read_bytes
 from .unpacking import Damaged
 
 MARK = "\ufeff"
+PARQUET = b"PAR1"  # how such a file begins
 _LONGEST_CELL = 2**31 - 1  # a C long everywhere; the library refuses more than 131,072
 AS_LINES = (
     "Each line must be one JSON object; a file that is a list, or has an object over several "
@@ -70,9 +73,15 @@ def read_json(path: Path | str) -> Any:
 def read_csv(path: Path | str) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header of a table and its other rows, each with the number of its line; see `table`.
 
+    Of a Parquet file the cells are what Python prints of them, nothing where there is none, and
+    the lines those that it would have as CSV.
+
     Raises:
-        UserError: as `read_text`, or the text is no table (an open quote).
+        UserError: as `read_text`, or the file is no table (an open quote, a broken Parquet file),
+            or pyarrow is not installed.
     """
+    if _begins_with(path, PARQUET):
+        return _read_parquet(path)
     rows = table(io.StringIO(read_text(path), newline=""), str(path))
     _, header = next(rows, (0, []))
     return header, [(line, row) for line, row in rows if row]
@@ -158,6 +167,27 @@ def integer(digits: str) -> int | str:
 
 
 # --- private -------------------------------------------------------------------------------------
+
+
+def _begins_with(path: Path | str, mark: bytes) -> bool:
+    try:
+        with open(path, "rb") as raw:
+            return raw.read(len(mark)) == mark
+    except OSError:
+        return False  # whoever reads it says so
+
+
+def _read_parquet(path: Path | str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    parquet = need("pyarrow.parquet", f"Reading {path}", "pyarrow")
+    arrow = need("pyarrow", f"Reading {path}", "pyarrow")
+    try:
+        with parquet.ParquetFile(path) as file:
+            found = file.read()
+    except (OSError, arrow.ArrowException) as error:
+        raise UserError(f"{path} is Parquet but cannot be read ({brief(error)}).") from None
+    columns = [["" if x is None else str(x) for x in c.to_pylist()] for c in found.columns]
+    rows = zip(*columns, strict=True)
+    return found.column_names, [(line, list(row)) for line, row in enumerate(rows, 2)]
 
 
 def _line(data: bytes, place: int) -> int:
