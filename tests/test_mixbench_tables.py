@@ -267,6 +267,56 @@ def test_what_says_two_things_of_one_run_is_refused(tmp_path: Path) -> None:
             table_problem("dd", folder=str(tmp_path), **{**given, **more})
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "says"),
+    [
+        ("recipes.csv", "code", "web", "names column 'web' twice"),
+        ("recipes.csv", "web,code,math", "web,code,data", "names column 'data' twice"),
+        ("results.csv", "seed", "metrics", "has no column 'seed'|names column 'metrics' twice"),
+        ("results.csv", "4M", "4.5.6", r"column 'params': '4\.5\.6' is no number"),
+        ("results.csv", "4M", "0", "no run of 0 parameters"),
+        ("results.csv", "1B", "0", "no run of 4M parameters and 0 tokens"),
+        ("results.csv", "{'x_loss': ", "{", "is no mapping"),
+    ],
+)
+def test_a_fault_in_a_table_of_recipes_is_said(
+    tmp_path: Path, file: str, old: str, new: str, says: str
+) -> None:
+    given = recipes(tmp_path)
+    lines = [
+        [f'"m{i} (QC 7%, FW2)"', "4M", "1B", 0, "piqa", f"\"{{'x_loss': {v}}}\""]
+        for i, v in enumerate(score(rows(9)))
+    ]
+    write(tmp_path / "results.csv", "data,params,tokens,seed,task,metrics", lines)
+    assert table_problem("dd", metric="x_loss", **given).noise == "unknown"
+    path = tmp_path / file
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with pytest.raises(UserError, match=says):
+        table_problem("dd", metric="x_loss", **given)
+
+
+def test_weights_of_recipes_may_be_percentages_that_say_so(tmp_path: Path) -> None:
+    given = recipes(tmp_path)
+    lines = [[f"m{i}", "4M", "1B", 0, "piqa", v] for i, v in enumerate(score(rows(9)))]
+    write(tmp_path / "results.csv", "data,params,tokens,seed,task,metrics", lines)
+    percent = [[f"m{i}", *(f"{x * 100:.2f}%" for x in r)] for i, r in enumerate(rows(9))]
+    write(tmp_path / "recipes.csv", "data,web,code,math", percent)
+    found = table_problem("dd", better="lower", **given)
+    assert found.best == pytest.approx(score(rows(9)).min())
+    bare = [[f"m{i}", *(r * 100)] for i, r in enumerate(rows(9))]
+    write(tmp_path / "recipes.csv", "data,web,code,math", bare)
+    with pytest.raises(UserError, match="Percentages"):
+        table_problem("dd", better="lower", **given)
+
+
+def test_a_key_that_two_columns_have_is_refused(two_files: Path) -> None:
+    write(
+        two_files / "y.csv", "run,run,prose_loss", [[i, i, v] for i, v in enumerate(score(rows()))]
+    )
+    with pytest.raises(UserError, match="names column 'run' twice"):
+        of_two(two_files)
+
+
 def test_a_file_without_rows_is_said(two_files: Path) -> None:
     for text, says in (("", "has no row: it is empty"), ("run,web,code,math\n", "has no row")):
         (two_files / "none.csv").write_text(text, encoding="utf-8")
@@ -303,6 +353,12 @@ def test_a_table_that_is_no_mapping_is_refused(table: Any) -> None:
         ({"rungs": [["a", "b"]]}, "noise and rungs are numbers, not 'a'"),
         ({"runs": "w.csv"}, "give mixtures and results, or runs and rungs"),
         ({"rungs": [[2.0, 3.0]]}, "no run of"),
+        ({"rungs": [[0, 0]]}, "no run of 0 parameters"),
+        ({"key": 3}, "key must be a name, not 3"),
+        ({"unmatched": ["drop"]}, "unmatched must be a name"),
+        ({"ignore": 3}, "ignore must be a name or a list of names, not 3"),
+        ({"ignore": "math"}, "sum to"),
+        ({"score": ["prose_loss", "prose_loss"]}, "names result 'prose_loss' twice"),
     ],
 )
 def test_what_a_table_cannot_be_is_said(two_files: Path, more: Any, says: str) -> None:

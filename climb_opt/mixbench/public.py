@@ -17,9 +17,12 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -105,7 +108,7 @@ def _regmix_of(cells: list[str]) -> Callable[[Problem, Data, int], Pick]:
         names |= {"X_train": data.weights[~aside], "y_train": data.scores[~aside, None]}
         names |= {"X_test": data.weights[aside], "y_test": data.scores[aside, None]}
         names |= {"KEY_METRICS": ["score"], "selected": 0, "prior_dist": problem.space.prior}
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _quiet():
             for cell in cells:
                 exec(compile(cell, NOTEBOOK, "exec"), names)
         weights = problem.space.project(np.asarray(names[TOP], dtype=float))
@@ -133,8 +136,7 @@ def _olmix_of(utils: Any, kl: float, starts: int) -> Callable[[Problem, Data, in
         regression = utils.LogLinearRegressor()
         regression.model = FewerStarts(utils.mixing_law)
         prior = dict(zip(problem.space.domains, problem.space.prior.tolist(), strict=True))
-        logging.getLogger("__cvxpy__").setLevel(logging.WARNING)  # it tells of every solution
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with _quiet(), _unsaid(utils):
             regression.fit(data.weights, data.scores[:, None], 0)
             found = utils.LogLinearExactProposer().propose(
                 predictor=[regression], prior_distributions=prior, token_counts={}, kl_reg=kl
@@ -143,3 +145,26 @@ def _olmix_of(utils: Any, kl: float, starts: int) -> Callable[[Problem, Data, in
         return Pick(weights, float(np.ravel(regression.predict(weights[None]))[0]))
 
     return recommend
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What others' code prints and warns of is not ours to show; our progress, on stderr, is."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def _unsaid(utils: Any) -> Iterator[None]:
+    """Olmix without bars, and cvxpy without the pages that a C library prints where it is asked."""
+    law, problem = sys.modules[utils.ScalingLaw.__module__], utils.cp.Problem
+    solve = problem.solve
+
+    def unasked(self: Any, *args: Any, **options: Any) -> Any:
+        return solve(self, *args, **{**options, "verbose": False})
+
+    logging.getLogger("__cvxpy__").setLevel(logging.WARNING)  # it tells of every solution
+    bars = mock.patch.object(law, "tqdm", lambda starts, **_: starts, create=True)
+    with bars, mock.patch.object(problem, "solve", unasked):
+        yield

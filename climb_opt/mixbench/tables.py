@@ -40,6 +40,8 @@ READERS: dict[str, Callable[..., Any]] = {
     "runs": read_runs,
     "recipes": read_long,
 }
+NAMES = ("key", "unmatched", "size", "tokens", "metric", "weights", "ignore")  # what names columns
+SEVERAL = ("weights", "ignore")
 Score = Mapping[str, float] | Sequence[str] | None
 
 
@@ -178,6 +180,13 @@ def _read(name: str, folder: Path, data: Mapping[str, Any]) -> Runs:
             + (", the column that names a run in both files." if "key" in needed else ".")
         )
     options, files = dict(data), {}
+    for option in NAMES & options.keys():
+        given = options[option]
+        several = given if option in SEVERAL and isinstance(given, list) else [given]
+        if not all(isinstance(one, str) for one in several):
+            said = "a name or a list of names" if option in SEVERAL else "a name"
+            raise UserError(f"Table {name!r}: {option} must be {said}, not {given!r}.")
+        options[option] = several if option == "ignore" else given
     for what in {kind, "results"} & set(data):
         given = options.pop(what)
         many = kind == "mixtures" or (kind, what) == ("recipes", "results")
@@ -261,8 +270,9 @@ def _rung(
     table: str, runs: Runs, scores: np.ndarray, size: float, tokens: float
 ) -> tuple[Rung, dict[tuple[float, ...], list[float]]]:
     """A rung, and the scores of every mixture that was run on it."""
-    fits = np.isfinite(scores) & (np.abs(runs.sizes / size - 1.0) <= SIZES)
-    fits &= np.abs(runs.tokens / tokens - 1.0) <= TOKENS
+    fits = np.isfinite(scores) & (runs.tokens > 0) & (runs.sizes > 0)  # checkpoint 0 is no rung
+    fits &= np.abs(runs.sizes - size) <= SIZES * size
+    fits &= np.abs(runs.tokens - tokens) <= TOKENS * tokens
     if not fits.any():
         raise UserError(
             f"Table {table!r}: no run of {amount(size)} parameters and {amount(tokens)} tokens; "
@@ -275,7 +285,7 @@ def _rung(
         point.setdefault(key, []).append(float(scores[row]))
     # One point of each run: of those that most mixtures have, as a last one may be of few.
     most = max(map(len, found.values()))
-    near = min((t for t in found if len(found[t]) == most), key=lambda t: abs(t / tokens - 1.0))
+    near = min((t for t in found if len(found[t]) == most), key=lambda t: abs(t - tokens))
     name = f"{amount(size)} on {amount(near)} tokens"
     return Rung(name, PER_PARAMETER * size * near, round(near), round(size)), found[near]
 

@@ -7,7 +7,7 @@ import ast
 import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .parts.sums import sum_problem
 logger = logging.getLogger(__name__)
 
 UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
-_SIZE = re.compile(r"([0-9.]+(?:e[+-]?\d+)?)\s*([KMBT]?)", re.IGNORECASE)
+_SIZE = re.compile(r"((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*([KMBT]?)", re.IGNORECASE)
 _NOTHING = re.compile(r"(?<=[\s:])(?:nan|null|none|-?inf(?:inity)?)(?=\s*[,}])", re.IGNORECASE)
 COLUMNS = {
     "recipe": "data",
@@ -120,6 +120,7 @@ def _rows(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, dict[str,
                 f"{path} has no column {name!r}.{did_you_mean(name, header)} Columns: "
                 f"{listed(header)}; give columns: {{recipe, size, tokens, seed, task, value}}."
             )
+    _once(path, header, names.values())
     place = {what: header.index(name) for what, name in names.items()}
     for line, row in rows:
         if len(row) != len(header):
@@ -134,18 +135,29 @@ def _mixtures(
     if key not in header:
         raise UserError(f"{path} has no column {key!r}. Columns: {listed(header)}.")
     places = [i for i, name in enumerate(header) if name != key and name not in ignore]
+    _once(path, header, [key, *(header[i] for i in places)])
+    if not places:
+        raise UserError(f"{path} has no column of weights.")
     found: dict[str, np.ndarray] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
         if len(row) != len(header):
             raise UserError(f"{where}: {len(row)} cells under {len(header)} columns.")
-        weights = np.array([_amount(row[i], f"{where}, column {header[i]!r}") for i in places])
+        weights = np.array(
+            [_amount(row[i].replace("%", "e-2"), f"{where}, column {header[i]!r}") for i in places]
+        )
         if problem := sum_problem(weights.tolist()):
             raise UserError(f"{where}: the weights of {row[header.index(key)]!r} {problem}")
         if (name := row[header.index(key)]) in found:
             raise UserError(f"{where}: recipe {name!r} is there twice.")
         found[name] = weights / weights.sum()
     return tuple(header[i] for i in places), found
+
+
+def _once(path: Path, header: Sequence[str], used: Iterable[str]) -> None:
+    """A UserError, if one of the used columns is there twice."""
+    if twice := [name for name in used if header.count(name) > 1]:
+        raise UserError(f"{path} names column {twice[0]!r} twice.")
 
 
 def _amount(text: str, where: str) -> float:

@@ -104,8 +104,7 @@ def read_table(
         logger.warning(
             "%d runs are in only one of %s and %s: left out.", len(lone), mixtures, results
         )
-    keys = [k for k in w_rows if k in y_rows]
-    if not keys:
+    if not (keys := [k for k in w_rows if k in y_rows]):
         raise UserError(f"{mixtures} and {results} have no run in common (key {key!r}).")
     weights = np.array([w_rows[k] for k in keys])
     values = np.array([y_rows[k] for k in keys])
@@ -216,6 +215,8 @@ def coefficients_of(
     if not score:
         raise UserError(f"The score needs at least one result of: {listed(names)}.")
     if not isinstance(score, Mapping):
+        if twice := [name for name in score if list(score).count(name) > 1]:
+            raise UserError(f"The score names result {twice[0]!r} twice.")
         score = {name: 1.0 / len(score) for name in score}
     for name in score:
         if name not in names:
@@ -247,7 +248,7 @@ def _read(
         hint = did_you_mean(key, header)
         raise UserError(f"{path} has no column {key!r}.{hint} Columns: {listed(header)}.")
     columns = [i for i, name in enumerate(header) if name != key and name not in ignore]
-    twice = [header[i] for i in columns if header.count(header[i]) > 1]
+    twice = [name for name in (key, *(header[i] for i in columns)) if header.count(name) > 1]
     if not columns or twice:
         reason = f"names column {twice[0]!r} twice" if twice else "has no column of numbers"
         raise UserError(f"{path} {reason}.")
