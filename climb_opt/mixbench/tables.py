@@ -27,7 +27,7 @@ from climb_opt.emulator.rows import DECIMALS, PER_PARAMETER, SIZES, TOKENS, RowL
 from climb_opt.emulator.tables import Runs, coefficients_of, read_runs, read_table, read_tables
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.ladder import Ladder, Rung
-from climb_opt.mixbench.long import read_long
+from climb_opt.mixbench.long import LongTable
 from climb_opt.mixbench.problems import Problem
 from climb_opt.simplex import PREFIX
 from climb_opt.text import amount, counted
@@ -38,7 +38,7 @@ HIGHER = ("acc", "acc_norm", "accuracy", "f1", "em", "exact_match", "pass", "rew
 READERS: dict[str, Callable[..., Any]] = {
     "mixtures": read_table,
     "runs": read_runs,
-    "recipes": read_long,
+    "recipes": LongTable,
 }
 NAMES = ("key", "unmatched", "size", "tokens", "metric", "weights", "ignore")  # what names columns
 SEVERAL = ("weights", "ignore")
@@ -199,7 +199,7 @@ def _read(name: str, folder: Path, data: Mapping[str, Any]) -> Runs:
         ones = np.ones(len(table))
         return Runs(table.domains, table.weights, ones, ones, table.names, table.results)
     if kind == "recipes":
-        return read_long(files[kind][0], files["results"], **options)
+        return LongTable(files[kind][0], files["results"], **options).read()
     return read_runs(files[kind][0], **options)
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,9 @@ COLUMNS = {
 }
 
 
-def read_long(
-    recipes: Path | str,
-    results: Path | str | Sequence[Path],
-    *,
-    columns: Mapping[str, str] | None = None,
-    metric: str = "",
-    ignore: Sequence[str] = LABELS,
-    unmatched: str = "error",
-) -> Runs:
-    """Runs from a table of recipes' weights and a long table of results, CSV or Parquet.
+@dataclass(frozen=True)
+class LongTable:
+    """A table of recipes' weights and a long one of results, CSV or Parquet.
 
     Args:
         recipes: a row a recipe: its name in the results' `recipe` column, and a weight for each
@@ -53,59 +47,72 @@ def read_long(
         metric: the entry of a value that is a mapping, as text, of several.
         ignore: columns of `recipes` that are neither the name nor a domain.
         unmatched: what to do with results of a recipe without weights: "error" or "drop".
-
-    Raises:
-        UserError: an unreadable file, a missing column, a recipe without weights, weights off the
-            simplex, a cell that is no number, or no run.
     """
-    if columns is not None and not isinstance(columns, Mapping):
-        raise UserError(
-            f"columns must be a mapping of {listed(COLUMNS)} to names, not {columns!r}."
-        )
-    names = {**COLUMNS, **(columns or {})}
-    if odd := sorted(set(names) - set(COLUMNS)):
-        raise UserError(f"columns: no {odd[0]!r}.{did_you_mean(odd[0], COLUMNS)}")
-    domains, mixtures = _mixtures(Path(recipes), names["recipe"], ignore)
-    if unmatched not in ("error", "drop"):
-        raise UserError(f'unmatched must be "error" or "drop", but is {unmatched!r}.')
-    files = [Path(results)] if isinstance(results, str | Path) else results
-    cells: dict[tuple[str, float, float, str], dict[str, float]] = {}
-    left_out: set[str] = set()
-    for where, row in (found for path in files for found in _rows(path, names)):
-        recipe = row["recipe"]
-        if recipe not in mixtures and unmatched == "error":
+
+    recipes: Path
+    results: Sequence[Path]
+    columns: Mapping[str, str] | None = None
+    metric: str = ""
+    ignore: Sequence[str] = LABELS
+    unmatched: str = "error"
+
+    def read(self) -> Runs:
+        """Its runs.
+
+        Raises:
+            UserError: an unreadable file, a missing column, a recipe without weights, weights off
+                the simplex, a cell that is no number, or no run.
+        """
+        if self.columns is not None and not isinstance(self.columns, Mapping):
             raise UserError(
-                f"{where}: {recipes} has no weights of recipe {recipe!r}."
-                f"{did_you_mean(recipe, mixtures)} Recipes: {listed(mixtures)}. Complete it, or "
-                "leave such recipes out: unmatched: drop."
+                f"columns must be a mapping of {listed(COLUMNS)} to names, not {self.columns!r}."
             )
-        if recipe not in mixtures:
-            left_out.add(recipe)
-            continue
-        size, tokens = (
-            _amount(row[what], f"{where}, column {names[what]!r}") for what in ("size", "tokens")
-        )
-        run = (recipe, size, tokens, row["seed"])
-        value = _value(row["value"], metric, f"{where}, column {names['value']!r}")
-        task = row["task"]
-        if task in cells.setdefault(run, {}):
-            raise UserError(
-                f"{where}: a second result of {task!r} of recipe {recipe!r} with the same "
-                f"{names['size']}, {names['tokens']} and {names['seed']}; runs again need another "
-                f"{names['seed']}."
+        names = {**COLUMNS, **(self.columns or {})}
+        if odd := sorted(set(names) - set(COLUMNS)):
+            raise UserError(f"columns: no {odd[0]!r}.{did_you_mean(odd[0], COLUMNS)}")
+        domains, mixtures = _mixtures(Path(self.recipes), names["recipe"], self.ignore)
+        if self.unmatched not in ("error", "drop"):
+            raise UserError(f'unmatched must be "error" or "drop", but is {self.unmatched!r}.')
+        cells: dict[tuple[str, float, float, str], dict[str, float]] = {}
+        left_out: set[str] = set()
+        for where, row in (found for path in self.results for found in _rows(path, names)):
+            recipe = row["recipe"]
+            if recipe not in mixtures and self.unmatched == "error":
+                raise UserError(
+                    f"{where}: {self.recipes} has no weights of recipe {recipe!r}."
+                    f"{did_you_mean(recipe, mixtures)} Recipes: {listed(mixtures)}. Complete it, "
+                    "or leave such recipes out: unmatched: drop."
+                )
+            if recipe not in mixtures:
+                left_out.add(recipe)
+                continue
+            size, tokens = (
+                _amount(row[what], f"{where}, column {names[what]!r}")
+                for what in ("size", "tokens")
             )
-        cells[run][task] = value
-    said = listed(map(str, files))
-    if left_out:
-        logger.warning("%s: recipes without weights left out: %s.", said, listed(sorted(left_out)))
-    if not cells:
-        raise UserError(f"{said} has no row{' of a recipe with weights' if left_out else ''}.")
-    tasks = sorted({task for found in cells.values() for task in found})
-    table = np.array([[found.get(task, np.nan) for task in tasks] for found in cells.values()])
-    weights = np.array([mixtures[recipe] for recipe, *_ in cells])
-    sizes, counts = (np.array([run[i] for run in cells], dtype=float) for i in (1, 2))
-    results_named = tuple(f"{task}/{metric}" if metric else task for task in tasks)
-    return Runs(domains, weights, sizes, counts, results_named, table)
+            run = (recipe, size, tokens, row["seed"])
+            value = _value(row["value"], self.metric, f"{where}, column {names['value']!r}")
+            task = row["task"]
+            if task in cells.setdefault(run, {}):
+                raise UserError(
+                    f"{where}: a second result of {task!r} of recipe {recipe!r} with the same "
+                    f"{names['size']}, {names['tokens']} and {names['seed']}; runs again need "
+                    f"another {names['seed']}."
+                )
+            cells[run][task] = value
+        said = listed(map(str, self.results))
+        if left_out:
+            logger.warning(
+                "%s: recipes without weights left out: %s.", said, listed(sorted(left_out))
+            )
+        if not cells:
+            raise UserError(f"{said} has no row{' of a recipe with weights' if left_out else ''}.")
+        tasks = sorted({task for found in cells.values() for task in found})
+        table = np.array([[found.get(task, np.nan) for task in tasks] for found in cells.values()])
+        weights = np.array([mixtures[recipe] for recipe, *_ in cells])
+        sizes, counts = (np.array([run[i] for run in cells], dtype=float) for i in (1, 2))
+        results_named = tuple(f"{task}/{self.metric}" if self.metric else task for task in tasks)
+        return Runs(domains, weights, sizes, counts, results_named, table)
 
 
 # --- private -------------------------------------------------------------------------------------

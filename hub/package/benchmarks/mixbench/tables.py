@@ -28,7 +28,7 @@ from .parts.emulator_rows import DECIMALS, PER_PARAMETER, SIZES, TOKENS, RowLadd
 from .parts.emulator_tables import Runs, coefficients_of, read_runs, read_table, read_tables
 from .parts.errors import UserError, did_you_mean, listed
 from .parts.ladder import Ladder, Rung
-from .long import read_long
+from .long import LongTable
 from .problems import Problem
 from .parts.simplex import PREFIX
 from .parts.text import amount, counted
@@ -39,7 +39,7 @@ HIGHER = ("acc", "acc_norm", "accuracy", "f1", "em", "exact_match", "pass", "rew
 READERS: dict[str, Callable[..., Any]] = {
     "mixtures": read_table,
     "runs": read_runs,
-    "recipes": read_long,
+    "recipes": LongTable,
 }
 NAMES = ("key", "unmatched", "size", "tokens", "metric", "weights", "ignore")  # what names columns
 SEVERAL = ("weights", "ignore")
@@ -200,7 +200,7 @@ def _read(name: str, folder: Path, data: Mapping[str, Any]) -> Runs:
         ones = np.ones(len(table))
         return Runs(table.domains, table.weights, ones, ones, table.names, table.results)
     if kind == "recipes":
-        return read_long(files[kind][0], files["results"], **options)
+        return LongTable(files[kind][0], files["results"], **options).read()
     return read_runs(files[kind][0], **options)
 
 
