@@ -74,7 +74,9 @@ def test_the_shipped_comparison_sets_branches_at_half_the_flops_beside_the_ladde
     by_name = {arm.name: arm.study for arm in arms(read_ablation("branches"))}
     budgets = {name: study.budget and study.budget.flops for name, study in by_name.items()}
     assert budgets["ladder"] == budgets["branches"] == budgets["branches-ladder"] == 16
-    assert budgets["branches-ladder-half"] == 8
+    halves = {name: flops for name, flops in budgets.items() if name.endswith("-half")}
+    assert halves == dict.fromkeys(("ladder-half", "branches-half", "branches-ladder-half"), 8)
+    assert not by_name["branches-half"].readouts and by_name["branches-half"].branches is not None
     assert by_name["branches"].readouts and len(by_name["branches"].proxies) == 1
     assert len(by_name["ladder"].coefficients()) == 4 and not by_name["ladder"].readouts
 
