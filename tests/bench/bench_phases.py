@@ -3,11 +3,14 @@
     python tests/bench/bench_phases.py --file phases.jsonl
     python tests/bench/bench_phases.py --seeds 4 --trials 56
     python tests/bench/bench_phases.py --first 205 --seeds 1 --again 5
+    python tests/bench/bench_phases.py --kinds one --domains 16
+    python tests/bench/bench_phases.py --kinds known
 
 Each run is a search by `simplex-gp` of a `PhasedLaw` of its own (seeds 0 to 9; constants were
 chosen on laws 100 to 105); `--again` searches a law with further seeds of search and noise. "One"
 searches mixtures that hold throughout, and its regret is against the best of those; "two" searches
-phases of .8 and .2, against the best schedule. Both are in units of what a typical random mixture
+phases of .8 and .2, against the best schedule; "known" is the same search with an effect, told what
+a token of each domain counts for in each phase. All are in units of what a typical random mixture
 loses. Noise is given in standard deviations of random mixtures, which a law with a bad tail has
 many of: what that is in the other unit is printed, too.
 Processes may share a file, and one that was stopped goes on.
@@ -22,7 +25,11 @@ import bench_search  # noqa: F401  first: it keeps numpy to one thread
 import argparse
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import optuna
@@ -30,17 +37,57 @@ import optuna
 from climb_opt import SimplexGPSampler
 from climb_opt.emulator import MixingLaw, NoisyObjective, PhasedLaw, Source
 from climb_opt.emulator.objective import reference_draws
+from climb_opt.gp import beliefs
+from climb_opt.gp.phased import PhaseView
 from climb_opt.selection import best_mixture
 from resume import Row, run_all
 
 SHARES = (0.8, 0.2)
 EFFECT = 1.0  # standard deviation of log worth, last token against first
 KEY = ("kind", "effect", "domains", "noise", "trials", "seed", "again")
+SEARCHES = {
+    ("one", 0.0): "one mixture",
+    ("two", EFFECT): "two phases, effect",
+    ("two", 0.0): "two phases, no effect",
+    ("known", EFFECT): "two phases, effect known",
+}
+
+
+@dataclass(frozen=True)
+class KnownView(PhaseView):
+    """`PhaseView` whose mean mixture is of what tokens count for, given the roots of that (P K,).
+
+    Deviations are as ever: where tokens count for what was said they are of no account.
+    """
+
+    scale: tuple[float, ...] = ()
+
+    def features(self, roots: np.ndarray) -> np.ndarray:
+        k = self.plain(roots)
+        mean = super().features(roots * np.array(self.scale))[:, :k]
+        return np.concatenate([mean, super().features(roots)[:, k:]], axis=1)
+
+    def pull(self, root: np.ndarray, slope: np.ndarray) -> np.ndarray:
+        scale, mean = np.array(self.scale), np.arange(len(slope)) < self.plain(root[None])
+        by_mean = super().pull(root * scale, np.where(mean, slope, 0.0))
+        return np.asarray(scale * by_mean + super().pull(root, np.where(mean, 0.0, slope)))
+
+
+@contextmanager
+def told(source: Source, known: bool) -> Iterator[None]:
+    """The processes of searches know what tokens of a `PhasedLaw` count for, where `known`."""
+    if not known:
+        yield
+        return
+    assert isinstance(source, PhasedLaw)
+    view = KnownView(SHARES, tuple(np.sqrt(source.counts).ravel().tolist()))
+    with patch.object(beliefs, "view_of", lambda history: view):
+        yield
 
 
 def wanted(args: argparse.Namespace) -> list[Row]:
     """The runs, seed by seed, so that what is done at any time is of whole seeds."""
-    kinds = (("one", 0.0), ("two", EFFECT), ("two", 0.0))
+    kinds = [(kind, effect) for kind, effect in SEARCHES if kind in args.kinds]
     fixed = {"domains": args.domains, "noise": args.noise, "trials": args.trials}
     return [
         {"kind": kind, "effect": effect, **fixed, "seed": seed, "again": again}
@@ -55,14 +102,15 @@ def run(row: Row) -> Row:
     began = time.process_time()
     plain = MixingLaw(row["domains"], seed=row["seed"])
     source: Source = plain
-    if row["kind"] == "two":
+    if row["kind"] != "one":
         source = PhasedLaw(SHARES, effect=row["effect"], domains=row["domains"], seed=row["seed"])
     seed = row["seed"] + 1000 * row["again"]
     objective = NoisyObjective(source, seed=seed)
     objective.sigma = NoisyObjective(plain, noise=row["noise"]).sigma  # the same for both
     study = optuna.create_study(sampler=SimplexGPSampler(source.space, seed=seed))
-    study.optimize(objective, n_trials=row["trials"])
-    found = source.space.weights(dict(best_mixture(study, space=source.space)))
+    with told(source, row["kind"] == "known"):
+        study.optimize(objective, n_trials=row["trials"])
+        found = source.space.weights(dict(best_mixture(study, space=source.space)))
     typical = float(np.median(plain.score(reference_draws(plain.space))))
     unit, best = typical - plain.optimum()[1], source.optimum()[1]
     score = float(source.score(found[None])[0])
@@ -84,14 +132,12 @@ def report(rows: list[Row]) -> None:
     print(
         f"{'search':<24} {'mean':>8} {'median':>8} {'worst':>8} {'gain':>8} {'of':>7} {'CPU s':>6}"
     )
-    names = {("one", 0.0): "one mixture", ("two", EFFECT): "two phases, effect"}
-    for kind, effect in (("one", 0.0), ("two", EFFECT), ("two", 0.0)):
+    for (kind, effect), name in SEARCHES.items():
         each = [r for (k, e, _), r in found.items() if (k, e) == (kind, effect)]
         if not each:
             continue
         regret = np.array([r["regret"] for r in each])
         gain, most, cpu = (np.mean([r[w] for r in each]) for w in ("gain", "most", "cpu"))
-        name = names.get((kind, effect), "two phases, no effect")
         print(
             f"{name:<24} {regret.mean():>8.4f} {np.median(regret):>8.4f} {regret.max():>8.4f} "
             f"{gain:>+8.4f} {most:>8.4f} {cpu:>8.1f}"
@@ -122,6 +168,9 @@ def main() -> None:
     parser.add_argument("--domains", type=int, default=8)
     parser.add_argument("--trials", type=int, default=112)
     parser.add_argument("--noise", type=float, default=0.1)
+    parser.add_argument(
+        "--kinds", nargs="+", default=["one", "two"], choices=["one", "two", "known"]
+    )
     parser.add_argument("--file", type=Path, help="a line of JSON a run; resumed where it is there")
     args = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
