@@ -25,7 +25,9 @@ import argparse
 import json
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,6 @@ from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
 from climb_opt.ablation.run import promises
 from climb_opt.ablation.table import coverage
 from climb_opt.emulator import NoisyObjective, Source
-from climb_opt.emulator.objective import spread
 from climb_opt.samplers import stock
 from climb_opt.selection.verifying import shortlist
 from resume import append, key_of, load
@@ -58,10 +59,19 @@ Row = dict[str, Any]
 # --- one search ----------------------------------------------------------------------------------
 
 
-def search(source: Source, sampler: str, noise: float, seed: int, trials: int) -> optuna.Study:
+def objective_of(name: str, source: Source, noise: float, seed: int) -> NoisyObjective:
+    """With noise of its own for each source and seed, the same for all samplers.
+
+    Were it the seed's alone, what the prior happens to measure, in the first trial of all searches
+    of that seed, would decide for all sources at once whether intervals hold.
+    """
+    return NoisyObjective(source, noise=noise, seed=zlib.crc32(f"{name} {seed}".encode()))
+
+
+def search(objective: NoisyObjective, sampler: str, seed: int, trials: int) -> optuna.Study:
     """A whole search, one trial at a time."""
-    study = optuna.create_study(sampler=SAMPLERS[sampler](source.space, seed))
-    study.optimize(NoisyObjective(source, noise=noise, seed=seed), n_trials=trials)
+    study = optuna.create_study(sampler=SAMPLERS[sampler](objective.source.space, seed))
+    study.optimize(objective, n_trials=trials)
     return study
 
 
@@ -94,13 +104,13 @@ def _trial(row: Row) -> FrozenTrial:
 
 
 def verified(
-    source: Source, trials: Sequence[FrozenTrial], count: int, noise: float, seed: int
+    objective: NoisyObjective, trials: Sequence[FrozenTrial], count: int
 ) -> list[FrozenTrial]:
     """The trials with their last `count` spent on the recommendation and its rivals instead."""
-    space, n = source.space, len(trials)
+    space, n = objective.source.space, len(trials)
     rows = shortlist(promises.prefix(space, trials[: n - count]), count, space=space)
-    rng = np.random.default_rng([seed, n, count])
-    values = source.score(rows) + noise * spread(source) * rng.standard_normal(count)
+    rng = np.random.default_rng([objective.seed, n, count])
+    values = objective.source.score(rows) + objective.sigma * rng.standard_normal(count)
     new = [
         optuna.trial.create_trial(
             params=space.params(w), distributions=space.distributions(), value=float(v)
@@ -141,16 +151,17 @@ def work(options: argparse.Namespace) -> list[Row]:
         if not missing:
             continue
         source = bench_search.source(name, options.tables, options.cache)
+        last, objective = max(options.trials), objective_of(name, source, noise, seed)
         trials, seconds = searched(
             options.searches,
-            f"{name}-{sampler}-{noise:g}-{seed}-{max(options.trials)}",
-            lambda: search(source, sampler, noise, seed, max(options.trials)),  # noqa: B023
+            f"{name}-{sampler}-{noise:g}-{seed}-{last}",
+            partial(search, objective, sampler, seed, last),
         )
         for n in missing:
             row = {"source": name, "sampler": sampler, "noise": noise, "seed": seed, "n": n}
             asked_of = trials[:n]
             if options.verify:
-                asked_of = verified(source, asked_of, options.verify, noise, seed)
+                asked_of = verified(objective, asked_of, options.verify)
             row |= judge(source, asked_of) | {"cpu": seconds}
             rows[key_of(row, KEY)] = row
             append(options.output, row)
