@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from climb_opt.emulator import MixingLaw, NoisyObjective
 from climb_opt.gp.fit import fit
 from climb_opt.samplers.stock import random
 from climb_opt.selection import Estimate, best_mixture
-from climb_opt.selection.promise import FEW, Promise, as_good, small_doubt, widening
+from climb_opt.selection.choosing import evidence_of, learnt
+from climb_opt.selection.promise import FEW, LUCK_STD, Promise, as_good, small_doubt, widening
 
 SPACE = MixingLaw(4, seed=1).space
 
@@ -62,6 +64,58 @@ def test_scores_in_other_units_give_the_same_promise_in_those_units() -> None:
         shift = 7 if a.mean == one.score(1.0).mean else 0
         assert b.mean == pytest.approx(1000 * a.mean + shift, rel=1e-2, abs=2)
         assert b.half == pytest.approx(1000 * a.half, rel=0.1)
+
+
+def test_a_baseline_that_was_tried_and_not_picked_has_the_benefit_of_its_own_doubt() -> None:
+    evaluated, values = known()
+    prior = SPACE.project(SPACE.prior)
+    noisy = values + 0.02 * np.random.default_rng(1).standard_normal(len(values))
+    pick = np.array([0.4, 0.3, 0.2, 0.1])
+    untried = promised(pick, evaluated, noisy)
+    assert untried.gain(prior) == untried.gain(prior, picked=True)
+    tried = promised(pick, np.concatenate([prior[None], evaluated]), np.append(0.05, noisy))
+    given, picked = tried.gain(prior), tried.gain(prior, picked=True)
+    _, covariance = tried.surrogate.joint(np.sqrt(np.stack([pick, prior])))
+    alone = np.sqrt(np.diag(covariance)).sum()
+    apart = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    assert picked.mean - given.mean == pytest.approx(LUCK_STD * (alone - apart), rel=1e-6)
+    assert given.mean < picked.mean and given.half == pytest.approx(picked.half)
+
+
+def test_no_score_is_known_better_than_what_the_model_cannot_follow() -> None:
+    evaluated, values = known()
+    weights, prior = np.array([0.4, 0.3, 0.2, 0.1]), SPACE.project(SPACE.prior)
+    plain = promised(weights, evaluated, values)
+    for misfit in (0.0, 1e-6, 0.01, 10.0):
+        rough = replace(plain, misfit=misfit)
+        assert rough.score(1.0).half >= max(plain.score(1.0).half, 1.64 * misfit)
+        assert rough.gain(prior).half >= max(plain.gain(prior).half, misfit)
+        assert rough.score(1.0).mean == plain.score(1.0).mean
+        assert rough.gain(prior).mean == plain.gain(prior).mean
+    assert replace(plain, misfit=10.0).gain(prior).half > 1.64 * 14
+
+
+def test_what_looks_like_noise_is_misfit_only_where_hardly_anything_does() -> None:
+    """Scores that no process can follow at the finest scale, without noise, then under it."""
+    import optuna
+
+    def rough(trial: optuna.Trial) -> float:
+        share = np.array(list(SPACE.suggest(trial).values()))
+        smooth = float(((share - [0.4, 0.3, 0.2, 0.1]) ** 2).sum())
+        return smooth + 0.002 * float(np.sin(2000 * share[0]) + np.sin(3000 * share[1]))
+
+    found = []
+    for noise in (0.0, 0.2):
+        study = optuna.create_study(sampler=random(SPACE, seed=0))
+        rng = np.random.default_rng(0)
+        study.optimize(lambda t: rough(t) + noise * rng.standard_normal(), n_trials=40)  # noqa: B023
+        view, space, history = learnt(study, SPACE)
+        evidence = evidence_of(view, space, history, False, 0)
+        assert evidence is not None
+        found.append((evidence.misfit, evidence.promise.noise))
+        half = best_mixture(study, space=SPACE).predicted
+        assert half is not None and half.half >= 1.64 * evidence.misfit
+    assert 0 < found[0][0] == found[0][1] and found[1][0] == 0 < found[1][1]
 
 
 @pytest.mark.parametrize("trials", [1, 2, 8, FEW - 1, FEW, 112])

@@ -191,7 +191,7 @@ def _recommend(
         return replace(plain, as_good=as_good(None, prior, unreached(view, history) or nothing))
     name = default_rule(evidence) if rule == AUTO else rule
     weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))
-    promise = Promise(evidence.promise, weights, history.weights)
+    promise = Promise(evidence.promise, weights, history.weights, evidence.misfit)
     compared, baseline = evidence.compared, _best_baseline(history)
     gains = {prior: promise.gain(compared[0])}
     if baseline is not None:
@@ -215,7 +215,7 @@ def _recommend(
         gain_over_baseline=None if baseline is None else gains[baseline],
         noise=evidence.promise.noise,
         as_good=_as_good(gains, evidence),
-        lead=None if np.array_equal(best, weights) else promise.gain(best),
+        lead=None if np.array_equal(best, weights) else promise.gain(best, picked=True),
     )
 
 

@@ -4,7 +4,11 @@ A rule takes the mixture that looks best of very many, so what it looks like is 
 study's left-out and later scores do not show how much: no rule picked them. Searches of which the
 truth is known do, and what they show is the same for all samplers and noises: half of the lead that
 the model sees over the best evaluated mixture, and half a standard deviation, are not there
-(docs/notes/searching.md#what-is-promised).
+(docs/notes/searching.md#what-is-promised). What was tried but not picked, as the prior, looks half
+of its own standard deviation worse than it is: a process draws noisy scores towards one another.
+
+Where hardly anything is noise, what a process takes for it is what it cannot follow. Averaged over
+neighbours that is little, but the true score of one mixture has all of it.
 """
 
 from __future__ import annotations
@@ -17,16 +21,18 @@ from scipy.special import ndtri
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.model import Surrogate
 from climb_opt.history import History
+from climb_opt.measures import distance
 from climb_opt.selection.recommendation import LEVEL, WIDTH, Estimate
 from climb_opt.simplex import MixtureSpace
 
 LUCK = 0.5  # share of the lead over the best evaluated mixture that is none
-LUCK_STD = 0.55  # standard deviations that a pick looks better than it is
+LUCK_STD = 0.55  # standard deviations that a pick looks better than it is, a tried prior worse
 LEAD_STD = 0.2  # standard deviation of what is left of the lead, as a share of it
 PRIOR = "prior"
 UNIFORM = "uniform"
 NAMES = {PRIOR: "The proportional mixture", UNIFORM: "The uniform mixture"}
 DRAWS = 4000  # mixtures among which a component's own optimum is sought
+SAME = 1e-3  # share of tokens within which two mixtures are one
 FEW = 16  # trials below which what the model says of its own doubt cannot be relied on
 
 
@@ -36,11 +42,13 @@ class Promise:
 
     Args:
         evaluated: mixtures (n, K) with results.
+        misfit: standard deviation of what the surrogate cannot follow: no score is known better.
     """
 
     surrogate: Surrogate
     weights: np.ndarray
     evaluated: np.ndarray
+    misfit: float = 0.0
 
     @property
     def lead(self) -> float:
@@ -51,28 +59,41 @@ class Promise:
     def score(self, sign: float) -> Estimate:
         """The expected score; `sign` is -1 where higher is better."""
         mean, std = self.surrogate.moments(np.sqrt(self.weights[None]))
-        return self._estimate(sign * float(mean[0]), float(std[0]), sign)
+        spread = self._with_misfit(float(std[0] ** 2), std)
+        return self._estimate(sign * float(mean[0]), spread, float(std[0]), sign)
 
-    def gain(self, baseline: np.ndarray) -> Estimate:
-        """How much better it is than `baseline` (K,); positive is better."""
+    def gain(self, baseline: np.ndarray, *, picked: bool = False) -> Estimate:
+        """How much better it is than `baseline` (K,); positive is better.
+
+        Args:
+            picked: the baseline was picked by what it looks like, too. One that was tried for
+                another reason, as the prior, looks worse than it is under noise.
+        """
         if np.array_equal(self.weights, baseline):
             return Estimate(0.0, 0.0, 0.0)
         mean, covariance = self.surrogate.joint(np.sqrt(np.stack([self.weights, baseline])))
-        variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-        return self._estimate(float(mean[1] - mean[0]), float(np.sqrt(max(variance, 0.0))), -1.0)
+        own = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        variance = max(float(np.sum(np.diag(covariance)) - 2 * covariance[0, 1]), 0.0)
+        drawn = not picked and not self.misfit  # with hardly any noise, no score is drawn away
+        tried = drawn and float(distance(self.evaluated, baseline).min()) < SAME
+        luck = float(own.sum() if tried else np.sqrt(variance))
+        spread = self._with_misfit(variance, own)
+        return self._estimate(float(mean[1] - mean[0]), spread, luck, -1.0)
 
     def gain_over_score(self, value: float) -> Estimate:
         """How much better it is than one measured score, oriented so that lower is better."""
         mean, std = self.surrogate.moments(np.sqrt(self.weights[None]))
-        noise = self.surrogate.noise
-        return self._estimate(value - float(mean[0]), float(std[0]), -1.0, noise)
+        spread = np.hypot(self._with_misfit(float(std[0] ** 2), std), self.surrogate.noise)
+        return self._estimate(value - float(mean[0]), float(spread), float(std[0]), -1.0)
 
-    def _estimate(self, mean: float, std: float, worse: float, noise: float = 0.0) -> Estimate:
-        """The interval around `mean`, moved towards `worse` by the luck of being picked; `noise` is
-        that of a measurement which it is compared with."""
-        mean += worse * (LUCK * self.lead + LUCK_STD * std)
-        spread = float(np.sqrt(std**2 + (LEAD_STD * self.lead) ** 2 + noise**2))
-        half = WIDTH * spread * widening(len(self.evaluated))
+    def _with_misfit(self, variance: float, own: np.ndarray) -> float:
+        """The standard deviation of `variance` and what each of `own` (m,) lacks of the misfit."""
+        return float(np.sqrt(variance + np.maximum(self.misfit**2 - own**2, 0.0).sum()))
+
+    def _estimate(self, mean: float, std: float, luck: float, worse: float) -> Estimate:
+        """The interval around `mean`, moved towards `worse` by what is luck."""
+        mean += worse * (LUCK * self.lead + LUCK_STD * luck)
+        half = WIDTH * float(np.hypot(std, LEAD_STD * self.lead)) * widening(len(self.evaluated))
         return Estimate(mean, mean - half, mean + half)
 
 

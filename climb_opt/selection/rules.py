@@ -18,7 +18,7 @@ from climb_opt.attributes import PATH, PICK
 from climb_opt.errors import UserError
 from climb_opt.gp.model import Surrogate
 from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
-from climb_opt.gp.outliers import tame
+from climb_opt.gp.outliers import tame, tamed
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
 from climb_opt.phases import one_phase, throughout
@@ -32,7 +32,8 @@ from climb_opt.strict import build
 # The rules of searches by a proxy with `reweight`: what they keep of the best trial's path.
 PATH_RULES = {"path-mean": paths.path_mean, "path-end": paths.path_end}
 AUTO = "auto"  # the rule that loses least for the noise a study shows
-QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted
+QUIET = 0.05  # relative noise below which the minimum of the posterior mean can be trusted, and
+# below which what looks like noise is mostly what a process cannot follow
 EARLY = 16  # results whose spread the noise is compared with: before a search narrows down
 
 
@@ -81,6 +82,12 @@ class Evidence:
     def relative_noise(self) -> float:
         """Noise of one evaluation against the spread of the first results, as a rule sees it."""
         return self.problem.objectives[0].noise / self.spread if self.spread > 0 else 0.0
+
+    @property
+    def misfit(self) -> float:
+        """What looks like noise, as standard deviation, where hardly anything can be; else 0."""
+        noise, seen = self.promise.noise, tamed(self.history, against=self.compared)
+        return noise if noise < QUIET * float(seen.values[:EARLY].std()) else 0.0
 
 
 Rule = Callable[[Evidence], np.ndarray]  # -> weights (K,)
@@ -179,7 +186,7 @@ def guarded(evidence: Evidence) -> np.ndarray:
     """
     rule: Rule = lookup.find("rule", _for_noise(evidence))
     best, pick = evaluated(evidence), rule(evidence)
-    lead = Promise(evidence.promise, pick, evidence.history.weights).gain(best)
+    lead = Promise(evidence.promise, pick, evidence.history.weights).gain(best, picked=True)
     return pick if lead.low > 0 else best
 
 
