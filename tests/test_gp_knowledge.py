@@ -87,7 +87,7 @@ def test_under_noise_trials_go_where_they_tell_most_and_without_it_where_the_bes
         sampler = SimplexGPSampler(SPACE, seed=3, explore=explore)
         study = optuna.create_study(sampler=sampler)
         study.optimize(NoisyObjective(LAW, noise=noise), n_trials=26)
-        late = np.array([SPACE.weights_of(t) for t in study.trials[DRAWS:]])
+        late = np.array([SPACE.weights_of(t) for t in study.trials[DRAWS[0] :]])
         return float(distance(late, LAW.optimum()[0]).mean())
 
     assert far(3.0, True) > 1.3 * far(0.0, True)

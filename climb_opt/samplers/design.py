@@ -101,7 +101,9 @@ def _fresh(draws: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
     return draws[_some(rng, len(draws), n)]
 
 
-def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -> np.ndarray:
+def start_mixture(
+    space: MixtureSpace, seed: int, index: int, stream: int = 0, *, sparse: bool = True
+) -> np.ndarray:
     """The weights (K,) of start `index`: the prior, the uniform mixture, then draws.
 
     Two thirds are of a few domains (`SPARSE`), whose scores differ most, so that noise hides least
@@ -110,6 +112,8 @@ def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -
 
     Args:
         stream: another set of draws for the same seed.
+        sparse: otherwise a third each from RegMix's sparse prior, Dirichlet(1) and
+            Dirichlet(K x prior^.5 normalised), as ladders were measured with.
     """
     if isinstance(space, PhasedSpace):
         return _start_schedule(space, seed, index, stream)
@@ -119,10 +123,16 @@ def start_mixture(space: MixtureSpace, seed: int, index: int, stream: int = 0) -
     if index == 1:
         return space.project(np.full(k, 1.0 / k))
     rng = np.random.default_rng([seed, stream, 0, index])
-    if index % 3:
+    if sparse and index % 3:
         temperature, power = SPARSE[index % len(SPARSE)]
         return space.sample(rng, 1, temperature=temperature, strength=power)[0]
-    alpha = NEAR * space.prior if index % 6 == 3 else np.ones(k)
+    if sparse and index % 6 == 3:
+        return space.project(dirichlet(rng, NEAR * space.prior[None]))[0]
+    if index % 3 == 2:
+        strength = rng.choice(SPARSE_STRENGTHS, size=1)
+        return space.sample(rng, 1, temperature=SPARSE_TEMPERATURE, strength=strength)[0]
+    root = np.sqrt(space.prior)
+    alpha = np.ones(k) if index % 3 == 0 else k * root / root.sum()
     return space.project(dirichlet(rng, alpha[None]))[0]
 
 

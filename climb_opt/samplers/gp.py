@@ -51,7 +51,8 @@ from climb_opt.view import (
 QUIET = 0.1
 NOISY = 0.2
 MOST_EXPLORED = 0.7
-DRAWS = 12  # trials drawn before the model is used; of a ladder, on its cheapest rung
+DRAWS = (12, 12)  # trials drawn before the model is used, and while scores look noisy
+LADDER_DRAWS = (16, 32)  # of a ladder, on its cheapest rung
 CLOSE = 0.01  # of the tokens: a draw that differs less from a known mixture tells little more
 
 
@@ -66,8 +67,8 @@ class SimplexGPSampler(MixtureSampler):
 
     Args:
         space: the mixtures to search.
-        n_startup: trials drawn before the model is used, by default 12; on a ladder, on its
-            cheapest rung.
+        n_startup: trials drawn before the model is used. By default 12; on a ladder 16, or up to
+            32 while the scores look clearly noisy.
         components: one model per stored component of the score (`climb_opt.report_components`)
             instead of one of the score. It ranks unlike mixtures better, costs as many fits, and
             did not find better ones on the published tables (docs/simplex-gp.md).
@@ -114,8 +115,7 @@ class SimplexGPSampler(MixtureSampler):
         self._leaning = None if influence is None else Leaning(space, influence)
         if self._leaning is not None and (components or ladder is not None):
             raise UserError("influence: leave it out with components, or with a ladder.")
-        usual = DRAWS if self._leaning is None else STARTS
-        self._draws = usual if n_startup is None else n_startup
+        self._draws = STARTS if self._leaning is not None and n_startup is None else n_startup
         self._explore, self._ladder = explore, ladder
         self._seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
         gains = None if self._leaning is None else self._leaning.gains
@@ -187,6 +187,8 @@ class SimplexGPSampler(MixtureSampler):
         """The weights (K,), their rung where there is a ladder, and what they were proposed from;
         None for a draw."""
         (index, stream), plan = place, view.plan
+        usual = DRAWS if plan.target == 0 else LADDER_DRAWS
+        first, last = usual if self._draws is None else (self._draws, self._draws)
         trials, history = view.trials(), read_history(view.study, self._space, rungs=True)
         pending, of = self._pending(trials, own, plan.target)
         # A slot counts from 0 whatever the study was given beforehand; a trial's number does not.
@@ -195,16 +197,18 @@ class SimplexGPSampler(MixtureSampler):
         purse = Purse(view.ladder, plan.left(trials), own_rung, lost)
 
         def start() -> tuple[np.ndarray, int | None, None]:
-            return self._start(place, history, pending), purse.first, None
+            return self._start(place, history, pending, plan.target == 0), purse.first, None
 
-        if spent < self._draws or len(history) < min(self._draws, 4):
+        if spent < first or len(history) < min(first, 4):
             return start()
         problem = self._beliefs.problem(history, pending, of)
         if problem is None:  # every score is the same
             return start()
-        if (pair := purse.pair(problem, history, spent - self._draws)) is not None:
+        if (pair := purse.pair(problem, history, spent - first)) is not None:
             return pair, 1, problem
         noise = _relative_noise(problem, history)
+        if spent - purse.paired < last and noise > NOISY:
+            return start()
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
         rng = np.random.default_rng([self._seed, stream, 1, index])
         if plan.target == 0 and explore > NOISY and len(problem.objectives) == 1:
@@ -215,11 +219,13 @@ class SimplexGPSampler(MixtureSampler):
             weights, rung = purse.buy(problem, history, rng, explore)
         return self._space.project(weights), rung, problem
 
-    def _start(self, place: tuple[int, int], history: History, pending: np.ndarray) -> np.ndarray:
+    def _start(
+        self, place: tuple[int, int], history: History, pending: np.ndarray, sparse: bool
+    ) -> np.ndarray:
         """The start's mixture, or one unlike all others if it is known (as a baseline, say)."""
         known, (index, stream) = np.concatenate([history.weights, pending]), place
         if self._leaning is None:
-            mixture = start_mixture(self._space, self._seed, index, stream)
+            mixture = start_mixture(self._space, self._seed, index, stream, sparse=sparse)
         else:
             mixture = self._leaning.start(self._seed, index, stream)
         if len(known) and distance(known, mixture).min() < CLOSE:

@@ -4,8 +4,7 @@ The first mixtures are drawn on the cheapest rung, and a few of them are run on 
 where that costs little. Then the pair of mixture and rung with the most expected improvement per
 FLOP (`gp/rungs.py`) - but once one trial of the target's worth was spent below it, the target runs
 mixtures of the cheap rung, not its best alone, which would not show how far it ranks as the target
-does: that lowers no regret, so as few as will do. A rung that says much is free from then on, one
-that says little is not bought any more.
+does. A rung that says much is free from then on, one that says little is not bought any more.
 """
 
 from __future__ import annotations
@@ -26,8 +25,7 @@ from climb_opt.statistics import spearman
 PAIRS = 5  # mixtures of the start that the second rung runs too
 DEAR = 0.1  # in trials of the target: a second rung above it is not bought for pairs alone
 TRUSTED = 0.5  # what a result on a rung says of the target, below which it is not bought any more
-FEW = 5  # mixtures on a rung and the target, before which nobody knows that it says little
-SOON = 3  # the same, from which it may be known that it says much
+FEW = 5  # mixtures on a rung and the target, before which nobody knows what it says
 CREDIT = 1.0  # trials of the target that may be spent below it for each FEW it has run itself
 SURE = 0.75  # what a rung says of the target, from which it needs no credit
 PLACES = (0.0, 0.75, 0.0, 0.4, 0.0)  # of those the target runs for that, in the rung's ranking
@@ -117,10 +115,7 @@ class Purse:
 
     def _witness(self, problem: Problem, history: History, rungs: list[int]) -> np.ndarray | None:
         """The mixture (K,) that the target runs next to show what a rung below says of it, once the
-        credit is used up; None: that is known, or not yet asked.
-
-        The cheapest rung that is sure speaks for those above it, which deviate less.
-        """
+        credit is used up; None: that is known, or not yet asked."""
         assert self.ladder is not None and history.rungs is not None and problem.rungs is not None
         process, target = problem.objectives[0], self.ladder.target
         assert isinstance(process, LadderProcess)
@@ -130,11 +125,10 @@ class Purse:
         for rung in rungs:
             on = problem.known[begun == rung]
             both = len(on) - len(fresh(on, problem, target))
-            if both >= SOON and process.says(rung) >= SURE:
-                return None
+            sure = both >= FEW and process.says(rung) >= SURE
             rows = history.weights[history.rungs == rung]
             rows = rows[fresh(rows, problem, target)]
-            if rung < target and spent >= CREDIT * (1 + both // FEW) and len(rows):
+            if rung < target and spent >= CREDIT * (1 + both // FEW) and not sure and len(rows):
                 order = np.argsort(process.mean(np.sqrt(rows)), kind="stable")
                 return np.asarray(rows[order[int(PLACES[both % FEW] * (len(rows) - 1))]])
         return None

@@ -68,15 +68,13 @@ def report(rows: list[Row]) -> str:
     lines = []
     for name in dict.fromkeys(row["source"] for row in rows):
         own = [row for row in rows if row["source"] == name]
-        asked = [row for row in own if row["pairs"] >= FEW]
         below = [
-            sum(row[what] < least for row in asked)
+            sum(row[what] < least for row in own)
             for what, least in (("rank", TRUSTED), ("high", TRUSTED), ("low", TRUSTED),
                                 ("says", TRUSTED), ("says", SURE))
         ]  # fmt: skip
-        lines.append([name, *map(str, below), str(len(own) - len(asked)), str(len(own))])
-    head = ["ladder", "estimate", "upper end", "lower end", "says", "says, below sure"]
-    head += ["trusted before", "searches"]
+        lines.append([name, *map(str, below), str(len(own))])
+    head = ["ladder", "estimate", "upper end", "lower end", "says", "says, below sure", "searches"]
     return "\n".join(pipe_table(head, lines))
 
 
