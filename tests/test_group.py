@@ -100,7 +100,7 @@ def test_two_ranks_train_as_one_and_survive_what_they_share(
     assert np.array_equal(np.concatenate(ranks, axis=1), whole)
 
     # A NaN on the last rank fails the trial on all, and the group goes on.
-    assert poisoned["kind"] == "TrialFailed" and "not finite at step 1" in poisoned["error"]
+    assert poisoned["kind"] == "Diverged" and "not finite at step 1" in poisoned["error"]
 
     # A stop is agreed on; the retry resumes and ends where the first trial ended.
     assert stopped["kind"] == "Interrupted"
