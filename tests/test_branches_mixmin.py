@@ -20,7 +20,7 @@ from climb_opt.errors import UserError
 from climb_opt.ladder.branches.groups import branches_of
 from climb_opt.objective import ProxyObjective
 from climb_opt.plan import plan_of
-from climb_opt.recipes import Choice, StudyRecipe, study_from
+from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.reports.planned.plan_search import plan_search
 from climb_opt.reports.report import report
 from climb_opt.shards import Corpus
@@ -70,7 +70,7 @@ def test_the_optimum_is_trained_before_all_mixtures_but_the_baselines(
 def test_the_optimum_alone_is_a_search_of_one_mixture(
     tiny_corpus: Corpus, tmp_path: Path, journal: str
 ) -> None:
-    recipe = recipe_of(tiny_corpus, rounds=(), rungs=(), baselines=(), sampler=Choice("random"))
+    recipe = recipe_of(tiny_corpus, rounds=(), rungs=(), baselines=())
     study = open_study(recipe, storage=journal, study_name="s")
     work(study, directory=tmp_path / "runs", pace=PACE)
     by_slot = slots_of(study)

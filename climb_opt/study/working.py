@@ -211,10 +211,9 @@ def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
     name, options = recipe.sampler.name, dict(recipe.sampler.options)
     make = lookup.find("sampler", name)
     known = inspect.signature(make).parameters
-    ours = {
-        "rounds": recipe.searched if recipe.verify else recipe.rounds,
-        "max_attempts": recipe.max_attempts,
-    }
+    ours: dict[str, Any] = {"max_attempts": recipe.max_attempts}
+    if rounds := recipe.searched if recipe.verify else recipe.rounds:  # else it is never asked
+        ours["rounds"] = rounds
     given = {"space": space, "seed": recipe.seed, **{k: v for k, v in ours.items() if k in known}}
     check_no_key_of_study(recipe.sampler)
     lookup.check_options("sampler", name, options, set(given))
