@@ -166,6 +166,22 @@ def test_rounding_of_a_mixture_is_the_same_mixture() -> None:
     assert stored.mixtures["found"] == FOUND
 
 
+def test_a_baseline_that_is_what_was_found_is_trained_once() -> None:
+    same = finals(mixtures={"found": PRIOR, "prior": PRIOR, "uniform": UNIFORM},
+                  twins={"prior": "found"}, seeds=5, budget=9)  # fmt: skip
+    study, _ = open_confirmation(demo(), same, None)
+    proxy = Proxy()
+    found = run(study, runner(proxy))
+    assert {slot.partition("/")[0] for slot, _ in proxy.calls} == {"found", "uniform"}
+    assert len(proxy.calls) == 6  # beaten by no noise: the twin does not keep a race going
+    assert found.scores["prior"] == found.scores["found"]
+    assert "found and prior score the same with each of 3 seeds" in found.verdict()
+    assert str(found.as_good()).startswith("The proportional mixture is as good")
+    assert found.remarks() == ["prior is the same mixture as found, trained once."]
+    assert found.remarks()[0] in confirmed(found, SPACE)
+    assert replace(found, scores=read_confirmation(study).scores) == found
+
+
 def test_rules_that_agree_are_one_finalist() -> None:
     near = {"web": 0.301, "code": 0.399, "math": 0.3}
     mixtures, finalists, references = choose(

@@ -73,7 +73,9 @@ def _begin(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
         print(f"{printable(as_good)}.")
     for rule, finalist in same.items():
         print(f"{rule} recommends the same mixture as {finalist}.")
-    names = ", ".join(finals.mixtures)
+    for baseline, finalist in finals.twins.items():
+        print(f"{finalist} is the baseline {baseline}: trained once.")
+    names = ", ".join(finals.trained)
     limit = "" if finals.budget is None else f", {finals.budget} runs in all"
     print(f"{confirm.study_name}: {names}, up to {finals.seeds} seeds each{limit}.", flush=True)
     return confirm

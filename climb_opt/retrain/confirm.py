@@ -17,7 +17,7 @@ from climb_opt.measures import apart
 from climb_opt.paths import path_mean
 from climb_opt.phases import one_phase
 from climb_opt.recipes import StudyRecipe
-from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, unit_for
+from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, twin, unit_for
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.retrain.race import confirmation_of, run
 from climb_opt.retrain.sibling import Mixture, Training, at_target, train_beside
@@ -166,6 +166,8 @@ def _finals(
         name: min(finalists, key=lambda f: apart(recommended[f], recommended[name]))
         for name in sorted(set(recommended) - set(finalists))
     }
+    found = {name: mixtures[name] for name in finalists}
+    twins = {n: twin(mixtures[n], found) for n in baseline_names if n not in recipe.methods}
     seeds = recipe.confirm_seeds if terms.seeds is None else terms.seeds
     check_numbers({"confirm: the last fresh seed": (recipe.seed + seeds, 0, lookup.MOST_SEED)})
     finals = Finals(
@@ -178,6 +180,7 @@ def _finals(
         budget=terms.budget,
         unit=unit_for(recipe),
         methods=tuple(recipe.methods),
+        twins={name: finalist for name, finalist in twins.items() if finalist},
     )
     return finals, same, advice.chosen.as_good
 

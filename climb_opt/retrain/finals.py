@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -36,6 +36,7 @@ class Finals:
         unit: what the score measures.
         methods: references of which a method sets the weights again; `mixtures` holds the mean of
             the path that each took in the search.
+        twins: reference -> the finalist that is the same mixture and is trained for both.
     """
 
     of: str
@@ -47,16 +48,22 @@ class Finals:
     budget: int | None = None
     unit: str = "score"
     methods: tuple[str, ...] = ()
+    twins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UserError(f"--seeds must be at least 1, but is {self.seeds}.")
-        fewest = self.first_look * len(self.mixtures)
+        fewest = self.first_look * len(self.trained)
         if self.budget is not None and self.budget < fewest:
             raise UserError(
-                f"--budget {self.budget} is too small: {len(self.mixtures)} mixtures need "
+                f"--budget {self.budget} is too small: {len(self.trained)} mixtures need "
                 f"{self.first_look} seeds each, so {fewest} runs."
             )
+
+    @property
+    def trained(self) -> dict[str, Mixture]:
+        """The mixtures that get trials of their own."""
+        return {name: m for name, m in self.mixtures.items() if name not in self.twins}
 
     @property
     def first_look(self) -> int:
@@ -77,7 +84,7 @@ class Finals:
 def choose(
     recommended: Mapping[str, Mixture], baselines: Mapping[str, Mixture]
 ) -> tuple[dict[str, Mixture], tuple[str, ...], tuple[str, ...]]:
-    """Mixtures to retrain, finalists' names, references' names; the same mixture only once.
+    """Mixtures to retrain, finalists' names, references' names; no finalist is another's mixture.
 
     Args:
         recommended: name -> mixture; the first is kept whatever it equals.
@@ -85,12 +92,17 @@ def choose(
     """
     mixtures: dict[str, Mixture] = {}
     for name, mixture in recommended.items():
-        if not any(apart(mixture, other) < SAME for other in mixtures.values()):
+        if twin(mixture, mixtures) is None:
             mixtures[name] = mixture
     finalists = tuple(mixtures)
     references = tuple(n for n in baselines if n not in mixtures)
     mixtures.update({name: baselines[name] for name in references})
     return mixtures, finalists, references
+
+
+def twin(mixture: Mixture, others: Mapping[str, Mixture]) -> str | None:
+    """The name of the first of `others` that is the same mixture, if any."""
+    return next((name for name, other in others.items() if apart(mixture, other) < SAME), None)
 
 
 def open_confirmation(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
@@ -54,6 +54,8 @@ class Difference:
 
     def sentence(self, unit: str) -> str:
         """The verdict in plain words, with its interval."""
+        if self.half == self.gain == 0:
+            return f"{self.name} and {self.other} score the same with each of {self.seeds} seeds"
         tail = f"{'' if unit == 'score' else ' ' + unit} ({self.seeds} seeds)"
         if self.half is None:
             return (
@@ -83,6 +85,7 @@ class Confirmation:
     failed: int = 0
     dropped: tuple[str, ...] = ()  # finalists that the race left behind
     methods: tuple[str, ...] = ()  # references of which a method set the weights again
+    twins: Mapping[str, str] = field(default_factory=dict)  # reference -> the same as a finalist
 
     def mean(self, name: str) -> float:
         """Mean score over seeds; NaN without one."""
@@ -112,7 +115,7 @@ class Confirmation:
 
         None where too few seeds have been trained to say.
         """
-        ours = [d for d in self.differences() if d.name == self.finalists[0] and d.half]
+        ours = [d for d in self.differences() if d.name == self.finalists[0] and d.half is not None]
         if not ours:
             return None
         for one in ours:
@@ -121,12 +124,13 @@ class Confirmation:
                 return f"{name} is as good for all that is known: {one.sentence(self.unit)}"
         return ""
 
-    def by_methods(self) -> list[str]:
-        """A sentence on the baselines that methods trained; none where there is none."""
+    def remarks(self) -> list[str]:
+        """Sentences on baselines that methods trained, and on those that are finalists, too."""
         names = ", ".join(self.methods)
         said = "trained by the method again with each seed; the weights shown are the mean of its "
         rest = "path in the search, or what it begins with where it has none"
-        return [f"{names}: {said}{rest}."] if names else []
+        twins = [f"{r} is the same mixture as {f}, trained once." for r, f in self.twins.items()]
+        return [f"{names}: {said}{rest}.", *twins] if names else twins
 
     def verdict(self) -> str:
         """One plain line: the recommended mixture against each baseline."""
@@ -180,6 +184,8 @@ def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation 
         if told and math.isfinite(trial.value or math.nan):
             scores[place[0]][place[1]] = float(trial.value or 0.0)
         failed += trial.state == TrialState.FAIL and not trial.user_attrs.get(INTERRUPTED)
+    twins = stored.get("twins", {})
+    scores.update({name: scores[finalist] for name, finalist in twins.items()})
     return Confirmation(
         study=study.study_name,
         of=stored["of"],
@@ -193,6 +199,7 @@ def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation 
         failed=failed,
         dropped=tuple(stored.get("dropped", ())),
         methods=tuple(stored.get("methods", ())),
+        twins=twins,
     )
 
 

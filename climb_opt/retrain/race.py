@@ -37,7 +37,7 @@ def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confir
     while True:
         slots = wanted(study, finals, max_attempts)
         places = [slot.rpartition("/")[::2] for slot in slots]
-        mixtures, labels, methods = finals.mixtures, finals.labels, finals.methods
+        mixtures, labels, methods = finals.trained, finals.labels, finals.methods
         runner(study, some_orders(places, mixtures, labels, max_attempts, methods))
         if set(wanted(study, finals, max_attempts)) <= set(slots):
             return confirmation_of(study)
@@ -54,7 +54,7 @@ def confirmation_of(study: optuna.Study) -> Confirmation:
 def longest_plan(study: optuna.Study, max_attempts: int = 3) -> Plan:
     """Every mixture with every seed: what is run without a budget, and at most with one."""
     finals = read_finals(study)
-    return Plan((), _slots(finals.mixtures, range(1, finals.seeds + 1)), max_attempts)
+    return Plan((), _slots(finals.trained, range(1, finals.seeds + 1)), max_attempts)
 
 
 def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[str, ...]:
@@ -63,8 +63,8 @@ def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[
     Seed by seed, so that a search stopped early has pairs to compare.
     """
     if finals.budget is None:
-        return _slots(finals.mixtures, range(1, finals.seeds + 1))
-    slots = list(_slots(finals.mixtures, range(1, finals.first_look + 1)))
+        return _slots(finals.trained, range(1, finals.seeds + 1))
+    slots = list(_slots(finals.trained, range(1, finals.first_look + 1)))
     found = read_confirmation(study)
     attempts = attempts_by_slot(all_trials(study))
     plan = Plan((), tuple(slots), max_attempts)
@@ -74,13 +74,14 @@ def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[
             break  # look again when everyone has run this far
         view = _upto(found, number - 1)
         left = [f for f in finals.finalists if not _behind(view, f)]
-        reach = finals.budget - len(slots) - len(finals.references)
+        references = [r for r in finals.references if r not in finals.twins]
+        reach = finals.budget - len(slots) - len(references)
         if _decided(view, left) or reach < 1:
             break
         means = {f: view.sign * view.mean(f) for f in left}
         means[finals.finalists[0]] = -np.inf  # the one to report goes on whatever happens
         ahead = sorted(left, key=lambda f: means[f])[:reach]
-        slots += _slots([*(f for f in left if f in ahead), *finals.references], [number])
+        slots += _slots([*(f for f in left if f in ahead), *references], [number])
     return tuple(slots)
 
 
@@ -109,5 +110,5 @@ def _decided(found: Confirmation, left: Sequence[str]) -> bool:
     """Whether one finalist is left and clearly differs from every baseline."""
     if len(left) != 1:
         return False
-    verdicts = [found.difference(left[0], r) for r in found.references]
+    verdicts = [found.difference(left[0], r) for r in found.references if r not in found.twins]
     return all(d is not None and d.verdict in ("better", "worse") for d in verdicts)

@@ -143,7 +143,7 @@ def _columns(
 def verdicts(confirmation: Confirmation) -> list[str]:
     """One plain line for each finalist and baseline, then what to know about them."""
     lines = [printable(d.sentence(confirmation.unit)) + "." for d in confirmation.differences()]
-    lines += map(printable, confirmation.by_methods())
+    lines += map(printable, confirmation.remarks())
     if confirmation.dropped:
         lines.append(f"Left behind in the race: {', '.join(confirmation.dropped)}.")
     return lines

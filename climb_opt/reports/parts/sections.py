@@ -117,7 +117,7 @@ def confirmation(contents: Contents) -> Section | None:
         "Gains are differences between runs with the same seed. Intervals cover the spread "
         "between seeds, not that of the evaluation set, which all runs share."
     )
-    note = " ".join([*found.by_methods(), note])
+    note = " ".join([*found.remarks(), note])
     drawn = figures.seeds_plot(found)
     figure = Figure(drawn, "One dot a seed, a bar at the mean. Finalists in colour.")
     blocks: list[Block] = [
