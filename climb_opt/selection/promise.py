@@ -8,7 +8,9 @@ the model sees over the best evaluated mixture, and half a standard deviation, a
 of its own standard deviation worse than it is: a process draws noisy scores towards one another.
 
 Where hardly anything is noise, what a process takes for it is what it cannot follow. Averaged over
-neighbours that is little, but the true score of one mixture has all of it.
+neighbours that is little, but the true score of one mixture has all of it. There no result was
+lucky either, and a lead is the less real the farther it goes beyond what was seen: half of it is
+none where it is as large as the spread of all results, and less of a smaller one.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from climb_opt.measures import distance
 from climb_opt.selection.recommendation import LEVEL, WIDTH, Estimate
 from climb_opt.simplex import MixtureSpace
 
-LUCK = 0.5  # share of the lead over the best evaluated mixture that is none
+LUCK = 0.5  # share of the lead over the best evaluated mixture that is none, at most without noise
 LUCK_STD = 0.55  # standard deviations that a pick looks better than it is, a tried prior worse
 LEAD_STD = 0.2  # standard deviation of what is left of the lead, as a share of it
 PRIOR = "prior"
@@ -42,7 +44,8 @@ class Promise:
 
     Args:
         evaluated: mixtures (n, K) with results.
-        misfit: standard deviation of what the surrogate cannot follow: no score is known better.
+        misfit: standard deviation of what the surrogate cannot follow, where hardly anything is
+            noise: no score is known better. 0 under noise.
     """
 
     surrogate: Surrogate
@@ -55,6 +58,14 @@ class Promise:
         """How far its expected value lies below that of the best evaluated mixture, at least 0."""
         known = float(self.surrogate.mean(np.sqrt(self.evaluated)).min())
         return max(known - float(self.surrogate.mean(np.sqrt(self.weights[None]))[0]), 0.0)
+
+    @property
+    def luck(self) -> float:
+        """How much of the lead is none."""
+        lead = self.lead
+        if not self.misfit or not lead:
+            return LUCK * lead
+        return lead * min(LUCK, lead / (lead + self.surrogate.spread))
 
     def score(self, sign: float) -> Estimate:
         """The expected score; `sign` is -1 where higher is better."""
@@ -90,9 +101,13 @@ class Promise:
         """The standard deviation of `variance` and what each of `own` (m,) lacks of the misfit."""
         return float(np.sqrt(variance + np.maximum(self.misfit**2 - own**2, 0.0).sum()))
 
-    def _estimate(self, mean: float, std: float, luck: float, worse: float) -> Estimate:
-        """The interval around `mean`, moved towards `worse` by what is luck."""
-        mean += worse * (LUCK * self.lead + LUCK_STD * luck)
+    def _estimate(self, mean: float, std: float, picked: float, worse: float) -> Estimate:
+        """The interval around `mean`, moved towards `worse` by what is luck.
+
+        Args:
+            picked: standard deviation of what was picked by what it looks like.
+        """
+        mean += worse * (self.luck + LUCK_STD * picked)
         half = WIDTH * float(np.hypot(std, LEAD_STD * self.lead)) * widening(len(self.evaluated))
         return Estimate(mean, mean - half, mean + half)
 

@@ -18,7 +18,7 @@ from climb_opt.attributes import PATH, PICK
 from climb_opt.errors import UserError
 from climb_opt.gp.model import Surrogate
 from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
-from climb_opt.gp.outliers import tame, tamed
+from climb_opt.gp.outliers import tamed
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
 from climb_opt.phases import one_phase, throughout
@@ -73,10 +73,12 @@ class Evidence:
         """Which components of the score would gain by a mixture of their own."""
         return paying(self.problem.space, self.history, self.compared)
 
-    @property
+    @cached_property
     def spread(self) -> float:
-        """Standard deviation of the first results, before a search narrows down."""
-        return float(tame(self.history.values)[:EARLY].std())
+        """Standard deviation of the first results, before a search narrows down; where it has, what
+        a mixture to be beaten scores is no outlier."""
+        seen = tamed(self.history, against=self.compared)
+        return float(seen.values[:EARLY].std())
 
     @property
     def relative_noise(self) -> float:
@@ -86,8 +88,7 @@ class Evidence:
     @property
     def misfit(self) -> float:
         """What looks like noise, as standard deviation, where hardly anything can be; else 0."""
-        noise, seen = self.promise.noise, tamed(self.history, against=self.compared)
-        return noise if noise < QUIET * float(seen.values[:EARLY].std()) else 0.0
+        return self.promise.noise if self.promise.noise < QUIET * self.spread else 0.0
 
 
 Rule = Callable[[Evidence], np.ndarray]  # -> weights (K,)
@@ -186,8 +187,8 @@ def guarded(evidence: Evidence) -> np.ndarray:
     """
     rule: Rule = lookup.find("rule", _for_noise(evidence))
     best, pick = evaluated(evidence), rule(evidence)
-    lead = Promise(evidence.promise, pick, evidence.history.weights).gain(best, picked=True)
-    return pick if lead.low > 0 else best
+    promise = Promise(evidence.promise, pick, evidence.history.weights, evidence.misfit)
+    return pick if promise.gain(best, picked=True).low > 0 else best
 
 
 def predicted(evidence: Evidence) -> np.ndarray:
