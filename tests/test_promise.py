@@ -77,20 +77,49 @@ def test_scores_in_other_units_give_the_same_promise_in_those_units() -> None:
         assert b.half == pytest.approx(1000 * a.half, rel=0.1)
 
 
+def replace_spread(surrogate: Any, spread: float) -> Any:
+    """The same belief, from values that differ by so much."""
+    other = copy(surrogate)
+    other.spread = spread
+    return other
+
+
+def beside(promise: Promise, baseline: np.ndarray) -> tuple[float, float]:
+    """By how much a stated gain is less than if the baseline were picked, too, and what of: the sum
+    of both standard deviations less that of the difference."""
+    given, picked = promise.gain(baseline), promise.gain(baseline, picked=True)
+    assert given.half == pytest.approx(picked.half)
+    _, covariance = promise.surrogate.joint(np.sqrt(np.stack([promise.weights, baseline])))
+    alone = np.sqrt(np.diag(covariance)).sum()
+    apart = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    return picked.mean - given.mean, float(alone - apart)
+
+
 def test_a_baseline_that_was_tried_and_not_picked_has_the_benefit_of_its_own_doubt() -> None:
     evaluated, values = known()
     prior = SPACE.project(SPACE.prior)
     noisy = values + 0.02 * np.random.default_rng(1).standard_normal(len(values))
     pick = np.array([0.4, 0.3, 0.2, 0.1])
-    untried = promised(pick, evaluated, noisy)
-    assert untried.gain(prior) == untried.gain(prior, picked=True)
     tried = promised(pick, np.concatenate([prior[None], evaluated]), np.append(0.05, noisy))
-    given, picked = tried.gain(prior), tried.gain(prior, picked=True)
-    _, covariance = tried.surrogate.joint(np.sqrt(np.stack([pick, prior])))
-    alone = np.sqrt(np.diag(covariance)).sum()
-    apart = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    assert picked.mean - given.mean == pytest.approx(LUCK_STD * (alone - apart), rel=1e-6)
-    assert given.mean < picked.mean and given.half == pytest.approx(picked.half)
+    moved, of = beside(tried, prior)
+    assert 0 < moved == pytest.approx(LUCK_STD * of, rel=1e-6)
+    assert replace(tried, misfit=1e-9).gain(prior) == replace(tried, misfit=1e-9).gain(
+        prior, picked=True
+    )
+
+
+@pytest.mark.parametrize("times", [0.0, 0.1, 0.5, 1.0, 7.0])
+def test_one_that_was_not_tried_has_it_by_the_share_of_noise_in_what_scores_differ_by(
+    times: float,
+) -> None:
+    evaluated, values = known()
+    prior, pick = SPACE.project(SPACE.prior), np.array([0.4, 0.3, 0.2, 0.1])
+    untried = promised(pick, evaluated, values)
+    model = replace_spread(untried.surrogate, 1.0)
+    model.noise = times
+    moved, of = beside(replace(untried, surrogate=model), prior)
+    assert moved == pytest.approx(LUCK_STD * min(times, 1.0) ** 2 * of, rel=1e-6, abs=1e-12)
+    assert of > 0
 
 
 def test_no_score_is_known_better_than_what_the_model_cannot_follow() -> None:
@@ -120,13 +149,6 @@ def test_without_noise_the_less_of_a_lead_is_luck_the_smaller_it_is_beside_the_s
     moved = noisy.luck - quiet.luck
     assert noisy.score(1.0).mean - quiet.score(1.0).mean == pytest.approx(moved)
     assert quiet.score(1.0).half == pytest.approx(noisy.score(1.0).half)
-
-
-def replace_spread(surrogate: Any, spread: float) -> Any:
-    """The same belief, from values that differ by so much."""
-    other = copy(surrogate)
-    other.spread = spread
-    return other
 
 
 def test_without_noise_nothing_is_luck_where_there_is_no_lead() -> None:

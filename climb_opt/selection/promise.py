@@ -5,7 +5,8 @@ study's left-out and later scores do not show how much: no rule picked them. Sea
 truth is known do, and what they show is the same for all samplers and noises: half of the lead that
 the model sees over the best evaluated mixture, and half a standard deviation, are not there
 (docs/notes/searching.md#what-is-promised). What was tried but not picked, as the prior, looks half
-of its own standard deviation worse than it is: a process draws noisy scores towards one another.
+of its own standard deviation worse than it is: a process draws noisy scores towards one another. It
+draws what was not tried, too, the more of what scores differ by is noise.
 
 Where hardly anything is noise, what a process takes for it is what it cannot follow. Averaged over
 neighbours that is little, but the true score of one mixture has all of it. There no result was
@@ -85,11 +86,21 @@ class Promise:
         mean, covariance = self.surrogate.joint(np.sqrt(np.stack([self.weights, baseline])))
         own = np.sqrt(np.maximum(np.diag(covariance), 0.0))
         variance = max(float(np.sum(np.diag(covariance)) - 2 * covariance[0, 1]), 0.0)
-        drawn = not picked and not self.misfit  # with hardly any noise, no score is drawn away
-        tried = drawn and float(distance(self.evaluated, baseline).min()) < SAME
-        luck = float(own.sum() if tried else np.sqrt(variance))
+        apart = float(np.sqrt(variance))
+        drawn = 0.0 if picked else self._drawn(baseline)
         spread = self._with_misfit(variance, own)
+        luck = apart + drawn * (float(own.sum()) - apart)
         return self._estimate(float(mean[1] - mean[0]), spread, luck, -1.0)
+
+    def _drawn(self, baseline: np.ndarray) -> float:
+        """How far a process draws the score of `baseline` (K,) towards others: 0 not, 1 as far as a
+        noisy one that was tried."""
+        if self.misfit:  # with hardly any noise, no score is drawn away
+            return 0.0
+        if float(distance(self.evaluated, baseline).min()) < SAME:
+            return 1.0
+        noise, spread = self.surrogate.noise, self.surrogate.spread
+        return float(min(noise / spread, 1.0) ** 2) if spread > 0 else 1.0
 
     def gain_over_score(self, value: float) -> Estimate:
         """How much better it is than one measured score, oriented so that lower is better."""
