@@ -8,16 +8,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 import bench_plan as bench
 from climb_opt.reports.planned.regret import CHOSEN, ONE
+from harness import CACHE, TABLES
 
 
 def test_a_search_is_found_on_a_law_that_no_plan_emulates() -> None:
     row = {"source": "law/0.8@0.1", "arm": ONE, "budget": 2.0, "seed": 0}
     stated, found = (
-        bench.run({**row, "side": side}, bench.TABLES, bench.CACHE)
-        for side in (bench.STATED, bench.FOUND)
+        bench.run({**row, "side": side}, TABLES, CACHE) for side in (bench.STATED, bench.FOUND)
     )
     assert stated["regret"] != found["regret"]
-    assert bench.run({**row, "side": bench.FOUND}, bench.TABLES, bench.CACHE) == found
+    assert bench.run({**row, "side": bench.FOUND}, TABLES, CACHE) == found
 
 
 def test_the_report_counts_what_held() -> None:

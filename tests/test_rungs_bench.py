@@ -11,13 +11,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "bench"))
 pytest.importorskip("botorch")
 import bench_rungs as bench
+from harness import CACHE, TABLES
 
 TRIED = "law/0.8@0.1"
 
 
 @pytest.fixture(scope="module")
 def job() -> bench.Task:
-    return bench.task(TRIED, 0, bench.TABLES, bench.CACHE)
+    return bench.task(TRIED, 0, TABLES, CACHE)
 
 
 def test_no_run_of_the_target_is_both_learnt_from_and_predicted(job: bench.Task) -> None:
@@ -27,7 +28,7 @@ def test_no_run_of_the_target_is_both_learnt_from_and_predicted(job: bench.Task)
     assert len(job.values) == bench.HELD_OUT
     assert np.abs(of_target[:, None] - job.roots[None]).max(axis=2).min() > 1e-6
     assert np.isclose(job.values.mean(), 0) and np.isclose(job.values.std(), 1)
-    again = bench.task(TRIED, 0, bench.TABLES, bench.CACHE)
+    again = bench.task(TRIED, 0, TABLES, CACHE)
     assert np.array_equal(again.given.values, given.values)
 
 

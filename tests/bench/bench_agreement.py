@@ -19,15 +19,12 @@ With --output it resumes, and processes with other --sources may share the file.
 
 from __future__ import annotations
 
-import bench_search  # noqa: F401  # first: it keeps numpy to one thread
+from harness import CACHE, TABLES, Row, parser_of, run_all  # first: one thread
 
 # isort: split
 
 import argparse
-import warnings
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -36,9 +33,9 @@ from climb_opt import SimplexGPSampler
 from climb_opt.emulator import LadderObjective, LadderSource
 from climb_opt.ladder.agreement import LEVEL, Agreement, rank_agreement
 from climb_opt.statistics import spearman
+from climb_opt.text import pipe_table
 from climb_opt.view import read_history
-from ladder_sources import CACHE, TABLES, source
-from resume import run_all
+from ladder_sources import source
 
 FORMS = [f"{form}/{rho}" for form in ("normal", "heavy", "skew") for rho in (0, 0.5, 0.8, 0.95)]
 LAWS = [f"law/{rho}@{noise}" for rho in (0.2, 0.8, 0.95) for noise in (0, 0.3)]
@@ -72,7 +69,7 @@ def true(name: str) -> float:
     return spearman(*drawn(name, MANY, np.random.default_rng(0)).T)
 
 
-def held(options: argparse.Namespace, name: str, n: int) -> dict[str, Any]:
+def held(options: argparse.Namespace, name: str, n: int) -> Row:
     """The share of intervals over `n` drawn pairs that hold, and how wide they are."""
     rng, rho = np.random.default_rng([n, 1]), true(name)
     found = [Agreement.of(0, 1, drawn(name, n, rng)) for _ in range(options.repeats)]
@@ -81,7 +78,7 @@ def held(options: argparse.Namespace, name: str, n: int) -> dict[str, Any]:
     return {"true": rho, "held": float(np.mean(inside)), "width": float(width)}
 
 
-def searched(name: str, seed: int) -> dict[str, Any]:
+def searched(name: str, seed: int) -> Row:
     """What a search states after each of `SPENT`: pairs, and whether the interval holds."""
     oracle, rho = source(name, TABLES, CACHE), true(name)
     ladder, target = oracle.ladder, oracle.ladder.target
@@ -98,7 +95,7 @@ def searched(name: str, seed: int) -> dict[str, Any]:
     return {"true": rho, "stated": stated}
 
 
-def wanted(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
+def wanted(options: argparse.Namespace) -> Iterable[Row]:
     for name in options.sources:
         for n in options.pairs:
             yield {"kind": "drawn", "source": name, "n": n, "seed": 0}
@@ -108,23 +105,22 @@ def wanted(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
                 yield {"kind": "searched", "source": name, "n": 0, "seed": seed}
 
 
-def report(rows: list[dict[str, Any]]) -> None:
+def report(rows: list[Row]) -> None:
     pairs = sorted({row["n"] for row in rows if row["kind"] == "drawn"})
     print(f"Drawn pairs: share of {100 * LEVEL:.0f} % intervals that hold / their mean width.\n")
-    print("| scores | true | " + " | ".join(f"{n} pairs" for n in pairs) + " |")
-    print("|---" * (len(pairs) + 2) + "|")
+    lines = []
     for name in dict.fromkeys(row["source"] for row in rows):
         mine = [row for row in rows if row["source"] == name and row["kind"] == "drawn"]
         cells = [f"{row['held']:.2f} / {row['width']:.2f}" for row in mine]
-        print(f"| {name} | {mine[0]['true']:.2f} | " + " | ".join(cells) + " |")
+        lines.append([name, f"{mine[0]['true']:.2f}", *cells])
+    print("\n".join(pipe_table(["scores", "true", *(f"{n} pairs" for n in pairs)], lines)))
     found = [row for row in rows if row["kind"] == "searched"]
     if not found:
         return
     print(
         "\nPairs of searches, after so many trials of the target: held / searches (mean pairs).\n"
     )
-    print("| scores | true | " + " | ".join(f"after {n}" for n in SPENT) + " | estimate - true |")
-    print("|---" * (len(SPENT) + 3) + "|")
+    lines = []
     for name in dict.fromkeys(row["source"] for row in found):
         mine = [row for row in found if row["source"] == name]
         rho, cells = mine[0]["true"], []
@@ -134,25 +130,23 @@ def report(rows: list[dict[str, Any]]) -> None:
             pairs_here = np.mean([n for _, n, *_ in here]) if here else 0
             cells.append(f"{good} / {len(here)} ({pairs_here:.0f})")
         off = np.mean([one[2] - rho for row in mine for one in row["stated"][-1:]])
-        print(f"| {name} | {rho:.2f} | " + " | ".join(cells) + f" | {off:+.2f} |")
+        lines.append([name, f"{rho:.2f}", *cells, f"{off:+.2f}"])
+    head = ["scores", "true", *(f"after {n}" for n in SPENT), "estimate - true"]
+    print("\n".join(pipe_table(head, lines)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, "output", "first-seed")
     parser.add_argument("--full", action="store_true", help="searches, too")
-    parser.add_argument("--output", type=Path, help="JSON lines, to resume")
     parser.add_argument("--sources", nargs="+", default=[*FORMS, *LAWS])
     parser.add_argument("--pairs", nargs="+", type=int, default=list(PAIRS))
     parser.add_argument("--repeats", type=int, default=1000, help="intervals of each cell")
     parser.add_argument("--seeds", type=int, help="searches of each ladder")
-    parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
     if options.seeds is None:
         options.seeds = 10 if options.full else 0
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore")
 
-    def run(row: dict[str, Any]) -> dict[str, Any]:
+    def run(row: Row) -> Row:
         if row["kind"] == "drawn":
             return held(options, row["source"], row["n"])
         return searched(row["source"], row["seed"])

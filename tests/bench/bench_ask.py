@@ -12,15 +12,11 @@ over a whole doubling of the trials, in which the study's process is fitted anew
 
 from __future__ import annotations
 
-import os
+from harness import parser_of  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
+# isort: split
 
-import argparse
 import time
-import warnings
 from collections.abc import Callable
 from unittest import mock
 
@@ -127,13 +123,12 @@ def forecasts(k: int, n: int, repeats: int = 3) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="K = 21, n = 112 only")
     parser.add_argument("--forecasts", action="store_true", help="what forecasts add to an ask")
     options = parser.parse_args()
     sizes = [(21, 112)] if options.quick else [(21, 112), (21, 1000), (240, 112)]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     if options.forecasts:
         forecasts(21, 64)
         forecasts(21, 112)

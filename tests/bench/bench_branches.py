@@ -11,8 +11,11 @@ mean of the branches' own scores weighted by the mixture. What is in --output is
 
 from __future__ import annotations
 
+from harness import Row, parser_of, run_all, timed  # first: one thread
+
+# isort: split
+
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -29,7 +32,7 @@ from climb_opt.proxy.job import Job
 from climb_opt.shards import Corpus
 from climb_opt.statistics import rank_interval, spearman
 from climb_opt.study_recipe import BranchesRecipe
-from resume import Row, run_all
+from climb_opt.text import pipe_table
 
 KEY = ("study", "trunk", "length", "general", "decay", "mixture", "seed")
 # Length of a branch in trials after the trunk, general data, last share in which the rate falls.
@@ -117,12 +120,7 @@ class Bench:
 
 
 def _fastest(run: Callable[[], Any], times: int) -> float:
-    found = []
-    for _ in range(times):
-        begun = time.process_time()
-        run()
-        found.append(time.process_time() - begun)
-    return min(found)
+    return min(timed(run)[1] for _ in range(times))
 
 
 def wanted(options: argparse.Namespace) -> list[Row]:
@@ -143,25 +141,24 @@ def wanted(options: argparse.Namespace) -> list[Row]:
 
 def table(rows: list[Row], trunks: list[float]) -> list[str]:
     """Lines of a Markdown table."""
-    lines = ["| trunk | branch | general | decay | shift | cost | merge | ensemble | own scores |"]
-    lines += ["|" + "---|" * 9]
+    head = ["trunk", "branch", "general", "decay", "shift", "cost", "merge", "ensemble"]
+    lines = []
     for trunk in trunks:
         here = [row for row in rows if row["trunk"] == trunk]
         seeds = {s: [r["score"] for r in here if r["seed"] == s] for s in (1, 2)}
         if not seeds[1] or len(seeds[1]) != len(seeds[2]):
             continue
         trained = np.mean([seeds[1], seeds[2]], axis=0)
-        lines.append(f"| {trunk:g} | another seed | | | | | {_said(seeds[1], seeds[2])} | | |")
+        said = _said(seeds[1], seeds[2])
+        lines.append([f"{trunk:g}", "another seed", "", "", "", "", said, "", ""])
         for row in here:
             if row["mixture"] is None:
                 cost = len(row["shift"]) * row["length"] + trunk / (1 - trunk)
-                said = [_said(s, trained) for s in row["scores"].values()]
-                ensemble, merge, own = said
-                lines.append(
-                    f"| {trunk:g} | {row['length']:g} | {row['general']:g} | {row['decay']:g} "
-                    f"| {np.mean(row['shift']):.3f} | {cost:.1f} | {merge} | {ensemble} | {own} |"
-                )
-    return lines
+                ensemble, merge, own = (_said(s, trained) for s in row["scores"].values())
+                of = [f"{x:g}" for x in (trunk, row["length"], row["general"], row["decay"])]
+                shift = f"{np.mean(row['shift']):.3f}"
+                lines.append([*of, shift, f"{cost:.1f}", merge, ensemble, own])
+    return pipe_table([*head, "own scores"], lines)
 
 
 def _said(a: Any, b: Any) -> str:
@@ -170,7 +167,7 @@ def _said(a: Any, b: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("study")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--mixtures", type=int, default=24)

@@ -13,19 +13,20 @@ it promises too much. In brackets, the regret of the pick. `simplex-gp` is the p
 
 from __future__ import annotations
 
-import bench_search  # first: it keeps numpy to one thread
+from harness import parser_of  # first: one thread
 
 # isort: split
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+import bench_search
 from climb_opt.emulator import Source
 from climb_opt.lookup import find
 from climb_opt.predictors.base import expected, informed
+from climb_opt.text import pipe_table
 
 MODELS = ("simplex-gp", "lightgbm", "extra-trees", "loglinear", "epochs")
 DRAWN, HIDDEN = 125, 12
@@ -65,19 +66,18 @@ def judge(source: Source, models: Sequence[str], noise: float, seed: int) -> Run
 
 def table(rows: dict[tuple[str, float], list[Run]], models: Sequence[str]) -> str:
     """Mean optimism and regret, a line for each source and noise, and the mean over all."""
-    lines = ["| source | noise | " + " | ".join(models) + " |", "|" + " --- |" * (len(models) + 2)]
 
-    def cells(runs: Sequence[Run]) -> str:
+    def cells(runs: Sequence[Run]) -> list[str]:
         means = (np.mean([run[name] for run in runs], axis=0) for name in models)
-        return " | ".join(f"{optimism:+.2f} ({regret:.2f})" for optimism, regret in means)
+        return [f"{optimism:+.2f} ({regret:.2f})" for optimism, regret in means]
 
-    lines += [f"| {s} | {n:g} | {cells(runs)} |" for (s, n), runs in rows.items()]
-    lines.append(f"| all | | {cells([run for runs in rows.values() for run in runs])} |")
-    return "\n".join(lines)
+    lines = [[s, f"{n:g}", *cells(runs)] for (s, n), runs in rows.items()]
+    lines.append(["all", "", *cells([run for runs in rows.values() for run in runs])])
+    return "\n".join(pipe_table(["source", "noise", *models], lines))
 
 
 def main(arguments: Sequence[str] | None = None) -> str:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = parser_of(__doc__)
     parser.add_argument("--sources", nargs="+", default=SOURCES)
     parser.add_argument("--noise", nargs="+", type=float, default=(0.0, 0.3))
     parser.add_argument("--models", nargs="+", default=MODELS)

@@ -10,12 +10,15 @@ with the baselines.
 
 from __future__ import annotations
 
-import argparse
+from harness import parser_of  # first: one thread
+
+# isort: split
 
 import numpy as np
 
 from climb_opt.ladder.agreement import Agreement
 from climb_opt.ladder.branches.trust import Verdict
+from climb_opt.text import pipe_table
 
 TRUE = (0.0, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98)
 
@@ -32,15 +35,15 @@ def trusted(count: int, true: float, draws: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--mixtures", type=int, nargs="+", default=[6, 8, 10, 12, 16])
     options = parser.parse_args()
-    print("| mixtures | " + " | ".join(f"{true:g}" for true in TRUE) + " |")
-    print("|" + "---|" * (len(TRUE) + 1))
-    for count in options.mixtures:
-        shares = [trusted(count, true, options.draws) for true in TRUE]
-        print(f"| {count} | " + " | ".join(f"{100 * share:.0f} %" for share in shares) + " |")
+    rows = [
+        [str(count), *(f"{100 * trusted(count, true, options.draws):.0f} %" for true in TRUE)]
+        for count in options.mixtures
+    ]
+    print("\n".join(pipe_table(["mixtures", *(f"{true:g}" for true in TRUE)], rows)))
 
 
 if __name__ == "__main__":

@@ -17,32 +17,38 @@ workers; this file judges kept searches again. The columns are explained where t
 
 from __future__ import annotations
 
-import bench_search  # first: it keeps numpy to one thread
+from harness import (  # first: one thread
+    Row,
+    append,
+    key_of,
+    load,
+    parser_of,
+    timed,
+)
 
 # isort: split
 
 import argparse
 import json
-import time
-import warnings
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, create_trial
 
+import bench_search
 from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
 from climb_opt.ablation.run import promises
 from climb_opt.ablation.table import coverage
 from climb_opt.emulator import NoisyObjective, Source
 from climb_opt.samplers import stock
 from climb_opt.selection.verifying import shortlist
-from resume import append, key_of, load
+from climb_opt.text import pipe_table
 
 PREFIXES = (28, 56, 112)
 SAMPLERS: dict[str, Callable[[MixtureSpace, int], BaseSampler]] = {
@@ -53,7 +59,6 @@ SAMPLERS: dict[str, Callable[[MixtureSpace, int], BaseSampler]] = {
 }
 LAWS = [f"law{domains}-{seed}" for domains in (8, 21, 64) for seed in range(4)]
 TABLES = ["avg13", "pile_cc", "dclm"]
-Row = dict[str, Any]
 
 
 # --- one search ----------------------------------------------------------------------------------
@@ -83,9 +88,7 @@ def searched(
     if path is not None and path.exists():
         kept = json.loads(path.read_text())
         return [_trial(row) for row in kept["trials"]], kept["cpu"]
-    started = time.process_time()
-    found = run().get_trials(deepcopy=False)
-    seconds = time.process_time() - started
+    found, seconds = timed(lambda: run().get_trials(deepcopy=False))
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [{"params": t.params, "value": t.value, "user": t.user_attrs} for t in found]
@@ -94,13 +97,9 @@ def searched(
 
 
 def _trial(row: Row) -> FrozenTrial:
-    share = optuna.distributions.FloatDistribution(0.0, 1.0)
-    return optuna.trial.create_trial(
-        params=row["params"],
-        distributions=dict.fromkeys(row["params"], share),
-        value=row["value"],
-        user_attrs=row["user"],
-    )
+    params, share = row["params"], optuna.distributions.FloatDistribution(0.0, 1.0)
+    of = dict.fromkeys(params, share)
+    return create_trial(params=params, distributions=of, value=row["value"], user_attrs=row["user"])
 
 
 def verified(
@@ -112,9 +111,7 @@ def verified(
     rng = np.random.default_rng([objective.seed, n, count])
     values = objective.source.score(rows) + objective.sigma * rng.standard_normal(count)
     new = [
-        optuna.trial.create_trial(
-            params=space.params(w), distributions=space.distributions(), value=float(v)
-        )
+        create_trial(params=space.params(w), distributions=space.distributions(), value=float(v))
         for w, v in zip(rows, values, strict=True)
     ]
     return [*trials[: n - count], *new]
@@ -130,12 +127,10 @@ def judge(source: Source, trials: Sequence[FrozenTrial]) -> Row:
 # --- all of them ---------------------------------------------------------------------------------
 
 
-def wanted(options: argparse.Namespace) -> Iterable[tuple[str, str, float, int]]:
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
-        for noise in options.noise:
-            for source in options.sources:
-                for sampler in options.samplers:
-                    yield source, sampler, noise, seed
+def wanted(options: argparse.Namespace) -> Iterator[tuple[str, str, float, int]]:
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    every = product(seeds, options.noise, options.sources, options.samplers)
+    return ((source, sampler, noise, seed) for seed, noise, source, sampler in every)
 
 
 KEY = ("source", "sampler", "noise", "seed", "n")
@@ -181,21 +176,14 @@ def report(rows: Sequence[Row], other: Sequence[Row]) -> None:
         after, before = ([row | {"kind": kind(row)} for row in each] for each in (rows, other))
         head, *lines = coverage.lines_of(after, by)
         was = {tuple(line[: len(by)]): line for line in coverage.lines_of(before, by)[1:]}
-        print("| " + " | ".join(head) + " |")
-        print("|---" * len(head) + "|")
-        for line in lines:
-            old = was.get(tuple(line[: len(by)]), line)
-            cells = [b if a == b else f"{a} → {b}" for a, b in zip(old, line, strict=True)]
-            print("| " + " | ".join(cells) + " |")
-        print()
+        pairs = [zip(was.get(tuple(line[: len(by)]), line), line, strict=True) for line in lines]
+        cells = [[b if a == b else f"{a} → {b}" for a, b in pair] for pair in pairs]
+        print("\n".join(pipe_table(head, cells)), end="\n\n")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, "tables", "cache", "output", "first-seed")
     parser.add_argument("--full", action="store_true", help="every law and table, all noises")
-    parser.add_argument("--tables", type=Path, default=bench_search.TABLES)
-    parser.add_argument("--cache", type=Path, default=bench_search.CACHE)
-    parser.add_argument("--output", type=Path, help="JSON lines: what was judged, to resume")
     parser.add_argument("--searches", type=Path, help="folder of searches, to judge them again")
     parser.add_argument("--against", type=Path, help="an --output of other code, to compare with")
     parser.add_argument("--sources", nargs="+", help="avg13, dclm, law8-0, traces-6 ...")
@@ -204,15 +192,12 @@ def main() -> None:
     parser.add_argument("--trials", nargs="+", type=int, help="prefixes; the last is the search")
     parser.add_argument("--verify", type=int, default=0, help="spend the last so many on rivals")
     parser.add_argument("--seeds", type=int, help="how many")
-    parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
     full = options.full
     options.sources = options.sources or ([*LAWS, *TABLES] if full else ["law8-0", "law21-0"])
     options.noise = options.noise or ([0.0, 0.1, 0.3, 1.0] if full else [0.0, 0.3])
     options.trials = options.trials or (list(PREFIXES) if full else [28, 56])
     options.seeds = options.seeds or (6 if full else 2)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore")
     rows = work(options)
     asked = {key_of(row, KEY) for row in rows}
     report(rows, [row for key, row in load(options.against, KEY).items() if key in asked])

@@ -10,14 +10,9 @@ cheapest rung and the target have both run, where `samplers/rungs.py` decides fi
 
 from __future__ import annotations
 
-import os
+from harness import CACHE, TABLES, Row, parser_of, run_all  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-import argparse
-import warnings
-from pathlib import Path
+# isort: split
 
 import optuna
 
@@ -32,8 +27,7 @@ from climb_opt.text import pipe_table
 from climb_opt.view import StudyView, read_history
 from climb_opt.workers import Work
 from climb_opt.workers import work as run_plan
-from ladder_sources import CACHE, TABLES, source
-from resume import Row, run_all
+from ladder_sources import source
 
 SOURCES = [f"law/{rho}@{noise}" for rho in (0.95, 0.8, 0.2) for noise in (0, 0.1)]
 MOST = 90  # trials
@@ -79,13 +73,10 @@ def report(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--output", type=Path, help="JSON lines: runs done, to resume or share")
+    parser = parser_of(__doc__, "output")
     parser.add_argument("--sources", nargs="+", default=SOURCES)
     parser.add_argument("--seeds", type=int, default=1)
     args = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore")
     every = ({"source": n, "seed": s} for s in range(args.seeds) for n in args.sources)
     rows = run_all(every, KEY, args.output, lambda row: run(row["source"], row["seed"]))
     print(report(rows))

@@ -10,7 +10,10 @@ group's and each seed's mean is taken away is what more documents would average 
 
 from __future__ import annotations
 
-import argparse
+from harness import parser_of  # first: one thread
+
+# isort: split
+
 import math
 from typing import Any
 
@@ -19,7 +22,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import COMPONENTS, SLOT
-from climb_opt.evaluators.heldout import HeldOutLoss, _document_nats
+from climb_opt.evaluators.heldout import HeldOutLoss
 from climb_opt.storages import open_storage
 
 GROUPS = 8
@@ -35,7 +38,7 @@ class Grouped(HeldOutLoss):
     def evaluate(self, model: Any, accelerator: Any) -> dict[str, float]:
         scores = super().evaluate(model, accelerator)
         (text,) = self._texts.values()
-        bits = _document_nats(model, accelerator, text, self._eos) / math.log(2)
+        bits = text.by_document(self.token_nats(model, accelerator)) / math.log(2)
         group = np.argsort(np.argsort(-text.bytes)) % GROUPS
         for g, name in enumerate(NAMES):
             scores[name] = float(bits[group == g].sum() / text.bytes[group == g].sum())
@@ -54,7 +57,7 @@ def table_of(trials: list[FrozenTrial]) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("study")
     parser.add_argument("--storage")
     options = parser.parse_args()

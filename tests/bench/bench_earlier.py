@@ -86,19 +86,17 @@ class Earlier:
 
 
 def main() -> None:
-    import argparse
-
-    import bench_search  # first: it keeps numpy to one thread
+    from harness import append, load, parser_of  # first: one thread
 
     # isort: split
 
     import numpy as np
     import optuna
 
+    import bench_search
     from bench_coverage import KEY, PREFIXES, objective_of
     from climb_opt.ablation.run.promises import held
     from climb_opt.selection import Estimate
-    from resume import append, load
 
     def searched(earlier: Earlier, objective: Any, seed: int, count: int) -> list[Row]:
         """The trials of the earlier version's own search."""
@@ -111,12 +109,9 @@ def main() -> None:
             trials.append({"params": params, "value": value})
         return trials
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, "output", "tables", "cache")
     parser.add_argument("checkout", type=Path, help="of the earlier version")
     parser.add_argument("--searches", type=Path, required=True, help="of bench_coverage.py")
-    parser.add_argument("--output", type=Path, help="JSON lines, to resume")
-    parser.add_argument("--tables", type=Path, default=bench_search.TABLES)
-    parser.add_argument("--cache", type=Path, default=bench_search.CACHE)
     options = parser.parse_args()
     rows = load(options.output, KEY)
     for file in sorted(options.searches.glob("*.json")):

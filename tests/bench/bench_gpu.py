@@ -36,7 +36,7 @@ from climb_opt.proxy.job import Job
 from climb_opt.proxy.run import Run
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import ProxyRecipe
-from climb_opt.shards import Corpus, Domain, Stream
+from harness import random_corpus
 
 VOCABULARY = 32_000
 WARM_UP = 10  # steps, compilation among them
@@ -55,14 +55,6 @@ def peak_of(device: str, given: float | None) -> float:
     if given is None and not known:
         raise SystemExit(f"No peak known for {device!r}; give --peak TFLOPS.")
     return 1e12 * (given if given is not None else known[0])
-
-
-def random_corpus(folder: Path, tokens: int = 2**24) -> Corpus:
-    """Random tokens: speed does not depend on what they say."""
-    rng = np.random.default_rng(0)
-    rng.integers(0, VOCABULARY, tokens, dtype=np.uint16).tofile(folder / "domain_000.bin")
-    shard = Stream("domain_000.bin", tokens, 1, tokens, "0")
-    return Corpus(folder, "random", (Domain("d0", (shard,)),), {}, "uint16", VOCABULARY, 0)
 
 
 def wait(device: torch.device) -> None:
@@ -214,7 +206,7 @@ def make_trainer(args: argparse.Namespace) -> Trainer:
         precision="auto",
         compile=True,
     )
-    corpus = random_corpus(Path(tempfile.mkdtemp()))
+    corpus = random_corpus(Path(tempfile.mkdtemp()), VOCABULARY)
     return Trainer(corpus, recipe, ProxyGroup("auto"), directory=Path(tempfile.mkdtemp()))
 
 

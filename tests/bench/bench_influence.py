@@ -12,12 +12,11 @@ measurement is a line in FOLDER, so that a call that was stopped goes on where i
 
 from __future__ import annotations
 
-import os
+from harness import Row, load, parser_of, run_all  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch start their threads
+# isort: split
 
 import argparse
-import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,7 +34,6 @@ from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.samplers.design import start_mixture
 from climb_opt.shards import Corpus
 from climb_opt.statistics import spearman
-from resume import Row, load, run_all
 
 SEEDS = (0, 1)
 KEY, KEYS = ("set", "mixture_number", "seed"), ("set", "seed", "hessian")
@@ -148,7 +146,7 @@ def objective_of(given: argparse.Namespace, times: int = 1) -> ProxyObjective:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("what", choices=("train", "measure", "table"))
     parser.add_argument("set", nargs="?", choices=MIXTURES)
     parser.add_argument("--corpus", type=Path)
@@ -156,8 +154,6 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS)[:4])
     given = parser.parse_args()
-    warnings.simplefilter("ignore")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     trained, influence = given.output / "trained.jsonl", given.output / "influence.jsonl"
     if given.what == "table":
         print(table([*load(trained, KEY).values()], [*load(influence, KEYS).values()]))

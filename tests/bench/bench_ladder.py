@@ -18,18 +18,14 @@ after so many FLOPs. A row that was run before on that rung costs nothing again.
 
 from __future__ import annotations
 
-import os
+from harness import Row, parser_of, run_all  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
+# isort: split
 
 import argparse
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +43,7 @@ from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection import Recommendation, best_mixture
 from climb_opt.storages import study_lock
+from climb_opt.text import pipe_table
 from climb_opt.view import StudyView, read_history
 from climb_opt.workers import Work
 from climb_opt.workers import work as run_plan
@@ -61,8 +58,7 @@ from ladder_figures import (
     reached,
     settled,
 )
-from ladder_sources import CACHE, TABLES, USUAL, regret, rows, rows_named, source
-from resume import run_all
+from ladder_sources import USUAL, regret, rows, rows_named, source
 
 CLIMB = (4, 2, 1)  # shares of its rounds
 ROUNDS = (64, 32, 16)  # of CLIMB on a ladder
@@ -180,7 +176,7 @@ def _best_row(study: optuna.Study, space: MixtureSpace, oracle: LadderSource) ->
     return candidates[int(np.argmin(problem.objectives[0].mean(np.sqrt(candidates))))]
 
 
-def run(oracle: LadderSource, name: str, seed: int) -> dict[str, object]:
+def run(oracle: LadderSource, name: str, seed: int) -> Row:
     started = time.process_time()
     if name in PLAIN:
         return {"curve": screen(oracle, seed), "cpu": time.process_time() - started}
@@ -259,7 +255,7 @@ def single(name: str, arm: str) -> str:
     return f"law/0.8@{name.partition('@')[2]}" if law else name
 
 
-def wanted(options: argparse.Namespace) -> Iterator[dict[str, object]]:
+def wanted(options: argparse.Namespace) -> Iterator[Row]:
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.sources:
             for arm in options.arms:
@@ -267,10 +263,10 @@ def wanted(options: argparse.Namespace) -> Iterator[dict[str, object]]:
                     yield {"source": single(name, arm), "arm": arm, "seed": seed}
 
 
-def work(options: argparse.Namespace) -> list[dict[str, object]]:
-    def one(row: dict[str, object]) -> dict[str, object]:
-        oracle = source(str(row["source"]), options.tables, options.cache)
-        return run(oracle, str(row["arm"]), int(str(row["seed"])))
+def work(options: argparse.Namespace) -> list[Row]:
+    def one(row: Row) -> Row:
+        oracle = source(row["source"], options.tables, options.cache)
+        return run(oracle, row["arm"], row["seed"])
 
     return run_all(wanted(options), KEY, options.output, one)
 
@@ -278,11 +274,10 @@ def work(options: argparse.Namespace) -> list[dict[str, object]]:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def report(found: list[dict[str, object]], options: argparse.Namespace) -> None:
+def report(found: list[Row], options: argparse.Namespace) -> None:
     def curves(name: str, arm: str) -> dict[int, Points]:
         name = single(name, arm)
-        picked = [r for r in found if (r["source"], r["arm"]) == (name, arm)]
-        return {int(str(r["seed"])): r["curve"] for r in picked}  # type: ignore[misc]
+        return {r["seed"]: r["curve"] for r in found if (r["source"], r["arm"]) == (name, arm)}
 
     pools = [name for name in options.sources if rows_named(name)]
     if pools:
@@ -301,8 +296,7 @@ def _report_rows(pools: list[str], arms: list[str], curves: Curves) -> None:
         f"FLOPs (target trials) until what nine tenths of the seeds recommend is within {CLOSE} sd "
         "of the best row; in brackets: and stays there in nine tenths"
     )
-    print("| target | " + " | ".join(arms) + " | seeds |")
-    print("|---" * (len(arms) + 2) + "|")
+    lines = []
     table = np.full((len(pools), len(arms), 2), np.nan)
     for i, name in enumerate(pools):
         for j, arm in enumerate(arms):
@@ -310,8 +304,9 @@ def _report_rows(pools: list[str], arms: list[str], curves: Curves) -> None:
                 once = nine_at_once(each, CLOSE)
                 table[i, j] = once, nine_of_ten([settled(c, CLOSE) for c in each])
         seeds = "/".join(str(len(curves(name, arm))) for arm in arms)
-        print(f"| {name} | {_cells(table[i])} | {seeds} |")
-    print(f"| median | {_cells(np.median(table, axis=0))} | |")
+        lines.append([name, *_cells(table[i]), seeds])
+    lines.append(["median", *_cells(np.median(table, axis=0)), ""])
+    print("\n".join(pipe_table(["target", *arms, "seeds"], lines)))
     for j, arm in enumerate(arms):
         if arm in PLAIN or ARMS[arm].rungs:
             ratios = np.median(table[:, [j]] / table, axis=0)
@@ -319,8 +314,8 @@ def _report_rows(pools: list[str], arms: list[str], curves: Curves) -> None:
             print(f"{arm}: median ratio of FLOPs to {told}")
 
 
-def _cells(pairs: np.ndarray) -> str:
-    return " | ".join(f"{once:.2f} ({stays:.2f})" for once, stays in pairs)
+def _cells(pairs: np.ndarray) -> list[str]:
+    return [f"{once:.2f} ({stays:.2f})" for once, stays in pairs]
 
 
 def _report_levels(name: str, arms: list[str], curves: Curves) -> None:
@@ -363,22 +358,16 @@ def _median_at(trials: float) -> Callable[[list[Points]], float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, "tables", "cache", "output", "first-seed")
     parser.add_argument("--quick", action="store_true", help="one simulated ladder, two seeds")
-    parser.add_argument("--tables", type=Path, default=TABLES, help="folder of published tables")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of fitted emulators")
-    parser.add_argument("--output", type=Path, help="JSON lines: runs done, to resume or share")
     parser.add_argument("--sources", nargs="+", help="as listed above; all by default")
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, *PLAIN], help="by default all")
     parser.add_argument("--seeds", type=int, help="how many")
-    parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
     quick = options.quick
     options.sources = options.sources or (["law/0.8@0.1"] if quick else USUAL)
     options.arms = options.arms or ["gp", "climb", "gp-ladder", "screen"]
     options.seeds = options.seeds or (2 if quick else 10)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore")
     report(work(options), options)
 
 

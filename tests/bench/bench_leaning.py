@@ -13,25 +13,21 @@ so many trials, and the trials after which it is as good as without influence af
 
 from __future__ import annotations
 
-import os
+from harness import CACHE, Row, parser_of, run_all  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
+# isort: split
 
-import argparse
-import warnings
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
 
-from bench_search import CACHE, TABLES, regret, source
+from bench_search import regret, source
 from climb_opt import SimplexGPSampler
 from climb_opt.emulator import NoisyObjective, Source
 from climb_opt.selection import compare_rules
 from climb_opt.statistics import spearman
-from resume import Row, run_all
 
 SOURCES = ("avg13", "pile_cc", "law21-0")
 SHORT = "start 8"  # a search without, whose start is as short as that of one with
@@ -105,13 +101,9 @@ def _medians(rows: list[Row], name: str, known: float | str | None) -> dict[int,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path)
-    parser.add_argument("--tables", type=Path, default=TABLES)
+    parser = parser_of(__doc__, "output", "tables")
     parser.add_argument("--seeds", type=int, default=6)
     given = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", ExperimentalWarning)
     wanted = [
         {"source": name, "known": known, "seed": seed}
         for seed in range(given.seeds)

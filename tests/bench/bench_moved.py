@@ -12,21 +12,20 @@ best mixture of the law.
 
 from __future__ import annotations
 
-import bench_coverage as bench  # first: it keeps numpy to one thread
+from harness import Row, parser_of, run_all  # first: one thread
 
 # isort: split
 
 import argparse
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import optuna
 from optuna.trial import FrozenTrial
 
+import bench_coverage as bench
 import bench_search
 from climb_opt.ablation.run import promises
 from climb_opt.ablation.table.coverage import cells, interval
@@ -34,7 +33,7 @@ from climb_opt.emulator import Source
 from climb_opt.selection import best_mixture
 from climb_opt.selection.choosing import evidence_of, learnt
 from climb_opt.selection.promise import Promise
-from resume import Row, run_all
+from climb_opt.text import pipe_table
 
 KEY = ("source", "sampler", "noise", "seed", "n")
 METHODS = ("uniform", "prior", "best")
@@ -79,28 +78,22 @@ def wanted(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--tables", type=Path, default=bench_search.TABLES)
-    parser.add_argument("--cache", type=Path, default=bench_search.CACHE)
+    parser = parser_of(__doc__, "tables", "cache", "first-seed")
     parser.add_argument("--searches", type=Path, help="folder of searches, kept and used again")
     parser.add_argument("--sources", nargs="+", default=["law8-0", "law21-0"])
     parser.add_argument("--samplers", nargs="+", choices=list(bench.SAMPLERS), default=["gp"])
     parser.add_argument("--noise", nargs="+", type=float, default=[0.0, 0.3])
     parser.add_argument("--trials", nargs="+", type=int, default=[28, 56])
     parser.add_argument("--seeds", type=int, default=2, help="how many")
-    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--file", type=Path, help="JSON lines: what was judged, to resume")
     options = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore")
     found = run_all(list(wanted(options)), KEY, options.file, partial(judged, options))
     rows = [row | row[method] | {"method": method} for row in found for method in METHODS]
     for by in (("sampler", "noise"), ("noise", "n"), ("method",)):
-        print("| " + " | ".join([*by, "asked", "holds", "error, half", "width", "score"]) + " |")
-        print("|---" * (len(by) + 5) + "|")
-        for key, own in cells(rows, *by).items():
-            print("| " + " | ".join([*map(str, key), str(len(own)), *interval(own, "gain")]) + " |")
-        print()
+        found_in = cells(rows, *by).items()
+        lines = [[*map(str, key), str(len(own)), *interval(own, "gain")] for key, own in found_in]
+        head = [*by, "asked", "holds", "error, half", "width", "score"]
+        print("\n".join(pipe_table(head, lines)), end="\n\n")
 
 
 if __name__ == "__main__":

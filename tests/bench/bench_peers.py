@@ -9,8 +9,9 @@ what both recommend, its true regrets, what both claim of it, and the CPU second
 
 from __future__ import annotations
 
-import argparse
-import time
+from harness import parser_of, timed  # first: one thread
+
+# isort: split
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from climb_opt.mixbench.examine import measured
 
 def main() -> None:
     """Print a line for each problem."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("peer", choices=["olmix", "regmix"])
     parser.add_argument("problems", nargs="+")
     parser.add_argument("--runs", type=int, default=56)
@@ -35,10 +36,8 @@ def main() -> None:
     for name in args.problems:
         found = problem(name, domains=8)
         data = measured(found, found.design(0, args.runs), 0)
-        started = time.process_time()
-        picks = [theirs.pick(found, data, 0)]
-        seconds = time.process_time() - started
-        picks.append(ours.pick(found, data, 0))
+        pick, seconds = timed(lambda: theirs.pick(found, data, 0))  # noqa: B023
+        picks = [pick, ours.pick(found, data, 0)]
         apart = np.abs(picks[0].weights - picks[1].weights).sum()
         true = found.regret(np.array([pick.weights for pick in picks]))
         claims = " and ".join(f"{pick.mean:.4f}" for pick in picks)

@@ -18,13 +18,12 @@ Processes may share a file, and one that was stopped goes on.
 
 from __future__ import annotations
 
-import bench_search  # noqa: F401  first: it keeps numpy to one thread
+from harness import Row, parser_of, run_all  # first: one thread
 
 # isort: split
 
 import argparse
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ from climb_opt.emulator.objective import reference_draws
 from climb_opt.gp import beliefs
 from climb_opt.gp.phased import PhaseView
 from climb_opt.selection import best_mixture
-from resume import Row, run_all
 
 SHARES = (0.8, 0.2)
 EFFECT = 1.0  # standard deviation of log worth, last token against first
@@ -161,7 +159,7 @@ def report(rows: list[Row]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="the first law's seed")
     parser.add_argument("--again", type=int, default=1, help="searches of each law")
@@ -173,8 +171,6 @@ def main() -> None:
     )
     parser.add_argument("--file", type=Path, help="a line of JSON a run; resumed where it is there")
     args = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     report(run_all(wanted(args), KEY, args.file, run))
 
 

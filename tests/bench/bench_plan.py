@@ -15,25 +15,22 @@ ratio; then whether what the plan says of the ladder against one rung is what wa
 
 from __future__ import annotations
 
-import os
+from harness import Row, parser_of, run_all  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
+# isort: split
 
-import argparse
-import warnings
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-import optuna
 
 from climb_opt.emulator import LadderSource, MixingLaw, SimulatedLadder
 from climb_opt.recipes import read_study
 from climb_opt.reports.planned.measured import Evidence
 from climb_opt.reports.planned.plan_search import SEEDS
 from climb_opt.reports.planned.regret import CHOSEN, ONE, Setting, budgets_for, search, searched_on
-from ladder_sources import CACHE, TABLES, source
-from resume import Row, run_all
+from climb_opt.text import pipe_table
+from ladder_sources import source
 
 TOP = 8.0  # trials of the target: the largest budget
 NEW = 100  # added to a law's seed: none of those that the plan emulates
@@ -76,15 +73,10 @@ def run(row: Row, tables: Path, cache: Path) -> Row:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = parser_of(__doc__, "tables", "cache", "output")
     parser.add_argument("--sources", nargs="+", help="as listed above; one law by default")
     parser.add_argument("--seeds", type=int, default=8, help="searches on the source")
-    parser.add_argument("--tables", type=Path, default=TABLES, help="folder of published tables")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of fitted emulators")
-    parser.add_argument("--output", type=Path, help="JSON lines: runs done, to resume or share")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     quick = args.output is None
     seeds, names = (2, SOURCES[:1]) if quick else (args.seeds, args.sources or SOURCES)
     wanted: list[Row] = [
@@ -104,29 +96,25 @@ def report(rows: list[Row]) -> str:
     runs: dict[tuple, list[float]] = defaultdict(list)
     for row in rows:
         runs[(row["source"], row["arm"], row["budget"], row["side"])].append(row["regret"])
-    lines = [
-        "| source | arm | budget | stated | found | found / stated | within |",
-        "|---" * 7 + "|",
-    ]
+    lines: list[list[str]] = []
     inside, kept = [], []
     for name, arm, budget in dict.fromkeys(key[:3] for key in runs):
         stated, found = (np.array(runs[(name, arm, budget, side)]) for side in (STATED, FOUND))
         inside.append(
             abs(found.mean() - stated.mean()) <= 2 * np.hypot(_error(stated), _error(found))
         )
-        lines.append(
-            f"| {name} | {arm} | {budget:g} | {stated.mean():.3f} ± {_error(stated):.3f} | "
-            f"{found.mean():.3f} ± {_error(found):.3f} | {found.mean() / stated.mean():.2f} | "
-            f"{'yes' if inside[-1] else 'no'} |"
-        )
+        both = [f"{each.mean():.3f} ± {_error(each):.3f}" for each in (stated, found)]
+        ratio, within = f"{found.mean() / stated.mean():.2f}", "yes" if inside[-1] else "no"
+        lines.append([name, arm, f"{budget:g}", *both, ratio, within])
     for name, budget in dict.fromkeys((row["source"], row["budget"]) for row in rows):
         gains = [
             np.mean(runs[(name, ONE, budget, side)]) - np.mean(runs[(name, CHOSEN, budget, side)])
             for side in (STATED, FOUND)
         ]
         kept.append((gains[0] > 0) == (gains[1] > 0))
+    head = ["source", "arm", "budget", "stated", "found", "found / stated", "within"]
     return "\n".join([
-        *lines,
+        *pipe_table(head, lines),
         "",
         f"{sum(inside)} of {len(inside)} expected regrets within two standard errors",
         f"{sum(kept)} of {len(kept)} times the ladder was better, or not, as the plan said",

@@ -10,8 +10,11 @@ be expected to beat. What is in --output is not trained again.
 
 from __future__ import annotations
 
+from harness import Row, parser_of, run_all  # first: one thread
+
+# isort: split
+
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.job import Job
 from climb_opt.shards import Corpus
 from climb_opt.statistics import rank_interval, spearman
+from climb_opt.text import pipe_table
 
 OTHER = 1000  # added to a seed: the whole run's second opinion
 
@@ -36,33 +40,28 @@ def measure(options: argparse.Namespace) -> dict[str, np.ndarray]:
     objective = ProxyObjective(corpus, recipe, directory=options.output.parent / "rates")
     space = objective.space
     drawn = space.sample_mixed(np.random.default_rng(0), options.mixtures)
-    options.output.touch()
-    rows = map(json.loads, options.output.read_text().splitlines())
-    known = {tuple(row["key"]): row["score"] for row in rows}
-
-    def score(name: str, rung: int, number: int, seed: int) -> float:
-        key = (name, number, seed)
-        if key not in known:
-            job = Job("trial", space.mixture(drawn[number]), seed, rung)
-            _, components, _ = objective.group.run(objective._work, job)
-            known[key] = objective.aggregate(components)
-            with options.output.open("a") as stream:
-                stream.write(json.dumps({"key": key, "score": known[key]}) + "\n")
-        return known[key]
-
     ways = {"whole run": (len(rungs), 0), "whole run, another seed": (len(rungs), OTHER)}
     for rung, rate in enumerate(options.rates):
         ways[f"1/{options.part}, {options.repetition}, rate x {rate:g}"] = (rung, 0)
-    found = {name: np.zeros((options.mixtures, options.seeds)) for name in ways}
-    for seed in range(options.seeds):
-        for name, (rung, more) in ways.items():
-            for number in range(options.mixtures):
-                found[name][number, seed] = score(name, rung, number, seed + more)
-    return found
+
+    def run(row: Row) -> Row:
+        job = Job("trial", space.mixture(drawn[row["mixture"]]), row["seed"], ways[row["name"]][0])
+        _, components, _ = objective.group.run(objective._work, job)
+        return {"score": objective.aggregate(components)}
+
+    wanted = [
+        {"name": name, "mixture": number, "seed": seed + more}
+        for seed in range(options.seeds)
+        for name, (_, more) in ways.items()
+        for number in range(options.mixtures)
+    ]
+    rows = run_all(wanted, ("name", "mixture", "seed"), options.output, run)
+    scores = np.reshape([row["score"] for row in rows], (options.seeds, len(ways), -1))
+    return {name: scores[:, i].T for i, name in enumerate(ways)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("study", help="a study's recipe")
     parser.add_argument("--mixtures", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=2)
@@ -74,17 +73,16 @@ def main() -> None:
     options = parser.parse_args()
     found = measure(options)
     full = found.pop("whole run")
-    print(
-        "| against the whole run | rank correlation, by seed | of the means [90 %] | mean score |"
-    )
-    print("|---|---|---|---|")
+    lines = []
     for name, own in found.items():
         by_seed = ", ".join(f"{spearman(a, b):.2f}" for a, b in zip(own.T, full.T, strict=True))
         means = own.mean(axis=1), full.mean(axis=1)
         low, high = rank_interval(*means)
         shown = f"{spearman(*means):.2f} [{low:.2f}, {high:.2f}]"
-        print(f"| {name} | {by_seed} | {shown} | {own.mean():.3f} |")
-    print(f"| whole run | | | {full.mean():.3f} |")
+        lines.append([name, by_seed, shown, f"{own.mean():.3f}"])
+    lines.append(["whole run", "", "", f"{full.mean():.3f}"])
+    head = ["against the whole run", "rank correlation, by seed", "of the means [90 %]"]
+    print("\n".join(pipe_table([*head, "mean score"], lines)))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,12 @@ share it; a last call with all seeds prints the tables.
 
 from __future__ import annotations
 
-import os
+from harness import Quiet, append, parser_of, rows_of  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch start their threads
+# isort: split
 
-import argparse
 import io
 import json
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +32,7 @@ from optuna.samplers import BaseSampler
 
 import climb_opt
 from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler, best_mixture
+from climb_opt.text import pipe_table
 
 SMALL, TARGET = "small", "target"
 LIKE = "math_word_problems"  # the source of the small domain and of the target
@@ -118,18 +117,15 @@ class Proxies:
     def __init__(self, path: Path, train: Train) -> None:
         self.path, self.train, self.trained = path, train, 0
         self.known: dict[tuple[object, ...], float] = {}
-        path.touch()
 
     def __call__(self, mixture: Mapping[str, float], seed: int) -> float:
         key = _key(mixture, seed)
         if key not in self.known:  # here; another process may have trained it
-            rows = map(json.loads, self.path.read_text().splitlines())
+            rows = rows_of(self.path)
             self.known = {_key(row["mixture"], row["seed"]): row["score"] for row in rows}
         if key not in self.known:
             score = self.train(mixture, seed)
-            row = {"mixture": dict(mixture), "seed": seed, "score": score}
-            with self.path.open("a") as stream:
-                stream.write(json.dumps(row) + "\n")
+            append(self.path, {"mixture": dict(mixture), "seed": seed, "score": score})
             self.known[key], self.trained = score, self.trained + 1
         return self.known[key]
 
@@ -153,13 +149,6 @@ def training(
     from climb_opt.proxy.train import Trainer
     from climb_opt.recipes import read_proxy
 
-    class Watch:
-        def stop(self) -> bool:
-            return False
-
-        def report(self, model: object, step: int) -> bool:
-            return False
-
     shape = {"include": "demo", "model": {"hidden": 64}, "tokens": TOKENS, "batch_tokens": 512}
     group = ProxyGroup("fp32")
     recipe = read_proxy({**shape, **changes})
@@ -168,7 +157,7 @@ def training(
     evaluator = HeldOutLoss(corpus, target=TARGET)
 
     def work(job: Job) -> float:
-        outcome = trainer.train(job, Watch())
+        outcome = trainer.train(job, Quiet())
         return evaluator.evaluate(outcome.model, group.accelerator)[f"{TARGET}/bpb"]
 
     return lambda mixture, seed: group.run(work, Job("trial", dict(mixture), seed))
@@ -218,33 +207,29 @@ def report(space: MixtureSpace, scores: np.ndarray, kept: Sequence[Kept]) -> str
     """The two tables."""
     alone = dict(zip(space.domains, map(float, space.epochs), strict=True))[SMALL]
     means, errors = scores.mean(axis=1), scores.std(axis=1, ddof=1) / scores.shape[1] ** 0.5
-    lines = ["| share of the small domain | its epochs | bits per byte | ± |", "|---|---|---|---|"]
-    for share, mean, error in zip(SHARES, means, errors, strict=True):
-        lines.append(f"| {share:g} | {share * alone:.1f} | {mean:.3f} | {error:.3f} |")
-    best = int(means.argmin())
-    lines.append(f"\nIt bottoms at {SHARES[best]:g}, {SHARES[best] * alone:.1f} epochs.\n")
-    lines.append("| search | rule | epochs, median | by seed | bits per byte, mean |")
-    lines.append("|---|---|---|---|---|")
+    each = zip(SHARES, means, errors, strict=True)
+    rows = [[f"{x:g}", f"{x * alone:.1f}", f"{mean:.3f}", f"{off:.3f}"] for x, mean, off in each]
+    lines = pipe_table(["share of the small domain", "its epochs", "bits per byte", "±"], rows)
+    best = SHARES[int(means.argmin())]
+    lines.append(f"\nIt bottoms at {best:g}, {best * alone:.1f} epochs.\n")
+    rows = []
     for arm, rule in dict.fromkeys((one.arm, one.rule) for one in kept):
         own = [one for one in kept if (one.arm, one.rule) == (arm, rule)]
         epochs = [one.share * alone for one in own]
-        lines.append(
-            f"| {arm} | {rule} | {np.median(epochs):.1f} | "
-            f"{', '.join(f'{e:.1f}' for e in epochs)} | {np.mean([o.score for o in own]):.3f} |"
-        )
-    return "\n".join(lines)
+        by_seed, score = ", ".join(f"{e:.1f}" for e in epochs), np.mean([o.score for o in own])
+        rows.append([arm, rule, f"{np.median(epochs):.1f}", by_seed, f"{score:.3f}"])
+    head = ["search", "rule", "epochs, median", "by seed", "bits per byte, mean"]
+    return "\n".join(lines + pipe_table(head, rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("documents", type=Path, help="JSON lines, zstd, with `text` and `source`")
     parser.add_argument("--output", type=Path, default=Path("repeats"), help="to go on from")
     parser.add_argument("--seeds", type=int, default=5, help="searches an arm")
     parser.add_argument("--first-seed", type=int, default=0, help="of this process: share --output")
     parser.add_argument("--fresh", type=int, default=4, help="seeds of the curve and the picks")
     options = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore")
     corpus = corpus_of(options.documents, options.output)
     space = MixtureSpace(corpus.tokens(), trial_tokens=TOKENS)
     train = Proxies(options.output / "trained.jsonl", training(corpus, options.output))

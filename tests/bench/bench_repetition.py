@@ -12,11 +12,10 @@ Every training is kept in --output, so that a call that was stopped goes on wher
 
 from __future__ import annotations
 
-import os
+from harness import parser_of  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch start their threads
+# isort: split
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from bench_repeats import (
     training,
 )
 from climb_opt import MixtureSpace
+from climb_opt.text import pipe_table
 
 BYTES = {SMALL: 48_000, **dict.fromkeys(OTHERS, 1_000_000)}  # at `TOKENS`
 TOKENS = 524_288  # of the whole run
@@ -54,24 +54,23 @@ def curves(
 
 def report(shares: Sequence[float], found: dict[str, np.ndarray], alone: float) -> str:
     """The curves, their bottoms, and what the whole run loses at them."""
-    lines = ["| share of the small domain | its epochs | " + " | ".join(found) + " |"]
-    lines.append("|---" * (2 + len(found)) + "|")
     means = {name: scores.mean(axis=1) for name, scores in found.items()}
-    for row, share in enumerate(shares):
-        shown = " | ".join(f"{mean[row]:.3f}" for mean in means.values())
-        lines.append(f"| {share:g} | {share * alone:.1f} | {shown} |")
-    lines += ["", "| trained | best share | by seed | whole run there, above its best |"]
-    lines.append("|---|---|---|---|")
-    full = means[FULL]
+    rows = [
+        [f"{share:g}", f"{share * alone:.1f}", *(f"{mean[row]:.3f}" for mean in means.values())]
+        for row, share in enumerate(shares)
+    ]
+    lines = [*pipe_table(["share of the small domain", "its epochs", *found], rows), ""]
+    full, rows = means[FULL], []
     for name, scores in found.items():
         best = int(means[name].argmin())
         by_seed = ", ".join(f"{shares[k]:g}" for k in scores.argmin(axis=0))
-        lines.append(f"| {name} | {shares[best]:g} | {by_seed} | {full[best] - full.min():+.3f} |")
-    return "\n".join(lines)
+        rows.append([name, f"{shares[best]:g}", by_seed, f"{full[best] - full.min():+.3f}"])
+    head = ["trained", "best share", "by seed", "whole run there, above its best"]
+    return "\n".join(lines + pipe_table(head, rows))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("documents", type=Path, help="JSON lines, zstd, with `text` and `source`")
     parser.add_argument("--output", type=Path, default=Path("repetition"), help="to go on from")
     parser.add_argument("--seeds", type=int, default=4)

@@ -8,11 +8,12 @@ dashboard computes for its importance card), and an empty Plotly page that works
 
 from __future__ import annotations
 
+from harness import parser_of, timed  # first: one thread
+
+# isort: split
+
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -26,7 +27,7 @@ from synthetic_study import Shape, build_study
 
 
 def main() -> None:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    parser_of(__doc__).parse_args()
     blank = plotly_bytes()
     head = ("report s", "importance s", "ratio", "page kB", "of Plotly")
     print(f"{'study':<24}" + "".join(f"{name:>14}" for name in head))
@@ -37,20 +38,11 @@ def main() -> None:
         assert markdown.render(contents)
         _, reference = timed(lambda study=study: optuna.importance.get_param_importances(study))
         size = len(page.encode())
-        row = (
-            f"{seconds + more:.2f}",
-            f"{reference:.2f}",
-            f"{(seconds + more) / reference:.1f}",
-            f"{size / 1e3:.0f}",
-            f"{size / blank:.3f}",
+        seconds += more
+        print(
+            f"{domains:>4} domains, 114 runs  {seconds:>14.2f}{reference:>14.2f}"
+            f"{seconds / reference:>14.1f}{size / 1e3:>14.0f}{size / blank:>14.3f}"
         )
-        print(f"{domains:>4} domains, 114 runs  " + "".join(f"{cell:>14}" for cell in row))
-
-
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    begun = time.process_time()
-    value = call()
-    return value, time.process_time() - begun
 
 
 def plotly_bytes() -> int:

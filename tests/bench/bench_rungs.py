@@ -19,18 +19,14 @@ to fit and predict.
 
 from __future__ import annotations
 
-import os
+from harness import Row, load, parser_of, run_all, timed  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
+# isort: split
 
-import argparse
-import json
-import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import gpytorch
@@ -39,12 +35,13 @@ import torch
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import MultiTaskGP, SingleTaskMultiFidelityGP
 
-from climb_opt.emulator import LadderSource, pool, read_runs, read_table
+from climb_opt.emulator import LadderSource, pool, read_runs
 from climb_opt.gp.fit import process_of
 from climb_opt.gp.ladder import Results
 from climb_opt.gp.ladder_fit import LadderFits
 from climb_opt.statistics import spearman
-from ladder_sources import CACHE, REGMIX, RESULTS, SCORES, TABLES, source
+from climb_opt.text import pipe_table
+from ladder_sources import REGMIX, RESULTS, SCORES, regmix, source
 
 RUNGS = ((122e6, 4e9), (310e6, 8e9), (937e6, 35.3e9))  # of dmsl: parameters, tokens
 COUNTS = {"dmsl": (30, 10, 6), "regmix": (64, 24, 8), "law": (64, 24, 8)}  # trials on each rung
@@ -100,7 +97,9 @@ def task(name: str, seed: int, tables: Path, cache: Path, target: int | None = N
 def _rows(name: str, seed: int, tables: Path, cache: Path, counts: tuple[int, ...]) -> list[Runs]:
     kind, _, what = name.partition("/")
     if kind == "regmix":
-        return [_regmix(size, what, tables) for size, _, _ in REGMIX]
+        runs = [regmix(tables, size) for size, _, _ in REGMIX]
+        each = [[t.result(n) for n in SCORES[what] or t.names] for t in runs]
+        return [(t.weights, np.mean(own, axis=0)) for t, own in zip(runs, each, strict=True)]
     if kind == "dmsl":
         score = [f"{c}_loss" for c in (RESULTS if what == "mean7" else [what])]
         rows = pool(read_runs(tables / "dmsl" / "dmsl.csv"), RUNGS, score)
@@ -112,16 +111,6 @@ def _rows(name: str, seed: int, tables: Path, cache: Path, counts: tuple[int, ..
         weights = ladder.space.sample_mixed(rng, n)
         found.append((weights, ladder.score(weights, rung, [seed, rung])))
     return found
-
-
-def _regmix(size: str, what: str, tables: Path) -> Runs:
-    stems = [tables / "regmix" / f"{part}_" for part in ("train", "test")[size != "1m" :]]
-    each = [
-        read_table(f"{s}mixture_{size}.csv", f"{s}pile_loss_{size}.csv", key="index") for s in stems
-    ]
-    names = SCORES[what] or each[0].names
-    scores = [np.mean([t.result(n) for n in names], axis=0) for t in each]
-    return np.concatenate([t.weights for t in each]), np.concatenate(scores)
 
 
 # --- models: of a task, mean and deviation of a run at its roots ---------------------------------
@@ -233,9 +222,7 @@ MODELS: dict[str, Callable[[Task], Moments]] = {
 
 def figures(model: Callable[[Task], Moments], job: Task) -> dict[str, float]:
     """NaN for what a model cannot say."""
-    began = time.process_time()
-    mean, std = model(job)
-    seconds = time.process_time() - began
+    (mean, std), seconds = timed(lambda: model(job))
     gap = (job.values - mean) / std
     score = -0.5 * gap**2 - np.log(std) - 0.5 * np.log(2 * np.pi)
     held = float(np.mean(np.abs(gap) <= WITHIN_90)) if np.isfinite(std).all() else np.nan
@@ -247,7 +234,7 @@ def figures(model: Callable[[Task], Moments], job: Task) -> dict[str, float]:
     }
 
 
-def table(rows: list[dict[str, object]], sources: list[str]) -> str:
+def table(rows: list[Row], sources: list[str]) -> str:
     """Rank and log score as medians over seeds, coverage and seconds as means."""
     models = [m for m in MODELS if any(r["model"] == m for r in rows)]
 
@@ -261,67 +248,59 @@ def table(rows: list[dict[str, object]], sources: list[str]) -> str:
             return f"{rank:.2f}"
         return f"{rank:.2f} / {nats:.2f} / {100 * each['held'].mean():.0f}"
 
-    by_model = {m: [float(str(r["seconds"])) for r in rows if r["model"] == m] for m in models}
+    by_model = {m: [r["seconds"] for r in rows if r["model"] == m] for m in models}
     lines = [
-        ["rank / nats / % within", *models],
-        ["---"] * (1 + len(models)),
         *([name, *(cell(name, m) for m in models)] for name in sources),
         ["CPU s", *(f"{np.mean(by_model[m]):.2f}" for m in models)],
         ["fits", *(str(len(by_model[m])) for m in models)],
     ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(pipe_table(["rank / nats / % within", *models], lines))
 
 
-def against(rows: list[dict[str, object]]) -> str:
+def against(rows: list[Row]) -> str:
     """The log score of ours against each model's, on the same ladders and seeds."""
-    found: dict[object, dict[tuple[object, object], float]] = {}
+    found: dict[str, dict[tuple[str, int], float]] = {}
     for row in rows:
-        if not np.isnan(float(str(row["nats"]))):
-            own = found.setdefault(row["model"], {})
-            own[row["source"], row["seed"]] = float(str(row["nats"]))
-    base = found.pop("ours", {})
-    lines = ["| ours against | pairs | better in | median gain, nats |", "|---" * 4 + "|"]
+        if not np.isnan(row["nats"]):
+            found.setdefault(row["model"], {})[row["source"], row["seed"]] = row["nats"]
+    base, lines = found.pop("ours", {}), []
     for model, theirs in found.items():
         gains = np.array([base[pair] - nats for pair, nats in theirs.items() if pair in base])
         if len(gains):
             better = int(np.sum(gains > 0))
-            lines.append(f"| {model} | {len(gains)} | {better} | {np.median(gains):.2f} |")
-    return "\n".join(lines)
+            lines.append([model, str(len(gains)), str(better), f"{np.median(gains):.2f}"])
+    head = ["ours against", "pairs", "better in", "median gain, nats"]
+    return "\n".join(pipe_table(head, lines))
 
 
 FIGURES = ("rank", "nats", "held")
+KEY = ("source", "model", "seed", "target")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__, "tables", "cache")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--sources", nargs="+", default=list(USUAL))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--target", type=int, help="trials of the target to learn from")
-    parser.add_argument("--tables", type=Path, default=TABLES)
-    parser.add_argument("--cache", type=Path, default=CACHE)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # BoTorch's advice on scaling, and on fits that it repeats
-    args.output.touch()
-    rows = [json.loads(line) for line in args.output.read_text().splitlines()]
-    known = {(r["source"], r["model"], r["seed"], r["target"]) for r in rows}
     folders = {"dmsl", "regmix"} - {p.name for p in args.tables.glob("*")}
     sources = [s for s in args.sources if s.partition("/")[0] not in folders]
     for name in sorted({*args.sources} - {*sources}):
         print(f"{name}: no table in {args.tables}, left out.")
-    for seed in range(args.seeds):
-        for name in sources:
-            dear = counts_of(name, args.target)[-1]
-            wanted = [m for m in args.models if (name, m, seed, dear) not in known]
-            job = task(name, seed, args.tables, args.cache, dear) if wanted else None
-            for model in wanted:
-                assert job is not None
-                own = figures(MODELS[model], job)
-                rows.append({"source": name, "model": model, "seed": seed, "target": dear, **own})
-                with args.output.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+    of = {name: counts_of(name, args.target)[-1] for name in sources}
+    every = product(range(args.seeds), sources, args.models)
+    wanted = (dict(zip(KEY, (name, m, seed, of[name]), strict=True)) for seed, name, m in every)
+    drawn = lru_cache(maxsize=1)(task)  # the same for all models
+
+    def run(row: Row) -> Row:
+        job = drawn(row["source"], row["seed"], args.tables, args.cache, row["target"])
+        return figures(MODELS[row["model"]], job)
+
+    run_all(wanted, KEY, args.output, run)
+    rows = [*load(args.output, KEY).values()]
     rows = [r for r in rows if r["target"] == counts_of(r["source"], args.target)[-1]]
     print(table(rows, sources), against(rows), sep="\n\n")
 

@@ -16,17 +16,15 @@ better than CLIMB's mean of its top 128, on the same noise.
 
 from __future__ import annotations
 
-import os
+from harness import Row, parser_of, run_all  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy starts its threads
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
+# isort: split
 
 import argparse
 import time
-import warnings
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +32,17 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
-from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, Table, read_table
+from climb_opt.emulator import Emulator, MixingLaw, NoisyObjective, Source, read_table
 from climb_opt.emulator.objective import reference_draws
 from climb_opt.mixbench.catalogue import PROBLEMS
 from climb_opt.samplers import stock
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection import compare_rules
+from climb_opt.text import pipe_table
 from climb_opt.view import read_history
-from resume import run_all
+from ladder_sources import SCORES, prior_of, regmix
 
-TABLES = Path(__file__).parents[3] / "shared" / "data" / "tables"
-CACHE = Path.home() / ".cache" / "climb_opt"
 TRIALS = 112
 RULES = ["observed", "evaluated", "predicted", "supported", "top", "optimum", "auto"]
 CHECKPOINTS = (20, 24, 28, 32, 40, 48, 56, 80)
@@ -90,24 +87,9 @@ def source(name: str, tables: Path, cache: Path) -> Source:
         folder = tables / "olmix_dclm"
         table = read_table(folder / "dclm_ratios.csv", folder / "dclm_metrics.csv", key="run")
         return Emulator.fit(table, table.names, cache=cache)
-    table = regmix(tables)
-    # Its mixtures were drawn around prior^.5, so their mean's square stands for the prior.
-    prior = {domain: weight**2 for domain, weight in table.mean_weights().items()}
-    if name == "avg13":
-        return Emulator.fit(table, table.names, prior=prior, components=True, cache=cache)
-    return Emulator.fit(table, ["metric/the_pile_pile_cc_val_loss"], prior=prior, cache=cache)
-
-
-def regmix(tables: Path) -> Table:
-    parts = [
-        read_table(
-            tables / "regmix" / f"{part}_mixture_1m.csv",
-            tables / "regmix" / f"{part}_pile_loss_1m.csv",
-            key="index",
-        )
-        for part in ("train", "test")
-    ]
-    return parts[0].append(parts[1])
+    table, parts = regmix(tables), name == "avg13"
+    score = SCORES[name] or table.names
+    return Emulator.fit(table, score, prior=prior_of(table), components=parts, cache=cache)
 
 
 @lru_cache(maxsize=8)
@@ -124,13 +106,13 @@ def regret(oracle: Source, weights: np.ndarray) -> np.ndarray:
 # --- one run ---------------------------------------------------------------------------------
 
 
-def run(oracle: Source, method: str, noise: float, seed: int, trials: int) -> dict[str, object]:
+def run(oracle: Source, method: str, noise: float, seed: int, trials: int) -> Row:
     """One search: what its evaluations and its recommendations are worth."""
     make, batch = METHODS[method]
     started = time.process_time()
     study = optuna.create_study(sampler=make(oracle.space, seed))
     objective = NoisyObjective(oracle, noise=noise, seed=seed)
-    found: dict[str, object] = {}
+    found: Row = {}
     at = [c for c in CHECKPOINTS if c < trials] if method == "gp" and noise in CHECKED else []
     searching = 0.0
     while (done := len(study.get_trials(deepcopy=False))) < trials:
@@ -149,7 +131,7 @@ def run(oracle: Source, method: str, noise: float, seed: int, trials: int) -> di
     return found | {"cpu": searching, "cpu_all": time.process_time() - started}
 
 
-def _judge(study: optuna.Study, oracle: Source, method: str) -> dict[str, object]:
+def _judge(study: optuna.Study, oracle: Source, method: str) -> Row:
     space = oracle.space
     history = read_history(study, space)
     found = {"evaluated best": float(regret(oracle, history.weights).min())}
@@ -161,7 +143,7 @@ def _judge(study: optuna.Study, oracle: Source, method: str) -> dict[str, object
         for rule in ("argbest", "mean-top"):
             pick = climb_pick(space, history, ClimbOptions(preset), seed=_seed(study), rule=rule)
             found[rule] = float(regret(oracle, pick)[0])
-    return found  # type: ignore[return-value]
+    return found
 
 
 def _seed(study: optuna.Study) -> int:
@@ -174,25 +156,17 @@ def _seed(study: optuna.Study) -> int:
 KEY = ("oracle", "noise", "method", "seed", "trials")
 
 
-def wanted(options: argparse.Namespace) -> Iterable[dict[str, object]]:
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
-        for noise in options.noise:
-            for oracle in options.oracles:
-                for method in options.methods:
-                    yield {
-                        "oracle": oracle,
-                        "noise": noise,
-                        "method": method,
-                        "seed": seed,
-                        "trials": options.trials,
-                    }
+def wanted(options: argparse.Namespace) -> Iterable[Row]:
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    every = product(seeds, options.noise, options.oracles, options.methods)
+    for seed, noise, oracle, method in every:
+        yield dict(zip(KEY, (oracle, noise, method, seed, options.trials), strict=True))
 
 
-def work(options: argparse.Namespace) -> list[dict[str, object]]:
-    def one(row: dict[str, object]) -> dict[str, object]:
-        oracle = source(str(row["oracle"]), options.tables, options.cache)
-        noise, seed = float(str(row["noise"])), int(str(row["seed"]))
-        return run(oracle, str(row["method"]), noise, seed, options.trials)
+def work(options: argparse.Namespace) -> list[Row]:
+    def one(row: Row) -> Row:
+        oracle = source(row["oracle"], options.tables, options.cache)
+        return run(oracle, row["method"], row["noise"], row["seed"], options.trials)
 
     return run_all(wanted(options), KEY, options.output, one)
 
@@ -205,60 +179,54 @@ def spread(values: list[float]) -> str:
     return f"{middle:.4f} [{low:.4f}, {high:.4f}]"
 
 
-def report(rows: list[dict[str, object]], options: argparse.Namespace) -> None:
-    def column(oracle: str, noise: float, method: str, what: str) -> dict[int, float]:
-        return {
-            int(str(r["seed"])): float(str(r[what]))
-            for r in rows
-            if (r["oracle"], r["noise"], r["method"]) == (oracle, noise, method) and what in r
-        }
+Column = Callable[[float, str, str], dict[int, float]]
 
+
+def _column(rows: list[Row], oracle: str, noise: float, method: str, what: str) -> dict[int, float]:
+    """Seed -> a figure of the runs of a method."""
+    key = (oracle, noise, method)
+    own = (r for r in rows if (r["oracle"], r["noise"], r["method"]) == key and what in r)
+    return {r["seed"]: r[what] for r in own}
+
+
+def report(rows: list[Row], options: argparse.Namespace) -> None:
     for oracle in options.oracles:
         print(f"\n{oracle}: {source(oracle, options.tables, options.cache).quality()}")
-        print("| noise | method | seeds | best evaluated | recommended | wins | target | CPU s |")
-        print("|---|---|---|---|---|---|---|---|")
+        column, lines = partial(_column, rows, oracle), []
         for noise in options.noise:
-            climb = column(oracle, noise, "climb nemo", "mean-top")
+            climb = column(noise, "climb nemo", "mean-top")
             for method in options.methods:
-                best = column(oracle, noise, method, "evaluated best")
+                best = column(noise, method, "evaluated best")
                 if not best:
                     continue
-                cpu = np.median(list(column(oracle, noise, method, "cpu").values()))
+                cpu = np.median(list(column(noise, method, "cpu").values()))
                 for rule in ("argbest", "mean-top", "auto"):
-                    pick = column(oracle, noise, method, rule)
+                    pick = column(noise, method, rule)
                     if not pick:
                         continue
                     both = [s for s in pick if s in climb]
                     wins = sum(pick[s] < climb[s] for s in both)
                     goal = TARGETS.get(noise, {}).get(oracle, ())
                     own = goal[METHODS[method][1] > 1] if goal and method[:2] == "gp" else None
-                    met = (
-                        ""
-                        if own is None
-                        else f"{own:g} "
-                        + ("met" if np.median(list(pick.values())) <= own else "missed")
-                    )
-                    print(
-                        f"| {noise:g} | {method}, {rule} | {len(pick)} | "
-                        f"{spread(list(best.values()))} | {spread(list(pick.values()))} | "
-                        f"{wins}/{len(both)} | {met} | {cpu:.1f} |"
-                    )
-        _report_match(oracle, options, column)
+                    met = "met" if own and np.median(list(pick.values())) <= own else "missed"
+                    cells = [spread(list(each.values())) for each in (best, pick)]
+                    cells += [f"{wins}/{len(both)}", "" if own is None else f"{own:g} {met}"]
+                    row = [f"{noise:g}", f"{method}, {rule}", str(len(pick)), *cells]
+                    lines.append([*row, f"{cpu:.1f}"])
+        head = ["noise", "method", "seeds", "best evaluated", "recommended", "wins", "target"]
+        print("\n".join(pipe_table([*head, "CPU s"], lines)))
+        _report_match(options, column)
         if options.rules:
-            _report_rules(oracle, options, column)
+            _report_rules(options, column)
 
 
-def _report_match(
-    oracle: str,
-    options: argparse.Namespace,
-    column: Callable[[str, float, str, str], dict[int, float]],
-) -> None:
+def _report_match(options: argparse.Namespace, column: Column) -> None:
     """Trials after which the median recommendation is as good as CLIMB's after all of them."""
     for noise in options.noise:
         for what in ("evaluated best", "argbest", "mean-top"):
-            climb = column(oracle, noise, "climb nemo", what)
-            curve = {c: column(oracle, noise, "gp", f"auto@{c}") for c in CHECKPOINTS}
-            curve[options.trials] = column(oracle, noise, "gp", "auto")
+            climb = column(noise, "climb nemo", what)
+            curve = {c: column(noise, "gp", f"auto@{c}") for c in CHECKPOINTS}
+            curve[options.trials] = column(noise, "gp", "auto")
             if not climb or not curve[CHECKPOINTS[0]]:
                 continue
             level = float(np.median(list(climb.values())))
@@ -271,32 +239,22 @@ def _report_match(
             )
 
 
-def _report_rules(
-    oracle: str,
-    options: argparse.Namespace,
-    column: Callable[[str, float, str, str], dict[int, float]],
-) -> None:
-    print("| noise | method | " + " | ".join(RULES) + " |")
-    print("|---" * (len(RULES) + 2) + "|")
-    for noise in options.noise:
-        for method in options.methods:
-            cells = [list(column(oracle, noise, method, rule).values()) for rule in RULES]
-            if cells[0]:
-                values = " | ".join(f"{np.median(c):.4f}" for c in cells)
-                print(f"| {noise:g} | {method} | {values} |")
+def _report_rules(options: argparse.Namespace, column: Column) -> None:
+    lines = []
+    for noise, method in product(options.noise, options.methods):
+        cells = [list(column(noise, method, rule).values()) for rule in RULES]
+        if cells[0]:
+            lines.append([f"{noise:g}", method, *(f"{np.median(c):.4f}" for c in cells)])
+    print("\n".join(pipe_table(["noise", "method", *RULES], lines)))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__, "tables", "cache", "output", "first-seed")
     parser.add_argument("--full", action="store_true", help="the published tables, all noises")
-    parser.add_argument("--tables", type=Path, default=TABLES, help="folder of published tables")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of fitted emulators")
-    parser.add_argument("--output", type=Path, help="JSON lines: runs done, to resume or share")
     parser.add_argument("--oracles", nargs="+", help="avg13, pile_cc, dclm, law<domains>-<seed>")
     parser.add_argument("--noise", nargs="+", type=float)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=USUAL)
     parser.add_argument("--seeds", type=int, help="how many")
-    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--rules", action="store_true", help="every rule of selection, too")
     options = parser.parse_args()
@@ -304,8 +262,6 @@ def main() -> None:
     options.oracles = options.oracles or (["avg13", "pile_cc", "dclm"] if full else ["law21-0"])
     options.noise = options.noise or ([0.0, 0.1, 0.3, 1.0] if full else [0.0, 0.3])
     options.seeds = options.seeds or (10 if full else 2)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore")
     report(work(options), options)
 
 

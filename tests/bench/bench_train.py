@@ -13,8 +13,10 @@ CPU time with one thread; the two trainers take turns in blocks of steps, and me
 
 from __future__ import annotations
 
-import argparse
-import os
+from harness import Quiet, parser_of, random_corpus  # first: one thread
+
+# isort: split
+
 import subprocess
 import sys
 import tempfile
@@ -25,8 +27,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ from climb_opt.proxy.order import Stretch
 from climb_opt.proxy.run import Run
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import ModelRecipe, ProxyRecipe
-from climb_opt.shards import Corpus, Domain, Stream
+from climb_opt.shards import Corpus
 
 SHAPES = {"0.2m": ModelRecipe(64, 2, 4), "1m": ModelRecipe(128, 4, 4), "4m": ModelRecipe(256, 4, 4)}
 VOCABULARY = 2048
@@ -51,15 +51,8 @@ BATCH = 4  # sequences a step
 STEPS_A_BLOCK = 12
 
 
-def random_corpus(folder: Path, domains: int = 4, tokens: int = 400_000) -> Corpus:
-    """Random tokens: speed does not depend on what they say."""
-    rng = np.random.default_rng(0)
-    made = []
-    for k in range(domains):
-        name = f"domain_{k:03d}.bin"
-        rng.integers(0, VOCABULARY, tokens, dtype=np.uint16).tofile(folder / name)
-        made.append(Domain(f"d{k}", (Stream(name, tokens, 1, tokens, str(k)),)))
-    return Corpus(folder, "random", tuple(made), {}, "uint16", VOCABULARY, 0)
+def corpus_in(folder: Path) -> Corpus:
+    return random_corpus(folder, VOCABULARY, domains=4, tokens=400_000)
 
 
 def recipe_of(shape: ModelRecipe, steps: int, *, compiled: bool) -> ProxyRecipe:
@@ -255,19 +248,11 @@ def bench_turn(corpus: Corpus, shape: ModelRecipe) -> None:
     for seed in range(8):
         last = marks[-1][1] if marks else 0.0
         first = len(marks)
-        trainer.group.run(lambda job: trainer.train(job, _Quiet()).facts, replace(JOB, seed=seed))
+        trainer.group.run(lambda job: trainer.train(job, Quiet()).facts, replace(JOB, seed=seed))
         turns.append(marks[first][1] - last)
     Run._one_step = one_step  # type: ignore[method-assign]
     turn = float(np.median(turns[2:]))
     print(f"turn    last step to first step {1e3 * turn:8.0f} ms  {turn / 60:.2%} of a 60 s trial")
-
-
-class _Quiet:
-    def stop(self) -> bool:
-        return False
-
-    def report(self, network: Any, step: int) -> bool:
-        return False
 
 
 PEAK = """
@@ -275,7 +260,7 @@ import resource, sys
 sys.path.insert(0, {folder!r})
 import bench_train as b
 from pathlib import Path
-corpus = b.random_corpus(Path({corpus!r}))
+corpus = b.corpus_in(Path({corpus!r}))
 shape = b.SHAPES[{size!r}]
 if {ours}:
     list(b.our_blocks(corpus, shape, 1, False))
@@ -302,14 +287,14 @@ def bench_memory(folder: Path, size: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--compile", action="store_true", help="torch.compile too: a minute more")
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--size", choices=SHAPES, default="1m")
     args = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
-    corpus, shape = random_corpus(folder), SHAPES[args.size]
+    corpus, shape = corpus_in(folder), SHAPES[args.size]
     size = model.size_of(model.configure(shape, corpus, SEQUENCE))
     print(
         f"{size.parameters / 1e6:.2f}M parameters, sequence {SEQUENCE}, batch {BATCH}, "

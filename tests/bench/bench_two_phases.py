@@ -13,9 +13,9 @@ Studies and trainings are kept in --output, so that a call that was stopped goes
 
 from __future__ import annotations
 
-import os
+from harness import parser_of, run_all  # first: one thread
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch start their threads
+# isort: split
 
 import argparse
 from collections.abc import Mapping
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 
 import climb_opt
 from climb_opt.objective import ProxyObjective
@@ -33,7 +32,6 @@ from climb_opt.recipes import study_from
 from climb_opt.schedules import Phase, Schedule, constant, mean_mixture
 from climb_opt.statistics import compare
 from climb_opt.view import StudyView
-from resume import run_all
 
 SHARES = (0.75, 0.25)
 ONE, TWO, MOVED = "one phase", "two phases", "the one phase's, scarcest last"
@@ -134,7 +132,7 @@ def report(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("corpus", type=Path, help="that `corpora/demo.yaml` makes")
     parser.add_argument("--output", type=Path, default=Path("phases"), help="to go on from")
     parser.add_argument("--seeds", type=int, default=5)
@@ -144,7 +142,6 @@ def main() -> None:
     parser.add_argument("--max-epochs", type=float, default=0.05)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     bench = Bench(options.corpus.resolve(), options)
     wanted = [
         {"arm": arm, "seed": seed, "test": test}

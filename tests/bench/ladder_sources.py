@@ -1,10 +1,9 @@
-"""Sources of bench_ladder.py by name, and the regret of a mixture on them."""
+"""Sources of bench_ladder.py by name, the regret of a mixture on them, and RegMix's tables."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,14 +14,13 @@ from climb_opt.emulator import (
     RowLadder,
     SimulatedLadder,
     SourceLadder,
+    Table,
     pool,
     read_runs,
     read_table,
 )
 from climb_opt.ladder import Ladder, Rung
 
-TABLES = Path(__file__).parents[3] / "shared" / "data" / "tables"
-CACHE = Path.home() / ".cache" / "climb_opt"
 RUNGS = ((122e6, 4e9), (310e6, 6e9), (680e6, 13e9), (937e6, 35.3e9))
 RESULTS = ("arxiv", "book", "c4", "github", "commoncrawl", "stackexchange", "wikipedia")
 DMSL = (*RESULTS, "openhermes", "mean7")
@@ -55,16 +53,22 @@ def source(name: str, tables: Path, cache: Path) -> LadderSource:
 
 @lru_cache(maxsize=8)
 def _regmix(size: str, what: str, tables: Path, cache: Path) -> Emulator:
-    def read(part: str, size: str) -> Any:
-        stem = tables / "regmix" / f"{part}"
-        mixtures, losses = f"{stem}_mixture_{size}.csv", f"{stem}_pile_loss_{size}.csv"
-        return read_table(mixtures, losses, key="index")
-
-    smallest = read("train", "1m").append(read("test", "1m"))
-    table = smallest if size == "1m" else read("test", size)
-    # Its mixtures were drawn around prior^.5, so their mean's square stands for the prior.
-    prior = {domain: weight**2 for domain, weight in smallest.mean_weights().items()}
+    table, prior = regmix(tables, size), prior_of(regmix(tables))
     return Emulator.fit(table, SCORES[what] or table.names, prior=prior, cache=cache)
+
+
+def regmix(tables: Path, size: str = "1m") -> Table:
+    """RegMix's runs of a size; only the smallest has rows to train on."""
+    stems = [tables / "regmix" / f"{part}_" for part in ("train", "test")[size != "1m" :]]
+    parts = [
+        read_table(f"{s}mixture_{size}.csv", f"{s}pile_loss_{size}.csv", key="index") for s in stems
+    ]
+    return reduce(Table.append, parts)
+
+
+def prior_of(table: Table) -> dict[str, float]:
+    """RegMix's mixtures were drawn around prior^.5: their mean's square stands for the prior."""
+    return {domain: weight**2 for domain, weight in table.mean_weights().items()}
 
 
 def rows(oracle: LadderSource) -> bool:
