@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.reading import read_csv
+from climb_opt.reading import check_once, no_column, read_csv, whole_rows
 from climb_opt.sums import sum_problem
 from climb_opt.text import shorten
 
@@ -170,23 +170,19 @@ def read_runs(
     mixed = [c for c in header if c.startswith(shared)] if shared else own
     for column in (*mixed, size, tokens):
         if column not in header:
-            raise UserError(
-                f"{path} has no column {column!r}.{did_you_mean(column, header)} Columns: "
-                f"{listed(header)}."
-            )
+            raise no_column(path, column, header)
     if len(mixed) < 2:
         raise UserError(f"{path}: columns of weights are {listed(mixed)}; at least 2 are needed.")
     names = [c for c in header if c not in {*mixed, size, tokens, *ignore}]
     used = [*mixed, size, tokens, *names]
-    if twice := [c for c in used if header.count(c) > 1]:
-        raise UserError(f"{path} names column {twice[0]!r} twice.")
+    check_once(path, header, used)
     if not names or not rows:
         raise UserError(f"{path} has no {'result' if rows else 'row'}.")
     places, known = [header.index(c) for c in used], len(mixed) + 2
     cells = np.full((len(rows), len(used)), np.nan)
-    for values, (line, row) in zip(cells, rows, strict=True):
-        there = [i for i, c in enumerate(places) if i < known or (c < len(row) and row[c].strip())]
-        values[there] = _cells(Path(path), line, row, header, [places[i] for i in there])
+    for values, (where, row) in zip(cells, whole_rows(path, header, rows), strict=True):
+        there = [i for i, c in enumerate(places) if i < known or row[c].strip()]
+        values[there] = [_number(where, used[i], row[places[i]]) for i in there]
     w, (n, t), y = cells[:, : len(mixed)], cells[:, known - 2 : known].T, cells[:, known:]
     for column, values in ((size, n), (tokens, t)):
         if np.any(values <= 0):
@@ -229,14 +225,6 @@ def coefficients_of(
 # --- private -------------------------------------------------------------------------------------
 
 
-def _cells(
-    path: Path, line: int, row: list[str], header: list[str], places: Sequence[int]
-) -> list[float]:
-    if len(row) != len(header):
-        raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns.")
-    return [_number(path, line, header[i], row[i]) for i in places]
-
-
 def _read(
     path: Path, key: str, ignore: Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, list[float]]]:
@@ -244,32 +232,30 @@ def _read(
     if not rows:
         raise UserError(f"{path} has no row{'' if header else ': it is empty'}.")
     if key not in header:
-        hint = did_you_mean(key, header)
-        raise UserError(f"{path} has no column {key!r}.{hint} Columns: {listed(header)}.")
+        raise no_column(path, key, header)
     columns = [i for i, name in enumerate(header) if name != key and name not in ignore]
-    twice = [name for name in (key, *(header[i] for i in columns)) if header.count(name) > 1]
-    if not columns or twice:
-        reason = f"names column {twice[0]!r} twice" if twice else "has no column of numbers"
-        raise UserError(f"{path} {reason}.")
+    check_once(path, header, [key, *(header[i] for i in columns)])
+    if not columns:
+        raise UserError(f"{path} has no column of numbers.")
     table: dict[str, list[float]] = {}
-    for line, row in rows:
-        values = _cells(path, line, row, header, columns)
+    for where, row in whole_rows(path, header, rows):
+        values = [_number(where, header[i], row[i]) for i in columns]
         name = row[header.index(key)]
         if name in table:
-            raise UserError(f"{path}, line {line}: {key}={name!r} is there twice.")
+            raise UserError(f"{where}: {key}={name!r} is there twice.")
         table[name] = values
     return tuple(header[i] for i in columns), table
 
 
-def _number(path: Path, line: int, column: str, text: str) -> float:
+def _number(where: str, column: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
     if not np.isfinite(value):
         raise UserError(
-            f"{path}, line {line}, column {column!r}: {shorten(text, 60)!r} is not a finite "
-            "number. Complete it, leave the row out of both files, or name the column in ignore."
+            f"{where}, column {column!r}: {shorten(text, 60)!r} is not a finite number. Complete "
+            "it, leave the row out of both files, or name the column in ignore."
         )
     return value
 

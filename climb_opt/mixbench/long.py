@@ -6,7 +6,7 @@ import ast
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from climb_opt.emulator.tables import LABELS, Runs
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.reading import read_csv
+from climb_opt.reading import check_once, read_csv, whole_rows
 from climb_opt.sums import sum_problem
 
 logger = logging.getLogger(__name__)
@@ -126,12 +126,10 @@ def _rows(path: Path, names: Mapping[str, str]) -> Iterator[tuple[str, dict[str,
                 f"{path} has no column {name!r}.{did_you_mean(name, header)} Columns: "
                 f"{listed(header)}; give columns: {{recipe, size, tokens, seed, task, value}}."
             )
-    _once(path, header, names.values())
+    check_once(path, header, names.values())
     place = {what: header.index(name) for what, name in names.items()}
-    for line, row in rows:
-        if len(row) != len(header):
-            raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns.")
-        yield f"{path}, line {line}", {what: row[i] for what, i in place.items()}
+    for where, row in whole_rows(path, header, rows):
+        yield where, {what: row[i] for what, i in place.items()}
 
 
 def _mixtures(
@@ -141,14 +139,11 @@ def _mixtures(
     if key not in header:
         raise UserError(f"{path} has no column {key!r}. Columns: {listed(header)}.")
     places = [i for i, name in enumerate(header) if name != key and name not in ignore]
-    _once(path, header, [key, *(header[i] for i in places)])
+    check_once(path, header, [key, *(header[i] for i in places)])
     if not places:
         raise UserError(f"{path} has no column of weights.")
     found: dict[str, np.ndarray] = {}
-    for line, row in rows:
-        where = f"{path}, line {line}"
-        if len(row) != len(header):
-            raise UserError(f"{where}: {len(row)} cells under {len(header)} columns.")
+    for where, row in whole_rows(path, header, rows):
         weights = np.array(
             [_amount(row[i].replace("%", "e-2"), f"{where}, column {header[i]!r}") for i in places]
         )
@@ -158,12 +153,6 @@ def _mixtures(
             raise UserError(f"{where}: recipe {name!r} is there twice.")
         found[name] = weights / weights.sum()
     return tuple(header[i] for i in places), found
-
-
-def _once(path: Path, header: Sequence[str], used: Iterable[str]) -> None:
-    """A UserError, if one of the used columns is there twice."""
-    if twice := [name for name in used if header.count(name) > 1]:
-        raise UserError(f"{path} names column {twice[0]!r} twice.")
 
 
 def _amount(text: str, where: str) -> float:

@@ -13,11 +13,11 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import UserError, brief
+from .errors import UserError, brief, did_you_mean, listed
 from .extras import need
 from .streams import encoding_of, read_bytes
 from .unpacking import Damaged
@@ -119,6 +119,32 @@ def table(text: IO[str], name: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
     finally:
         csv.field_size_limit(limit)
+
+
+def no_column(path: Path | str, column: str, header: Sequence[str]) -> UserError:
+    """What to raise for a column that a table has not."""
+    hint = did_you_mean(column, header)
+    return UserError(f"{path} has no column {column!r}.{hint} Columns: {listed(header)}.")
+
+
+def check_once(path: Path | str, header: Sequence[str], used: Iterable[str]) -> None:
+    """A UserError, if one of the used columns is there twice."""
+    if twice := [name for name in used if header.count(name) > 1]:
+        raise UserError(f"{path} names column {twice[0]!r} twice.")
+
+
+def whole_rows(
+    path: Path | str, header: Sequence[str], rows: Iterable[tuple[int, list[str]]]
+) -> Iterator[tuple[str, list[str]]]:
+    """Where each row is, and its cells.
+
+    Raises:
+        UserError: a row has not as many as there are columns.
+    """
+    for line, row in rows:
+        if len(row) != len(header):
+            raise UserError(f"{path}, line {line}: {len(row)} cells under {len(header)} columns.")
+        yield f"{path}, line {line}", row
 
 
 def decode(data: bytes) -> str:
