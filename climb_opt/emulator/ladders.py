@@ -60,11 +60,11 @@ class LadderSource(ABC):
         """What a run on `rung` measures (n,): the truth and noise of `seed`; None adds none."""
         rung = self.ladder.target if rung is None else rung
         values = self.truth(weights, rung)
-        if seed is None or not self._noises[rung]:
+        if seed is None or not self.noises[rung]:
             return values
         # The same normal on every rung: arms that differ in their rungs only share their luck.
         rng = np.random.default_rng([*np.atleast_1d(seed).tolist(), STREAM])
-        noise = self._noises[rung] * self.sigma
+        noise = self.noises[rung] * self.sigma
         return np.asarray(values + noise * rng.standard_normal(len(values)))
 
     def components(self, weights: np.ndarray) -> np.ndarray:
@@ -98,7 +98,8 @@ class LadderSource(ABC):
         return f"rungs at {told} of the target's cost (rank correlation)"
 
     @cached_property
-    def _noises(self) -> tuple[float, ...]:
+    def noises(self) -> tuple[float, ...]:
+        """Of one evaluation on each rung (R,), in sigma."""
         noises = self.noise if isinstance(self.noise, tuple) else (self.noise,) * len(self.ladder)
         if len(noises) != len(self.ladder) or not all(0 <= x < np.inf for x in noises):
             raise UserError(
@@ -108,8 +109,27 @@ class LadderSource(ABC):
         return noises
 
 
+class TargetLadder(LadderSource):
+    """A ladder whose last rung is a source by itself, `target`: its space and its best mixture."""
+
+    target: Source
+
+    @property
+    def space(self) -> MixtureSpace:  # type: ignore[override]
+        """The target's."""
+        return self.target.space
+
+    def extrapolates(self, weights: np.ndarray) -> np.ndarray:
+        """As the target."""
+        return self.target.extrapolates(weights)
+
+    def optimum(self) -> tuple[np.ndarray, float]:
+        """The target's."""
+        return self.target.optimum()
+
+
 @dataclass(frozen=True, eq=False)
-class SourceLadder(LadderSource):
+class SourceLadder(TargetLadder):
     """A source of its own for each rung, all over the same domains; the last is the target.
 
     Args:
@@ -143,25 +163,17 @@ class SourceLadder(LadderSource):
                 raise UserError(f"The rungs' sources differ in their domains: {sorted(odd)[0]!r}.")
 
     @property
-    def space(self) -> MixtureSpace:  # type: ignore[override]
-        """The target's."""
-        return self.sources[-1].space
+    def target(self) -> Source:  # type: ignore[override]
+        """The last rung's source."""
+        return self.sources[-1]
 
     def truth(self, weights: np.ndarray, rung: int | None = None) -> np.ndarray:
         """See `LadderSource`."""
         return self.sources[self.ladder.target if rung is None else rung].score(weights)
 
-    def extrapolates(self, weights: np.ndarray) -> np.ndarray:
-        """As the target."""
-        return self.sources[-1].extrapolates(weights)
-
-    def optimum(self) -> tuple[np.ndarray, float]:
-        """The target's."""
-        return self.sources[-1].optimum()
-
     def quality(self) -> str:
         """The target's line and the rungs."""
-        return f"{self.sources[-1].quality()}; {self.described()}"
+        return f"{self.target.quality()}; {self.described()}"
 
 
 class LadderObjective:

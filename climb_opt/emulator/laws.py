@@ -49,16 +49,17 @@ class MixingLaw(Law):
 
     def quality(self) -> str:
         """One line that goes with every result."""
-        _, _, gap = self._solve()
-        certain = max(gap, float(np.finfo(float).eps))  # at a vertex rounding may leave it below 0
-        return f"mixing law, {len(self.space)} domains; optimum certified to {certain:.1e}"
+        return f"mixing law, {len(self.space)} domains; {self._certified()}"
 
     def optimum(self) -> tuple[np.ndarray, float]:
         """The best mixture (K,) within the bounds, and its score."""
-        weights, value, _ = self._solve()
-        return weights, value
+        return self._solve()[:2]
 
     # --- private ---------------------------------------------------------------------------
+
+    def _certified(self) -> str:
+        gap = self._solve()[2]  # at a vertex rounding may leave it below 0
+        return f"optimum certified to {max(gap, float(np.finfo(float).eps)):.1e}"
 
     def _gradient(self, w: np.ndarray) -> np.ndarray:
         steep = self._height * np.exp(-self._helps @ w)

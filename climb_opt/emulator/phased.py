@@ -66,13 +66,11 @@ class PhasedLaw(MixingLaw):
 
     def quality(self) -> str:
         """One line that goes with every result."""
-        _, _, gap = self._solve()
-        certain = max(gap, float(np.finfo(float).eps))
-        best, held = self.optimum()[1], self.plain.optimum()[1]
+        certified, best, held = self._certified(), self.optimum()[1], self.plain.optimum()[1]
         return (
             f"mixing law of phases {shown(self.space.shares)}, {len(self.space.base)} domains, "
-            f"effect {self.effect:g}; optimum certified to {certain:.1e}; one mixture throughout "
-            f"is worse by {max(held - best, 0.0):.3g}"
+            f"effect {self.effect:g}; {certified}; one mixture throughout is worse by "
+            f"{max(held - best, 0.0):.3g}"
         )
 
     # --- private ---------------------------------------------------------------------------

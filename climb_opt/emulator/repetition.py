@@ -17,8 +17,8 @@ from functools import cached_property
 
 import numpy as np
 
-from climb_opt.emulator.ladders import LadderSource
-from climb_opt.emulator.shapes import Law
+from climb_opt.emulator.ladders import TargetLadder
+from climb_opt.emulator.shapes import Law, numbered
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder, Rung
 from climb_opt.simplex import MixtureSpace
@@ -70,7 +70,7 @@ class Repetition(Law):
 
 
 @dataclass(frozen=True, eq=False)
-class RepetitionLadder(LadderSource):
+class RepetitionLadder(TargetLadder):
     """Rungs of a `Repetition`: trials of fewer tokens of the same text.
 
     Args:
@@ -107,18 +107,14 @@ class RepetitionLadder(LadderSource):
         )
 
     @property
-    def space(self) -> MixtureSpace:  # type: ignore[override]
-        """The law's."""
-        return self.law.space
+    def target(self) -> Law:  # type: ignore[override]
+        """The law."""
+        return self.law
 
     def truth(self, weights: np.ndarray, rung: int | None = None) -> np.ndarray:
         """See `LadderSource`."""
         share = self.shares[self.ladder.target if rung is None else rung]
         return np.asarray(self.law.losses(weights, share, matched=self.matched).mean(axis=1))
-
-    def optimum(self) -> tuple[np.ndarray, float]:
-        """The law's."""
-        return self.law.optimum()
 
     def quality(self) -> str:
         """The law's line, and the rungs."""
@@ -128,9 +124,6 @@ class RepetitionLadder(LadderSource):
 
 def scarce(domains: int, supply: float = 1.5, **bounds: float) -> MixtureSpace:
     """A space of domains that together hold `supply` trials' tokens, falling off as 1 / rank."""
-    width = len(str(domains - 1))
     amounts = 1.0 / np.arange(1, domains + 1)
-    tokens = supply * amounts / amounts.sum()
-    names = [f"d{i:0{width}d}" for i in range(domains)]
-    given = dict(zip(names, tokens.tolist(), strict=True))
-    return MixtureSpace(given, trial_tokens=1.0, **bounds)
+    tokens = (supply * amounts / amounts.sum()).tolist()
+    return MixtureSpace(zip(numbered(domains), tokens, strict=True), trial_tokens=1.0, **bounds)

@@ -11,12 +11,11 @@ from functools import cached_property
 
 import numpy as np
 
-from climb_opt.emulator.ladders import LadderSource
+from climb_opt.emulator.ladders import TargetLadder
 from climb_opt.emulator.laws import MixingLaw
 from climb_opt.emulator.objective import Source
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
-from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
 
 USUAL = Ladder.of((1.0, 4.0, 16.0))
@@ -30,7 +29,7 @@ Deviation = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (weights (n, K), f
 
 
 @dataclass(frozen=True, eq=False)
-class SimulatedLadder(LadderSource):
+class SimulatedLadder(TargetLadder):
     """Rungs that deviate from `target` so far that they rank mixtures as stated.
 
     The deviation of a rung is that of the rung above it and one step more, each step along a law
@@ -71,11 +70,6 @@ class SimulatedLadder(LadderSource):
     shift: float = 0.5
     seed: int = 0
 
-    @property
-    def space(self) -> MixtureSpace:  # type: ignore[override]
-        """The target's."""
-        return self.target.space
-
     def truth(self, weights: np.ndarray, rung: int | None = None) -> np.ndarray:
         """See `LadderSource`."""
         values = self.target.score(weights)
@@ -85,14 +79,6 @@ class SimulatedLadder(LadderSource):
         deviation = self._deviations[rung](weights, values)
         stretched = self.scale**steps * (values + self._spread * deviation)
         return np.asarray(stretched + self.shift * steps * self._spread)
-
-    def extrapolates(self, weights: np.ndarray) -> np.ndarray:
-        """As the target."""
-        return self.target.extrapolates(weights)
-
-    def optimum(self) -> tuple[np.ndarray, float]:
-        """The target's."""
-        return self.target.optimum()
 
     def quality(self) -> str:
         """The target's line, the rungs, and whether they mislead."""

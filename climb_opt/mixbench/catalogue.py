@@ -102,15 +102,14 @@ def _bounded(law: int = 0, noise: float = NOISE, domains: int = 12) -> Problem:
 
 def _ladder(law: int = 0, noise: float = NOISE, domains: int = 12) -> Problem:
     """Repetition with rungs of a sixteenth and a quarter of the tokens, epochs matched."""
-    source = RepetitionLadder(Repetition(domains, seed=law), matched=True, noise=noise)
-    return Problem("ladder", source)
+    target = Repetition(domains, seed=law)
+    return Problem("ladder", RepetitionLadder(target, matched=True, noise=noise))
 
 
 def _misleading(law: int = 0, noise: float = NOISE, domains: int = 12) -> Problem:
     """Repetition with rungs of fewer tokens of the same text: they cannot see what runs out."""
-    law_of = Repetition(domains, seed=law, space=scarce(domains, supply=0.5))
-    source = RepetitionLadder(law_of, matched=False, noise=noise)
-    return Problem("misleading", source)
+    target = Repetition(domains, seed=law, space=scarce(domains, supply=0.5))
+    return Problem("misleading", RepetitionLadder(target, noise=noise))
 
 
 def _decoy(

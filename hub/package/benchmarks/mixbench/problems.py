@@ -59,8 +59,7 @@ class Problem:
 
     def __post_init__(self) -> None:
         given = self.source.noise
-        levels = given if isinstance(given, tuple) else (given,)
-        if not all(np.isfinite(level) and level >= 0 for level in levels):
+        if not np.all(np.isfinite(given) & np.greater_equal(given, 0)):
             raise UserError(f"{self.name}: noise must be at least 0, in sigma, but is {given}.")
 
     # --- what is searched --------------------------------------------------------------------
@@ -101,8 +100,7 @@ class Problem:
             UserError: (of the objective) the trial's weights are no mixture of the space.
         """
         if components and self.parts is not None and len(self.ladder) == 1:
-            noise = self.source.noise
-            level = float(noise[-1] if isinstance(noise, tuple) else noise)
+            level = float(self.source.noises[-1])
             return NoisyObjective(self.parts, noise=level, seed=seed, components=True)
         return LadderObjective(self.source, seed=seed)
 
@@ -162,9 +160,7 @@ class Problem:
 
     def about(self) -> str:
         """One line: what it is, its units and its noise."""
-        noise = self.source.noise
-        level = noise if isinstance(noise, tuple) else (noise,)
-        told = "/".join(f"{x:.3g}" for x in dict.fromkeys(level))
+        told = "/".join(f"{x:.3g}" for x in dict.fromkeys(self.source.noises))
         said = "noise unknown (no mixture was run twice), none added"
         if self.noise != "unknown":
             said = f"noise {told} sigma, {self.noise}"

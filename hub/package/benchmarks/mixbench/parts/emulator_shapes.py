@@ -167,7 +167,12 @@ class Traces(Law):
         return np.asarray(self._floor + np.log1p(np.einsum("ntk,tk->nt", logs**2, self._weight)))
 
 
-def falling(domains: int, tokens: float = 1.0) -> MixtureSpace:
+def falling(domains: int) -> MixtureSpace:
     """A space whose domains' tokens fall off as 1 / rank, as in real corpora."""
+    return MixtureSpace(zip(numbered(domains), 1.0 / np.arange(1, domains + 1), strict=True))
+
+
+def numbered(domains: int) -> list[str]:
+    """Names of domains: d00, d01, ... in their order."""
     width = len(str(domains - 1))
-    return MixtureSpace({f"d{i:0{width}d}": tokens / (i + 1) for i in range(domains)})
+    return [f"d{i:0{width}d}" for i in range(domains)]
