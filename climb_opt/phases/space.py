@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -257,20 +258,9 @@ class PhasedSpace(MixtureSpace):
                   (first, *(draw(rng, len(first)) for _ in self.shares[1:]))]  # fmt: skip
         return self.project(self.of_blocks(np.stack(blocks, axis=1)))
 
-    def sample(
-        self,
-        rng: np.random.Generator,
-        n: int,
-        *,
-        temperature: float = 1.0,
-        strength: float | np.ndarray = 1.0,
-    ) -> np.ndarray:
+    def sample(self, rng: np.random.Generator, n: int, **concentration: Any) -> np.ndarray:
         """n schedules (n, P K) of mixtures drawn as `MixtureSpace.sample` does; see `spread`."""
-
-        def draw(rng: np.random.Generator, n: int) -> np.ndarray:
-            return self.base.sample(rng, n, temperature=temperature, strength=strength)
-
-        return self.spread(draw, rng, n)
+        return self.spread(partial(self.base.sample, **concentration), rng, n)
 
     def sample_mixed(self, rng: np.random.Generator, n: int) -> np.ndarray:
         """n schedules (n, P K) of mixtures drawn as `MixtureSpace.sample_mixed` does."""
