@@ -22,7 +22,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -150,21 +149,22 @@ def _olmix_of(utils: Any, kl: float, starts: int) -> Callable[[Problem, Data, in
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """What others' code prints and warns of is not ours to show; our progress, on stderr, is."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
         yield
 
 
 @contextlib.contextmanager
 def _unsaid(utils: Any) -> Iterator[None]:
     """Olmix without bars, and cvxpy without the pages that a C library prints where it is asked."""
-    law, problem = sys.modules[utils.ScalingLaw.__module__], utils.cp.Problem
-    solve = problem.solve
+    law: Any = sys.modules[utils.ScalingLaw.__module__]
+    problem, solve = utils.cp.Problem, utils.cp.Problem.solve
 
     def unasked(self: Any, *args: Any, **options: Any) -> Any:
         return solve(self, *args, **{**options, "verbose": False})
 
     logging.getLogger("__cvxpy__").setLevel(logging.WARNING)  # it tells of every solution
-    bars = mock.patch.object(law, "tqdm", lambda starts, **_: starts, create=True)
-    with bars, mock.patch.object(problem, "solve", unasked):
+    with contextlib.ExitStack() as after:
+        for owner, name in ((law, "tqdm"), (problem, "solve")):
+            after.callback(setattr, owner, name, getattr(owner, name, None))
+        law.tqdm, problem.solve = lambda starts, **_: starts, unasked
         yield
