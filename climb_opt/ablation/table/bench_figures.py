@@ -30,8 +30,7 @@ def rank_figure(ranking: Ranking, order: Sequence[str]) -> Figure:
 
 def anytime(ranking: Ranking, setting: str) -> Figure:
     """Median true regret of what is recommended against the budget spent, in one problem."""
-    here = [a for a in ranking.arms if ranking.took(a, setting)]
-    last = ranking.parts[-1]
+    here, last = ranking.here(setting), ranking.parts[-1]
     named = sorted(here, key=lambda a: ranking.place(a, setting, last))[:HUES]
     curves = {arm: _curve(ranking, arm, setting) for arm in here}
     values = [y for curve in curves.values() for _, y in curve] or [0.0]

@@ -101,8 +101,7 @@ def _problems(ranking: Ranking) -> list[Block]:
     last = ranking.parts[-1]
     rows = []
     for setting in ranking.settings:
-        here = [a for a in ranking.arms if ranking.took(a, setting)]
-        for arm in sorted(here, key=lambda a: ranking.place(a, setting, last)):
+        for arm in sorted(ranking.here(setting), key=lambda a: ranking.place(a, setting, last)):
             spread = ranking.summary(arm, setting, last)
             text = f"{number(spread.median)} [{number(spread.lower)}, {number(spread.upper)}]"
             rows.append(
@@ -133,24 +132,22 @@ def _ours(ranking: Ranking) -> list[Block]:
         of = [s for s in ranking.settings if ranking.seen[s] is seen]
         if not of:
             continue
-        mean, places = ranking.mean_rank(OURS, last, of), []
-        behind = {}
-        for setting in of:
-            place = ranking.place(OURS, setting, last)
-            places.append(place)
-            if place > 1:
-                before = [
-                    a
-                    for a in ranking.arms
-                    if ranking.took(a, setting) and ranking.place(a, setting, last) < place
-                ]
-                behind[setting] = f"{setting} (place {place}, behind {', '.join(before)})"
-        told = f"On {what}: mean rank {_mean(mean)} of {len(ranking.everywhere)}; "
-        told += f"first on {places.count(1)} of {counted(len(of), 'problem')}."
+        places = {s: ranking.place(OURS, s, last) for s in of}
+        behind = [_behind(ranking, s, place) for s, place in places.items() if place > 1]
+        mean = _mean(ranking.mean_rank(OURS, last, of))
+        told = f"On {what}: mean rank {mean} of {len(ranking.everywhere)}; "
+        told += f"first on {len(of) - len(behind)} of {counted(len(of), 'problem')}."
         if behind:
-            told += f" Not first on {'; '.join(behind.values())}."
+            told += f" Not first on {'; '.join(behind)}."
         blocks.append(Words(told))
     return list(blocks)
+
+
+def _behind(ranking: Ranking, setting: str, place: int) -> str:
+    """Who has a place before this one."""
+    order = {arm: ranking.place(arm, setting, ranking.parts[-1]) for arm in ranking.here(setting)}
+    before = ", ".join(arm for arm, other in order.items() if other < place)
+    return f"{setting} (place {place}, behind {before})"
 
 
 def _anytime(ranking: Ranking) -> list[Block]:
@@ -163,18 +160,7 @@ def _anytime(ranking: Ranking) -> list[Block]:
 def _beliefs(ranking: Ranking) -> list[Block]:
     rows = []
     for arm in ranking.arms:
-        held = [
-            v
-            for s in ranking.settings
-            for part in ranking.parts
-            for v in ranking.values(arm, s, part, "score held").values()
-        ]
-        half = [
-            v
-            for s in ranking.settings
-            for part in ranking.parts
-            for v in ranking.values(arm, s, part, "score half").values()
-        ]
+        held, half = (ranking.every(arm, f"score {what}") for what in ("held", "half"))
         told = [ranking.facts(arm, f"censored {what}") for what in ("regret", "optimism")]
         chosen = ranking.facts(arm, "selection regret")
         if not (held or any(told) or chosen):
@@ -203,20 +189,15 @@ def _conduct(ranking: Ranking) -> list[Block]:
     blocks: list[Block] = []
     rows = []
     for arm in ranking.arms:
-        off, repeated = (int(sum(ranking.facts(arm, what))) for what in ("off", "repeated"))
-        mine = [r for r in ranking.counted if r.arm == arm]
-        slow = int(sum(ranking.facts(arm, "slow")))
-        errors = [r.error for r in mine if r.error]
-        if off or repeated or slow or errors:
-            rows.append([arm, str(off), str(repeated), str(slow), errors[0] if errors else ""])
+        counts = [int(sum(ranking.facts(arm, what))) for what in ("off", "repeated", "slow")]
+        errors = [r.error for r in ranking.counted if r.arm == arm and r.error]
+        if any(counts) or errors:
+            rows.append([arm, *map(str, counts), errors[0] if errors else ""])
     if rows:
         head = ["method", "off the simplex", "repeated", "too slow", "given up"]
         blocks.append(Table(head, rows, text=(4,)))
-    skipped: dict[str, str] = {}
-    for r in ranking.results:
-        if r.error.startswith(SKIPPED):
-            skipped.setdefault(f"{r.arm}{r.error.removeprefix(SKIPPED)}", r.setting)
-    for reason in skipped:
+    skipped = [r for r in ranking.results if r.error.startswith(SKIPPED)]
+    for reason in dict.fromkeys(f"{r.arm}{r.error.removeprefix(SKIPPED)}" for r in skipped):
         blocks.append(Words(f"Not ranked where it could not take part: {reason}."))
     return blocks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,9 @@ def _pyplot() -> Any:
 def _best_so_far(axes: Any, rows: Sequence[ArmRow], scaled: bool) -> bool:
     curves = [row for row in rows if row.curves]
     for row, colour in zip(curves, _colours(len(curves)), strict=True):
-        width = max(map(len, row.curves))
-        padded = np.full((len(row.curves), width), np.nan)
-        for i, curve in enumerate(row.curves):
-            padded[i, : len(curve)] = curve
-        steps = np.arange(1, width + 1)
-        low, middle, high = np.nanpercentile(padded, [25, 50, 75], axis=0)
+        by_step = np.array(list(zip_longest(*row.curves, fillvalue=np.nan)))
+        steps = np.arange(1, len(by_step) + 1)
+        low, middle, high = np.nanpercentile(by_step, [25, 50, 75], axis=1)
         axes.plot(steps, middle, color=colour, label=row.arm, linewidth=1.3)
         axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
     axes.set_xlabel("trials finished")

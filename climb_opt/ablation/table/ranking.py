@@ -110,16 +110,22 @@ class Ranking:
 
     def took(self, arm: str, setting: str) -> bool:
         """Whether an arm took part in a setting."""
-        return any(r.arm == arm and r.setting == setting for r in self.counted)
+        return (arm, setting) in self._runs
+
+    def here(self, setting: str) -> list[str]:
+        """The arms that took part in a setting."""
+        return [arm for arm in self.arms if self.took(arm, setting)]
 
     def values(self, arm: str, setting: str, part: str, what: str = "regret") -> dict[int, float]:
         """Seed -> a figure of the recommendation; a run without one has none."""
-        found = {}
-        for r in self._runs.get((arm, setting), ()):
-            value = r.promises.get(part, {}).get(what)
-            if value is not None:
-                found[r.seed] = float(value)
-        return found
+        runs = self._runs.get((arm, setting), ())
+        found = {r.seed: r.promises.get(part, {}).get(what) for r in runs}
+        return {seed: float(value) for seed, value in found.items() if value is not None}
+
+    def every(self, arm: str, what: str) -> list[float]:
+        """A figure of all recommendations of an arm."""
+        each = (self.values(arm, s, part, what) for s in self.settings for part in self.parts)
+        return [value for found in each for value in found.values()]
 
     def facts(self, arm: str, what: str) -> list[float]:
         """A fact of all runs of an arm."""
@@ -143,7 +149,7 @@ class Ranking:
 
     def rank_in(self, arm: str, setting: str, part: str) -> Mean:
         """The mean rank of an arm over the seeds of a setting, among all that took part there."""
-        here = [a for a in self.arms if self.took(a, setting)]
+        here = self.here(setting)
         return _mean_of(self.ranks(part, here, setting)[arm], len(here))
 
     def summary(self, arm: str, setting: str, part: str) -> Summary:
@@ -152,8 +158,7 @@ class Ranking:
 
     def place(self, arm: str, setting: str, part: str) -> int:
         """The place of an arm by its median regret in a setting, 1 the best."""
-        here = [a for a in self.arms if self.took(a, setting)]
-        medians = {a: self._median(a, setting, part) for a in here}
+        medians = {a: self._median(a, setting, part) for a in self.here(setting)}
         return 1 + sum(m < medians[arm] for m in medians.values())
 
     def ratio(self, arm: str, setting: str) -> float:
@@ -181,11 +186,9 @@ class Ranking:
         writer.writerow([*CSV[:3], "budget", *CSV[3:], "off", "repeated", "failed", "error"])
         for r in self.results:
             counts = [r.facts.get("off", ""), r.facts.get("repeated", ""), r.failed, r.error]
-            for part, found in r.promises.items():
+            for part, found in (r.promises or {"": {}}).items():
                 figures = ["" if found.get(k) is None else f"{found[k]:.8g}" for k in CSV[3:]]
                 writer.writerow([r.setting, r.arm, r.seed, part, *figures, *counts])
-            if not r.promises:
-                writer.writerow([r.setting, r.arm, r.seed, "", *[""] * len(CSV[3:]), *counts])
         return out.getvalue()
 
     # --- private -----------------------------------------------------------------------------
