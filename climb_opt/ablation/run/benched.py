@@ -44,6 +44,7 @@ from climb_opt.threads import one_blas_thread
 
 SKIPPED = "skipped"  # begins the error of a run that does not count against its arm
 OWN = ("at", "examine", "limit")  # options of the protocol, not of a problem
+COUNTS = ("off", "repeated", "slow", "slowest", "spent")  # of an outcome, among the facts
 
 
 def surface(problem: str, **options: Any) -> Surface:
@@ -159,7 +160,6 @@ class _Searcher:
 
     def __init__(self, arm: Arm, found: Problem) -> None:
         self.arm, self.problem = arm, found
-        self.stored: dict[str, Any] = {}  # what samplers read and rules need of the run's study
 
     def method(self) -> Method:
         build_sampler(self.arm.study, self.problem.space)  # whatever is wrong with it is said now
@@ -219,15 +219,8 @@ def _trials(arm: Arm) -> float:
 
 
 def _result(run: Run, found: Problem, outcome: Outcome, exams: Mapping[str, float]) -> RunResult:
-    counts = {
-        "off": outcome.off,
-        "repeated": outcome.repeated,
-        "slow": outcome.slow,
-        "slowest": outcome.slowest,
-        "spent": outcome.spent,
-        "costs": [cost for cost, _ in outcome.curve],
-        **exams,
-    }
+    counts = {name: getattr(outcome, name) for name in COUNTS}
+    costs = [cost for cost, _ in outcome.curve]
     result = RunResult.of(
         run,
         best=outcome.curve[-1][1] if outcome.curve else None,
@@ -239,7 +232,7 @@ def _result(run: Run, found: Problem, outcome: Outcome, exams: Mapping[str, floa
         flops=outcome.spent * float(found.ladder.costs[-1]),
         mixtures=mixtures_digest(np.array(outcome.proposed)),
         error=f"{SKIPPED}: {outcome.skipped}" if outcome.skipped else outcome.error,
-        facts={"quality": found.about(), **counts},
+        facts={"quality": found.about(), **counts, "costs": costs, **exams},
         promises={part: _promise(judged) for part, judged in outcome.judged.items()},
     )
     if outcome.weights is None or not outcome.judged:

@@ -168,12 +168,10 @@ def _curve(history: History, ground: Surface) -> tuple[float, ...]:
     """True value of the best measurement so far, after each finished trial."""
     if not len(history):
         return ()
-    regret = ground.regret(history.weights)
-    leaders, best = [], 0
-    for i, value in enumerate(history.values):
-        best = i if value < history.values[best] else best
-        leaders.append(best)
-    return tuple(float(regret[i]) for i in leaders)
+    values = history.values
+    lower = np.append(True, values[1:] < np.minimum.accumulate(values)[:-1])
+    leaders = np.maximum.accumulate(np.where(lower, np.arange(len(values)), 0))
+    return tuple(ground.regret(history.weights)[leaders].tolist())
 
 
 def _ranks(history: History, ground: Surface, recipe: StudyRecipe) -> tuple[float, ...]:

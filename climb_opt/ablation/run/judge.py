@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt import lookup
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Run, judged_study
-from climb_opt.ablation.run.results import RunResult, mixtures_digest, run_digest
+from climb_opt.ablation.run.results import RunResult, mixtures_digest
 from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SLOT
 from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import Interrupted
@@ -121,11 +121,8 @@ def _result(found: Found, judged: list[FrozenTrial], sign: float) -> RunResult:
     done = [t for t in judged if t.state == TrialState.COMPLETE]
     if found.mixture is not None and not done:
         error = "every retraining of its mixture failed"
-    result = RunResult(
-        setting=run.setting,
-        arm=run.arm.name,
-        seed=run.seed,
-        recipe=run_digest(run),
+    result = RunResult.of(
+        run,
         mixture=found.mixture,
         final=sign * float(np.mean([t.values[0] for t in done])) if done else None,
         scores=_mean_components(done),

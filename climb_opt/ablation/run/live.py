@@ -71,15 +71,18 @@ def _found(
     if (old := _of_last_release(run, place, name)) is not None:
         return old
     study = open_study(_priced(run.arm.study), storage=place.storage, study_name=name)
-    spent = _Spent(study, recipe.budget.seconds)
+    most, spent = recipe.budget.seconds, [fact(t, "seconds") for t in all_trials(study)]
 
     def on_finished(trial: FrozenTrial) -> None:
-        spent.add(trial)
+        spent.append(fact(trial, "seconds"))
         on_trial(trial)
+
+    def stop() -> bool:
+        return place.stop() or (most is not None and sum(spent) >= most)
 
     if run.arm.study.branches is not None:  # no arm takes the trunk that another has paid for
         place = replace(place, directory=place.directory / file_name(run.arm.name))
-    lost = _work(study, place, lambda: place.stop() or spent.over, on_finished)
+    lost = _work(study, place, stop, on_finished)
     place.check_stop()
     space = StudyView(study).space
     try:
@@ -119,21 +122,6 @@ def _work(
         log.warning("%s is given up: %s", study.study_name, error)
         return str(error)
     return ""
-
-
-class _Spent:
-    """Seconds of training and scoring that a study has used, against its budget."""
-
-    def __init__(self, study: optuna.Study, budget: float | None) -> None:
-        self._budget = budget
-        self._seconds = sum(fact(t, "seconds") for t in all_trials(study))
-
-    @property
-    def over(self) -> bool:
-        return self._budget is not None and self._seconds >= self._budget
-
-    def add(self, trial: FrozenTrial) -> None:
-        self._seconds += fact(trial, "seconds")
 
 
 def _of_last_release(run: Run, place: Place, name: str) -> Found | None:

@@ -78,8 +78,7 @@ def furnish(
     """
     # Not every sampler does; reports and the dashboard's cards need it.
     store_space(study, space)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         study.set_metric_names(list(recipe.objectives()))
     if recipe.ladder and ladder is not None:
         study.set_user_attr(LADDER, ladder.to_data())
