@@ -186,8 +186,8 @@ def _product(model: Differentiator, tokens: torch.Tensor, vector: torch.Tensor) 
 
 
 def _pushed(function: Any, at: Any, tangent: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    with warnings.catch_warnings():  # torch compiles its own rules in a way that it deprecates
-        warnings.simplefilter("ignore", DeprecationWarning)
+    # torch compiles its own rules in a way that it deprecates
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         values, pushed = torch.func.jvp(function, (at,), (tangent,))
     return values, pushed
 

@@ -87,8 +87,7 @@ class EKFAC(OneByOne):
 
 def check() -> None:
     """Raise a `UserError` where kronfluence cannot be imported."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         need("kronfluence.analyzer", PURPOSE, PACKAGE)
 
 
@@ -104,8 +103,7 @@ def linear_layers(model: Differentiator) -> dict[str, Any]:
 
 
 def _fit(model: Differentiator, parts: list[torch.Tensor], layers: list[str]) -> Factors:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it names parts of torch by their old names
+    with warnings.catch_warnings(action="ignore"):  # it names parts of torch by their old names
         return _fitted(model, parts, layers)
 
 

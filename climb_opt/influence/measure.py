@@ -106,13 +106,15 @@ def measure(
         TrialFailed: an influence that is not a finite number.
         Interrupted: `place.stop()` said so.
     """
-    begun = time.perf_counter()
+    begun, tokens = time.perf_counter(), options.tokens
+    assert tokens is not None
     with single_precision():
         model = Differentiator(place.network, place.group)
         curvature = _curvature(place, model, options)
         solved = curvature.solve_all(_gradients(place, model, targets))
-        found = np.stack([_halves(place, model, solved, s) for s in _of_domains(place, options)])
-        own = [_of_mixture(place, mixture, options, i) for i, mixture in enumerate(mixtures)]
+        found = np.stack([_halves(place, model, solved, s) for s in _of_domains(place, tokens)])
+        seeded = enumerate(mixtures, place.seed + 1)  # each with a seed of its own
+        own = (of_mixture(place.sequences, mixed, tokens, seed) for seed, mixed in seeded)
         measured = [_halves(place, model, solved, sample).mean(axis=0) for sample in own]
     found = np.moveaxis(found, 0, 2)
     lowers = found.mean(axis=0)
@@ -142,22 +144,12 @@ def _gradients(place: Place, model: Differentiator, targets: Targets) -> Iterato
         yield model.of(evaluator.terms(name, place.network, model.accelerator))
 
 
-def _of_domains(place: Place, options: InfluenceOptions) -> list[Sample]:
+def _of_domains(place: Place, tokens: int) -> Iterator[Sample]:
     """What is read of each domain: what a run of it reads first, none twice."""
-    assert options.tokens is not None
-    sequences, found = place.sequences, []
+    sequences = place.sequences
     for name, size in zip(sequences.domains, sequences.sizes.tolist(), strict=True):
-        most = min(options.tokens, size * sequences.length)
-        found.append(of_mixture(sequences, {name: 1.0}, most, place.seed))
-    return found
-
-
-def _of_mixture(
-    place: Place, mixture: dict[str, float], options: InfluenceOptions, number: int
-) -> Sample:
-    """What is read of one more mixture, drawn with a seed of its own."""
-    assert options.tokens is not None
-    return of_mixture(place.sequences, mixture, options.tokens, place.seed + 1 + number)
+        most = min(tokens, size * sequences.length)
+        yield of_mixture(sequences, {name: 1.0}, most, place.seed)
 
 
 def _halves(

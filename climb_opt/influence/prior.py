@@ -154,23 +154,18 @@ class AtPrior:
     def _searched(self, gains: Gains, rows: np.ndarray, measured: Measured) -> Gains:
         """With TiKMiX-M's mixture, and how far gradients added up, among the facts."""
         space = self.proxies.space
-        own = [dict(zip(self.trainer.sequences.domains, row, strict=True)) for row in
-               measured.lowers.tolist()]  # fmt: skip
-        additive = [rows @ [row[domain] for domain in space.domains] for row in own]
-        found = [correlation(a, m) for a, m in zip(additive, measured.mixtures, strict=True)]
+        own = np.array([[row[d] for d in space.domains] for row in gains.lowers.values()])
+        pairs = zip(own, measured.mixtures, strict=True)
+        found = [correlation(rows @ row, mixed) for row, mixed in pairs]
         oriented, _ = gains.tasks(space.domains)
-        names = list(gains.score)
-        signs = np.array([self._sign(name) for name in names])[:, None]
-        best = searched(space, oriented, rows, signs * measured.mixtures, self.seed)
+        names = list(gains.score)  # whose fall is wanted where the sign is 1
+        signs = np.sign([self.proxies.coefficients[n] for n in names]) * self.proxies.recipe.sign
+        best = searched(space, oriented, rows, signs[:, None] * measured.mixtures, self.seed)
         facts = {
             "additivity": dict(zip(names, found, strict=True)),
             "searched": space.mixture(best),
         }
         return replace(gains, facts={**gains.facts, **facts})
-
-    def _sign(self, name: str) -> float:
-        """1 where a fall of the component is wanted, else -1."""
-        return float(np.sign(self.proxies.coefficients[name])) * self.proxies.recipe.sign
 
     def _beside(self, products: int | None) -> float:
         """Tokens of training that the gradients and products are worth."""

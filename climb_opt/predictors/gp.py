@@ -19,8 +19,8 @@ import numpy as np
 from climb_opt.errors import UserError
 
 try:
-    with warnings.catch_warnings():  # GPyTorch 1.15 warns of torch.jit when it is imported
-        warnings.simplefilter("ignore", DeprecationWarning)
+    # GPyTorch 1.15 warns of torch.jit when it is imported.
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
         import gpytorch
         import torch
         from botorch.exceptions.warnings import OptimizationWarning
