@@ -99,7 +99,7 @@ def test_a_round_of_climb_stores_what_its_predictor_expects() -> None:
     assert stored[:FEWEST] == [None] * FEWEST
     for forecast in (*stored[FEWEST:12], stored[18]):  # a draw; beyond the plan
         assert forecast is not None and forecast["std"] is not None
-    history = take(study).history
+    history = take(study).judged
     model = LinearPredictor()
     model.fit(history.weights[:12], history.values[:12])
     mean, std = model.predict(history.weights[12:16])

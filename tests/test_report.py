@@ -22,6 +22,7 @@ from climb_opt.reports.snapshot import Snapshot, take
 from climb_opt.selection import Advice, Estimate, Recommendation
 from climb_opt.simplex import MixtureSpace
 from climb_opt.text import printable
+from climb_opt.view import store_space
 from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 
 SMALL = Shape(domains=5, rounds=(12, 6, 4))
@@ -29,9 +30,9 @@ QUICK = "linear"
 
 
 def advice_on(snapshot: Snapshot) -> Advice:
-    order = np.argsort(snapshot.history.values)
-    top = snapshot.history.weights[order[:5]].mean(axis=0)
-    mixture, best = snapshot.space.mixture(top), snapshot.history.weights[order[0]]
+    order = np.argsort(snapshot.judged.values)
+    top = snapshot.judged.weights[order[:5]].mean(axis=0)
+    mixture, best = snapshot.space.mixture(top), snapshot.judged.weights[order[0]]
     score, gain = Estimate(1.2, 1.196, 1.204), Estimate(0.05, 0.044, 0.056)
     observed = snapshot.space.mixture(best)
     found = {
@@ -219,8 +220,8 @@ def test_a_plain_optuna_study_needs_no_recipe() -> None:
     assert snapshot.recipe is None
     page = html.render(gather(snapshot))
     assert "prior, %" not in page
-    given = take(study, space=space)
-    assert given.prior_known
+    store_space(study, space)
+    assert take(study).prior_known
 
 
 def test_later_rounds_are_predicted_from_earlier_ones_only() -> None:
@@ -237,7 +238,7 @@ def test_later_rounds_are_predicted_from_earlier_ones_only() -> None:
     # Five folds of the ten trials of round 1, each with both baselines, then round 2 from 12.
     assert seen[:-1] == [10, 10, 10, 10, 10]
     assert seen[-1] == 12
-    assert np.all(predictions.of_round(1).rounds == 1)
+    assert np.all(predictions.where(predictions.rounds == 1).rounds == 1)
 
 
 def test_a_predictor_that_knows_the_law_has_rank_correlation_one() -> None:
@@ -264,7 +265,7 @@ def test_effects_find_the_domains_that_matter() -> None:
     snapshot = take(build_study(shape))
     pull = make_law(shape, snapshot.space).pull
     reference = np.full(6, 1 / 6)
-    effects = domain_effects(snapshot.history, snapshot.space.domains, reference)
+    effects = domain_effects(snapshot.judged, snapshot.space.domains, reference)
     by_name = {e.domain: e for e in effects}
     best, worst = (snapshot.space.domains[int(f(pull))] for f in (np.argmax, np.argmin))
     assert by_name[best].without is not None and by_name[best].without.mean > 0
@@ -275,7 +276,7 @@ def test_effects_find_the_domains_that_matter() -> None:
 def test_effects_admit_what_noise_hides() -> None:
     shape = Shape(domains=6, rounds=(12,), noise=5.0)
     snapshot = take(build_study(shape))
-    effects = domain_effects(snapshot.history, snapshot.space.domains, np.full(6, 1 / 6))
+    effects = domain_effects(snapshot.judged, snapshot.space.domains, np.full(6, 1 / 6))
     unsure = [e for e in effects if e.without is not None and not e.without.sure]
     assert len(unsure) >= 4
 
@@ -300,7 +301,8 @@ def test_several_objectives_show_the_trade_off() -> None:
                 values=[float(weights[0]), float(weights[1])],
             )
         )
-    contents = gather(take(study, space=space))
+    store_space(study, space)
+    contents = gather(take(study))
     page = html.render(contents)
     read(page)
     assert 'id="pareto"' in page
@@ -316,7 +318,7 @@ def test_guard_rails_count_what_meets_them() -> None:
     snapshot = take(build_study(shape))
     page = html.render(gather(snapshot, advice_on(snapshot), predictor=QUICK))
     met = int(np.sum(snapshot.measured <= 1.25))
-    assert f"{met} of {len(snapshot.history)} trials meet every guard-rail" in page
+    assert f"{met} of {len(snapshot.judged)} trials meet every guard-rail" in page
 
 
 def test_constant_scores_and_identical_trials_are_reported() -> None:
@@ -328,7 +330,8 @@ def test_constant_scores_and_identical_trials_are_reported() -> None:
                 params=space.params(space.prior), distributions=space.distributions(), value=1.0
             )
         )
-    shown = read(html.render(gather(take(study, space=space)))).text
+    store_space(study, space)
+    shown = read(html.render(gather(take(study)))).text
     assert "The search" in shown and "Which domains matter" not in shown
 
 

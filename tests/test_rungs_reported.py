@@ -105,7 +105,7 @@ def test_each_rounds_scores_are_of_its_own_rung(recipe: StudyRecipe, journal: st
     assert first.quarter <= first.median <= first.three_quarters
     assert set(contents.columns()) == {"prior", "round 1", "round 2", "found"}
     assert snapshot.best_row() is not None and snapshot.measured.min() > -1
-    assert len(snapshot.history) == 5 and len(snapshot.tried) == 9
+    assert len(snapshot.judged) == 5 and len(snapshot.tried) == 9
     text = markdown.render(contents)
     assert "rounds on different rungs do not compare" in text and "| round | rung |" in text
 
@@ -153,8 +153,8 @@ def test_a_place_in_the_figure_is_what_was_spent_until_then(study: optuna.Study)
     snapshot = take(study)
     assert snapshot.ladder is not None
     rows = snapshot.searched()
-    shares = np.cumsum([snapshot.ladder.shares[t.user_attrs[RUNG]] for t in snapshot.trials])
-    numbers = [snapshot.history.trials[row].number for row in rows]
+    shares = np.cumsum([snapshot.ladder.shares[t.user_attrs[RUNG]] for t in snapshot.taken])
+    numbers = [snapshot.judged.trials[row].number for row in rows]
     assert np.allclose(snapshot.places(rows), shares[numbers])
 
 

@@ -34,7 +34,7 @@ def _best(args: argparse.Namespace) -> None:
 
     study = existing(args)
     snapshot = take(study)
-    advice = advised(study, "to recommend", args.rule, history=snapshot.history)
+    advice = advised(study, "to recommend", args.rule, history=snapshot.judged)
     confirmation = confirmation_beside(study)
     as_good = no_claim(advice.chosen, confirmation)
     if args.format == "json":

@@ -92,16 +92,12 @@ def gather(
     advice: Advice | None = None,
     *,
     predictor: str | None = None,
-    confirmation: Confirmation | None = None,
-    atlas: Points | None = None,
 ) -> Contents:
-    """Compute a report.
+    """Compute a report of a study without those beside it, and without its corpus's map.
 
     Args:
         advice: what the rules recommend, once a trial has finished.
         predictor: whose quality to show; the search's own when None.
-        confirmation: the retrained mixtures, where there are some.
-        atlas: the corpus's clusters in two dimensions, where they are at hand.
 
     Raises:
         UserError: an unknown predictor.
@@ -116,13 +112,11 @@ def gather(
         predictor=name,
         predictions=predictions,
         rounds=_rounds(snapshot, predictions),
-        effects=tuple(domain_effects(snapshot.history, snapshot.space.domains, reference)),
+        effects=tuple(domain_effects(snapshot.judged, snapshot.space.domains, reference)),
         cost=cost_of(snapshot),
-        rungs=rung_status(ladder, snapshot.trials) if (ladder := snapshot.ladder) else (),
+        rungs=rung_status(ladder, snapshot.taken) if (ladder := snapshot.ladder) else (),
         agreement=tuple(rank_agreement(snapshot.tried, len(ladder))) if ladder else (),
-        confirmation=confirmation,
         provenance=_provenance(snapshot),
-        atlas=atlas,
     )
 
 
@@ -136,19 +130,19 @@ def searched_with(snapshot: Snapshot) -> str:
 
 
 def _predictions(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions | None:
-    if len(snapshot.history) < FEWEST + 1 or len(snapshot.directions) > 1:
+    if len(snapshot.judged) < FEWEST + 1 or len(snapshot.maximize) > 1:
         return None
     predictions = predict_unseen(snapshot, make)
     return predictions if len(predictions) else None
 
 
 def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundSummary, ...]:
-    if len(snapshot.directions) > 1:
+    if len(snapshot.maximize) > 1:
         return ()
     summaries = []
     for index, planned in enumerate(snapshot.plan.rounds):
         found, scores = snapshot.round_history(index), snapshot.round_scores(index)
-        seen = predictions.of_round(index) if predictions is not None else None
+        seen = predictions.where(predictions.rounds == index) if predictions is not None else None
         figures = _spread(scores, snapshot.sign) if len(scores) else [np.nan] * 5
         figures += [seen.rank_correlation(), seen.error()] if seen else [np.nan, np.nan]
         rung = _rung_of(snapshot, index)

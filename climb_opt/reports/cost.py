@@ -35,7 +35,7 @@ class Cost:
 
 def cost_of(snapshot: Snapshot) -> Cost:
     """The cost of a study so far."""
-    ended = [t for t in snapshot.trials if t.state.is_finished()]
+    ended = [t for t in snapshot.taken if t.state.is_finished()]
     seconds = [seconds_of(t) for t in ended]
     facts = [facts_of(t) for t in ended]
     devices = [_number(f.get("devices")) or 1.0 for f in facts]
@@ -56,7 +56,7 @@ def cost_of(snapshot: Snapshot) -> Cost:
 
 def _flops(snapshot: Snapshot) -> float:
     """What trials state, or their rungs cost."""
-    ended = [t for t in snapshot.trials if t.state in ENDED]
+    ended = [t for t in snapshot.taken if t.state in ENDED]
     if snapshot.ladder is not None:
         return snapshot.ladder.spent(ended)
     return float(sum(_number(facts_of(t).get("flops")) for t in ended))

@@ -10,7 +10,7 @@ made, not a residual of a fit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,16 +43,14 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def of_round(self, index: int) -> Predictions:
-        """The part that belongs to round `index`."""
-        keep = self.rounds == index
-        return Predictions(
-            self.rows[keep],
-            self.mean[keep],
-            self.std[keep],
-            self.measured[keep],
-            self.rounds[keep],
-        )
+    @property
+    def columns(self) -> tuple[np.ndarray, ...]:
+        """All arrays, in their order."""
+        return self.rows, self.mean, self.std, self.measured, self.rounds
+
+    def where(self, keep: np.ndarray) -> Predictions:
+        """The part that the mask `keep` (m,) picks."""
+        return Predictions(*(column[keep] for column in self.columns))
 
     def rank_correlation(self) -> float:
         """Spearman's rank correlation; NaN below three points or for constant values."""
@@ -73,29 +71,23 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
     Args:
         make: a fresh predictor, for each fit.
     """
-    n = len(snapshot.history)
+    n = len(snapshot.judged)
     mean, std = np.full(n, np.nan), np.full(n, np.nan)
     for index in range(len(snapshot.plan.rounds)):
         rows = snapshot.round_rows(index)
         earlier = np.flatnonzero(snapshot.rounds < index)
         for train, held in _folds(earlier, rows) if index == 0 else [(earlier, rows)]:
             if len(held) and len(train) >= FEWEST:
-                model = fit_predictor(snapshot.history.rows(train), make)
-                expected, std[held] = model.predict(snapshot.history.weights[held])
+                model = fit_predictor(snapshot.judged.rows(train), make)
+                expected, std[held] = model.predict(snapshot.judged.weights[held])
                 mean[held] = snapshot.sign * expected
-    stored = [trial.system_attrs.get(FORECAST) for trial in snapshot.history.trials]
+    stored = [trial.system_attrs.get(FORECAST) for trial in snapshot.judged.trials]
     for row, forecast in enumerate(stored):
         if forecast is not None:
             mean[row], std[row] = forecast["mean"], forecast["measured"]
-    rows = np.flatnonzero(np.isfinite(mean))
-    return Predictions(
-        rows,
-        mean[rows],
-        std[rows],
-        snapshot.measured[rows],
-        snapshot.rounds[rows],
-        sum(stored[row] is None for row in rows),
-    )
+    every = Predictions(np.arange(n), mean, std, snapshot.measured, snapshot.rounds)
+    found = every.where(np.isfinite(mean))
+    return replace(found, later=sum(stored[row] is None for row in found.rows))
 
 
 def _folds(always: np.ndarray, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -19,7 +19,6 @@ from climb_opt.retrain.noise import noise_beside
 from climb_opt.selection import advise
 from climb_opt.selection.trusting import distrusted
 from climb_opt.study import corpus_of
-from climb_opt.view import StudyView
 
 if TYPE_CHECKING:
     from climb_opt.corpus.after.map import Points
@@ -78,17 +77,14 @@ def contents_of(
         atlas: the map of the study's corpus, to show the mixture on.
     """
     snapshot = take(study)
-    advice = advise(study, rule, every=every_rule, history=snapshot.history)
-    found = gather(
-        snapshot,
-        advice,
-        predictor=predictor,
+    advice = advise(study, rule, every=every_rule, history=snapshot.judged)
+    return replace(
+        gather(snapshot, advice, predictor=predictor),
         confirmation=confirmation_beside(study),
+        noise=noise_beside(study),
+        distrusted=distrusted(snapshot, snapshot.space, snapshot.tried),
         atlas=atlas,
     )
-    view = StudyView(study)
-    lost = distrusted(view, snapshot.space, snapshot.tried)
-    return replace(found, noise=noise_beside(study), distrusted=lost)
 
 
 def _atlas(study: optuna.Study, path: str | Path | None) -> Points | None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import optuna
@@ -18,50 +16,46 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASELINE, INTERRUPTED, SLOT
 from climb_opt.history import History
-from climb_opt.ladder import Ladder
 from climb_opt.metrics import unit_of
 from climb_opt.phases import PhasedSpace, one_phase, over_run
-from climb_opt.plan import Plan, Slot, attempts_by_slot
-from climb_opt.recipes import StudyRecipe
+from climb_opt.plan import Slot, attempts_by_slot
 from climb_opt.selection.reached import highest_rung, judged
-from climb_opt.simplex import MixtureSpace
 from climb_opt.text import flops, score
-from climb_opt.view import StudyView, read_history
+from climb_opt.view import StudyView
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A study's trials and what it says about itself.
+class Snapshot(StudyView):
+    """A study's trials and what it says about itself; of what was read once all stays as it was.
 
-    `history` holds the finished trials that carry a mixture, oldest first, values oriented so that
-    lower is better; `measured` gives them as the study states them. Where the study has rungs they
-    are the target's, or where none has finished there of the highest that was `reached`; `tried`
-    holds those of every rung.
+    The finished trials that carry a mixture are in histories, oldest first, values oriented so that
+    lower is better; `measured` gives those of `judged` as the study states them.
     """
 
-    name: str
-    space: MixtureSpace
-    prior_known: bool
-    directions: tuple[str, ...]  # "minimize" or "maximize", one per objective
-    plan: Plan
-    recipe: StudyRecipe | None
-    attributes: Mapping[str, Any]
-    trials: tuple[FrozenTrial, ...]
-    history: History
-    tried: History
-    ladder: Ladder | None = None
-    reached: str = ""  # the name of the history's rung; empty where there is but one
+    @cached_property
+    def taken(self) -> list[FrozenTrial]:
+        """Every trial, as it stood at the first look."""
+        return self.trials()
 
-    @property
-    def sign(self) -> float:
-        """+1 where lower is better, -1 where higher is; of the first objective."""
-        return 1.0 if self.directions[0] == "minimize" else -1.0
+    @cached_property
+    def judged(self) -> History:
+        """What mixtures are judged by: where the study has rungs the trials of the target, or where
+        none has finished there of the highest that was `reached`."""
+        return judged(self, self.space)
+
+    @cached_property
+    def tried(self) -> History:
+        """Those of every rung."""
+        return self.judged if self.ladder is None else self.history(rungs=True)
+
+    @cached_property
+    def reached(self) -> str:
+        """The name of the rung of `judged`; empty where there is but one."""
+        return highest_rung(self, self.judged)
 
     @cached_property
     def measured(self) -> np.ndarray:
         """Values (n,) or (n, objectives) of the history, as the study states them."""
-        signs = np.array([1.0 if d == "minimize" else -1.0 for d in self.directions])
-        return self.history.values * (signs[0] if len(signs) == 1 else signs)
+        return self.judged.values * np.where(self.maximize, -1.0, 1.0)
 
     @property
     def below(self) -> bool:
@@ -71,12 +65,12 @@ class Snapshot:
     @cached_property
     def slots(self) -> tuple[Slot | None, ...]:
         """The slot of each row of the history; None for imported and enqueued trials."""
-        return tuple(t.user_attrs.get(SLOT) for t in self.history.trials)
+        return tuple(t.user_attrs.get(SLOT) for t in self.judged.trials)
 
     @cached_property
     def rounds(self) -> np.ndarray:
         """The round of each row of the history, from 0; -1 outside the plan and for baselines."""
-        return self._rounds(self.history)
+        return self._rounds(self.judged)
 
     def _rounds(self, history: History) -> np.ndarray:
         slots = [t.user_attrs.get(SLOT) for t in history.trials]
@@ -124,20 +118,20 @@ class Snapshot:
     def baseline_scores(self) -> dict[str, float]:
         """Baseline -> its mean measured score; those of methods last."""
         fixed = {n: float(np.mean(self.measured[rows])) for n, rows in self.baselines().items()}
-        return fixed | {m.name: self.sign * m.value for m in self.history.methods}
+        return fixed | {m.name: self.sign * m.value for m in self.judged.methods}
 
     def told_of_methods(self) -> list[str]:
         """A sentence on each baseline of which a method set the weights."""
         return [
             f"{m.name} scored {score(self.sign * m.value)} with weights that a method set while "
             f"trial {m.trial.number} trained: the score of no mixture, of which nothing is learnt"
-            for m in self.history.methods
+            for m in self.judged.methods
         ]
 
     def searched(self) -> np.ndarray:
         """Rows of the history that are no baselines', in the order they finished."""
         outside = [row for rows in self.baselines().values() for row in rows]
-        return np.setdiff1d(np.arange(len(self.history)), outside)
+        return np.setdiff1d(np.arange(len(self.judged)), outside)
 
     def round_rows(self, index: int) -> np.ndarray:
         """Rows of the history that belong to round `index`."""
@@ -151,16 +145,16 @@ class Snapshot:
         """Those of them whose scores compare: of the round's own rung, or where a sampler chose
         among several, of the history's."""
         chosen = self.ladder is not None and not self.plan.rungs
-        return self.history.rows(self.rounds == index) if chosen else self.round_history(index)
+        return self.judged.rows(self.rounds == index) if chosen else self.round_history(index)
 
     def places(self, rows: np.ndarray) -> np.ndarray:
         """Where `rows` of the history stand in a figure of the search: 1, 2, ...; with a ladder by
         the FLOPs that were spent until then, on every rung, in trials of the target."""
         if self.ladder is None:
             return np.arange(1.0, len(rows) + 1)
-        spent = np.cumsum([self.ladder.spent([t]) for t in self.trials])
-        numbers = [self.history.trials[row].number for row in rows]
-        place = {t.number: k for k, t in enumerate(self.trials)}
+        spent = np.cumsum([self.ladder.spent([t]) for t in self.taken])
+        numbers = [self.judged.trials[row].number for row in rows]
+        place = {t.number: k for k, t in enumerate(self.taken)}
         return np.array([spent[place[n]] for n in numbers]) / self.ladder.costs[-1]
 
     @property
@@ -172,46 +166,28 @@ class Snapshot:
 
     def counts(self) -> dict[str, int]:
         """Slots of the plan by what has become of them: finished, busy, idle, given up."""
-        attempts = attempts_by_slot(self.trials)
-        slots = [slot for slots in self.plan.planned(self.trials) for slot in slots]
+        attempts = attempts_by_slot(self.taken)
+        slots = [slot for slots in self.plan.planned(self.taken) for slot in slots]
         return dict(Counter(self.plan.state(attempts.get(s, ())) for s in slots))
 
     def failures(self) -> list[FrozenTrial]:
         """Failed trials, oldest first; not those that a worker gave back on request."""
-        failed = [t for t in self.trials if t.state == TrialState.FAIL]
+        failed = [t for t in self.taken if t.state == TrialState.FAIL]
         return [t for t in failed if not t.user_attrs.get(INTERRUPTED)]
 
     def best_row(self) -> int | None:
         """The row with the best measured score; None without one or with several objectives."""
-        if not len(self.history) or len(self.directions) > 1:
+        if not len(self.judged) or len(self.maximize) > 1:
             return None
-        return int(np.argmin(self.history.values))
+        return int(np.argmin(self.judged.values))
 
 
-def take(study: optuna.Study, *, space: MixtureSpace | None = None) -> Snapshot:
+def take(study: optuna.Study) -> Snapshot:
     """The study as it stands.
-
-    Args:
-        space: its mixture space, where the study does not say it.
 
     Raises:
         UserError: no trial of the study holds a mixture, so there is nothing to show.
     """
-    view = StudyView(study)
-    known = space is not None or view.prior_known
-    space = space or view.space
-    history = judged(view, space)
-    return Snapshot(
-        name=view.name,
-        space=space,
-        prior_known=known,
-        directions=tuple("maximize" if up else "minimize" for up in view.maximize),
-        plan=view.plan,
-        recipe=view.recipe,
-        attributes=view.attributes,
-        trials=tuple(view.trials()),
-        history=history,
-        tried=history if view.ladder is None else read_history(study, space, rungs=True),
-        ladder=view.ladder,
-        reached=highest_rung(view, history),
-    )
+    snapshot = Snapshot(study)
+    _ = snapshot.taken, snapshot.tried  # read now, and not again
+    return snapshot

@@ -7,7 +7,7 @@ The dashboard gives every card the same height and cuts what is longer
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,23 +29,23 @@ COLOURS = ("#0b6e99", "#d97706", "#7a3fb0", "#17794a", "#b3381f", "#a0287a")
 
 def cards(contents: Contents) -> dict[str, go.Figure]:
     """id -> figure: those that the study's trials allow."""
-    graph = need("plotly.graph_objects", "The dashboard", "climb-opt[dashboard]")
+    need("plotly.graph_objects", "The dashboard", "climb-opt[dashboard]")
     made = {
-        "best-so-far": _best_so_far(contents, graph),
-        "mixture-by-round": _mixture_by_round(contents, graph),
-        "predicted-measured": _predicted_measured(contents, graph),
-        "domain-effects": _effects(contents, graph),
-        "rungs": _rungs(contents, graph),
+        "best-so-far": _best_so_far(contents),
+        "mixture-by-round": _mixture_by_round(contents),
+        "predicted-measured": _predicted_measured(contents),
+        "domain-effects": _effects(contents),
+        "rungs": _rungs(contents),
     }
     return {name: figure for name, figure in made.items() if figure is not None}
 
 
-def _best_so_far(contents: Contents, graph: Any) -> go.Figure | None:
+def _best_so_far(contents: Contents) -> go.Figure | None:
     snapshot = contents.snapshot
-    if not len(snapshot.history) or len(snapshot.directions) > 1:
+    if not len(snapshot.judged) or len(snapshot.maximize) > 1:
         return None
     at = f" at {_words(snapshot.reached)}" if snapshot.reached else ""
-    figure = _figure(graph, f"Best so far{at}", snapshot.along, snapshot.unit)
+    figure = _figure(f"Best so far{at}", snapshot.along, snapshot.unit)
     order, baselines = snapshot.searched(), snapshot.baseline_scores()
     values = snapshot.measured[order]
     place = snapshot.places(order)
@@ -56,43 +56,41 @@ def _best_so_far(contents: Contents, graph: Any) -> go.Figure | None:
         _dots(figure, place[keep], values[keep], name, int(index))
     best = snapshot.sign * np.minimum.accumulate(snapshot.sign * values)
     line = {"color": "#1c2430", "shape": "hv"}
-    figure.add_trace(graph.Scatter(x=place, y=best, mode="lines", line=line, name="best so far"))
+    figure.add_scatter(x=place, y=best, mode="lines", line=line, name="best so far")
     for name, level in baselines.items():
-        _level(graph, figure, float(max([1.0, *place])), level, f"{name} {number(level)}")
+        _level(figure, float(max([1.0, *place])), level, f"{name} {number(level)}")
     shown = shown_range(np.append(values, list(baselines.values())), snapshot.sign)
     figure.update_yaxes(range=list(shown))
     return figure
 
 
-def _mixture_by_round(contents: Contents, graph: Any) -> go.Figure | None:
+def _mixture_by_round(contents: Contents) -> go.Figure | None:
     columns = contents.columns()
     if len(columns) < 2:
         return None
-    figure = _figure(graph, "Mixture by round", "", "%")
+    figure = _figure("Mixture by round", "", "%")
     figure.update_layout(barmode="stack")
     stack, names = np.array(list(columns.values())), list(columns)
     top = largest(stack)
     for _, k in top:
         domain = _words(shorten(contents.snapshot.domains[k], 28))
-        figure.add_trace(graph.Bar(x=names, y=100 * stack[:, k], name=domain))
+        figure.add_bar(x=names, y=100 * stack[:, k], name=domain)
     rest = 1 - stack[:, [k for _, k in top]].sum(axis=1)
     if rest.max() > 1e-6:
         grey = {"color": "#c3cad2"}
-        figure.add_trace(graph.Bar(x=names, y=100 * rest, name="others", marker=grey))
+        figure.add_bar(x=names, y=100 * rest, name="others", marker=grey)
     return figure
 
 
-def _predicted_measured(contents: Contents, graph: Any) -> go.Figure | None:
+def _predicted_measured(contents: Contents) -> go.Figure | None:
     seen = contents.predictions
     if seen is None:
         return None
     rho = seen.rank_correlation()
     title = f"Predicted unseen, ρ {rho:.2f}"  # the dashboard's tool bar hides longer ones
-    figure = _figure(graph, title, "measured", "expected before it ran, 90 %")
+    figure = _figure(title, "measured", "expected before it ran, 90 %")
     bars = {"array": INTERVAL * seen.std, "thickness": 0.5, "width": 0, "color": "#8a94a0"}
-    figure.add_trace(
-        graph.Scatter(x=seen.measured, y=seen.mean, mode="none", error_y=bars, showlegend=False)
-    )
+    figure.add_scatter(x=seen.measured, y=seen.mean, mode="none", error_y=bars, showlegend=False)
     for index in np.unique(seen.rounds):
         keep = seen.rounds == index
         name = _searched(contents.snapshot, int(index))
@@ -101,43 +99,36 @@ def _predicted_measured(contents: Contents, graph: Any) -> go.Figure | None:
     figure.update_xaxes(range=[low, high])
     figure.update_yaxes(range=[low, high])
     dash = {"dash": "dash", "color": "#8a94a0"}
-    figure.add_trace(
-        graph.Scatter(x=[low, high], y=[low, high], mode="lines", line=dash, showlegend=False)
-    )
+    ends = [low, high]
+    figure.add_scatter(x=ends, y=ends, mode="lines", line=dash, showlegend=False)
     return figure
 
 
-def _effects(contents: Contents, graph: Any) -> go.Figure | None:
+def _effects(contents: Contents) -> go.Figure | None:
     shown = [e for e in contents.effects if e.without is not None][:BARS]
     if not shown:
         return None
     title = "Gain if left out, 90 %"
-    figure = _figure(graph, title, contents.snapshot.unit, "")
+    figure = _figure(title, contents.snapshot.unit, "")
     names = [_words(shorten(e.domain, 28)) for e in reversed(shown)]
     changes = [e.without for e in reversed(shown) if e.without is not None]
     error = {"type": "data", "array": [SURE * c.std for c in changes]}
     colours = [COLOURS[0] if c.sure else "#8a94a0" for c in changes]
-    figure.add_trace(
-        graph.Scatter(
-            x=[-c.mean for c in changes],
-            y=names,
-            error_x=error,
-            mode="markers",
-            marker={"color": colours, "size": 8},
-            showlegend=False,
-        )
+    gains, marker = [-c.mean for c in changes], {"color": colours, "size": 8}
+    figure.add_scatter(
+        x=gains, y=names, error_x=error, mode="markers", marker=marker, showlegend=False
     )
     figure.add_vline(x=0, line_color="#8a94a0")
     return figure
 
 
-def _rungs(contents: Contents, graph: Any) -> go.Figure | None:
+def _rungs(contents: Contents) -> go.Figure | None:
     """Scores of the same mixtures on a rung and the next: how far the cheap one can be trusted."""
     snapshot = contents.snapshot
     shown = [a for a in contents.agreement if a.upper == a.lower + 1 and a.n]
     if not shown:
         return None
-    figure = _figure(graph, "Rungs, mixtures run on both", "on the lower rung", "on the next")
+    figure = _figure("Rungs, mixtures run on both", "on the lower rung", "on the next")
     for place, one in enumerate(shown):
         scores = snapshot.sign * paired(snapshot.tried, one.lower, one.upper)[0]
         low, high = (_words(contents.rungs[rung].name) for rung in (one.lower, one.upper))
@@ -150,10 +141,10 @@ def _searched(snapshot: Snapshot, index: int) -> str:
     return "searched" if snapshot.plan.budget is not None else f"round {index + 1}"
 
 
-def _level(graph: Any, figure: go.Figure, end: float, level: float, text: str) -> None:
+def _level(figure: go.Figure, end: float, level: float, text: str) -> None:
     line = {"dash": "dash", "color": "#8a94a0", "width": 1.5}
     name = _words(text)
-    figure.add_trace(graph.Scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=name))
+    figure.add_scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=name)
 
 
 def _dots(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, index: int) -> None:
@@ -161,16 +152,17 @@ def _dots(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, index: int
     figure.add_scatter(x=x, y=y, mode="markers", marker={"color": colour}, name=name)
 
 
-def _figure(graph: Any, title: str, x: str, y: str) -> go.Figure:
-    figure = graph.Figure()
-    figure.update_layout(
+def _figure(title: str, x: str, y: str) -> go.Figure:
+    from plotly.graph_objects import Figure, Layout
+
+    layout = Layout(
         title={"text": title, "font": {"size": 15}},
         xaxis_title=x,
         yaxis_title=y,
         margin={"l": 60, "r": 20, "t": 50, "b": 50},
         template="plotly_white",
     )
-    return figure
+    return Figure(layout=layout)
 
 
 def _words(text: str) -> str:

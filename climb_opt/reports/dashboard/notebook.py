@@ -193,9 +193,9 @@ def rounds_ended(snapshot: Snapshot) -> int:
     """How many rounds, from the first on, have no slot left to run; tenths of a budget spent."""
     plan = snapshot.plan
     if plan.budget is not None and plan.ladder is not None:
-        ended = [t for t in snapshot.trials if t.state.is_finished()]
+        ended = [t for t in snapshot.taken if t.state.is_finished()]
         return int(10 * plan.ladder.spent(ended) / plan.budget)
-    attempts = attempts_by_slot(snapshot.trials)
+    attempts = attempts_by_slot(snapshot.taken)
     for index in range(len(snapshot.plan.rounds)):
         states = {snapshot.plan.state(attempts.get(s, ())) for s in snapshot.plan.slots(index)}
         if states - {"finished", "given up"}:

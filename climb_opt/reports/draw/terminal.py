@@ -41,9 +41,7 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
     if found is not None:
         parts += [listing(*found), "Another of them: `climb-opt export --trial N`."]
     else:
-        rules = rules_table(
-            advice.recommended, advice.followed, snapshot.prior_known, snapshot.weights
-        )
+        rules = rules_table(snapshot, advice.recommended, advice.followed)
         note = "± is half a 90 % interval; * marks the rule that is followed."
         note += f" Judged at {chosen.rung}." if chosen.rung else ""
         parts.append(f"{table(rules.head, _cells(rules))}\n{note}")

@@ -14,7 +14,7 @@ from climb_opt.text import counted, duration, flops, number
 
 def branches(contents: Contents) -> Section | None:
     """The study's trunk and branches, where it has some."""
-    trials = [t for t in contents.snapshot.trials if is_branch(t) and t.state.is_finished()]
+    trials = [t for t in contents.snapshot.taken if is_branch(t) and t.state.is_finished()]
     done = [t for t in trials if t.state.name == "PRUNED"]
     if not done:
         return None
@@ -22,7 +22,7 @@ def branches(contents: Contents) -> Section | None:
     blocks += [Words(f"{note}.", "caution") for note in contents.snapshot.plan.before.notes]
     blocks += [
         Words(f"{str(verdict)[:1].upper()}{str(verdict)[1:]}.", "" if verdict.holds else "caution")
-        for verdict in contents.snapshot.plan.verdicts(contents.snapshot.trials)
+        for verdict in contents.snapshot.plan.verdicts(contents.snapshot.taken)
     ]
     rows: list[list[Cell]] = []
     for trial in done:
@@ -53,7 +53,7 @@ def _summary(contents: Contents) -> str:
     text = "Every trial of the target goes on from one trunk, so trials share what they begin with."
     if ladder is None or not plan.before.readouts:
         return text
-    saved = saved_by(plan.before, ladder, snapshot.trials)
+    saved = saved_by(plan.before, ladder, snapshot.taken)
     text += (
         f" {counted(saved.mixtures, 'mixture')} of the search were read off branches and not "
         f"trained. Branches ({flops(saved.branches)}), mixtures trained to check them "

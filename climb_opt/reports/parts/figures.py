@@ -57,15 +57,8 @@ def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
     chart.height = 400.0
     chart.line([(low, low), (high, high)], "diagonal")
     spread = whiskers(predictions, snapshot)
-    for row, mean, std, measured, index in zip(
-        predictions.rows,
-        predictions.mean,
-        predictions.std,
-        predictions.measured,
-        predictions.rounds,
-        strict=True,
-    ):
-        trial = snapshot.history.trials[int(row)]
+    for row, mean, std, measured, index in zip(*predictions.columns, strict=True):
+        trial = snapshot.judged.trials[int(row)]
         x, y = np.clip([measured, mean], low, high)
         half = INTERVAL * std
         ends = np.clip([mean - half, mean + half], low, high)
@@ -161,7 +154,7 @@ def shown_range(values: np.ndarray, sign: float) -> tuple[float, float]:
 
 
 def _score_dot(chart: Chart, snapshot: Snapshot, place: float, row: int) -> None:
-    value, trial = float(snapshot.measured[row]), snapshot.history.trials[row]
+    value, trial = float(snapshot.measured[row]), snapshot.judged.trials[row]
     inside = chart.y[0] <= value <= chart.y[1]
     at = (place, float(np.clip(value, *chart.y)))
     css = f"dot {hue(int(snapshot.rounds[row]))}" + ("" if inside else " outside")

@@ -31,7 +31,7 @@ def influence(contents: Contents) -> Section | None:
         "proportions. Bands hold 90 %: where a band crosses the line, the data does not tell. All "
         "curves have one scale."
     )
-    if phases := contents.snapshot.history.shares:
+    if phases := contents.snapshot.judged.shares:
         text += f" Domains are numbered by phase ({shares(phases)} of a run): the others stay."
     note = Words(
         "Gains in the score's unit, ± half a 90 % interval; bold where the interval excludes 0. "

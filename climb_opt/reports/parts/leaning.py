@@ -15,7 +15,7 @@ def leaning(contents: Contents) -> Section | None:
     """How well the gains of domains rank the mixtures that were measured since."""
     snapshot = contents.snapshot
     given = None if snapshot.recipe is None else snapshot.recipe.sampler.options.get("influence")
-    if given is None or len(snapshot.directions) > 1:
+    if given is None or len(snapshot.maximize) > 1:
         return None
     held = influence_of(snapshot.recipe) if snapshot.recipe is not None else None
     source = "gains that the recipe states"
@@ -24,10 +24,10 @@ def leaning(contents: Contents) -> Section | None:
         source = f"{held.facts.get(FILE, 'a measurement')}{f' ({hessian})' if hessian else ''}"
     elif isinstance(given, str):
         return _section(Words(f"The search began with {given}."))
-    weights = snapshot.history.weights
+    weights = snapshot.judged.weights
     promised = weights @ Leaning(snapshot.space, given).gains
     began = f"The search began with {source}. "
-    values = -snapshot.history.values
+    values = -snapshot.judged.values
     rho = spearman(promised, values) if len(weights) >= FEWEST_PAIRS else np.nan
     if not np.isfinite(rho):
         return _section(Words(began + "Too few results to judge it yet."))

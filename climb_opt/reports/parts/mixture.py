@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from climb_opt.reports.contents import Contents
 from climb_opt.reports.cost import epochs_of, longest_run, tokens_of
 from climb_opt.reports.parts import figures
 from climb_opt.reports.section import Bar, Block, Cell, Figure, Heat, Name, Section, Table, Words
+from climb_opt.reports.snapshot import Snapshot
 from climb_opt.selection import Recommendation, in_words
 from climb_opt.text import amount, number, percent, times, unit_words
 
@@ -40,32 +41,18 @@ def recommendation(contents: Contents) -> Section:
         *(Words(f"Caution: {w}.", "caution") for w in chosen.warnings),
         _mixture_table(contents, weights),
     ]
-    rules = []
-    if len(contents.recommended) > 1:
-        rules.append(
-            rules_table(
-                contents.recommended,
-                str(contents.followed),
-                snapshot.prior_known,
-                snapshot.weights,
-            )
-        )
     if snapshot.prior_known:
         blocks.append(Words("Bars: the mixture found; the tick marks the prior.", "soft", True))
-    return Section("mixture", "Recommended mixture", [*blocks, *rules])
+    if len(contents.recommended) > 1:
+        blocks.append(rules_table(snapshot, contents.recommended, str(contents.followed)))
+    return Section("mixture", "Recommended mixture", blocks)
 
 
 def rules_table(
-    recommended: Mapping[str, Recommendation],
-    followed: str,
-    prior_known: bool,
-    weigh: Callable[[Mapping[str, float]], np.ndarray],
+    snapshot: Snapshot, recommended: Mapping[str, Recommendation], followed: str
 ) -> Table:
-    """What each rule recommends, side by side; the one that is followed is starred.
-
-    Args:
-        weigh: the weights of a mixture as an array.
-    """
+    """What each rule recommends, side by side; the one that is followed is starred."""
+    weigh = snapshot.weights
     followed_weights = weigh(recommended[followed])
     rows = [
         [
@@ -73,7 +60,7 @@ def rules_table(
             in_words(one.predicted),
             in_words(one.gain, sign=True),
             f"{one.effective_domains:.1f}",
-            f"{100 * one.distance_from_prior:.0f} %" if prior_known else "–",
+            f"{100 * one.distance_from_prior:.0f} %" if snapshot.prior_known else "–",
             f"{100 * float(distance(weigh(one), followed_weights)):.0f} %",
         ]
         for rule, one in recommended.items()

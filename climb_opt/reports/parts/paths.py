@@ -20,7 +20,7 @@ COLUMNS = 8  # parts of the run that are shown
 def path(contents: Contents) -> Section | None:
     """Where the weights went while proxies trained, if methods moved them: those of baselines, and
     of the best of the trials that were all trained so."""
-    history, recipe = contents.snapshot.history, contents.snapshot.recipe
+    history, recipe = contents.snapshot.judged, contents.snapshot.recipe
     blocks: list[Block] = [Words(f"{said}.") for said in contents.snapshot.told_of_methods()]
     blocks += [block for m in history.methods for block in _blocks(m.name, m.trial, m.path)]
     if any(PATH in trial.user_attrs for trial in history.trials):

@@ -132,7 +132,7 @@ def confirmation(contents: Contents) -> Section | None:
 def progress(contents: Contents) -> Section | None:
     """Scores over time and round by round; how well they were predicted."""
     snapshot = contents.snapshot
-    if not len(snapshot.history) or len(snapshot.directions) > 1:
+    if not len(snapshot.judged) or len(snapshot.maximize) > 1:
         return None
     shown = {int(index) for index in snapshot.rounds if index >= 0}
     begun = [r for r in contents.rounds if r.index in shown]

@@ -45,9 +45,11 @@ def element(name: str, content: str | None = None, **attributes: str | float) ->
     return f"<{head}/>" if content is None else f"<{head}>{content}</{name}>"
 
 
-def label(x: float, y: float, text: str, *, anchor: Anchor = "start", css: str = "tick") -> str:
-    """A line of text at (x, y) of the drawing."""
-    return element("text", in_html(text), x=x, y=y, text_anchor=anchor, class_=css)
+def label(
+    x: float, y: float, text: str, *, anchor: Anchor = "start", css: str = "tick", **more: str
+) -> str:
+    """A line of text at (x, y) of the drawing; `more` are attributes of its element."""
+    return element("text", in_html(text), x=x, y=y, text_anchor=anchor, class_=css, **more)
 
 
 def title(text: str) -> str:
@@ -172,21 +174,13 @@ class Chart:
         parts.append(element("line", x1=self.left, x2=end, y1=floor, y2=floor, class_="axis"))
         middle = (self.left + end) / 2
         parts.append(label(middle, self.height - 4, self.x_label, anchor="middle", css="name"))
-        return [*parts, self._upright_name((self.top + floor) / 2)]
+        y = (self.top + floor) / 2
+        upright = f"rotate(-90 12 {y:.0f})"
+        name = label(12.0, y, self.y_label, anchor="middle", css="name", transform=upright)
+        return [*parts, name]
 
     def _path(self, points: Sequence[Point]) -> str:
         return " ".join(f"{self.across(x):.1f},{self.up(y):.1f}" for x, y in points)
-
-    def _upright_name(self, y: float) -> str:
-        return element(
-            "text",
-            in_html(self.y_label),
-            x=12.0,
-            y=y,
-            text_anchor="middle",
-            class_="name",
-            transform=f"rotate(-90 12 {y:.0f})",
-        )
 
 
 def drawing(parts: Sequence[str], height: float, description: str) -> str:
