@@ -185,9 +185,10 @@ def measured(journal: str, recipe: StudyRecipe, **options: Any) -> Noise:
     """Noise runs of a search that has not begun."""
     from climb_opt.retrain.noise import work_on
     from climb_opt.retrain.repeats import Terms, begin, subject
+    from climb_opt.retrain.sibling import run_by
 
     sibling = begin(subject(recipe, journal, "x"), Terms(**options))
-    work_on(sibling, objective())
+    work_on(sibling, run_by(objective()))
     return noise_of(sibling)
 
 
@@ -291,10 +292,11 @@ def test_runs_that_failed_are_named_and_the_others_are_used(
 def test_too_few_runs_leave_the_weights_and_say_so(auto: StudyRecipe, journal: str) -> None:
     from climb_opt.retrain.noise import work_on
     from climb_opt.retrain.repeats import Terms, begin, subject
+    from climb_opt.retrain.sibling import run_by
 
     sibling = begin(subject(auto, journal, "x"), Terms(3, 0, 0))
     assert noise_of(sibling).weights == EQUAL  # nothing has run
-    work_on(sibling, objective(fail=lambda slot: slot != "prior/seed-1"))
+    work_on(sibling, run_by(objective(fail=lambda slot: slot != "prior/seed-1")))
     found = noise_of(sibling)
     assert WEIGHTS not in sibling.user_attrs
     assert found.weights == EQUAL and math.isnan(found.before.noise) and found.seeds is None

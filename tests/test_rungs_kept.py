@@ -17,6 +17,7 @@ from climb_opt.cli import main
 from climb_opt.errors import UserError
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain import noise, repeats
+from climb_opt.retrain.sibling import run_by
 from climb_opt.study import open_study, read_recipe
 from climb_opt.view import StudyView, all_trials
 from climb_opt.warmstart import begin
@@ -136,7 +137,7 @@ def test_what_mixtures_differ_by_is_taken_from_the_target_alone(
     scores = [one["score"] for one in repeats.tried(study)]
     assert len(scores) == 4 and min(scores) > -1
     sibling = repeats.begin(repeats.subject(study), repeats.Terms(2, 0, 8))
-    noise.work_on(sibling, by_rung)
+    noise.work_on(sibling, run_by(by_rung))
     assert noise.noise_of(sibling).before.signal < 5 or noise.noise_of(sibling).before.noise == 0
 
 
@@ -144,7 +145,7 @@ def test_noise_of_a_recipe_on_rungs_that_has_not_begun(recipe: StudyRecipe, jour
     for name, wanted in (("r", on_rungs(recipe, rungs=(0, 1))), ("b", bought(recipe, 9))):
         of = repeats.subject(wanted, journal, name)
         sibling = repeats.begin(of, repeats.Terms(2, 1, 2))
-        noise.work_on(sibling, by_rung)
+        noise.work_on(sibling, run_by(by_rung))
         assert studies.status(sibling).done and StudyView(sibling).ladder is None
         assert all(RUNG not in t.user_attrs for t in all_trials(sibling))
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage
 
+    from climb_opt.retrain.sibling import Runner
+    from climb_opt.study.working import Objective
+
 T = TypeVar("T")
 F = TypeVar("F", bound=crew.Follower)
 
@@ -77,13 +80,13 @@ def retrain(
     study: optuna.Study,
     team: crew.Crew,
     follower: AbstractContextManager[Following],
-    work_on: Callable[..., Any],
+    work_on: Callable[[Runner], Any],
 ) -> int | None:
-    """Train what `work_on(objective, stop=, on_trial=)` asks for; the exit status, if this process
-    speaks.
+    """Train what `work_on` runs; the exit status, if this process speaks.
 
     Trials get notes and artifacts, as those of a search do.
     """
+    from climb_opt.retrain.sibling import run_by
     from climb_opt.storages import patient
     from climb_opt.study import discard_untried, with_proxies
 
@@ -94,17 +97,11 @@ def retrain(
         def train(follow: Following) -> None:
             from climb_opt.reports.dashboard.notebook import notebook_for
 
-            with_proxies(
-                study,
-                lambda proxies: work_on(
-                    notebook_for(study, args.runs).annotate(proxies),
-                    stop=stop,
-                    on_trial=follow.show,
-                ),
-                corpus=args.corpus,
-                directory=args.runs,
-                stop=stop,
-            )
+            def run(proxies: Objective) -> None:
+                objective = notebook_for(study, args.runs).annotate(proxies)
+                work_on(run_by(objective, stop=stop, on_trial=follow.show))
+
+            with_proxies(study, run, corpus=args.corpus, directory=args.runs, stop=stop)
 
         try:
             status = work(team, follower, train, stop)

@@ -47,7 +47,7 @@ def _transfer(args: argparse.Namespace) -> int | None:
         larger = transfer.begin(study, recipe, mixtures=args.mixtures, top=args.top, name=name)
 
     # Standard output is the Markdown, and nothing else.
-    plan = transfer.plan_of(larger)
+    plan = transfer.orders(study, larger).plan
     follower = following(larger, plan, file=sys.stderr)
     team, train = Crew(args, count, plan.widest), partial(transfer.work_on, study, larger)
     status = process.retrain(larger, team, follower, train)

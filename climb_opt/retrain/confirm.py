@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple, Unpack
 
 import optuna
-from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
@@ -20,14 +18,13 @@ from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, twin, unit_for
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.retrain.race import confirmation_of, run
-from climb_opt.retrain.sibling import Mixture, Training, at_target, train_beside
+from climb_opt.retrain.sibling import Mixture, Runner, Training, at_target, train_beside
 from climb_opt.selection import advised
 from climb_opt.selection.rules import within
-from climb_opt.study import baselines, read_recipe, run_plan
-from climb_opt.study.working import Objective, check_own
+from climb_opt.study import baselines, read_recipe
+from climb_opt.study.working import check_own
 from climb_opt.study_recipe import FOUND
 from climb_opt.view import StudyView, study_named
-from climb_opt.workers import Work
 
 ALL = "all"
 
@@ -106,21 +103,10 @@ def begin(study: optuna.Study, terms: Terms) -> Begun:
     return Begun(*open_confirmation(study, finals, recipe, name=terms.name), same, as_good)
 
 
-def work_on(
-    study: optuna.Study,
-    confirm: optuna.Study,
-    objective: Objective,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
-) -> None:
+def work_on(study: optuna.Study, confirm: optuna.Study, runner: Runner) -> None:
     """Retrain until nothing is wanted any more; `study` remembers where it was confirmed."""
     earlier = [n for n in study.user_attrs.get(CONFIRMED_IN, []) if n != confirm.study_name]
     study.set_user_attr(CONFIRMED_IN, [*earlier, confirm.study_name])
-
-    def runner(confirm: optuna.Study, wanted: Work) -> None:
-        run_plan(confirm, objective, replace(wanted, stop=stop, on_trial=on_trial))
-
     run(confirm, runner, max_attempts=read_recipe(confirm).max_attempts)
 
 

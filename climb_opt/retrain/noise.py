@@ -7,8 +7,8 @@ The runs are those of repeats.py, in an ordinary study `<name>-noise`. What they
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -16,7 +16,7 @@ from typing import Unpack
 import numpy as np
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from climb_opt.attributes import NOISE, SLOT, WEIGHTS
 from climb_opt.history import MOST
@@ -35,11 +35,10 @@ from climb_opt.retrain.repeats import (
     subject,
     tried,
 )
-from climb_opt.retrain.sibling import Training, train_beside
+from climb_opt.retrain.sibling import Runner, Training, train_beside
 from climb_opt.selection.signal import Part, Runs, weights_for
-from climb_opt.study import read_recipe, run_plan
+from climb_opt.study import read_recipe
 from climb_opt.study.asked import NOISE_SUFFIX
-from climb_opt.study.working import Objective
 from climb_opt.view import StudyView, all_trials, study_named
 
 SHARE = 0.25  # of the signal: the gain that a confirmation is to see
@@ -140,16 +139,10 @@ def noise(
     return noise_of(sibling)
 
 
-def work_on(
-    sibling: optuna.Study,
-    objective: Objective,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
-) -> None:
+def work_on(sibling: optuna.Study, runner: Runner) -> None:
     """Train until every slot is done, then store the weights, if the runs say enough."""
     wanted = orders(sibling)
-    run_plan(sibling, objective, replace(wanted, stop=stop, on_trial=on_trial))
+    runner(sibling, wanted)
     attempts = attempts_by_slot(all_trials(sibling))
     states = {wanted.plan.state(attempts.get(slot, ())) for slot in wanted.plan.named}
     if states <= {"finished", "given up"}:

@@ -169,7 +169,7 @@ def student(probability: float, freedom: int) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation | None:
+def read_confirmation(study: optuna.Study) -> Confirmation | None:
     """What a confirm study holds so far; None when it is not one."""
     stored: dict[str, Any] | None = study.user_attrs.get(CONFIRM)
     if stored is None:
@@ -194,7 +194,7 @@ def read_confirmation(study: optuna.Study, unit: str = "score") -> Confirmation 
         references=tuple(stored["references"]),
         scores=scores,
         sign=StudyView(study).sign,
-        unit=stored.get("unit", unit),
+        unit=stored.get("unit", "score"),
         level=stored.get("level", LEVEL),
         failed=failed,
         dropped=tuple(stored.get("dropped", ())),

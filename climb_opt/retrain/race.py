@@ -9,9 +9,8 @@ finalists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import optuna
@@ -19,11 +18,8 @@ import optuna
 from climb_opt.plan import Plan, attempts_by_slot
 from climb_opt.retrain.finals import Finals, read_finals
 from climb_opt.retrain.paired import SEED_SLOT, Confirmation, read_confirmation
-from climb_opt.retrain.sibling import some_orders
+from climb_opt.retrain.sibling import Runner, some_orders
 from climb_opt.view import all_trials
-from climb_opt.workers import Work
-
-Runner = Callable[[optuna.Study, Work], Any]  # the worker loop: until every slot is finished
 
 
 def run(study: optuna.Study, runner: Runner, *, max_attempts: int = 3) -> Confirmation:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -21,13 +20,14 @@ from climb_opt.attributes import AGGREGATE, CORPUS, METHOD, RECIPE, SEED
 from climb_opt.errors import UserError
 from climb_opt.plan import Plan, Slot
 from climb_opt.recipes import StudyRecipe
-from climb_opt.study import discard_untried, with_proxies
+from climb_opt.study import discard_untried, run_plan, with_proxies
 from climb_opt.study.asked import difference
 from climb_opt.study.working import Objective
 from climb_opt.view import StudyView
 from climb_opt.workers import Work
 
 Mixture = Mapping[str, float]
+Runner = Callable[[optuna.Study, Work], None]  # runs a study's orders until each is finished
 
 
 class Training(TypedDict, total=False):
@@ -105,14 +105,34 @@ def found_sibling(
     sibling.set_user_attr(mark, facts)
 
 
-def train_beside(sibling: optuna.Study, work_on: Callable[..., Any], training: Training) -> None:
-    """Call `work_on(objective, stop=, on_trial=)` with the objective of a sibling, or another.
+def run_by(
+    objective: Objective,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+) -> Runner:
+    """The worker loop with an objective."""
+
+    def run(study: optuna.Study, wanted: Work) -> None:
+        run_plan(study, objective, replace(wanted, stop=stop, on_trial=on_trial))
+
+    return run
+
+
+def train_beside(
+    sibling: optuna.Study, work_on: Callable[[Runner], Any], training: Training
+) -> None:
+    """Call `work_on` with what runs the objective of a sibling, or another.
 
     What cannot train, for want of its corpus for example, keeps no name.
     """
     stop = training.get("stop", lambda: False)
-    run = partial(work_on, stop=stop, on_trial=training.get("on_trial", lambda trial: None))
+    on_trial = training.get("on_trial", lambda trial: None)
     corpus, directory = training.get("corpus"), training.get("directory", "runs")
+
+    def run(objective: Objective) -> None:
+        work_on(run_by(objective, stop=stop, on_trial=on_trial))
+
     try:
         if (objective := training.get("objective")) is not None:
             run(objective)

@@ -7,7 +7,7 @@ and others spread over the ranking, without which a correlation says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from climb_opt.plan import Plan, Slot
 from climb_opt.proxy.cost import described
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.sibling import (
+    Runner,
     Training,
     at_target,
     found_sibling,
@@ -34,8 +35,7 @@ from climb_opt.retrain.sibling import (
     train_beside,
 )
 from climb_opt.statistics import FEWEST_PAIRS, rank_interval, spearman
-from climb_opt.study import read_recipe, run_plan
-from climb_opt.study.working import Objective
+from climb_opt.study import read_recipe
 from climb_opt.text import pipe_table
 from climb_opt.view import StudyView, all_trials, read_history
 from climb_opt.workers import Work
@@ -120,30 +120,9 @@ def default_name(study: optuna.Study, proxy: str) -> str:
     return f"{study.study_name}-transfer-{Path(proxy).stem}"
 
 
-def begin(
-    study: optuna.Study, recipe: StudyRecipe, *, mixtures: int, top: int, name: str
-) -> optuna.Study:
-    """Create the study that retrains by `recipe`, or join it; all else is as in `transfer`."""
-    chosen = choose(read_history(study, StudyView(study).space), mixtures, top)
-    return open_transfer(study, recipe, chosen, name=name)
-
-
-def plan_of(larger: optuna.Study) -> Plan:
-    """The slots of a study that retrains."""
-    return Plan((), tuple(f"{PREFIX}{number}" for number in larger.user_attrs[TRANSFER]["trials"]))
-
-
-def work_on(
-    study: optuna.Study,
-    larger: optuna.Study,
-    objective: Objective,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
-) -> None:
+def work_on(study: optuna.Study, larger: optuna.Study, runner: Runner) -> None:
     """Retrain until every slot is done."""
-    mixtures = mixtures_of(study, larger)
-    run_plan(larger, objective, Work(plan_of(larger), mixtures, stop=stop, on_trial=on_trial))
+    runner(larger, orders(study, larger))
 
 
 def choose(history: History, n: int, top: int) -> list[FrozenTrial]:
@@ -167,14 +146,11 @@ def choose(history: History, n: int, top: int) -> list[FrozenTrial]:
     return [history.trials[int(i)] for i in [*order[:top], *spread]]
 
 
-def open_transfer(
-    study: optuna.Study, recipe: StudyRecipe, chosen: list[FrozenTrial], *, name: str
+def begin(
+    study: optuna.Study, recipe: StudyRecipe, *, mixtures: int, top: int, name: str
 ) -> optuna.Study:
-    """Create or join the study in which `chosen` trials of `study` are retrained by `recipe`.
-
-    Raises:
-        UserError: a study of that name retrains other trials, or by another recipe.
-    """
+    """Create the study that retrains by `recipe`, or join it; all else is as in `transfer`."""
+    chosen = choose(read_history(study, StudyView(study).space), mixtures, top)
     opened = open_sibling(study, name)
     wanted = {"of": study.study_name, "trials": [t.number for t in chosen]}
     stored = opened.user_attrs.get(TRANSFER)
@@ -201,15 +177,15 @@ def transfer_recipe(recipe: StudyRecipe, proxy: str, seed: int | None = None) ->
     return replace(one, seed=chosen)
 
 
-def mixtures_of(study: optuna.Study, larger: optuna.Study) -> dict[Slot, dict[str, float]]:
-    """slot -> mixture of every trial that `larger` retrains."""
+def orders(study: optuna.Study, larger: optuna.Study) -> Work:
+    """The mixture of every trial that `larger` retrains, in its slot."""
     space, trials = StudyView(study).space, {t.number: t for t in all_trials(study)}
     mixtures: dict[Slot, dict[str, float]] = {}
     for number in larger.user_attrs[TRANSFER]["trials"]:
         weights = space.weights_of(trials[number])
         assert weights is not None  # chosen from the history, which holds mixtures only
         mixtures[f"{PREFIX}{number}"] = space.mixture(weights)
-    return mixtures
+    return Work(Plan((), tuple(map(str, mixtures))), mixtures)
 
 
 def transfer_of(study: optuna.Study, larger: optuna.Study) -> Transfer:
