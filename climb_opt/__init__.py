@@ -52,42 +52,32 @@ __version__ = "0.1.0"
 
 moved.install()
 
-# Public name -> the module that holds it, imported when the name is first used.
-_LAZY = {
-    "ClimbSampler": "climb_opt.samplers.climb_sampler",
-    "Corpus": "climb_opt.shards",
-    "Evaluator": "climb_opt.evaluators.base",
-    "History": "climb_opt.history",
-    "PhasedSpace": "climb_opt.phases",
-    "Predictor": "climb_opt.predictors.base",
-    "Recommendation": "climb_opt.selection",
-    "SimplexGPSampler": "climb_opt.samplers.gp",
-    "SimplexSampler": "climb_opt.samplers.wrapped",
-    "StudyRecipe": "climb_opt.recipes",
-    "best_mixture": "climb_opt.selection",
-    "build_corpus": "climb_opt.corpus.build_corpus",
-    "compare_rules": "climb_opt.selection",
-    "confirm": "climb_opt.retrain.confirm",
-    "enqueue": "climb_opt.study",
-    "export": "climb_opt.exports.from_study",
-    "export_model": "climb_opt.exports.branches",
-    "materialise": "climb_opt.exports.from_study",
-    "measure_influence": "climb_opt.influence.door",
-    "noise": "climb_opt.retrain.noise",
-    "open_study": "climb_opt.study",
-    "pause": "climb_opt.study",
-    "plan_search": "climb_opt.reports.planned.plan_search",
-    "read_history": "climb_opt.view",
-    "report": "climb_opt.reports.report",
-    "report_components": "climb_opt.history",
-    "rescore": "climb_opt.study.rescoring",
-    "resume": "climb_opt.study",
-    "retry": "climb_opt.study",
-    "set_aggregate": "climb_opt.history",
-    "status": "climb_opt.study",
-    "transfer": "climb_opt.retrain.transfer",
-    "work": "climb_opt.study",
+# Module, imported when one of its names is first used -> the public names that it holds.
+_HOLDS = {
+    "corpus.build_corpus": ("build_corpus",),
+    "evaluators.base": ("Evaluator",),
+    "exports.branches": ("export_model",),
+    "exports.from_study": ("export", "materialise"),
+    "history": ("History", "report_components", "set_aggregate"),
+    "influence.door": ("measure_influence",),
+    "phases": ("PhasedSpace",),
+    "predictors.base": ("Predictor",),
+    "recipes": ("StudyRecipe",),
+    "reports.planned.plan_search": ("plan_search",),
+    "reports.report": ("report",),
+    "retrain.confirm": ("confirm",),
+    "retrain.noise": ("noise",),
+    "retrain.transfer": ("transfer",),
+    "samplers.climb_sampler": ("ClimbSampler",),
+    "samplers.gp": ("SimplexGPSampler",),
+    "samplers.wrapped": ("SimplexSampler",),
+    "selection": ("Recommendation", "best_mixture", "compare_rules"),
+    "shards": ("Corpus",),
+    "study": ("enqueue", "open_study", "pause", "resume", "retry", "status", "work"),
+    "study.rescoring": ("rescore",),
+    "view": ("read_history",),
 }
+_LAZY = {name: f"climb_opt.{module}" for module, names in _HOLDS.items() for name in names}
 
 __all__ = ["MixtureSpace", "TrialFailed", "UserError", "__version__", *sorted(_LAZY)]
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError
 from climb_opt.reading import AS_UTF8, decode, read_csv
 from climb_opt.schedules import SAME, Phase, Schedule, check_shares, constant
+from climb_opt.strict import check_keys
 from climb_opt.sums import checked_sum
 from climb_opt.written import number
 from climb_opt.yamls import parse_yaml, read_yaml
@@ -106,7 +107,10 @@ def schedule_from(data: Any, where: str, prefix: str = "") -> Schedule:
     if not isinstance(data, list):
         return constant(_weights(data, where, prefix))
     for place, phase in enumerate(data, start=1):
-        _check_keys(phase, f"{where}, phase {place}")
+        of = f"{where}, phase {place}"
+        if not isinstance(phase, Mapping):
+            raise UserError(f"{of}: a phase has a share and a mixture, but this is {phase!r}.")
+        check_keys(phase, KEYS, KEYS, of)
     shares = check_shares([phase["share"] for phase in data], where)
     mixtures = [
         _weights(p["mixture"], f"{where}, phase {n}", prefix) for n, p in enumerate(data, 1)
@@ -114,9 +118,9 @@ def schedule_from(data: Any, where: str, prefix: str = "") -> Schedule:
     return tuple(Phase(share, mix) for share, mix in zip(shares, mixtures, strict=True))
 
 
-def read_schedule(file: str | Path, prefix: str = "") -> Schedule:
+def read_schedule(file: str | Path) -> Schedule:
     """The schedule of a YAML or JSON file, or of standard input for "-"; as `schedule_from`."""
-    return schedule_from(*_read(file), prefix)
+    return schedule_from(*_read(file))
 
 
 def _read(file: str | Path) -> tuple[Any, str]:
@@ -125,18 +129,6 @@ def _read(file: str | Path) -> tuple[Any, str]:
         return read_yaml(file, text_values=True), str(file)
     where = "standard input"
     return parse_yaml(_standard_input(), where, text_values=True), where
-
-
-def _check_keys(phase: Any, where: str) -> None:
-    if not isinstance(phase, Mapping):
-        raise UserError(f"{where}: a phase has a share and a mixture, but this is {phase!r}.")
-    for key in phase:
-        if key not in KEYS:
-            hint = did_you_mean(str(key), KEYS)
-            raise UserError(f"{where}: unknown key {key!r}.{hint} Known keys: {', '.join(KEYS)}.")
-    for key in KEYS:
-        if key not in phase:
-            raise UserError(f"{where}: missing key {key!r}.")
 
 
 def _weights(data: Any, where: str, prefix: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from climb_opt.errors import UserError, did_you_mean
@@ -22,22 +22,23 @@ def build(cls: Any, data: Any, where: str) -> Any:
     """A dataclass from plain data; unknown keys and wrong types are errors that name them."""
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected a mapping of keys, but got {data!r}.")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
+    hints, keys = typing.get_type_hints(cls), dataclasses.fields(cls)
+    needed = (k.name for k in keys if k.default is k.default_factory is dataclasses.MISSING)
+    check_keys(data, [key.name for key in keys], needed, where)
+    return cls(**{key: convert(data[key], hints[key], f"{where}.{key}") for key in data})
+
+
+def check_keys(
+    data: Mapping[str, Any], known: Sequence[str], needed: Iterable[str], where: str
+) -> None:
+    """Raise a `UserError` for the first key that is not known, or else that is missing."""
     for key in data:
         if key not in known:
             hint = did_you_mean(str(key), known)
             raise UserError(f"{where}: unknown key {key!r}.{hint} Known keys: {', '.join(known)}.")
-    missing = [
-        name
-        for name, f in known.items()
-        if name not in data
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise UserError(f"{where}: missing key {missing[0]!r}.")
-    return cls(**{key: convert(data[key], hints[key], f"{where}.{key}") for key in data})
+    for key in needed:
+        if key not in data:
+            raise UserError(f"{where}: missing key {key!r}.")
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:

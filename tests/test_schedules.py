@@ -90,7 +90,7 @@ def test_a_file_of_phases_is_read_and_a_file_of_weights_is_one_phase(tmp_path: P
     file.write_text("{web: 0.6, phases: 0.4}\n")  # a domain may be called so
     assert read_schedule(file) == constant({"web": 0.6, "phases": 0.4})
     file.write_text(json.dumps({"phases": schedule_data(TWO)}))
-    assert read_schedule(file, prefix="w") == (
+    assert schedule_from(json.loads(file.read_text()), "a file", "w") == (
         Phase(0.75, {"eb": 0.6, "code": 0.4}),
         Phase(0.25, {"code": 0.2, "math": 0.8}),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -43,14 +44,8 @@ def _allowed() -> int:
 
 def _quota(folder: Path) -> float | None:
     """Cores' worth of time that a container may use (cgroup 2, then 1); None without a limit."""
-    try:
-        quota, period = (folder / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (folder / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu" / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    if quota in ("max", "-1"):
-        return None
-    return int(quota) / int(period)
+    for files in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = " ".join((folder / file).read_text() for file in files).split()
+            return None if quota in ("max", "-1") else int(quota) / int(period)
+    return None

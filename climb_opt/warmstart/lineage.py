@@ -111,19 +111,11 @@ class Lineage:
     def _distance(self, mixture: Mapping[str, float], weights: Mapping[str, float]) -> float:
         # Old domains are the atoms: a split reads each part evenly, so only merges, removals and
         # the rescaling they cause can read an old domain differently.
-        apart = 0.0
-        for parent in self.old:
-            was = mixture.get(parent, 0.0)
-            apart += abs(was - self._read_of(parent, weights))
-        return apart / 2
+        return sum(abs(mixture.get(p, 0.0) - self._read_of(p, weights)) for p in self.old) / 2
 
     def _read_of(self, parent: str, weights: Mapping[str, float]) -> float:
-        read = 0.0
-        for child in self.children(parent):
-            parents = self.parents[child]
-            whole = sum(self.old[p] for p in parents)
-            read += weights[child] * (self.old[parent] / whole if whole else 0.0)
-        return read
+        whole = {c: sum(self.old[p] for p in self.parents[c]) for c in self.children(parent)}
+        return sum(weights[c] * (self.old[parent] / size) for c, size in whole.items() if size)
 
 
 def read_lineage(
@@ -144,17 +136,11 @@ def read_lineage(
     """
     stated = {} if file is None else _read(file, old)
     claimed = {parent for parents in stated.values() for parent in parents}
-    parents: dict[str, tuple[str, ...]] = {}
-    for child, tokens in new.items():
-        if child in stated:
-            parents[child] = stated[child]
-        elif child in old and child not in claimed:
-            _check_same(child, old[child], tokens)
+    parents: dict[str, tuple[str, ...]] = {**dict.fromkeys(new, ()), **stated}
+    for child in new:
+        if child in old and child not in {*stated, *claimed}:
+            _check_same(child, old[child], new[child])
             parents[child] = (child,)
-        else:
-            parents[child] = ()
-    for child in stated:
-        parents.setdefault(child, stated[child])
     return Lineage(old, new, parents)
 
 

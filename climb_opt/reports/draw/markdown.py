@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from climb_opt.reports import section as kinds
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.parts.sections import sections
-from climb_opt.reports.section import (
-    Bar,
-    Block,
-    Cell,
-    Facts,
-    Heat,
-    Name,
-    Section,
-    Sure,
-    Table,
-    Words,
-)
 from climb_opt.text import in_markdown, percent
 
 MOST = 30  # rows of a table, unless it says how many are enough
@@ -29,7 +18,7 @@ def render(contents: Contents) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def draw(section: Section) -> str:
+def draw(section: kinds.Section) -> str:
     """One section; empty where nothing of it can be shown without figures."""
     parts = [part for block in section.blocks if (part := _block(block))]
     heading = [f"## {in_markdown(section.title)}"] if section.title else []
@@ -51,24 +40,24 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[
     return "\n".join([line(head), rule, *(line(row) for row in rows)])
 
 
-def _block(block: Block) -> str:
-    if isinstance(block, Words) and block.page:
+def _block(block: kinds.Block) -> str:
+    if isinstance(block, kinds.Words) and block.page:
         return ""
-    if isinstance(block, Words):
+    if isinstance(block, kinds.Words):
         words = in_markdown(block.text)
         if block.style.startswith("verdict"):
             return f"**{words}**"
         return f"*{words}*" if block.style == "caution" else words
-    if isinstance(block, Facts):
+    if isinstance(block, kinds.Facts):
         return "; ".join(f"{in_markdown(w)}: {in_markdown(v)}" for w, v in block.pairs) + "."
-    return _table(block) if isinstance(block, Table) else ""
+    return _table(block) if isinstance(block, kinds.Table) else ""
 
 
-def _table(block: Table) -> str:
+def _table(block: kinds.Table) -> str:
     most = MOST if block.brief is None else block.brief
     if not most or not block.rows:
         return ""
-    drawn = [k for k, cell in enumerate(block.rows[0]) if not isinstance(cell, Bar)]
+    drawn = [k for k, cell in enumerate(block.rows[0]) if not isinstance(cell, kinds.Bar)]
     text = [place for place, k in enumerate(drawn) if k in block.text]
     rows = [[_cell(row[k]) for k in drawn] for row in block.rows[:most]]
     title = f"### {in_markdown(block.title)}\n\n" if block.title else ""
@@ -77,9 +66,9 @@ def _table(block: Table) -> str:
     return title + table([block.head[k] for k in drawn], rows, text=text) + more
 
 
-def _cell(cell: Cell) -> str:
-    if isinstance(cell, Heat):
+def _cell(cell: kinds.Cell) -> str:
+    if isinstance(cell, kinds.Heat):
         return percent(cell.weight)
-    if isinstance(cell, Name | Sure):
+    if isinstance(cell, kinds.Name | kinds.Sure):
         return cell.text
     return "–" if cell is None else str(cell)

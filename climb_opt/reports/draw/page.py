@@ -7,25 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import climb_opt
+from climb_opt.reports import section as kinds
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.draw import markup
 from climb_opt.reports.draw.markup import Html
 from climb_opt.reports.parts.sections import sections
-from climb_opt.reports.section import (
-    Bar,
-    Beside,
-    Block,
-    Cell,
-    Facts,
-    Figure,
-    Heat,
-    Name,
-    Section,
-    Sure,
-    Table,
-    Verbatim,
-    Words,
-)
 from climb_opt.text import in_html, printable
 
 STYLE = Path(__file__).with_name("style.css")
@@ -44,7 +30,7 @@ def render(contents: Contents) -> str:
     )
 
 
-def draw(section: Section) -> Html:
+def draw(section: kinds.Section) -> Html:
     """One section with its anchor; the overview, which has no title, as it is."""
     inner = "".join(map(_block, section.blocks))
     return markup.section(section.id, section.title, inner) if section.title else Html(inner)
@@ -61,27 +47,27 @@ def _about(contents: Contents) -> str:
     return markup.paragraph(text + ".", "soft")
 
 
-def _links(shown: Sequence[Section]) -> str:
+def _links(shown: Sequence[kinds.Section]) -> str:
     links = [f'<a href="#{s.id}">{in_html(s.title)}</a>' for s in shown if s.title]
     return f"<nav>{''.join(links)}</nav>" if links else ""
 
 
-def _block(block: Block) -> str:
-    if isinstance(block, Words):
+def _block(block: kinds.Block) -> str:
+    if isinstance(block, kinds.Words):
         return markup.paragraph(block.text, block.style)
-    if isinstance(block, Facts):
+    if isinstance(block, kinds.Facts):
         return markup.cards(block.pairs)
-    if isinstance(block, Table):
+    if isinstance(block, kinds.Table):
         return _table(block)
-    if isinstance(block, Figure):
+    if isinstance(block, kinds.Figure):
         return markup.figure(block.svg, block.caption, markup.key(block.legend))
-    if isinstance(block, Beside):
+    if isinstance(block, kinds.Beside):
         return f'<div class="pair">{"".join(map(_block, block.figures))}</div>'
-    assert isinstance(block, Verbatim)
+    assert isinstance(block, kinds.Verbatim)
     return markup.details(block.summary, markup.preformatted(block.text))
 
 
-def _table(block: Table) -> str:
+def _table(block: kinds.Table) -> str:
     rows = [[_cell(cell) for cell in row] for row in block.rows]
     title = f"<h3>{in_html(block.title)}</h3>" if block.title else ""
     if block.fold:
@@ -90,11 +76,11 @@ def _table(block: Table) -> str:
     return title + markup.long_table(block.head, rows, text=block.text, few=block.few)
 
 
-def _cell(cell: Cell) -> markup.Cell:
-    if isinstance(cell, Name):
+def _cell(cell: kinds.Cell) -> markup.Cell:
+    if isinstance(cell, kinds.Name):
         return markup.name_cell(cell.text)
-    if isinstance(cell, Bar):
+    if isinstance(cell, kinds.Bar):
         return markup.bar_cell(cell.weight, cell.mark, cell.largest)
-    if isinstance(cell, Heat):
+    if isinstance(cell, kinds.Heat):
         return markup.heat_cell(cell.weight, cell.largest)
-    return Html(f"<b>{in_html(cell.text)}</b>") if isinstance(cell, Sure) else cell
+    return Html(f"<b>{in_html(cell.text)}</b>") if isinstance(cell, kinds.Sure) else cell
