@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import existing, study_command
-from climb_opt.cli.crew import Crew
-from climb_opt.cli.following import following
 from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.text import printable
 
@@ -48,16 +46,14 @@ def _confirm(args: argparse.Namespace) -> int | None:
     from climb_opt.study import read_recipe
     from climb_opt.view import StudyView
 
-    count = process.wanted(args)
+    team = process.wanted(args)
     study = existing(args, works=True)
     name = args.own_name or f"{study.study_name}{SUFFIX}"
     confirm = process.joined(StudyView(study).storage, name, CONFIRM) or _begin(args, study)
 
     plan = longest_plan(confirm, read_recipe(confirm).max_attempts)
-    most = read_finals(confirm).budget
-    follower = following(confirm, plan, total=most)
-    team, train = Crew(args, count, plan.widest), partial(work_on, study, confirm)
-    status = process.retrain(confirm, team, follower, train)
+    train, most = partial(work_on, study, confirm), read_finals(confirm).budget
+    status = process.retrain(confirm, plan, team, train, total=most)
     if status is not None:
         _show(confirm)
     return status

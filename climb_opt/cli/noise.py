@@ -7,8 +7,6 @@ from functools import partial
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import quieten_optuna, set_argument, study_command
-from climb_opt.cli.crew import Crew
-from climb_opt.cli.following import following
 from climb_opt.cli.offering import offer, recipes_of
 
 
@@ -44,7 +42,7 @@ def _noise(args: argparse.Namespace) -> int | None:
     from climb_opt.study.asked import NOISE_SUFFIX
 
     quieten_optuna()
-    count = process.wanted(args)
+    team = process.wanted(args)
     of = repeats.subject(args.name, args.storage, args.study_name, args.set, never)
     name = args.own_name or f"{of.name}{NOISE_SUFFIX}"
     sibling = process.joined(of.storage, name, NOISE)
@@ -53,9 +51,7 @@ def _noise(args: argparse.Namespace) -> int | None:
         sibling = repeats.begin(of, terms, args.corpus)
 
     plan = repeats.orders(sibling).plan
-    team = Crew(args, count, plan.widest)
-    train = partial(noise.work_on, sibling)
-    status = process.retrain(sibling, team, following(sibling, plan), train)
+    status = process.retrain(sibling, plan, team, partial(noise.work_on, sibling))
     if status is not None:
         from climb_opt.reports.draw.terminal import listing
         from climb_opt.reports.parts.noise import blocks

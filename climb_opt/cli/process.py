@@ -6,10 +6,11 @@ import argparse
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from climb_opt.cli import crew
-from climb_opt.cli.following import Following
+from climb_opt.cli.following import Following, following
 from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import counted
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.storages import BaseStorage
 
+    from climb_opt.plan import Plan
     from climb_opt.retrain.sibling import Runner
     from climb_opt.study.working import Objective
 
@@ -33,11 +35,12 @@ def arguments(command: argparse.ArgumentParser, kind: str) -> None:
     crew.add_argument(command)
 
 
-def wanted(args: argparse.Namespace) -> int:
-    """How many workers a command on a study is to start; 1: it works itself."""
+def wanted(args: argparse.Namespace) -> crew.Crew:
+    """The workers that a command on a study is to start; one: it works itself."""
     from climb_opt.storages import location
 
-    return crew.wanted(args, location(args.storage))
+    count = crew.wanted(args, location(args.storage))
+    return crew.Crew(args, count, count)
 
 
 def work(
@@ -78,19 +81,25 @@ def check_any_finished(study: optuna.Study) -> None:
 
 def retrain(
     study: optuna.Study,
+    plan: Plan,
     team: crew.Crew,
-    follower: AbstractContextManager[Following],
     work_on: Callable[[Runner], Any],
+    **shown: Any,
 ) -> int | None:
     """Train what `work_on` runs; the exit status, if this process speaks.
 
     Trials get notes and artifacts, as those of a search do.
+
+    Args:
+        plan: all that may be run.
+        shown: options of `following`.
     """
     from climb_opt.retrain.sibling import run_by
     from climb_opt.storages import patient
     from climb_opt.study import discard_untried, with_proxies
 
-    args = team.args
+    args, team = team.args, replace(team, most=plan.widest)
+    follower = following(study, plan, **shown)
     with stop_flag() as stop:
         study = patient(study, stop)
 

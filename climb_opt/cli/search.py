@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -67,12 +68,12 @@ def _search(args: argparse.Namespace) -> int:
     from climb_opt.study import discard_untried
 
     quieten_optuna()
-    count = process.wanted(args)
+    team = process.wanted(args)
     created: list[bool] = []
     with stop_flag() as stop:
         study = _join(args, lambda: created.append(True), stop)
         try:
-            return _work(study, args, count, stop)
+            return _work(study, team, stop)
         except Exception:
             # A recipe that cannot train must not keep its name from the corrected one.
             if created:
@@ -80,23 +81,23 @@ def _search(args: argparse.Namespace) -> int:
             raise
 
 
-def _work(study: optuna.Study, args: argparse.Namespace, count: int, stop: Stop) -> int:
+def _work(study: optuna.Study, team: crew.Crew, stop: Stop) -> int:
     from climb_opt import study as studies
     from climb_opt.storages import open_storage
     from climb_opt.view import StudyView
     from climb_opt.warmstart import begin
 
-    plan = StudyView(study).plan
+    args, plan = team.args, StudyView(study).plan
     if leads():
         older = args.from_storage and open_storage(args.from_storage, write=False, stop=stop)
         known = begin(study, args.source, older, args.lineage, args.import_csv)
         for line in known:
             print(line)
-    if count > 1:
+    if team.count > 1:
         studies.load_corpus(study, studies.corpus_here(study, args.set))  # built once, here
     train = partial(_train, study, args, stop)
     follower = following(study, plan)
-    status = process.work(crew.Crew(args, count, plan.widest), follower, train, stop)
+    status = process.work(replace(team, most=plan.widest), follower, train, stop)
     if leads():
         print(_conclusion(studies.status(study)))
         if not status:

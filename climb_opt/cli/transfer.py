@@ -8,8 +8,6 @@ from functools import partial
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import existing, study_command
-from climb_opt.cli.crew import Crew
-from climb_opt.cli.following import following
 from climb_opt.cli.offering import offer, recipes_of
 
 
@@ -38,7 +36,7 @@ def _transfer(args: argparse.Namespace) -> int | None:
     from climb_opt.study import read_recipe
     from climb_opt.view import StudyView
 
-    count = process.wanted(args)
+    team = process.wanted(args)
     study = existing(args, works=True)
     name = args.own_name or transfer.default_name(study, args.proxy)
     larger = process.joined(StudyView(study).storage, name, TRANSFER)
@@ -48,9 +46,8 @@ def _transfer(args: argparse.Namespace) -> int | None:
 
     # Standard output is the Markdown, and nothing else.
     plan = transfer.orders(study, larger).plan
-    follower = following(larger, plan, file=sys.stderr)
-    team, train = Crew(args, count, plan.widest), partial(transfer.work_on, study, larger)
-    status = process.retrain(larger, team, follower, train)
+    train = partial(transfer.work_on, study, larger)
+    status = process.retrain(larger, plan, team, train, file=sys.stderr)
     if status is not None:
         found = transfer.transfer_of(study, larger)
         print(transfer.as_markdown(found, read_recipe(study), read_recipe(larger)), end="")
