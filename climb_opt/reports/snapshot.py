@@ -18,7 +18,7 @@ from climb_opt.attributes import BASELINE, INTERRUPTED, SLOT
 from climb_opt.history import History
 from climb_opt.metrics import unit_of
 from climb_opt.phases import PhasedSpace, one_phase, over_run
-from climb_opt.plan import Slot, attempts_by_slot
+from climb_opt.plan import attempts_by_slot
 from climb_opt.selection.reached import highest_rung, judged
 from climb_opt.text import flops, score
 from climb_opt.view import StudyView
@@ -63,11 +63,6 @@ class Snapshot(StudyView):
         return self.ladder is not None and self.reached not in ("", self.ladder.rungs[-1].name)
 
     @cached_property
-    def slots(self) -> tuple[Slot | None, ...]:
-        """The slot of each row of the history; None for imported and enqueued trials."""
-        return tuple(t.user_attrs.get(SLOT) for t in self.judged.trials)
-
-    @cached_property
     def rounds(self) -> np.ndarray:
         """The round of each row of the history, from 0; -1 outside the plan and for baselines."""
         return self._rounds(self.judged)
@@ -110,7 +105,8 @@ class Snapshot(StudyView):
     def baselines(self) -> dict[str, list[int]]:
         """Baseline -> its rows of the history."""
         rows: dict[str, list[int]] = {}
-        for row, slot in enumerate(self.slots):
+        for row, trial in enumerate(self.judged.trials):
+            slot = trial.user_attrs.get(SLOT)
             if isinstance(slot, str) and slot.startswith(BASELINE):
                 rows.setdefault(slot.removeprefix(BASELINE), []).append(row)
         return rows

@@ -57,7 +57,9 @@ def import_csv(
     if len(study.directions) > 1:
         raise UserError("A CSV holds one score a run, but the study has several objectives.")
     coefficients: dict[str, float] = study.user_attrs.get(AGGREGATE, {})
-    header, rows = _rows(path)
+    header, rows = read_csv(path)
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{path}: column {twice[0]!r} appears twice.")
     columns = _columns(header, space, value, list(coefficients), path)
     guarded = [] if recipe is None else list(recipe.constraints)
     if reason := unjudged(recipe, dict.fromkeys(header, 0.0)):
@@ -89,14 +91,6 @@ def import_csv(
         _missing(columns, space, header),
         caution=_scaled([total for *_, total, _ in usable]),
     )
-
-
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    header, rows = read_csv(path)
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UserError(f"{path}: column {twice[0]!r} appears twice.")
-    return header, rows
 
 
 def _named(header: list[str], cells: list[str]) -> dict[str, str]:

@@ -79,9 +79,7 @@ class Notebook:
         return call
 
     def try_to_write(self, trial: optuna.Trial, learnt: dict[str, float] | None = None) -> None:
-        """`write`, if the dashboard is installed; a failure is logged and no more."""
-        if not self._installed:
-            return
+        """`write`; a failure is logged and no more."""
         try:
             self.write(trial, learnt)
         except Exception:  # a note that fails must not cost a trained proxy

@@ -91,9 +91,7 @@ def figure(svg: str, caption: Cell, key: str = "") -> Html:
 def key(entries: Iterable[tuple[str, str]]) -> Html:
     """A legend: (style, text)."""
     items = "".join(f'<li><i class="{css}"></i>{escape(text)}</li>' for css, text in entries)
-    if not items:
-        return Html("")
-    return Html(f'<ul class="key">{items}</ul>')
+    return Html(f'<ul class="key">{items}</ul>' if items else "")
 
 
 def paragraph(text: Cell, css: str = "") -> Html:
@@ -101,12 +99,10 @@ def paragraph(text: Cell, css: str = "") -> Html:
     return Html(f'<p class="{css}">{escape(text)}</p>' if css else f"<p>{escape(text)}</p>")
 
 
-def section(name: str, heading: str, *parts: str) -> Html:
-    """A section with an anchor; empty when it has no parts."""
-    inner = "".join(p for p in parts if p)
-    if not inner:
-        return Html("")
-    return Html(f'<section id="{name}"><h2>{escape(heading)}</h2>{inner}</section>')
+def section(name: str, heading: str, inner: str) -> Html:
+    """A section with an anchor; empty when there is nothing in it."""
+    whole = f'<section id="{name}"><h2>{escape(heading)}</h2>{inner}</section>'
+    return Html(whole if inner else "")
 
 
 def details(summary: str, *parts: str) -> Html:

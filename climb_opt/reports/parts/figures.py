@@ -90,6 +90,7 @@ def mixture_stacks(snapshot: Snapshot, columns: dict[str, np.ndarray]) -> str:
     parts = []
     for place, (name, weights) in enumerate(columns.items()):
         left, y = 10 + place * step + (step - wide) / 2, base
+        middle = left + wide / 2
         shares = [(snapshot.domains[k], float(weights[k]), f"c{i}") for i, k in top]
         rest = max(0.0, 1.0 - sum(share for _, share, _ in shares))
         for domain, share, css in [*shares, ("all other domains", rest, "c-rest")]:
@@ -99,15 +100,10 @@ def mixture_stacks(snapshot: Snapshot, columns: dict[str, np.ndarray]) -> str:
                 box = element("rect", text, x=left, y=y - tall, width=wide, height=tall, class_=css)
                 parts.append(box)
             if tall >= 16:
-                middle = left + wide / 2
-                share_text = f"{100 * share:.0f}"
-                parts.append(
-                    label(middle, y - tall / 2 + 4, share_text, anchor="middle", css=f"in {css}")
-                )
+                at, text = y - tall / 2 + 4, f"{100 * share:.0f}"
+                parts.append(label(middle, at, text, anchor="middle", css=f"in {css}"))
             y -= tall
-        parts.append(
-            label(left + wide / 2, base + 18, shorten(name, 14), anchor="middle", css="tick")
-        )
+        parts.append(label(middle, base + 18, shorten(name, 14), anchor="middle"))
     return drawing(parts, height, f"Mixtures as stacked bars: {', '.join(columns)}.")
 
 

@@ -65,14 +65,8 @@ def rules_table(
         ]
         for rule, one in recommended.items()
     ]
-    head = [
-        "rule",
-        "expected (90 %)",
-        "gain over prior (90 %)",
-        "effective",
-        "from prior",
-        "from *",
-    ]
+    head = ["rule", "expected (90 %)", "gain over prior (90 %)"]
+    head += ["effective", "from prior", "from *"]
     return Table(head, rows, title="Rules side by side")
 
 

@@ -66,12 +66,12 @@ def advice_of(regrets: Sequence[Regret], ladder: Ladder) -> str:
                     f"Trials at {ladder.rungs[rung].name} add nothing: spend them at "
                     f"{ladder.rungs[heir(ladder, rung)].name}."
                 )
+    level = (
+        f"At {number(top, 3)} target trials the ladder's regret is {whole.means[-1]:.2f}, that of "
+        f"one rung {one.means[-1]:.2f}"
+    )
     if len(one.runs[-1]) < 2:
-        return (
-            f"At {number(top, 3)} target trials the ladder's regret is {whole.means[-1]:.2f}, that "
-            f"of one rung {one.means[-1]:.2f}; one seed cannot tell a gain from chance, more "
-            "--seeds would."
-        )
+        return f"{level}; one seed cannot tell a gain from chance, more --seeds would."
     if gain <= 0 and whole.cut[-1]:
         return (
             f"With {MOST_TRIALS} trials the ladder gains nothing yet; whether the rest of the "
@@ -90,10 +90,7 @@ def advice_of(regrets: Sequence[Regret], ladder: Ladder) -> str:
             f"The ladder reaches at {number(reached, 2)} target trials what one rung reaches at "
             f"{number(top, 3)}."
         )
-    return (
-        f"At {number(top, 3)} target trials the ladder's regret is {whole.means[-1]:.2f}, that of "
-        f"one rung {one.means[-1]:.2f}."
-    )
+    return f"{level}."
 
 
 # --- private -------------------------------------------------------------------------------------

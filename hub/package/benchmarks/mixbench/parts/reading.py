@@ -62,10 +62,9 @@ def read_json(path: Path | str) -> Any:
     Raises:
         UserError: as `read_text`, or the text is not JSON.
     """
+    text = read_text(path)
     try:
-        return parse_json(read_text(path))
-    except UserError:
-        raise
+        return parse_json(text)
     except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}.") from None
 
