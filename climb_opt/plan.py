@@ -213,6 +213,11 @@ class Plan:
         """The rungs that score no mixture here: read-outs that do not rank as training does."""
         return {v.agreement.lower for v in self.verdicts(trials) if not v.holds}
 
+    def ended(self, slots: Iterable[Slot], trials: Iterable[FrozenTrial]) -> bool:
+        """Whether none of these slots is left to run."""
+        states = set(map(self._states(attempts_by_slot(trials)), slots))
+        return states <= {"finished", "given up"}
+
     def _states(self, attempts: Mapping[Slot, list[FrozenTrial]]) -> Callable[[Slot], State]:
         return lambda slot: self.state(attempts.get(slot, ()))
 

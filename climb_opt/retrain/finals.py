@@ -137,7 +137,9 @@ def read_finals(study: optuna.Study) -> Finals:
 
 
 def _write(finals: Finals) -> dict[str, Any]:
-    return {**asdict(finals), "level": level_of(finals)}
+    # The error level of each interval is split among finalists and looks.
+    level = LEVEL / (max(1, len(finals.finalists)) * finals.looks)
+    return {**asdict(finals), "level": level}
 
 
 def _read(stored: Mapping[str, Any]) -> Finals:
@@ -162,11 +164,6 @@ def _join(study: optuna.Study, stored: Finals, new: Finals, recipe: StudyRecipe 
             f"Study {study.study_name!r} was made with another recipe or proxy. {remedy}"
         )
     return replace(stored, seeds=max(stored.seeds, new.seeds), budget=new.budget)
-
-
-def level_of(finals: Finals) -> float:
-    """The error level of each interval, split among finalists and looks."""
-    return LEVEL / (max(1, len(finals.finalists)) * finals.looks)
 
 
 def unit_for(recipe: StudyRecipe | None) -> str:

@@ -20,7 +20,6 @@ from optuna.trial import TrialState
 
 from climb_opt.attributes import NOISE, SLOT, WEIGHTS
 from climb_opt.history import MOST
-from climb_opt.plan import attempts_by_slot
 from climb_opt.recipes import MAIN, StudyRecipe
 from climb_opt.retrain.paired import student
 from climb_opt.retrain.repeats import (
@@ -143,9 +142,7 @@ def work_on(sibling: optuna.Study, runner: Runner) -> None:
     """Train until every slot is done, then store the weights, if the runs say enough."""
     wanted = orders(sibling)
     runner(sibling, wanted)
-    attempts = attempts_by_slot(all_trials(sibling))
-    states = {wanted.plan.state(attempts.get(slot, ())) for slot in wanted.plan.named}
-    if states <= {"finished", "given up"}:
+    if wanted.plan.ended(wanted.plan.named, all_trials(sibling)):
         found = noise_of(sibling)
         if not math.isnan(found.before.noise) and MAIN not in found.weights:
             parts = {"before": found.before.relative, "after": found.after.relative}

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 import optuna
 
-from climb_opt.plan import Plan, attempts_by_slot
+from climb_opt.plan import Plan
 from climb_opt.retrain.finals import Finals, read_finals
 from climb_opt.retrain.paired import SEED_SLOT, Confirmation, read_confirmation
 from climb_opt.retrain.sibling import Runner, some_orders
@@ -62,11 +62,10 @@ def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[
         return _slots(finals.trained, range(1, finals.seeds + 1))
     slots = list(_slots(finals.trained, range(1, finals.first_look + 1)))
     found = read_confirmation(study)
-    attempts = attempts_by_slot(all_trials(study))
+    trials = all_trials(study)
     plan = Plan((), tuple(slots), max_attempts)
     for number in range(finals.first_look + 1, finals.seeds + 1):
-        states = {plan.state(attempts.get(slot, ())) for slot in slots}
-        if found is None or states - {"finished", "given up"}:
+        if found is None or not plan.ended(slots, trials):
             break  # look again when everyone has run this far
         view = _upto(found, number - 1)
         left = [f for f in finals.finalists if not _behind(view, f)]

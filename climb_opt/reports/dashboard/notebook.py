@@ -21,7 +21,6 @@ from optuna.trial import FrozenTrial
 from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, METHOD, PATH, SHOWN
 from climb_opt.paths import path_mean
 from climb_opt.phases import PhasedSpace, one_phase, to_train
-from climb_opt.plan import attempts_by_slot
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.dashboard import cards, notes
 from climb_opt.reports.draw import markdown
@@ -193,12 +192,9 @@ def rounds_ended(snapshot: Snapshot) -> int:
     if plan.budget is not None and plan.ladder is not None:
         ended = [t for t in snapshot.taken if t.state.is_finished()]
         return int(10 * plan.ladder.spent(ended) / plan.budget)
-    attempts = attempts_by_slot(snapshot.taken)
-    for index in range(len(snapshot.plan.rounds)):
-        states = {snapshot.plan.state(attempts.get(s, ())) for s in snapshot.plan.slots(index)}
-        if states - {"finished", "given up"}:
-            return index
-    return len(snapshot.plan.rounds)
+    numbers = range(len(plan.rounds))
+    open_ones = (i for i in numbers if not plan.ended(plan.slots(i), snapshot.taken))
+    return next(open_ones, len(plan.rounds))
 
 
 def _dashboard() -> Any:
