@@ -55,7 +55,7 @@ RECIPE = _of_study(
 CORPUS = _of_study(
     "climb/corpus",
     "{name, digest, tokens: {domain: count}} of the corpus",
-    "study/opening retrain/sibling -> view reports/cost warmstart/studies",
+    "study/opening retrain/sibling -> view warmstart/studies",
 )
 SPACE = _of_study("climb/space", "`MixtureSpace.to_json()`", "view -> view")
 AGGREGATE = _of_study(

@@ -33,8 +33,6 @@ from climb_opt.study_recipe import AUTO as AUTO
 from climb_opt.study_recipe import FOUND
 from climb_opt.study_recipe import MAIN as MAIN
 from climb_opt.study_recipe import BudgetRecipe as BudgetRecipe
-from climb_opt.study_recipe import MethodBaseline as MethodBaseline
-from climb_opt.study_recipe import PhaseBounds as PhaseBounds
 from climb_opt.study_recipe import ScoreRecipe as ScoreRecipe
 from climb_opt.study_recipe import SpaceRecipe as SpaceRecipe
 from climb_opt.study_recipe import StudyRecipe as StudyRecipe

@@ -27,13 +27,14 @@ from climb_opt import (
 from climb_opt.attributes import COMPONENTS, FACTS, METHOD, PATH, RUNG, SLOT
 from climb_opt.errors import UserError
 from climb_opt.paths import path_mean
-from climb_opt.recipes import MethodBaseline, read_study, study_from
+from climb_opt.recipes import read_study, study_from
 from climb_opt.reports.planned.costs import costs_of, costs_text
 from climb_opt.reports.report import contents_of
 from climb_opt.reports.snapshot import take
 from climb_opt.shards import Corpus
 from climb_opt.study import open_study, status, work
 from climb_opt.study.asked import check_choices
+from climb_opt.study_recipe import MethodBaseline
 from climb_opt.view import StudyView, read_history
 
 PROXY = {

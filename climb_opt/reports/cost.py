@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from optuna.trial import TrialState
 
-from climb_opt.attributes import CORPUS
 from climb_opt.history import facts_of, seconds_of
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.workers.durations import ENDED
@@ -64,11 +62,9 @@ def _flops(snapshot: Snapshot) -> float:
 
 def tokens_of(snapshot: Snapshot) -> np.ndarray | None:
     """Tokens of each domain (K,); None where the study does not know them."""
-    corpus = snapshot.attributes.get(CORPUS)
-    tokens = corpus.get("tokens") if isinstance(corpus, Mapping) else None
-    if not isinstance(tokens, Mapping):
+    if snapshot.corpus is None:
         return None
-    return np.array([float(tokens.get(d, 0)) for d in snapshot.domains])
+    return np.array([float(snapshot.corpus.tokens.get(d, 0)) for d in snapshot.domains])
 
 
 def epochs_of(snapshot: Snapshot, weights: np.ndarray) -> np.ndarray | None:

@@ -16,13 +16,13 @@ import numpy as np
 
 from climb_opt.attributes import FORECAST
 from climb_opt.predictors.base import Predictor
+from climb_opt.reports.effects import SURE
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.samplers.climb import fit_predictor
 from climb_opt.statistics import spearman
 
 FOLDS = 5
 FEWEST = 4  # finished trials below which a prediction says nothing
-INTERVAL = 1.645  # standard deviations each side of a 90 % interval
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Predictions:
 
     def held(self) -> int:
         """How many results lie inside their predicted 90 % interval."""
-        return int(np.sum(np.abs(self.mean - self.measured) <= INTERVAL * self.std))
+        return int(np.sum(np.abs(self.mean - self.measured) <= SURE * self.std))
 
 
 def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions:

@@ -201,7 +201,9 @@ def _training() -> Any:
 def run_plan(study: optuna.Study, objective: Objective, wanted: Work) -> None:
     """`rounds.work` on a study with a recipe: its space, its lock, provenance on every trial."""
     recipe, view = read_recipe(study), StudyView(study)
-    recorded = _recorded(objective, _facts(study, recipe), recipe.seed)
+    corpus = None if view.corpus is None else view.corpus.digest
+    facts = {"recipe": recipes.digest(recipe), "corpus": corpus, **provenance()}
+    recorded = _recorded(objective, facts, recipe.seed)
     with explained(view.storage):
         rounds.work(study, recorded, study_lock(study), replace(wanted, space=view.space))
 
@@ -269,12 +271,6 @@ def _foretold(objective: Objective, space: MixtureSpace) -> Objective:
         return objective(trial)
 
     return foretell
-
-
-def _facts(study: optuna.Study, recipe: StudyRecipe) -> dict[str, Any]:
-    corpus = StudyView(study).corpus
-    digest = None if corpus is None else corpus.digest
-    return {"recipe": recipes.digest(recipe), "corpus": digest, **provenance()}
 
 
 def _recorded(objective: Objective, facts: Mapping[str, Any], seed: int) -> Objective:

@@ -16,7 +16,6 @@ from climb_opt.ladder.agreement import paired
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.effects import SURE
 from climb_opt.reports.parts.figures import largest, shown_range
-from climb_opt.reports.quality import INTERVAL
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.text import number, printable, shorten
 
@@ -89,7 +88,7 @@ def _predicted_measured(contents: Contents) -> go.Figure | None:
     rho = seen.rank_correlation()
     title = f"Predicted unseen, ρ {rho:.2f}"  # the dashboard's tool bar hides longer ones
     figure = _figure(title, "measured", "expected before it ran, 90 %")
-    bars = {"array": INTERVAL * seen.std, "thickness": 0.5, "width": 0, "color": "#8a94a0"}
+    bars = {"array": SURE * seen.std, "thickness": 0.5, "width": 0, "color": "#8a94a0"}
     figure.add_scatter(x=seen.measured, y=seen.mean, mode="none", error_y=bars, showlegend=False)
     for index in np.unique(seen.rounds):
         keep = seen.rounds == index

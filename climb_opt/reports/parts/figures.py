@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from climb_opt.reports.effects import SURE
 from climb_opt.reports.parts.svg import WIDTH, Chart, drawing, element, label, limits, ticks, title
-from climb_opt.reports.quality import INTERVAL, Predictions
+from climb_opt.reports.quality import Predictions
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.retrain.paired import Confirmation
 from climb_opt.text import number, percent, shorten
@@ -60,7 +61,7 @@ def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
     for row, mean, std, measured, index in zip(*predictions.columns, strict=True):
         trial = snapshot.judged.trials[int(row)]
         x, y = np.clip([measured, mean], low, high)
-        half = INTERVAL * std
+        half = SURE * std
         ends = np.clip([mean - half, mean + half], low, high)
         css = hue(int(index))
         edge = "" if low <= mean <= high and low <= measured <= high else " outside"
@@ -77,7 +78,7 @@ def whiskers(predictions: Predictions, snapshot: Snapshot) -> float | None:
     Whiskers as long as the plot would only hide the dots.
     """
     low, high = shown_range(predictions.measured, snapshot.sign)
-    middle = INTERVAL * float(np.median(predictions.std))
+    middle = SURE * float(np.median(predictions.std))
     return middle if middle > WHISKER * (high - low) else None
 
 

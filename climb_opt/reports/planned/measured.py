@@ -44,8 +44,8 @@ class Given:
     noise: float | None = None
     correlation: float | tuple[float, ...] | None = None
 
-    def checked(self, below: int) -> Given:
-        """The same with a correlation for each of the `below` rungs.
+    def checked(self, below: int) -> tuple[float, ...] | None:
+        """The correlation of each of the `below` rungs; None where none is given.
 
         Raises:
             UserError: not a noise, or not rank correlations of these rungs.
@@ -53,7 +53,7 @@ class Given:
         if self.noise is not None and not 0 <= self.noise < math.inf:
             raise UserError(f"--noise must be a number of at least 0, but is {self.noise}.")
         if self.correlation is None or below == 0:
-            return Given(self.noise, None)
+            return None
         given = self.correlation
         each = spaced(given, below) if isinstance(given, (int, float)) else tuple(given)
         if not all(LEAST <= rho <= 1 for rho in each) or len(each) != below:
@@ -65,7 +65,7 @@ class Given:
             raise UserError(
                 f"--correlation must not fall from a rung to the next dearer one, but is {given}."
             )
-        return Given(self.noise, each)
+        return each
 
 
 def evidence_for(given: Given, study: optuna.Study | None, below: int) -> Evidence:
@@ -77,15 +77,10 @@ def evidence_for(given: Given, study: optuna.Study | None, below: int) -> Eviden
     Raises:
         UserError: anything given that cannot be.
     """
-    given = given.checked(below)
-    noise, noise_from = given.noise, "given"
-    rho, rho_from = given.correlation, "given"
-    if noise is None:
-        noise, noise_from = _noise_of(study)
-    if rho is None:
-        rho, rho_from = _correlation_of(study, below)
-    assert isinstance(rho, tuple)
-    return Evidence(noise, noise_from, rho, rho_from)
+    rho = given.checked(below)
+    noise = _noise_of(study) if given.noise is None else (given.noise, "given")
+    ranks = _correlation_of(study, below) if rho is None else (rho, "given")
+    return Evidence(*noise, *ranks)
 
 
 # --- private -------------------------------------------------------------------------------------
