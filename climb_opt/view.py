@@ -185,8 +185,11 @@ class StudyView:
 
 def study_named(storage: BaseStorage, name: str) -> optuna.Study | None:
     """A study of a storage; None where there is none of that name."""
-    if name not in optuna.get_all_study_names(storage):
-        return None
+    return load_study(storage, name) if name in optuna.get_all_study_names(storage) else None
+
+
+def load_study(storage: BaseStorage, name: str) -> optuna.Study:
+    """A study that is there; its sampler is set by whoever works."""
     sampler = optuna.samplers.RandomSampler(seed=0)  # never asked; Optuna's default imports more
     return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
 

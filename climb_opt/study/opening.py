@@ -42,7 +42,7 @@ from climb_opt.study.asked import (
 )
 from climb_opt.study.carried import carried
 from climb_opt.study.corpora import corpus_for, is_override, to_be_built
-from climb_opt.view import StudyView, store_space
+from climb_opt.view import StudyView, load_study, store_space
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def open_study(
         existing = optuna.get_all_study_names(opened)
         if name not in existing and (wanted is None or not create):
             raise UserError(_no_study(name, existing, opened, recipe))
-        study = _load(opened, name) if name in existing else None
+        study = load_study(opened, name) if name in existing else None
         if study is None or RECIPE not in study.user_attrs:
             if create and wanted is not None:
                 check_choices(wanted)  # what is wrong is said before a corpus is built
@@ -220,12 +220,6 @@ def _no_study(name: str, existing: list[str], storage: BaseStorage, recipe: obje
     return f"No {what} {name!r} in {describe(storage)}.{hint} Studies: {listed(existing)}.{shipped}"
 
 
-def _load(storage: BaseStorage, name: str) -> optuna.Study:
-    # The sampler is set by whoever works; Optuna's default would be read by nobody.
-    sampler = optuna.samplers.RandomSampler(seed=0)
-    return optuna.load_study(study_name=name, storage=storage, sampler=sampler)
-
-
 def _complete(
     storage: BaseStorage,
     name: str,
@@ -235,7 +229,7 @@ def _complete(
 ) -> optuna.Study:
     """A study that does not exist yet, or is without its recipe: its creator died or is at it."""
     if recipe is None or corpus is None:
-        study = _load(storage, name)
+        study = load_study(storage, name)
         with study_lock(study):
             read_recipe(study)
         return study
