@@ -297,5 +297,4 @@ def once(study: optuna.Study, name: str, make: Callable[[], Any]) -> Any:
 
 def identity(study: optuna.Study) -> tuple[int, int]:
     """Tells this study from others in one process: of its storage, and in it."""
-    view = StudyView(study)
-    return id(view.storage), view.number
+    return id(study._storage), study._study_id

@@ -241,7 +241,6 @@ WIDE = {
     "selection/choosing.py:compare_rules",
     "study/opening.py:open_study",
     "study/working.py:work",
-    "warmstart/studies.py:warm_start",
 }
 
 

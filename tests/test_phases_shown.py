@@ -28,7 +28,7 @@ from climb_opt.retrain.paired import Confirmation
 from climb_opt.schedules import Phase
 from climb_opt.selection import advise
 from climb_opt.study import enqueue, open_study, status
-from climb_opt.view import StudyView, all_trials, read_history
+from climb_opt.view import StudyView, all_trials, read_history, store_space
 from climb_opt.warmstart.lineage import Lineage
 from climb_opt.warmstart.studies import warm_start
 from climb_opt.warmstart.tables import import_csv
@@ -198,13 +198,14 @@ def seeded(study: optuna.Study, old: optuna.Study) -> Any:
     domains = ("web", "code", "math")
     tokens = dict.fromkeys(domains, 100.0)
     lineage = Lineage(tokens, tokens, {domain: (domain,) for domain in domains})
-    return warm_start(study, old, lineage, space=StudyView(study).space)
+    return warm_start(study, old, lineage)
 
 
 def test_trials_of_one_mixture_seed_a_search_of_schedules(
     recipe: StudyRecipe, journal: str
 ) -> None:
-    one = other(dataclasses.replace(recipe, baselines=()), journal, "one")
+    proxy = of_two_phases(recipe).proxy
+    one = other(dataclasses.replace(recipe, baselines=(), proxy=proxy), journal, "one")
     space = StudyView(one).space
     climb_opt.work(one, objective=lambda trial: space.suggest(trial)["web"])
     two = other(of_two_phases(recipe), journal, "two")
@@ -221,7 +222,7 @@ def test_schedules_seed_only_a_search_of_the_same_phases(
     again = other(of_two_phases(recipe, seed=1), journal, "again")
     assert seeded(again, searched).exact == 12
     halves = dataclasses.replace(of_two_phases(recipe), phases=(0.5, 0.5))
-    for keys in (halves, recipe):
+    for keys in (halves, dataclasses.replace(halves, phases=())):
         study = other(keys, journal, f"of-{len(keys.phases)}")
         with pytest.raises(UserError, match=r"has phases of 0\.8 \+ 0\.2 of a run, and this study"):
             seeded(study, searched)
@@ -254,7 +255,8 @@ def test_a_table_of_runs_seeds_a_search_of_schedules(
     file = tmp_path / "runs.csv"
     file.write_text(text)
     study = optuna.create_study()
-    assert import_csv(study, file, space=SPACE, value="score").exact == 1
+    store_space(study, SPACE)
+    assert import_csv(study, file, value="score").exact == 1
     found = SPACE.blocks(read_history(study, SPACE).weights[0])
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
@@ -262,5 +264,7 @@ def test_a_table_of_runs_seeds_a_search_of_schedules(
 def test_a_row_whose_phase_does_not_sum_to_one_is_named(tmp_path: Path) -> None:
     file = tmp_path / "runs.csv"
     file.write_text("w1/web,w2/math,score\n1,0.5,1.5\n1,1,1.4\n")
+    study = optuna.create_study()
+    store_space(study, SPACE)
     with pytest.raises(UserError, match=r"its weights of phase 2 sum to 0\.5"):
-        import_csv(optuna.create_study(), file, space=SPACE, value="score")
+        import_csv(study, file, value="score")

@@ -11,19 +11,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from climb_opt.attributes import RECIPE
 from climb_opt.errors import UserError
 from climb_opt.history import set_aggregate
-from climb_opt.recipes import StudyRecipe, read_study
+from climb_opt.recipes import StudyRecipe, read_study, to_json
 from climb_opt.simplex import MixtureSpace
-from climb_opt.view import read_history
+from climb_opt.view import read_history, store_space
 from climb_opt.warmstart import Lineage, begin, import_csv, read_lineage, warm_start
 from synthetic_study import Shape, build_study
 
 OLD = {"web": 60.0, "code": 30.0, "math": 10.0}
 
 
-def study_of(name: str = "new", direction: str = "minimize") -> optuna.Study:
-    return optuna.create_study(study_name=name, direction=direction)
+def study_of(
+    name: str = "new",
+    direction: str = "minimize",
+    space: MixtureSpace | None = None,
+    recipe: StudyRecipe | None = None,
+) -> optuna.Study:
+    """A study of a space, of `OLD` by default, and of a recipe, if any."""
+    study = optuna.create_study(study_name=name, direction=direction)
+    store_space(study, space or MixtureSpace(OLD))
+    if recipe is not None:
+        study.set_user_attr(RECIPE, to_json(recipe))
+    return study
 
 
 def old_study(mixtures: list[dict[str, float]]) -> optuna.Study:
@@ -108,8 +119,8 @@ def test_a_study_goes_from_8_to_10_domains() -> None:
     parents = {name: (name,) for name in kept}
     parents.update({f"{split}/a": (split,), f"{split}/b": (split,), "new": ()})
     space = MixtureSpace(tokens)
-    study = study_of("ten")
-    result = warm_start(study, old, Lineage(before, tokens, parents), space=space)
+    study = study_of("ten", space=space)
+    result = warm_start(study, old, Lineage(before, tokens, parents))
     assert len(space) == 10
     assert (result.exact, result.close) == (14, 0)  # 12 slots and 2 baselines; the failed one not
     history = read_history(study, space)
@@ -130,7 +141,8 @@ def test_trials_that_do_not_carry_over_are_counted_with_the_reason() -> None:
         ]
     )
     new = {"web": 60.0, "code": 30.0}
-    result = warm_start(study_of(), old, read_lineage(OLD, new), space=MixtureSpace(new))
+    study = study_of(space=MixtureSpace(new))
+    result = warm_start(study, old, read_lineage(OLD, new))
     assert (result.exact, result.close, sum(result.left_out.values())) == (1, 1, 1)
     assert "removed" in next(iter(result.left_out))
 
@@ -139,16 +151,16 @@ def test_bounds_of_the_new_study_are_kept() -> None:
     old = old_study(
         [{"web": 0.9, "code": 0.1, "math": 0.0}, {"web": 0.4, "code": 0.6, "math": 0.0}]
     )
-    space = MixtureSpace(OLD, upper={"web": 0.5})
-    result = warm_start(study_of(), old, read_lineage(OLD, OLD), space=space)
+    study = study_of(space=MixtureSpace(OLD, upper={"web": 0.5}))
+    result = warm_start(study, old, read_lineage(OLD, OLD))
     assert result.exact == 1
     assert "bounds" in next(iter(result.left_out))
 
 
 def test_starting_twice_imports_once() -> None:
-    old, study, space = old_study([dict.fromkeys(OLD, 1 / 3)]), study_of(), MixtureSpace(OLD)
+    old, study = old_study([dict.fromkeys(OLD, 1 / 3)]), study_of()
     for _ in range(2):
-        result = warm_start(study, old, read_lineage(OLD, OLD), space=space)
+        result = warm_start(study, old, read_lineage(OLD, OLD))
     assert result.already and len(study.get_trials()) == 1
     assert "before" in result.lines()[0]
 
@@ -157,7 +169,7 @@ def test_components_and_origin_come_along() -> None:
     old, study = old_study([dict.fromkeys(OLD, 1 / 3)]), study_of()
     set_aggregate(study, {"a/bpb": 1.0})
     space = MixtureSpace(OLD)
-    warm_start(study, old, read_lineage(OLD, OLD), space=space)
+    warm_start(study, old, read_lineage(OLD, OLD))
     history = read_history(study, space)
     assert history.components is not None and history.components.tolist() == [[1.0]]
     assert history.trials[0].user_attrs["climb/imported"]["study"] == "old"
@@ -168,48 +180,34 @@ def guarded(**rails: float) -> StudyRecipe:
 
 
 def test_imported_trials_are_judged_by_the_new_guard_rails() -> None:
-    old, study = old_study([{"web": 1.0}, {"code": 1.0}, {"math": 1.0}]), study_of()
-    space = MixtureSpace(OLD)
-    warm_start(study, old, read_lineage(OLD, OLD), space=space, recipe=guarded(a=2.5))
+    old = old_study([{"web": 1.0}, {"code": 1.0}, {"math": 1.0}])
+    study, other = study_of(recipe=guarded(a=2.5)), study_of("b", recipe=guarded(c=1.0))
+    warm_start(study, old, read_lineage(OLD, OLD))
     assert [t.constraints["a/bpb"] <= 0 for t in study.trials] == [True, True, False]
-    result = warm_start(
-        study_of("b"), old, read_lineage(OLD, OLD), space=space, recipe=guarded(c=1.0)
-    )
+    result = warm_start(other, old, read_lineage(OLD, OLD))
     assert result.exact == 0
     assert any("'c/bpb', which a guard-rail needs" in reason for reason in result.left_out)
 
 
 def test_a_csv_needs_the_columns_of_the_guard_rails(tmp_path: Path) -> None:
     file = write(tmp_path / "runs.csv", "web,code,math,value,a/bpb\n1,0,0,1.0,3.0\n")
-    study, space = study_of(), MixtureSpace(OLD)
-    import_csv(study, file, space=space, recipe=guarded(a=2.5))
+    study = study_of(recipe=guarded(a=2.5))
+    import_csv(study, file)
     assert study.trials[0].constraints == {"a/bpb": 0.5}
     with pytest.raises(UserError, match="'c/bpb', which a guard-rail needs"):
-        import_csv(study_of("b"), file, space=space, recipe=guarded(c=1.0))
+        import_csv(study_of("b", recipe=guarded(c=1.0)), file)
 
 
 def test_scores_of_another_proxy_are_refused() -> None:
     recipe = read_study("demo", ["rounds=[16, 8, 4]"])
     other = read_study("demo", ["rounds=[16, 8, 4]", "proxy.tokens=999"])
     with pytest.raises(UserError, match=r"cannot be compared.*proxy.tokens"):
-        warm_start(
-            study_of(),
-            old_study([]),
-            read_lineage(OLD, OLD),
-            space=MixtureSpace(OLD),
-            recipe=recipe,
-            old_recipe=other,
-        )
+        warm_start(study_of(recipe=recipe), study_of("old", recipe=other), read_lineage(OLD, OLD))
 
 
 def test_other_directions_are_refused() -> None:
     with pytest.raises(UserError, match="another direction"):
-        warm_start(
-            study_of(direction="maximize"),
-            old_study([]),
-            read_lineage(OLD, OLD),
-            space=MixtureSpace(OLD),
-        )
+        warm_start(study_of(direction="maximize"), old_study([]), read_lineage(OLD, OLD))
 
 
 def test_a_domain_that_changed_under_its_name_is_asked_about() -> None:
@@ -266,12 +264,12 @@ def test_a_csv_of_runs_is_read(tmp_path: Path) -> None:
         "run,w/web,code,math,value\n1,0.5,0.3,0.2,1.25\n2,0.333,0.333,0.334,1.5\n",
     )
     study, space = study_of(), MixtureSpace(OLD)
-    result = import_csv(study, file, space=space)
+    result = import_csv(study, file)
     history = read_history(study, space)
     assert result.exact == 2
     assert history.values.tolist() == [1.25, 1.5]
     assert history.weights.sum(axis=1) == pytest.approx([1.0, 1.0])
-    assert import_csv(study, file, space=space).already
+    assert import_csv(study, file).already
 
 
 def test_percentages_and_rounded_rows_of_a_csv_are_read_and_scaling_is_said(
@@ -280,7 +278,7 @@ def test_percentages_and_rounded_rows_of_a_csv_are_read_and_scaling_is_said(
     rows = "50%,30%,20%,1.25\n0.33,0.33,0.33,1.5\n0.5,0.3,0.2,1\n"
     file = write(tmp_path / "runs.csv", "web,code,math,value\n" + rows)
     study, space = study_of(), MixtureSpace(OLD)
-    result = import_csv(study, file, space=space)
+    result = import_csv(study, file)
     assert read_history(study, space).weights[:, 0] == pytest.approx([0.5, 1 / 3, 0.5])
     assert "Scaled to 1: 1 rows, whose weights sum to 0.99" in " ".join(result.lines())
 
@@ -289,7 +287,7 @@ def test_components_of_a_csv_make_up_the_score(tmp_path: Path) -> None:
     file = write(tmp_path / "runs.csv", "web,code,math,a/bpb,b/bpb\n0.5,0.3,0.2,1.0,2.0\n")
     study, space = study_of(), MixtureSpace(OLD)
     set_aggregate(study, {"a/bpb": 0.5, "b/bpb": 0.5})
-    import_csv(study, file, space=space)
+    import_csv(study, file)
     history = read_history(study, space)
     assert history.values.tolist() == [1.5]
     assert history.components is not None
@@ -297,10 +295,10 @@ def test_components_of_a_csv_make_up_the_score(tmp_path: Path) -> None:
 
 def test_a_missing_column_weighs_nothing_and_is_said(tmp_path: Path) -> None:
     file = write(tmp_path / "runs.csv", "web,code,value\n0.5,0.5,1.0\n")
-    result = import_csv(study_of(), file, space=MixtureSpace(OLD))
+    result = import_csv(study_of(), file)
     assert "no column for 'math', so 0" in result.lines()[1]
     file = write(tmp_path / "case.csv", "web,code,Math,value\n0.5,0.5,0.1,1.0\n")
-    said = import_csv(study_of(), file, space=MixtureSpace(OLD)).lines()[1]
+    said = import_csv(study_of(), file).lines()[1]
     assert "no column for 'math', so 0 (Did you mean 'Math'?)" in said
 
 
@@ -321,20 +319,20 @@ def test_a_missing_column_weighs_nothing_and_is_said(tmp_path: Path) -> None:
 )
 def test_broken_csvs_are_named_with_the_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        import_csv(study_of(), write(tmp_path / "runs.csv", text), space=MixtureSpace(OLD))
+        import_csv(study_of(), write(tmp_path / "runs.csv", text))
 
 
 def test_a_few_bad_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     rows = ["0.5,0.3,0.2,1.0"] * 20 + ["0.5,0.3,0.2,"]
     file = write(tmp_path / "runs.csv", "web,code,math,value\n" + "\n".join(rows) + "\n")
-    result = import_csv(study_of(), file, space=MixtureSpace(OLD))
+    result = import_csv(study_of(), file)
     assert result.exact == 20
     assert "line 22" in " ".join(result.lines())
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        import_csv(study_of(), tmp_path / "none.csv", space=MixtureSpace(OLD))
+        import_csv(study_of(), tmp_path / "none.csv")
 
 
 # --- by name -------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from optuna.storages import BaseStorage
 
 from climb_opt.errors import UserError
 from climb_opt.storages import open_storage, study_lock
-from climb_opt.study import open_study, read_recipe
+from climb_opt.study import open_study
 from climb_opt.view import StudyView
 from climb_opt.warmstart.lineage import read_lineage
-from climb_opt.warmstart.studies import Imported, warm_start
+from climb_opt.warmstart.studies import warm_start
 from climb_opt.warmstart.tables import import_csv
 
 
@@ -43,30 +43,19 @@ def begin(
         return lines
     with study_lock(study):  # workers that start together import once
         if source is not None:
-            view = StudyView(study)
-            where = view.storage if storage is None else open_storage(storage, write=False)
+            where = StudyView(study).storage
+            where = where if storage is None else open_storage(storage, write=False)
             old = open_study(study_name=source, storage=where, create=False)
-            lines += _from_study(study, old, lineage).lines()
+            file = None if lineage is None else Path(lineage)
+            parents = read_lineage(_tokens(old), _tokens(study), file)
+            lines += warm_start(study, old, parents).lines()
         if csv is not None:
-            space, recipe = StudyView(study).space, read_recipe(study)
-            lines += import_csv(study, Path(csv), space=space, recipe=recipe).lines()
+            lines += import_csv(study, Path(csv)).lines()
     return lines
 
 
-def _from_study(study: optuna.Study, old: optuna.Study, lineage: str | Path | None) -> Imported:
-    view = StudyView(study)
-    before, now = (_tokens(v) for v in (StudyView(old), view))
-    return warm_start(
-        study,
-        old,
-        read_lineage(before, now, None if lineage is None else Path(lineage)),
-        space=view.space,
-        recipe=read_recipe(study),
-        old_recipe=read_recipe(old),
-    )
-
-
-def _tokens(view: StudyView) -> dict[str, float]:
-    if view.corpus is None:
-        raise UserError(f"Study {view.name!r} does not say which domains it mixes.")
-    return dict(view.corpus.tokens)
+def _tokens(study: optuna.Study) -> dict[str, float]:
+    corpus = StudyView(study).corpus
+    if corpus is None:
+        raise UserError(f"Study {study.study_name!r} does not say which domains it mixes.")
+    return dict(corpus.tokens)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import optuna
-
 from climb_opt import recipe_files
 from climb_opt.proxy.cost import share_of
 from climb_opt.proxy_recipe import ProxyRecipe
@@ -13,20 +11,15 @@ from climb_opt.recipes import StudyRecipe
 from climb_opt.view import StudyView
 
 
-def same_rungs(
-    new: optuna.Study,
-    old: optuna.Study,
-    recipe: StudyRecipe | None,
-    old_recipe: StudyRecipe | None,
-) -> dict[int, int]:
+def same_rungs(new: StudyView, old: StudyView) -> dict[int, int]:
     """Rung of the old study -> that of the new one with the same proxy; a study without a ladder is
     of one rung. Of studies without recipes targets are taken for the same, other rungs by what is
     stored of them."""
-    if recipe is not None and old_recipe is not None:
-        ours = [_scored(proxy) for proxy in recipe.proxies]
-        theirs = [_scored(proxy) for proxy in old_recipe.proxies]
+    if new.recipe is not None and old.recipe is not None:
+        ours = [_scored(proxy) for proxy in new.recipe.proxies]
+        theirs = [_scored(proxy) for proxy in old.recipe.proxies]
         return {r: ours.index(proxy) for r, proxy in enumerate(theirs) if proxy in ours}
-    here, there = (StudyView(study).ladder for study in (new, old))
+    here, there = new.ladder, old.ladder
     ends = (0 if here is None else here.target, 0 if there is None else there.target)
     found = {ends[1]: ends[0]}
     if here is not None and there is not None:
@@ -63,10 +56,9 @@ def cautions(
     return found
 
 
-def rung_names(study: optuna.Study) -> list[str]:
+def rung_names(study: StudyView) -> list[str]:
     """Names of a study's rungs, cheapest first."""
-    ladder = StudyView(study).ladder
-    return ["its proxy"] if ladder is None else [rung.name for rung in ladder.rungs]
+    return ["its proxy"] if study.ladder is None else [rung.name for rung in study.ladder.rungs]
 
 
 # --- private -------------------------------------------------------------------------------------

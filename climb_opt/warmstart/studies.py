@@ -20,7 +20,7 @@ from climb_opt.ladder import rung_of
 from climb_opt.phases import PhasedSpace, one_phase, point_of, shares_of, shown, throughout
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
-from climb_opt.view import StudyView, all_trials, mixture_of, rung_attributes
+from climb_opt.view import StudyView, mixture_of, rung_attributes
 from climb_opt.warmstart.lineage import Lineage
 from climb_opt.warmstart.rungs import cautions, proxies_differ, rung_names, same_rungs
 
@@ -60,41 +60,30 @@ class Imported:
         return lines
 
 
-def warm_start(
-    study: optuna.Study,
-    old: optuna.Study,
-    lineage: Lineage,
-    *,
-    space: MixtureSpace,
-    recipe: StudyRecipe | None = None,
-    old_recipe: StudyRecipe | None = None,
-    close: float = CLOSE,
-) -> Imported:
+def warm_start(study: optuna.Study, old: optuna.Study, lineage: Lineage) -> Imported:
     """Add the finished trials of `old` to `study` where their mixtures are sound in its domains.
 
-    Trials keep their rung: the one that trains the same proxy. Those of others are left out.
+    Trials keep their rung: the one that trains the same proxy. Those of others are left out, and
+    those that read more than `CLOSE` of their tokens differently.
 
     Call it under the study's lock, before the first trial. A second call adds nothing.
 
-    Args:
-        space: of the new study.
-        recipe, old_recipe: checked for comparable scores, where both are known.
-        close: trials that read more than this share of their tokens differently are left out.
-
     Raises:
-        UserError: scores that cannot be compared, or other directions.
+        UserError: scores that cannot be compared, where both studies have recipes, or other
+            directions; a study that does not say its space.
     """
     if old.study_name in study.user_attrs.get(WARM, []):
         return Imported(old.study_name, 0, 0, {}, already=True)
-    _check(study, old, recipe, old_recipe)
-    shares = _check_phases(old, space)
-    same = same_rungs(study, old, recipe, old_recipe)
-    names, theirs = rung_names(study), rung_names(old)
+    here, there = StudyView(study), StudyView(old)
+    _check(here, there)
+    shares = _check_phases(here, there)
+    same = same_rungs(here, there)
+    names, theirs = rung_names(here), rung_names(there)
     exact = near = 0
     left_out: dict[str, int] = {}
     by_rung: Counter[str] = Counter()
-    for trial in all_trials(old):
-        phases = _phases(trial, old, shares)
+    for trial in there.trials():
+        phases = _phases(trial, there, shares)
         if trial.state != TrialState.COMPLETE or phases is None:
             continue
         mapped = [lineage.map(mixture) for mixture in phases]
@@ -103,22 +92,22 @@ def warm_start(
         components = components_of(trial)
         of = rung_of(trial, len(theirs) - 1)
         reason = None if of in same else f"no rung here trains what {theirs[of]} does"
-        reason = reason or _unsound(space, weights, distance, close)
-        reason = reason or unjudged(recipe, components)
+        reason = reason or _unsound(here.space, weights, distance)
+        reason = reason or unjudged(here.recipe, components)
         if reason is not None:
             left_out[reason] = left_out.get(reason, 0) + 1
             continue
         origin = {"study": old.study_name, "trial": trial.number, "distance": round(distance, 6)}
         rung = rung_attributes(same[of], len(names) - 1) if len(names) > 1 else {}
         by_rung[names[same[of]]] += 1
-        scored = Scored(trial.values, components, beyond(recipe, components), rung)
-        add(study, space, _point(space, weights), scored, origin)
+        scored = Scored(trial.values, components, beyond(here.recipe, components), rung)
+        add(here, _point(here.space, weights), scored, origin)
         exact, near = exact + (distance < 1e-6), near + (distance >= 1e-6)
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), old.study_name])
     digests = {s.user_attrs.get(CORPUS, {}).get("digest") for s in (study, old)}
     said = [CAUTION] if len(digests) > 1 else []
-    if recipe is not None and old_recipe is not None:
-        said += cautions(names, same, recipe, old_recipe)
+    if here.recipe is not None and there.recipe is not None:
+        said += cautions(names, same, here.recipe, there.recipe)
     return Imported(
         old.study_name,
         exact,
@@ -140,23 +129,17 @@ class Scored(NamedTuple):
     rung: Mapping[str, Any] = {}
 
 
-def add(
-    study: optuna.Study,
-    space: MixtureSpace,
-    weights: np.ndarray,
-    scored: Scored,
-    origin: Mapping[str, Any],
-) -> None:
+def add(view: StudyView, weights: np.ndarray, scored: Scored, origin: Mapping[str, Any]) -> None:
     """One finished trial without a slot."""
     ours, system = by_owner(scored.rung)
     attrs: dict[str, Any] = {IMPORTED: dict(origin), **ours}
     if scored.components:
         attrs[COMPONENTS] = dict(scored.components)
-    study.add_trial(
+    view.study.add_trial(
         create_trial(
             values=scored.values,
-            params=space.params(weights),
-            distributions=space.distributions(),
+            params=view.space.params(weights),
+            distributions=view.space.distributions(),
             user_attrs=attrs,
             system_attrs=system,
             constraints=dict(scored.constraints),
@@ -179,11 +162,11 @@ def unjudged(recipe: StudyRecipe | None, components: Mapping[str, float]) -> str
 
 
 def _unsound(
-    space: MixtureSpace, weights: Sequence[Mapping[str, float]], distance: float, close: float
+    space: MixtureSpace, weights: Sequence[Mapping[str, float]], distance: float
 ) -> str | None:
-    if distance > close:
+    if distance > CLOSE:
         return (
-            f"more than {100 * close:.0f} % of their tokens came from domains that were removed "
+            f"more than {100 * CLOSE:.0f} % of their tokens came from domains that were removed "
             "or merged in another ratio"
         )
     if not space.contains(_point(space, weights, check=False), atol=1e-6):
@@ -191,54 +174,47 @@ def _unsound(
     return None
 
 
-def _check(
-    study: optuna.Study,
-    old: optuna.Study,
-    recipe: StudyRecipe | None,
-    old_recipe: StudyRecipe | None,
-) -> None:
-    if [d.name for d in study.directions] != [d.name for d in old.directions]:
+def _check(here: StudyView, there: StudyView) -> None:
+    if here.maximize != there.maximize:
         raise UserError(
-            f"Study {old.study_name!r} optimises in another direction than "
-            f"{study.study_name!r}; its scores cannot be used."
+            f"Study {there.name!r} optimises in another direction than {here.name!r}; its scores "
+            "cannot be used."
         )
-    if recipe is None or old_recipe is None:
+    if here.recipe is None or there.recipe is None:
         return
-    was, now = ({k: dataclasses.asdict(r)[k] for k in COMPARABLE} for r in (old_recipe, recipe))
+    both = there.recipe, here.recipe
+    was, now = ({k: dataclasses.asdict(r)[k] for k in COMPARABLE} for r in both)
     lines = recipe_files.difference(was, now)
-    if not same_rungs(study, old, recipe, old_recipe):
-        lines += proxies_differ(recipe, old_recipe)
+    if not same_rungs(here, there):
+        lines += proxies_differ(here.recipe, there.recipe)
     if lines:
         raise UserError(
-            f"Scores of {old.study_name!r} cannot be compared with those of "
-            f"{study.study_name!r}: {'; '.join(lines)}."
+            f"Scores of {there.name!r} cannot be compared with those of {here.name!r}: "
+            f"{'; '.join(lines)}."
         )
 
 
-def _check_phases(old: optuna.Study, space: MixtureSpace) -> tuple[float, ...]:
-    """The shares of the old study's phases, which must be those of `space`; none without."""
-    view = StudyView(old)
-    shares = shares_of(view.space) if view.prior_known else ()
-    if shares and shares != shares_of(space):
-        here = shares_of(space)
+def _check_phases(here: StudyView, there: StudyView) -> tuple[float, ...]:
+    """The shares of the old study's phases, which must be those of the new one; none without."""
+    shares, ours = shares_of(there.space) if there.prior_known else (), shares_of(here.space)
+    if shares and shares != ours:
         raise UserError(
-            f"{old.study_name!r} has phases of {shown(shares)} of a run, and this study "
-            f"{f'has {shown(here)}' if here else 'none'}: its schedules cannot be told in these."
+            f"{there.name!r} has phases of {shown(shares)} of a run, and this study "
+            f"{f'has {shown(ours)}' if ours else 'none'}: its schedules cannot be told in these."
         )
     return shares
 
 
 def _phases(
-    trial: FrozenTrial, old: optuna.Study, shares: tuple[float, ...]
+    trial: FrozenTrial, old: StudyView, shares: tuple[float, ...]
 ) -> list[dict[str, float]] | None:
     """The mixture of each phase of a trial; of a study without phases its one mixture."""
     if shares:
-        space = StudyView(old).space
-        assert isinstance(space, PhasedSpace)
-        weights = space.weights_of(trial)
+        assert isinstance(old.space, PhasedSpace)
+        weights = old.space.weights_of(trial)
         if weights is None:
             return None
-        return [dict(phase.mixture) for phase in space.schedule(weights)]
+        return [dict(phase.mixture) for phase in old.space.schedule(weights)]
     mixture = mixture_of(trial)
     return [mixture] if mixture and abs(sum(mixture.values()) - 1.0) < 1e-6 else None
 

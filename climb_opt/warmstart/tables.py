@@ -14,10 +14,10 @@ from climb_opt.attributes import AGGREGATE, WARM
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.phases import one_phase
 from climb_opt.reading import read_csv
-from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.sums import EXACT, sum_problem
 from climb_opt.text import shorten
+from climb_opt.view import StudyView
 from climb_opt.warmstart.studies import Imported, Scored, add, beyond, unjudged
 from climb_opt.written import number, with_point
 
@@ -31,14 +31,7 @@ class _Columns:
     components: dict[str, str]
 
 
-def import_csv(
-    study: optuna.Study,
-    path: Path,
-    *,
-    space: MixtureSpace,
-    value: str = "value",
-    recipe: StudyRecipe | None = None,
-) -> Imported:
+def import_csv(study: optuna.Study, path: Path, *, value: str = "value") -> Imported:
     """Add the runs of a CSV to the study as finished trials.
 
     Columns named like a domain, or `w/<domain>`, hold weights (a domain without one weighs 0); the
@@ -56,7 +49,9 @@ def import_csv(
         return Imported(source, 0, 0, {}, already=True)
     if len(study.directions) > 1:
         raise UserError("A CSV holds one score a run, but the study has several objectives.")
-    coefficients: dict[str, float] = study.user_attrs.get(AGGREGATE, {})
+    view = StudyView(study)
+    space, recipe = view.space, view.recipe
+    coefficients: dict[str, float] = view.attributes.get(AGGREGATE, {})
     header, rows = read_csv(path)
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise UserError(f"{path}: column {twice[0]!r} appears twice.")
@@ -80,7 +75,7 @@ def import_csv(
     for line, weights, score, components, _, rails in usable:
         origin = {"file": source, "line": line}
         known = {**rails, **components}
-        add(study, space, weights, Scored([score], known, beyond(recipe, rails)), origin)
+        add(view, weights, Scored([score], known, beyond(recipe, rails)), origin)
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), source])
     left_out = {f"unusable rows, the first at {problems[0]}": len(problems)} if problems else {}
     return Imported(
