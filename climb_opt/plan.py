@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
@@ -123,14 +124,8 @@ class Plan:
 
     def round_of(self, slot: Slot) -> int:
         """The round of a slot, from 0. Named ones belong to round 0; past the plan: len(rounds)."""
-        if isinstance(slot, str):
-            return 0
-        end = 0
-        for index, size in enumerate(self.rounds):
-            end += size
-            if slot < end:
-                return index
-        return len(self.rounds)
+        place = -1 if isinstance(slot, str) else slot
+        return sum(end <= place for end in accumulate(self.rounds))
 
     def verifies(self, slot: Slot | None) -> bool:
         """Whether a slot measures what the search would recommend, or a rival of that."""
@@ -215,8 +210,8 @@ class Plan:
 
     def ended(self, slots: Iterable[Slot], trials: Iterable[FrozenTrial]) -> bool:
         """Whether none of these slots is left to run."""
-        states = set(map(self._states(attempts_by_slot(trials)), slots))
-        return states <= {"finished", "given up"}
+        states = map(self._states(attempts_by_slot(trials)), slots)
+        return {*states} <= {"finished", "given up"}
 
     def _states(self, attempts: Mapping[Slot, list[FrozenTrial]]) -> Callable[[Slot], State]:
         return lambda slot: self.state(attempts.get(slot, ()))
