@@ -215,7 +215,6 @@ WIDE = {
     "corpus/stages/gather.py:_distribute",
     "corpus/stages/near.py:find_near",
     "corpus/stages/scores.py:score",
-    "corpus/stages/sentences.py:_embed_block",
     "corpus/stages/tokenise.py:tokenise",
     "emulator/oracle.py:Emulator.__init__",
     "emulator/oracle.py:Emulator.fit",

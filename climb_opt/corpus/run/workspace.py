@@ -4,7 +4,7 @@ A stage's folder is named after a digest of everything its content depends on (i
 stages before it). So a changed option redoes exactly the stages behind it, and what is there is
 right or absent: files appear under their final name only when complete.
 
-    stage.over(units, task, marker=".npy")   a map: one marker file per unit, in any order, by any
+    stage.over(units, task, marker=".npy")   a map: an artefact of each unit, in any order, by any
                                              process, of any machine (`part`)
     @once("model.json")                      a step that needs everything before it
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from climb_opt.corpus.files import FORMS, load_json, save_json
-from climb_opt.corpus.run.jobs import Engine, How, Job, Task, U, Unit
+from climb_opt.corpus.run.jobs import Advance, Engine, How, Job, Task, U, Unit
 from climb_opt.corpus.run.local import Local
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
@@ -107,8 +107,9 @@ class Stage:
         """Run `task` on every unit whose marker file is missing, and wait for other parts' units.
 
         Args:
-            task: picklable; writes the unit's artefacts, `<name><marker>` last; may say how it
-                advances, in documents (bytes for inputs).
+            task: picklable; returns the unit's artefact `<name><marker>`, which is written last, in
+                the form that its ending says; may say how it advances, in documents (bytes for
+                inputs).
         """
         index, parts = self.workspace.part
         todo = [u for u in units[index - 1 :: parts] if not self._done(u, marker)]
@@ -117,7 +118,8 @@ class Stage:
             sizes = [u.documents if known else u.bytes for u in todo]
             with self.workspace.bar(self.name, sum(sizes), "doc" if known else "byte") as bar:
                 jobs = [Job(u, bar, size) for u, size in zip(todo, sizes, strict=True)]
-                self.workspace.engine.run(task, jobs, how)
+                kept = functools.partial(_kept, self.path, marker, task)
+                self.workspace.engine.run(kept, jobs, how)
         self._wait([self.file(f"{u.name}{marker}") for u in units])
 
     def once(self, name: str, make: Callable[[Path], Any]) -> Path:
@@ -145,6 +147,11 @@ class Stage:
                 self.workspace.check_others()
                 missing = [m for m in missing if not m.exists()]
                 bar.update(total - len(missing) - bar.n)
+
+
+def _kept(folder: Path, marker: str, task: Task[U], unit: U, advance: Advance) -> None:
+    file = folder / f"{unit.name}{marker}"
+    FORMS[file.suffix][0](file, task(unit, advance))
 
 
 def once(

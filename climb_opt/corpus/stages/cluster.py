@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ def assign_clusters(
     stage: Stage, embeddings: Stage, centroids: Path, blocks: Sequence[Block], backend: str
 ) -> None:
     """Write `<block>.npy`: int32 nearest centroid, -1 where the embedding tells nothing."""
-    task = _Assigning(stage.path, embeddings.path, centroids, backend)
+    task = partial(_assign_block, embeddings.path, centroids, backend)
     stage.over(blocks, task, marker=".npy", how=How(gpu=backend == "faiss-gpu"))
 
 
@@ -209,25 +209,17 @@ def nearest_centroids(centroids: np.ndarray, backend: str) -> Callable[[np.ndarr
     return lambda points: np.asarray(index.search(points, 1)[1][:, 0])
 
 
-@dataclass(frozen=True)
-class _Assigning:
-    """The task of a block."""
-
-    folder: Path
-    embeddings: Path
-    centroids: Path
-    backend: str
-
-    def __call__(self, block: Block, advance: Advance) -> None:
-        nearest = _assigner(self.centroids, self.backend)
-        vectors = read_embeddings(self.embeddings, block)
-        found = np.full(block.documents, -1, dtype=np.int32)
-        for low in range(0, len(vectors), ROWS_AT_ONCE):
-            points = np.asarray(vectors[low : low + ROWS_AT_ONCE], dtype=np.float32)
-            telling = informative(points)
-            if telling.any():
-                found[low : low + ROWS_AT_ONCE][telling] = nearest(
-                    np.ascontiguousarray(points[telling])
-                )
-            advance(len(points))
-        save_array(self.folder / f"{block.name}.npy", found)
+def _assign_block(
+    embeddings: Path, centroids: Path, backend: str, block: Block, advance: Advance
+) -> np.ndarray:
+    nearest = _assigner(centroids, backend)
+    vectors = read_embeddings(embeddings, block)
+    found = np.full(block.documents, -1, dtype=np.int32)
+    for low in range(0, len(vectors), ROWS_AT_ONCE):
+        points = np.asarray(vectors[low : low + ROWS_AT_ONCE], dtype=np.float32)
+        telling = informative(points)
+        if telling.any():
+            part = np.ascontiguousarray(points[telling])
+            found[low : low + ROWS_AT_ONCE][telling] = nearest(part)
+        advance(len(points))
+    return found

@@ -13,12 +13,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from climb_opt.corpus.documents import Block
-from climb_opt.corpus.files import load_array, save_array
+from climb_opt.corpus.files import load_array
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.sample import Pool, sample_rows
@@ -93,24 +94,14 @@ def embed_tfidf(
     stage: Stage, encoder: TfIdf, tokens: Stage, blocks: Sequence[Block], dtype: str
 ) -> None:
     """Write `<block>.npy`: float16 embeddings (documents, dimensions)."""
-    task = _Embedding(stage.path, tokens.path, dtype, encoder)
+    task = partial(_embed_block, tokens.path, dtype, encoder)
     stage.over(blocks, task, marker=".npy", how=How(threads=stage.workspace.engine.workers))
 
 
-@dataclass(frozen=True)
-class _Embedding:
-    """The task of a block."""
-
-    folder: Path
-    tokens: Path
-    dtype: str
-    encoder: TfIdf
-
-    def __call__(self, block: Block, advance: Advance) -> None:
-        values, ends = read_tokens(self.tokens, block, self.dtype)
-        vectors = self.encoder.transform(values, ends).astype(np.float16)
-        save_array(self.folder / f"{block.name}.npy", vectors)
-        advance(block.documents)
+def _embed_block(
+    tokens: Path, dtype: str, encoder: TfIdf, block: Block, advance: Advance
+) -> np.ndarray:
+    return encoder.transform(*read_tokens(tokens, block, dtype)).astype(np.float16)
 
 
 def read_embeddings(folder: Path, block: Block) -> np.ndarray:

@@ -19,7 +19,7 @@ from climb_opt.corpus.documents import (
     gathered,
     write_block,
 )
-from climb_opt.corpus.files import load_json, save_json
+from climb_opt.corpus.files import load_json
 from climb_opt.corpus.read.json_values import CONTROL
 from climb_opt.corpus.read.look import check_fields
 from climb_opt.corpus.read.records import EMPTY, read
@@ -113,7 +113,9 @@ def ingest(
     return inventory
 
 
-def _read_source(folder: Path, options: ReadOptions, unit: _Unit, advance: Advance) -> None:
+def _read_source(
+    folder: Path, options: ReadOptions, unit: _Unit, advance: Advance
+) -> dict[str, Any]:
     tally = _Tally(unit.source.name, options)
     records = _good(read(unit.source, options, _Steps(advance)), tally)
     parts = gathered(records, BLOCK_DOCUMENTS, BLOCK_BYTES, lambda d: len(d.text))
@@ -122,8 +124,7 @@ def _read_source(folder: Path, options: ReadOptions, unit: _Unit, advance: Advan
     ]
     tally.settle()
     facts = {"blocks": blocks, "bad": tally.bad, "examples": tally.examples}
-    facts |= {"damaged": tally.damaged, "without": tally.without}
-    save_json(folder / f"{unit.name}.json", facts)
+    return {**facts, "damaged": tally.damaged, "without": tally.without}
 
 
 class _Steps:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_fields
-from climb_opt.corpus.files import load_array, load_json, save_array, save_json
+from climb_opt.corpus.files import load_array, load_json
 from climb_opt.corpus.read.fields import label_of
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage, once
@@ -23,7 +23,7 @@ from climb_opt.errors import UserError
 
 def read_labels(stage: Stage, documents: Stage, blocks: Sequence[Block], field: str) -> list[str]:
     """Write `<block>.npy`, int32 indices into the returned, sorted labels (-1: no such field)."""
-    task = partial(_labels_of_block, stage.path, documents.path, field)
+    task = partial(_labels_of_block, documents.path, field)
     stage.over(blocks, task, marker=".json", how=How(processes=True))
     names: list[str] = _collect(stage, blocks)
     if not names:
@@ -33,13 +33,10 @@ def read_labels(stage: Stage, documents: Stage, blocks: Sequence[Block], field: 
 
 
 def _labels_of_block(
-    folder: Path, documents: Path, field: str, block: Block, advance: Advance
-) -> None:
+    documents: Path, field: str, block: Block, advance: Advance
+) -> list[str | None]:
     found = [fields.get(field) for _, fields in read_fields(documents, block.name)]
-    save_json(
-        folder / f"{block.name}.json", [None if v in (None, "") else label_of(v) for v in found]
-    )
-    advance(block.documents)
+    return [None if v in (None, "") else label_of(v) for v in found]
 
 
 @once("labels.json")
@@ -50,11 +47,10 @@ def _collect(stage: Stage, blocks: Sequence[Block]) -> list[str]:
     return sorted(names)
 
 
-def _number_block(folder: Path, names: Sequence[str], block: Block, advance: Advance) -> None:
+def _number_block(folder: Path, names: Sequence[str], block: Block, _: Advance) -> np.ndarray:
     index: dict[str | None, int] = {name: i for i, name in enumerate(names)}
     found = load_json(folder / f"{block.name}.json")
-    save_array(folder / f"{block.name}.npy", np.array([index.get(v, -1) for v in found], np.int32))
-    advance(block.documents)
+    return np.array([index.get(v, -1) for v in found], np.int32)
 
 
 def against_labels(

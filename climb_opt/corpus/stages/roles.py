@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def choose_targets(
     stage: Stage, documents: Stage, blocks: Sequence[Block], targets: Sequence[Target], seed: int
 ) -> None:
     """Write `<block>.target.npy`: 0, or one more than the index of the document's target."""
-    task = _Choosing(stage.path, documents.path, tuple(targets), seed)
+    task = partial(_choose_block, documents.path, tuple(targets), seed)
     stage.over(blocks, task, marker=".target.npy", how=How(processes=True))
     if targets:
         _check_found(stage, documents, blocks, targets)
@@ -116,29 +117,21 @@ def _values(documents: Stage, blocks: Sequence[Block], name: str) -> str:
     return f"Its values are, among others: {listed or 'none'}."
 
 
-@dataclass(frozen=True)
-class _Choosing:
-    """The task of a block."""
-
-    folder: Path
-    documents: Path
-    targets: tuple[Target, ...]
-    seed: int
-
-    def __call__(self, block: Block, advance: Advance) -> None:
-        chosen = np.zeros(block.documents, dtype=np.uint8)
-        if self.targets:
-            keys = split_keys(read_rows(self.documents, block.name), self.seed ^ TARGET_SEED)
-            fractions = keys.astype(np.float64) / 2.0**64
-            for row, (_, fields) in enumerate(read_fields(self.documents, block.name)):
-                for index, target in enumerate(self.targets):
-                    value = fields.get(target.field)
-                    matches = value is not None and label_of(value) == target.value
-                    if matches and fractions[row] < target.share:
-                        chosen[row] = index + 1
-                        break
-        save_array(self.folder / f"{block.name}.target.npy", chosen)
-        advance(block.documents)
+def _choose_block(
+    documents: Path, targets: tuple[Target, ...], seed: int, block: Block, advance: Advance
+) -> np.ndarray:
+    chosen = np.zeros(block.documents, dtype=np.uint8)
+    if targets:
+        keys = split_keys(read_rows(documents, block.name), seed ^ TARGET_SEED)
+        fractions = keys.astype(np.float64) / 2.0**64
+        for row, (_, fields) in enumerate(read_fields(documents, block.name)):
+            for index, target in enumerate(targets):
+                value = fields.get(target.field)
+                matches = value is not None and label_of(value) == target.value
+                if matches and fractions[row] < target.share:
+                    chosen[row] = index + 1
+                    break
+    return chosen
 
 
 def assign_roles(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_block
-from climb_opt.corpus.files import load_json, save_array, save_json
+from climb_opt.corpus.files import load_json, save_json
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.ingest import MAX_BAD
@@ -82,7 +82,7 @@ class _Scoring:
     name: str
     spec: str
 
-    def __call__(self, block: Block, advance: Advance) -> None:
+    def __call__(self, block: Block, advance: Advance) -> np.ndarray:
         scorer = load_scorer(self.spec)
         roles = np.load(self.keep / f"{block.name}.role.npy")
         scores = np.full(block.documents, np.nan, dtype=np.float32)
@@ -99,7 +99,7 @@ class _Scoring:
         if odd:
             shown = [shorten(str(v), LONGEST) for v in odd]
             save_json(self.folder / f"{block.name}.odd.json", shown)
-        save_array(self.folder / f"{block.name}.npy", scores)
+        return scores
 
 
 def _numbers(values: Any, count: int, name: str, spec: str) -> np.ndarray:

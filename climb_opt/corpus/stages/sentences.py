@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, read_texts
-from climb_opt.corpus.files import load_array, save_array
+from climb_opt.corpus.files import load_array
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.embed import EmbedOptions
@@ -54,11 +54,11 @@ def embed(
     if all(stage.file(f"{b.name}.npy").exists() for b in blocks):
         return  # a finished stage must not load a model
     if stage.workspace.engine.remote:
-        away = partial(_embed_block, stage.path, documents.path, exact.path, options)
+        away = partial(_embed_block, documents.path, exact.path, options)
         stage.over(blocks, away, marker=".npy", how=How(gpu=True))
         return
     with Encoder(options) as encoder:
-        task = partial(_embed_block, stage.path, documents.path, exact.path, encoder)
+        task = partial(_embed_block, documents.path, exact.path, encoder)
         stage.over(blocks, task, marker=".npy")
 
 
@@ -68,13 +68,8 @@ def _kept(options: EmbedOptions) -> Encoder:
 
 
 def _embed_block(
-    folder: Path,
-    documents: Path,
-    exact: Path,
-    model: Encoder | EmbedOptions,
-    block: Block,
-    advance: Advance,
-) -> None:
+    documents: Path, exact: Path, model: Encoder | EmbedOptions, block: Block, advance: Advance
+) -> np.ndarray:
     encoder = model if isinstance(model, Encoder) else _kept(model)
     first = load_array(exact / f"{block.name}.first.npy", mapped=False)
     limit = encoder.max_tokens * CHARACTERS_A_TOKEN
@@ -85,7 +80,7 @@ def _embed_block(
         part = texts[low : low + AT_ONCE]
         vectors[rows[low : low + AT_ONCE]] = encoder.encode(part)
         advance(len(part))
-    save_array(folder / f"{block.name}.npy", vectors)
+    return vectors
 
 
 class Encoder:

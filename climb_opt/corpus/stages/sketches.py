@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from climb_opt.corpus.documents import Block
-from climb_opt.corpus.files import save_array
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.tokenise import read_tokens
@@ -34,16 +33,14 @@ EMPTY = np.uint32(2**32 - 1)
 
 def sketch(stage: Stage, tokens: Stage, blocks: Sequence[Block], dtype: str) -> None:
     """Write `<block>.sketch.npy`: the MinHash values (documents, SKETCH) of every document."""
-    task = partial(_sketch_block, stage.path, tokens.path, dtype)
+    task = partial(_sketch_block, tokens.path, dtype)
     # Two threads take as long as one: its calls are short, and each waits for the interpreter.
     many = sum(b.bytes for b in blocks) >= WORTH_PROCESSES
     stage.over(blocks, task, marker=".sketch.npy", how=How(processes=many))
 
 
-def _sketch_block(folder: Path, tokens: Path, dtype: str, block: Block, advance: Advance) -> None:
-    values, ends = read_tokens(tokens, block, dtype)
-    save_array(folder / f"{block.name}.sketch.npy", sketches_of(values, ends))
-    advance(block.documents)
+def _sketch_block(tokens: Path, dtype: str, block: Block, advance: Advance) -> np.ndarray:
+    return sketches_of(*read_tokens(tokens, block, dtype))
 
 
 def sketches_of(tokens: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, gathered, read_texts
-from climb_opt.corpus.files import load_array, save_array
+from climb_opt.corpus.files import load_array
 from climb_opt.corpus.run.jobs import Advance, How, silent
 from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.run.workspace import Stage
@@ -168,7 +168,7 @@ class _Tokenising:
     facts: TokenFacts
     slot: int
 
-    def __call__(self, block: Block, advance: Advance) -> None:
+    def __call__(self, block: Block, advance: Advance) -> np.ndarray:
         tokenizer = _encoder(self.tokenizer_file, self.facts.eos)
         kept = load_array(self.keep / f"{block.name}.first.npy", mapped=False)
         lengths = np.zeros(block.documents, dtype=np.int64)
@@ -183,7 +183,7 @@ class _Tokenising:
                 done += len(some)
                 file.write(tokens.data)  # `tofile` loses why a disk takes no more
                 advance(len(some))
-        save_array(self.folder / f"{block.name}.lengths.npy", lengths)
+        return lengths
 
 
 def encode(
