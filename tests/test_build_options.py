@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from climb_opt.corpus.build import build
+from climb_opt.corpus.build_corpus import build_corpus
 from climb_opt.corpus.options import BuildOptions, make_plan
 from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.stages import counts
@@ -33,25 +34,13 @@ from corpora import (
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"merge": MergeOptions(domains=1)}, "--domains must be at least 2"),
         ({"merge": MergeOptions(domains=4, distance=1.5)}, "exclude each other"),
-        ({"merge": MergeOptions(distance=-1.0)}, "must be positive, but is -1.0"),
         ({"merge": MergeOptions(distance=50.0)}, "leaves one domain"),
         ({"merge": MergeOptions(domains=500)}, "documents are fewer than 500 domains"),
         ({"cluster": ClusterOptions(clusters=5000)}, "--clusters 5000 is more than"),
         ({"cluster": ClusterOptions(clusters=12, fit_points=5)}, "--fit-points 5 is less"),
         ({"cluster": ClusterOptions(clusters=12, backend="cuml")}, "'cuml' is not available"),
-        ({"near_duplicates": 0.1}, r"must be in \[0.5, 1\]"),
-        ({"seed": -1}, r"--seed must be in \[0, 2147483647\], but is -1"),
-        ({"seed": 2**31}, "--seed must be in"),
-        ({"cluster": ClusterOptions(clusters=0)}, "--clusters must be at least 2, but is 0"),
-        ({"cluster": ClusterOptions(fit_points=0)}, "--fit-points must be at least 1"),
-        ({"embed": EmbedOptions(dimensions=0)}, "--dimensions must be at least 1, but is 0"),
-        ({"embed": EmbedOptions(max_tokens=0)}, "--max-tokens must be at least 1, but is 0"),
-        ({"embed": EmbedOptions(batch=0)}, "--batch must be at least 1, but is 0"),
         ({"embed": EmbedOptions(precision="int8")}, "--precision must be auto, bf16, fp32, but"),
-        ({"split": SplitOptions(most_tokens=-1)}, "--heldout-tokens must be at least 0"),
-        ({"split": SplitOptions(share=0.9)}, r"--heldout must be in \[0, 0.5\]"),
         ({"tokens": TokenOptions(vocab_size=10)}, "--vocab-size must be at least 257"),
         ({"tokens": TokenOptions(tokenizer="./nowhere")}, "No tokenizer at"),
         ({"read": ReadOptions(text_field="body")}, "no document has the field 'body'"),
@@ -66,6 +55,30 @@ def test_options_that_cannot_be(
         build(make_plan(topic_options(inputs, **more)), tmp_path / "out", progress=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("domains", 1, "at least 2"),
+        ("merge_distance", -1.0, "positive, but is -1.0"),
+        ("near_duplicates", 0.1, r"in \[0.5, 1\]"),
+        ("seed", -1, r"in \[0, 2147483647\], but is -1"),
+        ("seed", 2**31, "in"),
+        ("clusters", 0, "at least 2, but is 0"),
+        ("fit_points", 0, "at least 1"),
+        ("dimensions", 0, "at least 1, but is 0"),
+        ("max_tokens", 0, "at least 1, but is 0"),
+        ("batch", 0, "at least 1, but is 0"),
+        ("heldout_tokens", -1, "at least 0"),
+        ("heldout", 0.9, r"in \[0, 0.5\]"),
+    ],
+)
+def test_numbers_that_cannot_be(tmp_path: Path, key: str, value: float, message: str) -> None:
+    with pytest.raises(UserError, match=f"corpus.{key} must be {message}") as caught:
+        build_corpus("a.jsonl", tmp_path / "out", **{key: value})
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_fewer_documents_than_domains(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from climb_opt.corpus.stages.scores import parse_scorer
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
-from climb_opt.strict import Range
 from climb_opt.text import storable, twins
 from climb_opt.tokenizer import load_tokenizer
 
@@ -124,12 +123,17 @@ class Plan:
 
 
 def make_plan(options: BuildOptions) -> Plan:
-    """Check the options against each other and find the inputs.
+    """Check the options, but for the numbers of a recipe, which are checked with it, and find the
+    inputs.
 
     Raises:
         UserError: an input that is not there, options that contradict each other.
     """
-    _check_numbers(options)
+    merge, precision = options.merge, options.embed.precision
+    if precision not in PRECISIONS:
+        raise UserError(f"--precision must be {', '.join(PRECISIONS)}, but is {precision!r}.")
+    if merge.domains is not None and merge.distance is not None:
+        raise UserError("--domains and --merge-distance exclude each other.")
     tokenise.check(options.tokens)
     if options.read.detokenize is not None:
         load_tokenizer(options.read.detokenize)  # refuse it here, not in a worker
@@ -184,27 +188,3 @@ def _clustered(sources: Sequence[Source]) -> bool:
             "do not; build them apart, or name folders of the former as plain inputs."
         )
     return all(named)
-
-
-def _check_numbers(options: BuildOptions) -> None:
-    embed, cluster, merge = options.embed, options.cluster, options.merge
-    given = {
-        "seed": options.seed,
-        "domains": merge.domains,
-        "merge_distance": merge.distance,
-        "clusters": cluster.clusters,
-        "fit_points": cluster.fit_points,
-        "dimensions": embed.dimensions,
-        "max_tokens": embed.max_tokens,
-        "batch": embed.batch,
-        "heldout": options.split.share,
-        "heldout_tokens": options.split.most_tokens,
-        "near_duplicates": options.near_duplicates,
-    }
-    for key, value in given.items():
-        if value is not None and (bad := Range(*CorpusRecipe.RANGES[key]).problem(value)):
-            raise UserError(f"--{key.replace('_', '-')} {bad}.")
-    if embed.precision not in PRECISIONS:
-        raise UserError(f"--precision must be {', '.join(PRECISIONS)}, but is {embed.precision!r}.")
-    if merge.domains is not None and merge.distance is not None:
-        raise UserError("--domains and --merge-distance exclude each other.")

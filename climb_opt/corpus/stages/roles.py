@@ -57,7 +57,7 @@ def parse_target(text: str, share: float) -> tuple[Target, str | None]:
     quotes: one that is called like a prefix, or with a colon in it.
 
     Raises:
-        UserError: neither form, or a share outside (0, 1].
+        UserError: neither form.
     """
     name, sign, rest = text.partition("=")
     if not sign or not rest or not name.replace("-", "").replace("_", "").isalnum():
@@ -65,8 +65,6 @@ def parse_target(text: str, share: float) -> tuple[Target, str | None]:
             f"--target {text!r}: expected NAME=FIELD:VALUE, e.g. prose=kind:prose, or NAME=FILES, "
             "e.g. science=science/*.jsonl; a name is letters, digits, - and _."
         )
-    if not 0 < share <= 1:
-        raise UserError(f"--target-share must be in (0, 1], but is {share}.")
     field, value = _field_and_value(rest)
     if field and value and (rest.startswith('"') or not names_input(rest)):
         return Target(name, field, value, share), None
