@@ -14,7 +14,7 @@ from climb_opt.errors import TrialFailed, UserError
 from climb_opt.simplex import MixtureSpace
 
 if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
-    from climb_opt.corpus.build_corpus import build_corpus as build_corpus
+    from climb_opt.corpus.build import build_corpus as build_corpus
     from climb_opt.evaluators.base import Evaluator as Evaluator
     from climb_opt.exports.branches import export_model as export_model
     from climb_opt.exports.from_study import export as export
@@ -54,7 +54,7 @@ moved.install()
 
 # Module, imported when one of its names is first used -> the public names that it holds.
 _HOLDS = {
-    "corpus.build_corpus": ("build_corpus",),
+    "corpus.build": ("build_corpus",),
     "evaluators.base": ("Evaluator",),
     "exports.branches": ("export_model",),
     "exports.from_study": ("export", "materialise"),

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climb_opt.corpus.build import build
-from climb_opt.corpus.build_corpus import build_corpus
+from climb_opt.corpus.build import build, build_corpus
 from climb_opt.corpus.options import BuildOptions, make_plan
 from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.stages import counts
@@ -72,6 +71,7 @@ def test_options_that_cannot_be(
         ("batch", 0, "at least 1, but is 0"),
         ("heldout_tokens", -1, "at least 0"),
         ("heldout", 0.9, r"in \[0, 0.5\]"),
+        ("target_share", 0.0, r"in \(0, 1\]"),
     ],
 )
 def test_numbers_that_cannot_be(tmp_path: Path, key: str, value: float, message: str) -> None:

@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
 
 def recipe_from(args: argparse.Namespace) -> CorpusRecipe:
     """The corpus that the arguments ask for: a recipe, changed by them, or all by arguments."""
-    from climb_opt.corpus.build_corpus import asked_for
+    from climb_opt.corpus.build import asked_for
 
     keys = [key.name for key in dataclasses.fields(CorpusRecipe) if key.name != "inputs"]
     given = {k: v for k in keys if (v := getattr(args, k)) is not None}

@@ -1,28 +1,129 @@
 """Documents -> corpus: the stages (order.py), then the shards. Stop it anywhere and run it again.
 
+`build_corpus` is `climb_opt.build_corpus`, and does as `climb-opt corpus build` does.
+
 The manifest is written last: a folder without one is not a corpus.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from climb_opt import recipe_files, recipes
 from climb_opt.corpus.finish import write_corpus
 from climb_opt.corpus.folder import WORK, prepared, save_plan
-from climb_opt.corpus.options import Plan
+from climb_opt.corpus.options import Plan, make_plan, options_of
 from climb_opt.corpus.order import Build
 from climb_opt.corpus.run.engines import open_engine
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import domains
-from climb_opt.errors import UserError
+from climb_opt.corpus_recipe import CorpusRecipe
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.shards import Corpus
 from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
 
 MOST_CHECKED = 64  # inputs that a cluster's nodes are asked for
+
+
+def build_corpus(
+    inputs: str | Path | Iterable[str | Path],
+    output: str | Path | None = None,
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    progress: bool | None = None,
+    overwrite: bool = False,
+    **keys: Any,
+) -> Corpus:
+    """Build a corpus of documents, or finish one that was begun in the same folder.
+
+    Args:
+        inputs: files, folders, globs or prefixed inputs; or the name or file of a recipe.
+        output: the corpus's folder; a recipe may say it.
+        engine: "local", or "ray" for a Ray cluster. The bytes are the same.
+        workers: processes or tasks at once; None: as many as there are cores.
+        progress: False shows none.
+        overwrite: replace a corpus made with other options.
+        keys: of `climb_opt.corpus_recipe.CorpusRecipe`, the options of `climb-opt corpus build`.
+
+    Raises:
+        UserError: bad input; an unknown key; another corpus in `output`; no space left.
+
+    >>> import climb_opt
+    >>> from pathlib import Path
+    >>> for domain in ("prose", "verse"):
+    ...     text = '{"text": "%s, number %d of them all"}'
+    ...     lines = [text % (domain, number) for number in range(40)]
+    ...     Path(f"docs/{domain}").mkdir(parents=True)
+    ...     _ = Path(f"docs/{domain}/a.jsonl").write_text("\\n".join(lines), encoding="utf-8")
+    >>> corpus = climb_opt.build_corpus(
+    ...     "domains:docs", "corpora/docs", vocab_size=300, near_duplicates="off", progress=False
+    ... )
+    >>> sorted(corpus.tokens())
+    ['prose', 'verse']
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers must be at least 1, but is {workers}.")
+    named = [str(inputs)] if isinstance(inputs, str | Path) else [str(one) for one in inputs]
+    given = keys if output is None else {**keys, "output": str(output)}
+    recipe = asked_for(named, given)
+    plan = make_plan(options_of(recipe))
+    found = build(
+        plan,
+        Path(str(recipe.output)),
+        engine=engine,
+        workers=workers,
+        progress=progress,
+        overwrite=overwrite,
+    )
+    assert found is not None  # this is part 1
+    return found
+
+
+def asked_for(
+    inputs: Sequence[str], given: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> CorpusRecipe:
+    """The corpus that these inputs and keys ask for: a recipe, changed by them, or all by them.
+
+    Args:
+        overrides: `key=value`, applied to the recipe that `inputs` names.
+
+    Raises:
+        UserError: a recipe beside other inputs, overrides of none, no folder, an unknown key.
+    """
+    named = [name for name in inputs if _is_recipe(name)]
+    if named and len(inputs) > 1:
+        raise UserError(
+            f"{named[0]!r} is a recipe, which names its own inputs: leave the others out, or say "
+            f"--set 'inputs=[...]'."
+        )
+    if named:
+        return recipes.read_corpus(named[0], overrides, **given)
+    first = repr(inputs[0]) if inputs else "nothing"
+    names = recipe_files.names("corpora")
+    if overrides:
+        raise UserError(
+            f"--set {overrides[0]!r} changes a recipe, but {first} is an input; name a recipe "
+            f"({', '.join(names)} or a .yaml file), or give flags."
+        )
+    if given.get("output") is None:
+        hint = did_you_mean(inputs[0], names) if inputs else ""
+        raise UserError(
+            f"--output FOLDER is missing: where to build. {first} is no recipe, which could say it."
+            f"{hint} Shipped: {', '.join(names)}."
+        )
+    return recipes.corpus_from({"inputs": list(inputs), **given})
+
+
+def _is_recipe(name: str) -> bool:
+    if Path(name).suffix in (".yaml", ".yml"):
+        return True
+    return name in recipe_files.names("corpora") and not Path(name).exists()
 
 
 def build(
