@@ -14,7 +14,7 @@ import pytest
 from climb_opt.corpus.after import edit, layouts
 from climb_opt.corpus.after.layouts import export
 from climb_opt.corpus.after.megatron import import_megatron, read_pair
-from climb_opt.corpus.stages.tokenise import train_tokenizer
+from climb_opt.corpus.stages.bpe import train_tokenizer
 from climb_opt.errors import UserError
 from climb_opt.indexed import HEADER, write_index
 from climb_opt.shards import Corpus

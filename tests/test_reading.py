@@ -198,11 +198,11 @@ def test_tables_recipes_rows_and_tokenizers_are_read_with_a_mark(
     tmp_path: Path, tiny_corpus: Any
 ) -> None:
     from climb_opt.baselines import given as given_mixture
-    from climb_opt.corpus.stages.tokenise import load_tokenizer
     from climb_opt.emulator.tables import read_table
     from climb_opt.evaluators.file_task import read_rows
     from climb_opt.recipes import load_yaml
     from climb_opt.simplex import MixtureSpace
+    from climb_opt.tokenizer import load_tokenizer
     from climb_opt.warmstart.lineage import read_lineage
 
     mixtures = saved(tmp_path / "m.csv", "run,a,b\n1,.5,.5\n2,.25,.75\n")

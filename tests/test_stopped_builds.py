@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from climb_opt.corpus.run.jobs import How, Job
 from climb_opt.corpus.run.local import Local
-from climb_opt.corpus.stages.tokenise import encode, facts_of, train_tokenizer
+from climb_opt.corpus.stages.bpe import train_tokenizer
+from climb_opt.corpus.stages.tokenise import encode, facts_of
 from climb_opt.errors import Interrupted, UserError
 
 

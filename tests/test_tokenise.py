@@ -15,12 +15,8 @@ from tokenizers import Tokenizer, models
 from climb_opt.cli import main
 from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.stages import tokenise
-from climb_opt.corpus.stages.tokenise import (
-    TokenFacts,
-    encode,
-    facts_of,
-    train_tokenizer,
-)
+from climb_opt.corpus.stages.bpe import train_tokenizer
+from climb_opt.corpus.stages.tokenise import TokenFacts, encode, facts_of
 from climb_opt.errors import UserError
 from climb_opt.tokenizer import end_of_text, load_tokenizer
 from corpora import write_jsonl

@@ -13,7 +13,8 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from climb_opt.corpus.after.show import summary
-from climb_opt.corpus.stages.tokenise import TokenOptions, train_tokenizer
+from climb_opt.corpus.stages.bpe import train_tokenizer
+from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from climb_opt.tokenizer import corpus_tokenizer, end_of_text, load_tokenizer

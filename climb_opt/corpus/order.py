@@ -22,6 +22,7 @@ from climb_opt.corpus.files import load_array
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan
 from climb_opt.corpus.run.workspace import Stage, Workspace
 from climb_opt.corpus.stages import (
+    bpe,
     cluster,
     counts,
     describe,
@@ -194,7 +195,7 @@ class Build:
             sample = sample_texts(self.documents, pool, options.train_bytes)
             with self.workspace.bar("tokenizer", None) as bar:
                 texts = (t[: tokenise.PIECE] for t in _counted(sample, bar))
-                made = tokenise.train_tokenizer(texts, options.vocab_size, bar.refresh)
+                made = bpe.train_tokenizer(texts, options.vocab_size, bar.refresh)
         save_tokenizer(made, path)
 
     # --- clusters -----------------------------------------------------------------------------

@@ -50,7 +50,7 @@ import numpy as np  # noqa: E402
 
 from climb_opt.corpus.build import build  # noqa: E402
 from climb_opt.corpus.options import BuildOptions, make_plan  # noqa: E402
-from climb_opt.corpus.stages import tokenise  # noqa: E402
+from climb_opt.corpus.stages import bpe, tokenise  # noqa: E402
 from climb_opt.corpus.stages.cluster import kmeans  # noqa: E402
 from climb_opt.corpus.stages.embed import EmbedOptions  # noqa: E402
 from climb_opt.corpus.stages.tokenise import TokenOptions  # noqa: E402
@@ -129,7 +129,7 @@ def speed(args: argparse.Namespace, folder: Path) -> None:
 
 def compare_builds(count: int, file: Path, known: Path) -> None:
     synthesise(file, count)
-    train, made = cpu(lambda: tokenise.train_tokenizer(islice(texts_of(file), 8000), 8192))
+    train, made = cpu(lambda: bpe.train_tokenizer(islice(texts_of(file), 8000), 8192))
     made.save(str(known))
 
     def alone() -> None:

@@ -17,11 +17,11 @@ import numpy as np
 
 from climb_opt.corpus.after.megatron import export_megatron, held_out_of
 from climb_opt.corpus.files import save_lines
-from climb_opt.corpus.stages.tokenise import load_tokenizer
 from climb_opt.files import atomic
 from climb_opt.indexed import document_lengths
 from climb_opt.progress import progress
 from climb_opt.shards import Corpus, Stream
+from climb_opt.tokenizer import load_tokenizer
 
 TEXTS = 1024  # documents decoded at once
 

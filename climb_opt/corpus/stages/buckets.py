@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from climb_opt.corpus.documents import gathered
+
 ROWS_AT_ONCE = 500_000  # of a bucket, on average: 33 MB while its rows are sorted
 
 Rows = tuple[np.ndarray, np.ndarray]  # hashes (n, width) uint64, ascending document numbers (n,)
@@ -42,16 +44,11 @@ def by_hash(parts: Iterable[Rows], total: int, folder: Path) -> Iterator[Rows]:
 
 def _scatter(parts: Iterable[Rows], buckets: int, folder: Path) -> int:
     """Append every row to its bucket's file; returns the width of a hash."""
-    held: list[Rows] = []
-    size, width = 0, 1
-    for hashes, numbers in parts:
-        held.append((hashes, numbers))
-        size, width = size + len(numbers), hashes.shape[1]
-        if size >= ROWS_AT_ONCE // 2:  # few, long appends
-            _append(_joined(held), buckets, folder)
-            held, size = [], 0
-    if held:
-        _append(_joined(held), buckets, folder)
+    width, most = 1, ROWS_AT_ONCE // 2  # few, long appends
+    for held in gathered(parts, most, most, lambda rows: len(rows[1])):
+        rows = _joined(held)
+        width = rows[0].shape[1]
+        _append(rows, buckets, folder)
     return width
 
 

@@ -24,7 +24,6 @@ from climb_opt.corpus.run.jobs import Advance, How, silent
 from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.run.workspace import Stage
 from climb_opt.corpus.stages.bpe import check_size
-from climb_opt.corpus.stages.bpe import train_tokenizer as train_tokenizer
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, first_line
 from climb_opt.files import atomic
@@ -35,9 +34,9 @@ from climb_opt.tokenizer import (
     EndOfText,
     corpus_tokenizer,
     end_of_text,
+    load_tokenizer,
     unknown_of,
 )
-from climb_opt.tokenizer import load_tokenizer as load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -198,17 +197,20 @@ def encode(
     arrays: list[np.ndarray] = []
     ends: list[int] = []
     total = 0
-    for pieces, last in _batches(texts):
+    pieces = (piece for text in texts for piece in _pieces(text))
+    # A document of any length takes no more memory than a batch.
+    for batch in gathered(pieces, BATCH, BATCH, lambda piece: len(piece[0])):
         advance(0)
         ids: list[int] = []
+        parts = [part for part, _ in batch]
         try:
-            encodings = tokenizer.encode_batch_fast(pieces, add_special_tokens=False)
+            encodings = tokenizer.encode_batch_fast(parts, add_special_tokens=False)
         except Exception as error:  # the library raises bare Exception for every fault
             raise UserError(
                 f"The tokenizer cannot encode a document: {first_line(error)}. Give it a token for "
                 "what it does not know (unk_token), or name another --tokenizer."
             ) from None
-        for encoding, ends_text in zip(encodings, last, strict=True):
+        for encoding, (_, ends_text) in zip(encodings, batch, strict=True):
             ids += encoding.ids
             if ends_text:
                 ids.append(facts.eos)
@@ -219,28 +221,8 @@ def encode(
     return np.concatenate(arrays), np.diff(np.array(ends, dtype=np.int64), prepend=0)
 
 
-def _batches(texts: Sequence[str]) -> Iterator[tuple[list[str], list[bool]]]:
-    """Pieces for one call of the library, and whether each ends its text."""
-    pieces: list[str] = []
-    last: list[bool] = []
-    size = 0
-    for text in texts:
-        parts = [text] if len(text) <= PIECE else _pieces(text)
-        done = 0
-        for part in parts:
-            pieces.append(part)
-            done += len(part)
-            last.append(done == len(text))
-            size += len(part)
-            if size >= BATCH:  # a document of any length takes no more memory than this
-                yield pieces, last
-                pieces, last, size = [], [], 0
-    if pieces:
-        yield pieces, last
-
-
-def _pieces(text: str) -> Iterator[str]:
-    """A long text cut before spaces that follow a word.
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """A text, a long one cut before spaces that follow a word, and whether a piece ends it.
 
     There a byte-level pre-tokenizer cuts too, so the tokens are those of the whole text.
     """
@@ -250,9 +232,9 @@ def _pieces(text: str) -> Iterator[str]:
         while cut > start and text[cut - 1].isspace():
             cut = text.rfind(" ", start + PIECE // 2, cut)
         cut = cut if cut > start else start + PIECE
-        yield text[start:cut]
+        yield text[start:cut], False
         start = cut
-    yield text[start:]
+    yield text[start:], True
 
 
 def token_indices(ends: np.ndarray, rows: np.ndarray, limit: int | None = None) -> np.ndarray:
