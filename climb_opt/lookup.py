@@ -69,7 +69,7 @@ KINDS: dict[str, dict[str, str]] = {
         "parquet": "climb_opt.corpus.read.parquet:PARQUET",
         "arrow": "climb_opt.corpus.read.arrow:ARROW",
         "tables": "climb_opt.corpus.read.tables:TABLES",
-        "json": "climb_opt.corpus.read.json:JSON",
+        "json": "climb_opt.corpus.read.jsonl:JSON",
         "texts": "climb_opt.corpus.read.texts:TEXTS",
         "installed": "climb_opt.corpus.read.installed:INSTALLED",
         "domains": "climb_opt.corpus.read.domains:DOMAINS",

@@ -20,11 +20,9 @@ from climb_opt.corpus.build import build
 from climb_opt.corpus.documents import Document
 from climb_opt.corpus.options import make_plan
 from climb_opt.corpus.read import look as look_module
-from climb_opt.corpus.read import named
 from climb_opt.corpus.read.fields import hint
 from climb_opt.corpus.read.inputs import find_sources
-from climb_opt.corpus.read.look import check_fields
-from climb_opt.corpus.read.named import named_in
+from climb_opt.corpus.read.look import check_fields, named_in
 from climb_opt.corpus.read.source import ReadOptions
 from climb_opt.corpus.stages.scorers import load_scorer
 from climb_opt.errors import UserError
@@ -91,7 +89,7 @@ def test_a_name_is_found_where_pieces_of_a_file_meet(
 ) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n' * 1200 + '{"rare" : 1}\n')
     for size in range(1, 40):
-        monkeypatch.setattr(named, "_PIECE", size)
+        monkeypatch.setattr(look_module, "_PIECE", size)
         (source,) = find_sources([str(tmp_path / "a.jsonl")])
         assert named_in(source, ["rare", "one", "rar"]) == {"rare"}
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from climb_opt.corpus.read.fields import column_names, columns_of, hint
+from climb_opt.corpus.read.fields import column_names, columns_of, no_text
 from climb_opt.corpus.read.source import Progress, Reader, ReadOptions, Row, Source
 from climb_opt.corpus.read.values import rows_of
-from climb_opt.errors import UserError, first_line
+from climb_opt.errors import first_line
 from climb_opt.extras import need
 from climb_opt.unpacking import Damaged
 
@@ -40,10 +40,7 @@ def wanted(schema: Any, options: ReadOptions, where: str) -> list[str]:
         UserError: there is no column of the text.
     """
     if not columns_of(schema, [options.text_field], where):
-        raise UserError(
-            f"{where} has no column {options.text_field!r}. "
-            f"{hint(options.text_field, column_names(schema))} Name the text's with --text-field."
-        )
+        raise no_text(where, options.text_field, column_names(schema))
     return columns_of(schema, [options.text_field, options.id_field, *options.fields], where)
 
 

@@ -89,9 +89,7 @@ def _column(parent: Any, path: str, name: str, where: str) -> str:
     for head, rest in _splits(name):
         index = parent.get_field_index(head)
         if index < 0 and (twins := len(parent.get_all_field_indices(head))):
-            raise UserError(
-                f"{where} has {twins} columns {path + head!r}; rename or drop all but one."
-            )
+            raise repeated(where, path + head, twins)
         kind = parent.field(index).type if index >= 0 else None
         if kind is not None and rest is None:
             return path + head
@@ -114,6 +112,18 @@ def column_names(parent: Any, depth: int = DEPTH) -> Iterator[str]:
             yield from (f"{field.name}.{name}" for name in column_names(field.type, depth - 1))
         else:
             yield str(field.name)
+
+
+def repeated(where: str, name: str, count: int) -> UserError:
+    """That a column is there so many times in the file `where`."""
+    return UserError(f"{where} has {count} columns {name!r}; rename or drop all but one.")
+
+
+def no_text(where: str, name: str, there: Iterable[str]) -> UserError:
+    """That the file `where` has other columns, but not the text's."""
+    return UserError(
+        f"{where} has no column {name!r}. {hint(name, there)} Name the text's with --text-field."
+    )
 
 
 def hint(name: str, there: Iterable[str]) -> str:

@@ -28,8 +28,9 @@ def sources(spec: str, left: LeftOut | None = None) -> Iterator[Source]:
     rest, split = folder_and_part(spec)
     name, _, config = (rest, "", "") if Path(rest).is_dir() else rest.partition("@")
     extra = {"dataset": name, "config": config or None, "split": split or None}
-    shards = max(1, _open(extra).num_shards) if not Path(name).is_dir() else 1
-    version = _fingerprint(extra) if Path(name).is_dir() else ""
+    found, saved = _open(extra), Path(name).is_dir()
+    shards = 1 if saved else max(1, found.num_shards)
+    version = str(getattr(found, "_fingerprint", "")) if saved else ""
     for i in range(shards):
         place = {**extra, "shards": shards, "shard": i}
         yield Source("hub", name, f"{name}[{i}]", 0, {}, place, version)
@@ -79,10 +80,6 @@ def _open(extra: dict[str, Any]) -> Any:
             )
         found = found[split]
     return found
-
-
-def _fingerprint(extra: dict[str, Any]) -> str:
-    return str(getattr(_open(extra), "_fingerprint", ""))
 
 
 HUB = Reader("a Hugging Face dataset, or a saved one's folder", read, prefix="hf", sources=sources)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import Any
 
 from climb_opt.corpus.documents import Bad
@@ -25,19 +26,14 @@ _BLANK = (b" ", b"\t", b"\r", b"\n")
 def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[Row]:
     """The objects of a file; a `Bad` for a line or an element that is none."""
     rows = _rows(source, progress)
-    for row, found in rows:
-        if not isinstance(found, Mapping) or value_at(found, options.text_field) is not ABSENT:
-            yield row, found
-            break
-        other = next(rows, None)
-        if other is None and (inner := _list_in(found, source.name)):
+    begin = list(islice(rows, 1))
+    found = begin[0][1] if begin else None
+    if isinstance(found, Mapping) and value_at(found, options.text_field) is ABSENT:
+        begin += islice(rows, 1)
+        if len(begin) == 1 and (inner := _list_in(found, source.name)):
             yield from enumerate(inner)
             return
-        yield row, found
-        if other is not None:
-            yield other
-        break
-    yield from rows
+    yield from chain(begin, rows)
 
 
 def _rows(source: Source, progress: Progress) -> Iterator[Row]:
@@ -131,4 +127,8 @@ JSONL = Reader(
         *(f"{end}{z}" for z in PACKED for end in (".jsonl", ".ndjson")),
         *(f".json{z}" for z in PACKED if z),  # as C4 has them
     ),
+)
+# Called .json: a list of documents, an object that holds one, or a document each.
+JSON = Reader(
+    "JSON: a list of documents, or a document over several lines", read, (".json",), rank=2
 )

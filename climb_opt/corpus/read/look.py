@@ -5,8 +5,10 @@ A field that no document has would otherwise be found out after hours, or never.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -14,11 +16,11 @@ from typing import Any
 from climb_opt import lookup
 from climb_opt.corpus.documents import Bad, Document
 from climb_opt.corpus.read.fields import ABSENT, column_names, columns_of, hint, names_in, value_at
-from climb_opt.corpus.read.named import named_in
 from climb_opt.corpus.read.readers import reader_of
 from climb_opt.corpus.read.records import rows_in
 from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.errors import UserError
+from climb_opt.streams import utf8
 from climb_opt.unpacking import Damaged
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ MOST_LOOKED = 1000  # documents of an input
 LEAST_LOOKED = 10
 LOOKED = 100_000  # documents of all inputs together
 BYTES = 16_000_000  # of an input, whatever its documents' size
+_PIECE = 1 << 20
+_BLANK = 32  # bytes between a name and its colon
 
 _JSON = ("jsonl", "json")
 Answer = tuple[Callable[[str], bool], Iterable[str]]  # is a field there, and which ones are
@@ -109,3 +113,43 @@ def _records(source: Source, options: ReadOptions) -> Iterator[Mapping[str, Any]
             yield found
         if read > BYTES:
             return
+
+
+def named_in(source: Source, fields: Iterable[str]) -> set[str]:
+    """The fields whose name stands before a colon somewhere in the file.
+
+    That is so for every field that a document has; whether it really is one, reading tells.
+    """
+    forms = {field: _forms(field) for field in fields}
+    keep = max((len(form) for some in forms.values() for form in some), default=0) + _BLANK
+    found: set[str] = set()
+    seen = b""
+    # Damage is told, and counted, where it is read.
+    with suppress(OSError, EOFError, ValueError), open(source.path, "rb") as raw:
+        stream = utf8(raw, source.name)
+        while len(found) < len(forms) and (piece := stream.read(_PIECE)):
+            seen += piece
+            found |= {f for f in forms.keys() - found if any(_is_key(seen, n) for n in forms[f])}
+            seen = seen[-keep:]
+    return found
+
+
+def _forms(field: str) -> set[bytes]:
+    """How JSON may write the last name of a field, in quotes."""
+    parts = [part for part in field.split(".") if not part.isdecimal()]
+    names = {field, *parts[-1:]}
+    return {
+        json.dumps(name, ensure_ascii=escaped).encode("utf-8", "surrogatepass")
+        for name in names
+        for escaped in (True, False)
+    }
+
+
+def _is_key(text: bytes, name: bytes) -> bool:
+    place = text.find(name)
+    while place >= 0:
+        end = place + len(name)
+        if text[end : end + _BLANK].lstrip().startswith(b":"):
+            return True
+        place = text.find(name, end)
+    return False

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from climb_opt.corpus.documents import Bad
-from climb_opt.corpus.read.fields import hint
+from climb_opt.corpus.read.fields import no_text, repeated
 from climb_opt.corpus.read.jsonl import PACKED
 from climb_opt.corpus.read.source import Progress, Reader, ReadOptions, Row, Source
-from climb_opt.errors import UserError
 from climb_opt.reading import table
 from climb_opt.streams import unpacking, utf8
 
@@ -35,24 +34,17 @@ def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[R
             if len(cells) == len(names):
                 yield row, {n: cell or None for n, cell in zip(names, cells, strict=True)}
             elif cells:
-                yield (
-                    row,
-                    Bad(
-                        "more or fewer cells than columns", f"{source.name}:{row + 1} (line {line})"
-                    ),
-                )
+                place = f"{source.name}:{row + 1} (line {line})"
+                yield row, Bad("more or fewer cells than columns", place)
 
 
 def _check(names: list[str], options: ReadOptions, where: str) -> None:
     wanted = (options.text_field, options.id_field, *options.fields)
     for name, count in Counter(names).items():
         if count > 1 and name in wanted:
-            raise UserError(f"{where} has {count} columns {name!r}; rename or drop all but one.")
+            raise repeated(where, name, count)
     if options.text_field not in names:
-        raise UserError(
-            f"{where} has no column {options.text_field!r}. {hint(options.text_field, names)} "
-            "Name the text's with --text-field."
-        )
+        raise no_text(where, options.text_field, names)
 
 
 TABLES = Reader(
