@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,9 @@ def ensure(recipe: CorpusRecipe, known: Callable[[Corpus], bool] | None = None) 
     if there.is_file() and known is not None:
         return Corpus.load(output)  # whoever knows which one it must be says if it is another
     try:
-        with stoppable():
+        # SIGTERM stops it as Ctrl-C does, at once, whatever the process does with them else: what
+        # is finished is on the disk, partial files are removed.
+        with handling({signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}):
             try:
                 plan = make_plan(options)
             except UserError as error:
@@ -53,14 +54,6 @@ def ensure(recipe: CorpusRecipe, known: Callable[[Corpus], bool] | None = None) 
         raise UserError(f"corpus: {error}") from error
     assert found is not None  # this is part 1
     return found
-
-
-@contextmanager
-def stoppable() -> Iterator[None]:
-    """SIGTERM stops what runs inside as Ctrl-C does, at once, whatever the process does with them
-    else: what is finished is on the disk, partial files are removed."""
-    with handling({signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}):
-        yield
 
 
 def _stop(signum: int, frame: Any) -> None:

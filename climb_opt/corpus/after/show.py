@@ -91,13 +91,12 @@ def samples(corpus: Corpus) -> list[str]:
     return lines
 
 
-def removal(rows: Sequence[dict[str, Any]], total_tokens: int | None = None) -> list[str]:
+def removal(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Lines: what pruning would remove."""
     if not rows:
         return ["Pruning would remove nothing."]
     tokens = sum(r["tokens"] for r in rows)
-    share = f" ({tokens / total_tokens:.1%} of all)" if total_tokens else ""
-    lines = [f"Pruning would remove {len(rows)} clusters, {tokens:,} tokens{share}:"]
+    lines = [f"Pruning would remove {len(rows)} clusters, {tokens:,} tokens:"]
     for row in rows:
         lines.append(
             f"cluster {row['cluster']}: {row['documents']:,} documents, {row['tokens']:,} tokens; "

@@ -15,17 +15,14 @@ class Unit(Protocol):
     @property
     def name(self) -> str:
         """File stem of the unit's artefacts."""
-        ...
 
     @property
     def documents(self) -> int:
         """Its documents; 0 if not known yet."""
-        ...
 
     @property
     def bytes(self) -> int:
         """Its size."""
-        ...
 
 
 U = TypeVar("U", bound=Unit)
@@ -80,16 +77,13 @@ class Engine(Protocol):
     @property
     def workers(self) -> int:
         """Threads that a step of this process may use."""
-        ...
 
     @property
     def remote(self) -> bool:
         """Whether tasks run in other processes always, which then load their own models."""
-        ...
 
     def run(self, task: Task[U], jobs: Sequence[Job[U]], how: How) -> None:
         """Do all jobs; the first error ends it, and is raised when no task runs any more."""
-        ...
 
 
 def silent(amount: int) -> None:

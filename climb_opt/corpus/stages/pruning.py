@@ -17,20 +17,15 @@ from climb_opt.errors import UserError
 
 # A threshold on each field's cluster mean. `paper`: one threshold on the mean over the fields
 # (Section 4.1); `nemo`: a cluster goes when any field is below its own (Curator's example).
-PRESETS: dict[str, tuple[str, dict[str, float]]] = {
+PRESETS: dict[str, tuple[Literal["any", "mean"], dict[str, float]]] = {
     "paper": (
         "mean",
-        {"quality": 3.0, "advertisement": 3.0, "informational": 3.0, "educational": 3.0},
+        dict.fromkeys(("quality", "advertisement", "informational", "educational"), 3.0),
     ),
     "nemo": (
         "any",
-        {
-            "advertisement": 2.0,
-            "quality": 1.0,
-            "informational": 1.0,
-            "educational": 1.0,
-            "cultural": 1.0,
-        },
+        {"advertisement": 2.0}
+        | dict.fromkeys(("quality", "informational", "educational", "cultural"), 1.0),
     ),
 }
 
@@ -83,8 +78,7 @@ def parse_rule(texts: Sequence[str], scores: Sequence[str]) -> Rule | None:
     combine: Literal["any", "mean"] = "any"
     for text in texts:
         if text in PRESETS:
-            how, thresholds = PRESETS[text]
-            combine = "mean" if how == "mean" else "any"
+            combine, thresholds = PRESETS[text]
             minimum |= {f: t for f, t in thresholds.items() if f in scores}
             if not minimum:
                 raise UserError(
