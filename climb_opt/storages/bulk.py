@@ -89,27 +89,25 @@ def _insert_parameters(session: Session, trial_id: int, template: FrozenTrial) -
     from sqlalchemy import insert
 
     kinds = template.distributions
-    rows: list[tuple[Any, list[dict[str, Any]]]] = [
-        (
-            models.TrialParamModel,
-            [
-                {
-                    "param_name": name,
-                    "param_value": kinds[name].to_internal_repr(value),
-                    "distribution_json": distribution_to_json(kinds[name]),
-                }
-                for name, value in template.params.items()
-            ],
-        )
-    ]
-    for table, attrs in (
-        (models.TrialUserAttributeModel, template.user_attrs),
-        (models.TrialSystemAttributeModel, template.system_attrs),
-    ):
-        rows.append((table, [{"key": k, "value_json": json.dumps(v)} for k, v in attrs.items()]))
-    for table, values in rows:
+    rows: dict[Any, list[dict[str, Any]]] = {
+        models.TrialParamModel: [
+            {
+                "param_name": name,
+                "param_value": kinds[name].to_internal_repr(value),
+                "distribution_json": distribution_to_json(kinds[name]),
+            }
+            for name, value in template.params.items()
+        ],
+        models.TrialUserAttributeModel: _stored(template.user_attrs),
+        models.TrialSystemAttributeModel: _stored(template.system_attrs),
+    }
+    for table, values in rows.items():
         if values:
             session.execute(insert(table), [{"trial_id": trial_id, **row} for row in values])
+
+
+def _stored(attributes: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
 
 
 def _read(session: Session, wanted: ColumnElement[bool]) -> list[FrozenTrial]:

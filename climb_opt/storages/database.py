@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What is said where a host's name has no address.
+NO_HOST = ("resolve host", "name or service not known", "translate host name", "name resolution")
 # What the driver says -> what to do. The first pattern found in the message counts.
 REMEDIES = (
     ("password authentication failed", "Check the user and the password in the URL."),
@@ -32,11 +35,8 @@ REMEDIES = (
     ("read-only", "This server or session takes no writes; give the primary server."),
     ("unknown database", "Create it first: CREATE DATABASE ..."),
     ("does not exist", "Create the database and the user first, or correct the URL."),
-    ("resolve host", "Check the host's name in the URL."),
-    ("name or service not known", "Check the host's name in the URL."),
-    ("translate host name", "Check the host's name in the URL."),
+    *((said, "Check the host's name in the URL.") for said in NO_HOST),
     ("connection refused", "Check the host and the port, and that the server runs."),
-    ("name resolution", "Check the host's name in the URL."),
     ("can't connect", "Check the host and the port, and that the server runs."),
     ("no such file or directory", "Check that the server runs and where its socket lies."),
     (
@@ -86,16 +86,7 @@ AWAY = (
     "database is locked",
 )
 # Some of it is said of what no waiting mends, too: a host without an address, a missing file.
-NEVER = (
-    "name or service not known",
-    "name resolution",
-    "resolve host",
-    "translate host name",
-    "no address",
-    "getaddrinfo",
-    "nodename nor servname",
-    "certificate",
-)
+NEVER = (*NO_HOST, "no address", "getaddrinfo", "nodename nor servname", "certificate")
 SQLITE_FULL = "disk is full"
 TOO_LONG = ("data too long", "value too long", "max_allowed_packet")
 
@@ -175,19 +166,18 @@ def _too_long(error: BaseException, said: str) -> str:
     )
 
 
-def _parameters(error: BaseException | None) -> list[Any]:
-    """What the statement that failed was to store."""
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, and so on."""
     while error is not None:
-        given = getattr(error, "params", None)
-        if given is not None:
-            rows = given if isinstance(given, (list, tuple)) else [given]
-            return [
-                value
-                for row in rows
-                for value in (row.values() if isinstance(row, dict) else [row])
-            ]
+        yield error
         error = error.__cause__
-    return []
+
+
+def _parameters(error: BaseException) -> list[Any]:
+    """What the statement that failed was to store."""
+    given = next((p for e in causes_of(error) if (p := getattr(e, "params", None)) is not None), ())
+    rows = given if isinstance(given, (list, tuple)) else [given]
+    return [value for row in rows for value in (row.values() if isinstance(row, dict) else [row])]
 
 
 def _is_away(error: BaseException) -> bool:

@@ -85,13 +85,8 @@ def open_journal(path: str | Path, *, write: bool = True) -> JournalStorage:
     backend = SalvagingBackend(str(path), JournalLock(path))
     try:
         storage = JournalStorage(backend)
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        AssertionError,
-    ) as error:  # a line that only looks fine
-        raise UserError(
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise UserError(  # a line that only looks fine
             f"Journal {str(path)!r} is damaged in or before line {backend.line} "
             f"({type(error).__name__}: {error}). Delete that line, or restore the file; every line "
             "is one change."

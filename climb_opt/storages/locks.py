@@ -41,7 +41,6 @@ class StudyLock(Protocol):
 
     def held(self) -> bool:
         """Whether the lock was ours without a break since it was taken."""
-        ...
 
     def release(self) -> bool:
         """Let go as soon as can be; whether it was ours until then. Leaving comes after it."""

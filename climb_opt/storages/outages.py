@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.files import is_full
-from climb_opt.storages.database import SQLITE_FULL, StorageAway, explain, first_line
+from climb_opt.storages.database import SQLITE_FULL, StorageAway, causes_of, explain, first_line
 from climb_opt.storages.journal import DISK
 from climb_opt.storages.opening import describe, location, open_once
 from climb_opt.text import duration
@@ -51,7 +51,7 @@ def is_outage(error: BaseException) -> bool:
     from sqlalchemy import exc
 
     gone = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, exc.PendingRollbackError)
-    for cause in _chain(error):
+    for cause in causes_of(error):
         if isinstance(cause, StorageAway):
             return True
         if _is_lasting(cause):
@@ -268,12 +268,6 @@ def _waiting(said: str, waited: float, briefly: bool) -> str:
     if waited < 1:
         return f"The storage does not answer ({said.rstrip('.')}); waiting {until}."
     return f"The storage has not answered for {duration(waited)} ({said.rstrip('.')}); waiting on."
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
 
 
 def _is_lasting(error: BaseException) -> bool:

@@ -90,21 +90,15 @@ class Heart:
     @classmethod
     def of_trial(cls, trial: optuna.Trial, interval: float) -> Heart:
         """Beats on a trial."""
-        storage, number = impatient(trial.study)._storage, trial._trial_id
-
-        def write(beat: dict[str, Any]) -> None:
-            storage.set_trial_user_attr(number, BEAT, beat)
-
+        store = impatient(trial.study)._storage.set_trial_user_attr
+        write = functools.partial(store, trial._trial_id, BEAT)
         return cls(write, interval, f"trial {trial.number}")
 
     @classmethod
     def of_run(cls, study: optuna.Study, interval: float) -> Heart:
         """Beats on a study that one worker does whole: an ablation's run."""
-        storage, number = impatient(study)._storage, study._study_id
-
-        def write(beat: dict[str, Any]) -> None:
-            storage.set_study_user_attr(number, RUN_BEAT, beat)
-
+        store = impatient(study)._storage.set_study_user_attr
+        write = functools.partial(store, study._study_id, RUN_BEAT)
         return cls(write, interval, f"run {study.study_name}")
 
     def __enter__(self) -> Heart:

@@ -58,7 +58,6 @@ class PlansAhead(Protocol):
         Raises:
             BudgetSpent: nothing that the budget still pays for is worth it.
         """
-        ...
 
 
 @dataclass(frozen=True)
