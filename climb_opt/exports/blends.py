@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from climb_opt.errors import UserError
-from climb_opt.exports.configs import FOLDERS, as_text, head
+from climb_opt.exports.configs import FOLDERS, with_head
 from climb_opt.exports.handover import Handover
 from climb_opt.indexed import blended, index_shards
 from climb_opt.lookup import facts
-from climb_opt.shards import Corpus, Stream
 
 # What Megatron's own programs read.
 PAIRS: dict[str, Any] = {
@@ -71,7 +70,7 @@ def nemo(handover: Handover) -> str:
     data: dict[str, Any] = {"paths": paths, "seq_length": handover.sequence}
     if (samples := _samples(handover)) is not None:
         data["num_train_samples"] = samples
-    return head(handover) + as_text({"data": data})
+    return with_head(handover, {"data": data})
 
 
 def _blend(handover: Handover) -> list[tuple[float, str]]:
@@ -82,7 +81,8 @@ def _blend(handover: Handover) -> list[tuple[float, str]]:
         else:
             pairs += blended(source.weight, source.files)
     if handover.corpus is not None and any(s.path is None for s in handover.sources):
-        index_shards(handover.corpus, _shards(handover, handover.corpus))
+        domains = (handover.corpus.domain(source.name) for source in handover.sources)
+        index_shards(handover.corpus, (shard for domain in domains for shard in domain.shards))
     for _, prefix in pairs:
         if any(c.isspace() for c in prefix) or '"' in prefix or "'" in prefix:
             # Megatron splits the file at blanks and knows no quotes.
@@ -91,7 +91,3 @@ def _blend(handover: Handover) -> list[tuple[float, str]]:
                 "--path, for example 'data/{domain}_text_document', or move the corpus."
             )
     return pairs
-
-
-def _shards(handover: Handover, corpus: Corpus) -> list[Stream]:
-    return [shard for s in handover.sources for shard in corpus.domain(s.name).shards]

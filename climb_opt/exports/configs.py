@@ -59,9 +59,9 @@ def _phases(handover: Handover) -> list[dict[str, Any]]:
 def as_yaml(handover: Handover) -> str:
     """domain: weight, and nothing else, or each phase's mixture; what `climb-opt enqueue` reads."""
     if not handover.phases:
-        return head(handover) + as_text({s.name: s.weight for s in handover.sources})
+        return with_head(handover, {s.name: s.weight for s in handover.sources})
     phases = [{key: phase[key] for key in ("share", "mixture")} for phase in _phases(handover)]
-    return head(handover) + as_text({"phases": phases})
+    return with_head(handover, {"phases": phases})
 
 
 FOLDERS = "data/domain_{index}"  # a domain's data, where nothing says otherwise
@@ -102,7 +102,7 @@ def nanotron(handover: Handover) -> str:
                 )
             begin, tokens["train_steps"] = phase.span.steps
             stages.append(_stage(phase, f"phase {phase.span.number}", begin + 1))
-    return head(handover) + as_text({"data_stages": stages, "tokens": tokens})
+    return with_head(handover, {"data_stages": stages, "tokens": tokens})
 
 
 def _stage(handover: Handover, name: str, start: int) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def olmo_core(handover: Handover) -> str:
         if epochs is not None and epochs > 1:
             entry["max_repetition_ratio"] = math.ceil(epochs * 1.001 * 100) / 100
         sources.append(entry)
-    return head(handover) + as_text({"sources": sources})
+    return with_head(handover, {"sources": sources})
 
 
 def _olmo_files(source: Source) -> list[str]:
@@ -217,7 +217,7 @@ def mosaicml(handover: Handover) -> str:
         changes = {"duration": _duration(first), "schedule": schedule}
         data["max_duration"] = _duration(handover)
         data["callbacks"] = {"curriculum_learning": changes}
-    return head(handover) + as_text(data)
+    return with_head(handover, data)
 
 
 def _duration(handover: Handover) -> str:
@@ -243,11 +243,7 @@ def _streams(handover: Handover) -> dict[str, Any]:
     return dataset
 
 
-def head(handover: Handover) -> str:
-    """What is said first, as comments of YAML."""
-    return "".join(f"# {line}\n" for line in handover.head)
-
-
-def as_text(data: Any) -> str:
-    """YAML in the order it is given."""
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=10_000))
+def with_head(handover: Handover, data: Any) -> str:
+    """YAML in the order it is given, below comments with what is said first."""
+    head = "".join(f"# {line}\n" for line in handover.head)
+    return head + str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=10_000))

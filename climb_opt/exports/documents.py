@@ -38,7 +38,6 @@ def mixed(sources: dict[str, Documents]) -> Iterator[tuple[str, np.ndarray]]:
     while heap:
         _, place, name, document = heapq.heappop(heap)
         sources[name].taken += len(document)
-        sources[name].all += len(document)
         sources[name].documents += 1
         yield name, document
         push(place, name)
@@ -62,7 +61,6 @@ class Documents:
         self._key = (seed, zlib.crc32(storable(name).encode()))
         self._eos = corpus.eos
         self.size = int(self._length.sum())
-        self.all = 0  # tokens taken in all phases
         self._epoch, self._left = 0, self._order(0)  # rows of this epoch that are not read yet
         self.begin(0)
 

@@ -180,14 +180,12 @@ def _summary(target: Path, sources: dict[str, Documents]) -> Written:
 
 
 def _together(folder: Path, sources: dict[str, Documents], parts: list[Written]) -> Written:
-    return Written(
-        path=folder,
-        tokens={name: s.all for name, s in sources.items()},
-        documents={name: sum(p.documents.get(name, 0) for p in parts) for name in sources},
-        epochs={name: s.all / s.size for name, s in sources.items()},
-        cut={name: sum(p.cut.get(name, 0) for p in parts) for name in sources},
-        phases=tuple(parts),
+    tokens, documents, cut = (
+        {name: sum(getattr(part, what).get(name, 0) for part in parts) for name in sources}
+        for what in ("tokens", "documents", "cut")
     )
+    epochs = {name: tokens[name] / s.size for name, s in sources.items()}
+    return Written(folder, tokens, documents, epochs, cut, tuple(parts))
 
 
 def _write_manifest(path: Path, handover: Handover, corpus: Corpus, written: Written) -> None:
