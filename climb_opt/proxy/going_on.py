@@ -14,21 +14,14 @@ from climb_opt.proxy.schedule import stable_steps, warm_steps
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.schedules import step_borders
 
-# Keys in which two rungs of one trunk may differ: what comes after it, and what changes nothing.
-FREE = {
-    *(
-        "reweight",
-        "tokens",
-        "warmup",
-        "decay",
-        "min_lr",
-        "flops",
-        "go_on",
-        "average",
-        "max_epochs",
-        "keep",
-    ),
-    *("checkpoint_every", "report_every", "micro_batch_tokens", "compile", "timeout"),
+# Keys that change nothing of a run: how it is saved, looked at, cut up and priced.
+ASIDE = {
+    *("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens"),
+    *("flops", "go_on"),
+}
+# Keys in which two rungs of one trunk may differ: these, and what comes after it.
+FREE = ASIDE | {
+    *("reweight", "tokens", "warmup", "decay", "min_lr", "average", "max_epochs", "timeout")
 }
 
 

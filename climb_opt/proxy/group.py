@@ -154,7 +154,9 @@ class ProxyGroup:
 
     def serve(self, work: Callable[[Any], Any]) -> None:
         """Ranks above 0: do rank 0's jobs until it closes the group."""
-        with _deaf_to_signals():
+        # Ctrl-C and a launcher's SIGTERM reach every rank. Rank 0 decides what to do, at a step all
+        # ranks agree on; a rank that left on its own would turn a clean stop into a crash.
+        with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN)):
             while (message := self.share(_CLOSE)) is not _CLOSE:
                 try:
                     self._do(work, message[1])
@@ -270,11 +272,3 @@ def _on_cpu() -> bool:
 
 def _has_bf16() -> bool:
     return torch.cuda.is_available() and not _on_cpu() and torch.cuda.is_bf16_supported()
-
-
-@contextmanager
-def _deaf_to_signals() -> Iterator[None]:
-    # Ctrl-C and a launcher's SIGTERM reach every rank. Rank 0 decides what to do, at a step all
-    # ranks agree on; a rank that left on its own would turn a clean stop into a crash.
-    with handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM), signal.SIG_IGN)):
-        yield

@@ -25,7 +25,7 @@ class KeptModels:
     """
 
     def __init__(self, folder: Path, count: int, *, maximize: bool) -> None:
-        self.folder, self.count, self.maximize = folder, count, maximize
+        self.folder, self.count, self._sign = folder, count, -1.0 if maximize else 1.0
 
     def offer(self, name: str, score: float, write: Callable[[Path], None]) -> Path | None:
         """Keep a model if it is among the best; `write` puts it into the folder it is given.
@@ -35,7 +35,7 @@ class KeptModels:
         if self.count < 1:
             return None
         others = [(s, path) for s, path in self._ranked() if path.name != name]
-        if len(others) >= self.count and not self._better(score, others[self.count - 1][0]):
+        if len(others) >= self.count and not self._sign * score < others[self.count - 1][0]:
             return None
         kept = self.folder / name
         write(kept)
@@ -45,27 +45,24 @@ class KeptModels:
         log.info("Kept the model of %s in %s; %s", name, kept, describe(self.folder))
         return kept
 
-    def _better(self, a: float, b: float) -> bool:
-        return a > b if self.maximize else a < b
-
     def _ranked(self) -> list[tuple[float, Path]]:
-        """Best first; a folder without a score is a write that was cut off, and goes last."""
-        worst = float("-inf") if self.maximize else float("inf")
-        found = [(_read_score(path / SCORE, worst), path) for path in self.folder.glob("*/")]
-        return sorted(found, key=lambda pair: pair[0], reverse=self.maximize)
+        """Best first, by what is lower where it is better; a folder without a score is a write
+        that was cut off, and goes last."""
+        found = [(_read_score(path / SCORE, self._sign), path) for path in self.folder.glob("*/")]
+        return sorted(found, key=lambda pair: pair[0])
 
 
-def _read_score(path: Path, worst: float) -> float:
+def _read_score(path: Path, sign: float) -> float:
     try:
         score = float(json.loads(path.read_text(encoding="utf-8"))["score"])
         if math.isnan(score):
             raise ValueError("it is not a number")
     except FileNotFoundError:
-        return worst
+        return math.inf
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         log.warning("%s holds no score (%s); its model counts as the worst.", path, error)
-        return worst
-    return score
+        return math.inf
+    return sign * score
 
 
 def describe(folder: Path) -> str:

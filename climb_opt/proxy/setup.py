@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,9 @@ import numpy as np
 from climb_opt import recipes
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.proxy import model
-from climb_opt.proxy.branches.start import Start
 from climb_opt.proxy.cost import Cost, plan, shape_size, trained_tokens, trial_cost
 from climb_opt.proxy.data import MixtureIndex, Sequences
-from climb_opt.proxy.going_on import check_trunk_phase
+from climb_opt.proxy.going_on import ASIDE, check_trunk_phase
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.order import Stretch
@@ -30,6 +30,20 @@ from climb_opt.recipes import ProxyRecipe
 from climb_opt.schedules import spans, step_borders
 from climb_opt.shards import Corpus
 from climb_opt.strict import check_ranges
+
+
+@dataclass(frozen=True)
+class Start:
+    """The trunk that a run goes on from: its steps, what it read, who it is, and its state.
+
+    The run's data are those of a schedule whose first phase is the trunk: a domain's sequences go
+    on where the trunk left off, and its epochs count over both.
+    """
+
+    steps: int
+    mixture: Mapping[str, float]
+    fingerprint: str
+    load: Callable[[], dict[str, Any]]
 
 
 class Setup:
@@ -133,11 +147,9 @@ class Setup:
 
     def fingerprint(self, job: Job) -> str:
         """What a checkpoint may be resumed for: the same mixture, seed, recipe and corpus."""
-        # How often it is saved or looked at, and how it is cut up, may change between attempts.
-        # The mean of the weights has no part in training; `Average.restore` knows if it is there.
-        often = ("checkpoint_every", "report_every", "keep", "compile", "micro_batch_tokens")
-        free = [*often, "flops", "go_on"]
-        free += [] if self.recipe.reweight else ["average"]  # a reference is the mean, too
+        # What changes nothing may change between attempts. The mean of the weights has no part in
+        # training, but that a reference is one; `Average.restore` knows if it is there.
+        free = ASIDE if self.recipe.reweight else ASIDE | {"average"}
         recipe = json.loads(recipes.to_json(self.recipe))
         facts: list[Any] = [
             weighing(job.mixture),
@@ -157,28 +169,19 @@ class Setup:
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _stretches(self, job: Job) -> list[Stretch]:
-        if self.start is not None:
-            return self._after(self.start, job)
+        start, shares = self.start, [phase.share for phase in job.phases]
+        borders = step_borders(shares, self.steps - (0 if start is None else start.steps))
+        lengths = [(last - first) * self.batch for first, last in spans(borders)]
+        mixtures = [phase.mixture for phase in job.phases]
+        own = [Stretch(*row) for row in zip(mixtures, lengths, lengths, strict=True)]
+        if start is not None:
+            begun = start.steps * self.batch
+            return [Stretch(start.mixture, begun, begun), *own]
         # A rung that others go on from begins as the longest of them; the rest is its own.
-        shares = [phase.share for phase in job.phases]
-        borders = step_borders(shares, self.steps)
         if len(shares) > 1 and self.leaves_trunk:
             check_trunk_phase(self.recipe, self.steps, borders[1])
-        lengths = [(last - first) * self.batch for first, last in spans(borders)]
-        begun = step_borders(shares, self.total // self.batch)[1] * self.batch
-        whole = [begun, *lengths[1:]]
-        mixtures = [phase.mixture for phase in job.phases]
-        return [Stretch(*row) for row in zip(mixtures, lengths, whole, strict=True)]
-
-    def _after(self, start: Start, job: Job) -> list[Stretch]:
-        begun, steps = start.steps * self.batch, self.steps - start.steps
-        borders = step_borders([phase.share for phase in job.phases], steps)
-        lengths = [(last - first) * self.batch for first, last in spans(borders)]
-        own = zip(job.phases, lengths, strict=True)
-        return [
-            Stretch(start.mixture, begun, begun),
-            *(Stretch(phase.mixture, length, length) for phase, length in own),
-        ]
+        whole = step_borders(shares, self.total // self.batch)[1] * self.batch
+        return [own[0]._replace(whole=whole), *own[1:]]
 
     def _first_micro(self) -> int:
         tokens, share = self.recipe.micro_batch_tokens, -(-self.batch // self.group.world)

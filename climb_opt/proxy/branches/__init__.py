@@ -1,6 +1,5 @@
 """A trunk, its branches, and what is read off them without training.
 
-start.py      where a run goes on: the trunk's state, and data that the trunk has not read
 trainers.py   what trains a trunk and a branch of it
 store.py      where they are kept: weights with their digest, and whether the disk holds them
 merge.py      weights averaged by a mixture, streamed from disk

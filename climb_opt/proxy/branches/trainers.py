@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import Diverged
-from climb_opt.proxy.branches.start import Start
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.proxy.run import Run
 from climb_opt.proxy.schedule import learning_rate, warm_steps
+from climb_opt.proxy.setup import Start
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import ProxyRecipe
 from climb_opt.shards import Corpus

@@ -18,11 +18,10 @@ from climb_opt.ladder.branches.recipe import branch_tokens, trunk_steps
 from climb_opt.proxy import checkpoint, model
 from climb_opt.proxy.branches.ensemble import Ensemble, blank, convex, groups_of, mixmin, signed
 from climb_opt.proxy.branches.merge import merge_into, shift
-from climb_opt.proxy.branches.start import Start
 from climb_opt.proxy.branches.store import Store
 from climb_opt.proxy.branches.trainers import BranchTrainer, TrunkTrainer
 from climb_opt.proxy.job import Job, Outcome, Watch
-from climb_opt.proxy.run import Run
+from climb_opt.proxy.setup import Start
 from climb_opt.proxy.train import Trainer
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study_recipe import MIXMIN, StudyRecipe
@@ -220,11 +219,9 @@ class Tree:
         tokens = self.corpus.tokens()
         prior = {domain: n / sum(tokens.values()) for domain, n in tokens.items()}
         part = self._named(trainer, prior, TRUNK)
-        trainer.save = lambda run: self._save_state(run, part)
+        place = self.store.of(part.fingerprint)
+        trainer.save = lambda run: run.save_as(place, part.fingerprint)
         return part
-
-    def _save_state(self, run: Run, part: _Part) -> None:
-        run.save_as(self.store.of(part.fingerprint), part.fingerprint)
 
     def _state(self) -> dict[str, Any]:
         assert self.trunk is not None

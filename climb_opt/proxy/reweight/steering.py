@@ -8,7 +8,7 @@ rounding left unread of a domain is owed to it in the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -105,7 +105,8 @@ class Steering:
         held = {name: getattr(self, name) for name in ARRAYS}
         sums = np.stack(self.group.gather(self.sums.cpu().numpy()))
         held |= {"sums": sums, "path": self.path.sums, "method": self.method.state()}
-        return dict(_as_tensors(held))
+        # As tensors, which a checkpoint can be read of without running anything.
+        return dict(_each(held, np.ndarray, lambda array: torch.from_numpy(array.copy())))
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Go on from a checkpoint.
@@ -113,7 +114,7 @@ class Steering:
         Raises:
             ValueError: it is of other domains or steps.
         """
-        held = _as_arrays(saved)
+        held = _each(saved, torch.Tensor, lambda tensor: tensor.cpu().numpy())
         shapes = {name: getattr(held[name], "shape", None) for name in (*ARRAYS, "path")}
         fitting = dict.fromkeys(ARRAYS, (len(self.domains),)) | {"path": self.path.sums.shape}
         for name, shape in shapes.items():
@@ -245,18 +246,10 @@ class Steering:
         return torch.from_numpy(tokens).to(self.group.device)
 
 
-def _as_tensors(held: Any) -> Any:
-    """Arrays as tensors, which a checkpoint can be read of without running anything."""
-    if isinstance(held, np.ndarray):
-        return torch.from_numpy(held.copy())
+def _each(held: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """What is held, of which each object of a kind is changed, however deep it lies."""
+    if isinstance(held, kind):
+        return change(held)
     if isinstance(held, Mapping):
-        return {key: _as_tensors(value) for key, value in held.items()}
-    return [_as_tensors(each) for each in held] if isinstance(held, (list, tuple)) else held
-
-
-def _as_arrays(held: Any) -> Any:
-    if isinstance(held, torch.Tensor):
-        return held.cpu().numpy()
-    if isinstance(held, Mapping):
-        return {key: _as_arrays(value) for key, value in held.items()}
-    return [_as_arrays(each) for each in held] if isinstance(held, (list, tuple)) else held
+        return {key: _each(value, kind, change) for key, value in held.items()}
+    return [_each(v, kind, change) for v in held] if isinstance(held, (list, tuple)) else held
