@@ -39,9 +39,9 @@ SILENT = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, toke
 
 FEATURES = {  # what was added since b7dd3d9, by the beginnings of paths; the first that fits
     "schedules: a mixture for each phase": "phases/|schedules|phased|_phased|gp/schedule",
-    "branches of a trunk, priced without training": "branches|trunks|rescor|by_token",
+    "branches of a trunk, priced without training": "branches|trunks|rescor|right_answers",
     "methods that move weights in training": "reweight|parts/paths",
-    "influence of domains (TiKMiX)": "influence|gains/|smooth|carried|leaning|lean",
+    "influence of domains (TiKMiX)": "influence|gains/|carried|leaning|lean",
     "what a search would cost and find (`plan`)": "planned|cli/plan",
     "mixbench": "mixbench|benched|bench_|ranking",
     "rungs: ladders of proxies, budgets": "ladder|rung|reached|trusting|simulated|rows|repetition|"
@@ -52,7 +52,7 @@ FEATURES = {  # what was added since b7dd3d9, by the beginnings of paths; the fi
     "strangers' files: formats, damage, labels": "corpus/read|streams|unpack|reading|written|yamls|"
     "evaluators/|sums|utf",
     "workers of several machines": "storages/|crew|member|machine|signals|workers/|process",
-    "a search from one file": "corpus_recipe|corpora|ensure|build_corpus",
+    "a search from one file": "corpus_recipe|corpora|ensure",
     "exports to more trainers, mixtures of one's own": "exports/|mixtures|paths|layouts|given",
     "stored names, old names, a study read once": "attributes|moved|view|plan.py|asked",
 }

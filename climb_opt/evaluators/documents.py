@@ -38,30 +38,18 @@ def build_documents(
     """
     found: list[Document] = []
     with templates_compiled_once():
-        for number, part in enumerate(task.parts):
+        for index, part in enumerate(task.parts):
             _prepare_examples(part, task.split, skip_bad=skip_bad)
-            found += _documents(part, number, task.split, limit, tokens, skip_bad=skip_bad)
+            place = source(part, _split_name(part, task.split))
+            made = partial(_document, part, index, tokens)
+            rows, name = documents(part, limit), part.config.task
+            good = _sifted(rows, made, "score", name, place, skip_bad=skip_bad)
+            _look_for_empty(part, good, place)
+            _look_for_patterns(part, good, place)
+            found += good
     if not found:
         raise UserError(f"lm-eval: task {task.name} has no rows.")
     return found
-
-
-def _documents(
-    part: Any,
-    index: int,
-    split: str,
-    limit: int | None,
-    tokens: Callable[[str], int],
-    *,
-    skip_bad: bool,
-) -> list[Document]:
-    place = source(part, _split_name(part, split))
-    made = partial(_document, part, index, tokens)
-    rows = documents(part, limit)
-    good = _sifted(rows, made, "score", part.config.task, place, skip_bad=skip_bad)
-    _look_for_empty(part, good, place)
-    _look_for_patterns(part, good, place)
-    return good
 
 
 def _document(

@@ -27,9 +27,8 @@ from tokenizers import Tokenizer
 
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, brief, listed
-from climb_opt.evaluators import smooth
+from climb_opt.evaluators import right_answers
 from climb_opt.evaluators.answers import Answer, Asked, answer, check_valid, tokenise, try_out
-from climb_opt.evaluators.by_token import RightAnswers
 from climb_opt.evaluators.contamination import find_overlaps
 from climb_opt.evaluators.documents import build_documents
 from climb_opt.evaluators.file_task import read_rows
@@ -196,8 +195,8 @@ class LMEval:
         return scores
 
     @functools.cached_property
-    def _right_answers(self) -> RightAnswers:
-        return RightAnswers(self._tasks, self._documents, self._lm)
+    def _right_answers(self) -> right_answers.RightAnswers:
+        return right_answers.RightAnswers(self._tasks, self._documents, self._lm)
 
     def token_shares(self) -> dict[str, np.ndarray]:
         """Of bits per byte of the right answers."""
@@ -209,21 +208,22 @@ class LMEval:
 
     def smooth(self) -> list[str]:
         """Bits per byte; accuracies and what an author's own code computes have no gradient."""
-        return [n for t in self._tasks if (n := smooth.bits_name(t)) in self._components[t.name]]
+        named = {right_answers.bits_name(task): task.name for task in self._tasks}
+        return [name for name, task in named.items() if name in self._components[task]]
 
     def terms(self, component: str, model: Any, accelerator: Any) -> Iterator[Any]:
         """See `Differentiable`."""
-        task = next(task for task in self._tasks if smooth.bits_name(task) == component)
+        task = next(task for task in self._tasks if right_answers.bits_name(task) == component)
         self._share_out(accelerator)
         self._lm.attach(model, accelerator)
-        share = smooth.shares(task, self._documents[task.name])
-        yield from smooth.terms(self._mine[task.name], self._lm, share)
+        share = right_answers.shares(task, self._documents[task.name])
+        yield from right_answers.terms(self._mine[task.name], self._lm, share)
         self._lm.attach(None, None)
 
     def tokens_read(self, component: str) -> int:
         """See `Differentiable`."""
-        task = next(task for task in self._tasks if smooth.bits_name(task) == component)
-        return smooth.tokens_read(tokenise(self._documents[task.name], self._lm))
+        task = next(task for task in self._tasks if right_answers.bits_name(task) == component)
+        return right_answers.tokens_read(tokenise(self._documents[task.name], self._lm))
 
     def _share_out(self, accelerator: Any) -> bool:
         """Give each rank its documents; whether they were not given out so before."""
