@@ -38,4 +38,4 @@ def tree_of(corpus: Corpus, folder: Path, recipe: StudyRecipe | None = None) -> 
     recipe = recipe or branched(corpus)
     group = ProxyGroup("fp32")
     target = Trainer(corpus, recipe.proxy, group, directory=folder / "runs" / "s")
-    return Tree(target, recipe, directory=folder / "runs" / "s")
+    return Tree(target, recipe)

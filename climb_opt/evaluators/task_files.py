@@ -51,10 +51,8 @@ def check_tasks(names: Iterable[str], index: Any, folder: Path) -> None:
         if entry.yaml_path is not None and folder.resolve() in entry.yaml_path.resolve().parents:
             config = _read(entry.yaml_path)
             if isinstance(config.get("task"), str) and "class" not in config:
-                _check_keys(config, entry.yaml_path)
-                _check_metrics(config, entry.yaml_path)
-                _check_counts(config, entry.yaml_path)
-                _check_filters(config, entry.yaml_path)
+                for check in (_check_keys, _check_metrics, _check_counts, _check_filters):
+                    check(config, entry.yaml_path)
 
 
 def wrong_split(task: Any, split: object) -> str | None:

@@ -60,7 +60,7 @@ class Rungs:
         if recipe.branches is not None:
             target = self.trainers[-1]
             assert isinstance(target, Trainer)
-            self.tree = Tree(target, recipe, directory=directory)
+            self.tree = Tree(target, recipe)
 
     @property
     def target(self) -> int:

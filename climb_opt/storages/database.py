@@ -145,11 +145,8 @@ def explain(error: BaseException, url: str) -> str:
 
 def first_line(error: BaseException) -> str:
     """What the driver itself said, in one line."""
-    cause: BaseException = error
-    while True:
-        inner = getattr(cause, "orig", None) or cause.__cause__
-        if not isinstance(inner, BaseException):
-            break
+    cause = error
+    while isinstance(inner := getattr(cause, "orig", None) or cause.__cause__, BaseException):
         cause = inner
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
     return redact(lines[0] if lines else type(cause).__name__)

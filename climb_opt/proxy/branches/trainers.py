@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from climb_opt.errors import Diverged
-from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.proxy.run import Run
 from climb_opt.proxy.schedule import learning_rate, warm_steps
 from climb_opt.proxy.setup import Start
 from climb_opt.proxy.train import Trainer
-from climb_opt.recipes import ProxyRecipe
-from climb_opt.shards import Corpus
 from climb_opt.study_recipe import BranchesRecipe
 
 RISEN = 1.25  # times that a branch's loss may rise before it has diverged
@@ -30,13 +26,12 @@ class TrunkTrainer(Trainer):
     """The first `steps` of the target's run, on the prior.
 
     Args:
-        target: the recipe of the whole run, whose learning rates these are.
+        target: what trains the whole run, whose learning rates these are.
     """
 
-    def __init__(
-        self, corpus: Corpus, target: ProxyRecipe, group: ProxyGroup, *, directory: Path, steps: int
-    ) -> None:
-        super().__init__(corpus, replace(target, **PLAIN), group, directory=directory)
+    def __init__(self, target: Trainer, steps: int) -> None:
+        recipe = replace(target.recipe, **PLAIN)
+        super().__init__(target.corpus, recipe, target.group, directory=target.directory)
         self._whole = self.steps
         self.flops *= steps / self.steps
         self.steps, self.total = steps, steps * self.batch
@@ -54,25 +49,19 @@ class BranchTrainer(Trainer):
     """Goes on from a trunk for some steps, at a rate of its own.
 
     Args:
-        target: the recipe whose trunk it is.
-        start: the trunk; None: a checkpoint, which the recipe names.
+        target: what trains the runs whose trunk it is.
+        branches: how they branch off.
+        steps: of a branch.
+        lr: its rate, where `branches` names none.
     """
 
     cure = "lower branches.lr"
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        target: ProxyRecipe,
-        group: ProxyGroup,
-        *,
-        directory: Path,
-        plan: tuple[BranchesRecipe, int, float],
-    ) -> None:
-        branches, steps, lr = plan
-        step_tokens = target.batch_tokens // target.sequence * target.sequence
-        recipe = replace(target, tokens=steps * step_tokens, lr=branches.lr or lr, **PLAIN)
-        super().__init__(corpus, recipe, group, directory=directory)
+    def __init__(self, target: Trainer, branches: BranchesRecipe, steps: int, lr: float) -> None:
+        whole = target.recipe
+        step_tokens = whole.batch_tokens // whole.sequence * whole.sequence
+        recipe = replace(whole, tokens=steps * step_tokens, lr=branches.lr or lr, **PLAIN)
+        super().__init__(target.corpus, recipe, target.group, directory=target.directory)
         self._own, self._decay = self.steps, branches.decay
         self._warm = warm_steps(recipe, self.steps)
         self.marks = ["branch", branches.decay]

@@ -45,17 +45,17 @@ class Tree:
 
     Args:
         target: what trains the target's trials; they go on from the trunk from here on.
-        directory: of the study's runs; parts are kept beside it.
+            Parts are kept beside the folder of its runs.
 
     Raises:
         UserError: a branch of less than one step, an unknown domain in a group, a disk too small.
     """
 
-    def __init__(self, target: Trainer, recipe: StudyRecipe, *, directory: Path) -> None:
+    def __init__(self, target: Trainer, recipe: StudyRecipe) -> None:
         assert recipe.branches is not None
         self.recipe, self.branching, self.target = recipe, recipe.branches, target
-        self.corpus, self.group, self.directory = target.corpus, target.group, directory
-        self.store = Store(directory.parent)
+        self.corpus, self.group, self.directory = target.corpus, target.group, target.directory
+        self.store = Store(self.directory.parent)
         self._begun = trunk_steps(self.branching, target.steps)
         tokens = branch_tokens(self.branching, target.recipe)
         self._length = tokens // (target.batch * target.recipe.sequence)
@@ -209,13 +209,7 @@ class Tree:
         return np.concatenate([np.zeros(0, dtype=np.float32), *found])
 
     def _trunk(self) -> _Part:
-        trainer = TrunkTrainer(
-            self.corpus,
-            self.target.recipe,
-            self.group,
-            directory=self.directory,
-            steps=self._begun,
-        )
+        trainer = TrunkTrainer(self.target, self._begun)
         tokens = self.corpus.tokens()
         prior = {domain: n / sum(tokens.values()) for domain, n in tokens.items()}
         part = self._named(trainer, prior, TRUNK)
@@ -234,13 +228,7 @@ class Tree:
     @cached_property
     def _branch(self) -> BranchTrainer:
         rate = self.target.rate(self._begun) if self._begun else self.target.recipe.lr
-        trainer = BranchTrainer(
-            self.corpus,
-            self.target.recipe,
-            self.group,
-            directory=self.directory,
-            plan=(self.branching, self._length, rate),
-        )
+        trainer = BranchTrainer(self.target, self.branching, self._length, rate)
         if self.trunk is not None:
             trainer.go_on_from(self.start)
         return trainer
