@@ -20,13 +20,14 @@ from climb_opt.shards import Corpus, Domain, Stream
 from conftest import write_tiny_corpus
 
 
-def fake_sequences(sizes: list[int]) -> Any:
+def fake_sequences(sizes: list[int], share: float = 1.0) -> Any:
     # Only what the index reads: sizes in sequences, no tokens behind them.
     counts = np.array(sizes, dtype=np.int64)
     return SimpleNamespace(
         domains=tuple(f"d{k}" for k in range(len(sizes))),
         sizes=counts,
         offsets=np.concatenate([[0], np.cumsum(counts)]),
+        share=share,
     )
 
 

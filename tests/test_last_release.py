@@ -93,8 +93,9 @@ def test_a_search_it_left_half_done_goes_on(released: Path) -> None:
 
 def test_a_run_reads_the_sequences_in_the_order_that_it_did() -> None:
     sizes = np.array([5, 70, 3])
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
     sequences: Any = SimpleNamespace(
-        domains=("d0", "d1", "d2"), sizes=sizes, offsets=np.concatenate([[0], np.cumsum(sizes)])
+        domains=("d0", "d1", "d2"), sizes=sizes, offsets=offsets, share=1.0
     )
     index = MixtureIndex(sequences, {"d0": 0.5, "d1": 0.3, "d2": 0.2}, total=40, seed=7)
     assert index.ids(0, 20).tolist() == [

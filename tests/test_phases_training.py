@@ -57,7 +57,7 @@ def runs(draw: st.DrawFn) -> tuple[list[int], list[Stretch], int, float]:
 
 def index_of(sizes: list[int], stretches: list[Stretch], seed: int, share: float) -> MixtureIndex:
     total = sum(stretch.length for stretch in stretches)
-    return MixtureIndex(fake_sequences(sizes), stretches, total=total, seed=seed, share=share)
+    return MixtureIndex(fake_sequences(sizes, share), stretches, total=total, seed=seed)
 
 
 @given(runs())
@@ -91,7 +91,7 @@ def test_a_domains_sequences_come_in_one_order_whatever_the_phases(
     index = index_of(sizes, stretches, seed, share)
     total = index.total
     mixture = {f"d{k}": 1.0 + other[k] for k in range(len(sizes))}
-    plain = MixtureIndex(fake_sequences(sizes), mixture, total=3 * total, seed=seed, share=share)
+    plain = MixtureIndex(fake_sequences(sizes, share), mixture, total=3 * total, seed=seed)
     ids, all_of = index.ids(0, total), plain.ids(0, 3 * total)
     for k, pool in enumerate(index.pools):
         ours, theirs = ids[index.domain_of(ids) == k], all_of[plain.domain_of(all_of) == k]
@@ -116,7 +116,7 @@ def test_one_phase_reads_what_a_mixture_alone_reads(run: Any) -> None:
     sizes, stretches, seed, share = run
     alone = index_of(sizes, stretches[:1], seed, share)
     plain = MixtureIndex(
-        fake_sequences(sizes), stretches[0].mixture, total=alone.total, seed=seed, share=share
+        fake_sequences(sizes, share), stretches[0].mixture, total=alone.total, seed=seed
     )
     np.testing.assert_array_equal(alone.ids(0, alone.total), plain.ids(0, alone.total))
 

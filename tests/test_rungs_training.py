@@ -75,7 +75,7 @@ def corpus_of(folder: Path, shards: list[list[int]], length: int = 4) -> Corpus:
 
 
 def read_by(corpus: Corpus, share: float, mixture: dict[str, float], total: int, seed: int) -> Any:
-    index = MixtureIndex(Sequences(corpus, 4), mixture, total=total, seed=seed, share=share)
+    index = MixtureIndex(Sequences(corpus, 4, share=share), mixture, total=total, seed=seed)
     ids = index.ids(0, total)
     return index, ids, index.domain_of(ids)
 
@@ -132,7 +132,7 @@ def test_a_quarter_of_the_tokens_from_a_quarter_of_the_pools_repeats_as_the_whol
     corpus = corpus_of(tmp_path, [[4000], [40], [4]])
     mixture = {"d0": 0.5, "d1": 0.4, "d2": 0.1}
     full = MixtureIndex(Sequences(corpus, 4), mixture, total=2000, seed=0)
-    matched = MixtureIndex(Sequences(corpus, 4), mixture, total=500, seed=1, share=0.25)
+    matched = MixtureIndex(Sequences(corpus, 4, share=0.25), mixture, total=500, seed=1)
     whole = MixtureIndex(Sequences(corpus, 4), mixture, total=500, seed=1)
     np.testing.assert_allclose(matched.epochs, full.epochs)
     np.testing.assert_allclose(whole.epochs, full.epochs / 4)

@@ -125,7 +125,7 @@ class Differentiator:
 def of_mixture(sequences: Sequences, mixture: dict[str, float], tokens: int, seed: int) -> Sample:
     """What a run of that many tokens on a mixture reads; of a domain at least a sequence."""
     total = max(tokens // sequences.length, sum(weight > 0 for weight in mixture.values()), 1)
-    index = MixtureIndex(sequences, mixture, total=total, seed=seed, share=sequences.share)
+    index = MixtureIndex(sequences, mixture, total=total, seed=seed)
     return Sample(sequences, index.ids(0, total))
 
 

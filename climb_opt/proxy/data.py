@@ -95,7 +95,6 @@ class MixtureIndex:
             weigh 0.
         total: sequences the trial reads, in all phases.
         seed: draws each domain's order and shift.
-        share: of each domain's sequences that are read, over and over.
 
     Attributes:
         pools: (K,) sequences of each domain that are read, at least one.
@@ -114,7 +113,6 @@ class MixtureIndex:
         *,
         total: int,
         seed: int,
-        share: float = 1.0,
     ) -> None:
         self.sequences, self.total = sequences, total
         if isinstance(mixture, Mapping):
@@ -126,9 +124,9 @@ class MixtureIndex:
         keys = np.array([stream.random_raw(ROUNDS) for stream in streams], dtype=np.uint64)
         shift = np.array([np.random.Generator(stream).random() for stream in streams])
         self._permute = Permutations(sequences.sizes, keys)
-        self.pools = pools_of(sequences.sizes, share)
+        self.pools = pools_of(sequences.sizes, sequences.share)
         # A pool's later passes; of whole domains None.
-        self._again = Permutations(self.pools, keys) if share < 1 else None
+        self._again = Permutations(self.pools, keys) if sequences.share < 1 else None
         self._orders = [
             Order(row, shift, stretch.length, stretch.whole)
             for row, stretch in zip(weights, stretches, strict=True)

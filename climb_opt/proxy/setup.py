@@ -114,10 +114,8 @@ class Setup:
             TrialFailed: the mixture repeats a domain more often than `max_epochs`.
             UserError: a phase shorter than a step, or a rung above that goes on from another phase.
         """
-        share, total = self.sequences.share, self.steps * self.batch
-        index = MixtureIndex(
-            self.sequences, self._stretches(job), total=total, seed=job.seed, share=share
-        )
+        total = self.steps * self.batch
+        index = MixtureIndex(self.sequences, self._stretches(job), total=total, seed=job.seed)
         self.check_epochs(index)
         return index
 

@@ -179,6 +179,7 @@ def bench_data(corpus: Corpus, consumed: float) -> None:
         domains=tuple(f"d{k}" for k in range(500)),
         sizes=np.full(500, 10**6),
         offsets=np.arange(501) * 10**6,
+        share=1.0,
     )
     weights = np.random.default_rng(0).dirichlet(np.full(500, 0.3))
     tracemalloc.start()
@@ -206,6 +207,7 @@ def bench_phases(repeats: int = 7) -> None:
         domains=tuple(f"d{k}" for k in range(100)),
         sizes=np.full(100, 10**5),
         offsets=np.arange(101) * 10**5,
+        share=1.0,
     )
 
     def cost(phases: int) -> float:

@@ -159,13 +159,8 @@ class Steering:
 
     def of_domain(self, domain: str, sequences: int) -> Iterator[torch.Tensor]:
         """This rank's part of a domain's first sequences, in the seed's order: (n, T + 1)."""
-        index = MixtureIndex(
-            self.setup.sequences,
-            {domain: 1.0},
-            total=sequences,
-            seed=self.seed,
-            share=self.setup.sequences.share,
-        )
+        of = self.setup.sequences
+        index = MixtureIndex(of, {domain: 1.0}, total=sequences, seed=self.seed)
         rank, world = self.group.rank, self.group.world
         ids = index.ids(rank * sequences // world, (rank + 1) * sequences // world)
         yield from map(self._tokens, self._parts(ids))
@@ -227,13 +222,9 @@ class Steering:
         counts = [c for c in (self.past, self.laid) if c.any()]
         named = [dict(zip(self.domains, c.tolist(), strict=True)) for c in counts]
         lengths = [int(c.sum()) for c in counts]
-        self.index = MixtureIndex(
-            self.setup.sequences,
-            [Stretch(*each) for each in zip(named, lengths, lengths, strict=True)],
-            total=sum(lengths),
-            seed=self.seed,
-            share=self.setup.sequences.share,
-        )
+        laid = [Stretch(*each) for each in zip(named, lengths, lengths, strict=True)]
+        read, total = self.setup.sequences, sum(lengths)
+        self.index = MixtureIndex(read, laid, total=total, seed=self.seed)
         self.setup.check_epochs(self.index)
         self.batches = Batches(self.index, batch=self.setup.batch)
 
