@@ -13,11 +13,10 @@ from climb_opt.corpus.files import save_arrays
 from climb_opt.corpus.folder import build_facts
 from climb_opt.corpus.order import Build
 from climb_opt.corpus.stages.counts import Stages
-from climb_opt.corpus.stages.gather import gather
+from climb_opt.corpus.stages.gather import completed, gather
 from climb_opt.corpus.stages.roles import COPY, NEAR, NEAR_TARGET
 from climb_opt.files import atomic
-from climb_opt.indexed import index_shards
-from climb_opt.shards import Corpus, file_digest
+from climb_opt.shards import Corpus
 
 CLUSTERS = "clusters.npz"
 DROPPED = {COPY: "copies", NEAR: "near_copies", NEAR_TARGET: "near_copies_of_targets"}
@@ -37,20 +36,9 @@ def write_corpus(output: Path, build: Build, stages: Stages, found: dict[str, An
     with atomic(output / "tokenizer.json") as partial:
         partial.write_bytes(build.tokenizer_file.read_bytes())
     _write_clusters(output / CLUSTERS, build.centres, found["of_cluster"])
-    corpus = Corpus(
-        output,
-        plan.options.name,
-        domains,
-        targets,
-        facts.dtype,
-        facts.vocab_size,
-        facts.eos,
-        provenance(build, found),
-        file_digest(output / "tokenizer.json"),
-    )
-    index_shards(corpus)
-    corpus.save()
-    return Corpus.load(output)
+    tokens = (facts.dtype, facts.vocab_size, facts.eos)
+    name, origin = plan.options.name, provenance(build, found)
+    return completed(Corpus(output, name, domains, targets, *tokens, origin))
 
 
 def provenance(build: Build, found: dict[str, Any]) -> dict[str, Any]:

@@ -80,12 +80,9 @@ class Trainer(Setup):
         if choice is None or not wants_reference(choice):
             return None
         if self._plain is None:
+            plain = replace(self.recipe, reweight=None)
             self._plain = _References(
-                self.corpus,
-                replace(self.recipe, reweight=None),
-                self.group,
-                directory=self.directory,
-                sequences=self.sequences,
+                self.corpus, plain, self.group, directory=self.directory, sequences=self.sequences
             )
         self._plain.micro = self.micro
         mixture = made(choice).reference(job.mixture)  # type: ignore[attr-defined]

@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.run.workspace import Workspace
-from climb_opt.corpus.stages.gather import StreamWriter
+from climb_opt.corpus.stages.gather import StreamWriter, completed
 from climb_opt.corpus.stages.tokenise import TokenFacts, facts_of
 from climb_opt.errors import UserError, check_numbers, listed
 from climb_opt.files import atomic, check_folder
 from climb_opt.indexed import (
     HEADER,
     document_lengths,
-    index_shards,
     prefix_of,
     read_header,
     write_index,
 )
-from climb_opt.shards import Corpus, Domain, Stream, file_digest
+from climb_opt.shards import Corpus, Domain, Stream
 from climb_opt.text import shortest_ends, twins
 from climb_opt.tokenizer import end_of_text, ended_by, load_tokenizer, save_tokenizer
 
@@ -160,21 +159,10 @@ def import_megatron(
             for index, prefix in enumerate(prefixes)
         )
     save_tokenizer(loaded, output / "tokenizer.json")
+    tokens = (facts.dtype, facts.vocab_size, facts.eos)
     build = {"imported": names, "tokenizer": tokenizer, "seed": seed}
-    made = Corpus(
-        output,
-        name,
-        domains,
-        {},
-        facts.dtype,
-        facts.vocab_size,
-        facts.eos,
-        {"build": build, "end_of_text": asdict(end)},
-        file_digest(output / "tokenizer.json"),
-    )
-    index_shards(made)
-    made.save()
-    return Corpus.load(output)
+    origin = {"build": build, "end_of_text": asdict(end)}
+    return completed(Corpus(output, name, domains, {}, *tokens, origin))
 
 
 def _identity(prefix: Path) -> str:

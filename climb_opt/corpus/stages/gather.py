@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from climb_opt.corpus.stages.counts import Stages, held_out_keys, trained_on
 from climb_opt.corpus.stages.roles import TARGET, Target
 from climb_opt.corpus.stages.tokenise import read_tokens, token_indices
 from climb_opt.files import allow_open_files
-from climb_opt.shards import Domain, Stream
+from climb_opt.indexed import index_shards
+from climb_opt.shards import Corpus, Domain, Stream, file_digest
 
 SHARD_TOKENS = 2**29  # 1 GiB of uint16: easy to copy, few enough to open
 
@@ -71,6 +73,15 @@ class StreamWriter:
         tokens, documents, size = self._counts
         digest = self._hash.hexdigest()
         self.done.append(Stream(self._name, tokens, documents, size, digest))
+
+
+def completed(corpus: Corpus) -> Corpus:
+    """Write the indices and then the manifest of a corpus whose streams and tokenizer are in its
+    folder; the corpus as it loads."""
+    whole = replace(corpus, tokenizer=file_digest(corpus.tokenizer_file))
+    index_shards(whole)
+    whole.save()
+    return Corpus.load(corpus.path)
 
 
 def gather(
