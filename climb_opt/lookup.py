@@ -66,7 +66,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "reader": {  # of documents; of others an input names `module:Name:where`
         "jsonl": "climb_opt.corpus.read.jsonl:JSONL",
-        "parquet": "climb_opt.corpus.read.parquet:PARQUET",
+        "parquet": "climb_opt.corpus.read.arrow:PARQUET",
         "arrow": "climb_opt.corpus.read.arrow:ARROW",
         "tables": "climb_opt.corpus.read.tables:TABLES",
         "json": "climb_opt.corpus.read.jsonl:JSON",

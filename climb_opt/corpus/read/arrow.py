@@ -1,4 +1,4 @@
-"""Arrow's own files, streams and Feather, and ORC: the wanted columns, a few rows at a time."""
+"""Arrow's own files, streams and Feather, ORC, Parquet: the wanted columns, a few rows at a time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from climb_opt.extras import need
 from climb_opt.unpacking import Damaged
 
 ROWS = 256  # at once
+# What a footer of Parquet may hold; pyarrow's own limits refuse those of very many columns.
+LIMITS = {"thrift_string_size_limit": 2**31 - 1, "thrift_container_size_limit": 2**31 - 1}
 
 
 def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[Row]:
@@ -97,10 +99,46 @@ def _batches(source: Source, names: list[str]) -> Iterator[tuple[int, int, Any]]
             yield 0, 1, batch.select(tops)
 
 
+@contextmanager
+def _parquet(source: Source) -> Iterator[Any]:
+    parquet = need("pyarrow.parquet", f"Reading {source.name}")
+    with (
+        faults(source.name, "Parquet"),
+        open(source.path, "rb") as raw,
+        parquet.ParquetFile(raw, **LIMITS) as file,
+    ):
+        yield file
+
+
+def read_parquet(source: Source, options: ReadOptions, progress: Progress) -> Iterator[Row]:
+    """The rows, with the wanted columns only.
+
+    Raises:
+        UserError: there is no column of the text.
+    """
+    with _parquet(source) as file:
+        columns = wanted(file.schema_arrow, options, source.name)
+        rows, row = max(1, file.metadata.num_rows), 0
+        for batch in file.iter_batches(batch_size=ROWS, columns=columns):
+            for record in rows_of(batch):
+                yield row, record
+                row += 1
+            progress(source.bytes * row // rows)
+
+
+def parquet_schema(source: Source) -> Any:
+    """The columns, from the file's footer."""
+    with _parquet(source) as file:
+        return file.schema_arrow
+
+
 ARROW = Reader(
     "Arrow, Feather and ORC, with a column of text",
     read,
     endings=(".arrow", ".feather", ".ipc", ".orc"),
     schema=schema,
     rank=1,
+)
+PARQUET = Reader(
+    "Parquet, with a column of text", read_parquet, (".parquet", ".pq"), schema=parquet_schema
 )
