@@ -92,11 +92,6 @@ def export_curator(corpus: Corpus, build: Build, stages: Stages, folder: Path) -
 def export_weborganizer(corpus: Corpus, build: Build, stages: Stages, folder: Path) -> None:
     """WebOrganizer's side files beside the documents."""
     of_cluster = domain_of_clusters(corpus, build)
-    domains, clusters = int(of_cluster.max()) + 1, len(of_cluster)
-    names = {"documents", "tokens", f"domains_clusters-k{domains}"}
-    names |= {f"domains_clusters-k{clusters}", *(f"scores_{n}" for n in stages.scores)}
-    for name in names:
-        (folder / name).mkdir(parents=True, exist_ok=True)
     for block in build.workspace.each("export", stages.blocks):
         rows, cluster = trained_on(stages, block)
         kept = of_cluster[cluster] >= 0
@@ -115,6 +110,7 @@ def _write_side_files(
     kept = np.zeros(block.documents, dtype=bool)
     kept[rows] = True
     documents = read_block(stages.documents.path, block.name, kept)
+    (folder / "documents").mkdir(parents=True, exist_ok=True)
     _write_packed(folder / "documents" / f"{block.name}.jsonl.zst", documents)
     lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))
     domains = int(of_cluster.max()) + 1
@@ -127,6 +123,7 @@ def _write_side_files(
     for name, stage in stages.scores.items():
         sides[f"scores_{name}"] = load_array(stage.file(f"{block.name}.npy"))[rows]
     for name, values in sides.items():
+        (folder / name).mkdir(exist_ok=True)
         save_array(folder / name / f"{block.name}.npy", np.asarray(values))
 
 
