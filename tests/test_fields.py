@@ -24,7 +24,7 @@ from climb_opt.corpus.read.fields import hint
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.look import check_fields, named_in
 from climb_opt.corpus.read.source import ReadOptions
-from climb_opt.corpus.stages.scorers import load_scorer
+from climb_opt.corpus.stages.scores import load_scorer
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import small_options, topic_documents, write_jsonl

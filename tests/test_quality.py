@@ -13,8 +13,7 @@ from climb_opt.corpus.build import preview
 from climb_opt.corpus.documents import Document
 from climb_opt.corpus.options import make_plan
 from climb_opt.corpus.stages.pruning import Rule, parse_rule
-from climb_opt.corpus.stages.scorers import fasttext_text, load_scorer
-from climb_opt.corpus.stages.scores import parse_scorer
+from climb_opt.corpus.stages.scores import fasttext_text, load_scorer, parse_scorer
 from climb_opt.errors import UserError
 from corpora import TOPICS, small_corpus, small_options, topic_documents, write_jsonl
 

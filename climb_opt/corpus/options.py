@@ -19,8 +19,7 @@ from climb_opt.corpus.stages.embed import PRECISIONS, EmbedOptions
 from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.corpus.stages.pruning import Rule, parse_rule
 from climb_opt.corpus.stages.roles import MOST_TARGETS, Target, parse_target
-from climb_opt.corpus.stages.scorers import column_of
-from climb_opt.corpus.stages.scores import parse_scorer
+from climb_opt.corpus.stages.scores import column_of, parse_scorer
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
@@ -41,7 +40,7 @@ class BuildOptions:
         targets: `NAME=FIELD:VALUE` or `NAME=FILES`: held out whole, never trained on.
         target_share: fraction of the documents that match FIELD:VALUE.
         near_duplicates: similarity from which a document counts as a copy; None keeps them.
-        scores, prune: see corpus/stages/scorers.py and pruning.py.
+        scores, prune: see corpus/stages/scores.py and pruning.py.
         label_field: known labels, to hold the domains against.
     """
 

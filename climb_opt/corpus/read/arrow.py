@@ -1,4 +1,4 @@
-"""Arrow's own files, streams and Feather, ORC, Parquet: the wanted columns, a few rows at a time."""
+"""Arrow files, streams and Feather, ORC and Parquet: the wanted columns, a few rows at a time."""
 
 from __future__ import annotations
 

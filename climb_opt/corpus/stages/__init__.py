@@ -8,7 +8,7 @@ stage's folder by what it leaves:
     sketches.py, near.py, jaccard.py   sketches, near
     tfidf.py, embed.py, sentences.py   encoder, embeddings
     cluster.py, labels.py              centroids, clusters, given, labels
-    scorers.py, scores.py              score-NAME
+    scores.py                          score-NAME
     pruning.py, merge.py, domains.py   domains
     gather.py                          the shards, beside the manifest
 """
