@@ -97,8 +97,9 @@ def _emulated(run: Run, storage: BaseStorage | None, prefix: str, searches: Sear
         return benched(run)
     options = {**run.objective.options, **run.arm.options.objective}
     ground = surface(Choice(run.objective.name, options))
-    if run.arm.options.fixed is not None:
-        return _fixed(run, ground)
+    if (fixed := run.arm.options.fixed) is not None:
+        weights = fixed_mixture(ground.space, fixed.name, **fixed.options)
+        return _judged(RunResult.of(run), weights, ground)
     done = searches.get(run, ground, storage, prefix)
     result = replace(done.result, setting=run.setting, arm=run.arm.name, recipe=run_digest(run))
     try:
@@ -135,13 +136,6 @@ def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: st
 def _ours(study: optuna.Study, ground: Surface, recipe: StudyRecipe) -> float:
     weights = final_mixture(study, ground.space, recipe, COMMON)
     return float(ground.regret(weights[None])[0])
-
-
-def _fixed(run: Run, ground: Surface) -> RunResult:
-    choice = run.arm.options.fixed
-    assert choice is not None
-    weights = fixed_mixture(ground.space, choice.name, **choice.options)
-    return _judged(RunResult.of(run), weights, ground)
 
 
 def _judged(result: RunResult, final: np.ndarray | None, ground: Surface) -> RunResult:

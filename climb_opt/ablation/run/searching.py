@@ -96,18 +96,14 @@ def _create(run: Run, ground: Surface, storage: BaseStorage, prefix: str) -> opt
     belongs = {"key": run.key, "digest": run_digest(run)}
     if (earlier := load(name, storage)) is not None:
         check_ours(earlier)
-        if (
-            not earlier.trials
-            and earlier.user_attrs.get(ABLATION, {}).get("digest") == belongs["digest"]
-        ):
-            belongs = earlier.user_attrs[ABLATION]  # claimed for this run
+        claimed = earlier.user_attrs[ABLATION]
+        if not earlier.trials and claimed.get("digest") == belongs["digest"]:
+            belongs = claimed  # for this run
         else:  # cut short, or of another recipe
             optuna.delete_study(study_name=name, storage=storage)
+    sampler = build_sampler(run.arm.study, ground.space)
     study = optuna.create_study(
-        study_name=name,
-        storage=storage,
-        sampler=build_sampler(run.arm.study, ground.space),
-        load_if_exists=True,
+        study_name=name, storage=storage, sampler=sampler, load_if_exists=True
     )
     furnish(study, run.arm.study, ground.space, ground.ladder)
     study.set_user_attr(ABLATION, belongs)

@@ -150,16 +150,13 @@ def _remarks(recipe: AblationRecipe, rows: list[ArmRow], results: list[RunResult
             "differences are shown without one."
         )
     for row in rows:
+        broken = [r for r in results if r.arm == row.arm and r.error]
         if row.missing:
             remarks.append(f"{row.arm}: {row.missing} of {recipe.seeds} runs have not finished.")
         if row.lost:
-            reasons = sorted({r.error for r in results if r.arm == row.arm and r.error})
-            why = f": {reasons[0]}" if reasons else ""
+            why = f": {min(r.error for r in broken)}" if broken else ""
             remarks.append(f"{row.arm}: {row.lost} of {recipe.seeds} runs gave no mixture{why}")
-        cut = sorted(
-            r.error for r in results if r.arm == row.arm and r.error and r.final is not None
-        )
-        if cut:
+        if cut := sorted(r.error for r in broken if r.final is not None):
             remarks.append(
                 f"{row.arm}: {len(cut)} of {recipe.seeds} searches were given up: {cut[0]}"
             )

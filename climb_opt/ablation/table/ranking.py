@@ -9,8 +9,6 @@ is not ranked at all, so that a comparison may be looked at while it runs.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import arms, settings
 from climb_opt.ablation.run.benched import SKIPPED, problem_of
 from climb_opt.ablation.run.results import RunResult
+from climb_opt.ablation.table.render import csv_text
 from climb_opt.statistics import MIN_SEEDS, Summary, bootstrap_interval, summarise
 
 CSV = (
@@ -181,15 +180,14 @@ class Ranking:
 
     def as_csv(self) -> str:
         """One line for each recommendation: no times, no dates, the same from the same seeds."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([*CSV[:3], "budget", *CSV[3:], "off", "repeated", "failed", "error"])
+        rows = []
         for r in self.results:
             counts = [r.facts.get("off", ""), r.facts.get("repeated", ""), r.failed, r.error]
             for part, found in (r.promises or {"": {}}).items():
-                figures = ["" if found.get(k) is None else f"{found[k]:.8g}" for k in CSV[3:]]
-                writer.writerow([r.setting, r.arm, r.seed, part, *figures, *counts])
-        return out.getvalue()
+                figures = [None if found.get(k) is None else f"{found[k]:.8g}" for k in CSV[3:]]
+                rows.append([r.setting, r.arm, r.seed, part, *figures, *counts])
+        head = [*CSV[:3], "budget", *CSV[3:], "off", "repeated", "failed", "error"]
+        return csv_text(head, rows)
 
     # --- private -----------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ import io
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from climb_opt import __version__
 from climb_opt.ablation.recipe.recipe import AblationRecipe
@@ -59,13 +60,16 @@ def markdown(
 
 def as_csv(results: Sequence[RunResult]) -> str:
     """One line a run."""
+    mixtures = [None if r.mixture is None else json.dumps(r.mixture) for r in results]
+    rows = ([getattr(r, key) for key in COLUMNS] for r in results)
+    both = ([*row, mixture] for row, mixture in zip(rows, mixtures, strict=True))
+    return csv_text([*COLUMNS, "mixture"], both)
+
+
+def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV; None is an empty cell."""
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*COLUMNS, "mixture"])
-    for r in results:
-        mixture = json.dumps(r.mixture) if r.mixture is not None else ""
-        row = [getattr(r, key) for key in COLUMNS]
-        writer.writerow(["" if v is None else v for v in [*row, mixture]])
+    csv.writer(out, lineterminator="\n").writerows([head, *rows])
     return out.getvalue()
 
 
