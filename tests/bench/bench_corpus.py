@@ -54,7 +54,7 @@ from climb_opt.corpus.stages import bpe, tokenise  # noqa: E402
 from climb_opt.corpus.stages.cluster import kmeans  # noqa: E402
 from climb_opt.corpus.stages.embed import EmbedOptions  # noqa: E402
 from climb_opt.corpus.stages.tokenise import TokenOptions  # noqa: E402
-from growth import KINDS, growth  # noqa: E402
+from growth import KINDS, clock, growth  # noqa: E402
 
 PACK = Path(__file__).parents[3] / "shared" / "data" / "dev" / "corpus.jsonl.zst"
 
@@ -64,14 +64,9 @@ Clocks = tuple[float, float]
 
 def cpu(function: Callable[[], Any]) -> tuple[float, Any]:
     """CPU seconds of this process and its children, and the result."""
-
-    def now() -> float:
-        times = os.times()
-        return times.user + times.system + times.children_user + times.children_system
-
-    start = now()
+    start = clock()
     result = function()
-    return now() - start, result
+    return clock() - start, result
 
 
 def clocks(function: Callable[[], Any]) -> Clocks:

@@ -109,7 +109,7 @@ def _measured(kind: str, size: int, args: argparse.Namespace, folder: Path) -> d
     return found
 
 
-def _clock() -> float:
+def clock() -> float:
     times = os.times()  # with the children's: the tokenizer is trained in one
     return times.user + times.system + times.children_user + times.children_system
 
@@ -126,12 +126,12 @@ def staged(file: Path, out: Path) -> dict[str, float]:
 
     def timed(function: Callable[..., Any], name: Callable[..., str]) -> Callable[..., Any]:
         def run(*args: Any, **more: Any) -> Any:
-            start = _clock()
+            start = clock()
             try:
                 return function(*args, **more)
             finally:
                 stage = name(*args)
-                found[stage] = found.get(stage, 0.0) + _clock() - start
+                found[stage] = found.get(stage, 0.0) + clock() - start
 
         return run
 

@@ -102,10 +102,8 @@ class RepetitionLadder(TargetLadder):
     @cached_property
     def ladder(self) -> Ladder:  # type: ignore[override]
         """Rungs that cost what their tokens do."""
-        names = [f"{share:.3g} of the tokens" for share in self.shares]
-        return Ladder(
-            tuple(Rung(n, s * self.flops) for n, s in zip(names, self.shares, strict=True))
-        )
+        rungs = (Rung(f"{s:.3g} of the tokens", s * self.flops) for s in self.shares)
+        return Ladder(tuple(rungs))
 
     @property
     def target(self) -> Law:  # type: ignore[override]

@@ -235,13 +235,10 @@ class PhasedSpace(MixtureSpace):
     def capped(self, upper: np.ndarray) -> PhasedSpace:
         """The space with `upper` (P K) in place of its own upper bounds."""
         other = copy.copy(self)
-        limits = np.clip(self.blocks(upper), 0.0, 1.0)
-        lower = self.blocks(self.lower)
-        each = [
-            {"lower": self.base.mixture(low), "upper": self.base.mixture(high)}
-            for low, high in zip(lower, limits, strict=True)
-        ]
-        other._set(self.base, [self._phase(self.base, p, **one) for p, one in enumerate(each)])
+        limits = zip(self.blocks(self.lower), np.clip(self.blocks(upper), 0.0, 1.0), strict=True)
+        each = ([self.base.mixture(bound) for bound in both] for both in limits)
+        phases = [self._phase(self.base, p, lower=a, upper=b) for p, (a, b) in enumerate(each)]
+        other._set(self.base, phases)
         return other
 
     # --- draws ---------------------------------------------------------------------------------
