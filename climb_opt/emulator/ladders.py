@@ -52,10 +52,7 @@ class LadderSource(ABC):
         """One line that goes with every result."""
 
     def score(
-        self,
-        weights: np.ndarray,
-        rung: int | None = None,
-        seed: int | Sequence[int] | None = None,
+        self, weights: np.ndarray, rung: int | None = None, seed: int | Sequence[int] | None = None
     ) -> np.ndarray:
         """What a run on `rung` measures (n,): the truth and noise of `seed`; None adds none."""
         rung = self.ladder.target if rung is None else rung

@@ -66,12 +66,7 @@ class DiagonalFisher(OneByOne):
     """
 
     def __init__(
-        self,
-        model: Differentiator,
-        sample: Sample,
-        *,
-        damping: float,
-        seed: int = 0,
+        self, model: Differentiator, sample: Sample, *, damping: float, seed: int = 0
     ) -> None:
         total = torch.zeros(model.size, device=model.group.device)
         generator = torch.Generator(device=total.device).manual_seed(seed + model.group.rank)

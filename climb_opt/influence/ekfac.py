@@ -51,13 +51,7 @@ class EKFAC(OneByOne):
         UserError: kronfluence is not installed.
     """
 
-    def __init__(
-        self,
-        model: Differentiator,
-        sample: Sample,
-        *,
-        rest: DiagonalFisher,
-    ) -> None:
+    def __init__(self, model: Differentiator, sample: Sample, *, rest: DiagonalFisher) -> None:
         self.model, self.rest = model, rest
         self.layers = linear_layers(model)
         factors = _fit(model, list(model.batches(sample)), list(self.layers))

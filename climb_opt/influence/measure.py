@@ -17,12 +17,7 @@ import torch
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError, listed
 from climb_opt.evaluators.base import Differentiable, Evaluator
-from climb_opt.influence.curvature import (
-    Curvature,
-    DiagonalFisher,
-    GaussNewton,
-    Identity,
-)
+from climb_opt.influence.curvature import Curvature, DiagonalFisher, GaussNewton, Identity
 from climb_opt.influence.gradients import Differentiator, Sample, dot, of_mixture, single_precision
 from climb_opt.influence.options import InfluenceOptions
 from climb_opt.proxy.data import Sequences

@@ -14,14 +14,7 @@ import numpy as np
 
 from climb_opt.errors import UserError
 from climb_opt.gains.table import Gains
-from climb_opt.influence.measure import (
-    Measured,
-    Place,
-    Targets,
-    correlation,
-    measure,
-    targets_of,
-)
+from climb_opt.influence.measure import Measured, Place, Targets, correlation, measure, targets_of
 from climb_opt.influence.mixtures import candidates, searched
 from climb_opt.influence.options import InfluenceOptions
 from climb_opt.objective import ProxyObjective

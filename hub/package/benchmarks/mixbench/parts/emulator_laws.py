@@ -27,12 +27,7 @@ class MixingLaw(Law):
     FEWEST = 1
 
     def __init__(
-        self,
-        domains: int = 21,
-        tasks: int = 5,
-        *,
-        seed: int = 0,
-        space: MixtureSpace | None = None,
+        self, domains: int = 21, tasks: int = 5, *, seed: int = 0, space: MixtureSpace | None = None
     ) -> None:
         super().__init__(domains, tasks, seed=seed, space=space)
 

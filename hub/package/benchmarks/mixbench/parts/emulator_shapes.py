@@ -40,12 +40,7 @@ class Law(ABC):
     FEWEST = 2
 
     def __init__(
-        self,
-        domains: int = 12,
-        tasks: int = 4,
-        *,
-        seed: int = 0,
-        space: MixtureSpace | None = None,
+        self, domains: int = 12, tasks: int = 4, *, seed: int = 0, space: MixtureSpace | None = None
     ) -> None:
         domains = domains if space is None else len(space)
         if domains < self.FEWEST or tasks < 1:
