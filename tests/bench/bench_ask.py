@@ -1,6 +1,6 @@
 """CPU time of one ask, in memory, one thread, as ratios to Optuna's GPSampler and TPE.
 
-    python tests/bench/bench_ask.py [--quick | --forecasts]
+    python tests/bench/bench_ask.py [--quick | --forecasts | --ladder]
 
 "first" is the ask that fits or loads, "later" the median of the next ones with a result told in
 between; for ClimbSampler "first" begins a round of 32 and "mean" is over that round. The references
@@ -8,6 +8,9 @@ are Optuna's own samplers on as many plain coordinates.
 
 With --forecasts: what a stock sampler's ask costs more for the forecast stored with each trial,
 over a whole doubling of the trials, in which the study's process is fitted anew once.
+
+With --ladder: CPU seconds of SimplexGPSampler's asks that choose one of three rungs, too, from 200
+trials on, most of them on the cheapest.
 """
 
 from __future__ import annotations
@@ -26,12 +29,22 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import create_trial
 
-from climb_opt import ClimbSampler, MixtureSpace, SimplexSampler, UserError, lookup
-from climb_opt.attributes import SLOT
+from climb_opt import (
+    ClimbSampler,
+    MixtureSpace,
+    SimplexGPSampler,
+    SimplexSampler,
+    UserError,
+    lookup,
+)
+from climb_opt.attributes import RUNG, SLOT
+from climb_opt.emulator import LadderObjective, MixingLaw, SimulatedLadder
 from climb_opt.samplers import stock
 from climb_opt.samplers.forecasts import Forecaster
+from climb_opt.view import RUNG_CONSTRAINT
 
 ROUND = 32
+TURNS = (0, 0, 0, 0, 0, 0, 1, 2)  # rungs of the trials that a ladder's asks begin with
 
 
 def space_of(k: int) -> MixtureSpace:
@@ -122,13 +135,44 @@ def forecasts(k: int, n: int, repeats: int = 3) -> None:
         print(f"{off.mean():9.2f}{on.mean():8.2f} ({mean:+.0%})", flush=True)
 
 
+def ladder(k: int, n: int, asks: int = 9) -> None:
+    """Asks that choose the rung, too: a search goes on from n trials, every eighth fits anew."""
+    source = SimulatedLadder(MixingLaw(k), correlation=0.8, noise=0.1)
+    space, target = source.space, source.ladder.target
+    study = optuna.create_study(sampler=SimplexGPSampler(space, ladder=source.ladder, seed=0))
+    drawn = space.sample_mixed(np.random.default_rng(0), n)
+    for i in range(n):
+        place = i % len(TURNS)
+        rung, weights = TURNS[place], drawn[i - max(0, place - 5)]  # one of eight on every rung
+        trial = create_trial(
+            params=space.params(weights),
+            distributions=space.distributions(),
+            value=float(source.score(weights[None], rung, [0, i])[0]),
+            user_attrs={RUNG: rung},
+            system_attrs={RUNG_CONSTRAINT: float(target - rung)},
+        )
+        study.add_trial(trial)
+    objective, times = LadderObjective(source), []
+    for _ in range(asks):
+        start = time.process_time()
+        asked = study.ask(space.distributions())
+        times.append(time.process_time() - start)
+        study.tell(asked, objective(asked))
+    told = f"median {np.median(times):.2f}, longest {max(times):.2f}"
+    print(f"K = {k}, {target + 1} rungs, {n} trials: CPU s of {asks} asks: {told}")
+
+
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="K = 21, n = 112 only")
     parser.add_argument("--forecasts", action="store_true", help="what forecasts add to an ask")
+    parser.add_argument("--ladder", action="store_true", help="asks that choose the rung, too")
     options = parser.parse_args()
     sizes = [(21, 112)] if options.quick else [(21, 112), (21, 1000), (240, 112)]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if options.ladder:
+        ladder(21, 200)
+        return
     if options.forecasts:
         forecasts(21, 64)
         forecasts(21, 112)
