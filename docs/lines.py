@@ -22,7 +22,7 @@ import subprocess
 import tokenize
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -157,11 +157,14 @@ def _bare(name: str) -> str:
 @dataclass(frozen=True)
 class Count:
     """Lines of code. Of then: functions found again, others, frames. Now: those that were found,
-    others in files of then, frames of those; and by feature what is in other files."""
+    others in files of then, frames of those; and by feature what is in other files. `lengths`:
+    of functions found again, those that are shorter now, as long, and longer: how many, then, now.
+    """
 
     then: tuple[int, int, int]
     now: tuple[int, int, int]
     features: Mapping[str, int]
+    lengths: tuple[tuple[int, int, int], ...]
 
 
 def count(then: Mapping[str, str], now: Mapping[str, str]) -> Count:
@@ -187,7 +190,20 @@ def count(then: Mapping[str, str], now: Mapping[str, str]) -> Count:
     kept = sum(old[i].lines for i in pairs)
     frames = sum(one.lines for one in old if not one.name)
     gone = sum(one.lines for one in old) - kept - frames
-    return Count((kept, gone, frames), (inside[0], inside[1], inside[2]), features)
+    lengths = lengths_of([(old[i].lines, new[j].lines) for i, j in pairs.items()])
+    return Count((kept, gone, frames), (inside[0], inside[1], inside[2]), features, lengths)
+
+
+def lengths_of(pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:
+    """Of functions that are shorter now, as long, and longer: how many, lines then, lines now.
+
+    >>> lengths_of([(9, 5), (4, 4), (3, 8), (2, 3)])
+    ((1, 9, 5), (1, 4, 4), (2, 5, 11))
+    """
+    split: dict[int, list[tuple[int, int]]] = {-1: [], 0: [], 1: []}
+    for a, b in pairs:
+        split[(b > a) - (b < a)].append((a, b))
+    return tuple((len(s), sum(a for a, _ in s), sum(b for _, b in s)) for s in split.values())
 
 
 def feature_of(file: str) -> str:
@@ -214,6 +230,12 @@ def table(counted: Count) -> str:
     added = sum(counted.features.values())
     rows = [
         ("functions that are found again", kept, again),
+        *(
+            (f"– of them {n:,} {what}", a, b)
+            for what, (n, a, b) in zip(
+                ("shorter", "as long", "longer"), counted.lengths, strict=True
+            )
+        ),
         ("functions that are not: gone, or in their place and beside them", gone, beside),
         ("imports, constants, fields", frames, here),
         ("**files of then**", kept + gone + frames, again + beside + here),

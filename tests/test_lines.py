@@ -52,6 +52,14 @@ def test_what_a_file_of_then_holds_more_counts_as_its_own(lines: dict[str, Any])
     found = lines["count"]({"circle.py": KEPT}, {"circle.py": f"{KEPT}\n\n{NEW}"})
     assert found.then == (3, 0, 2) and found.now == (3, 3, 2)
     assert not found.features
+    assert found.lengths == ((0, 0, 0), (1, 3, 3), (0, 0, 0))
+
+
+def test_functions_that_grew_are_told_from_those_that_shrank(lines: dict[str, Any]) -> None:
+    grown = KEPT.replace("    return part", "    assert part\n    return part")
+    found = lines["count"]({"a.py": grown, "b.py": GONE}, {"a.py": KEPT, "b.py": GONE})
+    assert found.lengths == ((1, 4, 3), (1, 2, 2), (0, 0, 0))
+    assert "| – of them 1 shorter | 4 | 3 |" in lines["table"](found)
 
 
 def test_the_page_holds_the_table(lines: dict[str, Any]) -> None:
