@@ -137,6 +137,12 @@ def test_nanotron_is_told_the_first_step_of_each_stage() -> None:
             render("nanotron", handover(**{k: v for k, v in RUN.items() if k != missing}))
 
 
+def test_what_cannot_be_written_says_its_reason_alone(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UserError, match="give --tokens and --batch"):
+        render("nanotron", handover(**{k: v for k, v in RUN.items() if k != "batch"}))
+    assert not caplog.messages
+
+
 def test_megatron_is_told_where_it_stops_for_the_next_blend(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -93,10 +93,12 @@ def render_phases(name: str, handover: Handover) -> list[str]:
         said = [(handover, whole)]
     else:
         said = [(phase, notes_of(chosen, phase)) for phase in handover.phases]
+    # Written before anything is said: what cannot be written ends with its reason alone.
+    texts = [chosen.write(replace(order, notes=tuple(notes))) for order, notes in said]
     every = [*handover.first, *whole, *(note for _, notes in said for note in notes)]
     for note in dict.fromkeys(every):
         logger.warning("%s", note)
-    return [chosen.write(replace(order, notes=tuple(notes))) for order, notes in said]
+    return texts
 
 
 # --- what is said with it: what was left out, where the data is, how long a run is ---------------
