@@ -127,10 +127,8 @@ def unknown_of(tokenizer: Any) -> int | None:
     """The token that stands for all that a tokenizer does not know; None: it knows everything."""
     name = getattr(tokenizer.model, "unk_token", None)
     if name is not None:
-        number: int | None = tokenizer.token_to_id(name)
-        return number
-    found: int | None = json.loads(tokenizer.to_str())["model"].get("unk_id")  # Unigram
-    return found
+        return tokenizer.token_to_id(name)
+    return json.loads(tokenizer.to_str())["model"].get("unk_id")  # Unigram
 
 
 def _file(path: str) -> Path:

@@ -162,5 +162,4 @@ def split_keys(rows: np.ndarray, seed: int) -> np.ndarray:
     z = rows["text"][:, 0] + np.uint64((seed * 0x9E3779B97F4A7C15 + 1) % 2**64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    key: np.ndarray = z ^ (z >> np.uint64(31))
-    return key
+    return z ^ (z >> np.uint64(31))

@@ -27,8 +27,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 def load_array(path: Path, *, mapped: bool = True) -> np.ndarray:
     """An array of `save_array`, memory-mapped unless it is empty."""
-    array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None)
-    return array
+    return np.load(path, mmap_mode="r" if mapped else None)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -27,8 +27,7 @@ def build_facts(plan: Plan) -> dict[str, Any]:
     """What decides a corpus's content, as the manifest stores it."""
     sources = [{"name": s.name, "version": s.version} for s in plan.sources]
     facts = {"options": asdict(plan.options), "sources": sources}
-    plain_facts: dict[str, Any] = json.loads(json.dumps(facts))  # as it comes back: no tuples
-    return plain_facts
+    return json.loads(json.dumps(facts))  # as it comes back: no tuples
 
 
 def save_plan(plan: Plan, work: Path) -> None:

@@ -165,8 +165,7 @@ class Build:
     def _trained(self, block: Block) -> np.ndarray:
         """Documents that are trained on."""
         role = load_array(self.roles.file(f"{block.name}.role.npy"), mapped=False)
-        trained: np.ndarray = role == roles.TRAIN
-        return trained
+        return role == roles.TRAIN
 
     # --- tokens -------------------------------------------------------------------------------
 
@@ -242,8 +241,7 @@ class Build:
     def _centres(self, stages: counts.Stages) -> np.ndarray | None:
         """Centroids to merge by; of given clusters, the means of their documents."""
         if self.given is None:
-            found: np.ndarray = np.load(self.centroids.file("centroids.npy"))
-            return found
+            return np.load(self.centroids.file("centroids.npy"))
         if not self._merges_given:
             return None
         return counts.cluster_means(stages, self.embeddings, len(self.given))

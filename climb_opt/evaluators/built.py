@@ -28,8 +28,7 @@ def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
             f"study.evaluators: {choice.name!r} is called with the corpus, then its options by "
             f"name: {error}."
         ) from None
-    evaluator: Evaluator = make(corpus, **choice.options)
-    return evaluator
+    return make(corpus, **choice.options)
 
 
 def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:

@@ -178,5 +178,4 @@ def _look_for_patterns(part: Any, good: Iterable[Document], place: str) -> None:
 
 
 def _split_name(part: Any, split: str) -> str | None:
-    name: str | None = part.config.test_split if split == "test" else part.config.validation_split
-    return name
+    return part.config.test_split if split == "test" else part.config.validation_split

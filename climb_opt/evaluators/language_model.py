@@ -59,8 +59,7 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
         self, string: str, add_special_tokens: bool | None = None, **kwargs: Any
     ) -> list[int]:
         """Tokens of `string`; this tokenizer adds no special ones."""
-        ids: list[int] = self._encoder.encode(string, add_special_tokens=False).ids
-        return ids
+        return self._encoder.encode(string, add_special_tokens=False).ids
 
     def encode(self, context: str, continuation: str) -> Request:
         """A request as tokens; its texts are what the tokens of each half stand for."""

@@ -88,8 +88,7 @@ class Documents:
             yield np.append(part, np.array(self._eos, dtype=part.dtype))
 
     def _order(self, epoch: int) -> np.ndarray:
-        order: np.ndarray = np.random.default_rng([*self._key, epoch]).permutation(len(self._end))
-        return order
+        return np.random.default_rng([*self._key, epoch]).permutation(len(self._end))
 
     def _document(self, row: int) -> np.ndarray:
         """A document's tokens, with its end-of-text token."""

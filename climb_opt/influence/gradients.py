@@ -101,8 +101,7 @@ class Differentiator:
 
     def add_up(self, vector: torch.Tensor) -> torch.Tensor:
         """The sum of all ranks' vectors."""
-        total: torch.Tensor = self.group.accelerator.reduce(vector, reduction="sum")
-        return total
+        return self.group.accelerator.reduce(vector, reduction="sum")
 
     # --- training losses --------------------------------------------------------------------
 

@@ -78,8 +78,7 @@ def rung_count(recipe: Any) -> int:
 def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
     """The proxy recipe of a shipped name, a path, or a mapping (which may `include` one)."""
     recipe: ProxyRecipe = build(ProxyRecipe, proxy_data(name), "proxy")
-    checked: ProxyRecipe = check_ranges(recipe, "proxy")
-    return checked
+    return check_ranges(recipe, "proxy")
 
 
 def proxy_data(value: Any) -> Any:

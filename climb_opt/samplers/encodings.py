@@ -128,8 +128,7 @@ def make_encoding(
 ) -> Encoding:
     """The encoding of a short name, "module:Name", or a class or function that takes the space."""
     make = lookup.find("encoding", encoding) if isinstance(encoding, str) else encoding
-    made: Encoding = make(space)
-    return made
+    return make(space)
 
 
 def _box(size: int, low: float, high: float) -> dict[str, BaseDistribution]:

@@ -61,7 +61,6 @@ class Leaning:
 
 def _measured(given: Mapping[str, Any]) -> Gains:
     if isinstance(given.get("lowers"), Mapping):  # as a study carries it
-        measured: Gains = build(Gains, given, "influence")
-        return measured
+        return build(Gains, given, "influence")
     gains = convert(dict(given), dict[str, float], "influence")
     return Gains({"given": gains}, {"given": 1.0})

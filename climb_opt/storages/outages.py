@@ -93,8 +93,7 @@ def open_storage(
     if isinstance(where, BaseStorage):
         return where
     found = persist(partial(open_once, where, write=write), stop)
-    patient: Any = _Patient(found, stop)
-    return patient  # type: ignore[no-any-return]
+    return _Patient(found, stop)  # type: ignore[return-value]
 
 
 def persist(call: Callable[[], T], stop: Callable[[], bool] | None = never) -> T:

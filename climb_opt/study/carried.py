@@ -63,8 +63,7 @@ def influence_of(recipe: StudyRecipe) -> Gains | None:
     held = recipe.sampler.options.get(INFLUENCE)
     if not isinstance(held, Mapping) or not isinstance(held.get("lowers"), Mapping):
         return None
-    found: Gains = build(Gains, held, INFLUENCE)
-    return found
+    return build(Gains, held, INFLUENCE)
 
 
 def _with(recipe: StudyRecipe, influence: Any) -> StudyRecipe:

@@ -136,10 +136,8 @@ class _Pricing:
     def components(self, weights: np.ndarray) -> dict[str, float]:
         mixture = self.space.mixture(weights)
         if self.readout == "ensemble":
-            found: dict[str, float] = self.tree.ensemble.scores(self.tree.branches.shares(mixture))
-            return found
-        merged: dict[str, float] = self.objective._evaluate(self.tree.merged(mixture))
-        return merged
+            return self.tree.ensemble.scores(self.tree.branches.shares(mixture))
+        return self.objective._evaluate(self.tree.merged(mixture))
 
     def value(self, components: Mapping[str, float]) -> float:
         return self.recipe.sign * float(self.objective.aggregate(dict(components)))

@@ -90,8 +90,7 @@ def surface(objective: Choice) -> Surface:
 def _surface(name: str, options: str, read: tuple[tuple[str, str], ...]) -> Surface:
     given = json.loads(options)
     lookup.check_options("objective", name, given, set())
-    made: Surface = lookup.find("objective", name)(**given)
-    return made
+    return lookup.find("objective", name)(**given)
 
 
 # --- the two kinds -----------------------------------------------------------------------------

@@ -158,5 +158,4 @@ def _record(document: Document, others: dict[str, Any]) -> dict[str, Any]:
     own = {"id": document.id, "text": document.text}
     kept = {n: v for n, v in others.items() if str(v) != own.get(n)}
     record = {**own, **{f"{n}_" if n in own else n: v for n, v in kept.items()}}
-    found: dict[str, Any] = plain(record)
-    return found
+    return plain(record)

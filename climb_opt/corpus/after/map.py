@@ -89,8 +89,7 @@ def _drawable(name: str) -> str:
 def _colour(index: int) -> tuple[float, ...]:
     from matplotlib import colormaps
 
-    colour: tuple[float, ...] = colormaps["tab20"](index % COLOURS)
-    return colour
+    return colormaps["tab20"](index % COLOURS)
 
 
 def _flatten(centroids: np.ndarray, seed: int) -> np.ndarray:
@@ -99,5 +98,4 @@ def _flatten(centroids: np.ndarray, seed: int) -> np.ndarray:
     manifold = need("sklearn.manifold", "Drawing a map")
     perplexity = min(PERPLEXITY, (len(centroids) - 1) / 3)
     method = manifold.TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-    places: np.ndarray = np.asarray(method.fit_transform(centroids.astype(np.float32)))
-    return places
+    return np.asarray(method.fit_transform(centroids.astype(np.float32)))

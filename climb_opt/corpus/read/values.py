@@ -168,8 +168,7 @@ def _times(array: Any, arrow: Any) -> list[str | None]:
 def _readable(array: Any) -> list[Any]:
     """The values as Python's, bytes where a text is not UTF-8."""
     try:
-        found: list[Any] = array.to_pylist()
-        return found
+        return array.to_pylist()
     except UnicodeDecodeError:  # a text column may hold any bytes
         kind = {"string": "binary", "large_string": "large_binary"}.get(str(array.type))
         return array.cast(kind or "binary_view").to_pylist()

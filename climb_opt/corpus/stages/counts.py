@@ -98,8 +98,7 @@ def cluster_means(stages: Stages, embeddings: Stage, clusters: int) -> np.ndarra
         np.add.at(total, cluster, vectors)
         documents += np.bincount(cluster, minlength=clusters)
     assert total is not None  # there is at least one block
-    means: np.ndarray = total / np.maximum(documents, 1)[:, None]
-    return means
+    return total / np.maximum(documents, 1)[:, None]
 
 
 def held_out_keys(stages: Stages, block: Block, rows: np.ndarray, seed: int) -> np.ndarray:

@@ -159,8 +159,7 @@ def _by_size(merged: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     totals = np.bincount(merged, tokens)
     rank = np.empty(len(totals), dtype=np.int64)
     rank[np.argsort(-totals, kind="stable")] = np.arange(len(totals))
-    ranked: np.ndarray = rank[merged]
-    return ranked
+    return rank[merged]
 
 
 def _check_unclustered(found: Statistics) -> None:

@@ -79,8 +79,7 @@ def merge(tree: np.ndarray, options: MergeOptions, domains: int) -> np.ndarray:
             "Lower --merge-distance or ask for a count with --domains."
         )
     rank = np.argsort(np.argsort(first))
-    merged: np.ndarray = rank[inverse]
-    return merged
+    return rank[inverse]
 
 
 def threshold_table(tree: np.ndarray) -> dict[str, int]:

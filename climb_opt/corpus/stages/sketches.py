@@ -105,8 +105,7 @@ def _permutations() -> np.ndarray:
     """Factors and addends (2, SKETCH) uint32: value -> factor * value + addend, modulo 2^32."""
     datasketch = need("datasketch", "Finding near-duplicates")
     made = datasketch.MinHash(num_perm=SKETCH, seed=1, scheme="affine32")
-    permutations: np.ndarray = made.permutations
-    return permutations
+    return made.permutations
 
 
 def _mixed(hashes: np.ndarray) -> np.ndarray:

@@ -15,8 +15,7 @@ def ward(points: np.ndarray) -> np.ndarray:
     """The tree (n - 1, 4) of points (n, dimensions), as SciPy's `linkage` gives it."""
     from scipy.cluster.hierarchy import linkage
 
-    tree: np.ndarray = linkage(points, "ward")
-    return tree
+    return linkage(points, "ward")
 
 
 if __name__ == "__main__":
