@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from climb_opt.errors import UserError, check_numbers, did_you_mean
+from climb_opt.strict import check_keys
 
 T = TypeVar("T")
 SEEDS, MOST_SEED = ("seed", "random_state"), 2**32 - 1  # what NumPy and scikit-learn take
@@ -263,9 +264,4 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[s
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
     known = sorted({p.name for p in parameters} - given)
-    for key in options:
-        if key not in known:
-            raise UserError(
-                f"{kind} {name!r}: unknown key {key!r}.{did_you_mean(key, known)} Known keys: "
-                f"{', '.join(known) or 'none'}."
-            )
+    check_keys(options, known, (), f"{kind} {name!r}")

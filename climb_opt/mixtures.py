@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.reading import AS_UTF8, decode, read_csv
 from climb_opt.schedules import SAME, Phase, Schedule, check_shares, constant
 from climb_opt.strict import check_keys
@@ -82,10 +82,8 @@ def mixture_from(data: Any, where: str, prefix: str = "") -> dict[str, float]:
             )
         if name in mixture:
             raise UserError(f"{where}: without {prefix!r} there are two domains {name!r}.")
-        try:
+        with within(f"{where}: {rule}"):
             mixture[name] = number(value, f"the weight of {name!r}")
-        except UserError as error:
-            raise UserError(f"{where}: {rule}: {error}") from None
     return mixture
 
 

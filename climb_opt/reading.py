@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from climb_opt.errors import UserError, brief, did_you_mean, listed
+from climb_opt.errors import UserError, brief, misnamed
 from climb_opt.extras import need
 from climb_opt.streams import encoding_of, read_bytes
 from climb_opt.unpacking import Damaged
@@ -121,8 +121,7 @@ def table(text: IO[str], name: str) -> Iterator[tuple[int, list[str]]]:
 
 def no_column(path: Path | str, column: str, header: Sequence[str]) -> UserError:
     """What to raise for a column that a table has not."""
-    hint = did_you_mean(column, header)
-    return UserError(f"{path} has no column {column!r}.{hint} Columns: {listed(header)}.")
+    return UserError(f"{path} has no {misnamed('column', column, header)}")
 
 
 def check_once(path: Path | str, header: Sequence[str], used: Iterable[str]) -> None:

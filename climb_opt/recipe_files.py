@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -64,6 +64,14 @@ def read_data(kind: str, name: str, chain: tuple[Path, ...] = ()) -> dict[str, A
     return merge(read_data(kind, str(beside) if beside.is_file() else parent, (*chain, path)), data)
 
 
+def included(kind: str, data: Any) -> Any:
+    """A mapping with what the recipe that it may `include` says besides; anything else as it is."""
+    if not isinstance(data, Mapping) or "include" not in data:
+        return data
+    rest = {key: value for key, value in data.items() if key != "include"}
+    return merge(read_data(kind, str(data["include"])), rest)
+
+
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`over` on top of `base`; mappings with the same key are merged, all else is replaced."""
     merged = dict(base)
@@ -77,23 +85,27 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def set_override(data: dict[str, Any], override: str) -> None:
-    """Apply one `key.sub=value` of `--set` to the data of a recipe."""
-    keys, text = _split_override(override)
-    value = parse_yaml(text, f"--set {override!r}")
-    for place, parent in enumerate(keys[:-1], start=1):
-        inner = data.get(parent)
-        if isinstance(inner, str):  # a name: proxy: tiny -> {include: tiny}, sampler: climb
-            inner = {"include": inner} if parent == "proxy" else {"name": inner}
-        if inner is not None and not isinstance(inner, dict):
-            path = ".".join(keys[:place])
-            raise UserError(
-                f"--set {override!r}: {path} is {inner!r}, which has no keys. Replace the whole: "
-                f"--set {path}=..."
-            )
-        data[parent] = {} if inner is None else inner
-        data = data[parent]
-    data[keys[-1]] = value
+def set_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """The data of a recipe after each `key.sub=value` of `--set` was applied to it."""
+    top = data
+    for override in overrides:
+        data = top
+        keys, text = _split_override(override)
+        value = parse_yaml(text, f"--set {override!r}")
+        for place, parent in enumerate(keys[:-1], start=1):
+            inner = data.get(parent)
+            if isinstance(inner, str):  # a name: proxy: tiny -> {include: tiny}, sampler: climb
+                inner = {"include": inner} if parent == "proxy" else {"name": inner}
+            if inner is not None and not isinstance(inner, dict):
+                path = ".".join(keys[:place])
+                raise UserError(
+                    f"--set {override!r}: {path} is {inner!r}, which has no keys. Replace the "
+                    f"whole: --set {path}=..."
+                )
+            data[parent] = {} if inner is None else inner
+            data = data[parent]
+        data[keys[-1]] = value
+    return top
 
 
 # Mappings of names to numbers: what follows is one name, with any dots and equals signs it has.

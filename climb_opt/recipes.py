@@ -19,14 +19,14 @@ from climb_opt import corpus_recipe, lookup
 from climb_opt.choices import Choice as Choice
 from climb_opt.choices import choice_data as choice_data
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.ladder import recipe as ladders
 from climb_opt.ladder.branches import recipe as branching
 from climb_opt.ladder.recipe import proxy_data
 from climb_opt.ladder.recipe import read_proxy as read_proxy
 from climb_opt.proxy_recipe import ModelRecipe as ModelRecipe
 from climb_opt.proxy_recipe import ProxyRecipe as ProxyRecipe
-from climb_opt.recipe_files import find, load_yaml, merge, read_data, set_override
+from climb_opt.recipe_files import find, included, load_yaml, read_data, set_overrides
 from climb_opt.schedules import check_shares, step_borders
 from climb_opt.strict import as_list, build, check_ranges
 from climb_opt.study_recipe import AUTO as AUTO
@@ -42,10 +42,7 @@ log = logging.getLogger(__name__)
 
 def read_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     """The study recipe of a shipped name or a path, with `key.sub=value` overrides applied."""
-    data = read_data("studies", name)
-    for override in overrides:
-        set_override(data, override)
-    return study_from(data)
+    return study_from(set_overrides(read_data("studies", name), overrides))
 
 
 def read_corpus(name: str, overrides: Sequence[str] = (), **more: Any) -> CorpusRecipe:
@@ -63,9 +60,7 @@ def read_corpus(name: str, overrides: Sequence[str] = (), **more: Any) -> Corpus
         data = dataclasses.asdict(corpus)
     else:
         data = read_data("corpora", name)
-    for override in overrides:
-        set_override(data, override)
-    return corpus_from({**data, **more})
+    return corpus_from({**set_overrides(data, overrides), **more})
 
 
 def _keys(cls: Any) -> set[str]:
@@ -74,12 +69,10 @@ def _keys(cls: Any) -> set[str]:
 
 def corpus_from(data: Any, where: str = "corpus") -> CorpusRecipe:
     """A corpus recipe from plain data, which may `include` one."""
-    if isinstance(data, Mapping) and "include" in data:
-        rest = {k: v for k, v in data.items() if k != "include"}
-        data = merge(read_data("corpora", str(data["include"])), rest)
+    data = included("corpora", data)
     if isinstance(data, Mapping) and not data.get("inputs", True):
         raise UserError(f"{where}.inputs: name at least one file, folder, glob or prefixed input.")
-    recipe: CorpusRecipe = build(CorpusRecipe, corpus_recipe.plain(data), where)
+    recipe = build(CorpusRecipe, corpus_recipe.plain(data), where)
     return check_ranges(recipe, where) if where == "corpus" else recipe  # a study's with the study
 
 
@@ -245,10 +238,8 @@ def _check_phases(recipe: StudyRecipe) -> None:
         if proxy.command is not None:
             step = proxy.batch_tokens  # it may know of no sequences
         if proxy.tokens >= step > 0:  # else the proxy's own fault, said where it is built
-            try:
+            with within("study.phases"):
                 step_borders(shares, proxy.tokens // step)
-            except UserError as error:
-                raise UserError(f"study.phases: {error}") from None
 
 
 def _searches_one(sampler: str) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.errors import UserError, misnamed
 from climb_opt.files import allow_open_files, write_whole
 from climb_opt.reading import read_json
 
@@ -182,11 +182,8 @@ class Corpus:
         for domain in self.domains:
             if domain.name == name:
                 return domain
-        known = [d.name for d in self.domains]
-        raise UserError(
-            f"Corpus {self.name!r} has no domain {name!r}.{did_you_mean(name, known)} "
-            f"Domains: {listed(known)}."
-        )
+        missing = misnamed("domain", name, (d.name for d in self.domains))
+        raise UserError(f"Corpus {self.name!r} has no {missing}")
 
     def tokens(self) -> dict[str, int]:
         """domain -> training tokens: the prior of a search."""
@@ -248,8 +245,7 @@ class Corpus:
 
 def no_target(corpus: str, name: str, targets: Collection[str]) -> UserError:
     """What to raise where a corpus, as a sentence begins with it, has no such target set."""
-    hint = did_you_mean(name, targets)
-    return UserError(f"{corpus} has no target {name!r}.{hint} Targets: {listed(targets)}.")
+    return UserError(f"{corpus} has no {misnamed('target', name, targets)}")
 
 
 def file_digest(file: Path) -> str:

@@ -12,17 +12,19 @@ import sys
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from climb_opt.errors import UserError, did_you_mean
 from climb_opt.written import number
 
+T = TypeVar("T")
 
-def build(cls: Any, data: Any, where: str) -> Any:
+
+def build(cls: type[T], data: Any, where: str) -> T:
     """A dataclass from plain data; unknown keys and wrong types are errors that name them."""
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected a mapping of keys, but got {data!r}.")
-    hints, keys = typing.get_type_hints(cls), dataclasses.fields(cls)
+    hints, keys = typing.get_type_hints(cls), dataclasses.fields(typing.cast(Any, cls))
     needed = (k.name for k in keys if k.default is k.default_factory is dataclasses.MISSING)
     check_keys(data, [key.name for key in keys], needed, where)
     return cls(**{key: convert(data[key], hints[key], f"{where}.{key}") for key in data})
@@ -35,7 +37,8 @@ def check_keys(
     for key in data:
         if key not in known:
             hint = did_you_mean(str(key), known)
-            raise UserError(f"{where}: unknown key {key!r}.{hint} Known keys: {', '.join(known)}.")
+            keys = ", ".join(known) or "none"
+            raise UserError(f"{where}: unknown key {key!r}.{hint} Known keys: {keys}.")
     for key in needed:
         if key not in data:
             raise UserError(f"{where}: missing key {key!r}.")
@@ -50,7 +53,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if value not in args:
             raise UserError(f"{where}: must be one of {', '.join(args)}, but is {value!r}.")
         return value
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return build(hint, value, where)
     if origin in (tuple, list):
         items = as_list(value)
@@ -138,7 +141,7 @@ ANY, ONE = Range(-HUGE), Range(1)
 POSITIVE, SHARE = Range(0, without="least"), Range(0, 1)
 
 
-def check_ranges(recipe: Any, where: str) -> Any:
+def check_ranges(recipe: T, where: str) -> T:
     """The recipe, after a check of every number in it by the `RANGES` of its class, key -> `Range`,
     and so in the recipes it holds; numbers without a range must be finite.
 
@@ -146,7 +149,7 @@ def check_ranges(recipe: Any, where: str) -> Any:
         UserError: the key, what it may be, and what it is.
     """
     ranges = getattr(type(recipe), "RANGES", {})
-    for key in dataclasses.fields(recipe):
+    for key in dataclasses.fields(typing.cast(Any, recipe)):
         held = getattr(recipe, key.name)
         for path, value in _leaves(held, f"{where}.{key.name}"):
             if dataclasses.is_dataclass(value):

@@ -136,7 +136,7 @@ def test_a_malformed_override_is_named(override: str) -> None:
 )
 def test_set_names_any_domain(override: str, keys: list[str], value: object) -> None:
     data: dict[str, Any] = {}
-    recipe_files.set_override(data, override)
+    recipe_files.set_overrides(data, [override])
     for key in keys:
         assert list(data) == [key]
         data = data[key]
@@ -145,7 +145,7 @@ def test_set_names_any_domain(override: str, keys: list[str], value: object) -> 
 
 def test_set_replaces_nothing_that_it_does_not_name() -> None:
     with pytest.raises(UserError, match=r"space\.upper is 0\.5, which has no keys"):
-        recipe_files.set_override({"space": {"upper": 0.5}}, "space.upper.web=0.7")
+        recipe_files.set_overrides({"space": {"upper": 0.5}}, ["space.upper.web=0.7"])
 
 
 def test_bounds_may_have_any_name_and_be_percentages(tmp_path: Path) -> None:

@@ -81,9 +81,7 @@ def read_predictors(name: str, overrides: Sequence[str] = ()) -> PredictorRecipe
 
 def predictors_from(data: dict[str, Any], overrides: Sequence[str] = ()) -> PredictorRecipe:
     """A predictor study from plain data, with `key.sub=value` overrides applied."""
-    for override in overrides:
-        recipe_files.set_override(data, override)
-    recipe: PredictorRecipe = build(PredictorRecipe, data, "predictors")
+    recipe = build(PredictorRecipe, recipe_files.set_overrides(data, overrides), "predictors")
     if recipe.seeds < 1 or min(recipe.n, default=2) < 2:
         raise UserError("predictors: seeds must be at least 1, and every n at least 2.")
     return recipe
@@ -152,7 +150,7 @@ def _choices(recipe: PredictorRecipe) -> dict[str, Choice]:
     choices = {}
     for label, options in given.items():
         data = recipes.choice_data({"name": label, **options}, f"predictors.{label}")
-        choice: Choice = build(Choice, data, f"predictors.{label}")
+        choice = build(Choice, data, f"predictors.{label}")
         lookup.check_options("predictor", choice.name, choice.options, set())
         choices[label] = choice
     return choices

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import format_argument, quieten_optuna, set_argument, show
 from climb_opt.cli.offering import offer, recipes_of
@@ -63,14 +63,12 @@ def _influence(args: argparse.Namespace) -> None:
 def _split(given: list[str]) -> tuple[list[str], InfluenceOptions]:
     """What changes the recipe, and the measurement's options."""
     from climb_opt.influence.options import InfluenceOptions
-    from climb_opt.recipe_files import set_override
+    from climb_opt.recipe_files import set_overrides
     from climb_opt.strict import build
 
     own = [override for override in given if override.startswith(OWN)]
-    data: dict[str, Any] = {"influence": {}}
-    for override in own:
-        set_override(data, override)
-    options: InfluenceOptions = build(InfluenceOptions, data["influence"], "influence")
+    data = set_overrides({"influence": {}}, own)
+    options = build(InfluenceOptions, data["influence"], "influence")
     return [override for override in given if override not in own], options
 
 

@@ -13,7 +13,7 @@ from climb_opt.corpus.files import load_json
 from climb_opt.corpus.folder import build_facts
 from climb_opt.corpus.options import Plan, make_plan, options_of, plan_from
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import Interrupted, UserError
+from climb_opt.errors import Interrupted, UserError, within
 from climb_opt.shards import MANIFEST, Corpus
 from climb_opt.signals import handling
 from climb_opt.text import storable
@@ -38,20 +38,18 @@ def ensure(recipe: CorpusRecipe, known: Callable[[Corpus], bool] | None = None) 
     there = output / MANIFEST
     if there.is_file() and known is not None:
         return Corpus.load(output)  # whoever knows which one it must be says if it is another
-    try:
-        # SIGTERM stops it as Ctrl-C does, at once, whatever the process does with them else: what
-        # is finished is on the disk, partial files are removed.
-        with handling({signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}):
-            try:
-                plan = make_plan(options)
-            except UserError as error:
-                if not there.is_file() or not _made_with(plan_from(options, []), there):
-                    raise
-                logger.warning("%s is taken as it was built: %s", storable(str(output)), error)
-                return Corpus.load(output)
-            found = build(plan, output, workers=None, wait=True)
-    except UserError as error:
-        raise UserError(f"corpus: {error}") from error
+    # SIGTERM stops it as Ctrl-C does, at once, whatever the process does with them else: what is
+    # finished is on the disk, partial files are removed.
+    signals: dict[int, Any] = {signal.SIGTERM: _stop, signal.SIGINT: signal.default_int_handler}
+    with within("corpus"), handling(signals):
+        try:
+            plan = make_plan(options)
+        except UserError as error:
+            if not there.is_file() or not _made_with(plan_from(options, []), there):
+                raise
+            logger.warning("%s is taken as it was built: %s", storable(str(output)), error)
+            return Corpus.load(output)
+        found = build(plan, output, workers=None, wait=True)
     assert found is not None  # this is part 1
     return found
 

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 import optuna
 
 from climb_opt.attributes import PATH
-from climb_opt.errors import UserError, check_numbers, did_you_mean, listed
+from climb_opt.errors import UserError, check_numbers, misnamed
 from climb_opt.exports.formats import format_of, render, render_phases
 from climb_opt.exports.handover import Handover
 from climb_opt.exports.materialise import Kind, Written
@@ -225,10 +225,7 @@ def _given(view: StudyView, mixture: Mapping[str, float] | Schedule | str | Path
     known = one_phase(view.space).domains
     for name in mean_mixture(schedule):
         if name not in known:
-            raise UserError(
-                f"{where}: unknown domain {name!r}.{did_you_mean(name, known)} Domains: "
-                f"{listed(known)}."
-            )
+            raise UserError(f"{where}: unknown {misnamed('domain', name, known)}")
     return schedule, where, "", ""
 
 

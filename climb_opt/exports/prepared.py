@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.apportion import apportion
-from climb_opt.errors import UserError, bare, did_you_mean, listed
+from climb_opt.errors import UserError, bare, misnamed
 from climb_opt.exports.handover import UNITS, Handover, Source, Span
 from climb_opt.schedules import Schedule, constant, mean_mixture, step_borders
 from climb_opt.shards import Corpus
@@ -105,10 +105,8 @@ class _Domains:
         order = sorted((d for d in mixture if units[d] > 0), key=lambda d: (-units[d], d))
         lacking = [d for d in order if d not in self.inventory]
         if self.inventory and lacking and self.corpus is None:
-            raise UserError(
-                f"The study's corpus has no domain {lacking[0]!r}."
-                f"{did_you_mean(lacking[0], self.inventory)} Domains: {listed(self.inventory)}."
-            )
+            missing = misnamed("domain", lacking[0], self.inventory)
+            raise UserError(f"The study's corpus has no {missing}")
         sources = [self._source(name, units[name]) for name in order]
         return {
             "sources": tuple(_placed(sources, self.template)),

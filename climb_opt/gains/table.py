@@ -107,7 +107,7 @@ def read_gains(path: str | Path) -> Gains:
         UserError: no such file, not JSON, or something else than a measurement.
     """
     where = f"influence {str(path)!r}"
-    gains: Gains = build(Gains, read_json(path), where)
+    gains = build(Gains, read_json(path), where)
     for name, row in gains.lowers.items():
         for domain, value in row.items():
             if not np.isfinite(value):

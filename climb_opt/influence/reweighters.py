@@ -27,7 +27,7 @@ class _ByInfluence:
     rereads = True
 
     def __init__(self, **options: Any) -> None:
-        given: InfluenceOptions = build(InfluenceOptions, options, "proxy.reweight")
+        given = build(InfluenceOptions, options, "proxy.reweight")
         self.options = check_ranges(given, "proxy.reweight")
         if self.options.mixtures:
             raise UserError("proxy.reweight: mixtures are of `climb-opt influence`; leave it out.")

@@ -17,7 +17,7 @@ from climb_opt.errors import UserError
 from climb_opt.ladder.branches import recipe as branching
 from climb_opt.ladder.branches.recipe import READOUTS, TARGET
 from climb_opt.proxy_recipe import ProxyRecipe
-from climb_opt.recipe_files import merge, read_data
+from climb_opt.recipe_files import included, merge
 from climb_opt.strict import build, check_ranges
 
 
@@ -77,17 +77,12 @@ def rung_count(recipe: Any) -> int:
 
 def read_proxy(name: str | Mapping[str, Any]) -> ProxyRecipe:
     """The proxy recipe of a shipped name, a path, or a mapping (which may `include` one)."""
-    recipe: ProxyRecipe = build(ProxyRecipe, proxy_data(name), "proxy")
-    return check_ranges(recipe, "proxy")
+    return check_ranges(build(ProxyRecipe, proxy_data(name), "proxy"), "proxy")
 
 
 def proxy_data(value: Any) -> Any:
     """The plain data of a proxy given by name, path or keys."""
-    if isinstance(value, str):
-        value = read_data("proxies", value)
-    elif isinstance(value, Mapping) and "include" in value:
-        rest = {k: v for k, v in value.items() if k != "include"}
-        value = merge(read_data("proxies", str(value["include"])), rest)
+    value = included("proxies", {"include": value} if isinstance(value, str) else value)
     if not isinstance(value, Mapping):
         return value
     if value.get("reweight") is None:

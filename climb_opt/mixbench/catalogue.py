@@ -18,7 +18,7 @@ from climb_opt.emulator.phased import InPhases
 from climb_opt.emulator.repetition import Repetition, RepetitionLadder, scarce
 from climb_opt.emulator.shapes import Interactions, Thresholds, Traces
 from climb_opt.emulator.simulated import SimulatedLadder
-from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.errors import UserError, did_you_mean, listed, misnamed
 from climb_opt.ladder import Ladder
 from climb_opt.mixbench.problems import Problem
 
@@ -43,9 +43,7 @@ def problem(name: str, **options: Any) -> Problem:
     3
     """
     if name not in PROBLEMS:
-        raise UserError(
-            f"No problem {name!r}.{did_you_mean(name, PROBLEMS)} Problems: {listed(PROBLEMS, 20)}."
-        )
+        raise UserError(f"No {misnamed('problem', name, PROBLEMS)}")
     known = inspect.signature(PROBLEMS[name]).parameters
     if odd := sorted(set(options) - set(known)):
         hint = did_you_mean(odd[0], known)

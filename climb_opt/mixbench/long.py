@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.emulator.tables import LABELS, Runs
-from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.errors import UserError, did_you_mean, listed, misnamed
 from climb_opt.reading import check_once, read_csv, whole_rows
 from climb_opt.sums import sum_problem
 
@@ -78,9 +78,9 @@ class LongTable:
             recipe = row["recipe"]
             if recipe not in mixtures and self.unmatched == "error":
                 raise UserError(
-                    f"{where}: {self.recipes} has no weights of recipe {recipe!r}."
-                    f"{did_you_mean(recipe, mixtures)} Recipes: {listed(mixtures)}. Complete it, "
-                    "or leave such recipes out: unmatched: drop."
+                    f"{where}: {self.recipes} has no weights of "
+                    f"{misnamed('recipe', recipe, mixtures)} Complete it, or leave such recipes "
+                    "out: unmatched: drop."
                 )
             if recipe not in mixtures:
                 left_out.add(recipe)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from climb_opt.bounds import named
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, misnamed
 from climb_opt.schedules import Phase, Schedule
 from climb_opt.simplex import MixtureSpace
 
@@ -64,7 +63,7 @@ def _by_phase(
     for name, weight in mixture.items():
         label = name if name in known else name.removeprefix("w")
         if label not in known:
-            raise UserError(f"{what}: Unknown {named(name, known)}")
+            raise UserError(f"{what}: Unknown {misnamed('domain', name, known)}")
         place, _, domain = label.partition("/")
         phase = each[int(place) - 1]
         if domain in phase:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.proxy.cost import place_of, plan, share_of
 from climb_opt.proxy.schedule import stable_steps, warm_steps
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
@@ -28,10 +28,8 @@ FREE = ASIDE | {
 def check_going_on(recipe: StudyRecipe) -> None:
     """Raise unless every rung that is to go on from the one below it can, and say which cannot."""
     for number in range(len(recipe.proxies)):
-        try:
+        with within(place_of(number, recipe.proxies)):
             _check(recipe, number)
-        except UserError as error:
-            raise UserError(f"{place_of(number, recipe.proxies)}: {error}") from None
 
 
 def part_left(proxies: Sequence[ProxyRecipe], number: int) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from climb_opt.attributes import BASELINE
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.ladder import Ladder, Rung
 from climb_opt.ladder.branches.before import Before
 from climb_opt.ladder.branches.groups import branches_of, check_several
@@ -108,10 +108,8 @@ def branching_flops(recipe: StudyRecipe, ladder: Ladder, tokens: Mapping[str, fl
 def _rung(number: int, proxies: Sequence[ProxyRecipe], vocabulary: int) -> Rung:
     proxy = proxies[number]
     where = place_of(number, proxies)
-    try:
+    with within(where):
         cost = trial_cost(proxy, _size(proxy, vocabulary))
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
     if cost.flops is None:
         raise UserError(
             f"{where}: what a trial of a command costs is not known; state its FLOPs in the key "

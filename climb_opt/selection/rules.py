@@ -239,6 +239,6 @@ def _for_noise(evidence: Evidence) -> str:
 def _climb(evidence: Evidence, rule: str) -> np.ndarray:
     stored = dict(evidence.climb)
     seed = int(stored.pop("seed", evidence.seed))
-    options: ClimbOptions = build(ClimbOptions, stored, PICK)
+    options = build(ClimbOptions, stored, PICK)
     history = on_one_scale(evidence.learnt)
     return climb_pick(evidence.problem.space, history, options, seed=seed, rule=rule)

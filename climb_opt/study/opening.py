@@ -283,9 +283,7 @@ def _describe(
 
 def overridden(stored: StudyRecipe, overrides: Sequence[str]) -> StudyRecipe:
     """A study's recipe with `key.sub=value` applied."""
-    data = dataclasses.asdict(stored)
-    for override in overrides:
-        recipe_files.set_override(data, override)
+    data = recipe_files.set_overrides(dataclasses.asdict(stored), overrides)
     return recipes.study_from(json.loads(json.dumps(data)))
 
 

@@ -117,7 +117,7 @@ def split(name: str, data: Mapping[str, Any]) -> tuple[ArmOptions, dict[str, Any
     for key in ("fixed", "final", "method"):
         if key in own:
             own[key] = recipes.choice_data(own[key], f"arm {name!r}.{key}")
-    options: ArmOptions = build(ArmOptions, own, f"arm {name!r}")
+    options = build(ArmOptions, own, f"arm {name!r}")
     check_ranges(options, f"arm {name!r}")
     if options.fixed is not None and options.method is not None:
         raise UserError(f"arm {name!r}: give either fixed or method, not both.")

@@ -53,9 +53,7 @@ def read_ablation(
             known = ", ".join(scales) if isinstance(scales, Mapping) else ""
             raise UserError(f"Ablation {name!r} has no scale {scale!r}. Scales: {known or 'none'}.")
         data = recipe_files.merge(data, scales[scale])
-    for override in overrides:
-        recipe_files.set_override(data, override)
-    return ablation_from(data)
+    return ablation_from(recipe_files.set_overrides(data, overrides))
 
 
 def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
@@ -65,7 +63,7 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
         data["objective"] = recipes.choice_data(data["objective"], "ablation.objective")
     if isinstance(data.get("arms"), (list, tuple)):
         data["arms"] = dict.fromkeys(map(str, data["arms"]))
-    recipe: AblationRecipe = build(AblationRecipe, data, "ablation")
+    recipe = build(AblationRecipe, data, "ablation")
     if not recipe.arms:
         raise UserError("ablation: arms must name at least one arm.")
     if recipe.only:

@@ -14,7 +14,7 @@ from climb_opt import recipe_files, recipes
 from climb_opt.ablation.recipe.arms import ArmOptions, arm_data, split
 from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
 from climb_opt.apportion import apportion
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.ladder import recipe as ladders
 from climb_opt.ladder.recipe import rung_count
 from climb_opt.proxy.cost import overhead
@@ -108,11 +108,9 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
                 f"arm {name!r}: a trunk and branches are trained, and no law says how they rank; "
                 "leave them out or use `objective: live`."
             )
-        try:
+        with within(f"arm {name!r}"):
             only = over.get("rounds") == [] and (over.get("baselines") or over.get("branches"))
             study = recipes.study_from(recipe_files.merge(_at_target(base) if only else base, over))
-        except UserError as error:
-            raise UserError(f"arm {name!r}: {error}") from None
         if options.method is not None and recipe.objective.name != BENCH:
             raise UserError(f"arm {name!r}: a method is run by `objective: {BENCH}` alone.")
         arm = Arm(name, options, study)

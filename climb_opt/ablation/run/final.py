@@ -40,7 +40,7 @@ def final_mixture(
             raise UserError(f"{study.study_name}: no finished trial, so there is no mixture.")
         given = {"seed": recipe.seed, "top": 128, **study.user_attrs.get(PICK, {}), **rule.options}
         seed, top = (int(given.pop(name)) for name in ("seed", "top"))
-        own: ClimbOptions = build(ClimbOptions, given, f"final {rule.name!r}")
+        own = build(ClimbOptions, given, f"final {rule.name!r}")
         return climb_pick(space, history, own, rule=rule.name, seed=seed, top=top)
     options = {"seed": recipe.seed, **rule.options}
     unknown = set(options) - {"seed", "components"}

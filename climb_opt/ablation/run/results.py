@@ -108,9 +108,7 @@ class Archive:
         if not path.is_file():
             return None
         try:
-            result: RunResult = build(
-                RunResult, json.loads(path.read_text(encoding="utf-8")), str(path)
-            )
+            result = build(RunResult, json.loads(path.read_text(encoding="utf-8")), str(path))
         except (OSError, ValueError) as error:  # cut short, or of another version
             log.warning("%s holds no result (%s); the run is repeated.", path, error)
             return None

@@ -56,7 +56,7 @@ class Desk:
         stored = None if study is None else study.user_attrs.get(RESULT)
         if stored is None or study is None or not self._same(study, run):
             return None
-        result: RunResult = build(RunResult, json.loads(stored), f"study {study.study_name}")
+        result = build(RunResult, json.loads(stored), f"study {study.study_name}")
         if (name := result.outdated(run)) is not None:
             raise UserError(
                 f"The storage holds run {run.key} of another {name} than the one here: it has "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.errors import UserError, listed, misnamed
 from climb_opt.study_recipe import MIXMIN, BranchesRecipe
 
 RESERVED = {"trunk", MIXMIN}  # names of parts that are no branches
@@ -79,10 +79,8 @@ def branches_of(recipe: BranchesRecipe, tokens: Mapping[str, float], length: int
     for group, domains in recipe.groups.items():
         for domain in domains:
             if domain not in tokens:
-                raise UserError(
-                    f"study.branches.groups.{group}: the corpus has no domain {domain!r}."
-                    f"{did_you_mean(domain, tokens)} Domains: {listed(tokens)}."
-                )
+                missing = misnamed("domain", domain, tokens)
+                raise UserError(f"study.branches.groups.{group}: the corpus has no {missing}")
     for domain in sorted(RESERVED & {*tokens} - {d for ds in recipe.groups.values() for d in ds}):
         raise UserError(
             f"study.branches: the domain {domain!r} cannot give its branch that name, which means "

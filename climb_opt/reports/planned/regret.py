@@ -19,7 +19,7 @@ from climb_opt import lookup, recipes
 from climb_opt.attributes import LADDER, RECIPE
 from climb_opt.emulator import MixingLaw, SimulatedLadder
 from climb_opt.emulator.ladders import LadderObjective, LadderSource
-from climb_opt.errors import UserError
+from climb_opt.errors import within
 from climb_opt.ladder import Ladder
 from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.reports.planned.costs import with_rungs
@@ -235,10 +235,8 @@ def _search(recipe: StudyRecipe, source: LadderSource, seed: int) -> tuple[float
 
     wanted = Work(view.plan, space=source.space, stop=enough)
     work(study, LadderObjective(source, seed=seed), study_lock(study), wanted)
-    try:
+    with within("an emulated search recommends nothing"):
         chosen = best_mixture(study, space=source.space, seed=seed)
-    except UserError as error:
-        raise UserError(f"an emulated search recommends nothing: {error}") from None
     weights = source.space.weights(chosen.mixture, normalise=True)
     lost = float(source.truth(weights[None])[0]) - source.optimum()[1]
     return lost / source.sigma, view.plan.next(view.trials()).kind != "done"

@@ -19,7 +19,7 @@ from .parts.emulator_phased import InPhases
 from .parts.emulator_repetition import Repetition, RepetitionLadder, scarce
 from .parts.emulator_shapes import Interactions, Thresholds, Traces
 from .parts.emulator_simulated import SimulatedLadder
-from .parts.errors import UserError, did_you_mean, listed
+from .parts.errors import UserError, did_you_mean, listed, misnamed
 from .parts.ladder import Ladder
 from .problems import Problem
 
@@ -44,9 +44,7 @@ def problem(name: str, **options: Any) -> Problem:
     3
     """
     if name not in PROBLEMS:
-        raise UserError(
-            f"No problem {name!r}.{did_you_mean(name, PROBLEMS)} Problems: {listed(PROBLEMS, 20)}."
-        )
+        raise UserError(f"No {misnamed('problem', name, PROBLEMS)}")
     known = inspect.signature(PROBLEMS[name]).parameters
     if odd := sorted(set(options) - set(known)):
         hint = did_you_mean(odd[0], known)

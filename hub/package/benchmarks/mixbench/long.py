@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .parts.emulator_tables import LABELS, Runs
-from .parts.errors import UserError, did_you_mean, listed
+from .parts.errors import UserError, did_you_mean, listed, misnamed
 from .parts.reading import check_once, read_csv, whole_rows
 from .parts.sums import sum_problem
 
@@ -79,9 +79,9 @@ class LongTable:
             recipe = row["recipe"]
             if recipe not in mixtures and self.unmatched == "error":
                 raise UserError(
-                    f"{where}: {self.recipes} has no weights of recipe {recipe!r}."
-                    f"{did_you_mean(recipe, mixtures)} Recipes: {listed(mixtures)}. Complete it, "
-                    "or leave such recipes out: unmatched: drop."
+                    f"{where}: {self.recipes} has no weights of "
+                    f"{misnamed('recipe', recipe, mixtures)} Complete it, or leave such recipes "
+                    "out: unmatched: drop."
                 )
             if recipe not in mixtures:
                 left_out.add(recipe)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .errors import UserError, did_you_mean, listed
+from .errors import UserError, misnamed
 from .written import number
 
 SUM_TOLERANCE = 1e-9
@@ -28,7 +28,7 @@ def read_bound(
         return np.full(len(domains), default)
     if isinstance(given, Mapping):
         if unknown := sorted(set(given) - set(domains)):
-            raise UserError(f"{what}: unknown {named(unknown[0], domains)}")
+            raise UserError(f"{what}: unknown {misnamed('domain', unknown[0], domains)}")
         bound = np.array([number(given.get(d, default), what) for d in domains])
     else:
         bound = np.full(len(domains), number(given, what))
@@ -58,12 +58,6 @@ def check_bounds(
             f"upper bounds to {high_sum:.6g} (at least 1). Widen the bounds"
             f"{', raise max_epochs or train on fewer tokens' if max_epochs else ''}."
         )
-
-
-def named(name: str, domains: Sequence[str]) -> str:
-    """An unknown domain, and which there are."""
-    hint = did_you_mean(name, domains)
-    return f"domain {name!r}.{hint} Domains: {listed(domains)}."
 
 
 def scale_into(w: np.ndarray, lower: np.ndarray, upper: np.ndarray, p: np.ndarray) -> np.ndarray:

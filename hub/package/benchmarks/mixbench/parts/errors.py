@@ -11,7 +11,8 @@ from __future__ import annotations
 import difflib
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 LISTED = 12  # names that a message lists at most, where people make the names
 
@@ -24,6 +25,15 @@ class UserError(ValueError):
     Traceback (most recent call last):
     climb_opt.errors.UserError: A mixture space needs at least one domain.
     """
+
+
+@contextmanager
+def within(where: str) -> Iterator[None]:
+    """Begin what a `UserError` raised inside says with where that was: "phase 2: ..."."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -42,6 +52,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         for k, equal in zip(near, same, strict=True)
     ]
     return f" Did you mean {' or '.join(asked)}?"
+
+
+def misnamed(kind: str, name: str, known: Iterable[str]) -> str:
+    """What is not known, what was probably meant, and which there are: "domain 'wep'. Did you mean
+    'web'? Domains: web, code."."""
+    known = list(known)
+    return f"{kind} {name!r}.{did_you_mean(name, known)} {kind.capitalize()}s: {listed(known)}."
 
 
 def listed(names: Iterable[str], most: int = LISTED) -> str:

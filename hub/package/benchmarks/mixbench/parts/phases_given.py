@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .bounds import named
-from .errors import UserError
+from .errors import UserError, misnamed
 from .schedules import Phase, Schedule
 from .simplex import MixtureSpace
 
@@ -65,7 +64,7 @@ def _by_phase(
     for name, weight in mixture.items():
         label = name if name in known else name.removeprefix("w")
         if label not in known:
-            raise UserError(f"{what}: Unknown {named(name, known)}")
+            raise UserError(f"{what}: Unknown {misnamed('domain', name, known)}")
         place, _, domain = label.partition("/")
         phase = each[int(place) - 1]
         if domain in phase:

@@ -22,7 +22,7 @@ import numpy as np
 import optuna
 
 from .bounds import SUM_TOLERANCE
-from .errors import UserError
+from .errors import UserError, within
 from .phases_caps import Caps
 from .phases_given import Mixture, labels, read
 from .schedules import Phase, Schedule, check_shares
@@ -71,10 +71,8 @@ class PhasedSpace(MixtureSpace):
         self._set(base, [self._phase(base, p, **given) for p, given in enumerate(each)])
 
     def _phase(self, base: MixtureSpace, place: int, **bounds: Any) -> MixtureSpace:
-        try:
+        with within(f"Phase {place + 1} of {len(self.shares)}"):
             return MixtureSpace(zip(base.domains, base.prior, strict=True), **bounds)
-        except UserError as error:
-            raise UserError(f"Phase {place + 1} of {len(self.shares)}: {error}") from None
 
     def _set(self, base: MixtureSpace, phases: Sequence[MixtureSpace]) -> None:
         self.base, self.phases, self.cap = base, tuple(phases), base.upper

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import UserError, brief, did_you_mean, listed
+from .errors import UserError, brief, misnamed
 from .extras import need
 from .streams import encoding_of, read_bytes
 from .unpacking import Damaged
@@ -122,8 +122,7 @@ def table(text: IO[str], name: str) -> Iterator[tuple[int, list[str]]]:
 
 def no_column(path: Path | str, column: str, header: Sequence[str]) -> UserError:
     """What to raise for a column that a table has not."""
-    hint = did_you_mean(column, header)
-    return UserError(f"{path} has no column {column!r}.{hint} Columns: {listed(header)}.")
+    return UserError(f"{path} has no {misnamed('column', column, header)}")
 
 
 def check_once(path: Path | str, header: Sequence[str], used: Iterable[str]) -> None:

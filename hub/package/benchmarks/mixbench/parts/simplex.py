@@ -17,9 +17,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from .bounds import SUM_TOLERANCE, check_bounds, named, read_bound, scale_into
+from .bounds import SUM_TOLERANCE, check_bounds, read_bound, scale_into
 from .draws import dirichlet, mixed, powered
-from .errors import UserError
+from .errors import UserError, misnamed
 from .sums import Amounts, checked_sum, read_amounts
 from .written import number
 
@@ -177,7 +177,7 @@ class MixtureSpace:
                 )
         total = sum(given.values()) if normalise else checked_sum(given.values(), what)
         if unknown := sorted(set(given) - set(self.domains)):
-            raise UserError(f"{what}: Unknown {named(unknown[0], self.domains)}")
+            raise UserError(f"{what}: Unknown {misnamed('domain', unknown[0], self.domains)}")
         weights = np.array([given.get(d, 0.0) for d in self.domains])
         if total > 0 and (normalise or abs(total - 1.0) > SUM_TOLERANCE):
             weights = weights / weights.sum()
