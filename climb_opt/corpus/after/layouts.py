@@ -157,5 +157,4 @@ def _record(document: Document, others: dict[str, Any]) -> dict[str, Any]:
     has an underscore behind its name, unless it is the same."""
     own = {"id": document.id, "text": document.text}
     kept = {n: v for n, v in others.items() if str(v) != own.get(n)}
-    record = {**own, **{f"{n}_" if n in own else n: v for n, v in kept.items()}}
-    return plain(record)
+    return plain({**own, **{f"{n}_" if n in own else n: v for n, v in kept.items()}})

@@ -67,8 +67,7 @@ def _append(rows: Rows, buckets: int, folder: Path) -> None:
 
 def _bucket_of(hashes: np.ndarray, buckets: int) -> np.ndarray:
     # The upper 32 bits decide, as an integer product without overflow.
-    found: np.ndarray = ((hashes >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)
-    return found.astype(np.int64)
+    return (((hashes >> np.uint64(32)) * np.uint64(buckets)) >> np.uint64(32)).astype(np.int64)
 
 
 def _joined(parts: list[Rows]) -> Rows:

@@ -78,8 +78,7 @@ def merge(tree: np.ndarray, options: MergeOptions, domains: int) -> np.ndarray:
             f"one domain. Distance -> domains: {table}. "
             "Lower --merge-distance or ask for a count with --domains."
         )
-    rank = np.argsort(np.argsort(first))
-    return rank[inverse]
+    return np.argsort(np.argsort(first))[inverse]
 
 
 def threshold_table(tree: np.ndarray) -> dict[str, int]:

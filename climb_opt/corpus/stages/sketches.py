@@ -104,8 +104,7 @@ def _least(hashes: np.ndarray, lows: np.ndarray, counts: np.ndarray) -> np.ndarr
 def _permutations() -> np.ndarray:
     """Factors and addends (2, SKETCH) uint32: value -> factor * value + addend, modulo 2^32."""
     datasketch = need("datasketch", "Finding near-duplicates")
-    made = datasketch.MinHash(num_perm=SKETCH, seed=1, scheme="affine32")
-    return made.permutations
+    return datasketch.MinHash(num_perm=SKETCH, seed=1, scheme="affine32").permutations
 
 
 def _mixed(hashes: np.ndarray) -> np.ndarray:
