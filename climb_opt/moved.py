@@ -19,7 +19,7 @@ from typing import Any
 MOVED = {
     "confirm": "retrain",
     "corpus.edit": "corpus.after.edit",
-    "corpus.engines": "corpus.run.engines",
+    "corpus.engines": "corpus.run.local",
     "corpus.inputs": "corpus.read.inputs",
     "corpus.layouts": "corpus.after.layouts",
     "corpus.megatron": "corpus.after.megatron",

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus.stages import buckets, jaccard, roles, sketches
-from climb_opt.corpus.stages.buckets import by_hash
-from climb_opt.corpus.stages.exact import equal_runs
+from climb_opt.corpus.stages import exact, jaccard, roles, sketches
+from climb_opt.corpus.stages.exact import by_hash, equal_runs
 from climb_opt.corpus.stages.jaccard import runs_of, similarity
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.errors import UserError
@@ -69,7 +68,7 @@ def test_buckets_bring_equal_hashes_together(
              range(0, len(hashes), 7)]  # fmt: skip
     folder = tmp_path_factory.mktemp("buckets")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buckets, "ROWS_AT_ONCE", at_once)
+        patch.setattr(exact, "ROWS_AT_ONCE", at_once)
         found = list(by_hash(parts, len(hashes), folder))
     seen: dict[int, int] = {}
     for index, (some, numbers) in enumerate(found):
@@ -84,7 +83,7 @@ def test_buckets_bring_equal_hashes_together(
 def test_copies_are_found_in_one_pass_or_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(buckets, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(exact, "ROWS_AT_ONCE", at_once)
     documents = topic_documents(20)
     write_jsonl(tmp_path / "a.jsonl", documents + documents[:7] + documents[3:5])
     corpus = small_corpus(tmp_path / "out", tmp_path / "a.jsonl")
@@ -98,7 +97,7 @@ def test_copies_are_found_in_one_pass_or_many(
 def test_near_copies_are_dropped_and_distinct_documents_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(buckets, "ROWS_AT_ONCE", at_once)
+    monkeypatch.setattr(exact, "ROWS_AT_ONCE", at_once)
     rng = np.random.default_rng(1)
     documents = topic_documents(20, length=200)
     near = [{"id": f"n{i}", "text": changed(d["text"], 1, rng)} for i, d in enumerate(documents)]
@@ -339,5 +338,5 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "0").symlink_to("/dev/full")
     rows = np.ones((200_000, 1), dtype=np.uint64), np.arange(200_000)
     with pytest.raises(OSError) as error:
-        buckets._append(rows, 1, tmp_path)
+        exact._append(rows, 1, tmp_path)
     assert error.value.errno == errno.ENOSPC

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from climb_opt.corpus.stages import tfidf
-from climb_opt.corpus.stages.embed import EmbedOptions
-from climb_opt.corpus.stages.tfidf import TfIdf, right_vectors, token_counts
+from climb_opt.corpus.stages import embed
+from climb_opt.corpus.stages.embed import EmbedOptions, TfIdf, right_vectors, token_counts
 from climb_opt.shards import Corpus
 from corpora import small_corpus, topic_documents, write_jsonl
 
@@ -68,7 +67,7 @@ def test_vectors_do_not_depend_on_how_documents_are_taken_together(
         rng.random(50, dtype=np.float32), rng.standard_normal((50, 7), dtype=np.float32), 90
     )
     whole = encoder.transform(tokens, ends)
-    monkeypatch.setattr(tfidf, "TOKENS_AT_ONCE", 100)
+    monkeypatch.setattr(embed, "TOKENS_AT_ONCE", 100)
     assert np.array_equal(encoder.transform(tokens, ends), whole)
 
 

@@ -19,9 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from climb_opt import cli, lookup
-from climb_opt.corpus.after.layouts import export
+from climb_opt.corpus.after.layouts import LAYOUTS, export
 from climb_opt.corpus.after.megatron import read_pair
-from climb_opt.corpus.after.shard_layouts import LAYOUTS
 from climb_opt.errors import UserError
 from climb_opt.exports import Handover, format_of, prepare, render, texts
 from climb_opt.exports.handover import UNITS

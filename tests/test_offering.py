@@ -8,7 +8,7 @@ from climb_opt import lookup, recipe_files
 from climb_opt.ablation import foresight
 from climb_opt.ablation.recipe import reading
 from climb_opt.cli import parser
-from climb_opt.corpus.run.engines import ENGINES
+from climb_opt.corpus.run.local import ENGINES
 from climb_opt.corpus.stages.cluster import BACKENDS
 from climb_opt.corpus.stages.pruning import PRESETS
 

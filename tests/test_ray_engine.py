@@ -14,8 +14,8 @@ import pytest
 from climb_opt.cli import main
 from climb_opt.corpus.build import build
 from climb_opt.corpus.options import make_plan
-from climb_opt.corpus.run.engines import open_engine
 from climb_opt.corpus.run.jobs import How, Job
+from climb_opt.corpus.run.local import open_engine
 from climb_opt.errors import UserError
 from corpora import files_of, small_options, topic_documents, write_jsonl
 

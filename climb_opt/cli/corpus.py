@@ -54,7 +54,7 @@ def _add_edits(commands: Any) -> None:
 
 def _add_exchange(commands: Any) -> None:
     export = _command(commands, "export", "write it in another project's layout", _export)
-    offer(export, formats=table_in("climb_opt.corpus.after.shard_layouts:LAYOUTS"))
+    offer(export, formats=table_in("climb_opt.corpus.after.layouts:LAYOUTS"))
     export.add_argument("--format", required=True, help="see below")
     export.add_argument(
         "--output", required=True, type=folder, metavar="FOLDER", help="a new or empty folder"

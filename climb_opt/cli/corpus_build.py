@@ -57,7 +57,7 @@ def add(commands: Any) -> None:
     _add_running(parser.add_argument_group("running"))
     offer(
         parser,
-        engines=table_in("climb_opt.corpus.run.engines:ENGINES"),
+        engines=table_in("climb_opt.corpus.run.local:ENGINES"),
         encoders=offering.encoders,
         back_ends_of_k_means=table_in("climb_opt.corpus.stages.cluster:BACKENDS", before=["auto"]),
         precisions_of_a_model=table_in("climb_opt.corpus.stages.embed:PRECISIONS"),

@@ -1,4 +1,6 @@
-"""Documents -> corpus: the stages (order.py), then the shards. Stop it anywhere and run it again.
+"""Documents -> corpus: the stages (order.py), then shards, tokenizer and the clusters' map.
+
+Stop it anywhere and run it again.
 
 `build_corpus` is `climb_opt.build_corpus`, and does as `climb-opt corpus build` does.
 
@@ -9,25 +11,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from climb_opt import recipe_files, recipes
-from climb_opt.corpus.finish import write_corpus
-from climb_opt.corpus.folder import WORK, prepared, save_plan
+from climb_opt.corpus.files import save_arrays
+from climb_opt.corpus.folder import CLUSTERS, WORK, build_facts, prepared, save_plan
 from climb_opt.corpus.options import Plan, make_plan, options_of
 from climb_opt.corpus.order import Build
-from climb_opt.corpus.run.engines import open_engine
+from climb_opt.corpus.run.local import open_engine
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import domains
+from climb_opt.corpus.stages.counts import Stages
+from climb_opt.corpus.stages.gather import completed, gather
+from climb_opt.corpus.stages.roles import COPY, NEAR, NEAR_TARGET
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean
+from climb_opt.files import atomic
 from climb_opt.shards import Corpus
 from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
 
 MOST_CHECKED = 64  # inputs that a cluster's nodes are asked for
+DROPPED = {COPY: "copies", NEAR: "near_copies", NEAR_TARGET: "near_copies_of_targets"}
 
 
 def build_corpus(
@@ -202,3 +212,58 @@ def _shared_paths(plan: Plan, output: Path) -> list[str]:
     """What every machine that helps must see: the stages and, of many inputs, some."""
     inputs = [s.path for s in plan.sources if Path(s.path).exists()]
     return [str(output / WORK), *inputs[:: -(-len(inputs) // MOST_CHECKED) or 1]]
+
+
+# --- the last step --------------------------------------------------------------------------------
+
+
+def write_corpus(output: Path, build: Build, stages: Stages, found: dict[str, Any]) -> Corpus:
+    """Write everything and return the corpus as it loads.
+
+    Args:
+        found: what `domains.make_domains` decided.
+    """
+    plan, facts = build.plan, build.facts
+    for stem in ("domain_*", "target_*"):
+        for old in [*output.glob(f"{stem}.bin"), *output.glob(f"{stem}.idx")]:
+            old.unlink()  # of an interrupted or replaced build; there is no manifest now
+    domains, targets = gather(output, stages, found, plan.targets, facts.dtype, build.seed)
+    with atomic(output / "tokenizer.json") as partial:
+        partial.write_bytes(build.tokenizer_file.read_bytes())
+    _write_clusters(output / CLUSTERS, build.centres, found["of_cluster"])
+    tokens = (facts.dtype, facts.vocab_size, facts.eos)
+    name, origin = plan.options.name, provenance(build, found)
+    return completed(Corpus(output, name, domains, targets, *tokens, origin))
+
+
+def provenance(build: Build, found: dict[str, Any]) -> dict[str, Any]:
+    """Where a corpus comes from: all that decides its content, and what was left out and why.
+
+    Nothing here depends on when or how fast it was built: the same build gives the same bytes.
+    """
+    read = build.inventory
+    return {
+        "build": build_facts(build.plan),
+        "end_of_text": asdict(build.end),
+        "documents": read.documents,
+        "skipped": read.bad,
+        "damaged": list(read.damaged),
+        **({"without": read.without} if read.without else {}),
+        "dropped": {text: build.counts.get(role, 0) for role, text in DROPPED.items()},
+        "repeated_ids": build.copies["repeated_ids"],
+        "kmeans": build.fitted,
+        "clusters": found["sizes"],
+        "unclustered": found["unclustered"],
+        "fewer_domains": found.get("fewer"),
+        "removed": found["removed"],
+        "ward_distance_to_domains": found["thresholds"],
+        "labels": build.labelled,
+    }
+
+
+def _write_clusters(path: Path, centres: np.ndarray | None, of_cluster: Sequence[int]) -> None:
+    if centres is None:
+        path.unlink(missing_ok=True)
+        return
+    domain = np.array(of_cluster, dtype=np.int32)
+    save_arrays(path, {"centroids": centres.astype(np.float32), "domain": domain})

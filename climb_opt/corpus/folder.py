@@ -21,6 +21,7 @@ from climb_opt.shards import MANIFEST, Corpus
 
 WORK = "work"
 PLAN = "plan.json"
+CLUSTERS = "clusters.npz"  # of a corpus whose domains were found by clustering
 
 
 def build_facts(plan: Plan) -> dict[str, Any]:

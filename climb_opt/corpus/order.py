@@ -34,7 +34,6 @@ from climb_opt.corpus.stages import (
     roles,
     scores,
     sketches,
-    tfidf,
     tokenise,
 )
 from climb_opt.corpus.stages.ingest import ingest
@@ -208,7 +207,7 @@ class Build:
             self.embeddings = self.workspace.stage("embeddings", self.exact, *facts)
             sentences.embed(self.embeddings, self.documents, self.exact, self.blocks, options)
             return
-        upstream = (self.tokens, asdict(options), tfidf.ITERATIONS, self.seed)
+        upstream = (self.tokens, asdict(options), embed.ITERATIONS, self.seed)
         encoder = self.workspace.stage("encoder", *upstream)
         pool, dtype = Pool(self.blocks, self._first, self.seed), self.facts.dtype
         model = embed.fit_tfidf(encoder, self.tokens, pool, self.facts, options)

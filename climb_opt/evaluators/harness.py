@@ -28,13 +28,20 @@ from tokenizers import Tokenizer
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, brief, listed
 from climb_opt.evaluators import right_answers
-from climb_opt.evaluators.answers import Answer, Asked, answer, check_valid, tokenise, try_out
+from climb_opt.evaluators.answers import (
+    Answer,
+    Asked,
+    add_up,
+    answer,
+    check_valid,
+    tokenise,
+    try_out,
+)
 from climb_opt.evaluators.contamination import find_overlaps
 from climb_opt.evaluators.documents import build_documents
 from climb_opt.evaluators.file_task import read_rows
 from climb_opt.evaluators.labels import text_of
 from climb_opt.evaluators.language_model import ProxyLM
-from climb_opt.evaluators.scores import add_up
 from climb_opt.evaluators.tasks import (
     LoadedTask,
     file_task,
@@ -95,6 +102,7 @@ class LMEval:
         skip_bad_rows: bool = False,
     ) -> None:
         named, files = [tasks] if isinstance(tasks, str) else list(tasks), files or {}
+        prompts = prompts or {}
         tasks = list(dict.fromkeys(named))
         if twice := [name for name in tasks if named.count(name) > 1]:
             log.warning("lm-eval: tasks names %s more than once; scored once.", listed(twice))
@@ -109,7 +117,7 @@ class LMEval:
                 f"lm-eval: shots must be 0 or more examples of stock tasks, but is {shots}"
                 f"{'' if shots < 0 else ', and all tasks are files'}."
             )
-        unused = sorted(({*files} | {*(prompts or {})}) - {*tasks})
+        unused = sorted(({*files} | {*prompts}) - {*tasks})
         if unused:
             raise UserError(f"lm-eval: a file or prompt is given for {unused[0]!r}, not a task.")
         self._allow_test = allow_test
@@ -120,17 +128,13 @@ class LMEval:
         stock = [name for name in tasks if name not in files]
         loaded = stock_tasks(stock, split, shots, include_path) if stock else {}
         for name, rows in self._rows.items():
-            prompt = (prompts or {}).get(name)
-            loaded[name] = file_task(name, rows, Path(files[name]), prompt)
+            loaded[name] = file_task(name, rows, Path(files[name]), prompts.get(name))
         self._tasks = [loaded[name] for name in tasks]
         self._check_shared_rows()
         tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
         self._lm = ProxyLM(tokenizer, corpus.eos)
-
-        @functools.lru_cache(maxsize=4096)  # the letters of a multiple choice come back in each row
-        def tokens(text: str) -> int:
-            return len(self._lm.tok_encode(text))
-
+        # The letters of a multiple choice come back in each row.
+        tokens = functools.lru_cache(4096)(lambda text: len(self._lm.tok_encode(text)))
         self._documents = {
             task.name: build_documents(task, limit, tokens=tokens, skip_bad=skip_bad_rows)
             for task in self._tasks
@@ -153,10 +157,9 @@ class LMEval:
     ) -> None:
         """See `Foretelling`; files, and tasks of one's own, may lie where trials run."""
         named = [tasks] if isinstance(tasks, str) else tasks
-        if include_path is None:
-            for name in named:
-                if name not in (files or {}):
-                    manager_of(name)
+        for name in named:
+            if include_path is None and name not in (files or {}):
+                manager_of(name)
 
     def components(self) -> list[str]:
         """The names of the scores, without standard errors."""
@@ -164,9 +167,7 @@ class LMEval:
 
     def reported(self) -> list[str]:
         """Components measured on a test split: to report, not to search on."""
-        if self._allow_test:
-            return []
-        tests = [task for task in self._tasks if task.split == "test"]
+        tests = [t for t in self._tasks if t.split == "test" and not self._allow_test]
         return [name for task in tests for name in self._components[task.name]]
 
     def facts(self) -> dict[str, Any]:

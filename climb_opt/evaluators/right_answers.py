@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 
-from climb_opt.evaluators.answers import BPB, Asked, Document, tokenise, try_out
+from climb_opt.evaluators.answers import BPB, Asked, Document, add_up, tokenise, try_out
 from climb_opt.evaluators.language_model import ProxyLM, Request
-from climb_opt.evaluators.scores import add_up
 from climb_opt.evaluators.tasks import LoadedTask
 
 

@@ -17,7 +17,8 @@ this replaces: 120 MB), and resuming is one integer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -227,3 +228,36 @@ class Batches:
     def read(self, step: int, rank: int = 0, world: int = 1) -> np.ndarray:
         """Tokens (n, length + 1) of this rank's share of the step."""
         return self.index.sequences.read(self.ids(step, rank, world))
+
+
+class Reader:
+    """Reads this rank's tokens (n, T + 1) of a step by `read`, in the order of the steps.
+
+    Args:
+        known: the step before which it is decided what is read.
+        ahead: read the next step's in a thread.
+    """
+
+    def __init__(
+        self, read: Callable[[int], np.ndarray], known: Callable[[], int], *, ahead: bool
+    ) -> None:
+        self.read, self.known = read, known
+        self.pool = ThreadPoolExecutor(1) if ahead else None
+        self.next: tuple[int, Future] | None = None
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def batch(self, step: int) -> np.ndarray:
+        """The tokens of a step."""
+        if self.pool is None:
+            return self.read(step)
+        current = self.next[1] if self.next and self.next[0] == step else None
+        tokens: np.ndarray = current.result() if current else self.read(step)
+        if step + 1 < self.known():
+            self.next = (step + 1, self.pool.submit(self.read, step + 1))
+        return tokens

@@ -19,13 +19,11 @@ import torch
 
 from climb_opt.errors import Diverged, Interrupted
 from climb_opt.proxy import checkpoint, model
-from climb_opt.proxy.average import Average
-from climb_opt.proxy.data import Batches, MixtureIndex
+from climb_opt.proxy.data import Batches, MixtureIndex, Reader
+from climb_opt.proxy.group import Pulse
 from climb_opt.proxy.job import Job, Outcome, Watch
 from climb_opt.proxy.loss import TrainingLoss, can_chunk
-from climb_opt.proxy.optimizer import adamw, restore_optimizer
-from climb_opt.proxy.pulse import Pulse
-from climb_opt.proxy.reader import Reader
+from climb_opt.proxy.optimizer import Average, adamw, restore_optimizer
 from climb_opt.proxy.reweight.steering import Steering
 from climb_opt.proxy.schedule import stable_steps
 from climb_opt.proxy.setup import Setup

@@ -93,7 +93,7 @@ def _atlas(study: optuna.Study, path: str | Path | None) -> Points | None:
     if corpus is None:
         return None
     from climb_opt.corpus.after import map as maps
-    from climb_opt.corpus.finish import CLUSTERS
+    from climb_opt.corpus.folder import CLUSTERS
 
     if not (corpus.path / CLUSTERS).is_file():
         return None

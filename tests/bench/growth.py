@@ -117,7 +117,6 @@ def clock() -> float:
 def staged(file: Path, out: Path) -> dict[str, float]:
     """CPU seconds of every stage of a build of this file."""
     from climb_opt.corpus import build as building
-    from climb_opt.corpus import finish
     from climb_opt.corpus.options import BuildOptions, make_plan
     from climb_opt.corpus.run.workspace import Stage
     from climb_opt.corpus.stages.merge import MergeOptions
@@ -137,7 +136,7 @@ def staged(file: Path, out: Path) -> dict[str, float]:
 
     for method in ("over", "once"):
         setattr(Stage, method, timed(getattr(Stage, method), lambda stage, *_: str(stage.name)))
-    finish.gather = timed(finish.gather, lambda *_: "shards")
+    building.gather = timed(building.gather, lambda *_: "shards")
     options = BuildOptions((str(file),), merge=MergeOptions(domains=2))
     building.build(make_plan(options), out, progress=False)
     return found

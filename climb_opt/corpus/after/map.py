@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from climb_opt.corpus.finish import CLUSTERS
+from climb_opt.corpus.folder import CLUSTERS
 from climb_opt.errors import UserError
 from climb_opt.extras import need
 from climb_opt.files import atomic

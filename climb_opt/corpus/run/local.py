@@ -1,4 +1,8 @@
-"""The engine of one machine: this process, its threads and processes."""
+"""The engines by name, and that of one machine: this process, its threads and processes.
+
+An engine only decides where a task runs. A task reads finished artefacts and writes its own, so
+every engine gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,10 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from climb_opt.corpus.run.jobs import How, Job, Task, U, silent
+from climb_opt import lookup
+from climb_opt.corpus.run.jobs import Engine, How, Job, Task, U, silent
+
+ENGINES = {"local": "this process and its children", "ray": "the nodes of a Ray cluster"}
 
 # Below this many bytes starting processes costs more than it saves: about 2 s each. This and what
 # else is said of time here: docs/notes/corpus.md#time-and-memory.
@@ -39,6 +46,28 @@ class Local:
             for job in jobs:
                 task(job.unit, job)
                 job.finish()
+
+
+@contextmanager
+def open_engine(name: str, workers: int | None, paths: Sequence[str]) -> Iterator[Engine]:
+    """The engine of that name, closed at the end.
+
+    Args:
+        workers: processes or tasks at once; None: as many as there are cores.
+        paths: files and folders that every machine must see.
+
+    Raises:
+        UserError: no such engine; no cluster; a machine that does not see the paths.
+    """
+    if name == "local":
+        yield Local(workers or os.cpu_count() or 1)
+    elif name == "ray":
+        from climb_opt.corpus.run.ray_engine import Ray
+
+        with Ray(workers, paths) as engine:
+            yield engine
+    else:
+        raise lookup.unknown("engine", name, ENGINES)
 
 
 def _run_in(pool: Executor, task: Task[U], jobs: Sequence[Job[U]], elsewhere: bool) -> None:

@@ -6,7 +6,7 @@ stage's folder by what it leaves:
     roles.py                           targets, roles
     bpe.py, tokenise.py                tokenizer, tokens
     sketches.py, near.py, jaccard.py   sketches, near
-    tfidf.py, embed.py, sentences.py   encoder, embeddings
+    embed.py, sentences.py             encoder, embeddings
     cluster.py, labels.py              centroids, clusters, given, labels
     scores.py                          score-NAME
     pruning.py, merge.py, domains.py   domains

@@ -15,8 +15,7 @@ import numpy as np
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.run.workspace import Stage, once
-from climb_opt.corpus.stages.buckets import by_hash
-from climb_opt.corpus.stages.exact import equal_runs
+from climb_opt.corpus.stages.exact import by_hash, equal_runs
 from climb_opt.corpus.stages.jaccard import Similarity
 from climb_opt.corpus.stages.sketches import BAND, BANDS, SKETCH
 
