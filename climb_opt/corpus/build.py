@@ -131,9 +131,8 @@ def asked_for(
 
 
 def _is_recipe(name: str) -> bool:
-    if Path(name).suffix in (".yaml", ".yml"):
-        return True
-    return name in recipe_files.names("corpora") and not Path(name).exists()
+    shipped = name in recipe_files.names("corpora") and not Path(name).exists()
+    return shipped or Path(name).suffix in (".yaml", ".yml")
 
 
 def build(
@@ -227,10 +226,14 @@ def write_corpus(output: Path, build: Build, stages: Stages, found: dict[str, An
     for stem in ("domain_*", "target_*"):
         for old in [*output.glob(f"{stem}.bin"), *output.glob(f"{stem}.idx")]:
             old.unlink()  # of an interrupted or replaced build; there is no manifest now
+    (output / CLUSTERS).unlink(missing_ok=True)
     domains, targets = gather(output, stages, found, plan.targets, facts.dtype, build.seed)
     with atomic(output / "tokenizer.json") as partial:
         partial.write_bytes(build.tokenizer_file.read_bytes())
-    _write_clusters(output / CLUSTERS, build.centres, found["of_cluster"])
+    if build.centres is not None:
+        domain = np.array(found["of_cluster"], dtype=np.int32)
+        centroids = build.centres.astype(np.float32)
+        save_arrays(output / CLUSTERS, {"centroids": centroids, "domain": domain})
     tokens = (facts.dtype, facts.vocab_size, facts.eos)
     name, origin = plan.options.name, provenance(build, found)
     return completed(Corpus(output, name, domains, targets, *tokens, origin))
@@ -259,11 +262,3 @@ def provenance(build: Build, found: dict[str, Any]) -> dict[str, Any]:
         "ward_distance_to_domains": found["thresholds"],
         "labels": build.labelled,
     }
-
-
-def _write_clusters(path: Path, centres: np.ndarray | None, of_cluster: Sequence[int]) -> None:
-    if centres is None:
-        path.unlink(missing_ok=True)
-        return
-    domain = np.array(of_cluster, dtype=np.int32)
-    save_arrays(path, {"centroids": centres.astype(np.float32), "domain": domain})

@@ -82,8 +82,7 @@ def prepared(
             yield _finished(plan, output, overwrite) if touch else None
     except OSError as error:
         if is_full(error) or isinstance(error, PermissionError):
-            kept = " Finished stages are kept."
-            raise UserError(f"{against(output, error)}{kept}") from None
+            raise UserError(f"{against(output, error)} Finished stages are kept.") from None
         raise
 
 

@@ -148,7 +148,9 @@ def make_plan(options: BuildOptions) -> Plan:
 def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:
     """The plan of checked options and the sources that were found for them."""
     targets = [target for target, _ in _targets(options)]
-    scorers = _scorers(options.scores)
+    scored = [parse_scorer(text) for text in options.scores]
+    _refuse_twins("scores", [name for name, _ in scored])
+    scorers = dict(scored)
     rule = parse_rule(options.prune, list(scorers))
     clustered = _clustered(sources)
     extra = [t.field for t in targets if t.field != TARGET_FIELD]
@@ -165,12 +167,6 @@ def _targets(options: BuildOptions) -> list[tuple[Target, str | None]]:
     if len(found) > MOST_TARGETS:
         raise UserError(f"{len(found)} targets are given; a corpus has at most {MOST_TARGETS}.")
     return found
-
-
-def _scorers(texts: Sequence[str]) -> dict[str, str]:
-    found = [parse_scorer(text) for text in texts]
-    _refuse_twins("scores", [name for name, _ in found])
-    return dict(found)
 
 
 def _refuse_twins(what: str, names: Sequence[str]) -> None:

@@ -212,7 +212,7 @@ class Build:
         pool, dtype = Pool(self.blocks, self._first, self.seed), self.facts.dtype
         model = embed.fit_tfidf(encoder, self.tokens, pool, self.facts, options)
         self.embeddings = self.workspace.stage("embeddings", encoder)
-        fitted = embed.fitted_tfidf(model, options)
+        fitted = embed.TfIdf(**model, max_tokens=options.limit)
         embed.embed_tfidf(self.embeddings, fitted, self.tokens, self.blocks, dtype)
 
     def _cluster(self) -> Stage:

@@ -68,13 +68,10 @@ def _export(corpus: Corpus, kind: str, folder: Path, progress: bool | None) -> N
     if kind in OF_SHARDS:
         OF_SHARDS[kind](corpus, folder)
         return
-    plan = load_plan(corpus.path)
-    build = Build(plan, Workspace(corpus.path / WORK, progress=progress))
+    build = Build(load_plan(corpus.path), Workspace(corpus.path / WORK, progress=progress))
     stages = build.prepare()  # all finished: this finds them
-    if kind == "curator":
-        export_curator(corpus, build, stages, folder)
-    else:
-        export_weborganizer(corpus, build, stages, folder)
+    write = export_curator if kind == "curator" else export_weborganizer
+    write(corpus, build, stages, folder)
 
 
 def domain_of_clusters(corpus: Corpus, build: Build) -> np.ndarray:
@@ -104,39 +101,28 @@ def export_curator(corpus: Corpus, build: Build, stages: Stages, folder: Path) -
 def export_weborganizer(corpus: Corpus, build: Build, stages: Stages, folder: Path) -> None:
     """WebOrganizer's side files beside the documents."""
     of_cluster = domain_of_clusters(corpus, build)
+    domains = int(of_cluster.max()) + 1
+    (folder / "documents").mkdir(parents=True, exist_ok=True)
     for block in build.workspace.each("export", stages.blocks):
         rows, cluster = trained_on(stages, block)
-        kept = of_cluster[cluster] >= 0
-        rows, cluster = rows[kept], cluster[kept]
-        _write_side_files(stages, block, rows, cluster, of_cluster, folder)
-
-
-def _write_side_files(
-    stages: Stages,
-    block: Block,
-    rows: np.ndarray,
-    cluster: np.ndarray,
-    of_cluster: np.ndarray,
-    folder: Path,
-) -> None:
-    kept = np.zeros(block.documents, dtype=bool)
-    kept[rows] = True
-    documents = read_block(stages.documents.path, block.name, kept)
-    (folder / "documents").mkdir(parents=True, exist_ok=True)
-    _write_packed(folder / "documents" / f"{block.name}.jsonl.zst", documents)
-    lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))
-    domains = int(of_cluster.max()) + 1
-    sides = {
-        "tokens": lengths[rows] - 1,  # without the end-of-text token
-        f"domains_clusters-k{len(of_cluster)}": cluster,
-        # Last: where each cluster is a domain both have one name, and domains' numbers are meant.
-        f"domains_clusters-k{domains}": of_cluster[cluster].astype(np.int32),
-    }
-    for name, stage in stages.scores.items():
-        sides[f"scores_{name}"] = load_array(stage.file(f"{block.name}.npy"))[rows]
-    for name, values in sides.items():
-        (folder / name).mkdir(exist_ok=True)
-        save_array(folder / name / f"{block.name}.npy", np.asarray(values))
+        in_domain = of_cluster[cluster] >= 0
+        rows, cluster = rows[in_domain], cluster[in_domain]
+        kept = np.zeros(block.documents, dtype=bool)
+        kept[rows] = True
+        documents = read_block(stages.documents.path, block.name, kept)
+        _write_packed(folder / "documents" / f"{block.name}.jsonl.zst", documents)
+        lengths = load_array(stages.tokens.file(f"{block.name}.lengths.npy"))
+        sides = {
+            "tokens": lengths[rows] - 1,  # without the end-of-text token
+            f"domains_clusters-k{len(of_cluster)}": cluster,
+            # Last: where each cluster is a domain both have one name, and domains' are meant.
+            f"domains_clusters-k{domains}": of_cluster[cluster].astype(np.int32),
+        }
+        for name, stage in stages.scores.items():
+            sides[f"scores_{name}"] = load_array(stage.file(f"{block.name}.npy"))[rows]
+        for name, values in sides.items():
+            (folder / name).mkdir(exist_ok=True)
+            save_array(folder / name / f"{block.name}.npy", np.asarray(values))
 
 
 def _write_packed(file: Path, documents: Iterable[Document]) -> None:

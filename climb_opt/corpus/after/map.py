@@ -55,6 +55,7 @@ def points(corpus: Corpus, seed: int = 0) -> Points:
 def draw(corpus: Corpus, file: Path) -> None:
     """Write the map as an image (the format is that of the file's ending)."""
     need("matplotlib", "Drawing a map", "climb-opt[dashboard]")
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -65,7 +66,8 @@ def draw(corpus: Corpus, file: Path) -> None:
     for index, domain in enumerate(corpus.domains):
         mine = found.places[found.domain == index]
         marker = MARKERS[index // COLOURS % len(MARKERS)]
-        colour = f"C{index % 10}" if len(corpus.domains) <= 10 else _colour(index)
+        few = len(corpus.domains) <= 10
+        colour = f"C{index % 10}" if few else colormaps["tab20"](index % COLOURS)
         name = _drawable(domain.name)
         axes.scatter(
             mine[:, 0], mine[:, 1], s=18, c=[colour], marker=marker, label=name, linewidths=0
@@ -84,12 +86,6 @@ def _drawable(name: str) -> str:
     # matplotlib reads $...$ as mathematics, and leaves labels that begin with _ out of legends.
     text = printable(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
-
-
-def _colour(index: int) -> tuple[float, ...]:
-    from matplotlib import colormaps
-
-    return colormaps["tab20"](index % COLOURS)
 
 
 def _flatten(centroids: np.ndarray, seed: int) -> np.ndarray:

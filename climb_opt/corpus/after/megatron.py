@@ -151,13 +151,11 @@ def import_megatron(
     bars = Workspace(output, progress=progress)
     total = sum(p.size for both in pairs.values() for p in both if p is not None)
     with bars.bar("import", total, "token") as bar:
-        domains = tuple(
-            replace(
-                _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar),
-                name=names[index],
-            )
+        found = [
+            _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar)
             for index, prefix in enumerate(prefixes)
-        )
+        ]
+    domains = tuple(replace(d, name=called) for d, called in zip(found, names, strict=True))
     save_tokenizer(loaded, output / "tokenizer.json")
     tokens = (facts.dtype, facts.vocab_size, facts.eos)
     build = {"imported": names, "tokenizer": tokenizer, "seed": seed}
@@ -215,13 +213,12 @@ def _import(
     ):
         for key, (whole, size) in zip(keys, _sized(pair, prefix, tokenizer, facts), strict=True):
             apart_too = apart is None and share > 0 and key < below
-            writer = held if apart_too else trained
-            writer.add(whole, 1, size, whole=apart_too)
+            (held if apart_too else trained).add(whole, 1, size, whole=apart_too)
             bar.update(len(whole))
-        if apart is not None:
-            for whole, size in _sized(apart, held_out_of(prefix), tokenizer, facts):
-                held.add(whole, 1, size, whole=True)
-                bar.update(len(whole))
+        given = () if apart is None else _sized(apart, held_out_of(prefix), tokenizer, facts)
+        for whole, size in given:
+            held.add(whole, 1, size, whole=True)
+            bar.update(len(whole))
         shards, heldout = trained.close(), held.close()
     held_part = heldout[0] if heldout[0].documents else None
     return Domain(prefix.name, shards, held_part, {"terms": []})

@@ -29,9 +29,13 @@ def summary(corpus: Corpus) -> list[str]:
     for domain, name in zip(corpus.domains, names, strict=True):
         documents = sum(s.documents for s in domain.shards)
         held = domain.heldout.tokens if domain.heldout is not None else 0
-        quality = [f"{domain.info.get('quality', {}).get(q, float('nan')):.2f}" for q in qualities]
-        cells = [f"{domain.tokens:,}", f"{domain.tokens / total:.1%}", f"{documents:,}"]
-        cells += [f"{held:,}", *quality]
+        cells = [
+            f"{domain.tokens:,}",
+            f"{domain.tokens / total:.1%}",
+            f"{documents:,}",
+            f"{held:,}",
+        ]
+        cells += [f"{domain.info.get('quality', {}).get(q, float('nan')):.2f}" for q in qualities]
         terms = ", ".join(domain.info.get("terms", [])[:TERMS])
         lines.append(
             f"{pad(name, columns_of_names)}  " + "".join(f"{c:>12}" for c in cells) + f"  {terms}"
@@ -66,17 +70,14 @@ def history(provenance: dict[str, Any]) -> list[str]:
         for field, count in sorted(provenance.get("without", {}).items())
     ]
     lines += [f"damaged input: {text}" for text in provenance.get("damaged", [])]
-    removed = provenance.get("removed", [])
-    if removed:
+    if removed := provenance.get("removed"):
         tokens = sum(r["tokens"] for r in removed)
         lines.append(f"pruned: {len(removed)} clusters, {tokens:,} tokens")
-    labels = provenance.get("labels")
-    if labels:
+    if labels := provenance.get("labels"):
         lines.append(
             f"against {labels['field']}: NMI {labels['nmi']:.3f}, purity {labels['purity']:.3f}"
         )
-    cuts = provenance.get("ward_distance_to_domains")
-    if cuts:
+    if cuts := provenance.get("ward_distance_to_domains"):
         table = ", ".join(f"{d}: {n}" for d, n in cuts.items())
         lines.append(f"a cut of the Ward tree at distance: domains is {table}")
     return lines + [f"edited: {note}" for note in provenance.get("edits", [])]

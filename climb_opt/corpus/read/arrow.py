@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from climb_opt.corpus.read.fields import column_names, columns_of, no_text
@@ -12,6 +13,8 @@ from climb_opt.corpus.read.values import rows_of
 from climb_opt.errors import first_line
 from climb_opt.extras import need
 from climb_opt.unpacking import Damaged
+
+Batches = Iterator[tuple[float, Any]]  # each with the part of the file that it ends
 
 ROWS = 256  # at once
 # What a footer of Parquet may hold; pyarrow's own limits refuse those of very many columns.
@@ -24,15 +27,20 @@ def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[R
     Raises:
         UserError: there is no column of the text.
     """
-    with faults(source.name, "Arrow" if not _is_orc(source) else "ORC"):
-        names = wanted(_schema(source), options, source.name)
-        row = 0
-        for part, parts, batch in _batches(source, names):
+    row = 0
+    with _opened(source) as (columns, batches):
+        for part, batch in batches(wanted(columns, options, source.name)):
             for start in range(0, batch.num_rows, ROWS):
                 for record in rows_of(batch.slice(start, ROWS)):
                     yield row, record
                     row += 1
-            progress(source.bytes * (part + 1) // parts)
+            progress(int(source.bytes * part))
+
+
+def schema(source: Source) -> Any:
+    """The columns, from the beginning or end of the file."""
+    with _opened(source) as (columns, _):
+        return columns
 
 
 def wanted(schema: Any, options: ReadOptions, where: str) -> list[str]:
@@ -58,78 +66,48 @@ def faults(name: str, kind: str) -> Iterator[None]:
         raise Damaged(f"{name} is damaged or not {kind} ({first_line(error)})") from None
 
 
-def schema(source: Source) -> Any:
-    """The columns, from the beginning or end of the file."""
-    with faults(source.name, "Arrow" if not _is_orc(source) else "ORC"):
-        return _schema(source)
-
-
-def _is_orc(source: Source) -> bool:
-    return source.path.lower().endswith(".orc")
-
-
-def _schema(source: Source) -> Any:
-    if _is_orc(source):
-        return need("pyarrow.orc", f"Reading {source.name}").ORCFile(source.path).schema
-    with need("pyarrow", f"Reading {source.name}").OSFile(source.path) as raw:
-        return _opened(raw, source).schema
-
-
-def _opened(raw: Any, source: Source) -> Any:
-    ipc = need("pyarrow.ipc", f"Reading {source.name}")
-    start = raw.read(6)
-    raw.seek(0)
-    return ipc.open_file(raw) if start == b"ARROW1" else ipc.open_stream(raw)
-
-
-def _batches(source: Source, names: list[str]) -> Iterator[tuple[int, int, Any]]:
-    if _is_orc(source):
-        file = need("pyarrow.orc", f"Reading {source.name}").ORCFile(source.path)
-        for i in range(file.nstripes):
-            yield i, file.nstripes, file.read_stripe(i, names)
-        return
-    with need("pyarrow", f"Reading {source.name}").OSFile(source.path) as raw:
-        file = _opened(raw, source)
-        # Of a struct there is no part to be had.
-        tops = [t for t in file.schema.names if any(f"{n}.".startswith(f"{t}.") for n in names)]
-        count = getattr(file, "num_record_batches", 0)
-        for i in range(count):
-            yield i, count, file.get_batch(i).select(tops)
-        for batch in file if not count else ():
-            yield 0, 1, batch.select(tops)
-
-
 @contextmanager
-def _parquet(source: Source) -> Iterator[Any]:
-    parquet = need("pyarrow.parquet", f"Reading {source.name}")
-    with (
-        faults(source.name, "Parquet"),
-        open(source.path, "rb") as raw,
-        parquet.ParquetFile(raw, **LIMITS) as file,
-    ):
-        yield file
+def _opened(source: Source) -> Iterator[tuple[Any, Callable[[list[str]], Batches]]]:
+    """The columns of a file, and what gives its batches of some of them."""
+    name, path, purpose = source.name, source.path, f"Reading {source.name}"
+    if source.kind == "parquet":
+        parquet = need("pyarrow.parquet", purpose)
+        with (
+            faults(name, "Parquet"),
+            open(path, "rb") as raw,
+            parquet.ParquetFile(raw, **LIMITS) as file,
+        ):
+            yield file.schema_arrow, partial(_of_parquet, file)
+    elif path.lower().endswith(".orc"):
+        with faults(name, "ORC"):
+            file = need("pyarrow.orc", purpose).ORCFile(path)
+            yield file.schema, partial(_of_orc, file)
+    else:
+        with faults(name, "Arrow"), need("pyarrow", purpose).OSFile(path) as raw:
+            ipc, start = need("pyarrow.ipc", purpose), raw.read(6)
+            raw.seek(0)
+            file = ipc.open_file(raw) if start == b"ARROW1" else ipc.open_stream(raw)
+            yield file.schema, partial(_of_arrow, file)
 
 
-def read_parquet(source: Source, options: ReadOptions, progress: Progress) -> Iterator[Row]:
-    """The rows, with the wanted columns only.
-
-    Raises:
-        UserError: there is no column of the text.
-    """
-    with _parquet(source) as file:
-        columns = wanted(file.schema_arrow, options, source.name)
-        rows, row = max(1, file.metadata.num_rows), 0
-        for batch in file.iter_batches(batch_size=ROWS, columns=columns):
-            for record in rows_of(batch):
-                yield row, record
-                row += 1
-            progress(source.bytes * row // rows)
+def _of_parquet(file: Any, names: list[str]) -> Batches:
+    rows, row = max(1, file.metadata.num_rows), 0
+    for batch in file.iter_batches(batch_size=ROWS, columns=names):
+        row += batch.num_rows
+        yield row / rows, batch
 
 
-def parquet_schema(source: Source) -> Any:
-    """The columns, from the file's footer."""
-    with _parquet(source) as file:
-        return file.schema_arrow
+def _of_orc(file: Any, names: list[str]) -> Batches:
+    for i in range(file.nstripes):
+        yield (i + 1) / file.nstripes, file.read_stripe(i, names)
+
+
+def _of_arrow(file: Any, names: list[str]) -> Batches:
+    # Of a struct there is no part to be had.
+    tops = [t for t in file.schema.names if any(f"{n}.".startswith(f"{t}.") for n in names)]
+    count = getattr(file, "num_record_batches", 0)
+    for i, batch in enumerate(map(file.get_batch, range(count)) if count else file, 1):
+        yield i / (count or i), batch.select(tops)
 
 
 ARROW = Reader(
@@ -139,6 +117,4 @@ ARROW = Reader(
     schema=schema,
     rank=1,
 )
-PARQUET = Reader(
-    "Parquet, with a column of text", read_parquet, (".parquet", ".pq"), schema=parquet_schema
-)
+PARQUET = Reader("Parquet, with a column of text", read, (".parquet", ".pq"), schema=schema)

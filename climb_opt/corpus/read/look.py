@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -33,7 +32,6 @@ _PIECE = 1 << 20
 _BLANK = 32  # bytes between a name and its colon
 
 _JSON = ("jsonl", "json")
-Answer = tuple[Callable[[str], bool], Iterable[str]]  # is a field there, and which ones are
 
 
 def check_fields(
@@ -58,8 +56,8 @@ def check_fields(
     for source in sources:
         given = {*source.fields, *source.extra.get("sides", {})}
         missing = {f: o for f, o in missing.items() if f not in given}
-        for has, names in islice(_answers(source, options), count):
-            missing = {f: o for f, o in missing.items() if not has(f)}
+        for found, names in islice(_answers(source, options, list(missing)), count):
+            missing = {f: o for f, o in missing.items() if f not in found}
             if not missing:
                 return
             looked = True
@@ -79,24 +77,20 @@ def check_fields(
     raise UserError(f"{option}: no document has the field {field!r}{of}. {hint(field, there)}")
 
 
-def _answers(source: Source, options: ReadOptions) -> Iterator[Answer]:
+def _answers(
+    source: Source, options: ReadOptions, fields: Sequence[str]
+) -> Iterator[tuple[set[str], Iterable[str]]]:
+    """Of one document after the other: which of the fields are there, and what there is."""
     try:
         if (schema_of := reader_of(source.kind).schema) is not None:
             schema = schema_of(source)
-            yield partial(_has_column, schema, source.name), column_names(schema)
+            yield {f for f in fields if columns_of(schema, [f], source.name)}, column_names(schema)
         else:
             for record in _records(source, options):
-                yield partial(_has_value, record), names_in(record)
+                there = {f for f in fields if value_at(record, f) is not ABSENT}
+                yield there, names_in(record)
     except Damaged:  # told, and counted, where it is read
         return
-
-
-def _has_column(schema: Any, where: str, field: str) -> bool:
-    return bool(columns_of(schema, [field], where))
-
-
-def _has_value(record: Mapping[str, Any], field: str) -> bool:
-    return value_at(record, field) is not ABSENT
 
 
 def _records(source: Source, options: ReadOptions) -> Iterator[Mapping[str, Any]]:

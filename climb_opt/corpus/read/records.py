@@ -159,9 +159,8 @@ def _unequal(source: Source, name: str, values: Any, there: str) -> str:
 
 def _detokenised(tokens: Any, tokenizer: str) -> Any:
     """The text of tokens (ClimbLab ships GPT-2's); anything else is returned as it is."""
-    if isinstance(tokens, str) or not hasattr(tokens, "__len__"):
-        return tokens
-    if not all(isinstance(token, int) for token in tokens):
+    listed = hasattr(tokens, "__len__") and not isinstance(tokens, str)
+    if not listed or not all(isinstance(token, int) for token in tokens):
         return tokens
     try:
         return _tokenizer(tokenizer).decode(list(tokens), skip_special_tokens=True)
@@ -169,6 +168,4 @@ def _detokenised(tokens: Any, tokenizer: str) -> Any:
         return tokens
 
 
-@lru_cache(maxsize=2)
-def _tokenizer(name: str) -> Any:
-    return load_tokenizer(name)
+_tokenizer = lru_cache(maxsize=2)(load_tokenizer)

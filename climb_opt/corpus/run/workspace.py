@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 from climb_opt.corpus.files import FORMS, load_json, save_json
-from climb_opt.corpus.run.jobs import Advance, Engine, How, Job, Task, U, Unit
+from climb_opt.corpus.run.jobs import Advance, Engine, How, Job, Task, U
 from climb_opt.corpus.run.local import Local
 from climb_opt.errors import UserError
 from climb_opt.files import atomic
@@ -112,7 +112,8 @@ class Stage:
                 inputs).
         """
         index, parts = self.workspace.part
-        todo = [u for u in units[index - 1 :: parts] if not self._done(u, marker)]
+        mine = units[index - 1 :: parts]
+        todo = [u for u in mine if not self.file(f"{u.name}{marker}").exists()]
         if todo:
             known = all(u.documents for u in todo)
             sizes = [u.documents if known else u.bytes for u in todo]
@@ -132,9 +133,6 @@ class Stage:
             else:
                 self._wait([path])
         return path
-
-    def _done(self, unit: Unit, marker: str) -> bool:
-        return self.file(f"{unit.name}{marker}").exists()
 
     def _wait(self, markers: Iterable[Path]) -> None:
         missing = [m for m in markers if not m.exists()]

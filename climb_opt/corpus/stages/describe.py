@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from climb_opt.corpus.documents import Document
 
@@ -23,7 +23,10 @@ def top_terms(samples: Sequence[Sequence[Document]]) -> list[list[str]]:
     A word's score is p log(p / q)^2: p, q are the shares of documents holding it, here and in
     the average domain. The square favours words of one domain over common ones.
     """
-    counts = [_document_counts(documents) for documents in samples]
+    counts = [
+        Counter(w for d in documents for w in {*WORD.findall(d.text[:LOOKED_AT].lower())})
+        for documents in samples
+    ]
     overall: defaultdict[str, float] = defaultdict(float)
     for documents, count in zip(samples, counts, strict=True):
         for word, number in count.items():  # domains weigh alike, whatever their size
@@ -70,10 +73,3 @@ def join_terms(terms: Sequence[Sequence[str]]) -> list[str]:
 def _distinction(here: float, overall: float) -> float:
     lift = max(0.0, math.log(here / overall))
     return here * lift * lift
-
-
-def _document_counts(documents: Sequence[Document]) -> Mapping[str, int]:
-    counts: Counter[str] = Counter()
-    for document in documents:
-        counts.update(set(WORD.findall(document.text[:LOOKED_AT].lower())))
-    return counts

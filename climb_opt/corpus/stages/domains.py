@@ -182,10 +182,7 @@ def _check_unclustered(found: Statistics) -> None:
 def _warn(sizes: Mapping[str, float], found: Statistics, of_cluster: np.ndarray) -> None:
     logger.info(
         "Clusters: smallest %d documents, median %.0f, largest %d; %d empty ones dropped.",
-        sizes["smallest"],
-        sizes["median"],
-        sizes["largest"],
-        sizes["empty"],
+        *(sizes[name] for name in ("smallest", "median", "largest", "empty")),
     )
     kept = of_cluster >= 0
     totals = np.bincount(of_cluster[kept], found.documents[kept])

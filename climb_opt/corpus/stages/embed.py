@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -65,6 +65,11 @@ class EmbedOptions:
     batch: int = CorpusRecipe.batch
     trust_remote_code: bool = False
 
+    @property
+    def limit(self) -> int:
+        """Tokens of a document that TF-IDF looks at."""
+        return self.max_tokens or 1000
+
 
 @once("tfidf.npz")
 def fit_tfidf(
@@ -78,7 +83,7 @@ def fit_tfidf(
     from scipy import sparse
 
     parts = []
-    limit = _limit(options)
+    limit = options.limit
     for block, rows in sample_rows(pool, options.fit_documents):
         values, ends = read_tokens(tokens.path, block, facts.dtype)
         parts.append(token_counts(values, ends, limit, facts.vocab_size, rows))
@@ -89,11 +94,6 @@ def fit_tfidf(
     found = fit(counts, dimensions, facts.eos, limit, pool.seed)
     logger.info("TF-IDF + SVD-%d fitted on %d documents.", dimensions, counts.shape[0])
     return {"idf": found.idf, "components": found.components}
-
-
-def fitted_tfidf(model: Mapping[str, np.ndarray], options: EmbedOptions) -> TfIdf:
-    """The encoder of what `fit_tfidf` found."""
-    return TfIdf(model["idf"], model["components"], _limit(options))
 
 
 def embed_tfidf(
@@ -126,10 +126,6 @@ def informative(vectors: np.ndarray) -> np.ndarray:
     if vectors.shape[1] > 2:  # on a line and in a plane such vectors are as good as others
         found &= (vectors != vectors[:, :1]).any(axis=1)
     return found
-
-
-def _limit(options: EmbedOptions) -> int:
-    return options.max_tokens or 1000
 
 
 # --- TF-IDF over tokens and its truncated SVD, of documents that lie end to end in one array ------

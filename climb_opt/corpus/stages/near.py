@@ -35,6 +35,8 @@ def find_near(
 ) -> np.ndarray:
     """Pairs (copy, earlier document) of similarity >= threshold."""
     total = sum(b.documents for b in blocks)
+    # From this estimate on a pair is read: two documents so alike seldom fall below it.
+    suspicion = threshold - 3 * (threshold * (1 - threshold) / SKETCH) ** 0.5
     found = [np.zeros((0, 2), dtype=np.int64)]
     starts = np.array([b.start for b in blocks])
     with stage.workspace.bar(stage.name, BANDS * total) as bar:
@@ -46,7 +48,7 @@ def find_near(
                     some = pairs[low : low + PAIRS_AT_ONCE]
                     a = _sketches_of(sketches.path, blocks, starts, some[:, 0])
                     b = _sketches_of(sketches.path, blocks, starts, some[:, 1])
-                    found.append(some[(a == b).mean(axis=1) >= _suspicion(threshold)])
+                    found.append(some[(a == b).mean(axis=1) >= suspicion])
     links = np.unique(np.concatenate(found), axis=0)
     with stage.workspace.bar(f"{stage.name}, read", len(links), "pair") as bar:
         by_earlier = links[np.argsort(links[:, 1], kind="stable")]
@@ -55,11 +57,6 @@ def find_near(
             alike.append(similar.at_least(by_earlier[low : low + CHECKED_AT_ONCE], threshold))
             bar.update(len(alike[-1]))
     return np.unique(by_earlier[np.concatenate(alike)], axis=0)
-
-
-def _suspicion(threshold: float) -> float:
-    """The estimate from which a pair is read: two documents so alike seldom fall below it."""
-    return threshold - 3 * (threshold * (1 - threshold) / SKETCH) ** 0.5
 
 
 def _band(

@@ -65,16 +65,11 @@ def parse_target(text: str, share: float) -> tuple[Target, str | None]:
             f"--target {text!r}: expected NAME=FIELD:VALUE, e.g. prose=kind:prose, or NAME=FILES, "
             "e.g. science=science/*.jsonl; a name is letters, digits, - and _."
         )
-    field, value = _field_and_value(rest)
+    quoted = re.fullmatch(r'"(.+?)":(.+)', rest, re.DOTALL)
+    field, value = (quoted[1], quoted[2]) if quoted else rest.partition(":")[::2]
     if field and value and (rest.startswith('"') or not names_input(rest)):
         return Target(name, field, value, share), None
     return Target(name, TARGET_FIELD, name), rest
-
-
-def _field_and_value(text: str) -> tuple[str, str]:
-    quoted = re.fullmatch(r'"(.+?)":(.+)', text, re.DOTALL)
-    field, _, value = text.partition(":")
-    return (quoted[1], quoted[2]) if quoted else (field, value)
 
 
 def choose_targets(

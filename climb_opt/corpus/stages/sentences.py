@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -115,7 +114,11 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit vectors (texts, dimensions)."""
-        with self._autocast()():
+        import torch
+
+        # On a GPU the weights themselves are bf16.
+        enabled = self.devices[0].startswith("cpu") and self.precision == "bf16"
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             vectors = self._model.encode(
                 list(texts),
                 batch_size=self._options.batch,
@@ -125,13 +128,6 @@ class Encoder:
                 **({"pool": self._pool} if self._pool is not None else {}),
             )
         return np.asarray(vectors, dtype=np.float32)
-
-    def _autocast(self) -> Callable[[], AbstractContextManager[Any]]:
-        import torch
-
-        on_cpu = self.devices[0].startswith("cpu")
-        enabled = on_cpu and self.precision == "bf16"  # on a GPU the weights themselves are bf16
-        return lambda: torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
 
 
 def choose_precision(wanted: str, device: str) -> str:
