@@ -48,16 +48,15 @@ def exclusive(study: optuna.Study, other: optuna.Study) -> None:
 
     def wait() -> None:
         with second:
-            assert second.held()
             order.append("second")
             assert second.release()
 
     with first:
-        assert first.held()
         thread = threading.Thread(target=wait)
         thread.start()
         time.sleep(0.3)
         order.append("first")
+        assert first.release()
     thread.join(10)
     assert order == ["first", "second"]
 
@@ -77,7 +76,7 @@ def test_a_lock_file_that_was_deleted_is_no_longer_held(tmp_path: Path) -> None:
     with lock:
         for file in tmp_path.glob("x.journal.*.flock"):
             file.unlink()
-        assert not lock.held()
+        assert not lock.release()
 
 
 def test_a_study_in_memory_has_a_lock_too() -> None:
@@ -132,7 +131,7 @@ def test_sqlite_serves_one_process_and_refuses_another_with_the_remedy(tmp_path:
     assert isinstance(lock, SoleUse)
     for _ in range(2):  # the same process may come back
         with lock, study_lock(study):
-            assert lock.held()
+            assert lock.release()
 
 
 @pytest.mark.postgres
@@ -153,9 +152,8 @@ def test_a_lock_that_the_server_took_away_is_not_held(postgres: Postgres) -> Non
     study = optuna.create_study(study_name="s", storage=open_storage(url))
     lock = study_lock(study)
     with lock:
-        assert lock.held()
         postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        assert not lock.held() and not lock.release()
+        assert not lock.release()
 
 
 @pytest.mark.postgres
@@ -165,7 +163,7 @@ def test_a_lock_let_go_is_free_before_it_is_left(postgres: Postgres) -> None:  #
     with study_lock(study) as lock:
         assert lock.release()
         with study_lock(study) as other:
-            assert other.held() and not lock.held()
+            assert not lock.release() and other.release()
 
 
 @pytest.mark.postgres
@@ -178,7 +176,7 @@ def test_a_holder_that_hangs_loses_the_lock(
     hung = study_lock(study)
     with hung:
         assert seconds_to_lock(study) < 30  # the server ends the idle session after a second
-        assert not hung.held()
+        assert not hung.release()
 
 
 def test_tickets_are_exclusive_in_order_and_outlive_a_dead_holder(tmp_path: Path) -> None:
@@ -195,7 +193,7 @@ def test_tickets_are_exclusive_in_order_and_outlive_a_dead_holder(tmp_path: Path
                     inside, entered = inside + 1, entered + 1
                     most = max(most, inside)
                 time.sleep(0.01)
-                assert lock.held()
+                assert lock.release()
                 with mutex:
                     inside -= 1
 
@@ -208,7 +206,7 @@ def test_tickets_are_exclusive_in_order_and_outlive_a_dead_holder(tmp_path: Path
     dead = TicketLock(study._storage, "s", hung=0.5, poll=0.05)
     dead.__enter__()  # never leaves
     with locks[0]:
-        assert locks[0].held() and not dead.held()
+        assert locks[0].release() and not dead.release()
 
 
 @pytest.mark.postgres

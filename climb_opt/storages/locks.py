@@ -39,12 +39,9 @@ class StudyLock(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def held(self) -> bool:
-        """Whether the lock was ours without a break since it was taken."""
-
     def release(self) -> bool:
-        """Let go as soon as can be; whether it was ours until then. Leaving comes after it."""
-        return self.held()
+        """Let go as soon as can be; whether it was ours, without a break, until then. Leaving comes
+        after it."""
 
 
 def study_lock(study: optuna.Study) -> StudyLock:
@@ -88,7 +85,7 @@ class ThreadLock(StudyLock):
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def held(self) -> bool:
+    def release(self) -> bool:
         return True
 
 
@@ -106,7 +103,7 @@ class FileLock(StudyLock):
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
-    def held(self) -> bool:
+    def release(self) -> bool:
         # Someone who deletes the file lets others lock a new one of the same name.
         try:
             return os.path.samestat(os.fstat(self._descriptor), os.stat(self._file))
@@ -143,5 +140,5 @@ class SoleUse(StudyLock):
     def __exit__(self, *_: object) -> None:
         """Kept."""
 
-    def held(self) -> bool:
+    def release(self) -> bool:
         return True

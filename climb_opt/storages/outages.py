@@ -56,11 +56,9 @@ def is_outage(error: BaseException) -> bool:
             return True
         if _is_lasting(cause):
             return False
-        if isinstance(cause, gone) or getattr(cause, "connection_invalidated", False):
-            return True
-        if isinstance(cause, OSError) and cause.errno in DISK:
-            return True
-        if _is_proxy_outage(cause):
+        cut = isinstance(cause, gone) or getattr(cause, "connection_invalidated", False)
+        disk = isinstance(cause, OSError) and cause.errno in DISK
+        if cut or disk or _is_proxy_outage(cause):
             return True
     return False
 

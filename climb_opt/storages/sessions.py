@@ -24,7 +24,6 @@ class SessionLock(ABC):
 
     limit: str  # makes the server end an idle session
     take: str  # true when taken
-    check: str  # true while this very session holds it
     drop: str  # gives it up; true if this very session held it
 
     def __init__(self, backend: RDBStorage, study: str, *, hung: int) -> None:
@@ -56,19 +55,12 @@ class SessionLock(ABC):
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def held(self) -> bool:
-        """Whether the session that took the lock still has it.
+    def release(self) -> bool:
+        """Give the lock up, and say whether this session had it until now: one statement, so that
+        the next worker waits neither for a second one nor for the connection to close.
 
         Always false behind a pooler that shares sessions between transactions.
         """
-        try:
-            return bool(self._ask(self.check))
-        except SQLAlchemyError:
-            return False
-
-    def release(self) -> bool:
-        """Give the lock up, and say whether this session had it until now: one statement, so that
-        the next worker waits neither for a second one nor for the connection to close."""
         try:
             return bool(self._ask(self.drop))
         except SQLAlchemyError:
@@ -103,15 +95,11 @@ class PostgresLock(SessionLock):
         " set_config('idle_session_timeout', :hung, false)"
     )
     take = "SELECT true FROM (SELECT pg_advisory_lock(:key)) AS taken"
-    check = (
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
-        " AND pid = pg_backend_pid() AND classid = :high AND objid = :low"
-    )
     drop = "SELECT pg_advisory_unlock(:key)"
 
     def values(self, key: int, hung: int) -> dict[str, Any]:
-        """A bigint key shows in pg_locks as its two halves."""
-        return {"hung": str(1000 * hung), "key": key, "high": key >> 32, "low": key & 0xFFFFFFFF}
+        """Milliseconds, as text; a bigint."""
+        return {"hung": str(1000 * hung), "key": key}
 
 
 class MySQLLock(SessionLock):
@@ -119,7 +107,6 @@ class MySQLLock(SessionLock):
 
     limit = "SET SESSION wait_timeout = :hung"
     take = "SELECT GET_LOCK(:key, 5)"
-    check = "SELECT IS_USED_LOCK(:key) = CONNECTION_ID()"
     drop = "SELECT RELEASE_LOCK(:key)"
 
     def values(self, key: int, hung: int) -> dict[str, Any]:

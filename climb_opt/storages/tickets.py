@@ -4,7 +4,7 @@ Who wants the lock takes a ticket: a RUNNING trial in a study kept for it. Numbe
 and in order, and nobody sees a number before all smaller ones, on every Optuna storage; so whoever
 has the smallest live ticket holds the lock. Leaving finishes the ticket. The head of the queue that
 shows no change for `hung` seconds of a waiter's own clock is taken for dead and its ticket is
-finished by the waiter; it notices by `held()`.
+finished by the waiter; it notices by `release()`.
 
 It is for storages without a lock of their own: Optuna's gRPC proxy above all. (L. Lamport, A new
 solution of Dijkstra's concurrent programming problem, 1974.)
@@ -48,14 +48,10 @@ class TicketLock:
     def __exit__(self, *_: object) -> None:
         persist(lambda: self._finish(self._ticket))
 
-    def held(self) -> bool:
-        """Whether nobody took this holder for dead."""
+    def release(self) -> bool:
+        """Whether nobody took this holder for dead; its ticket is finished as the lock is left."""
         ticket = persist(lambda: self._storage.get_trial(self._ticket))
         return ticket.state == TrialState.RUNNING
-
-    def release(self) -> bool:
-        """Whether nobody did; the ticket is finished when the lock is left."""
-        return self.held()
 
     def _draw(self) -> None:
         if self._queue is None:
