@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -48,8 +49,7 @@ def export_model(
             "in its recipe). Models of trials are kept by proxy.keep."
         )
     loaded = load_corpus(study, corpus)
-    objective = loaded_objective(study, recipe, loaded, directory)
-    try:
+    with closing(loaded_objective(study, recipe, loaded, directory)) as objective:
         tree = objective.rungs.tree
         if not isinstance(branch, str):
             for name in tree.names:
@@ -70,8 +70,6 @@ def export_model(
             folder.parent.mkdir(parents=True, exist_ok=True)
             _check_empty(folder)
             model.save(network, loaded, folder)
-    finally:
-        objective.close()
     return folder
 
 

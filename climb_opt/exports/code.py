@@ -67,25 +67,20 @@ def _filled(name: str, handover: Handover, **more: str) -> str:
         rows = "".join(f"    {name!r}: {path!r},\n" for name, path in paths.items())
     else:
         rows = "".join(f"    {s.name!r}: ({s.weight!r}, {paths[s.name]!r}),\n" for s in sources)
-    budget = _template(f"budget{suffix}")
-    head = "".join(f"# {line}\n" for line in handover.head)
+    budget = Template(_text(f"budget{suffix}"))
     values = {
-        "head": head,
+        "head": "".join(f"# {line}\n" for line in handover.head),
         "rows": rows,
         "budget": budget.substitute(tokens=handover.tokens, sequence=handover.sequence),
         "seed": handover.seed,
     }
-    return _template(f"{name}{suffix}").substitute(values, **more)
+    return Template(_text(f"{name}{suffix}")).substitute(values, **more)
 
 
 def _phase(phase: Handover) -> str:
     assert phase.span is not None
     mixture = {source.name: source.weight for source in phase.sources}
     return f"    ({phase.span.share!r}, {mixture!r}),\n"
-
-
-def _template(name: str) -> Template:
-    return Template(_text(name))
 
 
 def _text(name: str) -> str:

@@ -47,8 +47,7 @@ class Documents:
     """A domain's documents, in a new order each epoch, until a quota of tokens is full."""
 
     def __init__(self, corpus: Corpus, name: str, seed: int) -> None:
-        domain = corpus.domain(name)
-        self._arrays = [corpus.read(shard) for shard in domain.shards]
+        self._arrays = [corpus.read(shard) for shard in corpus.domain(name).shards]
         lengths = [document_lengths(array, corpus.eos) for array in self._arrays]
         self._shard = np.repeat(np.arange(len(lengths)), [len(some) for some in lengths])
         self._end = np.concatenate([np.cumsum(some) for some in lengths])

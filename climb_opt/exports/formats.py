@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from climb_opt import lookup
@@ -108,13 +108,12 @@ def notes_of(chosen: Format, handover: Handover) -> list[str]:
     """What a reader of the text must know, a line each."""
     apart = bool(handover.phases) and not chosen.phases  # each phase is told of by itself
     notes = [*handover.notes]
-    if not apart:
-        notes += losses(handover)
+    notes += [] if apart else losses(handover)
     if chosen.places is not None:
         notes += [] if handover.span is not None else _repeated(handover)
         notes += _begun_anew(chosen, handover)
         if not apart:
-            notes += _short(handover) + _missing(chosen, handover, chosen.places(handover))
+            notes += [*_short(handover), *_missing(chosen, handover, chosen.places(handover))]
             if handover.tokens is not None and chosen.budget is not None:
                 notes.append(f"For {handover.tokens} tokens: {chosen.budget(handover)}.")
     return [printable(note) for note in [*notes, *([] if apart else chosen.check(handover))]]
@@ -141,7 +140,7 @@ def losses(handover: Handover) -> list[str]:
     return notes
 
 
-def _short(handover: Handover) -> list[str]:
+def _short(handover: Handover) -> Iterator[str]:
     short = [
         f"{s.name} ({s.weight * part.tokens:.4g} tokens{_of_phase(part)})"
         for part in handover.phases or (handover,)
@@ -149,37 +148,34 @@ def _short(handover: Handover) -> list[str]:
         for s in part.sources
         if s.weight * part.tokens < part.sequence
     ]
-    if not short:
-        return []
-    return [
-        f"{counted(len(short), 'domain')} with less than one sequence of {handover.sequence} "
-        f"tokens, which a trainer may leave out: {listed(short)}."
-    ]
+    if short:
+        yield (
+            f"{counted(len(short), 'domain')} with less than one sequence of {handover.sequence} "
+            f"tokens, which a trainer may leave out: {listed(short)}."
+        )
 
 
-def _repeated(handover: Handover) -> list[str]:
+def _repeated(handover: Handover) -> Iterator[str]:
     often = [(s.name, e) for s in handover.sources if (e := handover.epochs(s) or 0.0) > 1]
-    if not often:
-        return []
     often.sort(key=lambda pair: -pair[1])
-    names = listed([f"{name} {times(epochs)} times" for name, epochs in often])
-    return [f"Read more than once in {amount(handover.tokens or 0)} tokens: {names}."]
+    if often:
+        names = listed([f"{name} {times(epochs)} times" for name, epochs in often])
+        yield f"Read more than once in {amount(handover.tokens or 0)} tokens: {names}."
 
 
 def _of_phase(part: Handover) -> str:
     return "" if part.span is None else f" in phase {part.span.number}"
 
 
-def _begun_anew(chosen: Format, handover: Handover) -> list[str]:
+def _begun_anew(chosen: Format, handover: Handover) -> Iterator[str]:
     """Say which domains a trainer reads from their beginning again, though more of them is left."""
     seen = Counter(s.name for phase in handover.phases for s in phase.sources)
     again = [name for name, times_read in seen.items() if times_read > 1]
-    if chosen.goes_on or not again:
-        return []
-    return [
-        f"Every phase begins {listed(again)} anew: what was read in one phase comes first in the "
-        "next, which proxies did not do. `--format materialise` writes data that go on."
-    ]
+    if again and not chosen.goes_on:
+        yield (
+            f"Every phase begins {listed(again)} anew: what was read in one phase comes first in "
+            "the next, which proxies did not do. `--format materialise` writes data that go on."
+        )
 
 
 def _missing(chosen: Format, handover: Handover, places: Sequence[str]) -> list[str]:

@@ -87,7 +87,8 @@ def materialise(
     if handover.tokens is None or handover.tokens < 1:
         raise UserError("Materialising needs a budget: give --tokens, for example --tokens 1e9.")
     phases = handover.phases or (handover,)
-    targets = [folder / f"{name}{ENDINGS[kind]}" for name in _names(len(phases))]
+    numbers = [""] if len(phases) == 1 else [f"-{n}" for n in range(1, len(phases) + 1)]
+    targets = [folder / f"mixture{number}{ENDINGS[kind]}" for number in numbers]
     for target in targets:
         if target.exists():
             raise UserError(f"{str(target)!r} exists already; give another --output or remove it.")
@@ -110,10 +111,6 @@ def materialise(
             where = "" if phase.span is None else f" in phase {phase.span.number}"
             logger.warning("Nothing written of %s%s: the budget is too small.", listed(none), where)
     return written
-
-
-def _names(phases: int) -> list[str]:
-    return ["mixture"] if phases == 1 else [f"mixture-{n}" for n in range(1, phases + 1)]
 
 
 def quotas_of(handover: Handover) -> dict[str, int]:

@@ -8,6 +8,7 @@ read-out's ranking of their mixtures is compared with theirs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,9 @@ def rescore(
     assert recipe.branches is not None
     # By merging, if the new score can be read off no ensemble: that is no fault here.
     recipe = replace(recipe, branches=replace(recipe.branches, read=("merge",)))
-    objective = loaded_objective(study, recipe, load_corpus(study, corpus), directory)
-    try:
+    loaded = load_corpus(study, corpus)
+    with closing(loaded_objective(study, recipe, loaded, directory)) as objective:
         return _Pricing(study, recipe, objective).found(mixtures)
-    finally:
-        objective.close()
 
 
 class _Pricing:
