@@ -57,8 +57,8 @@ def _fault(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
-def load(text: str, where: str, *, text_values: bool = False, any_tags: bool = False) -> Any:
-    """What a YAML text holds; all its keys are text.
+def parse_yaml(text: str, where: str, *, text_values: bool = False, any_tags: bool = False) -> Any:
+    """The plain data of a YAML text; all its keys are text, whatever YAML takes them for.
 
     Args:
         where: its file, for messages.
@@ -66,8 +66,10 @@ def load(text: str, where: str, *, text_values: bool = False, any_tags: bool = F
         any_tags: take values with the tags of another program for nothing.
 
     Raises:
-        UserError: the text is not YAML, has a key twice, or is nested too deeply; with the place.
+        UserError: the text is not YAML, has a key twice or a date that is none, or is nested too
+            deeply; with the place.
     """
+    text = text.removeprefix(MARK)
     try:
         kind = _AllText if text_values else _AnyTags if any_tags else _TextKeys
         return yaml.load(text, Loader=kind)
@@ -91,22 +93,9 @@ def load(text: str, where: str, *, text_values: bool = False, any_tags: bool = F
 
 
 def read_yaml(path: Path | str, *, text_values: bool = False, any_tags: bool = False) -> Any:
-    """The plain data of a YAML file; see `load`.
+    """The plain data of a YAML file; see `parse_yaml`.
 
     Raises:
         UserError: as `read_text`, or the text is not YAML.
     """
-    text = read_text(path).removeprefix(MARK)
-    return load(text, str(path), text_values=text_values, any_tags=any_tags)
-
-
-def parse_yaml(text: str, where: str, *, text_values: bool = False) -> Any:
-    """YAML -> plain data, with keys that are text whatever YAML takes them for.
-
-    Args:
-        text_values: leave values text too, for files that hold names.
-
-    Raises:
-        UserError: it is no YAML, has a key twice or a date that is none, or is nested too deeply.
-    """
-    return load(text.removeprefix(MARK), where, text_values=text_values)
+    return parse_yaml(read_text(path), str(path), text_values=text_values, any_tags=any_tags)

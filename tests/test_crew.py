@@ -92,8 +92,8 @@ def test_a_comparison_counts_the_runs_and_trials_of_its_workers(
     monkeypatch.setattr(progress, "FIRST", 0.0)
     monkeypatch.setattr(progress, "EVERY", 0.0)
     does = "trial(1); trial(2); print('run a', file=sys.stderr); print('a warning')"
-    with ablate._following(5, 1, "mine") as follow:
-        status, _ = lead(does, follow=follow)
+    with progress.progress(5, "mine", "run", initial=1) as bar:
+        status, _ = lead(does, follow=ablate._Following(bar))
     out, err = capsys.readouterr()
     assert status == 0 and out.splitlines() == ["a warning"] * 2
     said = err.splitlines()
@@ -106,8 +106,8 @@ def test_a_worker_of_a_comparison_tells_its_leader_of_runs_and_trials(
 ) -> None:
     monkeypatch.setenv(MEMBER, "2")
     done = optuna.trial.create_trial(value=0.25)
-    with ablate._following(5, 1, "mine") as follow:
-        follow.count(done)
+    with progress.progress(5, "mine", "run", initial=1, show=False) as bar:
+        ablate._Following(bar).count(done)
     assert capsys.readouterr().err == f"{crew.TRIAL}{done.number}: 0.2500\n"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -79,9 +78,13 @@ def _ablate(args: argparse.Namespace) -> int:
         _report(name, recipe, archive, args)
         return 0
     with stop_flag() as stop:
-
-        def train(follow: _Following) -> None:
-            run_ablation(
+        planned = runs(recipe)
+        left = sum(archive.get(run) is None for run in planned)
+        done = len(planned) - left
+        with progress(len(planned), name, "run", initial=done, show=leads()) as bar:
+            follow = _Following(bar)
+            train = partial(
+                run_ablation,
                 recipe,
                 archive,
                 storage=args.storage,
@@ -90,11 +93,7 @@ def _ablate(args: argparse.Namespace) -> int:
                 on_run=follow.show,
                 on_trial=follow.count,
             )
-
-        planned = runs(recipe)
-        left = sum(archive.get(run) is None for run in planned)
-        follower = _following(len(planned), len(planned) - left, name)
-        status = process.work(crew.Crew(args, count, left), follower, train, stop)
+            status = process.work(crew.Crew(args, count, left), follow, train, stop)
     if leads():
         _report(name, recipe, archive, args)
     return status
@@ -158,9 +157,3 @@ class _Following:
         else:
             self._trials += 1
             self._bar.set_postfix_str(f"{counted(self._trials, 'trial')} here")
-
-
-@contextmanager
-def _following(planned: int, done: int, name: str) -> Iterator[_Following]:
-    with progress(planned, name, "run", initial=done, show=leads()) as bar:
-        yield _Following(bar)

@@ -7,11 +7,12 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import optuna
+import optuna
+from optuna.exceptions import ExperimentalWarning
 
+from climb_opt.text import strict_json
 
 FORMATS = ("text", "json", "yaml")
 
@@ -29,8 +30,6 @@ def show(text: str, data: dict[str, Any], kind: str) -> None:
 
 def formatted(data: dict[str, Any], kind: str) -> str:
     """Plain data as text for programs: `kind` is json or yaml."""
-    from climb_opt.text import strict_json
-
     text = strict_json(data)
     if kind == "json":
         return f"{text}\n"
@@ -116,9 +115,6 @@ def existing(args: argparse.Namespace, *, write: bool = False, works: bool = Fal
 
 def quieten_optuna() -> None:
     """Leave out Optuna's own line a trial, and that some of its samplers may change one day."""
-    import optuna
-    from optuna.exceptions import ExperimentalWarning
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)
 

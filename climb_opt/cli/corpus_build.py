@@ -128,11 +128,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--dry-run shows what --prune would remove; give a --prune rule.")
     where = {"engine": args.engine, "workers": args.workers, "progress": progress}
     if args.dry_run:
-        rows = preview(plan, output, **where)
-        print("\n".join(show.removal(rows)))
+        print("\n".join(show.removal(preview(plan, output, **where))))
         return 0
-    part = _part(args.part)
-    corpus = build(plan, output, part=part, overwrite=args.overwrite, **where)
+    corpus = build(plan, output, part=_part(args.part), overwrite=args.overwrite, **where)
     if corpus is not None:
         print("\n".join(show.summary(corpus)))
     return 0

@@ -10,6 +10,7 @@ from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.offering import names_of, offer
 from climb_opt.errors import UserError
 from climb_opt.progress import counting, progress
+from climb_opt.text import amount
 
 if TYPE_CHECKING:
     from climb_opt.exports.materialise import Kind
@@ -105,7 +106,6 @@ def _export(args: argparse.Namespace) -> None:
 
 def _materialise(args: argparse.Namespace) -> None:
     from climb_opt.exports.from_study import materialise
-    from climb_opt.text import amount
 
     if args.output in (None, "-"):
         raise UserError("Materialising writes a folder: give --output FOLDER.")

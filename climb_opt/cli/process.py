@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from climb_opt.cli import crew
-from climb_opt.cli.following import Following, following
+from climb_opt.cli.following import following
 from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import counted
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from climb_opt.study.working import Objective
 
 T = TypeVar("T")
-F = TypeVar("F", bound=crew.Follower)
 
 
 def arguments(command: argparse.ArgumentParser, kind: str) -> None:
@@ -43,23 +41,17 @@ def wanted(args: argparse.Namespace) -> crew.Crew:
     return crew.Crew(args, count, count)
 
 
-def work(
-    team: crew.Crew,
-    follower: AbstractContextManager[F],
-    train: Callable[[F], Any],
-    stop: Stop,
-) -> int:
-    """Train in this process, or lead those that do, with a follower of either. The exit status.
+def work(team: crew.Crew, follow: crew.Follower, train: Callable[[], Any], stop: Stop) -> int:
+    """Train in this process, or lead those that do, which tell `follow`. The exit status.
 
     Raises:
         Interrupted: this process was asked to stop.
     """
     status = 0
-    with follower as follow:
-        if team.count > 1:
-            status = crew.lead(team, stop=stop, follow=follow)
-        else:
-            train(follow)
+    if team.count > 1:
+        status = crew.lead(team, stop=stop, follow=follow)
+    else:
+        train()
     if rank() == 0 and stop():
         raise Interrupted("stopped")
     return status
@@ -99,11 +91,10 @@ def retrain(
     from climb_opt.study import discard_untried, with_proxies
 
     args, team = team.args, replace(team, most=plan.widest)
-    follower = following(study, plan, **shown)
-    with stop_flag() as stop:
+    with stop_flag() as stop, following(study, plan, **shown) as follow:
         study = patient(study, stop)
 
-        def train(follow: Following) -> None:
+        def train() -> None:
             from climb_opt.reports.dashboard.notebook import notebook_for
 
             def run(proxies: Objective) -> None:
@@ -113,7 +104,7 @@ def retrain(
             with_proxies(study, run, corpus=args.corpus, directory=args.runs, stop=stop)
 
         try:
-            status = work(team, follower, train, stop)
+            status = work(team, follow, train, stop)
         except UserError:
             # What cannot train, for want of its corpus for example, must not keep the name.
             if leads():

@@ -90,14 +90,13 @@ def _work(study: optuna.Study, team: crew.Crew, stop: Stop) -> int:
     args, plan = team.args, StudyView(study).plan
     if leads():
         older = args.from_storage and open_storage(args.from_storage, write=False, stop=stop)
-        known = begin(study, args.source, older, args.lineage, args.import_csv)
-        for line in known:
+        for line in begin(study, args.source, older, args.lineage, args.import_csv):
             print(line)
     if team.count > 1:
         studies.load_corpus(study, studies.corpus_here(study, args.set))  # built once, here
-    train = partial(_train, study, args, stop)
-    follower = following(study, plan)
-    status = process.work(replace(team, most=plan.widest), follower, train, stop)
+    with following(study, plan) as follow:
+        train = partial(_train, study, args, stop, follow)
+        status = process.work(replace(team, most=plan.widest), follow, train, stop)
     if leads():
         print(_conclusion(studies.status(study)))
         if not status:
