@@ -13,6 +13,7 @@ solution of Dijkstra's concurrent programming problem, 1974.)
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
@@ -33,7 +34,6 @@ class TicketLock:
         self._name = f"{PREFIX}{study}"
         self._hung = hung
         self._poll = poll
-        self._queue: int | None = None  # id of the study with the tickets
         self._ticket = -1
 
     def __enter__(self) -> TicketLock:
@@ -54,8 +54,6 @@ class TicketLock:
         return ticket.state == TrialState.RUNNING
 
     def _draw(self) -> None:
-        if self._queue is None:
-            self._queue = self._open_queue()
         ticket = create_trial(state=TrialState.RUNNING)
         self._ticket = self._storage.create_new_trial(self._queue, template_trial=ticket)
 
@@ -76,7 +74,6 @@ class TicketLock:
             pause = min(2 * pause, self._poll)
 
     def _live(self) -> list[int]:
-        assert self._queue is not None
         trials = self._storage.get_all_trials(
             self._queue, deepcopy=False, states=(TrialState.RUNNING,)
         )
@@ -86,7 +83,9 @@ class TicketLock:
         with contextlib.suppress(UpdateFinishedTrialError):  # somebody else did
             self._storage.set_trial_state_values(ticket, state=TrialState.FAIL)
 
-    def _open_queue(self) -> int:
+    @functools.cached_property
+    def _queue(self) -> int:
+        """The number of the study with the tickets."""
         try:
             return self._storage.create_new_study([StudyDirection.MINIMIZE], self._name)
         except DuplicatedStudyError:

@@ -47,13 +47,12 @@ def weighed(
     beside = f"{name}{NOISE_SUFFIX}"
     study = study_named(storage, beside)
     found = None if study is None else study.user_attrs.get(WEIGHTS)
-    if study is not None and found is not None:
-        _check_measured(StudyView(study).recipe, recipe, beside)
-    if found is None:
+    if study is None or found is None:
         raise UserError(
             f"study.score: auto takes its weights from study {beside!r}, which has none yet; run "
             f"`climb-opt noise` on this recipe first, with the same --storage and study name."
         )
+    _check_measured(StudyView(study).recipe, recipe, beside)
     log.info(
         "Score of %s, from %s: %s; noise / signal %s, of their plain mean %s.",
         name,

@@ -80,22 +80,22 @@ def open_study(
     ('tiny', 6)
     """
     name, wanted = read_asked(recipe, study_name, overrides)
+    new = wanted if create else None
 
     def attempt(corpus: Corpus | None) -> optuna.Study | None:
         opened = open_storage(storage, write=create, stop=stop)
         existing = optuna.get_all_study_names(opened)
-        if name not in existing and (wanted is None or not create):
+        if name not in existing and new is None:
             raise UserError(_no_study(name, existing, opened, recipe))
         study = load_study(opened, name) if name in existing else None
         if study is None or RECIPE not in study.user_attrs:
-            if create and wanted is not None:
-                check_choices(wanted)  # what is wrong is said before a corpus is built
-                asked, _ = weighed(wanted, opened, name)
-                if corpus is None and (built := to_be_built(asked)) is not None:
+            if new is not None and corpus is None:
+                check_choices(new)  # what is wrong is said before a corpus is built
+                asked, _ = weighed(new, opened, name)
+                if (built := to_be_built(asked)) is not None:
                     check_foretold(asked, built)
-            if create and wanted is not None and corpus is None:
                 return None
-            study = _complete(opened, name, wanted if create else None, corpus, on_create)
+            study = _complete(opened, name, new, corpus, on_create)
         return study
 
     def patiently(corpus: Corpus | None = None) -> optuna.Study | None:
@@ -104,8 +104,8 @@ def open_study(
 
     study = patiently()
     if study is None:  # with no storage open: a corpus may take hours to build
-        assert wanted is not None
-        study = patiently(corpus_for(wanted))
+        assert new is not None
+        study = patiently(corpus_for(new))
     assert study is not None
     with explained(storage):
         if wanted is None and overrides:

@@ -35,8 +35,7 @@ def status(study: optuna.Study) -> Status:
     now = rounds.status(view.study, view.plan)
     if not now.agreement:
         return now
-    history = view.history(rungs=True)
-    return replace(now, distrusted=distrusted(view, view.space, history))
+    return replace(now, distrusted=distrusted(view, view.space, view.history(rungs=True)))
 
 
 def retry(study: optuna.Study, slots: Sequence[Slot] = ()) -> tuple[Slot, ...]:

@@ -148,8 +148,7 @@ def make_objective(
     Raises:
         UserError: the corpus is missing or another, or an extra is not installed.
     """
-    loaded = load_corpus(study, corpus)
-    return loaded_objective(study, read_recipe(study), loaded, directory, stop)
+    return loaded_objective(study, read_recipe(study), load_corpus(study, corpus), directory, stop)
 
 
 def loaded_objective(

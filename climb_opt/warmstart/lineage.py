@@ -98,20 +98,17 @@ class Lineage:
         if total <= 0:
             return dict.fromkeys(self.new, 0.0), 1.0
         weights = {child: weight / total for child, weight in weights.items()}
-        return weights, self._distance(mixture, weights)
+        # Old domains are the atoms: a split reads each part evenly, so only merges, removals and
+        # the rescaling they cause can read an old domain differently.
+        off = (abs(mixture.get(p, 0.0) - self._read_of(p, weights)) for p in self.old)
+        return weights, sum(off) / 2
 
     def _weight(self, child: str, mixture: Mapping[str, float]) -> float:
         parents = self.parents.get(child, ())
         if len(parents) == 1:
-            siblings = self.children(parents[0])
-            share = self.new[child] / sum(self.new[s] for s in siblings)
+            share = self.new[child] / sum(self.new[s] for s in self.children(parents[0]))
             return mixture.get(parents[0], 0.0) * share
         return sum(mixture.get(parent, 0.0) for parent in parents)
-
-    def _distance(self, mixture: Mapping[str, float], weights: Mapping[str, float]) -> float:
-        # Old domains are the atoms: a split reads each part evenly, so only merges, removals and
-        # the rescaling they cause can read an old domain differently.
-        return sum(abs(mixture.get(p, 0.0) - self._read_of(p, weights)) for p in self.old) / 2
 
     def _read_of(self, parent: str, weights: Mapping[str, float]) -> float:
         whole = {c: sum(self.old[p] for p in self.parents[c]) for c in self.children(parent)}

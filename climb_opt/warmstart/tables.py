@@ -74,8 +74,7 @@ def import_csv(study: optuna.Study, path: Path, *, value: str = "value") -> Impo
         )
     for line, weights, score, components, _, rails in usable:
         origin = {"file": source, "line": line}
-        known = {**rails, **components}
-        add(view, weights, Scored([score], known, beyond(recipe, rails)), origin)
+        add(view, weights, Scored([score], {**rails, **components}, beyond(recipe, rails)), origin)
     study.set_user_attr(WARM, [*study.user_attrs.get(WARM, []), source])
     left_out = {f"unusable rows, the first at {problems[0]}": len(problems)} if problems else {}
     return Imported(

@@ -29,8 +29,7 @@ class Durations:
         self._costs = [1.0] if plan.ladder is None else plan.ladder.costs.tolist()
         self._on: dict[int, list[float]] = {}
         for trial in ended:
-            rung = rung_of(trial, plan.target)
-            self._on.setdefault(rung, []).append(seconds_of(trial))
+            self._on.setdefault(rung_of(trial, plan.target), []).append(seconds_of(trial))
         recent = ended[-RECENT:]
         seconds = [seconds_of(t) for t in recent]
         self.typical = statistics.median(seconds) if ended else None

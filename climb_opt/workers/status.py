@@ -274,6 +274,5 @@ def _best(study: optuna.Study, trials: Sequence[FrozenTrial], target: int) -> fl
         for t in trials
         if t.state == TrialState.COMPLETE and t.values and rung_of(t, target) == target
     ]
-    values = [value for value in told if math.isfinite(value)]
     pick = max if study.direction == StudyDirection.MAXIMIZE else min
-    return pick(values, default=None)
+    return pick(filter(math.isfinite, told), default=None)
