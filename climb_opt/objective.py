@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 
 from climb_opt.attributes import METHOD, SEED, SLOT
-from climb_opt.errors import TrialFailed, UserError, listed
+from climb_opt.errors import TrialFailed, UserError, brief, listed
 from climb_opt.evaluators.base import Provenance
 from climb_opt.evaluators.built import (
     add_up,
@@ -123,8 +123,7 @@ class ProxyObjective:
             optuna.TrialPruned: the study's pruner gave it up, or it trained no mixture.
         """
         self.corpus.check_unchanged()  # what a command or an evaluator reads anew would be another
-        slot = trial.user_attrs.get(SLOT)
-        part, method = part_of(slot), trial.user_attrs.get(METHOD)
+        part, method = part_of(trial.user_attrs.get(SLOT)), trial.user_attrs.get(METHOD)
         mixture, schedule = self._asked(trial) if part is None else ({}, None)
         job = Job(
             name=folder_name(trial),
@@ -256,10 +255,7 @@ class ProxyObjective:
         try:
             return model.load(folder).to(self.group.device)
         except Exception as error:  # of a file that is cut the libraries raise anything
-            reason = " ".join(str(error).split())[:200]
-            raise TrialFailed(
-                f"the model in {folder} cannot be opened ({type(error).__name__}: {reason})"
-            ) from None
+            raise TrialFailed(f"the model in {folder} cannot be opened ({brief(error)})") from None
 
     def _keep(self, job: Job, outcome: Outcome, score: float) -> None:
         if outcome.model is not None:
@@ -271,8 +267,8 @@ class ProxyObjective:
                 outcome.facts["model"] = str(kept)
 
     def _may_prune(self, trial: optuna.Trial) -> bool:
-        slot, plan = trial.user_attrs.get(SLOT), plan_of(self.recipe)
-        return plan.may_prune(slot, first_round=self.recipe.prune_first_round)
+        slot, first_round = trial.user_attrs.get(SLOT), self.recipe.prune_first_round
+        return plan_of(self.recipe).may_prune(slot, first_round=first_round)
 
     def _constrain(self, trial: optuna.Trial, components: dict[str, float]) -> None:
         maximize = self.recipe.direction == "maximize"

@@ -22,8 +22,7 @@ def names(kind: str) -> list[str]:
 
 def summary(kind: str, name: str) -> str:
     """The first comment line of a recipe: what it is for."""
-    first = read_text(find(kind, name)).partition("\n")[0]
-    return first.removeprefix("#").strip()
+    return read_text(find(kind, name)).partition("\n")[0].removeprefix("#").strip()
 
 
 def find(kind: str, name: str) -> Path:
@@ -66,7 +65,7 @@ def read_data(kind: str, name: str, chain: tuple[Path, ...] = ()) -> dict[str, A
 
 def included(kind: str, data: Any) -> Any:
     """A mapping with what the recipe that it may `include` says besides; anything else as it is."""
-    if not isinstance(data, Mapping) or "include" not in data:
+    if not isinstance(data, Mapping) or data.get("include") is None:
         return data
     rest = {key: value for key, value in data.items() if key != "include"}
     return merge(read_data(kind, str(data["include"])), rest)

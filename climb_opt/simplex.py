@@ -129,9 +129,8 @@ class MixtureSpace:
 
     def weights_of(self, trial: optuna.trial.FrozenTrial) -> np.ndarray | None:
         """The weights (K,) of a finished or running trial; None if it holds no mixture of ours."""
-        params = trial.params
         try:
-            weights = np.array([params[name] for name in self.parameter_names], dtype=float)
+            weights = np.array([trial.params[name] for name in self.parameter_names], dtype=float)
         except (KeyError, TypeError, ValueError):
             return None
         on_simplex = abs(weights.sum() - 1.0) <= SUM_TOLERANCE and np.all(weights >= 0)

@@ -63,8 +63,7 @@ def load_tokenizer(path: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # the library raises bare Exception for every fault
-        reason = first_line(error)
-        raise UserError(f"Tokenizer {path!r} cannot be loaded: {reason}") from None
+        raise UserError(f"Tokenizer {path!r} cannot be loaded: {first_line(error)}") from None
 
 
 def save_tokenizer(tokenizer: Any, path: Path) -> None:

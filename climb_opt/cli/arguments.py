@@ -14,13 +14,11 @@ from optuna.exceptions import ExperimentalWarning
 
 from climb_opt.text import strict_json
 
-FORMATS = ("text", "json", "yaml")
 
-
-def format_argument(command: argparse.ArgumentParser) -> None:
-    """Text, or data for programs; `show` prints either."""
-    command.add_argument("-f", "--format", choices=FORMATS, default="text",
-                         help="for people, or for programs (default: text)")  # fmt: skip
+def format_argument(command: argparse.ArgumentParser, plain: str = "text") -> None:
+    """`plain`, what is for people, or data for programs; `show` prints either."""
+    command.add_argument("-f", "--format", choices=(plain, "json", "yaml"), default=plain,
+                         help=f"for people, or for programs (default: {plain})")  # fmt: skip
 
 
 def show(text: str, data: dict[str, Any], kind: str) -> None:

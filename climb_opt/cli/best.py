@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.cli.arguments import existing, study_command
+from climb_opt.cli.arguments import existing, format_argument, study_command
 from climb_opt.cli.offering import names_of, offer
 from climb_opt.text import strict_json
 
@@ -19,8 +19,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         subparsers, "best", _best, help="the recommended mixture, rules side by side"
     )
     command.add_argument("--rule", help="the rule to follow (default: the one that loses least)")
-    command.add_argument("-f", "--format", choices=("table", "json", "yaml"), default="table",
-                         help="for people, or for programs (default: table)")  # fmt: skip
+    format_argument(command, "table")
     offer(command, rules=names_of("rule"))
 
 
@@ -40,13 +39,9 @@ def _best(args: argparse.Namespace) -> None:
     if args.format == "json":
         print(strict_json([_plain(rule, advice, as_good) for rule in advice.recommended]))
     elif args.format == "yaml":
-        name, rule, chosen = study.study_name, advice.followed, advice.chosen
-        print(
-            render(
-                "yaml", prepare(chosen, study=name, rule=rule, rung=chosen.rung, as_good=as_good)
-            ),
-            end="",
-        )
+        rule, chosen = advice.followed, advice.chosen
+        about: Any = {"study": study.study_name, "rung": chosen.rung, "as_good": as_good}
+        print(render("yaml", prepare(chosen, rule=rule, **about)), end="")
     else:
         print(recommended(snapshot, advice, confirmation))
 

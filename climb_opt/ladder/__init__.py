@@ -143,8 +143,7 @@ class Ladder:
         return float(sum(self._spent_by(trial) for trial in used))
 
     def _spent_by(self, trial: FrozenTrial) -> float:
-        slot = trial.user_attrs.get(SLOT)
-        price = self.price(slot, self.rung_of(trial))
+        price = self.price(trial.user_attrs.get(SLOT), self.rung_of(trial))
         facts = trial.user_attrs.get(FACTS, {})
         stated = facts.get("flops")
         if not isinstance(stated, (int, float)) or "readout" in facts:

@@ -151,10 +151,7 @@ def allocate(n: int, shares: Sequence[int]) -> tuple[int, ...]:
 
 
 def _base(recipe: AblationRecipe) -> dict[str, Any]:
-    base = dict(recipe.base)
-    parent = base.pop("include", None)
-    if parent is not None:
-        base = recipe_files.merge(recipe_files.read_data("studies", str(parent)), base)
+    base = dict(recipe_files.included("studies", recipe.base))
     if isinstance(base.get("proxy"), str):  # so that an arm can change a part of it
         base["proxy"] = {"include": base["proxy"]}
     if recipe.live:

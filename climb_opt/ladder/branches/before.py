@@ -54,8 +54,7 @@ class Before:
         optimum = (OPTIMUM,) if MIXMIN in branching.read else ()
         checks = (*baselines, *optimum, *checking(branching.check)) if recipe.readouts else optimum
         stages = stages_of(branches.names, checks, recipe.readouts)
-        target = rung_count(recipe) - 1
-        return cls(tuple(stages), recipe.readouts, checks, target, branches.notes)
+        return cls(tuple(stages), recipe.readouts, checks, rung_count(recipe) - 1, branches.notes)
 
     def rung_of(self, slot: int | str) -> int | None:
         """The rung of a slot that a read-out scores."""

@@ -72,5 +72,4 @@ def verdict_on(
     }
     both = [(reading(readout, slot), slot) for slot in checks]
     pairs = [(values[a], values[b]) for a, b in both if a in values and b in values]
-    agreement = Agreement.of(*rungs, np.array(pairs).reshape(-1, 2))
-    return Verdict(readout, agreement, tuple(lost))
+    return Verdict(readout, Agreement.of(*rungs, np.array(pairs).reshape(-1, 2)), tuple(lost))
