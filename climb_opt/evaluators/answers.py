@@ -135,10 +135,14 @@ def _measured(
         of_row = dict(zip(valid, values, strict=True))
         for i in mine:
             document, requests = asked[i]
-            found = Answer(
+            said = of_row.get(i, {})
+            if i in of_row and document.right:
+                nats = [(-responses[i][k][0], requests[k][0][1]) for k in document.right]
+                said = {**said, BPB: min(n / math.log(2) / len(text.encode()) for n, text in nats)}
+            yield Answer(
                 index,
                 document.number,
-                of_row.get(i, {}),
+                said,
                 pieces=any(len(after) > context for _, _, after in requests),
                 cut=any(
                     len(after) <= context < len(before) + len(after) - 1
@@ -146,19 +150,10 @@ def _measured(
                 ),
                 valid=i in of_row,
             )
-            yield _with_bits(found, document, responses[i], [text for (_, text), _, _ in requests])
 
 
 def _is_nan(response: Any) -> bool:
     return math.isnan(response[0] if isinstance(response, tuple) else response)
-
-
-def _with_bits(found: Answer, document: Document, responses: list[Any], texts: list[str]) -> Answer:
-    """texts: what the tokens of each answer stand for."""
-    if not found.valid or not document.right:
-        return found
-    bits = [-responses[i][0] / math.log(2) / len(texts[i].encode()) for i in document.right]
-    return replace(found, values={**found.values, BPB: min(bits)})
 
 
 def try_out(task: LoadedTask, documents: list[Document]) -> list[Answer]:

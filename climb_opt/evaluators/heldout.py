@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_numbers
 from climb_opt.metrics import STDERR
 from climb_opt.shards import Corpus, Stream, no_target
 from climb_opt.tokenizer import corpus_tokenizer
@@ -68,8 +68,7 @@ class HeldOutLoss:
                 streams[f"heldout/{domain.name}/bpb"] = domain.heldout
         if not streams:
             raise _nothing_to_score(corpus.name)
-        if max_tokens is not None and max_tokens < 1:
-            raise UserError(f"heldout: max_tokens must be at least 1, but is {max_tokens}.")
+        check_numbers({"heldout: max_tokens": (max_tokens, 1, math.inf)})
         if skip_tokens < 0:
             raise UserError(f"heldout: skip_tokens must not be negative, but is {skip_tokens}.")
         self._eos = corpus.eos

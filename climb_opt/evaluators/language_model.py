@@ -107,8 +107,11 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
         pieces, owner = self._cut(requests)
         found: list[tuple[float, bool]] = [(0.0, False)] * len(pieces)
         for batch in _batches(pieces, self.max_length, int(self.model.config.vocab_size)):
-            for place, nats, greedy in self._score(batch):
-                found[place] = (nats, greedy)
+            nats, targets, likeliest = self._losses(batch)
+            greedy = ((likeliest == targets) | (targets == _IGNORE)).all(1).tolist()
+            sums = (-nats.double().sum(1)).tolist()
+            for place, *said in zip(batch.number, sums, greedy, strict=True):
+                found[place] = tuple(said)
         # Added up in the order of the text, whatever the batches: the same on any number of ranks.
         results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         for place, number in enumerate(owner):
@@ -137,22 +140,15 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def token_nats(self, requests: Sequence[Request]) -> list[np.ndarray]:
         """Nats of each token of each request's answer."""
-        pieces = [list(_pieces(before, after, self.max_length)) for _, before, after in requests]
-        flat = [piece for own in pieces for piece in own]
-        found: list[np.ndarray] = [np.zeros(0)] * len(flat)
-        for batch in _batches(flat, self.max_length, int(self.model.config.vocab_size)):
+        pieces, owner = self._cut(requests)
+        found: list[np.ndarray] = [np.zeros(0)] * len(pieces)
+        for batch in _batches(pieces, self.max_length, int(self.model.config.vocab_size)):
             nats, targets, _ = self._losses(batch)
             values, counts = nats.double().cpu().numpy(), (targets != _IGNORE).cpu().numpy()
             for row, place in enumerate(batch.number):
                 found[place] = values[row][counts[row]]
-        ends = np.cumsum([0, *map(len, pieces)]).tolist()
+        ends = np.searchsorted(owner, range(len(requests) + 1)).tolist()
         return [np.concatenate([np.zeros(0), *found[a:b]]) for a, b in pairwise(ends)]
-
-    def _score(self, batch: _Batch) -> Iterator[tuple[int, float, bool]]:
-        nats, targets, likeliest = self._losses(batch)
-        greedy = ((likeliest == targets) | (targets == _IGNORE)).all(1)
-        sums = (-nats.double().sum(1)).tolist()
-        yield from zip(batch.number, sums, greedy.tolist(), strict=True)
 
     def _losses(self, batch: _Batch) -> tuple[Any, Any, Any]:
         """Nats, targets and the likeliest tokens, each (n, width)."""

@@ -169,7 +169,9 @@ def _product(model: Differentiator, tokens: torch.Tensor, vector: torch.Tensor) 
         return found.logits.flatten(0, 1)
 
     with sdpa_kernel(SDPBackend.MATH):  # the fast kernels have no forward-mode derivative
-        values, pushed = _pushed(logits, frozen, model.shaped(vector))
+        # torch compiles its own rules in a way that it deprecates
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            values, pushed = torch.func.jvp(logits, (frozen,), (model.shaped(vector),))
         q = torch.softmax(values, 1)
         pulled = q * pushed - q * (q * pushed).sum(1, keepdim=True)
         del values, pushed, q
@@ -178,13 +180,6 @@ def _product(model: Differentiator, tokens: torch.Tensor, vector: torch.Tensor) 
             output.flatten(0, 1), model.parameters, pulled, allow_unused=True
         )
     return model.flat(found)
-
-
-def _pushed(function: Any, at: Any, tangent: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    # torch compiles its own rules in a way that it deprecates
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        values, pushed = torch.func.jvp(function, (at,), (tangent,))
-    return values, pushed
 
 
 def conjugate_gradients(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from climb_opt.gains.program import Program, Solved, solve
+from climb_opt.gains.program import Solved, solve
 from climb_opt.gains.table import Gains
 from climb_opt.influence.options import InfluenceOptions
 from climb_opt.influence.prior import NAME, AtPrior
@@ -87,10 +87,6 @@ def measure_influence(
         gains = proxies.group.run(lambda _: at.measure(), None)
     finally:
         proxies.close()
-    return Influence(gains, proxies.space, solved_for(gains, proxies.space, at.options.program))
-
-
-def solved_for(gains: Gains, space: MixtureSpace, program: Program) -> Solved:
-    """The program's mixture for the score that was measured."""
-    rows, shares = gains.tasks(space.domains)
-    return solve(space, rows, shares=shares, program=program)
+    rows, shares = gains.tasks(proxies.space.domains)
+    solved = solve(proxies.space, rows, shares=shares, program=at.options.program)
+    return Influence(gains, proxies.space, solved)

@@ -54,7 +54,8 @@ class EKFAC(OneByOne):
     def __init__(self, model: Differentiator, sample: Sample, *, rest: DiagonalFisher) -> None:
         self.model, self.rest = model, rest
         self.layers = linear_layers(model)
-        factors = _fit(model, list(model.batches(sample)), list(self.layers))
+        with warnings.catch_warnings(action="ignore"):  # kronfluence uses old names of torch's
+            factors = _fit(model, list(model.batches(sample)), list(self.layers))
         self.blocks = {}
         for name in self.layers:
             values = factors["lambda_matrix"][name] / sample.tokens
@@ -97,11 +98,6 @@ def linear_layers(model: Differentiator) -> dict[str, Any]:
 
 
 def _fit(model: Differentiator, parts: list[torch.Tensor], layers: list[str]) -> Factors:
-    with warnings.catch_warnings(action="ignore"):  # it names parts of torch by their old names
-        return _fitted(model, parts, layers)
-
-
-def _fitted(model: Differentiator, parts: list[torch.Tensor], layers: list[str]) -> Factors:
     """Factors on every rank, from all ranks' parts."""
     analyzer = need("kronfluence.analyzer", PURPOSE, PACKAGE)
     covariance = need("kronfluence.factor.covariance", PURPOSE, PACKAGE)

@@ -39,7 +39,7 @@ from climb_opt.strict import check_ranges
 
 logger = logging.getLogger(__name__)
 
-PLACEHOLDERS = ("trial", "directory", "python")
+PLACEHOLDERS = ("{trial}", "{directory}", "{python}")
 GRACE = 30.0  # seconds between SIGTERM and SIGKILL
 POLL = 0.1  # seconds
 LOG_TAIL = 12  # lines shown when a command fails
@@ -66,17 +66,14 @@ class CommandTrainer:
         share: float = 1.0,
     ) -> None:
         check_ranges(recipe, "proxy")
-        self.corpus, self.recipe, self.directory = corpus, recipe, directory
-        self.share = share
+        self.corpus, self.recipe, self.directory, self.share = corpus, recipe, directory, share
         self._words = shlex.split(recipe.command or "")
         if not self._words:
             raise UserError("proxy.command is empty; give the program that trains one trial.")
-        for name in re.findall(r"{(\w+)}", recipe.command or ""):
+        for name in re.findall(r"{\w+}", recipe.command or ""):
             if name not in PLACEHOLDERS:
-                raise UserError(
-                    f"proxy.command: unknown placeholder {{{name}}}. Known: "
-                    f"{', '.join('{' + known + '}' for known in PLACEHOLDERS)}."
-                )
+                known = ", ".join(PLACEHOLDERS)
+                raise UserError(f"proxy.command: unknown placeholder {name}. Known: {known}.")
         if recipe.average:
             raise UserError(
                 f"proxy.average is {recipe.average}, but proxy.command trains by itself and keeps "
@@ -120,9 +117,7 @@ class CommandTrainer:
     def describe(self, job: Job) -> dict[str, Any]:
         """What `trial.json` holds. Paths are absolute; sizes are in tokens."""
         path = self.corpus.path.resolve()
-        shards = {
-            d.name: [file for file, _ in d.files(self.corpus.path)] for d in self.corpus.domains
-        }
+        shards = {d.name: [file for file, _ in d.files(path)] for d in self.corpus.domains}
         return {
             "schema": 1 if len(job.phases) == 1 else 2,
             "name": job.name,
@@ -176,19 +171,15 @@ class CommandTrainer:
     def _blend(self, mixture: Mapping[str, float]) -> list[str]:
         # Megatron's --data-path: weight, path without suffix, ... It asserts weight > 0.
         blend: list[str] = []
-        if not self._indexed:
-            return blend
-        for domain in self.corpus.domains:
+        for domain in self.corpus.domains if self._indexed else ():
             weight = float(mixture.get(domain.name, 0.0))
             for share, prefix in blended(weight, domain.files(self.corpus.path)):
                 blend += [f"{share:.10g}", prefix] if share > 0 else []
         return blend
 
     def _run(self, folder: Path, trial: Path, watch: Watch) -> None:
-        values = {"trial": str(trial), "directory": str(folder), "python": sys.executable}
-        words = [
-            re.sub(r"{(\w+)}", lambda match: values[match.group(1)], word) for word in self._words
-        ]
+        values = dict(zip(PLACEHOLDERS, (str(trial), str(folder), sys.executable), strict=True))
+        words = [re.sub(r"{\w+}", lambda found: values[found[0]], word) for word in self._words]
         with (folder / "log.txt").open("wb") as output:
             try:
                 process = subprocess.Popen(

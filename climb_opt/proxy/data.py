@@ -116,11 +116,9 @@ class MixtureIndex:
         seed: int,
     ) -> None:
         self.sequences, self.total = sequences, total
-        if isinstance(mixture, Mapping):
-            mixture = [Stretch(mixture, total, total)]
-        stretches = list(mixture)
-        weights = [self._weights(stretch) for stretch in stretches]
-        assert sum(stretch.length for stretch in stretches) == total
+        phases = [Stretch(mixture, total, total)] if isinstance(mixture, Mapping) else list(mixture)
+        weights = [self._weights(phase) for phase in phases]
+        assert sum(phase.length for phase in phases) == total
         streams = [domain_philox(seed, name) for name in sequences.domains]
         keys = np.array([stream.random_raw(ROUNDS) for stream in streams], dtype=np.uint64)
         shift = np.array([np.random.Generator(stream).random() for stream in streams])
@@ -129,14 +127,14 @@ class MixtureIndex:
         # A pool's later passes; of whole domains None.
         self._again = Permutations(self.pools, keys) if sequences.share < 1 else None
         self._orders = [
-            Order(row, shift, stretch.length, stretch.whole)
-            for row, stretch in zip(weights, stretches, strict=True)
+            Order(row, shift, phase.length, phase.whole)
+            for row, phase in zip(weights, phases, strict=True)
         ]
         self.phase_counts = np.stack([order.counts for order in self._orders])
         self.counts = self.phase_counts.sum(axis=0)
         self.epochs = self.counts / self.pools
         self._items = np.cumsum(self.phase_counts, axis=0) - self.phase_counts  # read before (P, K)
-        self._lay_out([stretch.length for stretch in stretches])
+        self._lay_out([phase.length for phase in phases])
         self._block = lru_cache(maxsize=4)(self._compute)
 
     def ids(self, start: int, stop: int) -> np.ndarray:
@@ -144,14 +142,11 @@ class MixtureIndex:
         if not 0 <= start <= stop <= self.total:
             raise IndexError(f"positions {start}:{stop} of a run of {self.total} sequences")
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        parts = []
-        for block in range(first, len(self._blocks)):
+        parts = [np.zeros(0, dtype=np.int64)]
+        for block in range(first, int(np.searchsorted(self._starts, stop))):
             begin = int(self._starts[block])
-            if begin >= stop:
-                break
-            ids = self._block(block)
-            parts.append(ids[max(start - begin, 0) : stop - begin])
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+            parts.append(self._block(block)[max(start - begin, 0) : stop - begin])
+        return np.concatenate(parts)
 
     def facts(self, batch: int) -> dict[str, Any]:
         """Each domain's epochs; of several phases the first step and each domain's sequences.

@@ -102,11 +102,9 @@ class ProxyGroup:
                 f"WORLD_SIZE says {_launched()} processes, but this one sees {self.world}. Start "
                 "them with torchrun or accelerate launch, one process a device."
             )
-        self._control = (
-            torch.distributed.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
-            if self.world > 1
-            else None
-        )
+        self._control: Any = None
+        if self.world > 1:
+            self._control = torch.distributed.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
 

@@ -92,7 +92,8 @@ def load(folder: Path) -> Any:
 def count_parameters(model: Any) -> dict[str, int]:
     """Parameters in all, and without the token embeddings (input and output)."""
     total = sum(p.numel() for p in model.parameters())
-    tables = {id(p): p.numel() for p in _embeddings(model)}
+    both = (model.get_input_embeddings(), model.get_output_embeddings())
+    tables = {id(t.weight): t.weight.numel() for t in both if t is not None}  # one where they tie
     return {"parameters": total, "parameters_without_embeddings": total - sum(tables.values())}
 
 
@@ -140,11 +141,6 @@ def tokenizer(corpus: Corpus) -> Any:
     )
 
 
-def _embeddings(model: Any) -> list[Any]:
-    tables = [model.get_input_embeddings(), model.get_output_embeddings()]
-    return [table.weight for table in tables if table is not None]
-
-
 def _check_shape(recipe: ModelRecipe) -> None:
     kv_heads = recipe.kv_heads or recipe.heads
     check_ranges(recipe, "proxy.model")
@@ -161,10 +157,8 @@ def _check_shape(recipe: ModelRecipe) -> None:
 
 def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
     config = read_config(name)
-    known, context = (
-        _whole(config, key, name) for key in ("vocab_size", "max_position_embeddings")
-    )
-    known = known or 0
+    known = _whole(config, "vocab_size", name) or 0
+    context = _whole(config, "max_position_embeddings", name)
     if known < corpus.vocab_size:
         raise UserError(
             f"Checkpoint {name!r} knows {known} tokens, but corpus {corpus.name!r} "

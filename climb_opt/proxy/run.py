@@ -100,8 +100,9 @@ class Run:
                 self.average.add(self.model, self.step)
                 if self.group.device.type == "cpu" or self.step % GPU_CHECK_EVERY == 0:
                     self._check()
-                if self.trainer.leaves_trunk and self.step == self._stable:
-                    self._save_trunk()
+                trunk = self.trainer.trunk
+                if trunk is not None and self.trainer.leaves_trunk and self.step == self._stable:
+                    self.save_as(trunk.folder(self.job), trunk.fingerprint(self.job))
                 if self._every(self.recipe.checkpoint_every):
                     self._save()
                 # once in a while: is there still hope?
@@ -261,11 +262,6 @@ class Run:
         self.module.train()
         self._report_seconds += time.perf_counter() - begun
         return hopeless
-
-    def _save_trunk(self) -> None:
-        trunk = self.trainer.trunk
-        assert trunk is not None
-        self.save_as(trunk.folder(self.job), trunk.fingerprint(self.job))
 
     def _save(self) -> None:
         self.save_as(self.folder, self.fingerprint)

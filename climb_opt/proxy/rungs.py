@@ -8,12 +8,13 @@ matched`, arXiv 2606.07597).
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from climb_opt.errors import UserError, listed
+from climb_opt.errors import listed, within
 from climb_opt.proxy import checkpoint
 from climb_opt.proxy.branches.tree import TRUNK, Tree
 from climb_opt.proxy.command import CommandTrainer
@@ -107,12 +108,9 @@ class Rungs:
     # --- private ----------------------------------------------------------------------------
 
     def _checked(self, number: int) -> ProxyTrainer:
-        try:
+        alone = len(self.proxies) == 1
+        with nullcontext() if alone else within(place_of(number, self.proxies)):
             return self._trainer(number)
-        except UserError as error:
-            if len(self.proxies) == 1:
-                raise
-            raise UserError(f"{place_of(number, self.proxies)}: {error}") from None
 
     def _say_indivisible(self, number: int, read: Sequences) -> None:
         times = read.share * read.sizes / pools_of(read.sizes, read.share)

@@ -129,11 +129,10 @@ class Setup:
 
     def check_epochs(self, index: MixtureIndex) -> None:
         """Raise `TrialFailed` where an order repeats a domain more often than `max_epochs`."""
-        share = self.sequences.share
         limit = self.recipe.max_epochs
         if limit is not None:
             # One sequence of slack: the counts are rounded, and a shard's tail is not read.
-            pools = share * np.array([d.tokens for d in self.corpus.domains])
+            pools = self.sequences.share * np.array([d.tokens for d in self.corpus.domains])
             allowed = limit * np.maximum(pools, index.pools * self.recipe.sequence)
             over = (index.counts - 1) * self.recipe.sequence > allowed
             if over.any():
@@ -149,12 +148,8 @@ class Setup:
         # training, but that a reference is one; `Average.restore` knows if it is there.
         free = ASIDE if self.recipe.reweight else ASIDE | {"average"}
         recipe = json.loads(recipes.to_json(self.recipe))
-        facts: list[Any] = [
-            weighing(job.mixture),
-            job.seed,
-            {key: value for key, value in recipe.items() if key not in free},
-            self.corpus.digest,
-        ]
+        kept = {key: value for key, value in recipe.items() if key not in free}
+        facts: list[Any] = [weighing(job.mixture), job.seed, kept, self.corpus.digest]
         if len(job.phases) > 1:
             facts.append([[p.share, sorted(weighing(p.mixture).items())] for p in job.phases])
         if self.sequences.share < 1:

@@ -22,7 +22,7 @@ from typing import Any
 from climb_opt.errors import UserError
 from climb_opt.files import check_folder, replace_text, write_whole
 from climb_opt.proxy import model
-from climb_opt.shards import Corpus
+from climb_opt.shards import Corpus, file_digest
 
 FOLDER = "branches"
 MODEL = "model"
@@ -135,8 +135,7 @@ def digest(folder: Path) -> str:
     """SHA-256 of a model's weights on disk."""
     found = hashlib.sha256()
     for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            found.update(hashlib.file_digest(stream, "sha256").digest())
+        found.update(bytes.fromhex(file_digest(file)))
     return found.hexdigest()
 
 

@@ -208,9 +208,8 @@ class Steering:
         return TrialFailed(f"reweight {self.name!r}, before step {self.step}: it {what}")
 
     def _begin_stretch(self) -> None:
-        end = next((s for s in range(self.step + 1, self.steps) if s in self.when), self.steps)
-        if not self.method.rereads:
-            end = self.steps
+        later = range(self.step + 1, self.steps) if self.method.rereads else ()
+        end = next((s for s in later if s in self.when), self.steps)
         length = (end - self.step) * self.setup.batch
         due = self.reading * length + (self.owed if self.step else 0.0)
         self.past = self.sequences.copy()
