@@ -145,7 +145,7 @@ KINDS: dict[str, dict[str, str]] = {
         "ladder": "climb_opt.ablation.run.laddered:simulated",
         "ladder-tables": "climb_opt.ablation.run.laddered:tables",
         "rows": "climb_opt.ablation.run.laddered:rows",
-        "mixbench": "climb_opt.ablation.run.benched:surface",
+        "mixbench": "climb_opt.ablation.run.benched:benched",
     },
     "scorer": {},  # of documents: users name their own
 }

@@ -293,8 +293,3 @@ def once(study: optuna.Study, name: str, make: Callable[[], Any]) -> Any:
         # Read it back: another worker may have written in between.
         stored = storage.get_study_system_attrs(number)[name]
     return stored
-
-
-def identity(study: optuna.Study) -> tuple[int, int]:
-    """Tells this study from others in one process: of its storage, and in it."""
-    return id(study._storage), study._study_id

@@ -112,7 +112,7 @@ def test_a_note_that_fails_costs_no_trial(
 
 
 def test_without_the_dashboard_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("climb_opt.reports.dashboard.notebook._installed", lambda package: False)
+    monkeypatch.setattr("climb_opt.reports.dashboard.notebook.installed", lambda package: False)
     study = build_study(SHAPE)
     objective = objective_of(SHAPE)
     notebook = Notebook(study, contents=contents_of)

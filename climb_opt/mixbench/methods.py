@@ -13,7 +13,6 @@ change in phases, a sampler proposes schedules; whoever has none is given one mi
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from optuna.trial import FrozenTrial
 
 from climb_opt.emulator.lowest import exchanged
 from climb_opt.errors import UserError
+from climb_opt.extras import installed
 from climb_opt.mixbench.problems import Problem
 from climb_opt.phases import over_run, throughout
 
@@ -167,11 +167,7 @@ def method_of(given: Any, name: str = "method") -> Method:
 
 def missing(module: str, purpose: str) -> str:
     """Why a method cannot run without a module; "" where it is installed."""
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # blocked
-        found = False
-    return "" if found else f"{purpose} needs {module}, which is not installed"
+    return "" if installed(module) else f"{purpose} needs {module}, which is not installed"
 
 
 def best_measured(problem: Problem, data: Data) -> np.ndarray:

@@ -168,12 +168,12 @@ class Problem:
         return f"{quality}; a regret of 1 is {self.unit:.4g}, sigma {self.source.sigma:.4g}; {said}"
 
 
-class Design(optuna.samplers.BaseSampler):
+class Design(optuna.samplers.RandomSampler):
     """Proposes the rows of a problem's random design, one for each trial number."""
 
     def __init__(self, problem: Problem, seed: int) -> None:
+        super().__init__(seed)  # of parameters that are no weights
         self._problem, self._seed = problem, seed
-        self._others = optuna.samplers.RandomSampler(seed)
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
@@ -190,16 +190,6 @@ class Design(optuna.samplers.BaseSampler):
         """The mixture of this trial's number."""
         rng = np.random.default_rng([self._seed, trial.number, DESIGN])
         return self._problem.space.params(reference_draws(self._problem.space, 1, rng)[0])
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> float:
-        """Any value of a parameter that is no weight."""
-        return float(self._others.sample_independent(study, trial, param_name, param_distribution))
 
 
 def proposed(space: MixtureSpace, trial: optuna.trial.BaseTrial) -> np.ndarray:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import threading
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +33,7 @@ from climb_opt.samplers.climb import (
     fit_predictor,
     next_round,
 )
-from climb_opt.samplers.copies import Forgetful
+from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.design import out_of_reach
 from climb_opt.samplers.forecasts import Forecast, predicted
 from climb_opt.samplers.levels import on_one_scale
@@ -49,7 +47,7 @@ from climb_opt.view import StudyView, all_trials, read_history, remember, store_
 logger = logging.getLogger(__name__)
 
 
-class ClimbSampler(Forgetful, MixtureSampler):
+class ClimbSampler(MixtureSampler):
     """CLIMB as an Optuna sampler: proposes the mixture of the trial's slot.
 
     Under climb_opt's worker loop a trial arrives with its slot and a round starts when the earlier
@@ -84,7 +82,6 @@ class ClimbSampler(Forgetful, MixtureSampler):
     """
 
     one_objective = True  # a recipe with several is refused before anything is trained
-    _dropped = ("_mutex", "_batches")
 
     def __init__(
         self,
@@ -128,17 +125,12 @@ class ClimbSampler(Forgetful, MixtureSampler):
         )
         self._rules, self._pick = self._options.rules, self._options.picked()
         self._seed = seed
-        self._forget()
-
-    def _forget(self) -> None:
-        self._mutex = threading.RLock()  # n_jobs > 1: threads share one sampler
-        # Storage -> (study, seed, round, basis) -> batch. In-memory studies share the id 0.
-        self._batches: weakref.WeakKeyDictionary[Any, dict[Any, tuple[np.ndarray, list[Forecast]]]]
-        self._batches = weakref.WeakKeyDictionary()
+        # By (study, seed, round, basis). With n_jobs > 1 threads share one sampler.
+        self._batches: Memory[tuple[np.ndarray, list[Forecast]]] = Memory()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         super().before_trial(study, trial)
-        with self._mutex:
+        with self._batches.lock:
             ledger.claim_slot(study, trial, self._plan)
 
     def sample_relative(
@@ -148,7 +140,7 @@ class ClimbSampler(Forgetful, MixtureSampler):
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
         self._raise_error_if_multi_objective(study)
-        with self._mutex:
+        with self._batches.lock:
             weights, stored = self._propose(study, trial.user_attrs.get(SLOT), trial.number)
             for name, value in stored.items():  # before another thread looks for it
                 remember(study, trial, name, value)
@@ -180,7 +172,7 @@ class ClimbSampler(Forgetful, MixtureSampler):
     def _propose(
         self, study: optuna.Study, slot: Slot | None, number: int
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        with self._mutex:  # the first of a round computes its batch, the others wait
+        with self._batches.lock:  # the first of a round computes its batch, the others wait
             seed = self._seed if self._seed is not None else ledger.stored_seed(study)
             place = ledger.place_of(slot, self._plan)
             if place is None:
@@ -189,7 +181,7 @@ class ClimbSampler(Forgetful, MixtureSampler):
             index = self._plan.round_of(place)
             basis, stored = ledger.basis_of(study, self._plan, index) if index else ((), {})
             view = StudyView(study)
-            batches = self._batches.setdefault(view.storage, {})
+            batches = self._batches.of(view.storage)
             key = (view.number, seed, index, basis)
             if key not in batches:
                 batches[key] = self._batch(study, seed, index, basis)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import threading
+import weakref
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class Forgetful:
-    """Leaves locks and caches out of copies: a lock cannot be pickled, a cache need not be.
+class Memory(Generic[T]):
+    """What a sampler knows of studies, and the lock it works under; a copy of it knows nothing.
 
-    A subclass names them in `_dropped` and makes them in `_forget`, which its `__init__` calls.
+    A lock cannot be pickled, and what is known can be learnt again. In-memory storages all count
+    their studies and trials from 0, so what is known is kept by storage.
     """
 
-    _dropped: ClassVar[tuple[str, ...]]
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._known: weakref.WeakKeyDictionary[Any, dict[Any, T]] = weakref.WeakKeyDictionary()
 
-    def _forget(self) -> None:
-        raise NotImplementedError
+    def __reduce__(self) -> tuple[type[Memory[T]], tuple[()]]:
+        return Memory, ()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in self._dropped}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._forget()
+    def of(self, storage: Any) -> dict[Any, T]:
+        """What is known of a storage, to be added to."""
+        return self._known.setdefault(storage, {})

@@ -9,7 +9,6 @@ many, so that an ask takes little longer (`python tests/bench/bench_ask.py --for
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from climb_opt.gp.model import GaussianProcess, Shape, Surrogate
 from climb_opt.gp.outliers import tame
 from climb_opt.ladder.branches.slots import part_of
 from climb_opt.predictors.base import Predictor
-from climb_opt.samplers.copies import Forgetful
+from climb_opt.samplers.copies import Memory
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, all_trials, read_history, remember
@@ -36,25 +35,18 @@ START = (0.7, -4.0, 0.0)  # log length, noise, linear term: where a fit begins, 
 STEPS = 8  # of a fit, which goes on from that of half as many results
 
 
-class Forecaster(Forgetful):
+class Forecaster:
     """The process of a study of `space`, cheap enough to ask at every trial."""
-
-    _dropped = ("_known",)
 
     def __init__(self, space: MixtureSpace) -> None:
         length, noise, linear = START
         self._space, self._start = space, Shape(np.full(len(space), length), noise, linear)
-        self._forget()
-
-    def _forget(self) -> None:
-        # Storage -> study -> what was learnt. In-memory studies all have the number 0.
-        self._known: weakref.WeakKeyDictionary[Any, dict[int, _Learnt]]
-        self._known = weakref.WeakKeyDictionary()
+        self._known: Memory[_Learnt] = Memory()  # by study
 
     def foretell(self, study: optuna.Study, weights: np.ndarray) -> dict[str, Any]:
         """{FORECAST: what is expected of `weights` (K,)}; empty where too little is known."""
         view, trials = StudyView(study), len(all_trials(study))
-        known = self._known.setdefault(view.storage, {})
+        known = self._known.of(view.storage)
         learnt = known.get(view.number)
         step = max(1, 1 << trials.bit_length() >> 3)
         if learnt is None or learnt.trials // step != trials // step:

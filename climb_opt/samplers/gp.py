@@ -7,7 +7,6 @@ finished and running trials); nothing is lost with the process.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +28,7 @@ from climb_opt.ladder import Ladder, rung_of
 from climb_opt.measures import distance
 from climb_opt.plan import Slot
 from climb_opt.samplers.beside import MixtureSampler
+from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.design import start_mixture
 from climb_opt.samplers.forecasts import expected, given
 from climb_opt.samplers.leaning import STARTS, Given, Leaning
@@ -37,7 +37,6 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import (
     StudyView,
-    identity,
     read_history,
     remember,
     rung_attributes,
@@ -120,8 +119,7 @@ class SimplexGPSampler(MixtureSampler):
         self._seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
         gains = None if self._leaning is None else self._leaning.gains
         self._beliefs = Beliefs(space, components=components, gains=gains)
-        self._known_studies: set[tuple[int, int]] = set()
-        self._lock = threading.Lock()
+        self._introduced: Memory[bool] = Memory()  # studies that hold the space
 
     # --- Optuna's side ---------------------------------------------------------------------
 
@@ -134,7 +132,7 @@ class SimplexGPSampler(MixtureSampler):
         if not names <= set(search_space) or names <= set(trial.params):
             return others
         # One at a time: threads that share this sampler see each other's proposals as pending.
-        with self._lock:
+        with self._introduced.lock:
             weights, stored = self._proposal(study, _place(trial), trial.number)
             for name, value in {**stored, PROPOSAL: weights.tolist()}.items():
                 remember(study, trial, name, value)
@@ -149,7 +147,7 @@ class SimplexGPSampler(MixtureSampler):
         see each other's mixtures, and none is written weight by weight.
         """
         assert isinstance(slot, int)
-        with self._lock:
+        with self._introduced.lock:
             weights, stored = self._proposal(study, (slot, 0))
         return self._space.params(weights), stored
 
@@ -258,21 +256,13 @@ class SimplexGPSampler(MixtureSampler):
         return given(self._space, attributes)
 
     def _introduce(self, study: optuna.Study) -> None:
-        key = identity(study)
-        if key not in self._known_studies:
+        view = StudyView(study)
+        introduced = self._introduced.of(view.storage)
+        if view.number not in introduced:
             store_space(study, self._space)
             if self._ladder is not None:
                 store_fact(study, LADDER, self._ladder.to_data())
-            self._known_studies.add(key)
-
-    # --- copies: a lock cannot be pickled --------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
+            introduced[view.number] = True
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:

@@ -8,10 +8,7 @@ the mean by as much as the rung's own deviation and noise leave of it.
 
 from __future__ import annotations
 
-import threading
-import weakref
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import optuna
@@ -21,7 +18,7 @@ from climb_opt.gp.ladder import Results
 from climb_opt.gp.ladder_fit import LadderFits
 from climb_opt.gp.outliers import tamed
 from climb_opt.history import History
-from climb_opt.samplers.copies import Forgetful
+from climb_opt.samplers.copies import Memory
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView, read_history
@@ -33,26 +30,18 @@ Known = tuple[int, LadderFits, Shown]  # results, what was fitted to them, and w
 ONE_RUNG: Known = (0, LadderFits(), {})
 
 
-class Scales(Forgetful):
+class Scales:
     """What to show of the trials of a study below its target; fitted anew when one has ended."""
-
-    _dropped = ("_known", "_mutex")
 
     def __init__(self, space: MixtureSpace) -> None:
         self._space = space
-        self._forget()
-
-    def _forget(self) -> None:
-        # Storage -> study -> what is known. In-memory studies all have number 0.
-        self._known: weakref.WeakKeyDictionary[Any, dict[int, Known]]
-        self._known = weakref.WeakKeyDictionary()
-        self._mutex = threading.Lock()
+        self._known: Memory[Known] = Memory()  # by study
 
     def shown(self, study: optuna.Study) -> Shown:
         """Nothing for a study of one rung."""
         view = StudyView(study)
-        with self._mutex:
-            known = self._known.setdefault(view.storage, {})
+        with self._known.lock:
+            known = self._known.of(view.storage)
             if view.number not in known and (view.ladder is None or view.ladder.target == 0):
                 known[view.number] = ONE_RUNG  # and it stays so: a database is not asked again
             if known.get(view.number) is ONE_RUNG:

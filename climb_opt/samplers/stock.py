@@ -6,7 +6,6 @@ Some need an extra, which is checked here, not in the middle of a search.
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +15,7 @@ from optuna import samplers
 from optuna.samplers import BaseSampler
 
 from climb_opt.errors import UserError
+from climb_opt.extras import installed
 from climb_opt.lookup import facts
 from climb_opt.samplers.encodings import Encoding
 from climb_opt.samplers.wrapped import SimplexSampler
@@ -60,11 +60,7 @@ def _need(sampler: str, **extras: str) -> Callable[[], None]:
 
     def look() -> None:
         for module, extra in extras.items():
-            try:
-                missing = importlib.util.find_spec(module) is None
-            except ValueError:  # imported, as a lazy module without a spec: optuna_integration
-                missing = False
-            if missing:
+            if not installed(module):
                 raise UserError(
                     f'The sampler {sampler!r} needs {module}: pip install "climb-opt[{extra}]".'
                 )

@@ -15,8 +15,6 @@ would start its own CMA-ES (docs/notes/running.md#optuna).
 from __future__ import annotations
 
 import copy
-import threading
-import weakref
 from collections.abc import Callable, Container, Sequence
 from typing import Any
 
@@ -31,7 +29,7 @@ from climb_opt.attributes import FREE
 from climb_opt.history import MOST
 from climb_opt.measures import distance
 from climb_opt.samplers.beside import MixtureSampler
-from climb_opt.samplers.copies import Forgetful
+from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.encodings import Encoding, make_encoding
 from climb_opt.samplers.levels import Scales, Shown
 from climb_opt.simplex import MixtureSpace
@@ -123,23 +121,15 @@ class SimplexSampler(MixtureSampler):
         return view, self._translator.translate(trial)
 
 
-class _Translator(Forgetful):
+class _Translator:
     """Trials with weights -> the same trials in free coordinates. Finished ones are kept."""
-
-    _dropped = ("_finished", "_mutex")
 
     def __init__(self, space: MixtureSpace, encoding: Encoding) -> None:
         self._space = space
         self._encoding = encoding
         self.free = encoding.distributions()
         self._names = frozenset(space.parameter_names)
-        self._forget()
-
-    def _forget(self) -> None:
-        # Storage -> trial id -> what is shown. In-memory studies all count their trials from 0.
-        self._finished: weakref.WeakKeyDictionary[Any, dict[int, FrozenTrial | None]]
-        self._finished = weakref.WeakKeyDictionary()
-        self._mutex = threading.Lock()
+        self._finished: Memory[FrozenTrial | None] = Memory()  # what is shown, by trial id
 
     def decode(self, u: dict[str, float]) -> np.ndarray:
         decoded = self._encoding.decode(np.array([u[name] for name in self.free], dtype=float))
@@ -150,8 +140,8 @@ class _Translator(Forgetful):
 
         One such trial would empty the search space that Optuna's samplers infer.
         """
-        with self._mutex:
-            finished = self._finished.setdefault(storage, {})
+        with self._finished.lock:
+            finished = self._finished.of(storage)
         seen = [self._seen(trial, finished) for trial in trials]
         return [trial for trial in seen if trial is not None]
 

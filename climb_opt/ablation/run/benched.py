@@ -26,7 +26,6 @@ from climb_opt.ablation.run.contents import of_options, studies_of
 from climb_opt.ablation.run.final import CLIMB_RULES, final_mixture
 from climb_opt.ablation.run.results import RunResult, mixtures_digest
 from climb_opt.ablation.run.searching import furnish
-from climb_opt.ablation.run.surfaces import Surface
 from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import UserError
 from climb_opt.mixbench.catalogue import PROBLEMS, problem
@@ -45,19 +44,6 @@ from climb_opt.threads import one_blas_thread
 SKIPPED = "skipped"  # begins the error of a run that does not count against its arm
 OWN = ("at", "examine", "limit")  # options of the protocol, not of a problem
 COUNTS = ("off", "repeated", "slow", "slowest", "spent")  # of an outcome, among the facts
-
-
-def surface(problem: str, **options: Any) -> Surface:
-    """Problems of mixbench, searched under its own protocol."""
-    found = problem_of({"problem": problem, **options}, 0)
-    return Surface(
-        source=found.source,
-        noisy=found.objective(),  # type: ignore[arg-type]
-        best=found.best,
-        typical=found.best + found.unit,
-        truth=found.truth,
-        quality=found.about(),
-    )
 
 
 def problem_of(options: Mapping[str, Any], seed: int) -> Problem:
@@ -109,7 +95,9 @@ def _of_studies(
 
 @one_blas_thread()
 def benched(run: Run) -> RunResult:
-    """Do one run under mixbench's protocol.
+    """Problems of mixbench, searched under its own protocol.
+
+    Does one run; an objective of this name is never asked for a single trial.
 
     Raises:
         UserError: an unknown problem, method or option, a table that cannot be read.

@@ -7,7 +7,6 @@ is for people: where a package or the artifact folder is missing, the search goe
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import tempfile
 import warnings
@@ -19,6 +18,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, METHOD, PATH, SHOWN
+from climb_opt.extras import installed
 from climb_opt.paths import path_mean
 from climb_opt.phases import PhasedSpace, one_phase, to_train
 from climb_opt.reports.contents import Contents
@@ -56,7 +56,7 @@ class Notebook:
         self.study, self.prior = study, prior
         self.artifacts = artifacts
         self._contents = contents
-        self._installed = _installed("optuna_dashboard")
+        self._installed = installed("optuna_dashboard")
         if not self._installed:
             log.info("No notes for the dashboard: pip install 'climb-opt[dashboard]' for them.")
 
@@ -120,7 +120,7 @@ class Notebook:
 
     def on_trial(self, trial: FrozenTrial) -> None:
         """After a trial: the study's cards, if it ended a round."""
-        if self._contents is None or not self._installed or not _installed("plotly"):
+        if self._contents is None or not self._installed or not installed("plotly"):
             return
         ended = rounds_ended(take(self.study))
         if ended <= int(self.study.user_attrs.get(SHOWN, 0)):
@@ -212,12 +212,8 @@ def _files(
 ) -> list[Path]:
     table = folder / "mixture.csv"
     table.write_text(notes.mixture_csv(mixture, prior, schedule), encoding="utf-8")
-    if not _installed("matplotlib"):
+    if not installed("matplotlib"):
         return [table]
     picture = folder / "mixture.png"
     notes.mixture_png(mixture, picture, prior)
     return [table, picture]
-
-
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None

@@ -14,7 +14,6 @@ change in phases, a sampler proposes schedules; whoever has none is given one mi
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from optuna.trial import FrozenTrial
 
 from .parts.emulator_lowest import exchanged
 from .parts.errors import UserError
+from .parts.extras import installed
 from .problems import Problem
 from .parts.phases import over_run, throughout
 
@@ -168,11 +168,7 @@ def method_of(given: Any, name: str = "method") -> Method:
 
 def missing(module: str, purpose: str) -> str:
     """Why a method cannot run without a module; "" where it is installed."""
-    try:
-        found = importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # blocked
-        found = False
-    return "" if found else f"{purpose} needs {module}, which is not installed"
+    return "" if installed(module) else f"{purpose} needs {module}, which is not installed"
 
 
 def best_measured(problem: Problem, data: Data) -> np.ndarray:

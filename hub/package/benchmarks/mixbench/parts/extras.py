@@ -3,10 +3,20 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 from typing import Any
 
 from .errors import UserError
+
+
+def installed(module: str) -> bool:
+    """Whether a module is there, without importing it."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # it lies in a package that is not there, or is blocked
+        return False
+    except ValueError:  # imported, as a lazy module without a spec: optuna_integration
+        return True
 
 
 def need(module: str, purpose: str, package: str = "climb-opt[corpus]") -> Any:
