@@ -16,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from scipy.optimize import OptimizeResult, minimize, nnls
+from scipy.optimize import OptimizeResult, minimize
 
 from climb_opt.mixbench.methods import Data, Method, Pick, missing
 from climb_opt.mixbench.problems import Problem
+from climb_opt.predictors.ridge import non_negative
 
 Predicted = Callable[[np.ndarray], np.ndarray]
 
@@ -149,15 +150,16 @@ def marin_law(epochs: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], 
     shift = min(0.0, float(scores.min()) - float(np.ptp(scores)))
     floor = MARIN_FLOOR * (float(scores.min()) - shift) + shift
     eta = np.log(np.maximum(scores - floor, 1e-9))
+    mean, ridge = float(eta.mean()), MARIN_RIDGE * len(eta)
     fits = [
-        (*_amplitudes(_features(epochs, rho, tau), eta), rho, tau)
+        (*non_negative(_features(epochs, rho, tau), eta - mean, ridge), rho, tau)
         for rho in MARIN_RHO
         for tau in MARIN_TAU
     ]
-    _, constant, amplitudes, rho, tau = min(fits, key=lambda fit: fit[0])
+    constant, amplitudes, _, rho, tau = min(fits, key=lambda fit: fit[2])
 
     def law(seen: np.ndarray) -> np.ndarray:
-        bent = constant + _features(seen, rho, tau) @ amplitudes
+        bent = mean + constant + _features(seen, rho, tau) @ amplitudes
         return np.asarray(floor + np.exp(np.minimum(bent, 50.0)))
 
     return law
@@ -231,19 +233,6 @@ def _features(epochs: np.ndarray, rho: float, tau: float) -> np.ndarray:
     """What amplitudes multiply (n, 2K): benefits, negative, and harms."""
     harm = np.logaddexp(0.0, np.log1p(epochs) - tau)
     return np.concatenate([np.expm1(-epochs / rho), harm], axis=1)
-
-
-def _amplitudes(x: np.ndarray, y: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Leave-one-out error, constant and non-negative amplitudes (2K,) of a ridge regression."""
-    middle, mean = x.mean(axis=0), float(y.mean())
-    centred, ridge = x - middle, MARIN_RIDGE * len(y)
-    rows = np.concatenate([centred, np.sqrt(ridge) * np.eye(x.shape[1])])
-    b, _ = nnls(rows, np.concatenate([y - mean, np.zeros(x.shape[1])]), maxiter=50 * x.shape[1])
-    used = centred[:, b > 0]
-    inverse = np.linalg.inv(used.T @ used + ridge * np.eye(used.shape[1]))
-    leverage = 1 / len(y) + np.einsum("ij,jk,ik->i", used, inverse, used)
-    left_out = (y - mean - centred @ b) / np.maximum(1.0 - leverage, 1e-2)
-    return float(np.mean(left_out**2)), mean - float(middle @ b), b
 
 
 def _squares(epochs: np.ndarray) -> np.ndarray:

@@ -21,10 +21,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from climb_opt.errors import UserError
 from climb_opt.predictors.loglinear import EXPONENT
+from climb_opt.predictors.ridge import non_negative
 from climb_opt.predictors.spread import Model, Spread
 from climb_opt.simplex import MixtureSpace
 
@@ -124,21 +124,11 @@ def _law(seen: np.ndarray, scores: np.ndarray, epochs: np.ndarray) -> Model:
 
 def _laws(seen: np.ndarray, z: np.ndarray) -> Iterator[_Law]:
     """A law for every rho, tau and penalty: non-negative ridge regression of z (n,)."""
-    n, k = len(z), 2 * seen.shape[1]
     for rho in USED_UP:
         for tau in HARMFUL:
             features = _features(seen, rho, tau)
-            middle = features.mean(axis=0)
-            centred = features - middle
             for penalty in PENALTIES:
-                # Ridge as k more rows, whose targets are 0.
-                rows = np.concatenate([centred, np.sqrt(penalty) * np.eye(k)])
-                b, _ = nnls(rows, np.concatenate([z, np.zeros(k)]), maxiter=20 * k)
-                used = centred[:, b > 0]
-                inverse = np.linalg.inv(used.T @ used + penalty * np.eye(used.shape[1]))
-                leverage = 1 / n + np.einsum("ij,jk,ik->i", used, inverse, used)
-                left_out = (z - centred @ b) / np.maximum(1.0 - leverage, 1e-2)
-                yield _Law(rho, tau, -float(middle @ b), b, float(np.mean(left_out**2)))
+                yield _Law(rho, tau, *non_negative(features, z, penalty))
 
 
 def _features(epochs: np.ndarray, rho: float, tau: float) -> np.ndarray:
