@@ -51,7 +51,7 @@ def test_a_round_is_drawn_without_repeats_from_the_top_n_of_the_pool() -> None:
             pool,
             history,
             rules,
-            lambda h: fit_predictor(h, Exact),
+            fit_predictor(history, Exact),
             m=10,
             rng=np.random.default_rng(draw),
         )
@@ -89,7 +89,7 @@ def test_the_paper_never_tries_a_candidate_twice_and_the_public_code_may() -> No
             pool,
             history,
             rules,
-            lambda h: fit_predictor(h, Exact),
+            fit_predictor(history, Exact),
             m=30,
             rng=np.random.default_rng(0),
         )

@@ -83,10 +83,10 @@ def test_later_rounds_are_no_copies_either(preset: str, best: float) -> None:
             return np.abs(weights[:, 1] - best), np.zeros(len(weights))
 
     pool = candidate_pool(TWO, rules, seed=0)
-    batch = next_round(pool, history, rules, lambda h: Known(), m=8, rng=np.random.default_rng(0))
+    batch = next_round(pool, history, rules, Known(), m=8, rng=np.random.default_rng(0))
     assert len(apart(batch, 1e-5)) == 8
     equal = History(tried, np.zeros(16), (None,) * 16)  # type: ignore[arg-type]
-    batch = next_round(pool, equal, rules, lambda h: Known(), m=8, rng=np.random.default_rng(0))
+    batch = next_round(pool, equal, rules, None, m=8, rng=np.random.default_rng(0))
     assert len(apart(batch, 1e-5)) == 8
 
 

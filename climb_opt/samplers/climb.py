@@ -91,7 +91,7 @@ def next_round(
     pool: np.ndarray,
     history: History,
     rules: ClimbRules,
-    fit: Callable[[History], Predictor],
+    predictor: Predictor | None,
     *,
     m: int,
     rng: np.random.Generator,
@@ -101,11 +101,11 @@ def next_round(
     Args:
         pool: A (pool_size, K).
         history: S_k with its scores, lower being better.
-        fit: S_k -> f_k, Eq. 4.
+        predictor: f_k, Eq. 4; None where S_k teaches nothing.
     """
-    if can_learn(history):
+    if predictor is not None:
         n = rules.n_top(m)
-        ranked = best = _ranked(pool, fit(history))
+        ranked = best = _ranked(pool, predictor)
         if rules.exclude:
             best = _untried(best[: n + len(history)], history.weights, m)
     else:

@@ -21,13 +21,13 @@ from optuna.trial import FrozenTrial
 from climb_opt import lookup
 from climb_opt.attributes import FORECAST, PICK, SLOT, UNREAD
 from climb_opt.errors import UserError
-from climb_opt.history import History
 from climb_opt.ladder import rung_of
 from climb_opt.plan import Plan, Slot
 from climb_opt.predictors.base import Predictor, informed
 from climb_opt.samplers import ledger
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.climb import (
+    can_learn,
     candidate_pool,
     first_round,
     fit_predictor,
@@ -253,11 +253,5 @@ class ClimbSampler(MixtureSampler):
         pool = candidate_pool(self._space, rules, seed)
         rng = np.random.default_rng([seed, 1, draw])
         make, each = informed(self._options.make, self._space), self._options.per_component
-        fitted: list[Predictor] = []
-
-        def fit(history: History) -> Predictor:
-            fitted.append(fit_predictor(history, make, each))
-            return fitted[-1]
-
-        batch = next_round(pool, history, rules, fit, m=m, rng=rng)
-        return batch, fitted[-1] if fitted else None
+        predictor = fit_predictor(history, make, each) if can_learn(history) else None
+        return next_round(pool, history, rules, predictor, m=m, rng=rng), predictor
