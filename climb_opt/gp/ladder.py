@@ -11,6 +11,7 @@ matrix of the results. Hyper-parameters: ladder_fit.py.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -108,16 +109,11 @@ class LadderProcess(GaussianProcess):
 
     def imagine(self, roots: np.ndarray, rungs: np.ndarray | None = None) -> LadderProcess:
         """See `Surrogate`; the trials run on `rungs` (q,), by default the target."""
-        if not len(roots):
-            return self
         if rungs is None:
             rungs = np.full(len(roots), len(self._units) - 1)
-        other = object.__new__(LadderProcess)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
         other._rungs = np.concatenate([self._rungs, rungs])
-        other._condition(np.concatenate([self._x, self._inputs(roots)]))
-        other._alpha = np.concatenate([self._alpha, np.zeros(len(roots))])
-        return other
+        return GaussianProcess.imagine(other, roots)
 
     def measured(
         self, roots: np.ndarray, rung: int, at: np.ndarray
@@ -165,7 +161,6 @@ class LadderProcess(GaussianProcess):
         matrix = self._kernel(x, x) * self._links[np.ix_(self._rungs, self._rungs)]
         matrix[np.diag_indices(len(x))] += self._noises[self._rungs] + JITTER
         self._factor = cho_factor(matrix, lower=True, check_finite=False)
-        self._inverse_or_none = None
 
     def _half(self, cross: np.ndarray) -> np.ndarray:
         return np.asarray(

@@ -11,9 +11,11 @@ constant mean are profiled out: maximum likelihood and generalised least squares
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from typing import Protocol, Self
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
@@ -133,12 +135,12 @@ class GaussianProcess:
         covariance = self._kernel(x, x) - half.T @ half
         return self.constant + cross @ self._alpha, self.scale * covariance
 
-    def imagine(self, roots: np.ndarray) -> GaussianProcess:
+    def imagine(self, roots: np.ndarray) -> Self:
         """See `Surrogate`. Only the spread changes: results that are expected teach no mean."""
         if not len(roots):
             return self
-        other = object.__new__(GaussianProcess)
-        other.__dict__.update(self.__dict__)
+        other = copy.copy(self)
+        other.__dict__.pop("_inverse", None)
         other._condition(np.concatenate([self._x, self._inputs(roots)]))
         other._alpha = np.concatenate([self._alpha, np.zeros(len(roots))])
         return other
@@ -171,14 +173,10 @@ class GaussianProcess:
         matrix = self._kernel(x, x)
         matrix[np.diag_indices(len(x))] += np.exp(self.shape.log_noise) + JITTER
         self._factor = cho_factor(matrix, lower=True, check_finite=False)
-        self._inverse_or_none: np.ndarray | None = None
 
-    @property
+    @cached_property
     def _inverse(self) -> np.ndarray:
-        if self._inverse_or_none is None:
-            identity = np.eye(len(self._x))
-            self._inverse_or_none = cho_solve(self._factor, identity, check_finite=False)
-        return self._inverse_or_none
+        return np.asarray(cho_solve(self._factor, np.eye(len(self._x)), check_finite=False))
 
     def _kernel(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         matern, _ = matern52(a / self._lengths, b / self._lengths)
@@ -225,11 +223,9 @@ class WeightedSum:
 
     def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Surrogate`."""
-        mean, variance = np.zeros(len(roots)), np.zeros(len(roots))
-        for c, part in self._pairs():
-            m, s = part.moments(roots)
-            mean, variance = mean + c * m, variance + (c * s) ** 2
-        return mean, np.sqrt(variance)
+        each = [(c, *part.moments(roots)) for c, part in self._pairs()]
+        variance = sum((c * s) ** 2 for c, _, s in each)
+        return np.asarray(sum(c * m for c, m, _ in each)), np.sqrt(variance)
 
     def slope(self, root: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
         """See `Surrogate`."""
@@ -244,11 +240,9 @@ class WeightedSum:
 
     def joint(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Surrogate`."""
-        mean, covariance = np.zeros(len(roots)), np.zeros((len(roots), len(roots)))
-        for c, part in self._pairs():
-            m, v = part.joint(roots)
-            mean, covariance = mean + c * m, covariance + c * c * v
-        return mean, covariance
+        each = [(c, *part.joint(roots)) for c, part in self._pairs()]
+        covariance = sum(c * c * v for c, _, v in each)
+        return np.asarray(sum(c * m for c, m, _ in each)), np.asarray(covariance)
 
     def imagine(self, roots: np.ndarray) -> WeightedSum:
         """See `Surrogate`."""

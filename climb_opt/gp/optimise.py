@@ -88,19 +88,17 @@ def pull_back(slope: np.ndarray, v: np.ndarray, free: np.ndarray, factor: float)
 def _descend(
     function: Smooth, start: np.ndarray, space: MixtureSpace, iterations: int
 ) -> np.ndarray:
-    def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
+    def point(v: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
         if isinstance(space, PhasedSpace):
-            point = SchedulePoint(v, space)
-            value, slope = function(point.root)
-            return value, point.back(slope)
+            at = SchedulePoint(v, space)
+            return at.root, at.back
         root, free, factor = sphere_point(v, space)
-        value, slope = function(root)
-        return value, pull_back(slope, v, free, factor)
+        return root, lambda slope: pull_back(slope, v, free, factor)
 
-    def point_of(v: np.ndarray) -> np.ndarray:
-        if isinstance(space, PhasedSpace):
-            return SchedulePoint(v, space).root
-        return sphere_point(v, space)[0]
+    def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
+        root, back = point(v)
+        value, slope = function(root)
+        return value, back(slope)
 
     v = np.sqrt(start)
     # Under bounds a second run starts at the projected point, where a weight that ran past its
@@ -114,5 +112,5 @@ def _descend(
             bounds=[(0.0, LARGEST)] * len(v),
             options={"maxiter": iterations},
         )
-        v = point_of(found.x)
+        v, _ = point(found.x)
     return np.asarray(v**2)
