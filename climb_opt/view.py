@@ -185,7 +185,10 @@ class StudyView:
 
 def study_named(storage: BaseStorage, name: str) -> optuna.Study | None:
     """A study of a storage; None where there is none of that name."""
-    return load_study(storage, name) if name in optuna.get_all_study_names(storage) else None
+    try:
+        return load_study(storage, name)
+    except KeyError:
+        return None
 
 
 def load_study(storage: BaseStorage, name: str) -> optuna.Study:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from statistics import fmean, stdev
 from typing import Any
 
@@ -80,7 +80,7 @@ class Confirmation:
     references: tuple[str, ...]  # the baselines
     scores: Mapping[str, Mapping[int, float]]
     sign: float  # +1 where lower is better
-    unit: str
+    unit: str = "score"
     level: float = LEVEL  # of error, of each interval
     failed: int = 0
     dropped: tuple[str, ...] = ()  # finalists that the race left behind
@@ -184,23 +184,11 @@ def read_confirmation(study: optuna.Study) -> Confirmation | None:
         if told and math.isfinite(trial.value or math.nan):
             scores[place[0]][place[1]] = float(trial.value or 0.0)
         failed += trial.state == TrialState.FAIL and not trial.user_attrs.get(INTERRUPTED)
-    twins = stored.get("twins", {})
-    scores.update({name: scores[finalist] for name, finalist in twins.items()})
-    return Confirmation(
-        study=study.study_name,
-        of=stored["of"],
-        mixtures=stored["mixtures"],
-        finalists=tuple(stored["finalists"]),
-        references=tuple(stored["references"]),
-        scores=scores,
-        sign=StudyView(study).sign,
-        unit=stored.get("unit", "score"),
-        level=stored.get("level", LEVEL),
-        failed=failed,
-        dropped=tuple(stored.get("dropped", ())),
-        methods=tuple(stored.get("methods", ())),
-        twins=twins,
-    )
+    scores.update({name: scores[f] for name, f in stored.get("twins", {}).items()})
+    kept = {f.name: stored[f.name] for f in fields(Confirmation) if f.name in stored}
+    kept = {name: tuple(v) if isinstance(v, list) else v for name, v in kept.items()}
+    sign = StudyView(study).sign
+    return Confirmation(study.study_name, scores=scores, sign=sign, failed=failed, **kept)
 
 
 def read_slot(slot: Any) -> tuple[str, int] | None:

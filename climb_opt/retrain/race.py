@@ -71,7 +71,7 @@ def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[
         left = [f for f in finals.finalists if not _behind(view, f)]
         references = [r for r in finals.references if r not in finals.twins]
         reach = finals.budget - len(slots) - len(references)
-        if _decided(view, left) or reach < 1:
+        if _decided(view, left, references) or reach < 1:
             break
         means = {f: view.sign * view.mean(f) for f in left}
         means[finals.finalists[0]] = -np.inf  # the one to report goes on whatever happens
@@ -101,9 +101,9 @@ def _behind(found: Confirmation, finalist: str) -> bool:
     return leader != finalist and against is not None and against.verdict == "worse"
 
 
-def _decided(found: Confirmation, left: Sequence[str]) -> bool:
+def _decided(found: Confirmation, left: Sequence[str], references: Sequence[str]) -> bool:
     """Whether one finalist is left and clearly differs from every baseline."""
     if len(left) != 1:
         return False
-    verdicts = [found.difference(left[0], r) for r in found.references if r not in found.twins]
+    verdicts = [found.difference(left[0], r) for r in references]
     return all(d is not None and d.verdict in ("better", "worse") for d in verdicts)

@@ -98,11 +98,8 @@ def begin(of: Subject, terms: Terms, corpus: Any = None) -> optuna.Study:
         _check_joined(sibling, recipe)
         new = [place for place in facts["places"] if place not in stored["places"]]
         if new:
-            mixtures = {**facts["mixtures"], **stored["mixtures"]}
-            seeds = {**facts["seeds"], **stored["seeds"]}
-            places = stored["places"] + new
-            more = {**stored, "places": places, "mixtures": mixtures, "seeds": seeds}
-            sibling.set_user_attr(NOISE, more)
+            more = {key: {**facts[key], **stored[key]} for key in ("mixtures", "seeds")}
+            sibling.set_user_attr(NOISE, {**stored, **more, "places": stored["places"] + new})
     return sibling
 
 

@@ -59,11 +59,12 @@ class Transfer:
     @property
     def rho(self) -> float:
         """Spearman rank correlation; nan with fewer than two pairs."""
-        return _rho(self.small, self.large)
+        return spearman(self.small, self.large) if len(self.small) > 1 else float("nan")
 
     def interval(self) -> tuple[float, float] | None:
         """The 90 % interval of `rho`; None with too few pairs."""
-        return _interval(self.small, self.large)
+        few = len(self.small) < FEWEST_PAIRS
+        return None if few else rank_interval(self.small, self.large)
 
     def best_kept(self) -> int | None:
         """Rank at the large size, from 1, of the mixture that was best at the small one."""
@@ -216,8 +217,9 @@ def as_markdown(found: Transfer, small: StudyRecipe, large: StudyRecipe) -> str:
         + ".",
         "",
     ]
-    named = [("all", (found.small, found.large)), *sorted(found.components.items())]
-    rows = [_row(name, *pair) for name, pair in named]
+    parts = sorted(found.components.items())
+    named = [("all", found), *((name, replace(found, small=a, large=b)) for name, (a, b) in parts)]
+    rows = [_row(name, of) for name, of in named]
     lines += pipe_table(["score", "rank correlation", "90 % interval"], rows)
     rank = found.best_kept()
     if rank is not None:
@@ -244,15 +246,7 @@ def _components(
     return found
 
 
-def _row(name: str, small: np.ndarray, large: np.ndarray) -> list[str]:
-    interval = _interval(small, large)
+def _row(name: str, found: Transfer) -> list[str]:
+    interval = found.interval()
     shown = f"[{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "too few mixtures"
-    return [name, f"{_rho(small, large):.3f}", shown]
-
-
-def _rho(small: np.ndarray, large: np.ndarray) -> float:
-    return spearman(small, large) if len(small) > 1 else float("nan")
-
-
-def _interval(small: np.ndarray, large: np.ndarray) -> tuple[float, float] | None:
-    return rank_interval(small, large) if len(small) >= FEWEST_PAIRS else None
+    return [name, f"{found.rho:.3f}", shown]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -209,8 +208,11 @@ def _trials(arm: Arm) -> float:
 def _result(run: Run, found: Problem, outcome: Outcome, exams: Mapping[str, float]) -> RunResult:
     counts = {name: getattr(outcome, name) for name in COUNTS}
     costs = [cost for cost, _ in outcome.curve]
-    result = RunResult.of(
+    weights = outcome.weights if outcome.judged else None
+    return RunResult.of(
         run,
+        mixture=None if weights is None else found.space.mixture(weights),
+        final=None if weights is None else outcome.regret,
         best=outcome.curve[-1][1] if outcome.curve else None,
         curve=tuple(regret for _, regret in outcome.curve),
         rounds=run.arm.study.rounds,
@@ -223,13 +225,9 @@ def _result(run: Run, found: Problem, outcome: Outcome, exams: Mapping[str, floa
         facts={"quality": found.about(), **counts, "costs": costs, **exams},
         promises={part: _promise(judged) for part, judged in outcome.judged.items()},
     )
-    if outcome.weights is None or not outcome.judged:
-        return result
-    return replace(result, mixture=found.space.mixture(outcome.weights), final=outcome.regret)
 
 
 def _promise(judged: Mapping[str, float]) -> dict[str, float | None]:
     """The figures of a recommendation, named as `promises.py` names them."""
-    named = {"held": "score held", "error": "score error", "half": "score half"}
-    named["winkler"] = "score winkler"
-    return {named.get(key, key): value for key, value in judged.items()}
+    of_score = ("held", "error", "half", "winkler")
+    return {f"score {key}" if key in of_score else key: value for key, value in judged.items()}

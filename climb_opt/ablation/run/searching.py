@@ -25,7 +25,7 @@ from climb_opt.selection.verifying import shortlist
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import study_lock
 from climb_opt.study import build_sampler
-from climb_opt.view import StudyView, store_space
+from climb_opt.view import StudyView, store_space, study_named
 from climb_opt.workers import Work
 from climb_opt.workers import work as run_plan
 
@@ -45,14 +45,6 @@ def search(
     started = time.process_time()
     _ask_and_tell(study, ground, run)
     return study, time.process_time() - started
-
-
-def load(name: str, storage: BaseStorage) -> optuna.Study | None:
-    """The study of that name, or None."""
-    try:
-        return optuna.load_study(study_name=name, storage=storage)
-    except KeyError:
-        return None
 
 
 def check_ours(study: optuna.Study) -> None:
@@ -94,7 +86,7 @@ def furnish(
 def _create(run: Run, ground: Surface, storage: BaseStorage, prefix: str) -> optuna.Study:
     name = f"{prefix}/{run.key}"
     belongs = {"key": run.key, "digest": run_digest(run)}
-    if (earlier := load(name, storage)) is not None:
+    if (earlier := study_named(storage, name)) is not None:
         check_ours(earlier)
         claimed = earlier.user_attrs[ABLATION]
         if not earlier.trials and claimed.get("digest") == belongs["digest"]:

@@ -20,12 +20,12 @@ from optuna.storages import BaseStorage
 
 from climb_opt.ablation.recipe.resolve import Run
 from climb_opt.ablation.run.results import RunResult, plain, run_digest
-from climb_opt.ablation.run.searching import check_ours, load
+from climb_opt.ablation.run.searching import check_ours
 from climb_opt.attributes import ABLATION, RESULT, RUN_BEAT
 from climb_opt.errors import UserError
 from climb_opt.storages.locks import study_lock
 from climb_opt.strict import build
-from climb_opt.view import StudyView
+from climb_opt.view import StudyView, study_named
 from climb_opt.workers import Pace
 from climb_opt.workers.beats import Heart, Silence, machine, sign
 
@@ -107,7 +107,7 @@ class Desk:
     def _study(self, run: Run) -> optuna.Study | None:
         if self._storage is None or not run.arm.searches:
             return None
-        study = load(f"{self._prefix}/{run.key}", self._storage)
+        study = study_named(self._storage, f"{self._prefix}/{run.key}")
         if study is not None and (study.user_attrs or study.trials):
             check_ours(study)  # one that is just being created does not say so yet
         return study
