@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import optuna
@@ -75,11 +76,10 @@ def best_mixture(
     (0.5, 24)
     """
     lookup.find("rule", rule)
-    view, space, history = learnt(study, space)
+    of = learnt(study, space)
     if len(study.directions) > 1:
-        return _balanced(view, space, history, components)
-    evidence = evidence_of(view, space, history, components, seed)
-    return _recommend(view, space, history, evidence, rule)
+        return _balanced(of, components)
+    return _recommend(of, evidence_of(*of, components, seed), rule)
 
 
 @one_blas_thread()
@@ -113,24 +113,30 @@ def compare_rules(
     """
     for rule in rules or ():
         lookup.find("rule", rule)
-    view, space, history = learnt(study, space)
-    rules = fitting_rules(history) if rules is None else list(rules)
+    of = learnt(study, space)
+    rules = fitting_rules(of.history) if rules is None else list(rules)
     if len(study.directions) > 1:
         raise UserError(
             "compare_rules needs one objective; for several, best_mixture gives the Pareto set."
         )
-    evidence = evidence_of(view, space, history, components, seed)
+    evidence = evidence_of(*of, components, seed)
     found: dict[str, Recommendation] = {}
     on_rule(0, len(rules))
     for done, rule in enumerate(rules, start=1):
-        found[rule] = _recommend(view, space, history, evidence, rule)
+        found[rule] = _recommend(of, evidence, rule)
         on_rule(done, len(rules))
     return found
 
 
-def learnt(
-    study: optuna.Study, space: MixtureSpace | None
-) -> tuple[StudyView, MixtureSpace, History]:
+class Learnt(NamedTuple):
+    """What a recommendation rests on: a study, its space, and the trials it is judged by."""
+
+    view: StudyView
+    space: MixtureSpace
+    history: History
+
+
+def learnt(study: optuna.Study, space: MixtureSpace | None) -> Learnt:
     """The study, its space and what it has learnt, at its target or below: a trial at least."""
     view = StudyView(study)
     space = space or view.space
@@ -140,7 +146,7 @@ def learnt(
             f"Study {study.study_name!r} has no finished trial with a mixture of "
             f"{len(space)} domains and a finite score, so there is nothing to choose from."
         )
-    return view, space, history
+    return Learnt(view, space, history)
 
 
 def evidence_of(
@@ -173,13 +179,8 @@ def _verifies(view: StudyView, slot: int | str | None) -> bool:
     return slot == OPTIMUM or view.plan.verifies(slot)
 
 
-def _recommend(
-    view: StudyView,
-    space: MixtureSpace,
-    history: History,
-    evidence: Evidence | None,
-    rule: str,
-) -> Recommendation:
+def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendation:
+    view, space, history = of
     prior = PRIOR if view.prior_known else UNIFORM
     if evidence is None:  # one trial, or all scores equal
         reason = "one finished trial" if len(history) == 1 else "all scores are equal"
@@ -187,7 +188,7 @@ def _recommend(
         weights = observed_row(history)
         if rule in PATH_RULES:  # which model nothing
             kept_by, weights = rule, path_row(rule, history, space)
-        plain = _plain((view, space), history, weights, kept_by, (nothing,))
+        plain = _plain(of, weights, kept_by, (nothing,))
         return replace(plain, as_good=as_good(None, prior, unreached(view, history) or nothing))
     name = default_rule(evidence) if rule == AUTO else rule
     weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))
@@ -205,7 +206,7 @@ def _recommend(
     warnings += unread_doubt(unread(space, evidence.learnt.weights))
     warnings += _guard_rails(evidence, weights)
     best = evaluated(evidence)
-    plain = _plain((view, space), history, weights, name, tuple(warnings))
+    plain = _plain(of, weights, name, warnings)
     if below := unreached(view, history):  # what a lower rung lets expect is on another scale
         return replace(plain, as_good=as_good(None, prior, below))
     return replace(
@@ -227,14 +228,8 @@ def _as_good(gains: Mapping[str, Estimate], evidence: Evidence) -> str:
     return ""
 
 
-def _plain(
-    at: tuple[StudyView, MixtureSpace],
-    history: History,
-    weights: np.ndarray,
-    rule: str,
-    warnings: Sequence[str],
-) -> Recommendation:
-    view, space = at
+def _plain(of: Learnt, weights: np.ndarray, rule: str, warnings: Sequence[str]) -> Recommendation:
+    view, space, history = of
     below = unreached(view, history)
     return Recommendation(
         mixture=space.mixture(weights),
@@ -276,10 +271,9 @@ def _guard_rails(evidence: Evidence, weights: np.ndarray) -> list[str]:
     return [] if chance >= 0.9 else [f"the guard-rails hold with probability {chance:.0%} only"]
 
 
-def _balanced(
-    view: StudyView, space: MixtureSpace, history: History, components: bool
-) -> Recommendation:
+def _balanced(of: Learnt, components: bool) -> Recommendation:
     """Of the Pareto set by expected values, the mixture with the largest hypervolume of its own."""
+    _, space, history = of
     fine = kept(history.trials)
     rows = np.flatnonzero(fine) if fine.any() else np.arange(len(history))
     values = history.values[rows]
@@ -295,5 +289,5 @@ def _balanced(
     warnings = [f"one of {len(mixtures)} mixtures of the Pareto set: no single best"]
     if not fine.any():
         warnings.append("no trial kept every guard-rail")
-    plain = _plain((view, space), history, history.weights[rows[order[0]]], "pareto", warnings)
-    return Recommendation(**{**plain.__dict__, "front": tuple(mixtures[1:])})
+    plain = _plain(of, history.weights[rows[order[0]]], "pareto", warnings)
+    return replace(plain, front=tuple(mixtures[1:]))

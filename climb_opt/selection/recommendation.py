@@ -88,21 +88,14 @@ class Recommendation(Mapping[str, float]):
 
     def __str__(self) -> str:
         width = max(len(domain) for domain in self.mixture)
-        if self.phases:
-            return "\n".join([*self._by_phase(width), *self.summary()])
         ranked = sorted(self.mixture.items(), key=lambda item: -item[1])
-        lines = [f"{domain:<{width}}  {weight:.4f}" for domain, weight in ranked if weight >= 5e-5]
-        first = [f"{self.as_good}."] if self.as_good else []
-        return "\n".join([*first, *lines, *self.summary()])
-
-    def _by_phase(self, width: int) -> list[str]:
+        rows = [(domain, f"{domain:<{width}}  {w:.4f}") for domain, w in ranked if w >= 5e-5]
         lines = [f"{self.as_good}."] if self.as_good else []
         for place, share in enumerate(self.phases, start=1):
-            own = {d: w for d, w in self.mixture.items() if d.startswith(f"{place}/")}
-            ranked = sorted(own.items(), key=lambda item: -item[1])
             lines.append(f"phase {place}, {share:.3g} of the run")
-            lines += [f"{d:<{width}}  {w:.4f}" for d, w in ranked if w >= 5e-5]
-        return lines
+            lines += [row for domain, row in rows if domain.startswith(f"{place}/")]
+        lines += [] if self.phases else [row for _, row in rows]
+        return "\n".join([*lines, *self.summary()])
 
     def summary(self) -> list[str]:
         """Everything but the weights, one line each."""
