@@ -58,17 +58,13 @@ def fit_shape(
     roots, values = _subset(roots, values)
     x, y = standardised(roots, values)
     k = x.shape[1]
-    bounds = [BOUNDS["length"]] * k + [BOUNDS["noise"], BOUNDS["linear"]]
+    bounds = [BOUNDS["length"]] * k + [BOUNDS["noise"]] + [BOUNDS["linear"]] * (2 if plain else 1)
     if start is None:
         starts = [np.array([length] * k + [noise, linear]) for length, noise, linear in STARTS]
     else:
-        starts = [np.array([*start.log_lengths, start.log_noise, start.log_linear])]
-    if plain:
-        bounds.append(BOUNDS["linear"])
-        if start is not None and start.log_deviating is not None:
-            starts = [np.append(theta, start.log_deviating) for theta in starts]
-        else:
-            starts = with_deviations(starts, slice(plain, k))
+        starts = [np.array([*start.log_lengths, start.log_noise, *start.log_linears])]
+    if len(starts[0]) < len(bounds):
+        starts = with_deviations(starts, slice(plain, k))
     options = {"maxiter": iterations, "maxcor": 10}
     found = [
         minimize(
@@ -222,14 +218,10 @@ def _loss(
 ) -> tuple[float, np.ndarray]:
     """Penalised negative log likelihood, scale and mean profiled out, and its gradient."""
     n, k = x.shape
-    lengths, noise, linear = np.exp(theta[:k]), np.exp(theta[k]), np.exp(theta[k + 1])
+    lengths, noise, linears = np.exp(theta[:k]), np.exp(theta[k]), np.exp(theta[k + 1 :])
     matern, pull = matern52(x / lengths, x / lengths)
-    main = x[:, :plain] if plain else x
-    gram = main @ main.T
-    matrix = matern + linear * gram
-    if plain:
-        deviating, other = np.exp(theta[k + 2]), x[:, plain:] @ x[:, plain:].T
-        matrix += deviating * other
+    grams = grams_of(x, plain)
+    matrix = sum((a * gram for a, gram in zip(linears, grams, strict=True)), start=matern)
     matrix[np.diag_indices(n)] += noise + JITTER
     factor = cho_factor(matrix, lower=True, check_finite=False)
     inverse = cho_solve(factor, np.eye(n), check_finite=False)
@@ -243,36 +235,29 @@ def _loss(
     shared = weight * pull
     by_length = 2 * (shared.sum(1) @ x**2 - np.einsum("ij,ij->j", x, shared @ x)) / lengths**2
     by_noise = noise * np.trace(weight)
-    by_linear = linear * float(np.einsum("ij,ij->", weight, gram))
-    by_linears = [by_linear]
-    if plain:
-        by_linears.append(deviating * float(np.einsum("ij,ij->", weight, other)))
-    cost, slope = penalty(theta, k) if not plain else phased_penalty(theta, k, plain)
+    by_linears = linears * [float(np.einsum("ij,ij->", weight, gram)) for gram in grams]
+    cost, slope = penalty(theta, k, plain)
     return value + cost, np.concatenate([by_length, [by_noise, *by_linears]]) + slope
 
 
-def phased_penalty(theta: np.ndarray, k: int, plain: int) -> tuple[float, np.ndarray]:
-    """Of (log lengths, noise, linear, linear of the deviations), and its gradient."""
-    others = slice(plain, k)
-    cost, slope = penalty(np.concatenate([theta[:plain], theta[k : k + 2]]), plain)
-    lengths, mean = theta[others], float(theta[others].mean())
-    pulls = [
-        (mean - DEVIATING_MEAN[0]) / DEVIATING_MEAN[1],
-        (theta[k + 2] - DEVIATING[0]) / DEVIATING[1],
-    ]
-    cost += float(((lengths - mean) ** 2).sum()) / (2 * LENGTH_SPREAD)
-    cost += pulls[0] ** 2 * DEVIATING_MEAN[1] / 2 + pulls[1] ** 2 * DEVIATING[1] / 2
-    by_length = (lengths - mean) / LENGTH_SPREAD + pulls[0] / len(lengths)
-    return cost, np.concatenate([slope[:plain], by_length, slope[plain:], pulls[1:]])
+def grams_of(x: np.ndarray, plain: int) -> list[np.ndarray]:
+    """Products (n, n) of rows x (n, K): of all columns, or of the plain ones and of the others."""
+    parts = [x[:, :plain], x[:, plain:]] if plain else [x]
+    return [part @ part.T for part in parts]
 
 
-def penalty(theta: np.ndarray, k: int) -> tuple[float, np.ndarray]:
-    """Of (log lengths, noise, linear), and its gradient."""
-    lengths, mean = theta[:k], float(theta[:k].mean())
-    terms = [(mean, *LENGTH_MEAN), (theta[k], *NOISE), (theta[k + 1], *LINEAR)]
-    pulls = [(value - centre) / variance for value, centre, variance in terms]
-    value = float(((lengths - mean) ** 2).sum()) / (2 * LENGTH_SPREAD)
+def penalty(theta: np.ndarray, k: int, plain: int = 0) -> tuple[float, np.ndarray]:
+    """Of (log lengths, noise, linear; of phases, linear of the deviations), and its gradient."""
+    groups, priors = [theta[:k]], [LENGTH_MEAN, NOISE, LINEAR]
+    if plain:
+        groups = [theta[:plain], theta[plain:k]]
+        priors = [LENGTH_MEAN, DEVIATING_MEAN, NOISE, LINEAR, DEVIATING]
+    gaps = [lengths - float(lengths.mean()) for lengths in groups]
+    values = [*(float(lengths.mean()) for lengths in groups), *theta[k:]]
+    terms = [(v, centre, variance) for v, (centre, variance) in zip(values, priors, strict=True)]
+    pulls = [(v - centre) / variance for v, centre, variance in terms]
+    value = sum(float((gap**2).sum()) / (2 * LENGTH_SPREAD) for gap in gaps)
     value += sum((v - centre) ** 2 / (2 * variance) for v, centre, variance in terms)
     # The derivative of the spread around the mean has no share through the mean itself.
-    by_length = (lengths - mean) / LENGTH_SPREAD + pulls[0] / k
-    return float(value), np.concatenate([by_length, pulls[1:]])
+    by_length = [g / LENGTH_SPREAD + p / len(g) for g, p in zip(gaps, pulls, strict=False)]
+    return float(value), np.concatenate([*by_length, pulls[len(gaps) :]])

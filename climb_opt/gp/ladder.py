@@ -109,6 +109,8 @@ class LadderProcess(GaussianProcess):
 
     def imagine(self, roots: np.ndarray, rungs: np.ndarray | None = None) -> LadderProcess:
         """See `Surrogate`; the trials run on `rungs` (q,), by default the target."""
+        if not len(roots):
+            return self
         if rungs is None:
             rungs = np.full(len(roots), len(self._units) - 1)
         other = copy.copy(self)

@@ -6,8 +6,6 @@ penalties leave it at a correlation of .88 with the next, .99 and .4 being as li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
@@ -21,8 +19,8 @@ from climb_opt.gp.fit import (
     WARM,
     Fits,
     fit_shape,
+    grams_of,
     penalty,
-    phased_penalty,
     with_deviations,
 )
 from climb_opt.gp.ladder import LadderProcess, LadderShape, Results, profiled, sets_of
@@ -94,8 +92,7 @@ class Likelihood:
         spreads = [float(np.std(values[rungs == r])) for r in self.seen]
         unit = max(spreads[-1], float(np.median(spreads))) or float(np.std(values)) or 1.0
         self.y = (values - values.mean()) / unit
-        main, others = (x[:, : self.plain], x[:, self.plain :]) if self.plain else (x, x[:, :0])
-        self.gram, self.deviating = main @ main.T, others @ others.T
+        self.grams = grams_of(x, self.plain)
         higher = np.maximum.outer(rungs, rungs)
         self.below = [higher <= j for j in range(count - 1)]
 
@@ -108,15 +105,11 @@ class Likelihood:
     def starts(self, start: LadderShape | None) -> list[np.ndarray]:
         k, r = self.x.shape[1], self.count
         if start is not None:
-            parts: Sequence[np.ndarray | list[float]] = (
-                start.one.log_lengths,
-                start.log_noise,
-                [start.one.log_linear],
-                start.log_eta,
-                start.log_scale[: self.top],
-            )
-            deviating = [] if start.one.log_deviating is None else [start.one.log_deviating]
-            return [np.concatenate([*parts, deviating])]
+            one, scale = start.one, start.log_scale[: self.top]
+            linear, deviating = one.log_linears[:1], one.log_linears[1:]
+            return [
+                np.r_[one.log_lengths, start.log_noise, linear, start.log_eta, scale, deviating]
+            ]
         rest = [DEVIATION[0]] * (r - 1) + [0.0] * self.top
         begun = [
             np.array([ell] * k + [noise] * r + [linear, *rest]) for ell, noise, linear in STARTS
@@ -137,13 +130,11 @@ class Likelihood:
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         shape, x, rungs, n = self.shape(theta), self.x, self.rungs, len(self.y)
-        lengths, linear = np.exp(shape.one.log_lengths), np.exp(shape.one.log_linear)
+        lengths, linears = np.exp(shape.one.log_lengths), np.exp(shape.one.log_linears)
         eta, noise, units, size = np.exp(shape.log_eta), shape.noises, shape.units, shape.links
         links, size = size[np.ix_(rungs, rungs)], np.diag(size)
         matern, pull = matern52(x / lengths, x / lengths)
-        kernel = matern + linear * self.gram
-        if shape.one.log_deviating is not None:
-            kernel += np.exp(shape.one.log_deviating) * self.deviating
+        kernel = sum((a * gram for a, gram in zip(linears, self.grams, strict=True)), start=matern)
         matrix = kernel * links
         matrix[np.diag_indices(n)] += noise[rungs] + JITTER
         factor = cho_factor(matrix, lower=True, check_finite=False)
@@ -161,14 +152,12 @@ class Likelihood:
         by_length = 2 * (shared.sum(1) @ x**2 - np.einsum("ij,ij->j", x, shared @ x)) / lengths**2
         by_noise = noise * np.bincount(rungs, diagonal, self.count)
         by_unit = np.bincount(rungs, 1.0 - alpha * own / scale, self.count)
-        by_linear = linear * float(np.einsum("ij,ij->", linked, self.gram))
+        by_linear = linears * [float(np.einsum("ij,ij->", linked, gram)) for gram in self.grams]
         # Of the matrix; of the noises and units, which are relative to what eta adds up to.
         by_sum = np.cumsum((by_noise - 0.5 * by_unit) / size)[:-1]
         by_eta = eta * (np.array([float(moved[low].sum()) for low in self.below]) + by_sum)
-        slope = np.concatenate([by_length, by_noise, [by_linear], by_eta, by_unit[: self.top]])
-        if shape.one.log_deviating is not None:
-            moved = float(np.einsum("ij,ij->", linked, self.deviating))
-            slope = np.append(slope, np.exp(shape.one.log_deviating) * moved)
+        parts = [by_length, by_noise, by_linear[:1], by_eta, by_unit[: self.top], by_linear[1:]]
+        slope = np.concatenate(parts)
         return self._penalised(theta, value, slope)
 
     def _penalised(
@@ -176,11 +165,8 @@ class Likelihood:
     ) -> tuple[float, np.ndarray]:
         k, r = self.x.shape[1], self.count
         one = [*range(k), k + r - 1, k + r]  # lengths, the target's noise, linear: as of one rung
-        if self.plain:
-            one.append(len(theta) - 1)
-            cost, pull = phased_penalty(theta[one], k, self.plain)
-        else:
-            cost, pull = penalty(theta[one], k)
+        one += [len(theta) - 1] * bool(self.plain)
+        cost, pull = penalty(theta[one], k, self.plain)
         slope[one] += pull
         for low, high, (centre, variance) in (
             (k, k + r - 1, NOISE),

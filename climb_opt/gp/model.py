@@ -41,6 +41,12 @@ class Shape:
     log_deviating: float | None = None
     plain: int = 0  # columns before the deviations, where there are any
 
+    @property
+    def log_linears(self) -> list[float]:
+        """Of the linear terms: of the one, or of the plain columns and of the deviations."""
+        deviating = [] if self.log_deviating is None else [self.log_deviating]
+        return [self.log_linear, *deviating]
+
 
 class Surrogate(Protocol):
     """A belief about a function of the mixture, given as square roots of the weights."""
