@@ -7,8 +7,10 @@ text at all, as file names that are not UTF-8, is made text by `storable` before
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import html
+import io
 import json
 import math
 import re
@@ -124,6 +126,13 @@ def pipe_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
 
     return [line(head), line(["---"] * len(head)), *map(line, rows)]
+
+
+def csv_text(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+    """A table as CSV; None is an empty cell."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([head, *rows])
+    return out.getvalue()
 
 
 def counted(n: int, noun: str) -> str:

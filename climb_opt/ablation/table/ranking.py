@@ -21,8 +21,8 @@ from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import arms, settings
 from climb_opt.ablation.run.benched import SKIPPED, problem_of
 from climb_opt.ablation.run.results import RunResult
-from climb_opt.ablation.table.render import csv_text
 from climb_opt.statistics import MIN_SEEDS, Summary, bootstrap_interval, summarise
+from climb_opt.text import csv_text
 
 CSV = (
     "problem", "arm", "seed", "spent", "regret", "excess", "score held", "score error",

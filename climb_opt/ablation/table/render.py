@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import datetime
-import io
 import json
 import math
 import platform
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from climb_opt import __version__
 from climb_opt.ablation.recipe.recipe import AblationRecipe
@@ -19,7 +16,7 @@ from climb_opt.ablation.table import coverage
 from climb_opt.ablation.table.comparison import ArmRow, Comparison
 from climb_opt.provenance import libraries
 from climb_opt.statistics import Summary
-from climb_opt.text import counted, pipe_table, strict_json
+from climb_opt.text import counted, csv_text, pipe_table, strict_json
 
 AUTO = "our rule"
 COLUMNS = (
@@ -64,13 +61,6 @@ def as_csv(results: Sequence[RunResult]) -> str:
     rows = ([getattr(r, key) for key in COLUMNS] for r in results)
     both = ([*row, mixture] for row, mixture in zip(rows, mixtures, strict=True))
     return csv_text([*COLUMNS, "mixture"], both)
-
-
-def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table as CSV; None is an empty cell."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([head, *rows])
-    return out.getvalue()
 
 
 def as_json(

@@ -141,7 +141,12 @@ class Notebook:
             self.artifacts.mkdir(parents=True, exist_ok=True)
             store = FileSystemArtifactStore(str(self.artifacts))
             with tempfile.TemporaryDirectory() as folder:
-                for path in _files(Path(folder), mixture, self.prior, schedule):
+                files = [table := Path(folder, "mixture.csv")]
+                table.write_text(notes.mixture_csv(mixture, self.prior, schedule), "utf-8")
+                if installed("matplotlib"):
+                    files.append(Path(folder, "mixture.png"))
+                    notes.mixture_png(mixture, files[-1], self.prior)
+                for path in files:
                     upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=trial)
         except OSError as error:
             log.warning("Artifacts of trial %d were not written: %s.", trial.number, error)
@@ -202,18 +207,3 @@ def _dashboard() -> Any:
         warnings.simplefilter("ignore")
         import optuna_dashboard
     return optuna_dashboard
-
-
-def _files(
-    folder: Path,
-    mixture: Mapping[str, float],
-    prior: dict[str, float] | None,
-    schedule: Schedule | None,
-) -> list[Path]:
-    table = folder / "mixture.csv"
-    table.write_text(notes.mixture_csv(mixture, prior, schedule), encoding="utf-8")
-    if not installed("matplotlib"):
-        return [table]
-    picture = folder / "mixture.png"
-    notes.mixture_png(mixture, picture, prior)
-    return [table, picture]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +14,17 @@ from climb_opt.metrics import STDERR, scores_of
 from climb_opt.paths import path_columns
 from climb_opt.reports.draw.markdown import table
 from climb_opt.schedules import Schedule
-from climb_opt.text import amount, duration, flops, in_markdown, percent, plus_minus, shorten, times
+from climb_opt.text import (
+    amount,
+    csv_text,
+    duration,
+    flops,
+    in_markdown,
+    percent,
+    plus_minus,
+    shorten,
+    times,
+)
 
 LARGEST = 24  # domains in a note; all of them are in mixture.csv
 BLOCKS = "▏▎▍▌▋▊▉█"
@@ -60,14 +68,11 @@ def mixture_csv(
 
     Of a schedule the weight is that of the whole run, and w1, w2, ... are those of its phases.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     columns = {"weight": mixture, **({} if prior is None else {"prior": prior})}
     columns |= {f"w{place}": phase.mixture for place, phase in enumerate(schedule or (), start=1)}
-    writer.writerow(["domain", *columns])
-    for name, _ in _ordered(mixture):
-        writer.writerow([name, *(f"{each.get(name, 0.0):.9g}" for each in columns.values())])
-    return out.getvalue()
+    names = [name for name, _ in _ordered(mixture)]
+    rows = [[n, *(f"{each.get(n, 0.0):.9g}" for each in columns.values())] for n in names]
+    return csv_text(["domain", *columns], rows)
 
 
 def mixture_png(
