@@ -139,6 +139,12 @@ def facts_of(trial: FrozenTrial | optuna.Trial) -> dict[str, Any]:
     return dict(trial.user_attrs.get(FACTS, {}))
 
 
+def fact(trial: FrozenTrial, name: str) -> float:
+    """A number among what is stored of how a trial came about; 0 where there is none."""
+    value = facts_of(trial).get(name)
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
 def report_facts(trial: optuna.Trial, **facts: object) -> None:
     """Add to what is stored of how a trial came about; what was said first stays.
 

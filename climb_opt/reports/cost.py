@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from optuna.trial import TrialState
 
-from climb_opt.history import facts_of, seconds_of
+from climb_opt.history import fact, facts_of, seconds_of
 from climb_opt.reports.snapshot import Snapshot
 from climb_opt.workers.durations import ENDED
 
@@ -35,15 +34,14 @@ def cost_of(snapshot: Snapshot) -> Cost:
     """The cost of a study so far."""
     ended = [t for t in snapshot.taken if t.state.is_finished()]
     seconds = [seconds_of(t) for t in ended]
-    facts = [facts_of(t) for t in ended]
-    devices = [_number(f.get("devices")) or 1.0 for f in facts]
-    kinds = sorted({str(f["device"]) for f in facts if f.get("device")})
+    devices = [fact(t, "devices") or 1.0 for t in ended]
+    kinds = sorted({str(kind) for t in ended if (kind := facts_of(t).get("device"))})
     starts = [t.datetime_start.timestamp() for t in ended if t.datetime_start]
     ends = [t.datetime_complete.timestamp() for t in ended if t.datetime_complete]
     return Cost(
         trials=len(ended),
         failed=sum(t.state == TrialState.FAIL for t in ended),
-        tokens=float(sum(_number(f.get("tokens")) for f in facts)),
+        tokens=float(sum(fact(t, "tokens") for t in ended)),
         seconds=float(sum(seconds)),
         wall=max(0.0, max(ends) - min(starts)) if starts and ends else 0.0,
         device_hours=float(sum(s * d for s, d in zip(seconds, devices, strict=True))) / 3600,
@@ -57,7 +55,7 @@ def _flops(snapshot: Snapshot) -> float:
     ended = [t for t in snapshot.taken if t.state in ENDED]
     if snapshot.ladder is not None:
         return snapshot.ladder.spent(ended)
-    return float(sum(_number(facts_of(t).get("flops")) for t in ended))
+    return float(sum(fact(t, "flops") for t in ended))
 
 
 def tokens_of(snapshot: Snapshot) -> np.ndarray | None:
@@ -82,7 +80,3 @@ def longest_run(tokens: np.ndarray, weights: np.ndarray) -> tuple[float, int]:
     budgets = np.where(used, tokens / np.where(used, weights, 1.0), np.inf)
     first = int(np.argmin(budgets))
     return float(budgets[first]), first
-
-
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0

@@ -21,10 +21,10 @@ from climb_opt import lookup
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Run, judged_study
 from climb_opt.ablation.run.results import RunResult, mixtures_digest
-from climb_opt.attributes import COMPONENTS, FACTS, INTERRUPTED, SLOT
+from climb_opt.attributes import COMPONENTS, INTERRUPTED, SLOT
 from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import Interrupted
-from climb_opt.history import History
+from climb_opt.history import History, fact
 from climb_opt.metrics import scores_of
 from climb_opt.predictors.base import expected
 from climb_opt.retrain.sibling import orders
@@ -192,9 +192,3 @@ def _mean_components(trials: list[FrozenTrial]) -> dict[str, float]:
         return {}
     names = scores_of(trials[0].user_attrs.get(COMPONENTS, {}))
     return {n: float(np.mean([t.user_attrs[COMPONENTS][n] for t in trials])) for n in names}
-
-
-def fact(trial: FrozenTrial, name: str) -> float:
-    """A number that the trial's objective recorded, 0 where it did not."""
-    value = trial.user_attrs.get(FACTS, {}).get(name, 0.0)
-    return float(value) if isinstance(value, (int, float)) else 0.0

@@ -22,10 +22,11 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Run, runs
 from climb_opt.ablation.run.final import final_mixture
-from climb_opt.ablation.run.judge import Found, Place, fact, judge
+from climb_opt.ablation.run.judge import Found, Place, judge
 from climb_opt.ablation.run.results import RunResult
 from climb_opt.attributes import DOREMI
 from climb_opt.errors import UserError
+from climb_opt.history import fact
 from climb_opt.proxy.ladders import ladder_of
 from climb_opt.recipes import BudgetRecipe, StudyRecipe
 from climb_opt.reports.dashboard.notebook import Notebook
