@@ -42,6 +42,20 @@ def find(kind: str, name: str) -> Path:
     )
 
 
+def read_shipped(folder: str, name: str, what: str, others: str) -> dict[str, Any]:
+    """The plain data of a recipe of `studies`, by its path or its name in a folder of shipped ones.
+
+    Args:
+        what: it is, as errors call it; `others`: what may be given instead of a name.
+    """
+    known = names(folder)
+    if not Path(name).suffix and name not in known:
+        raise UserError(
+            f"No {what} {name!r}. Shipped: {', '.join(known)}; or give the path of {others}."
+        )
+    return read_data("studies", str(find(folder, name)))
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a recipe file, as it stands."""
     data = read_yaml(path)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,13 +68,8 @@ class Cell:
 
 def read_predictors(name: str, overrides: Sequence[str] = ()) -> PredictorRecipe:
     """The predictor study of a shipped name (studies/ablations/predictors) or a path."""
-    known = recipe_files.names(SHIPPED)
-    if not Path(name).suffix and name not in known:
-        raise UserError(
-            f"No predictor study {name!r}. Shipped: {', '.join(known)}; "
-            "or give the path of a .yaml file, or --mixtures and --results."
-        )
-    data = recipe_files.read_data("studies", str(recipe_files.find(SHIPPED, name)))
+    others = "a .yaml file, or --mixtures and --results"
+    data = recipe_files.read_shipped(SHIPPED, name, "predictor study", others)
     return predictors_from(data, overrides)
 
 

@@ -112,12 +112,8 @@ def _data(name: str) -> dict[str, Any]:
         recipe: dict[str, Any] = _stored(Path(name))["recipe"]
         objective = recipe["objective"]  # spelt as in YAML, so that --set reaches its options
         return {**recipe, "objective": {"name": objective["name"], **objective["options"]}}
-    if not Path(name).suffix and name not in shipped():
-        raise UserError(
-            f"No ablation {name!r}. Shipped: {', '.join(shipped())}; "
-            "or give the path of a .yaml file or of an ablation.json."
-        )
-    return recipe_files.read_data("studies", str(recipe_files.find(FOLDER, name)))
+    others = "a .yaml file or of an ablation.json"
+    return recipe_files.read_shipped(FOLDER, name, "ablation", others)
 
 
 def _only(recipe: AblationRecipe, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
