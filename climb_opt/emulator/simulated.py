@@ -77,8 +77,8 @@ class SimulatedLadder(TargetLadder):
             return values
         steps = self.ladder.target - rung
         deviation = self._deviations[rung](weights, values)
-        stretched = self.scale**steps * (values + self._spread * deviation)
-        return np.asarray(stretched + self.shift * steps * self._spread)
+        stretched = self.scale**steps * (values + self.sigma * deviation)
+        return np.asarray(stretched + self.shift * steps * self.sigma)
 
     def quality(self) -> str:
         """The target's line, the rungs, and whether they mislead."""
@@ -91,10 +91,6 @@ class SimulatedLadder(TargetLadder):
     def _draws(self) -> tuple[np.ndarray, np.ndarray]:
         draws = self.reference()
         return draws, self.target.score(draws)
-
-    @cached_property
-    def _spread(self) -> float:
-        return float(self._draws[1].std())
 
     @cached_property
     def _stated(self) -> tuple[float, ...]:
@@ -129,7 +125,7 @@ class SimulatedLadder(TargetLadder):
         rows = [_residual(raw, 2 + j) for j in range(len(laws))]
         directions, sizes = raw @ np.array(rows).T, np.zeros(len(laws))
         for step, rho in enumerate(reversed(self._stated)):  # from the target down
-            so_far = f / self._spread + directions @ sizes
+            so_far = f / self.sigma + directions @ sizes
             own = directions[:, step]
             sizes[step] = _smallest(lambda a: spearman(so_far + a * own, f), rho)  # noqa: B023
 
@@ -149,8 +145,8 @@ class SimulatedLadder(TargetLadder):
         best, lowest = self.target.optimum()
         good = draws[f <= np.median(f)]
         wrong = good[int(np.argmin(np.sqrt(good) @ np.sqrt(best)))]  # the farthest of the good half
-        hill = (float(np.quantile(f, POOR)) - lowest) / self._spread
-        pit = (float(self.target.score(wrong[None])[0]) - lowest) / self._spread + LURE
+        hill = (float(np.quantile(f, POOR)) - lowest) / self.sigma
+        pit = (float(self.target.score(wrong[None])[0]) - lowest) / self.sigma + LURE
 
         def deviation(width: float, weights: np.ndarray) -> np.ndarray:
             near = [np.maximum(2 - 2 * np.sqrt(weights) @ np.sqrt(c), 0.0) for c in (best, wrong)]
@@ -158,7 +154,7 @@ class SimulatedLadder(TargetLadder):
             return np.asarray(hill * at_best - pit * at_wrong)
 
         def found(width: float) -> float:
-            return spearman(f / self._spread + deviation(width, draws), f)
+            return spearman(f / self.sigma + deviation(width, draws), f)
 
         reached = [i for i, width in enumerate(WIDTHS) if found(width) <= rho]
         if not reached or not reached[0]:

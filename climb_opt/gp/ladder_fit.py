@@ -106,10 +106,9 @@ class Likelihood:
         k, r = self.x.shape[1], self.count
         if start is not None:
             one, scale = start.one, start.log_scale[: self.top]
-            linear, deviating = one.log_linears[:1], one.log_linears[1:]
-            return [
-                np.r_[one.log_lengths, start.log_noise, linear, start.log_eta, scale, deviating]
-            ]
+            linear, *deviating = one.log_linears
+            rest = [*start.log_eta, *scale, *deviating]
+            return [np.array([*one.log_lengths, *start.log_noise, linear, *rest])]
         rest = [DEVIATION[0]] * (r - 1) + [0.0] * self.top
         begun = [
             np.array([ell] * k + [noise] * r + [linear, *rest]) for ell, noise, linear in STARTS

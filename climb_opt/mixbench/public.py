@@ -103,7 +103,8 @@ def _without_given(cell: str) -> str:
 def _regmix_of(cells: list[str]) -> Callable[[Problem, Data, int], Pick]:
     def recommend(problem: Problem, data: Data, seed: int) -> Pick:
         aside = np.arange(len(data)) % ASIDE == ASIDE - 1
-        names = _notebook_names()
+        names: dict[str, Any] = {"np": np, "lgb": importlib.import_module("lightgbm")}
+        names["spearmanr"] = importlib.import_module("scipy.stats").spearmanr
         names |= {"X_train": data.weights[~aside], "y_train": data.scores[~aside, None]}
         names |= {"X_test": data.weights[aside], "y_test": data.scores[aside, None]}
         names |= {"KEY_METRICS": ["score"], "selected": 0, "prior_dist": problem.space.prior}
@@ -114,15 +115,6 @@ def _regmix_of(cells: list[str]) -> Callable[[Problem, Data, int], Pick]:
         return Pick(weights, float(names["predictor"][0].predict(weights[None])[0]))
 
     return recommend
-
-
-def _notebook_names() -> dict[str, Any]:
-    """What the notebook imports, as far as the cells need it."""
-    return {
-        "np": np,
-        "lgb": importlib.import_module("lightgbm"),
-        "spearmanr": importlib.import_module("scipy.stats").spearmanr,
-    }
 
 
 def _olmix_of(utils: Any, kl: float, starts: int) -> Callable[[Problem, Data, int], Pick]:
