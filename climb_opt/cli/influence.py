@@ -106,8 +106,15 @@ def _text(found: Influence) -> str:
         notes.append(
             f"TiKMiX-M: {counted(facts['mixtures'], 'mixture')} measured by themselves against "
             f"what their domains add up to, correlation: {_listed(facts['additivity'])}."
+            f"{_by_noise(facts.get('additivity_by_noise', {}))}"
         )
     return "\n".join([table(head, lines), "", *notes])
+
+
+def _by_noise(ranges: dict[str, tuple[float, float] | None]) -> str:
+    """What correlations come to where gradients add up: mixtures around the prior differ little."""
+    told = [f"{name} {r[0]:.2f} to {r[1]:.2f}" for name, r in ranges.items() if r is not None]
+    return f" Of sums that are right, noise leaves (90 %): {', '.join(told)}." if told else ""
 
 
 def _listed(correlations: dict[str, float | None]) -> str:

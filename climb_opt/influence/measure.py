@@ -47,8 +47,9 @@ class Place:
 class Measured:
     """S (n, K) by target and domain, and each domain's two halves of it (2, n, K).
 
-    `products` with the Gauss-Newton matrix were made; `mixtures` (n, m) holds S w of mixtures that
-    were measured by themselves; `damping` is a share of the mean diagonal, as it was used.
+    `products` with the Gauss-Newton matrix were made; `mixtures` (2, n, m) holds the halves of S w
+    of mixtures that were measured by themselves; `damping` is a share of the mean diagonal, as it
+    was used.
     """
 
     lowers: np.ndarray
@@ -110,14 +111,14 @@ def measure(
         found = np.stack([_halves(place, model, solved, s) for s in _of_domains(place, tokens)])
         seeded = enumerate(mixtures, place.seed + 1)  # each with a seed of its own
         own = (of_mixture(place.sequences, mixed, tokens, seed) for seed, mixed in seeded)
-        measured = [_halves(place, model, solved, sample).mean(axis=0) for sample in own]
+        measured = [_halves(place, model, solved, sample) for sample in own]
     found = np.moveaxis(found, 0, 2)
     lowers = found.mean(axis=0)
     if not np.isfinite(lowers).all():
         raise TrialFailed("influence: a gradient of the proxy is not finite; it has diverged")
     products, raised = getattr(curvature, "products", 0), getattr(curvature, "raised", 1)
     seconds = time.perf_counter() - begun
-    own_s = np.stack(measured, axis=1) if measured else np.empty((len(targets), 0))
+    own_s = np.stack(measured, axis=2) if measured else np.empty((2, len(targets), 0))
     return Measured(lowers, found, products, seconds, own_s, options.damping * raised)
 
 

@@ -1,9 +1,10 @@
 """TiKMiX-M: measure mixtures by themselves, learn from them, search what was learnt (Section 3.4).
 
 At one model gradients add up, so what a mixture lowers a target by *is* S w, and where the two
-measurements differ it is by the noise of their samples: their correlation is what this variant
-tells beside TiKMiX-D. It has no interaction of domains to learn; it is here because the paper has
-it.
+measurements differ it is by the noise of their samples. Mixtures around the prior differ by less
+than that, so that a correlation far below 1 says nothing against S: what noise alone leaves of it
+is printed beside it. There is no interaction of domains to learn; this is here because the paper
+has it.
 
 The paper leaves the search's sizes open, and anneals the concentration of its Dirichlet draws from
 large to small, calling large ones global; large ones are local, so here it rises.
@@ -11,19 +12,25 @@ large to small, calling large ones global; large ones are local, so here it rise
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.special import ndtri
 from scipy.stats import qmc
 
 from climb_opt import lookup
 from climb_opt.draws import dirichlet
 from climb_opt.errors import UserError
 from climb_opt.gains.program import units
+from climb_opt.influence.measure import correlation
 from climb_opt.simplex import MixtureSpace
 
 REACH = (0.5, 2.0)  # times the prior: the box of the Latin hypercube
 STEPS, DRAWS, TOP = 12, 2_000, 32
 CONCENTRATION = (20.0, 5_000.0)  # of the first and last step's draws
 MOST_TRIES = 200
+FEWEST = 5  # mixtures below which no interval of a correlation is less than all of it
+SURE = 1 - 1e-9
 
 
 def candidates(space: MixtureSpace, n: int, seed: int) -> np.ndarray:
@@ -49,6 +56,45 @@ def candidates(space: MixtureSpace, n: int, seed: int) -> np.ndarray:
         f"influence.mixtures: of {MOST_TRIES * n} draws around the prior the space's bounds allow "
         f"{len(kept)}; leave mixtures out, or widen the bounds."
     )
+
+
+@dataclass(frozen=True)
+class Additivity:
+    """Correlation of mixtures measured by themselves with what their domains add up to, and
+    between what values it is in nine cases of ten where gradients add up exactly; None: too few.
+    """
+
+    correlation: float | None
+    by_noise: tuple[float, float] | None
+
+
+def added_up(rows: np.ndarray, domains: np.ndarray, mixed: np.ndarray) -> Additivity:
+    """How far measurements of one target add up, and how far they can.
+
+    What two halves of a sample differ by says how noisy their mean is; what that adds to the
+    spread of the sums is no spread of mixtures.
+
+    Args:
+        rows: mixtures (m, K).
+        domains: S of each domain, from both halves of its sample, (2, K); `mixed` (2, m) the same
+            of the mixtures.
+
+    >>> rows = np.array([[0.7, 0.3], [0.6, 0.4], [0.5, 0.5], [0.4, 0.6], [0.3, 0.7]])
+    >>> domains, noise = np.array([[0.0, 9.0], [0.0, 11.0]]), np.array([3.0, -1.0, -2.0, 0.0, 1.0])
+    >>> found = added_up(rows, domains, np.stack([rows @ [0, 10] + noise, rows @ [0, 10]]))
+    >>> round(found.correlation, 2), [round(end, 2) for end in found.by_noise]
+    (0.82, [0.17, 0.99])
+    """
+    sums = rows @ domains.mean(axis=0)
+    found, most = correlation(sums, mixed.mean(axis=0)), float(sums.var(ddof=1))
+    if found is None or len(rows) < FEWEST:
+        return Additivity(found, None)
+    of_domains, of_mixtures = (np.diff(halves, axis=0)[0] ** 2 / 4 for halves in (domains, mixed))
+    true = max(most - float(rows.var(axis=0, ddof=1) @ of_domains), 0.0)
+    expected = true / np.sqrt(most * (true + float(of_mixtures.mean())))
+    half = ndtri(0.95) / np.sqrt(len(rows) - 3)
+    low, high = np.tanh(np.arctanh(min(expected, SURE)) + half * np.array([-1, 1])).tolist()
+    return Additivity(found, (low, high))
 
 
 def searched(

@@ -14,8 +14,8 @@ import numpy as np
 
 from climb_opt.errors import UserError
 from climb_opt.gains.table import Gains
-from climb_opt.influence.measure import Measured, Place, Targets, correlation, measure, targets_of
-from climb_opt.influence.mixtures import candidates, searched
+from climb_opt.influence.measure import Measured, Place, Targets, measure, targets_of
+from climb_opt.influence.mixtures import added_up, candidates, searched
 from climb_opt.influence.options import InfluenceOptions
 from climb_opt.objective import ProxyObjective
 from climb_opt.phases import PhasedSpace
@@ -146,16 +146,17 @@ class AtPrior:
 
     def _searched(self, gains: Gains, rows: np.ndarray, measured: Measured) -> Gains:
         """With TiKMiX-M's mixture, and how far gradients added up, among the facts."""
-        space = self.proxies.space
-        own = np.array([[row[d] for d in space.domains] for row in gains.lowers.values()])
-        pairs = zip(own, measured.mixtures, strict=True)
-        found = [correlation(rows @ row, mixed) for row, mixed in pairs]
+        space, mixed = self.proxies.space, measured.mixtures.swapaxes(0, 1)
+        columns = [self.trainer.sequences.domains.index(d) for d in space.domains]
+        halves = zip(measured.halves[..., columns].swapaxes(0, 1), mixed, strict=True)
+        found = [added_up(rows, own, each) for own, each in halves]
         oriented, _ = gains.tasks(space.domains)
         names = list(gains.score)  # whose fall is wanted where the sign is 1
         signs = np.sign([self.proxies.coefficients[n] for n in names]) * self.proxies.recipe.sign
-        best = searched(space, oriented, rows, signs[:, None] * measured.mixtures, self.seed)
+        best = searched(space, oriented, rows, signs[:, None] * mixed.mean(axis=1), self.seed)
         facts = {
-            "additivity": dict(zip(names, found, strict=True)),
+            "additivity": {name: one.correlation for name, one in zip(names, found, strict=True)},
+            "additivity_by_noise": {n: one.by_noise for n, one in zip(names, found, strict=True)},
             "searched": space.mixture(best),
         }
         return replace(gains, facts={**gains.facts, **facts})

@@ -3,10 +3,13 @@
     python tests/bench/bench_influence.py train demo --corpus CORPUS --output FOLDER
     python tests/bench/bench_influence.py measure dev --corpus CORPUS --evals EVALS --output FOLDER
     python tests/bench/bench_influence.py table --output FOLDER
+    python tests/bench/bench_influence.py added demo --corpus CORPUS --output FOLDER
 
 `train` trains and scores mixtures, two seeds each: 30 starts of a search on the demonstration's
 corpus, 24 on the development pack's. `measure` measures influence at the end of two proxies of the
-prior, by every curvature, and `table` prints how S w ranks what was trained. Every training and
+prior, by every curvature, and `table` prints how S w ranks what was trained. `added` measures
+mixtures by themselves as TiKMiX-M does, with few tokens, and S with sixteen times as many on the
+same proxies: how right the sums are that the printed correlations speak of. Every training and
 measurement is a line in FOLDER, so that a call that was stopped goes on where it was.
 """
 
@@ -27,12 +30,15 @@ import optuna
 
 from climb_opt.attributes import SEED, SLOT
 from climb_opt.history import components_of
+from climb_opt.influence.measure import correlation
+from climb_opt.influence.mixtures import candidates
 from climb_opt.influence.options import InfluenceOptions
 from climb_opt.influence.prior import AtPrior
 from climb_opt.objective import ProxyObjective
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.samplers.design import start_mixture
 from climb_opt.shards import Corpus
+from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
 
 SEEDS = (0, 1)
@@ -95,7 +101,12 @@ VARIANTS: dict[str, tuple[dict[str, Any], int]] = {
     ),
     "fisher, 4x": ({"hessian": "fisher", "tokens": 8_192}, 4),
     "ekfac, 4x": ({"hessian": "ekfac", "tokens": 8_192}, 4),
+    "mixtures, 2,048": ({"tokens": 2_048, "mixtures": 32}, 1),
+    "mixtures, 8,192": ({"tokens": 8_192, "mixtures": 32}, 1),
+    "sums, 131,072": ({"tokens": 131_072}, 1),
 }
+WIDTHS = (9, 7, 7, 7, 7, 8, 9)
+ADDED = ("mixtures, 2,048", "mixtures, 8,192", "sums, 131,072")
 
 
 def measure(row: Row, given: argparse.Namespace) -> Row:
@@ -127,6 +138,31 @@ def table(rows: list[Row], measured: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def added(measured: list[Row], space: MixtureSpace) -> str:
+    """What `climb-opt influence` prints of additivity, beside how right the sums are."""
+    of = {(row["seed"], row["hessian"]): row for row in measured}
+    heads = zip(("printed", "from", "to", "sums", "rank", "halves", "domains"), WIDTHS, strict=True)
+    lines = [f"{'':28}{''.join(f'{head:>{width}}' for head, width in heads)}"]
+    for (seed, name), row in of.items():
+        if (told := row["facts"].get("additivity")) is None:
+            continue
+        own, right = (next(iter(of[seed, n]["lowers"].values())) for n in (name, ADDED[-1]))
+        few, many = (np.array([s[d] for d in space.domains]) for s in (own, right))
+        drawn = candidates(space, row["facts"]["mixtures"], seed)
+        sums, truth = drawn @ few, drawn @ many
+        cells = [
+            *told.values(),
+            *next(iter(row["facts"]["additivity_by_noise"].values())),
+            correlation(sums, truth),
+            spearman(sums, truth),
+            *row["facts"]["reliability"].values(),
+            correlation(few, many),
+        ]
+        numbers = "".join(f"{c:{w}.2f}" for c, w in zip(cells, WIDTHS, strict=True))
+        lines.append(f"{name + f', proxy {seed}':28}{numbers}")
+    return "\n".join(lines)
+
+
 def _trained(rows: list[Row], name: str) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
     """Scores (m,) of each seed, the mixtures (m, K) and their domains."""
     own = [row for row in rows if row["set"] == name]
@@ -147,12 +183,13 @@ def objective_of(given: argparse.Namespace, times: int = 1) -> ProxyObjective:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("what", choices=("train", "measure", "table"))
+    parser.add_argument("what", choices=("train", "measure", "table", "added"))
     parser.add_argument("set", nargs="?", choices=MIXTURES)
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--evals", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS)[:4])
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="proxies of the prior")
     given = parser.parse_args()
     trained, influence = given.output / "trained.jsonl", given.output / "influence.jsonl"
     if given.what == "table":
@@ -167,12 +204,14 @@ def main() -> None:
         ]
         run_all(wanted, KEY, trained, partial(train, objective=objective, mixtures=mixtures))
     else:
+        asked = ADDED if given.what == "added" else given.variants
+        seeds = range(given.seeds)
         wanted = [
-            {"set": given.set, "seed": seed, "hessian": variant}
-            for variant in given.variants
-            for seed in SEEDS
+            {"set": given.set, "seed": seed, "hessian": name} for name in asked for seed in seeds
         ]
-        run_all(wanted, KEYS, influence, partial(measure, given=given))
+        found = run_all(wanted, KEYS, influence, partial(measure, given=given))
+        if given.what == "added":
+            print(added(found, objective_of(given).space))
 
 
 if __name__ == "__main__":
