@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from climb_opt.corpus.stages import exact, jaccard, roles, sketches
+from climb_opt.corpus.stages import exact, near, roles, sketches
 from climb_opt.corpus.stages.exact import by_hash, equal_runs
-from climb_opt.corpus.stages.jaccard import runs_of, similarity
+from climb_opt.corpus.stages.near import runs_of, similarity
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus, Stream
@@ -223,15 +223,15 @@ def test_a_long_text_is_not_counted_again_for_every_short_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(sketches, "_mixed", np.zeros_like)
-    monkeypatch.setattr(jaccard, "HELD", 100)  # nothing of length is kept for later
+    monkeypatch.setattr(near, "HELD", 100)  # nothing of length is kept for later
     counted: list[int] = []
-    plain = jaccard.runs_of
+    plain = near.runs_of
 
     def counting(tokens: np.ndarray, unknown: int | None) -> Any:
         counted.append(len(tokens))
         return plain(tokens, unknown)
 
-    monkeypatch.setattr(jaccard, "runs_of", counting)
+    monkeypatch.setattr(near, "runs_of", counting)
     long = topic_documents(1, length=20_000)[:1]
     write_jsonl(tmp_path / "a.jsonl", [*long, *topic_documents(40)])
     small_corpus(tmp_path / "out", tmp_path / "a.jsonl")

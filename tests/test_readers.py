@@ -41,7 +41,7 @@ def texts(path: Path | str, **options: Any) -> list[str]:
 def ingested(tmp_path: Path, *inputs: Path | str) -> Inventory:
     sources = find_sources([str(i) for i in inputs])
     stage = Workspace(tmp_path / "work", progress=False).stage("documents")
-    return ingest(stage, sources, ReadOptions())
+    return ingest(stage, sources, ReadOptions(), {})
 
 
 def noise(count: int) -> list[dict[str, Any]]:

@@ -37,7 +37,6 @@ from climb_opt.corpus.stages import (
     tokenise,
 )
 from climb_opt.corpus.stages.ingest import ingest
-from climb_opt.corpus.stages.jaccard import Similarity
 from climb_opt.corpus.stages.sample import Pool, sample_texts
 from climb_opt.tokenizer import load_tokenizer, save_tokenizer
 
@@ -140,7 +139,7 @@ class Build:
             sketched = self.workspace.stage("sketches", self.tokens)
             sketches.sketch(sketched, self.tokens, self.blocks, self.facts.dtype)
             alike = self.workspace.stage("near", sketched, threshold, near.COUNTED)
-            similar = Similarity(self.tokens.path, self.blocks, self.facts)
+            similar = near.Similarity(self.tokens.path, self.blocks, self.facts)
             near.find_near(alike, sketched, self.exact, self.blocks, similar, threshold)
             links[roles.NEAR] = alike.file("links.npy")
             upstream.append(alike)

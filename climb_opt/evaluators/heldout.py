@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.linalg import block_diag
 from tokenizers import Tokenizer
 
 from climb_opt.corpus_recipe import CorpusRecipe
@@ -120,15 +121,9 @@ class HeldOutLoss:
 
     def token_shares(self) -> dict[str, np.ndarray]:
         """Of each component: bits per byte of its own set's tokens."""
-        sizes = [len(text.tokens) for text in self._texts.values()]
-        ends = np.cumsum(sizes)
-        shares = {}
-        for (name, text), end in zip(self._texts.items(), ends.tolist(), strict=True):
-            share = np.zeros(int(ends[-1]))
-            counts = text.tokens != self._eos
-            share[end - len(text.tokens) : end] = counts / (math.log(2) * text.bytes.sum())
-            shares[name] = share
-        return shares
+        texts = self._texts.values()
+        own = [(text.tokens != self._eos) / (math.log(2) * text.bytes.sum()) for text in texts]
+        return dict(zip(self._texts, block_diag(*own), strict=True))
 
     def token_nats(self, model: Any, accelerator: Any) -> np.ndarray:
         """Nats of every token of all sets, one set after the other; 0 of end-of-text."""

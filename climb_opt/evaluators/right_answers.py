@@ -30,10 +30,7 @@ class RightAnswers:
     """
 
     def __init__(
-        self,
-        tasks: Sequence[LoadedTask],
-        documents: Mapping[str, Sequence[Document]],
-        lm: ProxyLM,
+        self, tasks: Sequence[LoadedTask], documents: Mapping[str, Sequence[Document]], lm: ProxyLM
     ) -> None:
         self._lm = lm
         self._asked: list[list[Request]] = []  # requests of each document

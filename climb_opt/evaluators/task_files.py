@@ -13,12 +13,7 @@ from typing import Any
 
 import lm_eval.api.metrics
 import lm_eval.filters  # noqa: F401 - both register what there is
-from lm_eval.api.registry import (
-    AGGREGATION_REGISTRY,
-    FILTER_REGISTRY,
-    METRIC_AGGREGATION_REGISTRY,
-    METRIC_REGISTRY,
-)
+from lm_eval.api import registry
 from lm_eval.config.task import TaskConfig
 
 from climb_opt.errors import UserError, did_you_mean, listed
@@ -125,12 +120,12 @@ def _check_metrics(config: dict[str, Any], file: Path) -> None:
             raise UserError(f"{file}: metric_list: the key 'metric' is missing in {metric!r}.")
         name, how = metric["metric"], metric.get("aggregation")
         if name is not None and not own and not metric.get("hf_evaluate"):
-            _check_known("metric", name, METRIC_REGISTRY, file)
+            _check_known("metric", name, registry.METRIC_REGISTRY, file)
         if "aggregation" in metric:
             if how is not None:
-                _check_known("aggregation", how, AGGREGATION_REGISTRY, file)
-        elif name is not None and str(name) not in METRIC_AGGREGATION_REGISTRY:
-            known = ", ".join(AGGREGATION_REGISTRY)
+                _check_known("aggregation", how, registry.AGGREGATION_REGISTRY, file)
+        elif name is not None and str(name) not in registry.METRIC_AGGREGATION_REGISTRY:
+            known = ", ".join(registry.AGGREGATION_REGISTRY)
             raise UserError(
                 f"{file}: metric {name!r} needs an aggregation, for example mean; known: {known}."
             )
@@ -163,7 +158,7 @@ def _check_filters(config: dict[str, Any], file: Path) -> None:
                 raise UserError(f"{file}: filter_list: the key {key!r} is missing in {place!r}.")
         for step in steps:
             if step["function"] is not None:  # null: a !function of the file's own
-                _check_known("filter", step["function"], FILTER_REGISTRY, file)
+                _check_known("filter", step["function"], registry.FILTER_REGISTRY, file)
         if one["name"] in names:
             raise UserError(f"{file}: filter_list: the name {one['name']!r} is given twice.")
         names.append(one["name"])

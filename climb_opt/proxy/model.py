@@ -14,14 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+import transformers
 from transformers.utils import logging as transformers_logging
 
 from climb_opt.errors import UserError, first_line
@@ -49,7 +42,7 @@ def configure(recipe: ModelRecipe, corpus: Corpus, sequence: int) -> Any:
     if recipe.checkpoint is not None:
         return _checkpoint_config(recipe.checkpoint, corpus, sequence)
     _check_shape(recipe)
-    return LlamaConfig(
+    return transformers.LlamaConfig(
         vocab_size=padded(corpus.vocab_size),
         hidden_size=recipe.hidden,
         intermediate_size=recipe.mlp,
@@ -71,7 +64,7 @@ def read_config(name: str) -> Any:
         UserError: it cannot be read.
     """
     try:
-        return _loaded(AutoConfig, name)
+        return _loaded(transformers.AutoConfig, name)
     except Exception as error:  # a file of anybody's, and each library has errors of its own
         raise _unreadable(name, error) from None
 
@@ -79,14 +72,14 @@ def read_config(name: str) -> Any:
 def build(recipe: ModelRecipe, config: Any, *, seed: int) -> Any:
     """The model of a trial, in float32 on the CPU: drawn from `seed`, or the checkpoint's."""
     if recipe.checkpoint is not None:
-        return _loaded(AutoModelForCausalLM, recipe.checkpoint, dtype=torch.float32)
+        return _loaded(transformers.AutoModelForCausalLM, recipe.checkpoint, dtype=torch.float32)
     torch.manual_seed(seed)
-    return LlamaForCausalLM(config)
+    return transformers.LlamaForCausalLM(config)
 
 
 def load(folder: Path) -> Any:
     """A saved model in float32, ready to be scored."""
-    return _loaded(AutoModelForCausalLM, folder, dtype=torch.float32).eval()
+    return _loaded(transformers.AutoModelForCausalLM, folder, dtype=torch.float32).eval()
 
 
 def count_parameters(model: Any) -> dict[str, int]:
@@ -100,7 +93,7 @@ def count_parameters(model: Any) -> dict[str, int]:
 def size_of(config: Any) -> Size:
     """The size of a config's model, without allocating it."""
     with torch.device("meta"):
-        network = AutoModelForCausalLM.from_config(config)
+        network = transformers.AutoModelForCausalLM.from_config(config)
     counts = count_parameters(network)
     tables = {m.weight for m in network.modules() if isinstance(m, torch.nn.Embedding)}
     projection = network.get_output_embeddings()
@@ -136,7 +129,7 @@ def tokenizer(corpus: Corpus) -> Any:
     raw = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
     end = raw.id_to_token(corpus.eos)
     # A text that spells a special token holds its letters, as in the corpus.
-    return PreTrainedTokenizerFast(
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token=end, bos_token=end, split_special_tokens=True
     )
 
@@ -205,7 +198,7 @@ def _unreadable(name: str, error: Exception) -> UserError:
 
 def _check_tokenizer(name: str, corpus: Corpus) -> None:
     try:
-        tokenizer = _loaded(AutoTokenizer, name)
+        tokenizer = _loaded(transformers.AutoTokenizer, name)
         theirs = tokenizer.get_vocab()
     except Exception:  # transformers reports a missing tokenizer in many ways
         theirs = {}
@@ -227,7 +220,7 @@ def _check_weights(name: str, tokens: int) -> None:
     """Whether all weights are there, and no token sees those after it."""
     try:
         model, found = _loaded(
-            AutoModelForCausalLM, name, dtype=torch.float32, output_loading_info=True
+            transformers.AutoModelForCausalLM, name, dtype=torch.float32, output_loading_info=True
         )
         text = torch.tensor([[0, 1, 2], [0, 1, 3]]) % tokens
         with torch.inference_mode():

@@ -32,7 +32,7 @@ class Points:
     domain: np.ndarray
 
 
-def points(corpus: Corpus, seed: int = 0) -> Points:
+def points(corpus: Corpus) -> Points:
     """The clusters of a corpus in two dimensions; the same on every run.
 
     Raises:
@@ -49,7 +49,7 @@ def points(corpus: Corpus, seed: int = 0) -> Points:
     for index, found in enumerate(corpus.domains):  # as edited since
         domain[[c for c in found.info.get("clusters", []) if isinstance(c, int)]] = index
     kept = np.flatnonzero(domain >= 0)
-    return Points(_flatten(centroids[kept], seed), kept, domain[kept])
+    return Points(_flatten(centroids[kept]), kept, domain[kept])
 
 
 def draw(corpus: Corpus, file: Path) -> None:
@@ -88,10 +88,10 @@ def _drawable(name: str) -> str:
     return f" {text}" if text.startswith("_") else text
 
 
-def _flatten(centroids: np.ndarray, seed: int) -> np.ndarray:
+def _flatten(centroids: np.ndarray) -> np.ndarray:
     if len(centroids) < 4:  # t-SNE needs neighbours
         return np.stack([np.arange(len(centroids)), np.zeros(len(centroids))], axis=1)
     manifold = need("sklearn.manifold", "Drawing a map")
     perplexity = min(PERPLEXITY, (len(centroids) - 1) / 3)
-    method = manifold.TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
+    method = manifold.TSNE(2, perplexity=perplexity, init="pca", random_state=0)
     return np.asarray(method.fit_transform(centroids.astype(np.float32)))

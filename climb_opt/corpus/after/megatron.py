@@ -17,13 +17,7 @@ from climb_opt.corpus.stages.gather import StreamWriter, completed
 from climb_opt.corpus.stages.tokenise import TokenFacts, facts_of
 from climb_opt.errors import UserError, check_numbers, listed
 from climb_opt.files import atomic, check_folder
-from climb_opt.indexed import (
-    HEADER,
-    document_lengths,
-    prefix_of,
-    read_header,
-    write_index,
-)
+from climb_opt.indexed import HEADER, document_lengths, prefix_of, read_header, write_index
 from climb_opt.shards import Corpus, Domain, Stream
 from climb_opt.text import shortest_ends, twins
 from climb_opt.tokenizer import end_of_text, ended_by, load_tokenizer, save_tokenizer

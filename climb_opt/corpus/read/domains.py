@@ -6,18 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from climb_opt.corpus.documents import DOMAIN_FIELD
+from climb_opt.corpus.read import leftout
 from climb_opt.corpus.read.files import sources_of
-from climb_opt.corpus.read.leftout import (
-    BESIDE,
-    EMPTY,
-    OWN,
-    UNKNOWN,
-    beside,
-    choose,
-    is_own,
-    reason_of,
-    there,
-)
 from climb_opt.corpus.read.readers import format_of, stem_of
 from climb_opt.corpus.read.source import LeftOut, Reader, Source
 from climb_opt.errors import UserError
@@ -38,7 +28,7 @@ def folder(path: Path, root: Path, left: LeftOut) -> Iterator[Source]:
     if is_clustered(path):
         yield from sources(str(path), left)
     else:
-        yield from sources_of(path, choose(root, [path], left))
+        yield from sources_of(path, leftout.choose(root, [path], left))
 
 
 def sources(rest: str, left: LeftOut) -> Iterator[Source]:
@@ -51,18 +41,19 @@ def sources(rest: str, left: LeftOut) -> Iterator[Source]:
     if not root.is_dir():
         raise UserError(f"No folder {rest!r} with one sub-folder or file per domain.")
     children = [p for p in root.iterdir() if not _left_out(p, left)]
-    for child in beside(children):
-        left.add(BESIDE, child.name)
+    for child in leftout.beside(children):
+        left.add(leftout.BESIDE, child.name)
         children.remove(child)
     brought: dict[str, Path] = {}
     # Sorted as text, like Curator's; joined by name, never by position
     # (docs/notes/corpus.md#curators-layout).
     for child in sorted(children):
         files = child.is_file()
-        found = list(sources_of(root, there([child], root)) if files else folder(child, root, left))
+        own = sources_of(root, leftout.there([child], root)) if files else folder(child, root, left)
+        found = list(own)
         name = storable(stem_of(child.name) if files else child.name.removeprefix("centroid="))
         if not found:
-            left.add(EMPTY, child.name + "/")
+            left.add(leftout.EMPTY, child.name + "/")
         elif (other := brought.setdefault(name, child)) != child:
             raise UserError(
                 f"{str(other)!r} and {str(child)!r} are both of the domain {name!r}. Rename one, "
@@ -73,9 +64,10 @@ def sources(rest: str, left: LeftOut) -> Iterator[Source]:
 
 
 def _left_out(child: Path, left: LeftOut) -> bool:
-    reason = reason_of(child.name)
+    reason = leftout.reason_of(child.name)
     if reason is None and not child.is_dir():
-        reason = UNKNOWN if format_of(child.name) is None else OWN if is_own(child.name) else None
+        own = leftout.OWN if leftout.is_own(child.name) else None
+        reason = leftout.UNKNOWN if format_of(child.name) is None else own
     if reason is not None:
         left.add(reason, child.name + ("/" if child.is_dir() else ""))
     return reason is not None

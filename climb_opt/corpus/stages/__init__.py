@@ -5,7 +5,7 @@ stage's folder by what it leaves:
     exact.py                           exact
     roles.py                           targets, roles
     bpe.py, tokenise.py                tokenizer, tokens
-    sketches.py, near.py, jaccard.py   sketches, near
+    sketches.py, near.py               sketches, near
     embed.py, sentences.py             encoder, embeddings
     cluster.py, labels.py              centroids, clusters, given, labels
     scores.py                          score-NAME

@@ -98,11 +98,7 @@ def number_of_points(options: ClusterOptions, clusters: int) -> int:
 
 @once("facts.json")
 def fit_centroids(
-    stage: Stage,
-    embeddings: Stage,
-    pool: Pool,
-    clusters: int,
-    options: ClusterOptions,
+    stage: Stage, embeddings: Stage, pool: Pool, clusters: int, options: ClusterOptions
 ) -> dict[str, Any]:
     """Write centroids.npy (clusters, dimensions) float32; returns how they were fitted."""
     count = number_of_points(options, clusters)

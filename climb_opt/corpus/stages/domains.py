@@ -17,13 +17,7 @@ from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.counts import NEVER, Stages, Statistics, smallest_keys, statistics
 from climb_opt.corpus.stages.describe import SAMPLES, excerpt, names_from, top_terms
 from climb_opt.corpus.stages.ingest import MAX_BAD
-from climb_opt.corpus.stages.merge import (
-    MergeOptions,
-    extremes,
-    merge,
-    threshold_table,
-    ward_tree,
-)
+from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table, ward_tree
 from climb_opt.corpus.stages.pruning import Rule
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError

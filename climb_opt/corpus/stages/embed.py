@@ -73,11 +73,7 @@ class EmbedOptions:
 
 @once("tfidf.npz")
 def fit_tfidf(
-    stage: Stage,
-    tokens: Stage,
-    pool: Pool,
-    facts: TokenFacts,
-    options: EmbedOptions,
+    stage: Stage, tokens: Stage, pool: Pool, facts: TokenFacts, options: EmbedOptions
 ) -> dict[str, np.ndarray]:
     """TF-IDF and its SVD, fitted on a sample: `idf` and `components` (see `TfIdf`)."""
     from scipy import sparse

@@ -87,7 +87,7 @@ def ingest(
     stage: Stage,
     sources: Sequence[Source],
     options: ReadOptions,
-    wanted: Mapping[str, str] | None = None,
+    wanted: Mapping[str, str],
 ) -> Inventory:
     """Read every source into blocks below the stage's folder.
 
@@ -106,17 +106,16 @@ def ingest(
     inventory = _inventory([load_json(stage.file(f"{u.name}.json")) for u in units])
     _check(inventory, len(sources))
     for name, count in inventory.without.items():
-        if count == inventory.documents and name in (wanted or {}):
-            raise UserError(
-                f"{(wanted or {})[name]}: no document has the field {name!r}, or it is null in all."
-            )
+        if count == inventory.documents and name in wanted:
+            lost = f"no document has the field {name!r}, or it is null in all."
+            raise UserError(f"{wanted[name]}: {lost}")
     return inventory
 
 
 def _read_source(
     folder: Path, options: ReadOptions, unit: _Unit, advance: Advance
 ) -> dict[str, Any]:
-    tally = _Tally(unit.source.name, options)
+    tally = _Tally(options)
     records = _good(read(unit.source, options, _Steps(advance)), tally)
     parts = gathered(records, BLOCK_DOCUMENTS, BLOCK_BYTES, lambda d: len(d.text))
     blocks = [
@@ -143,8 +142,7 @@ class _Steps:
 class _Tally:
     """Counts a source's bad documents by reason, and stops when there are too many."""
 
-    def __init__(self, name: str, options: ReadOptions) -> None:
-        self.name = name
+    def __init__(self, options: ReadOptions) -> None:
         self._id_field = options.id_field if options.id_field != ReadOptions().id_field else None
         self._fields = options.fields
         self._absent = f"no field {options.text_field!r}"

@@ -43,11 +43,7 @@ def identity(options: EmbedOptions) -> list[Any]:
 
 
 def embed(
-    stage: Stage,
-    documents: Stage,
-    exact: Stage,
-    blocks: Sequence[Block],
-    options: EmbedOptions,
+    stage: Stage, documents: Stage, exact: Stage, blocks: Sequence[Block], options: EmbedOptions
 ) -> None:
     """Write `<block>.npy`: float16 embeddings (documents, dimensions), zero for copies."""
     if all(stage.file(f"{b.name}.npy").exists() for b in blocks):

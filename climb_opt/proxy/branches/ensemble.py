@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.optimize import minimize
 
 from climb_opt.errors import UserError
@@ -61,16 +62,10 @@ class Ensemble:
 def blank(evaluators: Iterable[Any]) -> Ensemble:
     """An ensemble of the tokens of these `ByToken`s, in their order, without branches as yet."""
     given: list[dict[str, np.ndarray]] = [evaluator.token_shares() for evaluator in evaluators]
-    sizes = [len(next(iter(one.values()), ())) for one in given]
     components = tuple(name for one in given for name in one)
-    shares = np.zeros((len(components), sum(sizes)))
-    end, row = 0, 0
-    for one, size in zip(given, sizes, strict=True):
-        for share in one.values():
-            shares[row, end : end + size] = share
-            row += 1
-        end += size
-    return Ensemble(np.zeros((0, sum(sizes)), dtype=np.float32), components, shares)
+    blocks = [np.stack([*one.values()]) for one in given if one]
+    shares = block_diag(*blocks) if blocks else np.zeros((0, 0))
+    return Ensemble(np.zeros((0, shares.shape[1]), dtype=np.float32), components, shares)
 
 
 def signed(recipe: StudyRecipe) -> dict[str, float]:

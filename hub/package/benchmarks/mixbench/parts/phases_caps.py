@@ -136,14 +136,12 @@ class Caps:
         return np.asarray(best)
 
 
-def scaled(
-    x: np.ndarray, shares: np.ndarray, cap: np.ndarray, rounds: int = ROUNDS
-) -> tuple[np.ndarray, np.ndarray]:
+def scaled(x: np.ndarray, shares: np.ndarray, cap: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """x (n, P, K) -> a_p b_k x_pk with the sums of phases and, nearly, the caps; and b (n, K) <= 1,
     below 1 where a cap stops a domain. Such factors change proportions least."""
     found, b = x.copy(), np.ones((len(x), x.shape[2]))
     active = np.arange(len(x))
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         total = found[active].sum(axis=1)
         fits = np.divide(cap, total, out=np.full_like(total, np.inf), where=total > 0)
         new = np.minimum(1.0, b[active] * fits)
