@@ -25,6 +25,7 @@ from climb_opt.ablation.run.contents import contents
 from climb_opt.files import check_folder, take_flock, write_whole
 from climb_opt.recipes import Choice
 from climb_opt.strict import build
+from climb_opt.text import walked
 
 log = logging.getLogger(__name__)
 
@@ -155,10 +156,8 @@ def _placeless(choice: Choice) -> Choice:
 
 def plain(value: Any) -> Any:
     """A result's values as JSON holds them: ten digits, None for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+    if isinstance(value, (Mapping, list, tuple)):
+        return walked(value, plain, str)
     if isinstance(value, (float, np.floating)):
         return float(f"{float(value):.10g}") if np.isfinite(value) else None
     if isinstance(value, np.integer):

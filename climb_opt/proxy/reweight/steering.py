@@ -8,7 +8,7 @@ rounding left unread of a domain is owed to it in the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from climb_opt.proxy.loss import token_losses
 from climb_opt.proxy.order import Stretch, largest_remainder
 from climb_opt.proxy.reweight.base import Weights, made
 from climb_opt.proxy.setup import Setup
+from climb_opt.text import walked
 
 OFF = 1e-6  # what the sum of weights may differ from 1
 ARRAYS = ("reading", "weighing", "sequences", "owed", "past", "laid", "counts")  # of the state
@@ -106,7 +107,9 @@ class Steering:
         sums = np.stack(self.group.gather(self.sums.cpu().numpy()))
         held |= {"sums": sums, "path": self.path.sums, "method": self.method.state()}
         # As tensors, which a checkpoint can be read of without running anything.
-        return dict(_each(held, np.ndarray, lambda array: torch.from_numpy(array.copy())))
+        return walked(
+            held, lambda v: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v
+        )
 
     def load(self, saved: Mapping[str, Any]) -> None:
         """Go on from a checkpoint.
@@ -114,7 +117,7 @@ class Steering:
         Raises:
             ValueError: it is of other domains or steps.
         """
-        held = _each(saved, torch.Tensor, lambda tensor: tensor.cpu().numpy())
+        held = walked(saved, lambda v: v.cpu().numpy() if isinstance(v, torch.Tensor) else v)
         shapes = {name: getattr(held[name], "shape", None) for name in (*ARRAYS, "path")}
         fitting = dict.fromkeys(ARRAYS, (len(self.domains),)) | {"path": self.path.sums.shape}
         for name, shape in shapes.items():
@@ -234,12 +237,3 @@ class Steering:
     def _tokens(self, ids: np.ndarray) -> torch.Tensor:
         tokens = self.setup.sequences.read(ids).astype(np.int64)
         return torch.from_numpy(tokens).to(self.group.device)
-
-
-def _each(held: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """What is held, of which each object of a kind is changed, however deep it lies."""
-    if isinstance(held, kind):
-        return change(held)
-    if isinstance(held, Mapping):
-        return {key: _each(value, kind, change) for key, value in held.items()}
-    return [_each(v, kind, change) for v in held] if isinstance(held, (list, tuple)) else held
