@@ -49,6 +49,8 @@ class MixtureSpace:
     {'web': 0.6, 'code': 0.26666666666666666, 'math': 0.13333333333333333}
     """
 
+    count = 1  # phases of a trial
+
     def __init__(
         self,
         prior: Amounts,
@@ -104,7 +106,8 @@ class MixtureSpace:
             UserError: the parameters do not sum to 1 or break a bound: the study's sampler does
                 not know the simplex, or a trial was enqueued with only some weights.
         """
-        weights = np.array([trial.suggest_float(name, 0.0, 1.0) for name in self.parameter_names])
+        given = [trial.suggest_float(name, 0.0, 1.0) for name in self.parameter_names]
+        weights = self.of_blocks(np.reshape(given, (self.count, -1)))
         self.check(weights, f"Trial {trial.number}")
         return self.mixture(weights)
 
@@ -130,11 +133,16 @@ class MixtureSpace:
     def weights_of(self, trial: optuna.trial.FrozenTrial) -> np.ndarray | None:
         """The weights (K,) of a finished or running trial; None if it holds no mixture of ours."""
         try:
-            weights = np.array([trial.params[name] for name in self.parameter_names], dtype=float)
+            given = np.array([trial.params[name] for name in self.parameter_names], dtype=float)
         except (KeyError, TypeError, ValueError):
             return None
-        on_simplex = abs(weights.sum() - 1.0) <= SUM_TOLERANCE and np.all(weights >= 0)
-        return weights if on_simplex else None
+        blocks = given.reshape(self.count, -1)
+        on_simplex = np.all(np.abs(blocks.sum(axis=1) - 1.0) <= SUM_TOLERANCE)
+        return self.of_blocks(blocks) if on_simplex and np.all(given >= 0) else None
+
+    def of_blocks(self, blocks: np.ndarray) -> np.ndarray:
+        """Weights (..., K) of mixtures (..., 1, K): here a trial has one phase."""
+        return blocks[..., 0, :]
 
     def mixture(self, weights: np.ndarray) -> dict[str, float]:
         """domain -> weight, as plain floats."""

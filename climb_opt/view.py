@@ -238,12 +238,9 @@ def read_history(
     if not rungs:
         trials = [t for t in trials if rung_of(t, target) == target]
     signs = np.array([-1.0 if d == StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
-    rows, weights = [], []
-    for trial in trials:
-        w = space.weights_of(trial)
-        if w is not None and np.all(np.isfinite(trial.values)):
-            rows.append(trial)
-            weights.append(w)
+    found = [(t, space.weights_of(t)) for t in trials if np.all(np.isfinite(t.values))]
+    rows = [trial for trial, weights in found if weights is not None]
+    weights = [weights for _, weights in found if weights is not None]
     y = signs * np.array([t.values for t in rows], dtype=float).reshape(len(rows), len(signs))
     y = np.clip(y, -MOST, MOST)
     w_rows = np.array(weights).reshape(len(rows), len(space))

@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import optuna
 
 from climb_opt.bounds import SUM_TOLERANCE
 from climb_opt.errors import UserError, within
@@ -74,7 +73,7 @@ class PhasedSpace(MixtureSpace):
             return MixtureSpace(zip(base.domains, base.prior, strict=True), **bounds)
 
     def _set(self, base: MixtureSpace, phases: Sequence[MixtureSpace]) -> None:
-        self.base, self.phases, self.cap = base, tuple(phases), base.upper
+        self.base, self.phases, self.cap, self.count = base, tuple(phases), base.upper, len(phases)
         self.domains = labels(base.domains, len(phases))
         if both := sorted(set(base.domains) & set(self.domains)):
             raise UserError(f"Domain {both[0]!r} is named like a phase's weight; rename it.")
@@ -120,13 +119,6 @@ class PhasedSpace(MixtureSpace):
 
     # --- a schedule <-> a trial's parameters ---------------------------------------------------
 
-    def suggest(self, trial: optuna.trial.BaseTrial) -> dict[str, float]:
-        """The trial's schedule, "1/domain" -> weight; see `MixtureSpace.suggest`."""
-        given = [trial.suggest_float(name, 0.0, 1.0) for name in self.parameter_names]
-        weights = self.of_blocks(np.array(given).reshape(len(self.shares), -1))
-        self.check(weights, f"Trial {trial.number}")
-        return self.mixture(weights)
-
     def check(self, weights: np.ndarray, what: str = "The mixture") -> None:
         """Raise a `UserError` that names the phase and the rule `weights` breaks, if any."""
         for place, (block, phase) in enumerate(zip(self.blocks(weights), self.phases, strict=True)):
@@ -139,16 +131,6 @@ class PhasedSpace(MixtureSpace):
                 f"{what}: over all phases domain {self.base.domains[k]!r} weighs {mean[k]:.6g}, "
                 f"but max_epochs allows {self.cap[k]:.6g}."
             )
-
-    def weights_of(self, trial: optuna.trial.FrozenTrial) -> np.ndarray | None:
-        """See `MixtureSpace.weights_of`."""
-        try:
-            given = [trial.params[name] for name in self.parameter_names]
-            blocks = np.array(given, dtype=float).reshape(len(self.shares), -1)
-        except (KeyError, TypeError, ValueError):
-            return None
-        sums = np.abs(blocks.sum(axis=1) - 1.0) <= SUM_TOLERANCE
-        return self.of_blocks(blocks) if sums.all() and np.all(blocks >= 0) else None
 
     def mixture(self, weights: np.ndarray) -> dict[str, float]:
         """ "1/domain" -> weight within its phase, as plain floats."""

@@ -17,7 +17,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 # Characters that Markdown (GitHub's) gives a meaning inside a table cell.
@@ -44,25 +44,33 @@ def escape_rest(error: UnicodeError) -> tuple[str, int]:
     return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
-def storable_value(value: Any) -> Any:
+def walked(
+    data: Any, change: Callable[[Any], Any], key: Callable[[Any], Any] = lambda key: key
+) -> Any:
+    """Plain data of which each value that is no mapping or list is changed, and each key too."""
+    if isinstance(data, Mapping):
+        return {key(name): walked(value, change, key) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [walked(value, change, key) for value in data]
+    return change(data)
+
+
+def storable_value(data: Any) -> Any:
     """Plain data with every text in it, keys too, made `storable`."""
-    if isinstance(value, str):
-        return storable(value)
-    if isinstance(value, Mapping):
-        return {storable_value(key): storable_value(inner) for key, inner in value.items()}
-    return [storable_value(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    def made(value: Any) -> Any:
+        return storable(value) if isinstance(value, str) else value
+
+    return walked(data, made, made)
 
 
 def strict_json(data: Any) -> str:
     """`data` as JSON that any program reads: null for numbers that are not finite."""
-    return json.dumps(_finite(data), indent=1, ensure_ascii=False, allow_nan=False)
+    finite = walked(data, _finite, str)
+    return json.dumps(finite, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
