@@ -77,7 +77,7 @@ def test_the_optimum_alone_is_a_search_of_one_mixture(
     branches = [f"{BRANCH}{name}" for name in ("trunk", "web", "code", "math")]
     assert list(by_slot) == [*branches, "mixmin", FIRST]
     assert len(StudyView(study).history()) == 1
-    objective = loaded_objective(study, read_recipe(study), tiny_corpus, tmp_path / "runs")
+    objective = loaded_objective(study, read_recipe(study), tiny_corpus.path, tmp_path / "runs")
     tree = objective.rungs.tree
     scores = tree.ensemble.scores(
         tree.branches.shares(by_slot["mixmin"].user_attrs[FACTS]["mixture"])

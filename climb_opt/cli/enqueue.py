@@ -35,15 +35,14 @@ def _enqueue(args: argparse.Namespace) -> None:
     from climb_opt.study.steering import rung_asked
     from climb_opt.view import StudyView
 
-    study = existing(args, write=True)
-    space = StudyView(study).space
-    rung_asked(StudyView(study), args.rung)
+    view = StudyView(existing(args, write=True))
+    rung_asked(view, args.rung)
     mixtures = [
         (f"{'stdin' if file == '-' else stem(file)}{row}", mixture)
         for file in args.files
         for row, mixture in read_mixtures(file, args.prefix)
     ]
     for name, mixture in mixtures:  # all or none are put in line
-        point_of(space, mixture, f"Mixture {name!r}")
+        point_of(view.space, mixture, f"Mixture {name!r}")
     for name, mixture in mixtures:
-        print(f"In line: {enqueue(study, name, mixture, rung=args.rung)}")
+        print(f"In line: {enqueue(view.study, name, mixture, rung=args.rung)}")

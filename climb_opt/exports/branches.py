@@ -11,7 +11,7 @@ from climb_opt.errors import UserError
 from climb_opt.exports.from_study import handover_of
 from climb_opt.exports.handover import Handover
 from climb_opt.files import writing
-from climb_opt.study import load_corpus, read_recipe
+from climb_opt.study import read_recipe
 from climb_opt.study.working import loaded_objective
 
 
@@ -48,8 +48,7 @@ def export_model(
             "--format model writes a trunk or branches, of which this study has none (branches: "
             "in its recipe). Models of trials are kept by proxy.keep."
         )
-    loaded = load_corpus(study, corpus)
-    with closing(loaded_objective(study, recipe, loaded, directory)) as objective:
+    with closing(loaded_objective(study, recipe, corpus, directory)) as objective:
         tree = objective.rungs.tree
         if not isinstance(branch, str):
             for name in tree.names:
@@ -69,7 +68,7 @@ def export_model(
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _check_empty(folder)
-            model.save(network, loaded, folder)
+            model.save(network, objective.corpus, folder)
     return folder
 
 

@@ -89,19 +89,16 @@ def nanotron_budget(handover: Handover) -> str:
 def nanotron(handover: Handover) -> str:
     """nanotron: `data_stages` with `NanosetDatasetsArgs` (folders of .ds files)."""
     tokens = {"sequence_length": handover.sequence}
-    if not handover.phases:
-        stages = [_stage(handover, "mixture", 1)]
-    else:
-        stages = []
-        for phase in handover.phases:
-            assert phase.span is not None
-            if phase.span.steps is None:
-                raise UserError(
-                    "nanotron is told the step at which a phase begins: give --tokens and --batch "
-                    "(sequences of a step)."
-                )
-            begin, tokens["train_steps"] = phase.span.steps
-            stages.append(_stage(phase, f"phase {phase.span.number}", begin + 1))
+    stages = [] if handover.phases else [_stage(handover, "mixture", 1)]
+    for phase in handover.phases:
+        assert phase.span is not None
+        if phase.span.steps is None:
+            raise UserError(
+                "nanotron is told the step at which a phase begins: give --tokens and --batch "
+                "(sequences of a step)."
+            )
+        begin, tokens["train_steps"] = phase.span.steps
+        stages.append(_stage(phase, f"phase {phase.span.number}", begin + 1))
     return with_head(handover, {"data_stages": stages, "tokens": tokens})
 
 

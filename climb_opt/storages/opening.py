@@ -65,8 +65,7 @@ def _open_grpc(url: str) -> BaseStorage:
     except (OSError, UnicodeError):  # no waiting gives a host its name
         raise UserError(f"Storage {redact(url)}: no host {host!r}. Check its name.") from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
             storage = GrpcStorageProxy(host=host, port=port)
         storage.wait_server_ready(timeout=GRPC_WAIT)
     except ImportError:

@@ -275,8 +275,7 @@ def _describe(
     study.set_user_attr(CORPUS, facts)
     store_space(study, space)
     study.set_user_attr(AGGREGATE, recipe.coefficients())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
+    with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
         study.set_metric_names(list(recipe.objectives()))
     study.set_user_attr(RECIPE, recipes.to_json(recipe))
 

@@ -21,7 +21,7 @@ from climb_opt.errors import UserError, listed
 from climb_opt.history import History, excesses
 from climb_opt.ladder.agreement import Agreement
 from climb_opt.recipes import StudyRecipe
-from climb_opt.study.opening import load_corpus, overridden, read_recipe
+from climb_opt.study.opening import overridden, read_recipe
 from climb_opt.study.working import loaded_objective
 from climb_opt.view import StudyView, read_history
 
@@ -85,8 +85,7 @@ def rescore(
     assert recipe.branches is not None
     # By merging, if the new score can be read off no ensemble: that is no fault here.
     recipe = replace(recipe, branches=replace(recipe.branches, read=("merge",)))
-    loaded = load_corpus(study, corpus)
-    with closing(loaded_objective(study, recipe, loaded, directory)) as objective:
+    with closing(loaded_objective(study, recipe, corpus, directory)) as objective:
         return _Pricing(study, recipe, objective).found(mixtures)
 
 

@@ -29,7 +29,6 @@ from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.selection.verifying import Verification
-from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, patient, study_lock
 from climb_opt.study.asked import check_no_key_of_study
@@ -148,19 +147,19 @@ def make_objective(
     Raises:
         UserError: the corpus is missing or another, or an extra is not installed.
     """
-    return loaded_objective(study, read_recipe(study), load_corpus(study, corpus), directory, stop)
+    return loaded_objective(study, read_recipe(study), corpus, directory, stop)
 
 
 def loaded_objective(
     study: optuna.Study,
     recipe: StudyRecipe,
-    corpus: Corpus,
+    corpus: str | Path | CorpusRecipe | None,
     directory: str | Path,
     stop: Callable[[], bool] = lambda: False,
 ) -> Any:
-    """The objective of a recipe in a study's folder of `directory`."""
-    folder = Path(directory) / file_name(study.study_name)
-    return _training().ProxyObjective(corpus, recipe, directory=folder, stop=stop)
+    """The objective of a recipe, on the study's corpus and in its folder of `directory`."""
+    loaded, folder = load_corpus(study, corpus), Path(directory) / file_name(study.study_name)
+    return _training().ProxyObjective(loaded, recipe, directory=folder, stop=stop)
 
 
 def equal_score(recipe: StudyRecipe, corpus: str | Path | None = None) -> dict[str, float]:

@@ -43,11 +43,9 @@ def begin(
         return lines
     with study_lock(study):  # workers that start together import once
         if source is not None:
-            where = StudyView(study).storage
-            where = where if storage is None else open_storage(storage, write=False)
+            where = open_storage(storage or StudyView(study).storage, write=False)
             old = open_study(study_name=source, storage=where, create=False)
-            file = None if lineage is None else Path(lineage)
-            parents = read_lineage(_tokens(old), _tokens(study), file)
+            parents = read_lineage(_tokens(old), _tokens(study), lineage)
             lines += warm_start(study, old, parents).lines()
         if csv is not None:
             lines += import_csv(study, Path(csv)).lines()

@@ -116,7 +116,7 @@ class Lineage:
 
 
 def read_lineage(
-    old: Mapping[str, float], new: Mapping[str, float], file: Path | None = None
+    old: Mapping[str, float], new: Mapping[str, float], file: str | Path | None = None
 ) -> Lineage:
     """The lineage of a file, completed by names: a new domain not named in it comes from the old
     domain of the same name, if there is one.
@@ -150,14 +150,14 @@ def _check_same(name: str, was: float, now: float) -> None:
         )
 
 
-def _read(file: Path, old: Collection[str]) -> dict[str, tuple[str, ...]]:
+def _read(file: str | Path, old: Collection[str]) -> dict[str, tuple[str, ...]]:
     data = read_yaml(file, text_values=True)
     if not isinstance(data, dict):
         raise UserError(f"{file}: a lineage maps new domains to old ones, e.g. law: [a, b].")
     return {child: _parents(value, old, file) for child, value in data.items()}
 
 
-def _parents(value: object, old: Collection[str], file: Path) -> tuple[str, ...]:
+def _parents(value: object, old: Collection[str], file: str | Path) -> tuple[str, ...]:
     if value == "" or (value in NOTHING and value not in old):
         return ()
     if isinstance(value, str):
