@@ -83,7 +83,5 @@ def locked(folder: Path, part: tuple[int, int], *, wait: bool = False) -> Iterat
             ) from None
         logger.info("Another process is building %s; waiting for it.", storable(str(folder.parent)))
         held = take_flock(lock)
-    try:
+    with os.fdopen(held):  # closed at the end
         yield
-    finally:
-        os.close(held)

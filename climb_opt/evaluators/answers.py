@@ -107,10 +107,7 @@ def made_up(document: Document) -> list[Any]:
 
 def tokenise(documents: Sequence[Document], lm: ProxyLM) -> list[Asked]:
     """What documents ask, as tokens; nothing of those whose whole text is asked about."""
-    return [
-        (d, [] if d.rolling else [lm.encode(*request.args) for request in d.requests])
-        for d in documents
-    ]
+    return [(d, [] if d.rolling else [lm.encode(*r.args) for r in d.requests]) for d in documents]
 
 
 def answer(task: LoadedTask, asked: list[Asked], lm: ProxyLM) -> list[Answer]:

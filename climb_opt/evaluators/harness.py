@@ -232,10 +232,7 @@ class LMEval:
         if self._ranks == ranks:
             return False
         rank, world = self._ranks = ranks
-        self._mine = {
-            name: tokenise(documents[rank::world], self._lm)
-            for name, documents in self._documents.items()
-        }
+        self._mine = {n: tokenise(d[rank::world], self._lm) for n, d in self._documents.items()}
         return True
 
     def _say_what_did_not_fit(self, task: LoadedTask, answers: list[Answer]) -> None:

@@ -54,11 +54,9 @@ class HeldOutLoss:
         max_tokens: int | None = 1_048_576,
         skip_tokens: int = 0,
     ) -> None:
-        names = [target] if isinstance(target, str) else target
-        streams = {
-            f"{name}/bpb": corpus.target(name)
-            for name in (corpus.targets if names is None else names)
-        }
+        every = corpus.targets if target is None else target
+        names = [every] if isinstance(every, str) else every
+        streams = {f"{name}/bpb": corpus.target(name) for name in names}
         if domains:
             for domain in corpus.domains:
                 if domain.heldout is None:

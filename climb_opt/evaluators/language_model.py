@@ -84,9 +84,8 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
         """Log-likelihood of each whole text, in windows that do not overlap."""
         windows, owner = [], []
         for number, request in enumerate(requests):
-            pairs = get_rolling_token_windows(
-                self.tok_encode(request.args[0]), self._eos, self.max_length, context_len=1
-            )
+            ids = self.tok_encode(request.args[0])
+            pairs = get_rolling_token_windows(ids, self._eos, self.max_length, context_len=1)
             for before, after in map(make_disjoint_window, pairs):
                 windows.append((("", ""), before, after))
                 owner.append(number)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -38,10 +37,9 @@ class Curvature(Protocol):
         """(H + lambda I)^-1 v for each v (P,), on the CPU."""
 
 
-class OneByOne(ABC):
+class OneByOne(Curvature, Protocol):
     """A curvature of which one solve needs to know no other."""
 
-    @abstractmethod
     def solve(self, vector: torch.Tensor) -> torch.Tensor:
         """(H + lambda I)^-1 v for v (P,)."""
 
@@ -175,10 +173,8 @@ def _product(model: Differentiator, tokens: torch.Tensor, vector: torch.Tensor) 
         q = torch.softmax(values, 1)
         pulled = q * pushed - q * (q * pushed).sum(1, keepdim=True)
         del values, pushed, q
-        output = model.network(input_ids=tokens[:, :-1], use_cache=False).logits
-        found = torch.autograd.grad(
-            output.flatten(0, 1), model.parameters, pulled, allow_unused=True
-        )
+        output = model.network(input_ids=tokens[:, :-1], use_cache=False).logits.flatten(0, 1)
+        found = torch.autograd.grad(output, model.parameters, pulled, allow_unused=True)
     return model.flat(found)
 
 

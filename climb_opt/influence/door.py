@@ -79,10 +79,8 @@ def measure_influence(
     if not proxies.is_main:
         proxies.group.serve(lambda _: at.measure())
         return None
-    log.info(
-        "influence: at most %s, those of %.2f trials.",
-        *(flops(at.flops), at.flops / at.trainer.flops),
-    )
+    trials = at.flops / at.trainer.flops
+    log.info("influence: at most %s, those of %.2f trials.", flops(at.flops), trials)
     try:
         gains = proxies.group.run(lambda _: at.measure(), None)
     finally:

@@ -112,9 +112,8 @@ def _fit(model: Differentiator, parts: list[torch.Tensor], layers: list[str]) ->
     _, found = covariance.fit_covariance_matrices_with_loader(
         wrapped, state, task, parts, arguments, **quiet
     )
-    found = eigen.perform_eigendecomposition(
-        _summed(model, found), wrapped, state, arguments, **quiet
-    )
+    found = _summed(model, found)
+    found = eigen.perform_eigendecomposition(found, wrapped, state, arguments, **quiet)
     if model.group.world > 1:  # two machines may choose other signs
         found = model.group.share(found)
     _, values = eigen.fit_lambda_matrices_with_loader(
@@ -122,10 +121,7 @@ def _fit(model: Differentiator, parts: list[torch.Tensor], layers: list[str]) ->
     )
     device = model.group.device
     both = {**found, **_summed(model, values)}
-    return {
-        what: {name: tensor.to(device) for name, tensor in of_layers.items()}
-        for what, of_layers in both.items()
-    }
+    return {what: {n: t.to(device) for n, t in named.items()} for what, named in both.items()}
 
 
 def _summed(model: Differentiator, factors: Factors) -> Factors:

@@ -73,17 +73,17 @@ def targets_of(evaluators: Sequence[Evaluator], score: Mapping[str, float]) -> T
         UserError: a component that nobody gives, or that has no gradient.
     """
     found: Targets = {}
+    every = [e for e in evaluators if isinstance(e, Differentiable)]
+    smooth = {n: e for e in every for n in e.smooth()}
     for name in (name for name, coefficient in score.items() if coefficient):
-        smooth = [n for e in evaluators if isinstance(e, Differentiable) for n in e.smooth()]
-        own = [e for e in evaluators if isinstance(e, Differentiable) and name in e.smooth()]
-        if not own:
+        if name not in smooth:
             known = [n for e in evaluators for n in e.components()]
             why = "has no gradient" if name in known else "is given by no evaluator of the study"
             raise UserError(
                 f"influence: component {name!r} {why}; influence is measured on held-out text and "
                 f"on answers' bits per byte. Of this study: {listed(smooth) or 'none'}."
             )
-        found[name] = own[0]
+        found[name] = smooth[name]
     return found
 
 

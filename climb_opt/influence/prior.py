@@ -89,10 +89,8 @@ class AtPrior:
         mixture = space.mixture(space.project(space.prior))
         job = Job(self.name, mixture, self.seed)
         network, facts = self._trained(job)
-        place = Place(
-            network, self.trainer.group, self.trainer.sequences, mixture, self.seed,
-            self.proxies.stop,
-        )  # fmt: skip
+        group, read, stop = self.trainer.group, self.trainer.sequences, self.proxies.stop
+        place = Place(network, group, read, mixture, self.seed, stop)
         drawn = candidates(space, self.options.mixtures, self.seed) if self.options.mixtures else ()
         tried = [space.mixture(row) for row in drawn]
         measured = measure(place, self.targets, self.options, tried)

@@ -51,9 +51,7 @@ class Sequences:
         assert 0 < share <= 1
         self.corpus, self.length, self.share = corpus, length, share
         self.domains = tuple(domain.name for domain in corpus.domains)
-        rows = [
-            [max(s.tokens - 1, 0) // length for s in domain.shards] for domain in corpus.domains
-        ]
+        rows = [[max(s.tokens - 1, 0) // length for s in d.shards] for d in corpus.domains]
         self.sizes = np.array([sum(r) for r in rows], dtype=np.int64)
         for domain, size in zip(corpus.domains, self.sizes, strict=True):
             if size == 0:
@@ -215,10 +213,8 @@ class Batches:
 
     def ids(self, step: int, rank: int = 0, world: int = 1) -> np.ndarray:
         """The sequences that a rank reads at `step`; the ranks in order read the whole batch."""
-        start = step * self.batch
-        return self.index.ids(
-            start + rank * self.batch // world, start + (rank + 1) * self.batch // world
-        )
+        first, last = (step * self.batch + r * self.batch // world for r in (rank, rank + 1))
+        return self.index.ids(first, last)
 
     def read(self, step: int, rank: int = 0, world: int = 1) -> np.ndarray:
         """Tokens (n, length + 1) of this rank's share of the step."""

@@ -99,10 +99,8 @@ def _rows(vocabulary: int) -> int:
 
 def token_losses(network: Any, tokens: torch.Tensor) -> torch.Tensor:
     """Nats (n, T) of every token of `tokens` (n, T + 1) but the first."""
-    logits = network(input_ids=tokens[:, :-1], use_cache=False).logits
-    losses = F.cross_entropy(
-        logits.flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none"
-    )
+    logits = network(input_ids=tokens[:, :-1], use_cache=False).logits.flatten(0, 1)
+    losses = F.cross_entropy(logits.float(), tokens[:, 1:].flatten(), reduction="none")
     return losses.view(tokens.shape[0], -1)
 
 

@@ -219,9 +219,8 @@ def _check_tokenizer(name: str, corpus: Corpus) -> None:
 def _check_weights(name: str, tokens: int) -> None:
     """Whether all weights are there, and no token sees those after it."""
     try:
-        model, found = _loaded(
-            transformers.AutoModelForCausalLM, name, dtype=torch.float32, output_loading_info=True
-        )
+        auto = transformers.AutoModelForCausalLM
+        model, found = _loaded(auto, name, dtype=torch.float32, output_loading_info=True)
         text = torch.tensor([[0, 1, 2], [0, 1, 3]]) % tokens
         with torch.inference_mode():
             first, second = model.eval()(input_ids=text).logits[:, 0]

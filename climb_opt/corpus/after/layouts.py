@@ -137,16 +137,12 @@ def _by_domain(
     stages: Stages, block: Block, rows: np.ndarray, domain: np.ndarray
 ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
     of_row = dict(zip(rows.tolist(), domain.tolist(), strict=True))
-    scores = {
-        name: load_array(stage.file(f"{block.name}.npy")) for name, stage in stages.scores.items()
-    }
+    scores = {n: load_array(s.file(f"{block.name}.npy")) for n, s in stages.scores.items()}
     records: dict[int, list[dict[str, Any]]] = {}
     for row, document in enumerate(read_block(stages.documents.path, block.name)):
         if of_row.get(row, -1) >= 0:
-            record = _record(
-                document, {n: float(v[row]) for n, v in scores.items() if v[row] == v[row]}
-            )
-            records.setdefault(of_row[row], []).append(record)
+            known = {n: float(v[row]) for n, v in scores.items() if v[row] == v[row]}
+            records.setdefault(of_row[row], []).append(_record(document, known))
     yield from sorted(records.items())
 
 

@@ -74,9 +74,8 @@ def draw(corpus: Corpus, file: Path) -> None:
         )
         if len(mine):
             axes.annotate(name, np.median(mine, axis=0), fontsize=8, ha="center")
-    axes.set(
-        xticks=[], yticks=[], title=f"{_drawable(corpus.name)}: {len(found.clusters)} clusters"
-    )
+    title = f"{_drawable(corpus.name)}: {len(found.clusters)} clusters"
+    axes.set(xticks=[], yticks=[], title=title)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     with atomic(file) as partial:
         figure.savefig(partial, dpi=130, format=file.suffix.lstrip(".") or "png")

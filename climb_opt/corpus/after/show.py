@@ -29,17 +29,12 @@ def summary(corpus: Corpus) -> list[str]:
     for domain, name in zip(corpus.domains, names, strict=True):
         documents = sum(s.documents for s in domain.shards)
         held = domain.heldout.tokens if domain.heldout is not None else 0
-        cells = [
-            f"{domain.tokens:,}",
-            f"{domain.tokens / total:.1%}",
-            f"{documents:,}",
-            f"{held:,}",
-        ]
+        share = f"{domain.tokens / total:.1%}"
+        cells = [f"{domain.tokens:,}", share, f"{documents:,}", f"{held:,}"]
         cells += [f"{domain.info.get('quality', {}).get(q, float('nan')):.2f}" for q in qualities]
         terms = ", ".join(domain.info.get("terms", [])[:TERMS])
-        lines.append(
-            f"{pad(name, columns_of_names)}  " + "".join(f"{c:>12}" for c in cells) + f"  {terms}"
-        )
+        row = "".join(f"{c:>12}" for c in cells)
+        lines.append(f"{pad(name, columns_of_names)}  {row}  {terms}")
     lines += [""]
     for name, stream in corpus.targets.items():
         lines.append(
@@ -55,10 +50,8 @@ def history(provenance: dict[str, Any]) -> list[str]:
     if "end_of_text" in provenance:
         lines.append(str(EndOfText(**provenance["end_of_text"])))
     if "documents" in provenance:
-        dropped = ", ".join(
-            f"{n:,} {what.replace('_', ' ')}" for what, n in provenance["dropped"].items()
-        )
-        lines.append(f"documents read: {provenance['documents']:,}; dropped: {dropped}")
+        dropped = [f"{n:,} {what.replace('_', ' ')}" for what, n in provenance["dropped"].items()]
+        lines.append(f"documents read: {provenance['documents']:,}; dropped: {', '.join(dropped)}")
     if provenance.get("unclustered"):
         lines.append(f"in no cluster: {provenance['unclustered']:,} documents, left out")
     if provenance.get("fewer_domains"):

@@ -77,22 +77,13 @@ def is_nothing(value: Any) -> bool:
 
 def rows_of(batch: Any) -> Iterator[dict[str, Any]]:
     """The rows of an Arrow record batch or table."""
-    table = getattr(batch, "combine_chunks", lambda: batch)()
-    columns = [_values(_whole(column)) for column in table.columns]
     names = batch.schema.names
-    for row in zip(*columns, strict=True):
-        yield dict(zip(names, row, strict=True))
+    for part in getattr(batch, "to_batches", lambda: [batch])():
+        for row in zip(*map(_values, part.columns), strict=True):
+            yield dict(zip(names, row, strict=True))
 
 
 # --- Arrow ------------------------------------------------------------------------------------
-
-
-def _whole(column: Any) -> Any:
-    """A column of one chunk or none as an array."""
-    chunks = getattr(column, "num_chunks", None)
-    if chunks is None:
-        return column
-    return column.chunk(0) if chunks == 1 else column.combine_chunks()
 
 
 def _values(array: Any) -> list[Any]:

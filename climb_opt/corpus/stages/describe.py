@@ -23,10 +23,8 @@ def top_terms(samples: Sequence[Sequence[Document]]) -> list[list[str]]:
     A word's score is p log(p / q)^2: p, q are the shares of documents holding it, here and in
     the average domain. The square favours words of one domain over common ones.
     """
-    counts = [
-        Counter(w for d in documents for w in {*WORD.findall(d.text[:LOOKED_AT].lower())})
-        for documents in samples
-    ]
+    texts = [[d.text[:LOOKED_AT].lower() for d in documents] for documents in samples]
+    counts = [Counter(w for text in some for w in {*WORD.findall(text)}) for some in texts]
     overall: defaultdict[str, float] = defaultdict(float)
     for documents, count in zip(samples, counts, strict=True):
         for word, number in count.items():  # domains weigh alike, whatever their size

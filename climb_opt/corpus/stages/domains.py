@@ -41,9 +41,8 @@ def removed_clusters(found: Statistics, rule: Rule | None) -> dict[int, str]:
     """Non-empty clusters that the rule drops, with the reason."""
     if rule is None:
         return {}
-    reasons = {
-        int(c): rule.reason(found.means(int(c))) for c in np.flatnonzero(found.documents > 0)
-    }
+    filled = np.flatnonzero(found.documents > 0).tolist()
+    reasons = {c: rule.reason(found.means(c)) for c in filled}
     return {c: reason for c, reason in reasons.items() if reason is not None}
 
 

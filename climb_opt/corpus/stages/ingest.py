@@ -118,9 +118,8 @@ def _read_source(
     tally = _Tally(options)
     records = _good(read(unit.source, options, _Steps(advance)), tally)
     parts = gathered(records, BLOCK_DOCUMENTS, BLOCK_BYTES, lambda d: len(d.text))
-    blocks = [
-        asdict(write_block(folder, f"{unit.name}-{i:05d}", part)) for i, part in enumerate(parts)
-    ]
+    named = ((f"{unit.name}-{i:05d}", part) for i, part in enumerate(parts))
+    blocks = [asdict(write_block(folder, name, part)) for name, part in named]
     tally.settle()
     facts = {"blocks": blocks, "bad": tally.bad, "examples": tally.examples}
     return {**facts, "damaged": tally.damaged, "without": tally.without}

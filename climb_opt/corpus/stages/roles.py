@@ -103,9 +103,8 @@ def _check_found(
 def _values(documents: Stage, blocks: Sequence[Block], name: str) -> str:
     """Of the first block, for a message: what a field's values are, the most frequent first."""
     rows = read_fields(documents.path, blocks[0].name)
-    labels = Counter(
-        shorten(label_of(f[name]), LONGEST_LISTED) for _, f in rows if f.get(name) is not None
-    )
+    values = [f[name] for _, f in rows if f.get(name) is not None]
+    labels = Counter(shorten(label_of(value), LONGEST_LISTED) for value in values)
     listed = ", ".join(label for label, _ in labels.most_common(MOST_LISTED))
     return f"Its values are, among others: {listed or 'none'}."
 
@@ -197,9 +196,8 @@ def _targets_of(
     # A copy has no tokens of its own: its original, the same text, stands for it.
     copy, original = np.searchsorted(members, copies).T
     marked = target[copy] > 0
-    target[original[marked]] = np.where(
-        target[original[marked]] > 0, target[original[marked]], target[copy[marked]]
-    )
+    ours, theirs = target[original[marked]], target[copy[marked]]
+    target[original[marked]] = np.where(ours > 0, ours, theirs)
     return target
 
 

@@ -52,9 +52,8 @@ class Store:
 
     def nats(self, fingerprint: str, evaluator: str) -> Path:
         """What it says of an evaluator's tokens."""
-        return (
-            self.of(fingerprint) / f"nats-{hashlib.sha256(evaluator.encode()).hexdigest()[:16]}.npy"
-        )
+        named = hashlib.sha256(evaluator.encode()).hexdigest()[:16]
+        return self.of(fingerprint) / f"nats-{named}.npy"
 
     def facts(self, fingerprint: str) -> dict[str, Any] | None:
         """What is known of a part whose weights are all there, as they were written; None without.

@@ -253,9 +253,8 @@ class Tree:
     def _found(self, part: _Part) -> dict[str, Any] | None:
         """What is known of a part; None unless every rank has it."""
         facts = self.store.facts(part.fingerprint)
-        whole = (
-            part is not self.trunk or (self.store.of(part.fingerprint) / checkpoint.FILE).is_file()
-        )
+        place = self.store.of(part.fingerprint)
+        whole = part is not self.trunk or (place / checkpoint.FILE).is_file()
         return facts if all(self.group.gather(facts is not None and whole)) else None
 
     def _keep(self, name: str, part: _Part, outcome: Outcome) -> dict[str, Any]:
