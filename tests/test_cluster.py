@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage
 
-from climb_opt.corpus.documents import Block
+from climb_opt.corpus.documents import Block, Pool, sample_rows
 from climb_opt.corpus.files import save_array
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import cluster, ward_child
@@ -33,7 +33,6 @@ from climb_opt.corpus.stages.merge import (
     threshold_table,
     ward_tree,
 )
-from climb_opt.corpus.stages.sample import Pool, sample_rows
 from climb_opt.errors import UserError
 
 

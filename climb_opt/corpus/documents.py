@@ -1,4 +1,4 @@
-"""Documents, and the blocks in which a build keeps them.
+"""Documents, the blocks in which a build keeps them, and a few of them, the same on every run.
 
 A block is at most `BLOCK_DOCUMENTS` documents or about `BLOCK_BYTES` of text, so that memory stays
 flat whatever the inputs' sizes. Its texts lie in one file, end to end: most stages need nothing
@@ -26,6 +26,7 @@ from climb_opt.files import atomic
 FORMAT = 2  # of a block's files; stages of another format are done again
 BLOCK_DOCUMENTS = 8192
 BLOCK_BYTES = 16_000_000
+MOST_BLOCKS = 256  # blocks opened for a sample of text
 
 T = TypeVar("T")
 
@@ -163,3 +164,57 @@ def split_keys(rows: np.ndarray, seed: int) -> np.ndarray:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+# --- a few of them --------------------------------------------------------------------------------
+
+
+def spread(blocks: Sequence[Block], most: int = MOST_BLOCKS) -> list[Block]:
+    """At most `most` blocks, evenly spaced."""
+    if len(blocks) <= most:
+        return list(blocks)
+    return [blocks[int(i)] for i in np.linspace(0, len(blocks) - 1, most)]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Documents that may be drawn.
+
+    Args:
+        keep: block -> (documents,) bool, which of its documents are.
+    """
+
+    blocks: Sequence[Block]
+    keep: Callable[[Block], np.ndarray]
+    seed: int
+
+
+def sample_texts(folder: Path, pool: Pool, size: int) -> Iterator[str]:
+    """Texts of about `size` bytes in all, chosen by their hash, of the blocks in a folder."""
+    some = spread(pool.blocks)
+    share = size / max(1, sum(b.bytes for b in some))
+    for block in some:
+        keys = split_keys(read_rows(folder, block.name), pool.seed)
+        chosen = pool.keep(block) & (keys.astype(np.float64) / 2.0**64 < share)
+        if chosen.any():
+            yield from read_texts(folder, block.name, chosen)
+
+
+def sample_rows(pool: Pool, count: int) -> list[tuple[Block, np.ndarray]]:
+    """Up to `count` documents, uniformly, as (block, ascending row indices)."""
+    kept = np.array([int(pool.keep(b).sum()) for b in pool.blocks], dtype=np.int64)
+    ends = np.cumsum(kept)
+    total = int(ends[-1]) if len(ends) else 0
+    rng = np.random.default_rng(pool.seed)
+    if total <= 2 * count:
+        chosen = np.sort(rng.permutation(total)[:count])
+    else:  # drawn with repeats and thinned: a permutation of all would grow with the corpus
+        drawn = np.unique(rng.integers(0, total, size=2 * count))
+        chosen = np.sort(rng.permutation(drawn)[:count])
+    found = []
+    for block, end, size in zip(pool.blocks, ends, kept, strict=True):
+        low, high = np.searchsorted(chosen, [end - size, end])
+        if high > low:
+            rows = np.flatnonzero(pool.keep(block))[chosen[low:high] - (end - size)]
+            found.append((block, rows))
+    return found

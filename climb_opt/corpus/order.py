@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block
+from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block, Pool, sample_texts
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan
 from climb_opt.corpus.run.workspace import Stage, Workspace
@@ -37,7 +37,6 @@ from climb_opt.corpus.stages import (
     tokenise,
 )
 from climb_opt.corpus.stages.ingest import ingest
-from climb_opt.corpus.stages.sample import Pool, sample_texts
 from climb_opt.tokenizer import load_tokenizer, save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -52,6 +51,9 @@ class Build:
         self.seed = plan.options.seed
         self.fitted: dict[str, Any] | None = None  # how k-means was fitted
         self.given: list[str] | None = None  # names of clusters that the input brings
+        merge = plan.options.merge
+        self._wanted_domains = merge.domains or DEFAULT_DOMAINS
+        self._merges_given = merge.domains is not None or merge.distance is not None
 
     def prepare(self) -> counts.Stages:
         """Every stage before the decision how clusters become domains."""
@@ -98,15 +100,6 @@ class Build:
     def clusters_count(self) -> int:
         """How many clusters there are, empty ones included."""
         return len(self.given) if self.given is not None else int((self.fitted or {})["clusters"])
-
-    @property
-    def _wanted_domains(self) -> int:
-        return self.plan.options.merge.domains or DEFAULT_DOMAINS
-
-    @property
-    def _merges_given(self) -> bool:
-        merge = self.plan.options.merge
-        return merge.domains is not None or merge.distance is not None
 
     # --- documents ----------------------------------------------------------------------------
 
@@ -189,7 +182,7 @@ class Build:
             made = load_tokenizer(options.tokenizer)
         else:
             pool = Pool(self.blocks, self._may_train, self.seed)
-            sample = sample_texts(self.documents, pool, options.train_bytes)
+            sample = sample_texts(self.documents.path, pool, options.train_bytes)
             with self.workspace.bar("tokenizer", None) as bar:
                 texts = (t[: tokenise.PIECE] for t in _counted(sample, bar))
                 made = bpe.train_tokenizer(texts, options.vocab_size, bar.refresh)

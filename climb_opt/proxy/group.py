@@ -95,6 +95,7 @@ class ProxyGroup:
                 f"one process per precision ({error})."
             ) from None
         self.rank = int(self.accelerator.process_index)
+        self.is_main = self.rank == 0  # it decides
         self.world = int(self.accelerator.num_processes)
         self.device = self.accelerator.device
         if self.world != _launched():
@@ -107,11 +108,6 @@ class ProxyGroup:
             self._control = torch.distributed.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
         if self.device.type == "cuda":
             torch.set_float32_matmul_precision("high")
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this process decides: rank 0."""
-        return self.rank == 0
 
     @property
     def device_name(self) -> str:

@@ -45,6 +45,7 @@ class Rungs:
     ) -> None:
         self.corpus, self.group, self.directory = corpus, group, directory
         self.proxies, self.readouts = recipe.proxies, recipe.readouts
+        self.target = len(self.readouts) + len(self.proxies) - 1  # where mixtures are judged
         self.matched = recipe.repetition == "matched"
         check_going_on(recipe)
         self._read: Sequences | None = None  # the target's, whose open files the others share
@@ -62,11 +63,6 @@ class Rungs:
             target = self.trainers[-1]
             assert isinstance(target, Trainer)
             self.tree = Tree(target, recipe)
-
-    @property
-    def target(self) -> int:
-        """The number of the rung at which mixtures are judged: the last."""
-        return len(self.readouts) + len(self.proxies) - 1
 
     @property
     def ours(self) -> list[Trainer]:

@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import Block
+from climb_opt.corpus.documents import Block, Pool, sample_rows
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage, once
-from climb_opt.corpus.stages.sample import Pool, sample_rows
 from climb_opt.corpus.stages.tokenise import TokenFacts, read_tokens, token_indices
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError

@@ -104,9 +104,8 @@ class PhasedSpace(MixtureSpace):
     def constant(self, mixture: np.ndarray) -> np.ndarray:
         """The schedule (..., P K) of one mixture (..., K) throughout."""
         w = np.asarray(mixture, dtype=float)
-        return self.of_blocks(
-            np.broadcast_to(w[..., None, :], (*w.shape[:-1], len(self.shares), w.shape[-1]))
-        )
+        shape = (*w.shape[:-1], len(self.shares), w.shape[-1])
+        return self.of_blocks(np.broadcast_to(w[..., None, :], shape))
 
     def schedule(self, weights: np.ndarray) -> Schedule:
         """The schedule of weights (P K)."""
@@ -156,9 +155,8 @@ class PhasedSpace(MixtureSpace):
         Raises:
             UserError: as of `MixtureSpace.weights`, naming the phase; another number of phases.
         """
-        found = self.of_blocks(
-            read(mixture, self.base, self.shares, normalise=normalise, what=what)
-        )
+        blocks = read(mixture, self.base, self.shares, normalise=normalise, what=what)
+        found = self.of_blocks(blocks)
         self.check(found, what)
         return found
 
