@@ -9,7 +9,9 @@ module or a class with what lies in it; all else of a file (imports, constants, 
 classes) is its frame. A function of then is *found again* in the function now that is most like it
 by the words of its code, each once, wherever it lies: three words of four are the same, or half of
 them and the name. A file now is one *of then* if it was there, or if half of its functions' lines
-were found again; what other files hold was added since, and is named by where it lies.
+were found again; what other files hold was added since, and is named by where it lies. A line is
+*for users* if a commit wrote it that says something in CHANGELOG.md, as `git blame` tells: what a
+function that is found again does beside what it did.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ import subprocess
 import tokenize
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -64,8 +66,13 @@ class Unit:
 
     file: str
     name: str
-    lines: int
+    numbers: frozenset[int]
     words: Counter[str]
+
+    @property
+    def lines(self) -> int:
+        """How many lines."""
+        return len(self.numbers)
 
     @cached_property
     def size(self) -> int:
@@ -97,7 +104,7 @@ def units(file: str, text: str) -> Iterator[Unit]:
 
     def unit(name: str, numbers: set[int]) -> Unit:
         words = (w for n in numbers for w in re.findall(r"\w+|[^\w\s]", lines[n - 1]))
-        return Unit(file, name, len(numbers), Counter(words))
+        return Unit(file, name, frozenset(numbers), Counter(words))
 
     def functions(body: list[ast.stmt], within: str) -> Iterator[Unit]:
         for node in body:
@@ -159,16 +166,22 @@ class Count:
     """Lines of code. Of then: functions found again, others, frames. Now: those that were found,
     others in files of then, frames of those; and by feature what is in other files. `lengths`:
     of functions found again, those that are shorter now, as long, and longer: how many, then, now.
+    `for_users`: of their lines now.
     """
 
     then: tuple[int, int, int]
     now: tuple[int, int, int]
     features: Mapping[str, int]
     lengths: tuple[tuple[int, int, int], ...]
+    for_users: int = 0
 
 
-def count(then: Mapping[str, str], now: Mapping[str, str]) -> Count:
-    """Compare two packages, file -> text."""
+def count(
+    then: Mapping[str, str],
+    now: Mapping[str, str],
+    told: Callable[[str], set[int]] = lambda file: set(),
+) -> Count:
+    """Compare two packages, file -> text. `told`: of a file now, the lines that are for users."""
     old = [unit for file, text in then.items() for unit in units(file, text)]
     new = [unit for file, text in now.items() for unit in units(file, text)]
     pairs = found_again(old, new)
@@ -191,7 +204,10 @@ def count(then: Mapping[str, str], now: Mapping[str, str]) -> Count:
     frames = sum(one.lines for one in old if not one.name)
     gone = sum(one.lines for one in old) - kept - frames
     lengths = lengths_of([(old[i].lines, new[j].lines) for i, j in pairs.items()])
-    return Count((kept, gone, frames), (inside[0], inside[1], inside[2]), features, lengths)
+    of_users = sum(len(new[j].numbers & told(new[j].file)) for j in again)
+    return Count(
+        (kept, gone, frames), (inside[0], inside[1], inside[2]), features, lengths, of_users
+    )
 
 
 def lengths_of(pairs: Iterable[tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:
@@ -219,6 +235,19 @@ def at(commit: str) -> dict[str, str]:
     return {name.removeprefix("climb_opt/"): _git("show", f"{commit}:{name}") for name in files}
 
 
+def told_between(then: str, now: str) -> Callable[[str], set[int]]:
+    """File -> its lines at `now` by commits since `then` that say something in CHANGELOG.md."""
+    commits = set(_git("log", "--format=%H", f"{then}..{now}", "--", "CHANGELOG.md").split())
+
+    @cache
+    def told(file: str) -> set[int]:
+        blamed = _git("blame", "-s", "-l", "-w", "-C", f"{then}..{now}", "--", f"climb_opt/{file}")
+        by = (line.partition(" ")[0] for line in blamed.splitlines())
+        return {number for number, commit in enumerate(by, start=1) if commit in commits}
+
+    return told
+
+
 def _git(*words: str) -> str:
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout
@@ -236,6 +265,7 @@ def table(counted: Count) -> str:
                 ("shorter", "as long", "longer"), counted.lengths, strict=True
             )
         ),
+        ("– of all, not for users", kept, again - counted.for_users),
         ("functions that are not: gone, or in their place and beside them", gone, beside),
         ("imports, constants, fields", frames, here),
         ("**files of then**", kept + gone + frames, again + beside + here),
@@ -253,7 +283,8 @@ def main() -> None:
     parser.add_argument("now", nargs="?", default="HEAD")
     parser.add_argument("--write", action="store_true", help="into docs/architecture.md")
     args = parser.parse_args()
-    text = table(count(at(args.then), at(args.now)))
+    told = told_between(args.then, args.now)
+    text = table(count(at(args.then), at(args.now), told))
     if not args.write:
         print(text)
         return

@@ -62,6 +62,17 @@ def test_functions_that_grew_are_told_from_those_that_shrank(lines: dict[str, An
     assert "| – of them 1 shorter | 4 | 3 |" in lines["table"](found)
 
 
+def test_lines_for_users_are_told_from_what_a_function_did(lines: dict[str, Any]) -> None:
+    grown = KEPT.replace("    return part", "    assert part\n    return part")
+    told = {"round.py": {10, 99}}
+    found = lines["count"]({"a.py": KEPT}, {"round.py": grown}, lambda file: told[file])
+    assert found.for_users == 0  # line 10 is empty
+    told["round.py"] = {11, 12}
+    found = lines["count"]({"a.py": KEPT}, {"round.py": grown}, lambda file: told[file])
+    assert found.for_users == 2
+    assert "| – of all, not for users | 3 | 2 |" in lines["table"](found)
+
+
 def test_the_page_holds_the_table(lines: dict[str, Any]) -> None:
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
     inside = page.partition(lines["MARKS"][0])[2].partition(lines["MARKS"][1])[0]
