@@ -198,10 +198,8 @@ def preview(
 
     Nothing is removed; what was computed stays in `output`/work for the build itself.
     """
-    with (
-        prepared(plan, output, (1, 1), True, touch=False),
-        open_engine(engine, workers, _shared_paths(plan, output)) as runs,
-    ):
+    ready = prepared(plan, output, (1, 1), True, touch=False)
+    with ready, open_engine(engine, workers, _shared_paths(plan, output)) as runs:
         build = Build(plan, Workspace(output / WORK, (1, 1), runs, progress))
         stages = build.prepare()
         return domains.removable(stages, build.clusters_count, plan.rule, plan.options.seed)

@@ -82,10 +82,8 @@ def write_block(folder: Path, name: str, documents: Sequence[Document]) -> Block
     packed = zstandard.ZstdCompressor(level=1)
     rows = np.zeros(len(documents), dtype=ROW)
     others = json.dumps([[d.id, d.fields] for d in documents])  # before anything is on disk
-    with (
-        atomic(folder / f"{name}.texts.zst") as partial,
-        zstandard.open(partial, "wb", packed) as file,
-    ):
+    texts = folder / f"{name}.texts.zst"
+    with atomic(texts) as partial, zstandard.open(partial, "wb", packed) as file:
         for row, document in enumerate(documents):
             text = document.text.encode("utf-8")
             rows[row] = row_of(document.id, text)

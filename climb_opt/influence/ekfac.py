@@ -56,15 +56,11 @@ class EKFAC(OneByOne):
         self.layers = linear_layers(model)
         with warnings.catch_warnings(action="ignore"):  # kronfluence uses old names of torch's
             factors = _fit(model, list(model.batches(sample)), list(self.layers))
-        self.blocks = {}
+        self.blocks, floor = {}, max(rest.damping, 1e-30)
+        outputs, inputs = factors["gradient_eigenvectors"], factors["activation_eigenvectors"]
         for name in self.layers:
             values = factors["lambda_matrix"][name] / sample.tokens
-            floor = max(rest.damping, 1e-30)
-            self.blocks[name] = _Block(
-                factors["gradient_eigenvectors"][name],
-                factors["activation_eigenvectors"][name],
-                1.0 / (values + floor),
-            )
+            self.blocks[name] = _Block(outputs[name], inputs[name], 1.0 / (values + floor))
 
     def solve(self, vector: torch.Tensor) -> torch.Tensor:
         """See `OneByOne`."""

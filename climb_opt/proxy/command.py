@@ -148,12 +148,11 @@ class CommandTrainer:
         borders = step_borders(shares, self.recipe.tokens // step)
         ends = [*(border * step for border in borders[1:-1]), self.recipe.tokens]
         phases = zip(job.phases, [0, *ends[:-1]], ends, strict=True)
-        return {
-            "phases": [
-                {"share": p.share, "tokens": end - begin, **self._weights(p.mixture)}
-                for p, begin, end in phases
-            ]
-        }
+        told = [
+            {"share": p.share, "tokens": end - begin, **self._weights(p.mixture)}
+            for p, begin, end in phases
+        ]
+        return {"phases": told}
 
     def _weights(self, mixture: Mapping[str, float]) -> dict[str, Any]:
         return {"weights": dict(mixture), "megatron_blend": self._blend(mixture)}
@@ -236,11 +235,8 @@ def _read_scores(path: Path, folder: Path) -> dict[str, float]:
         data = read_json(path)
     except UserError as error:
         raise TrialFailed(f"{str(error).rstrip('.')}{_log_tail(folder)}") from None
-    numbers = isinstance(data, dict) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)
-        for v in data.values()
-    )
-    if not numbers:
+    held = data.values() if isinstance(data, dict) else [math.nan]
+    if not all(type(v) in (int, float) and math.isfinite(v) for v in held):
         raise TrialFailed(
             f"scores.json must map names to finite numbers, but holds {str(data)[:200]}"
             f"{_log_tail(folder)}"

@@ -124,10 +124,8 @@ class MixtureIndex:
         self.pools = pools_of(sequences.sizes, sequences.share)
         # A pool's later passes; of whole domains None.
         self._again = Permutations(self.pools, keys) if sequences.share < 1 else None
-        self._orders = [
-            Order(row, shift, phase.length, phase.whole)
-            for row, phase in zip(weights, phases, strict=True)
-        ]
+        pairs = zip(weights, phases, strict=True)
+        self._orders = [Order(row, shift, phase.length, phase.whole) for row, phase in pairs]
         self.phase_counts = np.stack([order.counts for order in self._orders])
         self.counts = self.phase_counts.sum(axis=0)
         self.epochs = self.counts / self.pools

@@ -112,12 +112,9 @@ class Run:
         if self.steering is not None and not hopeless:
             self.steering.finish()
         self._share_losses()
-        return Outcome(
-            self.average.of(self.model, self.step).eval(),
-            "pruned" if hopeless else "finished",
-            self._facts(begun),
-            losses=self.losses.cpu().numpy(),
-        )
+        network, facts = self.average.of(self.model, self.step).eval(), self._facts(begun)
+        losses = self.losses.cpu().numpy()
+        return Outcome(network, "pruned" if hopeless else "finished", facts, losses=losses)
 
     def save_as(self, folder: Path, fingerprint: str) -> None:
         """Write the state, on rank 0; all ranks go on when it is there."""

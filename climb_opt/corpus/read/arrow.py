@@ -72,11 +72,8 @@ def _opened(source: Source) -> Iterator[tuple[Any, Callable[[list[str]], Batches
     name, path, purpose = source.name, source.path, f"Reading {source.name}"
     if source.kind == "parquet":
         parquet = need("pyarrow.parquet", purpose)
-        with (
-            faults(name, "Parquet"),
-            open(path, "rb") as raw,
-            parquet.ParquetFile(raw, **LIMITS) as file,
-        ):
+        with faults(name, "Parquet"), open(path, "rb") as raw:
+            file = parquet.ParquetFile(raw, **LIMITS)
             yield file.schema_arrow, partial(_of_parquet, file)
     elif path.lower().endswith(".orc"):
         with faults(name, "ORC"):

@@ -26,11 +26,8 @@ def told_apart(sources: Sequence[Source]) -> list[Source]:
     paths = list(dict.fromkeys(s.path for s in sources if os.path.exists(s.path)))
     parts = [Path(os.path.abspath(path)).parts for path in paths]
     ends = dict(zip(paths, shortest_ends(parts), strict=True))
-    longer = [ends.get(s.path, "") for s in sources]
-    return [
-        replace(s, name=end) if end.endswith(f"/{s.name}") else s
-        for s, end in zip(sources, longer, strict=True)
-    ]
+    pairs = ((s, ends.get(s.path, "")) for s in sources)
+    return [replace(s, name=end) if end.endswith(f"/{s.name}") else s for s, end in pairs]
 
 
 def read_once(sources: Sequence[Source]) -> list[Source]:

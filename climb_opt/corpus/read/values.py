@@ -119,10 +119,8 @@ def _structs(array: Any) -> list[Any]:
     names = [array.type.field(i).name for i in range(array.type.num_fields)]
     columns = [_values(part) for part in array.flatten()]
     rows = zip(*columns, strict=True) if columns else iter([()] * len(array))
-    return [
-        dict(zip(names, row, strict=True)) if there else None
-        for there, row in zip(array.is_valid().to_pylist(), rows, strict=True)
-    ]
+    both = zip(array.is_valid().to_pylist(), rows, strict=True)
+    return [dict(zip(names, row, strict=True)) if there else None for there, row in both]
 
 
 def _maps(array: Any) -> list[Any]:
@@ -131,10 +129,8 @@ def _maps(array: Any) -> list[Any]:
     keys = _values(array.keys.slice(first, count))
     items = _values(array.items.slice(first, count))
     pairs = list(zip(keys, items, strict=True))
-    return [
-        pairs[low - first : high - first] if there else None
-        for there, low, high in zip(array.is_valid().to_pylist(), ends, ends[1:], strict=False)
-    ]
+    bounds = zip(array.is_valid().to_pylist(), ends, ends[1:], strict=False)
+    return [pairs[low - first : high - first] if there else None for there, low, high in bounds]
 
 
 def _lists(array: Any) -> list[Any]:

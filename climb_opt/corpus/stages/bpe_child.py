@@ -25,12 +25,9 @@ def words_of(longest: int) -> Any:
         rf"\s{upto}(?!\S)",
         rf"\s{upto}",
     )
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex("|".join(kinds)), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    cut = pre_tokenizers.Split(Regex("|".join(kinds)), "isolated")
+    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([cut, in_bytes])
 
 
 def learn(texts: Iterator[str], vocab_size: int, eos: str, longest: int) -> Any:

@@ -44,11 +44,9 @@ class Statistics:
 
     def means(self, clusters: int | Sequence[int]) -> dict[str, float]:
         """Mean scores of the documents of one or several clusters; NaN where none has a score."""
-        return {
-            name: float(total[clusters].sum() / count) if count else math.nan
-            for name, total in self.scores.items()
-            for count in [int(self.scored[name][clusters].sum())]
-        }
+        held = {name: int(scored[clusters].sum()) for name, scored in self.scored.items()}
+        sums = {name: total[clusters].sum() for name, total in self.scores.items()}
+        return {n: float(sums[n] / count) if count else math.nan for n, count in held.items()}
 
     def facts(self, cluster: int) -> dict[str, int]:
         """Size of a cluster."""

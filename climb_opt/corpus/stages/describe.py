@@ -32,11 +32,8 @@ def top_terms(samples: Sequence[Sequence[Document]]) -> list[list[str]]:
     found = []
     for documents, count in zip(samples, counts, strict=True):
         size = max(1, len(documents))
-        score = {
-            word: _distinction(n / size, overall[word] / len(samples))
-            for word, n in count.items()
-            if n > 1 or size == 1
-        }
+        told = {word: n for word, n in count.items() if n > 1 or size == 1}
+        score = {w: _distinction(n / size, overall[w] / len(samples)) for w, n in told.items()}
         # Ties are broken by the word itself: a name must not depend on the order of a dict.
         ranked = sorted(score, key=lambda w: (-score[w], w))
         found.append(ranked[:TERMS])

@@ -141,10 +141,8 @@ def removable(stages: Stages, clusters: int, rule: Rule | None, seed: int) -> li
     index[order] = np.arange(len(order))
     numbers = [n for _, n in smallest_keys(stages, index, seed, SAMPLES)] if order else []
     samples = [[excerpt(d) for d in some] for some in _read_samples(stages, numbers)]
-    return [
-        {"cluster": c, "reason": removed[c], **found.facts(c), "samples": some}
-        for c, some in zip(order, samples, strict=True)
-    ]
+    rows = zip(order, samples, strict=True)
+    return [{"cluster": c, "reason": removed[c], **found.facts(c), "samples": s} for c, s in rows]
 
 
 def _by_size(merged: np.ndarray, tokens: np.ndarray) -> np.ndarray:

@@ -39,11 +39,8 @@ def read(
             f"{shown(shares)}."
         )
     mixtures = [one.mixture if isinstance(one, Phase) else one for one in each]
-    rows = [
-        free.weights(mixture, what=f"{what}, phase {place}", normalise=normalise)
-        for place, mixture in enumerate(mixtures, start=1)
-    ]
-    return np.stack(rows)
+    called = ((f"{what}, phase {place}", m) for place, m in enumerate(mixtures, start=1))
+    return np.stack([free.weights(m, what=name, normalise=normalise) for name, m in called])
 
 
 def labels(domains: Sequence[str], count: int) -> tuple[str, ...]:
