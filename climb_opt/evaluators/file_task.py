@@ -19,7 +19,7 @@ import datasets
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import apply_template
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.evaluators.labels import BadRow, place_of
 from climb_opt.reading import AS_LINES, json_remedy, parse_json, read_text
 from climb_opt.text import shorten, storable
@@ -95,7 +95,8 @@ def read_rows(path: Path, task: str = "", *, skip_bad: bool = False) -> list[Row
     written: Counter[str] = Counter()
     for where, record in _records(read_text(path), place):
         try:
-            row, how = _row(record, where)
+            with within(f"lm-eval: {where}"):
+                row, how = _row(record)
             rows.append(row)
             written[how] += 1
         except UserError as error:
@@ -137,43 +138,39 @@ def split_of(path: Path) -> str:
     return "unstated"
 
 
-def _row(record: Any, where: str) -> tuple[Row, str]:
+def _row(record: Any) -> tuple[Row, str]:
     """A row, and how its label was written if not as a place."""
     row = record
     if isinstance(record, str):
         try:
             row = parse_json(record)
         except ValueError as error:
-            raise UserError(f"lm-eval: {where}: not JSON ({error}). {json_remedy(error)}") from None
+            raise UserError(f"not JSON ({error}). {json_remedy(error)}") from None
     if not isinstance(row, dict):
-        raise UserError(f"lm-eval: {where}: {_shown(row)} is not a JSON object. {AS_LINES}")
+        raise UserError(f"{_shown(row)} is not a JSON object. {AS_LINES}")
     found = {"query": _given(row, "query", "question"), "choices": row.get("choices")}
     found["label"] = _given(row, "label", "answerKey")
     for key, value in found.items():
         if value is None:
-            raise UserError(f"lm-eval: {where}: {key!r} is missing; every row needs an answer.")
+            raise UserError(f"{key!r} is missing; every row needs an answer.")
     query, choices, label = found.values()
     marks = None
     if isinstance(choices, dict) and {*choices} == {"text", "label"}:  # as ARC has them
         choices, marks = choices["text"], choices["label"]
     if not isinstance(query, str) or not query.strip():
-        raise UserError(f"lm-eval: {where}: 'query' must be text, but is {_shown(query)}.")
+        raise UserError(f"'query' must be text, but is {_shown(query)}.")
     texts = isinstance(choices, list) and all(isinstance(c, str) and c.strip() for c in choices)
     if not texts or len(choices) < 2:
-        raise UserError(
-            f"lm-eval: {where}: 'choices' must be two or more texts, but is {_shown(choices)}."
-        )
+        raise UserError(f"'choices' must be two or more texts, but is {_shown(choices)}.")
     choices = [c.strip() for c in choices]
     if marks is not None and (not isinstance(marks, list) or len(marks) != len(choices)):
-        raise UserError(
-            f"lm-eval: {where}: 'choices' has {len(choices)} texts, but the labels {_shown(marks)}."
-        )
+        raise UserError(f"'choices' has {len(choices)} texts, but the labels {_shown(marks)}.")
     if any(storable(text) != text for text in (query, *choices)):
-        raise UserError(f"lm-eval: {where}: it spells half a character (\\ud800 to \\udfff).")
+        raise UserError("it spells half a character (\\ud800 to \\udfff).")
     try:
         place, how = place_of(label, choices, marks)
     except BadRow as bad:
-        raise UserError(f"lm-eval: {where}: 'label' {bad}, but is {_shown(label)}.") from None
+        raise UserError(f"'label' {bad}, but is {_shown(label)}.") from None
     return {"query": query.strip(), "choices": choices, "label": place}, how
 
 

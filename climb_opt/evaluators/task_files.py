@@ -16,7 +16,7 @@ import lm_eval.filters  # noqa: F401 - both register what there is
 from lm_eval.api import registry
 from lm_eval.config.task import TaskConfig
 
-from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.errors import UserError, did_you_mean, listed, within
 from climb_opt.yamls import read_yaml
 
 _KEYS = {f.name for f in fields(TaskConfig)} | {"include", "group", "task_list", "class"}
@@ -46,8 +46,9 @@ def check_tasks(names: Iterable[str], index: Any, folder: Path) -> None:
         if entry.yaml_path is not None and folder.resolve() in entry.yaml_path.resolve().parents:
             config = _read(entry.yaml_path)
             if isinstance(config.get("task"), str) and "class" not in config:
-                for check in (_check_keys, _check_metrics, _check_counts, _check_filters):
-                    check(config, entry.yaml_path)
+                with within(str(entry.yaml_path)):
+                    for check in (_check_keys, _check_metrics, _check_counts, _check_filters):
+                        check(config)
 
 
 def wrong_split(task: Any, split: object) -> str | None:
@@ -98,73 +99,68 @@ def _read(file: Path, chain: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merged | data
 
 
-def _check_keys(config: dict[str, Any], file: Path) -> None:
+def _check_keys(config: dict[str, Any]) -> None:
     for key in config:
         if key not in _KEYS:
             hint = did_you_mean(key, _KEYS)
-            raise UserError(f"{file}: unknown key {key!r}.{hint} Keys: {', '.join(sorted(_KEYS))}.")
+            raise UserError(f"unknown key {key!r}.{hint} Keys: {', '.join(sorted(_KEYS))}.")
 
 
-def _check_metrics(config: dict[str, Any], file: Path) -> None:
+def _check_metrics(config: dict[str, Any]) -> None:
     metrics = config.get("metric_list")
     if metrics is None:
         return
     if not isinstance(metrics, list) or not all(isinstance(m, dict) for m in metrics):
-        raise UserError(
-            f"{file}: metric_list must be a list of mappings, for example [{{metric: acc}}], but "
-            f"is {metrics!r}."
-        )
+        shape = "a list of mappings, for example [{metric: acc}]"
+        raise UserError(f"metric_list must be {shape}, but is {metrics!r}.")
     own = "process_results" in config  # then the names are those its function returns
     for metric in metrics:
         if "metric" not in metric:
-            raise UserError(f"{file}: metric_list: the key 'metric' is missing in {metric!r}.")
+            raise UserError(f"metric_list: the key 'metric' is missing in {metric!r}.")
         name, how = metric["metric"], metric.get("aggregation")
         if name is not None and not own and not metric.get("hf_evaluate"):
-            _check_known("metric", name, registry.METRIC_REGISTRY, file)
+            _check_known("metric", name, registry.METRIC_REGISTRY)
         if "aggregation" in metric:
             if how is not None:
-                _check_known("aggregation", how, registry.AGGREGATION_REGISTRY, file)
+                _check_known("aggregation", how, registry.AGGREGATION_REGISTRY)
         elif name is not None and str(name) not in registry.METRIC_AGGREGATION_REGISTRY:
             known = ", ".join(registry.AGGREGATION_REGISTRY)
-            raise UserError(
-                f"{file}: metric {name!r} needs an aggregation, for example mean; known: {known}."
-            )
+            lacks = f"metric {name!r} needs an aggregation, for example mean"
+            raise UserError(f"{lacks}; known: {known}.")
 
 
-def _check_counts(config: dict[str, Any], file: Path) -> None:
+def _check_counts(config: dict[str, Any]) -> None:
     for key, least in (("num_fewshot", 0), ("repeats", 1)):
         value = config.get(key)
         whole = isinstance(value, int) and not isinstance(value, bool)
         if value is not None and not (whole and value >= least):
-            raise UserError(f"{file}: {key} must be a whole number from {least}, but is {value!r}.")
+            raise UserError(f"{key} must be a whole number from {least}, but is {value!r}.")
 
 
-def _check_filters(config: dict[str, Any], file: Path) -> None:
+def _check_filters(config: dict[str, Any]) -> None:
     filters = config.get("filter_list")
     if filters is None:
         return
     shape = "for example [{name: first, filter: [{function: take_first}]}]"
     if not isinstance(filters, list) or not filters:
-        raise UserError(
-            f"{file}: filter_list must be a list of mappings, {shape}, but is {filters!r}."
-        )
+        raise UserError(f"filter_list must be a list of mappings, {shape}, but is {filters!r}.")
     names: list[object] = []
     for one in filters:
         steps = one.get("filter") if isinstance(one, dict) else None
         if not isinstance(steps, list) or not all(isinstance(s, dict) for s in steps):
-            raise UserError(f"{file}: filter_list: {one!r} is no filter; write it as {shape}.")
+            raise UserError(f"filter_list: {one!r} is no filter; write it as {shape}.")
         for place, key in ((one, "name"), *((step, "function") for step in steps)):
             if key not in place:
-                raise UserError(f"{file}: filter_list: the key {key!r} is missing in {place!r}.")
+                raise UserError(f"filter_list: the key {key!r} is missing in {place!r}.")
         for step in steps:
             if step["function"] is not None:  # null: a !function of the file's own
-                _check_known("filter", step["function"], registry.FILTER_REGISTRY, file)
+                _check_known("filter", step["function"], registry.FILTER_REGISTRY)
         if one["name"] in names:
-            raise UserError(f"{file}: filter_list: the name {one['name']!r} is given twice.")
+            raise UserError(f"filter_list: the name {one['name']!r} is given twice.")
         names.append(one["name"])
 
 
-def _check_known(what: str, name: object, known: Any, file: Path) -> None:
+def _check_known(what: str, name: object, known: Any) -> None:
     if not isinstance(name, str) or name not in known:
         hint = did_you_mean(str(name), known)
-        raise UserError(f"{file}: unknown {what} {name!r}.{hint} Known: {listed(sorted(known))}.")
+        raise UserError(f"unknown {what} {name!r}.{hint} Known: {listed(sorted(known))}.")
