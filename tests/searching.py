@@ -49,7 +49,7 @@ def arrange(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     # As without optuna-dashboard: its pictures take longer than all else here.
-    monkeypatch.setattr("climb_opt.reports.dashboard.notebook._installed", lambda name: False)
+    monkeypatch.setattr("climb_opt.reports.dashboard.notebook.installed", lambda name: False)
     recipe = StudyRecipe(
         corpus=str(tiny_corpus.path),
         proxy=ProxyRecipe(

@@ -36,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     # As without optuna-dashboard: its pictures take longer than all else here.
-    monkeypatch.setattr("climb_opt.reports.dashboard.notebook._installed", lambda name: False)
+    monkeypatch.setattr("climb_opt.reports.dashboard.notebook.installed", lambda name: False)
     before = set(sys.modules)
     for body in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
         Path(body.partition("\n")[0].removeprefix("# ")).write_text(body, encoding="utf-8")
