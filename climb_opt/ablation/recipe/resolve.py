@@ -92,37 +92,38 @@ def arms(recipe: AblationRecipe) -> list[Arm]:
     resolved = []
     for name, given in recipe.arms.items():
         options, over = split(name, arm_data(name, given))
-        method = over["proxy"].get("reweight") if isinstance(over.get("proxy"), dict) else None
-        if method is not None and options.fixed is not None:
-            raise UserError(f"arm {name!r}: give either fixed or reweight (doremi), not both.")
-        if method is not None and not recipe.live:
-            raise UserError(
-                f"arm {name!r}: its method reweights real proxies while they train; leave it out "
-                "or use `objective: live`."
-            )
-        if not recipe.live:  # an emulator has neither, so that a recipe serves both
-            over = {key: value for key, value in over.items() if key not in LIVE_KEYS}
-            over = _laddered(name, options, over, recipe)
-        if not recipe.live and (base.get("branches") or over.get("branches")):
-            raise UserError(
-                f"arm {name!r}: a trunk and branches are trained, and no law says how they rank; "
-                "leave them out or use `objective: live`."
-            )
         with within(f"arm {name!r}"):
+            method = over["proxy"].get("reweight") if isinstance(over.get("proxy"), dict) else None
+            if method is not None and options.fixed is not None:
+                raise UserError("give either fixed or reweight (doremi), not both.")
+            if method is not None and not recipe.live:
+                raise UserError(
+                    "its method reweights real proxies while they train; leave it out or use "
+                    "`objective: live`."
+                )
+            if not recipe.live:  # an emulator has neither, so that a recipe serves both
+                over = {key: value for key, value in over.items() if key not in LIVE_KEYS}
+                over = _laddered(options, over, recipe)
+            if not recipe.live and (base.get("branches") or over.get("branches")):
+                raise UserError(
+                    "a trunk and branches are trained, and no law says how they rank; leave them "
+                    "out or use `objective: live`."
+                )
             only = over.get("rounds") == [] and (over.get("baselines") or over.get("branches"))
             study = recipes.study_from(recipe_files.merge(_at_target(base) if only else base, over))
-        if options.method is not None and recipe.objective.name != BENCH:
-            raise UserError(f"arm {name!r}: a method is run by `objective: {BENCH}` alone.")
-        arm = Arm(name, options, study)
-        if study.methods and not (arm.searches or options.fixed):
-            raise UserError(
-                f"arm {name!r}: an arm trains each of its proxies by one method; take it out of "
-                f"baselines, and write proxy: {{reweight: {min(study.methods)}}}."
-            )
-        arm = _sized(arm, recipe.budget)
+            if options.method is not None and recipe.objective.name != BENCH:
+                raise UserError(f"a method is run by `objective: {BENCH}` alone.")
+            arm = Arm(name, options, study)
+            if study.methods and not (arm.searches or options.fixed):
+                raise UserError(
+                    "an arm trains each of its proxies by one method; take it out of baselines, "
+                    f"and write proxy: {{reweight: {min(study.methods)}}}."
+                )
+            study = _sized(arm, recipe.budget)
+        arm = replace(arm, study=study)
         if recipe.objective.name == BENCH and not arm.searches and recipe.budget.trials:
             # Judged after the whole budget like the others, though it spends none of it.
-            arm = replace(arm, study=replace(arm.study, rounds=(recipe.budget.trials,)))
+            arm = replace(arm, study=replace(study, rounds=(recipe.budget.trials,)))
         resolved.append(arm)
     return resolved
 
@@ -175,20 +176,18 @@ def _at_target(base: Mapping[str, Any]) -> dict[str, Any]:
     return base
 
 
-def _laddered(
-    name: str, options: ArmOptions, over: dict[str, Any], recipe: AblationRecipe
-) -> dict[str, Any]:
+def _laddered(options: ArmOptions, over: dict[str, Any], recipe: AblationRecipe) -> dict[str, Any]:
     """The overrides of an arm that says `ladder: true`, with rungs that stand for the emulated."""
     if not over.get("ladder"):
         return over
     objective = recipe.objective
     if over["ladder"] is not True or objective.name not in LADDERS:
         raise UserError(
-            f"arm {name!r}: ladder: true lets it use the rungs of an objective that has some "
+            f"ladder: true lets it use the rungs of an objective that has some "
             f"({', '.join(LADDERS)}); the objective is {objective.name!r}."
         )
     if options.parallel > 1:
-        raise UserError(f"arm {name!r}: an arm with a ladder asks for one trial at a time.")
+        raise UserError("an arm with a ladder asks for one trial at a time.")
     count = len(objective.options.get("rungs") or objective.options.get("costs") or (1, 4, 16))
     over = {**over, "ladder": [{"tokens": 1 + place} for place in range(count)]}
     if any(isinstance(entry, Mapping) for entry in over.get("rounds", ())):
@@ -196,39 +195,37 @@ def _laddered(
     return {**over, "rounds": [], "budget": {"flops": 1.0}}  # in target trials; see `_sized`
 
 
-def _sized(arm: Arm, budget: Budget) -> Arm:
-    rounds = arm.study.rounds
-    if not arm.searches and arm.options.fixed is None:  # it trains its baselines, each once
-        if not (arm.study.baselines or (arm.study.branches and arm.study.branches.read)):
-            raise UserError(f"arm {arm.name!r}: no rounds, budget or baselines: it trains nothing.")
-        return arm
+def _sized(arm: Arm, budget: Budget) -> StudyRecipe:
+    study, options = arm.study, arm.options
+    if not arm.searches and options.fixed is None:  # it trains its baselines, each once
+        if not (study.baselines or (study.branches and study.branches.read)):
+            raise UserError("no rounds, budget or baselines: it trains nothing.")
+        return study
     # Baselines are arms of their own here; inside a search they would be trials beyond the budget.
-    arm = replace(arm, study=replace(arm.study, baselines=()))
+    study = replace(study, baselines=())
     if not arm.searches:
-        return replace(arm, study=at_target(arm.study))
-    if any(rung < rung_count(arm.study) - 1 for rung in arm.study.rungs):
-        return arm  # its rounds are as they are written
-    cost = arm.options.cost * overhead(arm.study.proxy)
+        return at_target(study)
+    if any(rung < rung_count(study) - 1 for rung in study.rungs):
+        return study  # its rounds are as they are written
+    cost = options.cost * overhead(study.proxy)
     if budget.trials is not None:
-        affordable = budget.trials * arm.options.share / cost
+        affordable = budget.trials * options.share / cost
     else:
-        tokens = float(budget.tokens or 0) * arm.options.share
-        affordable = tokens / (arm.study.proxy.tokens * cost)
-    if rung_count(arm.study) > 1 and not arm.study.rungs:  # in target trials as yet
-        ladder = arm.study.ladder or (arm.study.proxy,)
-        bought = replace(arm.study, rounds=(), ladder=ladder, budget=BudgetRecipe(affordable))
-        return replace(arm, study=bought)
-    if arm.study.branches is not None:  # the trunk is paid once, its share of no trial
-        share = arm.study.branches.share
-        affordable = (affordable - share) / (1 - share)
-    n = int(affordable + 1e-9)
-    if n < len(rounds) + arm.study.verify:
-        more = f" and verify {arm.study.verify} more" if arm.study.verify else ""
+        tokens = float(budget.tokens or 0) * options.share
+        affordable = tokens / (study.proxy.tokens * cost)
+    if rung_count(study) > 1 and not study.rungs:  # in target trials as yet
+        ladder = study.ladder or (study.proxy,)
+        return replace(study, rounds=(), ladder=ladder, budget=BudgetRecipe(affordable))
+    if study.branches is not None:  # the trunk is paid once, its share of no trial
+        affordable = (affordable - study.branches.share) / (1 - study.branches.share)
+    n, rounds = int(affordable + 1e-9), study.rounds
+    if n < len(rounds) + study.verify:
+        more = f" and verify {study.verify} more" if study.verify else ""
         raise UserError(
-            f"arm {arm.name!r}: a budget of {budget} pays {n} trials, "
-            f"but its {len(rounds)} rounds need one each{more}."
+            f"a budget of {budget} pays {n} trials, but its {len(rounds)} rounds need one "
+            f"each{more}."
         )
-    return replace(arm, study=replace(arm.study, rounds=allocate(n, rounds)))
+    return replace(study, rounds=allocate(n, rounds))
 
 
 def _own(arm: Arm, objective: Choice, seed: int) -> Arm:
