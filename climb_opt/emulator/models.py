@@ -79,6 +79,8 @@ def _fit_law(weights: np.ndarray, y: np.ndarray) -> Law:
 
 def _fit_networks(weights: np.ndarray, y: np.ndarray, seed: int) -> AveragedModel:
     regressor = need("sklearn.neural_network", "Fitting an emulator").MLPRegressor
+    from sklearn.exceptions import ConvergenceWarning
+
     centre, spread = float(y.mean()), float(y.std()) or 1.0
     members = []
     for member in range(NETWORKS):
@@ -86,17 +88,10 @@ def _fit_networks(weights: np.ndarray, y: np.ndarray, seed: int) -> AveragedMode
             hidden_layer_sizes=(64, 64), solver="lbfgs", alpha=0.3, max_iter=400, tol=1e-4,
             max_fun=20_000, random_state=seed + member, activation="tanh",
         )  # fmt: skip
-        members.append(_quietly(network, np.sqrt(weights), (y - centre) / spread))
+        # `max_iter` is meant as early stopping: that it was reached is no news.
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+            members.append(network.fit(np.sqrt(weights), (y - centre) / spread))
     return AveragedModel(members, centre, spread, root=True)
-
-
-def _quietly(network: object, x: np.ndarray, y: np.ndarray) -> object:
-    """Fit without the warning that `max_iter`, meant as early stopping, was reached."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return network.fit(x, y)  # type: ignore[attr-defined]
 
 
 def _fit_forest(weights: np.ndarray, y: np.ndarray, seed: int) -> AveragedModel:

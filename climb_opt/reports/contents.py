@@ -139,20 +139,15 @@ def _predictions(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictio
 def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundSummary, ...]:
     if len(snapshot.maximize) > 1:
         return ()
-    summaries = []
-    for index, planned in enumerate(snapshot.plan.rounds):
+    summaries, plan = [], snapshot.plan
+    for index, planned in enumerate(plan.rounds):
         found, scores = snapshot.round_history(index), snapshot.round_scores(index)
         seen = predictions.where(predictions.rounds == index) if predictions is not None else None
         figures = _spread(scores, snapshot.sign) if len(scores) else [np.nan] * 5
         figures += [seen.rank_correlation(), seen.error()] if seen else [np.nan, np.nan]
-        rung = _rung_of(snapshot, index)
+        rung = plan.ladder.rungs[plan.rungs[index]].name if plan.ladder and plan.rungs else ""
         summaries.append(RoundSummary(index, planned, len(found), *figures, rung=rung))
     return tuple(summaries)
-
-
-def _rung_of(snapshot: Snapshot, index: int) -> str:
-    plan = snapshot.plan
-    return plan.ladder.rungs[plan.rungs[index]].name if plan.ladder and plan.rungs else ""
 
 
 def _spread(history: History, sign: float) -> list[float]:

@@ -74,7 +74,7 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
     n = len(snapshot.judged)
     mean, std = np.full(n, np.nan), np.full(n, np.nan)
     for index in range(len(snapshot.plan.rounds)):
-        rows = snapshot.round_rows(index)
+        rows = np.flatnonzero(snapshot.rounds == index)
         earlier = np.flatnonzero(snapshot.rounds < index)
         for train, held in _folds(earlier, rows) if index == 0 else [(earlier, rows)]:
             if len(held) and len(train) >= FEWEST:

@@ -129,10 +129,6 @@ class Snapshot(StudyView):
         outside = [row for rows in self.baselines().values() for row in rows]
         return np.setdiff1d(np.arange(len(self.judged)), outside)
 
-    def round_rows(self, index: int) -> np.ndarray:
-        """Rows of the history that belong to round `index`."""
-        return np.flatnonzero(self.rounds == index)
-
     def round_history(self, index: int) -> History:
         """The finished trials of round `index`, on whatever rung it is."""
         return self.tried.rows(self._rounds(self.tried) == index)

@@ -67,7 +67,8 @@ def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[
     for number in range(finals.first_look + 1, finals.seeds + 1):
         if found is None or not plan.ended(slots, trials):
             break  # look again when everyone has run this far
-        view = _upto(found, number - 1)
+        until = {n: {s: v for s, v in of.items() if s < number} for n, of in found.scores.items()}
+        view = replace(found, scores=until)
         left = [f for f in finals.finalists if not _behind(view, f)]
         references = [r for r in finals.references if r not in finals.twins]
         reach = finals.budget - len(slots) - len(references)
@@ -83,11 +84,6 @@ def wanted(study: optuna.Study, finals: Finals, max_attempts: int = 3) -> tuple[
 def _slots(names: Iterable[str], numbers: Iterable[int]) -> tuple[str, ...]:
     order = list(names)
     return tuple(f"{name}{SEED_SLOT}{number}" for number in numbers for name in order)
-
-
-def _upto(found: Confirmation, number: int) -> Confirmation:
-    scores = {n: {s: v for s, v in by.items() if s <= number} for n, by in found.scores.items()}
-    return replace(found, scores=scores)
 
 
 def _behind(found: Confirmation, finalist: str) -> bool:

@@ -30,9 +30,9 @@ from climb_opt.gp.outliers import ABSURD, tamed
 from climb_opt.history import History
 from climb_opt.predictors.base import Predictor, expected, informed
 from climb_opt.predictors.components import ComponentPredictor
-from climb_opt.samplers.design import distinct, initial_design
+from climb_opt.samplers.design import initial_design
 from climb_opt.samplers.presets import ClimbOptions, ClimbRules
-from climb_opt.samplers.reach import apart, within_evidence
+from climb_opt.samplers.reach import apart, distinct, within_evidence
 from climb_opt.simplex import MixtureSpace
 
 logger = logging.getLogger(__name__)

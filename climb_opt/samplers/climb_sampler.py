@@ -205,9 +205,9 @@ class ClimbSampler(MixtureSampler):
             self._name_unread(study, batch)
             return batch, []
         batch, fitted = self._next(study, seed, basis, self._rules, m, index)
-        if not self._on_level(StudyView(study), index, basis):
-            return batch, []
-        return batch, predicted(fitted, batch, StudyView(study).sign)
+        view = StudyView(study)
+        known = fitted if self._on_level(view, index, basis) else None
+        return batch, predicted(known, batch, view.sign)
 
     def _on_level(self, view: StudyView, index: int, basis: tuple[int, ...]) -> bool:
         """Whether what a round learns from is on the scale of the scores that it will get: the

@@ -14,7 +14,7 @@ from climb_opt.apportion import apportion
 from climb_opt.draws import SPARSE, SPARSE_STRENGTHS, SPARSE_TEMPERATURE, dirichlet
 from climb_opt.lookup import facts
 from climb_opt.phases import PhasedSpace, one_phase, over_run
-from climb_opt.samplers.reach import UNIT, unread, without_copies
+from climb_opt.samplers.reach import UNIT, distinct, unread, without_copies
 from climb_opt.simplex import MixtureSpace
 
 # RegMix's constants, as used by CLIMB's public code.
@@ -118,10 +118,8 @@ def start_mixture(
     if isinstance(space, PhasedSpace):
         return _start_schedule(space, seed, index, stream)
     k = len(space)
-    if index == 0:
-        return space.project(space.prior)
-    if index == 1:
-        return space.project(np.full(k, 1.0 / k))
+    if index < 2:
+        return space.project(space.prior if index == 0 else np.full(k, 1.0 / k))
     rng = np.random.default_rng([seed, stream, 0, index])
     if sparse and index % 3:
         temperature, power = SPARSE[index % len(SPARSE)]
@@ -144,12 +142,6 @@ def _start_schedule(space: PhasedSpace, seed: int, index: int, stream: int) -> n
     streams = (stream + 2 * place for place in range(1, len(space.shares)))
     later = [start_mixture(space.base, seed, index, other) for other in streams]
     return space.project(space.of_blocks(np.stack([first, *later])))
-
-
-def distinct(weights: np.ndarray) -> np.ndarray:
-    """The rows of `weights` (n, K) without repeats, in order of first appearance."""
-    _, first = np.unique(weights, axis=0, return_index=True)
-    return weights[np.sort(first)]
 
 
 def _within_usage(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:

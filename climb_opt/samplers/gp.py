@@ -209,13 +209,12 @@ class SimplexGPSampler(MixtureSampler):
             return start()
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
         rng = np.random.default_rng([self._seed, stream, 1, index])
-        if plan.target == 0 and explore > NOISY and len(problem.objectives) == 1:
-            weights, rung = most_told(problem, rng), purse.first
-        elif plan.target == 0:
-            weights, rung = propose(problem, rng, explore), purse.first
-        else:
+        if plan.target:
             weights, rung = purse.buy(problem, history, rng, explore)
-        return self._space.project(weights), rung, problem
+            return self._space.project(weights), rung, problem
+        told = explore > NOISY and len(problem.objectives) == 1
+        weights = most_told(problem, rng) if told else propose(problem, rng, explore)
+        return self._space.project(weights), purse.first, problem
 
     def _start(
         self, place: tuple[int, int], history: History, pending: np.ndarray, sparse: bool

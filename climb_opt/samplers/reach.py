@@ -26,6 +26,12 @@ def apart(weights: np.ndarray, unit: float = UNIT) -> np.ndarray:
     return np.sort(first)
 
 
+def distinct(weights: np.ndarray) -> np.ndarray:
+    """The rows of `weights` (n, K) without repeats, in order of first appearance."""
+    _, first = np.unique(weights, axis=0, return_index=True)
+    return weights[np.sort(first)]
+
+
 def without_copies(space: MixtureSpace, rng: np.random.Generator, batch: np.ndarray) -> np.ndarray:
     """The batch (n, K), with mixed draws instead of copies where it is little else than copies.
 
@@ -40,9 +46,7 @@ def without_copies(space: MixtureSpace, rng: np.random.Generator, batch: np.ndar
     drawn = np.concatenate([batch[first], space.sample_mixed(rng, 64 * n)])
     fresh = drawn[apart(drawn)][len(first) :]
     if len(first) + len(fresh) < n:  # bounds so tight that a unit is the whole space
-        drawn = np.concatenate([batch[first], drawn])
-        _, places = np.unique(drawn, axis=0, return_index=True)
-        fresh = drawn[np.sort(places)][len(first) :]
+        fresh = distinct(np.concatenate([batch[first], drawn]))[len(first) :]
     filled = batch.copy()
     copies = np.setdiff1d(np.arange(n), first)[: len(fresh)]
     filled[copies] = fresh[: len(copies)]

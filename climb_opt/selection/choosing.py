@@ -159,6 +159,7 @@ def evidence_of(
         return None
     tried = replace(problem, space=within_evidence(space, learnt.weights))
     compared = _compared(space, history)
+    slots = [trial.user_attrs.get(SLOT) for trial in history.trials]
     return Evidence(
         history,
         tried,
@@ -166,17 +167,13 @@ def evidence_of(
         compared,
         seed,
         view.attributes.get(PICK, {}),
-        any(_verifies(view, t.user_attrs.get(SLOT)) for t in history.trials),
+        # Whether what a model found best was measured, not only what designs and samplers ask for.
+        any(slot == OPTIMUM or view.plan.verifies(slot) for slot in slots),
         learnt,
     )
 
 
 # --- private -------------------------------------------------------------------------------------
-
-
-def _verifies(view: StudyView, slot: int | str | None) -> bool:
-    """Whether a slot measures what a model found best, not what a design or a sampler asks for."""
-    return slot == OPTIMUM or view.plan.verifies(slot)
 
 
 def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendation:

@@ -27,7 +27,8 @@ def write_figures(table: Comparison, folder: Path, *, scaled: bool) -> list[Path
     Raises:
         UserError: matplotlib is missing.
     """
-    plt = _pyplot()
+    need("matplotlib", "Drawing figures", "climb-opt[dashboard]").use("Agg")
+    plt = importlib.import_module("matplotlib.pyplot")
     folder.mkdir(parents=True, exist_ok=True)
     stem = "".join(c if c.isalnum() else "-" for c in table.setting)
     written = []
@@ -43,11 +44,6 @@ def write_figures(table: Comparison, folder: Path, *, scaled: bool) -> list[Path
 
 
 # --- private -----------------------------------------------------------------------------------
-
-
-def _pyplot() -> Any:
-    need("matplotlib", "Drawing figures", "climb-opt[dashboard]").use("Agg")
-    return importlib.import_module("matplotlib.pyplot")
 
 
 def _best_so_far(axes: Any, rows: Sequence[ArmRow], scaled: bool) -> bool:

@@ -64,7 +64,8 @@ def styled(app: Application) -> Application:
         kind = next((value for name, value in headers if name.lower() == "content-type"), "")
         if kind.startswith("text/html"):
             page = b"".join(body).replace(b"</head>", STYLE, 1)
-            _close(body)
+            if hasattr(body, "close"):
+                body.close()
             headers = [(n, v) for n, v in headers if n.lower() != "content-length"]
             headers.append(("Content-Length", str(len(page))))
             body = [page]
@@ -81,9 +82,3 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         pass  # a line for every poll of every browser helps nobody
-
-
-def _close(body: Iterable[bytes]) -> None:
-    close = getattr(body, "close", None)
-    if close is not None:
-        close()
