@@ -68,8 +68,7 @@ class NoisyObjective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Suggest a mixture and return its noisy score."""
-        mixture = self.source.space.suggest(trial)
-        weights = self.source.space.weights(mixture)[None]
+        weights = self.source.space.weights(self.source.space.suggest(trial))[None]
         # A stream of its own: samplers draw from (seed, slot) too.
         rng = np.random.default_rng([self.seed, trial.number, STREAM])
         if bool(self.source.extrapolates(weights)[0]):

@@ -101,8 +101,7 @@ class Emulator:
         if set(space.domains) != set(table.domains):
             odd = sorted(set(space.domains) ^ set(table.domains))[0]
             raise UserError(f"The prior and the table must have the same domains, unlike {odd!r}.")
-        order = [table.domains.index(domain) for domain in space.domains]
-        weights = table.weights[:, order]
+        weights = table.weights[:, [table.domains.index(domain) for domain in space.domains]]
         path = _cache_path(cache, space, weights, parts, coefficients, seed)
         if path is not None and path.is_file():
             with path.open("rb") as stream:

@@ -154,8 +154,7 @@ def pool(
             every rung, rungs out of order of cost.
     """
     names, coefficients = coefficients_of(runs.names, score)
-    columns = [runs.names.index(name) for name in names]
-    scores = runs.results[:, columns] @ coefficients
+    scores = runs.results[:, [runs.names.index(name) for name in names]] @ coefficients
     steps, found = [], []
     for parameters, tokens in rungs:
         rows = _runs_at(runs, np.isfinite(scores), parameters, tokens)

@@ -126,8 +126,7 @@ class Thresholds(Law):
         """See `Law`."""
         self._gain = rng.gamma(0.5, 0.6, (tasks, domains))
         self._top = rng.uniform(3.0, 4.0, tasks) + self._gain.sum(axis=1)
-        theta = rng.dirichlet(np.full(domains, 2.0))
-        self._theta = np.clip(2.2 * theta, 0.02, 0.5)
+        self._theta = np.clip(2.2 * rng.dirichlet(np.full(domains, 2.0)), 0.02, 0.5)
         self._steep = rng.uniform(2.5, 7.0, domains)
 
     def components(self, weights: np.ndarray) -> np.ndarray:

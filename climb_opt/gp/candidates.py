@@ -69,5 +69,4 @@ def sparse(rng: np.random.Generator, n: int, space: MixtureSpace) -> np.ndarray:
     average (better in five settings, worse in four). Both kinds together lost the gain.
     """
     part = -(-enough(n, len(space)) // len(SPARSE))
-    draws = [space.sample(rng, part, temperature=t, strength=s) for t, s in SPARSE]
-    return np.concatenate(draws)
+    return np.concatenate([space.sample(rng, part, temperature=t, strength=s) for t, s in SPARSE])

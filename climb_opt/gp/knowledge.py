@@ -60,8 +60,7 @@ def most_told(problem: Problem, rng: np.random.Generator) -> np.ndarray:
         return pool[-1]
     roots = np.sqrt(pool)
     mean, covariance = objective.joint(roots)
-    weight = max(objective.noise, objective.spread)
-    level = mean - weight * problem.feasible(roots)
+    level = mean - max(objective.noise, objective.spread) * problem.feasible(roots)
     noise = objective.noise**2 / PATIENCE
     std = np.sqrt(np.maximum(np.diag(covariance)[new], 0.0) + noise)
     return np.asarray(pool[new[int(np.argmax(improvements(level, covariance[:, new] / std)))]])

@@ -103,8 +103,7 @@ class LadderProcess(GaussianProcess):
         scale = float(residual @ self._alpha) / len(values)
         self.scale = max(scale, 1e-24 * float(np.max(np.abs(values), initial=1e-100)) ** 2)
         self.noise = float(np.sqrt(self.scale * self._noises[-1]))
-        highest = values[rungs == self._seen[-1]]
-        self.spread = float(np.std(highest)) or float(np.std(residual))
+        self.spread = float(np.std(values[rungs == self._seen[-1]])) or float(np.std(residual))
         self._values = values
 
     def imagine(self, roots: np.ndarray, rungs: np.ndarray | None = None) -> LadderProcess:

@@ -44,8 +44,7 @@ class Shape:
     @property
     def log_linears(self) -> list[float]:
         """Of the linear terms: of the one, or of the plain columns and of the deviations."""
-        deviating = [] if self.log_deviating is None else [self.log_deviating]
-        return [self.log_linear, *deviating]
+        return [self.log_linear, *([] if self.log_deviating is None else [self.log_deviating])]
 
 
 class Surrogate(Protocol):

@@ -23,8 +23,7 @@ def lowest_mean(problem: Problem, rng: np.random.Generator, caution: float = 0.0
     """argmin (K,) of posterior mean + caution x standard deviation, over the space."""
     found = _descents(problem, rng, caution)
     function = mean_of(problem.objectives[0], problem.constraints, caution)
-    values = [function(np.sqrt(w))[0] for w in found]
-    return np.asarray(found[int(np.argmin(values))])
+    return np.asarray(found[int(np.argmin([function(np.sqrt(w))[0] for w in found]))])
 
 
 def mean_of_top(problem: Problem, rng: np.random.Generator, top: int = TOP) -> np.ndarray:
@@ -40,8 +39,7 @@ def mean_of_top(problem: Problem, rng: np.random.Generator, top: int = TOP) -> n
 
 def mean_optimum(problem: Problem, rng: np.random.Generator) -> np.ndarray:
     """The average (K,), on the sphere of square roots, of the optima of joint samples."""
-    pool = _contenders(problem, rng)
-    roots = np.sqrt(pool)
+    roots = np.sqrt(_contenders(problem, rng))
     normals = rng.standard_normal((SAMPLES, len(roots)))
     samples = draw(problem.objectives[0], roots, normals)
     ok = np.ones_like(samples, dtype=bool)
@@ -76,8 +74,7 @@ def _contenders(problem: Problem, rng: np.random.Generator) -> np.ndarray:
     best = best_candidates(problem, objective)
 
     def lowest(rows: np.ndarray, count: int) -> np.ndarray:
-        value = objective.mean(np.sqrt(rows))
-        return rows[np.argsort(value, kind="stable")[:count]]
+        return rows[np.argsort(objective.mean(np.sqrt(rows)), kind="stable")[:count]]
 
     near = np.concatenate([space.sample_mixed(rng, 1500), around(rng, best, 2500, space)])
     return np.concatenate(

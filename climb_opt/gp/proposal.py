@@ -50,8 +50,7 @@ class Problem:
     @property
     def known(self) -> np.ndarray:
         """Evaluated and pending mixtures, (n + p, K)."""
-        rows = self.pending.reshape(-1, len(self.space))
-        return np.concatenate([self.evaluated, rows])
+        return np.concatenate([self.evaluated, self.pending.reshape(-1, len(self.space))])
 
     def feasible(self, roots: np.ndarray) -> np.ndarray:
         """log P(every guard-rail holds) at `roots` (m, K), shape (m,)."""

@@ -103,8 +103,7 @@ def _contenders(problem: Problem, process: LadderProcess, rng: np.random.Generat
     known = best_candidates(problem, process, MOST_KNOWN)
     pool = np.concatenate([known, _pending(problem), candidates_of(problem, process, rng)])
     pool = problem.space.project(pool)  # a descent may end outside of a table's rows
-    near = cdist(pool, pool, "cityblock") <= SAME
-    return pool[~np.tril(near, -1).any(axis=1)]
+    return pool[~np.tril(cdist(pool, pool, "cityblock") <= SAME, -1).any(axis=1)]
 
 
 def _levels(problem: Problem, process: LadderProcess, pool: np.ndarray) -> np.ndarray:

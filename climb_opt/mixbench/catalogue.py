@@ -121,8 +121,7 @@ def _decoy(
 
 def _phases(law: int = 0, noise: float = NOISE, domains: int = 8, effect: float = 2.0) -> Problem:
     """Interactions in phases of 80 and 20 %: some domains are worth more late, some early."""
-    plain = Interactions(domains, seed=law)
-    return _one("phases", InPhases(plain, effect=effect, seed=law), noise)
+    return _one("phases", InPhases(Interactions(domains, seed=law), effect=effect, seed=law), noise)
 
 
 def _phases_scarce(

@@ -106,8 +106,7 @@ def regmix(problem: Problem, data: Data, seed: int) -> Pick:
     """RegMix's proposal: the mean of the 128 best predicted of draws from Dirichlet(prior)."""
     model = regmix_predict(problem, data, seed)
     draws = np.random.RandomState(REGMIX_SEED).dirichlet(problem.space.prior, REGMIX_DRAWS)
-    mean = draws[np.argsort(model(draws))[:REGMIX_TOP]].mean(axis=0)
-    weights = problem.space.project(mean)
+    weights = problem.space.project(draws[np.argsort(model(draws))[:REGMIX_TOP]].mean(axis=0))
     return Pick(weights, float(model(weights[None])[0]))
 
 

@@ -83,8 +83,7 @@ def _cells(path: Path) -> list[str]:
     """The notebook's cells that fit, that draw, and that average."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
     code = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    wanted = [FITS, *SIMULATES, TOP]
-    found = [next(c for c in code if text in c) for text in wanted]
+    found = [next(c for c in code if text in c) for text in [FITS, *SIMULATES, TOP]]
     return [_without_given(cell) for cell in dict.fromkeys(found)]
 
 

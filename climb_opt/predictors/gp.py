@@ -100,8 +100,7 @@ class GPPredictor:
             self._prior_mean = float(self._gp.mean_module.constant)
             noisy = covariance + self._noise * torch.eye(len(x), dtype=x.dtype)
             self._factor = torch.linalg.cholesky(noisy)
-            residual = (z - self._prior_mean)[:, None]
-            self._alpha = torch.cholesky_solve(residual, self._factor)[:, 0]
+            self._alpha = torch.cholesky_solve((z - self._prior_mean)[:, None], self._factor)[:, 0]
 
     def _posterior(self, weights: np.ndarray, deviation: bool) -> tuple[np.ndarray, np.ndarray]:
         w = np.asarray(weights, dtype=float)

@@ -95,6 +95,4 @@ def _atlas(study: optuna.Study, path: str | Path | None) -> Points | None:
     from climb_opt.corpus.after import map as maps
     from climb_opt.corpus.folder import CLUSTERS
 
-    if not (corpus.path / CLUSTERS).is_file():
-        return None
-    return maps.points(corpus)
+    return maps.points(corpus) if (corpus.path / CLUSTERS).is_file() else None

@@ -116,8 +116,7 @@ def open_confirmation(
     Raises:
         UserError: it confirms other mixtures or another recipe, because the search went on.
     """
-    name = name or f"{study.study_name}{SUFFIX}"
-    created = open_sibling(study, name)
+    created = open_sibling(study, name or f"{study.study_name}{SUFFIX}")
     stored = created.user_attrs.get(CONFIRM)
     if stored is None:
         found_sibling(created, study, recipe, CONFIRM, _write(finals))
@@ -138,8 +137,7 @@ def read_finals(study: optuna.Study) -> Finals:
 
 def _write(finals: Finals) -> dict[str, Any]:
     # The error level of each interval is split among finalists and looks.
-    level = LEVEL / (max(1, len(finals.finalists)) * finals.looks)
-    return {**asdict(finals), "level": level}
+    return {**asdict(finals), "level": LEVEL / (max(1, len(finals.finalists)) * finals.looks)}
 
 
 def _read(stored: Mapping[str, Any]) -> Finals:

@@ -102,8 +102,7 @@ class Confirmation:
         gains = [self.sign * (theirs[s] - ours[s]) for s in sorted(set(ours) & set(theirs))]
         if not gains:
             return None
-        half = half_width(gains, self.level)
-        return Difference(name, other, fmean(gains), half, len(gains))
+        return Difference(name, other, fmean(gains), half_width(gains, self.level), len(gains))
 
     def differences(self) -> list[Difference]:
         """Every finalist against every baseline."""

@@ -63,8 +63,7 @@ class Transfer:
 
     def interval(self) -> tuple[float, float] | None:
         """The 90 % interval of `rho`; None with too few pairs."""
-        few = len(self.small) < FEWEST_PAIRS
-        return None if few else rank_interval(self.small, self.large)
+        return None if len(self.small) < FEWEST_PAIRS else rank_interval(self.small, self.large)
 
     def best_kept(self) -> int | None:
         """Rank at the large size, from 1, of the mixture that was best at the small one."""

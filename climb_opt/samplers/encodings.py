@@ -80,8 +80,7 @@ class GammaEncoding:
 
     def __init__(self, space: MixtureSpace, *, strength: float = 1.0) -> None:
         # Of schedules each phase is a mixture drawn by itself.
-        alpha = np.tile(one_phase(space).prior, max(len(shares_of(space)), 1))
-        self._alpha = strength * alpha
+        self._alpha = strength * np.tile(one_phase(space).prior, max(len(shares_of(space)), 1))
 
     def distributions(self) -> dict[str, BaseDistribution]:
         return _box(len(self._alpha), 0.0, 1.0)

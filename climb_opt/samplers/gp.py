@@ -228,8 +228,7 @@ class SimplexGPSampler(MixtureSampler):
         if len(known) and distance(known, mixture).min() < CLOSE:
             rng = np.random.default_rng([self._seed, stream, 2, index])
             others = self._space.sample_mixed(rng, 8)
-            nearest = [distance(known, other).min() for other in others]
-            mixture = others[int(np.argmax(nearest))]
+            mixture = others[int(np.argmax([distance(known, other).min() for other in others]))]
         return mixture
 
     def _pending(
@@ -283,7 +282,6 @@ def _relative_noise(problem: Problem, history: History) -> float:
         low = int(history.rungs.min())
         history = history.rows(history.rungs == low)
         noises = [s.at(low).noise for s in problem.objectives if isinstance(s, LadderProcess)]
-    columns = history.values.reshape(len(history), -1).T
-    spreads = [tame(column)[:32].std() for column in columns]
+    spreads = [tame(column)[:32].std() for column in history.values.reshape(len(history), -1).T]
     ratios = [noise / float(d) for noise, d in zip(noises, spreads, strict=True) if d > 0]
     return max(ratios, default=0.0)

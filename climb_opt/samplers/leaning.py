@@ -62,5 +62,4 @@ class Leaning:
 def _measured(given: Mapping[str, Any]) -> Gains:
     if isinstance(given.get("lowers"), Mapping):  # as a study carries it
         return build(Gains, given, "influence")
-    gains = convert(dict(given), dict[str, float], "influence")
-    return Gains({"given": gains}, {"given": 1.0})
+    return Gains({"given": convert(dict(given), dict[str, float], "influence")}, {"given": 1.0})

@@ -61,8 +61,7 @@ def without_copies(space: MixtureSpace, rng: np.random.Generator, batch: np.ndar
 
 def unread(space: MixtureSpace, weights: np.ndarray) -> tuple[str, ...]:
     """Domains with tokens and room to which no row of `weights` (n, K) gives a unit."""
-    most = weights.max(axis=0, initial=0.0)
-    none = (most < UNIT) & (space.prior > 0) & (space.upper > 0)
+    none = (weights.max(axis=0, initial=0.0) < UNIT) & (space.prior > 0) & (space.upper > 0)
     return tuple(d for d, missed in zip(space.domains, none, strict=True) if missed)
 
 

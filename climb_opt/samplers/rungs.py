@@ -120,8 +120,7 @@ class Purse:
         process, target = problem.objectives[0], self.ladder.target
         assert isinstance(process, LadderProcess)
         begun = np.concatenate([problem.rungs, problem.pending_rungs])  # type: ignore[list-item]
-        shares = np.maximum(self.ladder.shares, LEAST)
-        spent = float(shares[begun[begun < target]].sum())
+        spent = float(np.maximum(self.ladder.shares, LEAST)[begun[begun < target]].sum())
         for rung in rungs:
             on = problem.known[begun == rung]
             both = len(on) - len(fresh(on, problem, target))

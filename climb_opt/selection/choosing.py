@@ -195,8 +195,7 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
     if baseline is not None:
         gains[baseline] = promise.gain(compared[1])
     gains |= {moved.name: promise.gain_over_score(moved.value) for moved in history.methods}
-    tame = tamed(history, against=compared)
-    warnings = doubts(evidence.learnt, tame, evidence.promise, weights)
+    warnings = doubts(evidence.learnt, tamed(history, against=compared), evidence.promise, weights)
     warnings += small_doubt(len(history))
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
     warnings += component_doubts(history)
@@ -279,8 +278,7 @@ def _balanced(of: Learnt, components: bool) -> Recommendation:
         roots = np.sqrt(history.weights[rows])
         values = np.stack([o.mean(roots) for o in problem.objectives], axis=1)
     best = np.flatnonzero(front(values))
-    reference = reference_point(values)
-    own = np.prod(np.maximum(reference - values[best], 0.0), axis=1)
+    own = np.prod(np.maximum(reference_point(values) - values[best], 0.0), axis=1)
     order = best[np.argsort(-own, kind="stable")]
     mixtures = [space.mixture(history.weights[rows[i]]) for i in order]
     warnings = [f"one of {len(mixtures)} mixtures of the Pareto set: no single best"]

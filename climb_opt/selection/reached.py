@@ -32,8 +32,7 @@ def highest_rung(view: StudyView, history: History) -> str:
     ladder = view.ladder
     if ladder is None or len(ladder) < 2:
         return ""
-    reached = ladder.target if history.rungs is None else int(history.rungs.max())
-    return ladder.rungs[reached].name
+    return ladder.rungs[ladder.target if history.rungs is None else int(history.rungs.max())].name
 
 
 def unreached(view: StudyView, history: History) -> str:

@@ -77,8 +77,7 @@ class Evidence:
     def spread(self) -> float:
         """Standard deviation of the first results, before a search narrows down; where it has, what
         a mixture to be beaten scores is no outlier."""
-        seen = tamed(self.history, against=self.compared)
-        return float(seen.values[:EARLY].std())
+        return float(tamed(self.history, against=self.compared).values[:EARLY].std())
 
     @property
     def relative_noise(self) -> float:

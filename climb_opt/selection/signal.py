@@ -118,8 +118,7 @@ def weights_for(runs: Runs, score: Mapping[str, float]) -> dict[str, float]:
     seen = np.asarray(np.corrcoef(mixtures / spread * signs, rowvar=False))
     total = _shrunk(seen, len(mixtures) - 1)
     noise = _noise(rows, freedom, len(mixtures) - 1)
-    own = np.abs([score[name] for name in known]) * spread
-    found = _best(total, noise, own)
+    found = _best(total, noise, np.abs([score[name] for name in known]) * spread)
     return _furthest(runs, score, dict(zip(known, signs * found / spread, strict=True)))
 
 
@@ -135,8 +134,7 @@ def _part(name: str, repeats: Mapping[str, np.ndarray], mixtures: np.ndarray) ->
     rounding = EXACT * max(float(np.abs(r).max()) for r in [*groups.values(), values] if len(r))
     by_mixture = {m: _above(float(r.std(ddof=1)), rounding) for m, r in groups.items()}
     freedom = sum(len(r) - 1 for r in groups.values())
-    squares = sum((len(r) - 1) * by_mixture[m] ** 2 for m, r in groups.items())
-    noise = math.sqrt(squares / freedom)
+    noise = math.sqrt(sum((len(r) - 1) * by_mixture[m] ** 2 for m, r in groups.items()) / freedom)
     ends = (noise * math.sqrt(freedom / chdtri(freedom, p)) for p in (ERROR / 2, 1 - ERROR / 2))
     low, high = map(float, ends)
     signal, shown = math.nan, False

@@ -211,8 +211,7 @@ def _sized(arm: Arm, budget: Budget) -> StudyRecipe:
     if budget.trials is not None:
         affordable = budget.trials * options.share / cost
     else:
-        tokens = float(budget.tokens or 0) * options.share
-        affordable = tokens / (study.proxy.tokens * cost)
+        affordable = float(budget.tokens or 0) * options.share / (study.proxy.tokens * cost)
     if rung_count(study) > 1 and not study.rungs:  # in target trials as yet
         ladder = study.ladder or (study.proxy,)
         return replace(study, rounds=(), ladder=ladder, budget=BudgetRecipe(affordable))
@@ -229,8 +228,7 @@ def _sized(arm: Arm, budget: Budget) -> StudyRecipe:
 
 
 def _own(arm: Arm, objective: Choice, seed: int) -> Arm:
-    options = {**objective.options, **arm.options.objective}
-    stored = Choice(objective.name, options)
+    stored = Choice(objective.name, {**objective.options, **arm.options.objective})
     evaluators = arm.study.evaluators if objective.name == LIVE else (stored,)
     return replace(arm, study=replace(arm.study, seed=seed, evaluators=evaluators))
 

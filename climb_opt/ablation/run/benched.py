@@ -52,8 +52,7 @@ def problem_of(options: Mapping[str, Any], seed: int) -> Problem:
         UserError: no such problem, an unknown option, or whatever is wrong with a table.
     """
     given = {key: value for key, value in options.items() if key not in OWN}
-    read = tuple(of_options(given).items())
-    return _problem_of(json.dumps(given, sort_keys=True), read, seed)
+    return _problem_of(json.dumps(given, sort_keys=True), tuple(of_options(given).items()), seed)
 
 
 @lru_cache(maxsize=64)

@@ -134,8 +134,7 @@ def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: st
 
 
 def _ours(study: optuna.Study, ground: Surface, recipe: StudyRecipe) -> float:
-    weights = final_mixture(study, ground.space, recipe, COMMON)
-    return float(ground.regret(weights[None])[0])
+    return float(ground.regret(final_mixture(study, ground.space, recipe, COMMON)[None])[0])
 
 
 def _judged(result: RunResult, final: np.ndarray | None, ground: Surface) -> RunResult:

@@ -87,8 +87,7 @@ def judge(
     seeds = range(JUDGE_SEED, JUDGE_SEED + recipe.test.seeds)
     if wanted:
         todo = orders(wanted, {f"seed{s}": s for s in seeds}, judged.max_attempts)
-        todo = replace(todo, stop=place.stop, on_trial=on_trial)
-        train = partial(run_plan, study, wanted=todo)
+        train = partial(run_plan, study, wanted=replace(todo, stop=place.stop, on_trial=on_trial))
         with_proxies(study, train, directory=place.directory, stop=place.stop)
         place.check_stop()
     for f in finals:
@@ -107,8 +106,7 @@ def _with_fixed(found: Found, space: MixtureSpace) -> Found:
 
 
 def _slot(mixture: Mapping[str, float], space: MixtureSpace) -> str:
-    weights = space.weights(mixture, normalise=True)
-    return mixtures_digest(np.round(weights, SAME))
+    return mixtures_digest(np.round(space.weights(mixture, normalise=True), SAME))
 
 
 def _trials_of(study: optuna.Study, slot: str | None) -> list[FrozenTrial]:

@@ -71,8 +71,7 @@ def tables(
         size, tokens = _number(given, "parameters"), _number(given, "tokens")
         table = {**_of_table(given), "score": score, "prior": prior}
         sources.append(fitted(table, folder, components=False))
-        flops = PER_PARAMETER * size * tokens
-        steps.append(Rung(amount(size), flops, round(tokens), round(size)))
+        steps.append(Rung(amount(size), PER_PARAMETER * size * tokens, round(tokens), round(size)))
     return _measured(SourceLadder(tuple(sources), Ladder(tuple(steps)), _each(noise)))
 
 

@@ -56,8 +56,7 @@ def run_live(
     planned = runs(recipe)
     found = [_found(run, recipe, place, on_trial) for run in planned]
     for domains in dict.fromkeys(_domains(run) for run in planned):
-        ours = [f for f in found if _domains(f.run) == domains]
-        yield from judge(recipe, ours, place, on_trial)
+        yield from judge(recipe, [f for f in found if _domains(f.run) == domains], place, on_trial)
 
 
 # --- the searches ------------------------------------------------------------------------------

@@ -160,6 +160,4 @@ def plain(value: Any) -> Any:
         return walked(value, plain, str)
     if isinstance(value, (float, np.floating)):
         return float(f"{float(value):.10g}") if np.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value
+    return int(value) if isinstance(value, np.integer) else value

@@ -35,8 +35,7 @@ def anytime(ranking: Ranking, setting: str) -> Figure:
     curves = {arm: _curve(ranking, arm, setting) for arm in here}
     values = [y for curve in curves.values() for _, y in curve] or [0.0]
     whole = (math.floor(min(values)), max(math.ceil(max(values)), math.floor(min(values)) + 1))
-    most = float(last)
-    chart = Chart((0.0, most * 1.03), whole, "trials of the target", "regret, log10")
+    chart = Chart((0.0, float(last) * 1.03), whole, "trials of the target", "regret, log10")
     for arm in sorted(here, key=lambda a: a in named):
         css = hue(named.index(arm)) if arm in named else hue(-1)
         _stroke(chart, curves[arm], css)
@@ -87,8 +86,7 @@ def _curve(ranking: Ranking, arm: str, setting: str) -> list[tuple[float, float]
 
 def _by_line(names: Sequence[str], x: tuple[float, float], x_label: str) -> Chart:
     """A chart with a line of its own for each name, the first on top."""
-    height = ROW * len(names) + 70.0
-    return Chart(x, (0.5 - len(names), 0.5), x_label, height=height, left=150.0)
+    return Chart(x, (0.5 - len(names), 0.5), x_label, height=ROW * len(names) + 70.0, left=150.0)
 
 
 def _rendered(chart: Chart, names: Sequence[str], told: str) -> str:

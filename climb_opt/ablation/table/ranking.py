@@ -104,8 +104,7 @@ class Ranking:
     @cached_property
     def parts(self) -> tuple[str, ...]:
         """Parts of the budget after which recommendations were judged."""
-        found = {part for r in self.counted for part in r.promises}
-        return tuple(sorted(found, key=float))
+        return tuple(sorted({part for r in self.counted for part in r.promises}, key=float))
 
     def took(self, arm: str, setting: str) -> bool:
         """Whether an arm took part in a setting."""
@@ -186,8 +185,7 @@ class Ranking:
             for part, found in (r.promises or {"": {}}).items():
                 figures = [None if found.get(k) is None else f"{found[k]:.8g}" for k in CSV[3:]]
                 rows.append([r.setting, r.arm, r.seed, part, *figures, *counts])
-        head = [*CSV[:3], "budget", *CSV[3:], "off", "repeated", "failed", "error"]
-        return csv_text(head, rows)
+        return csv_text([*CSV[:3], "budget", *CSV[3:], "off", "repeated", "failed", "error"], rows)
 
     # --- private -----------------------------------------------------------------------------
 

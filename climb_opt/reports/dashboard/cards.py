@@ -107,8 +107,7 @@ def _effects(contents: Contents) -> go.Figure | None:
     shown = [e for e in contents.effects if e.without is not None][:BARS]
     if not shown:
         return None
-    title = "Gain if left out, 90 %"
-    figure = _figure(title, contents.snapshot.unit, "")
+    figure = _figure("Gain if left out, 90 %", contents.snapshot.unit, "")
     names = [_words(shorten(e.domain, 28)) for e in reversed(shown)]
     changes = [e.without for e in reversed(shown) if e.without is not None]
     error = {"type": "data", "array": [SURE * c.std for c in changes]}
@@ -142,8 +141,7 @@ def _searched(snapshot: Snapshot, index: int) -> str:
 
 def _level(figure: go.Figure, end: float, level: float, text: str) -> None:
     line = {"dash": "dash", "color": "#8a94a0", "width": 1.5}
-    name = _words(text)
-    figure.add_scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=name)
+    figure.add_scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=_words(text))
 
 
 def _dots(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, index: int) -> None:

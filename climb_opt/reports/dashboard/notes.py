@@ -50,8 +50,7 @@ def trial_note(
             `schedule` is its phases, where there are several; `path` that of its weights.
         rerun: the command that trains this mixture again.
     """
-    columns = _columns(mixture, facts, prior)
-    parts = [_summary(mixture, facts), _mixture(mixture, columns)]
+    parts = [_summary(mixture, facts), _mixture(mixture, _columns(mixture, facts, prior))]
     if components:
         parts.insert(1, _scores(components))
     if rerun:

@@ -71,8 +71,7 @@ def _table(block: kinds.Table) -> str:
     rows = [[_cell(cell) for cell in row] for row in block.rows]
     title = f"<h3>{in_html(block.title)}</h3>" if block.title else ""
     if block.fold:
-        whole = markup.table(block.head, rows, text=block.text)
-        return title + markup.details(block.fold, whole)
+        return title + markup.details(block.fold, markup.table(block.head, rows, text=block.text))
     return title + markup.long_table(block.head, rows, text=block.text, few=block.few)
 
 

@@ -66,8 +66,7 @@ def table(
 
     def line(cells: Sequence[str]) -> str:
         first, *rest = zip(cells, columns, strict=True)
-        parts = [pad(*first), *(pad(c, w, right=True) for c, w in rest)]
-        return "  ".join(parts).rstrip()
+        return "  ".join([pad(*first), *(pad(c, w, right=True) for c, w in rest)]).rstrip()
 
     rule = "  ".join("-" * w for w in columns)
     body = [line(row) for row in every[1 : 1 + len(rows)]]

@@ -127,5 +127,4 @@ def _reached(regret: Regret, level: float) -> float:
     best = np.minimum.accumulate(regret.means)
     if best[0] <= level:
         return regret.budgets[0]
-    logs = np.interp(-level, -best, np.log(regret.budgets))
-    return float(np.exp(logs))
+    return float(np.exp(np.interp(-level, -best, np.log(regret.budgets))))

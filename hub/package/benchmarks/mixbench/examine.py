@@ -75,13 +75,11 @@ def _selection(method: Method, problem: Problem, seed: int, n: int) -> Found:
     proposals = problem.space.project(
         (1.0 - share) * best + share * problem.design(seed + 1, PROPOSALS)
     )
-    learnt = np.concatenate([problem.design(seed, n - PROPOSALS), proposals])
-    data = measured(problem, learnt, seed)
+    data = measured(problem, np.concatenate([problem.design(seed, n - PROPOSALS), proposals]), seed)
     scores = data.scores[-PROPOSALS:]
     if method.predict is not None:
         seen, told = method.told(problem, data)
-        model = believe(method.predict(seen, told, seed))
-        scores = model(told.weights[-PROPOSALS:])[0]
+        scores = believe(method.predict(seen, told, seed))(told.weights[-PROPOSALS:])[0]
     true = problem.regret(proposals)
     return {"selection regret": float(true[int(np.argmin(scores))] - true.min())}
 

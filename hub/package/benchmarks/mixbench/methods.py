@@ -183,8 +183,7 @@ def best_expected(
     """The mixture (K,) that a function of mixtures (m, K) -> (m,) expects to be best."""
     pool = problem.space.sample_mixed(np.random.default_rng([seed, len(data)]), POOL)
     pool = np.concatenate([problem.space.project(data.weights), pool])
-    start = pool[int(np.argmin(mean(pool)))]
-    return exchanged(mean, problem.space, start)
+    return exchanged(mean, problem.space, pool[int(np.argmin(mean(pool)))])
 
 
 def believe(

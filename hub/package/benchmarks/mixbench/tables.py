@@ -282,8 +282,7 @@ def _rung(
     found: dict[float, dict[tuple[float, ...], list[float]]] = {}
     for row in np.flatnonzero(fits).tolist():
         key = tuple(np.round(runs.weights[row], DECIMALS).tolist())
-        point = found.setdefault(float(runs.tokens[row]), {})
-        point.setdefault(key, []).append(float(scores[row]))
+        found.setdefault(float(runs.tokens[row]), {}).setdefault(key, []).append(float(scores[row]))
     # One point of each run: of those that most mixtures have, as a last one may be of few.
     most = max(map(len, found.values()))
     near = min((t for t in found if len(found[t]) == most), key=lambda t: abs(t - tokens))

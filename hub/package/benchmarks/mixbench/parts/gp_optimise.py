@@ -34,8 +34,7 @@ def descend(
 
 def tidy(weights: np.ndarray, space: MixtureSpace) -> np.ndarray:
     """`weights` (m, K) without specks: those below `SMALLEST` become 0, within the bounds."""
-    w = np.where(weights < SMALLEST, 0.0, weights)
-    return space.project(w.reshape(-1, len(space)))
+    return space.project(np.where(weights < SMALLEST, 0.0, weights).reshape(-1, len(space)))
 
 
 def sphere_point(v: np.ndarray, space: MixtureSpace) -> tuple[np.ndarray, np.ndarray, float]:
