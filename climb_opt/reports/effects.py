@@ -68,9 +68,8 @@ def domain_effects(
 
     Empty below `FEWEST` trials, with several objectives, or when every score is the same.
     """
-    if len(history) < FEWEST or history.values.ndim > 1 or np.ptp(history.values) == 0:
-        return []
-    if len(domains) < 2:
+    shown = len(history) >= FEWEST and history.values.ndim == 1 and len(domains) > 1
+    if not shown or np.ptp(history.values) == 0:
         return []
     surrogate = surrogate_of(history)
     effects = [

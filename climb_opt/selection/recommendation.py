@@ -105,16 +105,14 @@ class Recommendation(Mapping[str, float]):
             f"domains of {len(self) // max(len(self.phases), 1)}, "
             f"{100 * self.distance_from_prior:.0f} % of the tokens moved from the prior"
         ]
-        for what, estimate in (
-            ("expected score", self.predicted),
-            ("gain over the prior", self.gain),
-            ("gain over the best baseline", self.gain_over_baseline),
-            ("gain over the best evaluated mixture", self.lead),
-        ):
-            if estimate is not None:
-                lines.append(f"{what} {estimate}  (90 % interval)")
-        if self.noise is not None:
-            lines.append(f"noise of one evaluation {self.noise:.3g}")
+        told = {
+            "expected score": self.predicted,
+            "gain over the prior": self.gain,
+            "gain over the best baseline": self.gain_over_baseline,
+            "gain over the best evaluated mixture": self.lead,
+        }
+        lines += [f"{what} {e}  (90 % interval)" for what, e in told.items() if e is not None]
+        lines += [] if self.noise is None else [f"noise of one evaluation {self.noise:.3g}"]
         return lines + [f"caution: {warning}" for warning in self.warnings]
 
 

@@ -20,8 +20,7 @@ from climb_opt.text import amount, counted, hours_text, pipe_table
 def plan_text(name: str, recipe: AblationRecipe) -> str:
     """The plan as Markdown."""
     lines = [f"# Plan of {name}", ""]
-    if recipe.answers:
-        lines += [f"Answers to: {recipe.answers}", ""]
+    lines += [f"Answers to: {recipe.answers}", ""] if recipe.answers else []
     points = len(settings(recipe))
     lines += [
         f"Objective: {recipe.objective.name}; budget per arm and seed: {recipe.budget}; "

@@ -137,8 +137,7 @@ def _ours(ranking: Ranking) -> list[Block]:
         mean = _mean(ranking.mean_rank(OURS, last, of))
         told = f"On {what}: mean rank {mean} of {len(ranking.everywhere)}; "
         told += f"first on {len(of) - len(behind)} of {counted(len(of), 'problem')}."
-        if behind:
-            told += f" Not first on {'; '.join(behind)}."
+        told += f" Not first on {'; '.join(behind)}." if behind else ""
         blocks.append(Words(told))
     return list(blocks)
 

@@ -36,8 +36,7 @@ def rows_of(recipe: AblationRecipe, results: Sequence[RunResult]) -> list[Row]:
 
 def lines_of(rows: Sequence[Row], by: Sequence[str]) -> list[list[str]]:
     """Head and cells of the table that pools `rows` by these columns."""
-    head = [*by, "asked", *(f"{what}: {name}" for what in WHAT for name in HEAD), "regret"]
-    found = [head]
+    found = [[*by, "asked", *(f"{what}: {name}" for what in WHAT for name in HEAD), "regret"]]
     for key, own in cells(rows, *by).items():
         regret = f"{np.median(column(own, 'regret')):.3f}"
         shown = [cell for what in WHAT for cell in interval(own, what)]

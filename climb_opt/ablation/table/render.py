@@ -40,17 +40,13 @@ def markdown(
         promised: what searches promised, a row for each recommendation.
     """
     lines = [f"# {name}", ""]
-    if recipe.answers:
-        lines += [f"Answers to: {recipe.answers}", ""]
-    if promised:
-        lines += _coverage(promised)
-    if len(tables) > 1:
-        lines += _overview(recipe, tables)
+    lines += [f"Answers to: {recipe.answers}", ""] if recipe.answers else []
+    lines += _coverage(promised) if promised else []
+    lines += _overview(recipe, tables) if len(tables) > 1 else []
     for table in tables:
         lines += _table(recipe, table)
     lines += _legend(recipe)
-    if command:
-        lines += [f"Command: `{command}`.", ""]
+    lines += [f"Command: `{command}`.", ""] if command else []
     lines += [f"{datetime.date.today():%Y-%m-%d}, {versions()}.", ""]
     return "\n".join(lines)
 
@@ -99,14 +95,12 @@ def number(value: float) -> str:
 
 def _table(recipe: AblationRecipe, table: Comparison) -> list[str]:
     lines = [f"## {table.setting}", ""] if table.setting else []
-    if table.quality:
-        lines += [f"{table.quality}.", ""]
+    lines += [f"{table.quality}.", ""] if table.quality else []
     against = recipe.reference is not None
     head = ["arm", "trials", "final mixture", "best measured"]
     head += [AUTO] if any(row.auto.n for row in table.rows) else []
     head += [f"minus {recipe.reference} [95 %]", "p", "wins"] if against else []
-    if any(row.ranks for row in table.rows):
-        head.append("predictor rho")
+    head += ["predictor rho"] if any(row.ranks for row in table.rows) else []
     head += ["FLOPs"] if any(row.flops for row in table.rows) else []
     head += ["failed", "s/run"]
     lines += pipe_table(head, [_cells(row, head, table, against) for row in table.rows])
@@ -158,8 +152,7 @@ def _cells(row: ArmRow, head: list[str], table: Comparison, against: bool) -> li
         cells.append(" ".join(number(r) for r in row.ranks) or "-")
     if "FLOPs" in head:
         cells.append(f"{row.flops:.3g}" if row.flops else "-")
-    failed = f"{row.failed}/{row.attempts}" if row.failed else "0"
-    return [*cells, failed, number(row.seconds)]
+    return [*cells, f"{row.failed}/{row.attempts}" if row.failed else "0", number(row.seconds)]
 
 
 def _spread(summary: Summary, sign: float) -> str:

@@ -65,8 +65,7 @@ def guard_rails(contents: Contents) -> Section | None:
         beyond = [excesses({name: v}, {name: worst}, maximize=snapshot.sign < 0) for v in known]
         met = sum(one[name] <= 0 for one in beyond)
         rows.append([name, number(worst), f"{met} of {len(known)}"])
-    feasible = int(_kept(snapshot).sum())
-    text = f"{feasible} of {len(snapshot.judged)} trials meet every guard-rail."
+    text = f"{int(_kept(snapshot).sum())} of {len(snapshot.judged)} trials meet every guard-rail."
     table = Table(["component", "not worse than", "met by"], rows)
     return Section("rails", "Guard-rails", [Words(text), table])
 

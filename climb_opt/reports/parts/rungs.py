@@ -61,10 +61,8 @@ def _summary(contents: Contents) -> str:
     ladder, spent = contents.rungs, sum(rung.spent for rung in contents.rungs)
     text = f"Mixtures are judged at {ladder[-1].name}. {flops(spent)} were spent"
     budget = snapshot.plan.budget
-    if budget is not None:
-        text += f" of a budget of {flops(budget)}"
-    share = spent / ladder[-1].flops
-    text += f": as much as {number(share, 3)} trials of the target."
+    text += "" if budget is None else f" of a budget of {flops(budget)}"
+    text += f": as much as {number(spent / ladder[-1].flops, 3)} trials of the target."
     if snapshot.below:
         text += (
             f" No trial of it has finished: all that is said here rests on {snapshot.reached}, "
@@ -87,5 +85,4 @@ def _pairs(contents: Contents, one: Agreement) -> Figure | None:
         chart.dot((x, y), f"trial {trial.number}: {number(x)} and {number(y)}", "dot r0")
     text = f"{counted(len(scores), 'mixture')} run at {low} and {high}"
     correlated = f"; rank correlation {one}" if one.known else ""
-    drawn = chart.render(f"Scores of {text}.")
-    return Figure(drawn, f"{text}{correlated}.")
+    return Figure(chart.render(f"Scores of {text}."), f"{text}{correlated}.")

@@ -67,27 +67,26 @@ def sections(contents: Contents) -> list[Section]:
 def overview(contents: Contents) -> Section:
     """How far the search is, and its figures at a glance."""
     snapshot, cost = contents.snapshot, contents.cost
-    counts = snapshot.counts()
-    total = sum(counts.values())
-    finished = counts.get("finished", 0)
-    done = ("slots finished", f"{finished} of {total}")
-    if snapshot.plan.budget is not None:
-        done = ("trials finished", str(finished))
-    pairs = [done, ("domains", str(len(snapshot.domains)))]
-    row = snapshot.best_row()
+    counts, row, best = snapshot.counts(), snapshot.best_row(), ""
     if row is not None:
         best = f"{number(float(snapshot.measured[row]))} {unit_words(snapshot.unit)}".strip()
-        at = f" at {snapshot.reached}" if snapshot.reached else ""
-        pairs.append((f"best single run{at} (flattered by noise)", best))
-    if cost.flops and snapshot.ladder is not None:
-        pairs.append(("spent", _spent(contents)))
-    if cost.tokens:
-        pairs.append(("tokens trained on", amount(cost.tokens)))
-    pairs.append(("training time", duration(cost.seconds)))
-    if cost.failed:
-        pairs.append(("failed attempts", str(cost.failed)))
+    at = f" at {snapshot.reached}" if snapshot.reached else ""
+    planned = "" if snapshot.plan.budget is not None else f" of {sum(counts.values())}"
+    pairs = [
+        (
+            "slots finished" if planned else "trials finished",
+            f"{counts.get('finished', 0)}{planned}",
+        ),
+        ("domains", str(len(snapshot.domains))),
+        (f"best single run{at} (flattered by noise)", best),
+        ("spent", _spent(contents) if cost.flops and snapshot.ladder is not None else ""),
+        ("tokens trained on", amount(cost.tokens) if cost.tokens else ""),
+        ("training time", duration(cost.seconds)),
+        ("failed attempts", str(cost.failed or "")),
+    ]
+    facts = Facts([(what, said) for what, said in pairs if said])
     first = first_line(contents.chosen, contents.confirmation)
-    return Section("overview", "", [*([Words(first, "verdict")] if first else []), Facts(pairs)])
+    return Section("overview", "", [*([Words(first, "verdict")] if first else []), facts])
 
 
 def _spent(contents: Contents) -> str:
@@ -141,8 +140,8 @@ def progress(contents: Contents) -> Section | None:
         styles = [(figures.hue(0), "searched")]
     outside = int(np.sum(snapshot.rounds < 0)) - sum(map(len, snapshot.baselines().values()))
     others = [("base", "imported or enqueued")] if outside else []
-    for name, level in snapshot.baseline_scores().items():
-        others.append(("base dashed", f"{name} {number(level)}"))
+    levels = snapshot.baseline_scores().items()
+    others += [("base dashed", f"{name} {number(level)}") for name, level in levels]
     at = f" at {snapshot.reached}" if snapshot.reached else ""
     parts = [
         Figure(

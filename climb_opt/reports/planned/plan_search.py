@@ -102,8 +102,7 @@ def plan_search(
     many = dict.fromkeys(map(str, range(DOMAINS)), 1e18)
     tokens = many if corpus is None else corpus.tokens()
     costs, ladder = costs_of(recipe, vocabulary, flops, tokens)
-    for note in Before.of(recipe, tokens, ()).notes:
-        notes += ["", f"{note}."]
+    notes += [line for note in Before.of(recipe, tokens, ()).notes for line in ("", f"{note}.")]
     if recipe.branches is not None and emulate:
         notes += ["", "Searches from a trunk are not emulated: no law says how branches rank."]
         emulate = False
