@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from climb_opt import lookup
 from climb_opt.history import History, facts_of
 from climb_opt.ladder.agreement import Agreement, rank_agreement
 from climb_opt.measures import effective_domains
-from climb_opt.predictors.base import Predictor
 from climb_opt.reports.cost import Cost, cost_of
 from climb_opt.reports.effects import Effect, domain_effects
 from climb_opt.reports.quality import FEWEST, Predictions, predict_unseen
@@ -103,7 +102,9 @@ def gather(
         UserError: an unknown predictor.
     """
     name = predictor or searched_with(snapshot)
-    predictions = _predictions(snapshot, lookup.find("predictor", name))
+    make, predictions = lookup.find("predictor", name), None
+    if len(snapshot.judged) > FEWEST and len(snapshot.maximize) == 1:
+        predictions = predict_unseen(snapshot, make) or None
     reference = snapshot.space.prior if advice is None else snapshot.weights(advice.chosen)
     return Contents(
         snapshot=snapshot,
@@ -127,13 +128,6 @@ def searched_with(snapshot: Snapshot) -> str:
         return OWN
     usual = lookup.default("sampler", sampler.name, "predictor")
     return OWN if usual is None else str(sampler.options.get("predictor", usual))
-
-
-def _predictions(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predictions | None:
-    if len(snapshot.judged) < FEWEST + 1 or len(snapshot.maximize) > 1:
-        return None
-    predictions = predict_unseen(snapshot, make)
-    return predictions if len(predictions) else None
 
 
 def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundSummary, ...]:

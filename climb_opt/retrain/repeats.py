@@ -64,7 +64,13 @@ def subject(
 ) -> Subject:
     """A study, or a recipe whose search has not begun; arguments and errors as of `open_study`."""
     if isinstance(study, optuna.Study):
-        _check_search(study)
+        for mark in (NOISE, CONFIRM, TRANSFER):
+            if (facts := study.user_attrs.get(mark)) is not None:
+                raise UserError(
+                    f"Study {study.study_name!r} holds runs beside {facts['of']!r}, no search: "
+                    f"measure the noise of {facts['of']!r}, or of its recipe where it has not "
+                    "begun."
+                )
         return Subject(study.study_name, read_recipe(study), StudyView(study).storage, study)
     opened = open_storage(storage, write=True, stop=stop)
     name, recipe = read_asked(study, study_name, overrides)
@@ -95,7 +101,11 @@ def begin(of: Subject, terms: Terms, corpus: Any = None) -> optuna.Study:
     elif stored is None:
         sibling.set_user_attr(NOISE, facts)
     else:
-        _check_joined(sibling, recipe)
+        if lines := difference(read_recipe(sibling), recipe, ("corpus", "score")):
+            raise UserError(
+                f"Study {sibling.study_name!r} measured another recipe: {'; '.join(lines)}. Give "
+                "--as NAME for a study of its own."
+            )
         new = [place for place in facts["places"] if place not in stored["places"]]
         if new:
             more = {key: {**facts[key], **stored[key]} for key in ("mixtures", "seeds")}
@@ -138,15 +148,6 @@ def read_errors(trial: FrozenTrial) -> dict[str, float]:
 # --- private -----------------------------------------------------------------------------------
 
 
-def _check_search(study: optuna.Study) -> None:
-    for mark in (NOISE, CONFIRM, TRANSFER):
-        if (facts := study.user_attrs.get(mark)) is not None:
-            raise UserError(
-                f"Study {study.study_name!r} holds runs beside {facts['of']!r}, no search: measure "
-                f"the noise of {facts['of']!r}, or of its recipe where it has not begun."
-            )
-
-
 def _recipe(recipe: StudyRecipe, corpus: Any) -> StudyRecipe:
     """The search's recipe for the runs: no search, and a score that says what it adds up."""
     if recipe.score == [AUTO]:
@@ -154,15 +155,6 @@ def _recipe(recipe: StudyRecipe, corpus: Any) -> StudyRecipe:
     if corpus is not None:
         recipe = replace(recipe, corpus=str(corpus))
     return at_target(recipe, rounds=(1,), verify=0, baselines=(), pruner=None, also={})
-
-
-def _check_joined(sibling: optuna.Study, recipe: StudyRecipe) -> None:
-    lines = difference(read_recipe(sibling), recipe, ("corpus", "score"))
-    if lines:
-        raise UserError(
-            f"Study {sibling.study_name!r} measured another recipe: {'; '.join(lines)}. Give "
-            "--as NAME for a study of its own."
-        )
 
 
 def _facts(of: Subject, terms: Terms, space: MixtureSpace) -> dict[str, Any]:

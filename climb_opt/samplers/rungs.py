@@ -111,7 +111,8 @@ class Purse:
         if left < costs[-1]:
             raise BudgetSpent
         lost = {*self.lost, *distrusted(problem, history)}
-        return [r for r in range(len(costs)) if r not in lost and _leaves(costs, r, left)]
+        after = np.append(costs[:-1] + costs[-1], costs[-1])  # with the target's trial that follows
+        return [r for r in range(len(costs)) if r not in lost and after[r] <= left]
 
     def _witness(self, problem: Problem, history: History, rungs: list[int]) -> np.ndarray | None:
         """The mixture (K,) that the target runs next to show what a rung below says of it, once the
@@ -156,8 +157,3 @@ def distrusted(problem: Problem, history: History) -> dict[int, str]:
                 f"{ranks:.2f} only, below {TRUSTED:g}"
             )
     return lost
-
-
-def _leaves(costs: np.ndarray, rung: int, left: float) -> bool:
-    """Whether a trial on `rung` leaves the FLOPs for one of the target, or is one."""
-    return rung == len(costs) - 1 or bool(costs[rung] + costs[-1] <= left)

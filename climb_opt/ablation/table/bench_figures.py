@@ -22,7 +22,7 @@ def rank_figure(ranking: Ranking, order: Sequence[str]) -> Figure:
     for place, arm in enumerate(order):
         mean, y = ranking.mean_rank(arm, last), -float(place)
         if mean.interval is not None:
-            _stroke(chart, [(mean.interval[0], y), (mean.interval[1], y)], hue(0))
+            chart.line([(end, y) for end in mean.interval], f"curve {hue(0)}")
         chart.dot((mean.value, y), f"{arm}: {mean.value:.2f}", f"dot {hue(0)}", radius=4.0)
     told = f"Mean ranks of {len(order)} methods with 90 % intervals; 1 is best."
     return Figure(_rendered(chart, order, told), told)
@@ -38,7 +38,7 @@ def anytime(ranking: Ranking, setting: str) -> Figure:
     chart = Chart((0.0, float(last) * 1.03), whole, "trials of the target", "regret, log10")
     for arm in sorted(here, key=lambda a: a in named):
         css = hue(named.index(arm)) if arm in named else hue(-1)
-        _stroke(chart, curves[arm], css)
+        chart.line(curves[arm], f"curve {css}")
         for x, y in curves[arm]:
             chart.dot((x, y), f"{arm}: {number(10**y)} after {x:g}", f"dot {css}", radius=2.5)
     told = f"{setting}: median regret of the recommended mixture."
@@ -95,7 +95,3 @@ def _rendered(chart: Chart, names: Sequence[str], told: str) -> str:
         for i, name in enumerate(names)
     ]
     return drawing(chart.axes(ticks(*chart.x), []) + marks + chart.marks, chart.height, told)
-
-
-def _stroke(chart: Chart, points: Sequence[tuple[float, float]], css: str) -> None:
-    chart.line(points, f"curve {css}")

@@ -56,8 +56,10 @@ def _best_so_far(contents: Contents) -> go.Figure | None:
     best = snapshot.sign * np.minimum.accumulate(snapshot.sign * values)
     line = {"color": "#1c2430", "shape": "hv"}
     figure.add_scatter(x=place, y=best, mode="lines", line=line, name="best so far")
+    dashed, end = {"dash": "dash", "color": "#8a94a0", "width": 1.5}, float(max([1.0, *place]))
     for name, level in baselines.items():
-        _level(figure, float(max([1.0, *place])), level, f"{name} {number(level)}")
+        text = _words(f"{name} {number(level)}")
+        figure.add_scatter(x=[0, end], y=[level] * 2, mode="lines", line=dashed, name=text)
     shown = shown_range(np.append(values, list(baselines.values())), snapshot.sign)
     figure.update_yaxes(range=list(shown))
     return figure
@@ -137,11 +139,6 @@ def _rungs(contents: Contents) -> go.Figure | None:
 
 def _searched(snapshot: Snapshot, index: int) -> str:
     return "searched" if snapshot.plan.budget is not None else f"round {index + 1}"
-
-
-def _level(figure: go.Figure, end: float, level: float, text: str) -> None:
-    line = {"dash": "dash", "color": "#8a94a0", "width": 1.5}
-    figure.add_scatter(x=[0, end], y=[level] * 2, mode="lines", line=line, name=_words(text))
 
 
 def _dots(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, index: int) -> None:
