@@ -16,7 +16,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.ablation.recipe.recipe import AblationRecipe
@@ -82,9 +81,16 @@ def _found(
 
     if run.arm.study.branches is not None:  # no arm takes the trunk that another has paid for
         place = replace(place, directory=place.directory / file_name(run.arm.name))
-    lost = _work(study, place, stop, on_finished)
+    space, lost = StudyView(study).space, ""
+    notes = Notebook(study, prior=space.mixture(space.prior))
+    try:
+        work(study, directory=place.directory, wrap=notes.annotate, stop=stop, on_trial=on_finished)
+    except UserError as error:
+        if not any(t.state == TrialState.FAIL for t in all_trials(study)):
+            raise  # the recipe is wrong, not the arm
+        log.warning("%s is given up: %s", study.study_name, error)
+        lost = str(error)
     place.check_stop()
-    space = StudyView(study).space
     try:
         weights = final_mixture(study, space, run.arm.study, run.arm.options.final)
     except UserError as error:  # nothing finished: the run is counted as lost, with its reason
@@ -103,25 +109,6 @@ def _priced(study: StudyRecipe) -> StudyRecipe:
         return study
     price = ladder_of(study.ladder, corpus_for(study).vocab_size).costs[-1]
     return replace(study, budget=BudgetRecipe(float(study.budget.flops * price)))
-
-
-def _work(
-    study: optuna.Study,
-    place: Place,
-    stop: Callable[[], bool],
-    on_trial: Callable[[FrozenTrial], None],
-) -> str:
-    """Work on the study; why it was given up, if its trials fail one after another."""
-    try:
-        space = StudyView(study).space
-        notes = Notebook(study, prior=space.mixture(space.prior))
-        work(study, directory=place.directory, wrap=notes.annotate, stop=stop, on_trial=on_trial)
-    except UserError as error:
-        if not any(t.state == TrialState.FAIL for t in all_trials(study)):
-            raise  # the recipe is wrong, not the arm
-        log.warning("%s is given up: %s", study.study_name, error)
-        return str(error)
-    return ""
 
 
 def _of_last_release(run: Run, place: Place, name: str) -> Found | None:

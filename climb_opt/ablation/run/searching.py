@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 
 import optuna
@@ -123,15 +122,9 @@ def _ask_and_tell(study: optuna.Study, ground: Surface, run: Run) -> None:
             if SLOT not in trial.user_attrs:  # for reports; what was proposed no longer hangs on it
                 trial.set_user_attr(SLOT, trial.number)
         for trial in batch:
-            _evaluate(study, trial, objective)
+            try:
+                study.tell(trial, objective(trial))
+            except TrialFailed as reason:  # it spends its part of the budget, as a lost proxy would
+                trial.set_user_attr(ERROR, str(reason))
+                study.tell(trial, state=TrialState.FAIL)
         left -= len(batch)
-
-
-def _evaluate(
-    study: optuna.Study, trial: optuna.Trial, objective: Callable[[optuna.Trial], float]
-) -> None:
-    try:
-        study.tell(trial, objective(trial))
-    except TrialFailed as reason:  # it spends its part of the budget, as a lost proxy would
-        trial.set_user_attr(ERROR, str(reason))
-        study.tell(trial, state=TrialState.FAIL)
