@@ -109,13 +109,11 @@ def study_predictors(
     cells = []
     on_fit(0, len(fits))
     for done, (label, names, n, seed, rows, predictor, parts) in enumerate(fits, start=1):
-        held = np.setdiff1d(np.arange(len(train)), rows)
-        sets = tests or {HELD_OUT: _rows(train, held)}
+        sets = tests or {HELD_OUT: _rows(train, np.setdiff1d(np.arange(len(train)), rows))}
         fitted = _fit(choices[predictor], _rows(train, rows), names, parts)
         for test, table in sets.items():
             for what, figures in _judge(fitted, table, names, parts).items():
-                key = (what.format(label), predictor, parts, n, seed, test)
-                cells.append(Cell(*key, *figures))
+                cells.append(Cell(what.format(label), predictor, parts, n, seed, test, *figures))
         on_fit(done, len(fits))
     return cells
 
@@ -153,8 +151,7 @@ def _choices(recipe: PredictorRecipe) -> dict[str, Choice]:
 def _draws(recipe: PredictorRecipe, total: int) -> Iterator[tuple[int, int, np.ndarray]]:
     for n in recipe.n:
         for seed in range(recipe.seeds if n < total else 1):
-            rng = np.random.default_rng([seed, n])
-            yield n, seed, np.sort(rng.permutation(total)[:n])
+            yield n, seed, np.sort(np.random.default_rng([seed, n]).permutation(total)[:n])
 
 
 def _fit(

@@ -101,8 +101,7 @@ class RepetitionLadder(TargetLadder):
     @cached_property
     def ladder(self) -> Ladder:  # type: ignore[override]
         """Rungs that cost what their tokens do."""
-        rungs = (Rung(f"{s:.3g} of the tokens", s * self.flops) for s in self.shares)
-        return Ladder(tuple(rungs))
+        return Ladder(tuple(Rung(f"{s:.3g} of the tokens", s * self.flops) for s in self.shares))
 
     @property
     def target(self) -> Law:  # type: ignore[override]

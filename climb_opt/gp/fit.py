@@ -172,8 +172,7 @@ class Fits:
     def _shape(
         self, rows: np.ndarray, values: np.ndarray, start: Shape | None, plain: int
     ) -> Shape:
-        iterations = 60 if start is None else WARM
-        make = partial(fit_shape, rows, values, start, iterations, plain)
+        make = partial(fit_shape, rows, values, start, 60 if start is None else WARM, plain)
         return self.remembered((rows, values), make)
 
     def remembered(self, rows: Sequence[np.ndarray], make: Callable[[], T]) -> T:

@@ -61,6 +61,5 @@ def most_told(problem: Problem, rng: np.random.Generator) -> np.ndarray:
     roots = np.sqrt(pool)
     mean, covariance = objective.joint(roots)
     level = mean - max(objective.noise, objective.spread) * problem.feasible(roots)
-    noise = objective.noise**2 / PATIENCE
-    std = np.sqrt(np.maximum(np.diag(covariance)[new], 0.0) + noise)
+    std = np.sqrt(np.maximum(np.diag(covariance)[new], 0.0) + objective.noise**2 / PATIENCE)
     return np.asarray(pool[new[int(np.argmax(improvements(level, covariance[:, new] / std)))]])

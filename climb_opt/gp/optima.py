@@ -40,8 +40,7 @@ def mean_of_top(problem: Problem, rng: np.random.Generator, top: int = TOP) -> n
 def mean_optimum(problem: Problem, rng: np.random.Generator) -> np.ndarray:
     """The average (K,), on the sphere of square roots, of the optima of joint samples."""
     roots = np.sqrt(_contenders(problem, rng))
-    normals = rng.standard_normal((SAMPLES, len(roots)))
-    samples = draw(problem.objectives[0], roots, normals)
+    samples = draw(problem.objectives[0], roots, rng.standard_normal((SAMPLES, len(roots))))
     ok = np.ones_like(samples, dtype=bool)
     for constraint in problem.constraints:
         ok &= draw(constraint, roots, rng.standard_normal(samples.shape)) <= 0

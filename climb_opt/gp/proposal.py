@@ -96,8 +96,7 @@ def gains(problem: Problem, pool: np.ndarray, rng: np.random.Generator) -> np.nd
     n = len(known)
     if samples.shape[2] == 1:
         return _improvements(samples[:, :, 0], ok, n)
-    means = np.stack([o.mean(np.sqrt(known)) for o in problem.objectives], -1)
-    reference = reference_point(means)
+    reference = reference_point(np.stack([o.mean(np.sqrt(known)) for o in problem.objectives], -1))
     total = np.zeros(len(pool))
     for values, fine in zip(samples, ok, strict=True):
         total += fine[n:] * improvement(values[n:], values[:n][fine[:n]], reference)
@@ -161,8 +160,7 @@ def _pool(
     if level is not None:
         score = score + log_improvement(mean, std, level)
     order = np.argsort(-score, kind="stable")
-    ascents = max(2, 4 // shares)
-    others = rng.choice(order[2:40], size=ascents - 2, replace=False)
+    others = rng.choice(order[2:40], size=max(2, 4 // shares) - 2, replace=False)
     starts = drawn[np.concatenate([order[:2], others]).astype(int)]
     climbed = descend(negative_improvement(imagined, level, constraints), starts, space)
     sunk = descend(mean_of(imagined, constraints), best[: 2 if shares == 1 else 1], space)

@@ -136,8 +136,7 @@ class _Linear(Kernel):  # type: ignore[misc]
     def forward(
         self, x1: torch.Tensor, x2: torch.Tensor, diag: bool = False, **_: object
     ) -> torch.Tensor:
-        products = (x1 * x2).sum(-1) if diag else x1 @ x2.transpose(-2, -1)
-        return self.variance * products
+        return self.variance * ((x1 * x2).sum(-1) if diag else x1 @ x2.transpose(-2, -1))
 
 
 def _fit(x: torch.Tensor, z: torch.Tensor, iterations: int, spread: float) -> SingleTaskGP:

@@ -96,8 +96,7 @@ class LightGBMPredictor:
 
     def _boost(self, weights: np.ndarray, scores: np.ndarray) -> lightgbm.Booster:
         n = len(scores)
-        leaf = min(self._min_leaf, max(2, n // 10))
-        parameters = {**self._parameters, "min_data_in_leaf": leaf}
+        parameters = {**self._parameters, "min_data_in_leaf": min(self._min_leaf, max(2, n // 10))}
         order = np.random.default_rng(SEED).permutation(n)
         aside = n // 10 if n >= FEW and self._stop_after else 0
         held, seen = order[:aside], order[aside:]

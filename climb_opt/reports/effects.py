@@ -82,8 +82,7 @@ def moved(reference: np.ndarray, k: int, weight: float) -> np.ndarray:
     """`reference` (K,) with domain k at `weight` and the others in their proportions."""
     rest = 1.0 - reference[k]
     others = reference if rest > 1e-12 else np.ones_like(reference)
-    scale = (1.0 - weight) / (others.sum() - others[k])
-    mixture = others * scale
+    mixture = others * ((1.0 - weight) / (others.sum() - others[k]))
     mixture[k] = weight
     return np.asarray(mixture)
 

@@ -216,8 +216,7 @@ class ClimbSampler(MixtureSampler):
         if ladder is None or index >= len(rungs):
             return True
         trials = view.trials()
-        seen = [rung_of(trials[n], ladder.target) for n in basis]
-        return max(seen, default=None) == rungs[index]
+        return max([rung_of(trials[n], ladder.target) for n in basis], default=None) == rungs[index]
 
     def _name_unread(self, study: optuna.Study, batch: np.ndarray) -> None:
         names = out_of_reach(self._space, self._rules.design, batch)

@@ -190,8 +190,7 @@ def component_doubts(history: History) -> list[str]:
 
 def diverged_doubt(history: History) -> list[str]:
     """A word on scores so large that only their being large is used."""
-    rows = np.abs(history.values.reshape(len(history), -1))
-    beyond = int(np.any(rows >= MOST, axis=1).sum())
+    beyond = int(np.any(np.abs(history.values.reshape(len(history), -1)) >= MOST, axis=1).sum())
     if not beyond:
         return []
     return [f"{beyond} of {len(history)} scores, of runs that diverged, count as {MOST:.0e}"]

@@ -79,8 +79,7 @@ class PhasedLaw(MixingLaw):
     def _step(self, w: np.ndarray) -> np.ndarray:
         """Within the phase that gains most by it."""
         slope = self._gradient(w).reshape(len(self.space.shares), -1)
-        has = w.reshape(slope.shape) > SPECK
-        worst = np.where(has, slope, -np.inf)
+        worst = np.where(w.reshape(slope.shape) > SPECK, slope, -np.inf)
         place = int(np.argmax(worst.max(axis=1) - slope.min(axis=1)))
         start = place * slope.shape[1]
         to, away = start + int(slope[place].argmin()), start + int(worst[place].argmax())
