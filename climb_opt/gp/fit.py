@@ -247,16 +247,26 @@ def grams_of(x: np.ndarray, plain: int) -> list[np.ndarray]:
 
 def penalty(theta: np.ndarray, k: int, plain: int = 0) -> tuple[float, np.ndarray]:
     """Of (log lengths, noise, linear; of phases, linear of the deviations), and its gradient."""
-    groups, priors = [theta[:k]], [LENGTH_MEAN, NOISE, LINEAR]
     if plain:
-        groups = [theta[:plain], theta[plain:k]]
-        priors = [LENGTH_MEAN, DEVIATING_MEAN, NOISE, LINEAR, DEVIATING]
-    gaps = [lengths - float(lengths.mean()) for lengths in groups]
-    values = [*(float(lengths.mean()) for lengths in groups), *theta[k:]]
-    terms = [(v, centre, variance) for v, (centre, variance) in zip(values, priors, strict=True)]
-    pulls = [(v - centre) / variance for v, centre, variance in terms]
-    value = sum(float((gap**2).sum()) / (2 * LENGTH_SPREAD) for gap in gaps)
+        return _phased_penalty(theta, k, plain)
+    lengths, mean = theta[:k], float(theta[:k].mean())
+    terms = [(mean, *LENGTH_MEAN), (theta[k], *NOISE), (theta[k + 1], *LINEAR)]
+    pulls = [(value - centre) / variance for value, centre, variance in terms]
+    value = float(((lengths - mean) ** 2).sum()) / (2 * LENGTH_SPREAD)
     value += sum((v - centre) ** 2 / (2 * variance) for v, centre, variance in terms)
     # The derivative of the spread around the mean has no share through the mean itself.
-    by_length = [g / LENGTH_SPREAD + p / len(g) for g, p in zip(gaps, pulls, strict=False)]
-    return float(value), np.concatenate([*by_length, pulls[len(gaps) :]])
+    by_length = (lengths - mean) / LENGTH_SPREAD + pulls[0] / k
+    return float(value), np.concatenate([by_length, pulls[1:]])
+
+
+def _phased_penalty(theta: np.ndarray, k: int, plain: int) -> tuple[float, np.ndarray]:
+    cost, slope = penalty(np.concatenate([theta[:plain], theta[k : k + 2]]), plain)
+    lengths, mean = theta[plain:k], float(theta[plain:k].mean())
+    pulls = [
+        (mean - DEVIATING_MEAN[0]) / DEVIATING_MEAN[1],
+        (theta[k + 2] - DEVIATING[0]) / DEVIATING[1],
+    ]
+    cost += float(((lengths - mean) ** 2).sum()) / (2 * LENGTH_SPREAD)
+    cost += pulls[0] ** 2 * DEVIATING_MEAN[1] / 2 + pulls[1] ** 2 * DEVIATING[1] / 2
+    by_length = (lengths - mean) / LENGTH_SPREAD + pulls[0] / len(lengths)
+    return cost, np.concatenate([slope[:plain], by_length, slope[plain:], pulls[1:]])
