@@ -143,13 +143,11 @@ def of_runs(
     values = np.array([[np.mean(group[key]) for key in shared] for group in groups])
     mixtures = [dict(zip(runs.domains, key, strict=True)) for key in shared]
     space = RowSpace([{d: w / sum(row.values()) for d, w in row.items()} for row in mixtures])
-    sigma, measured = float(values[-1].std()), _measured(groups[-1])
+    sigma = float(values[-1].std())
     if not sigma > 0:
         raise UserError(f"Table {name!r}: every mixture has the same score.")
-    said, level = "stated", noise
-    if level is None:
-        deviation, said = measured
-        level = deviation / sigma
+    deviation, found = _measured(groups[-1])
+    level, said = (deviation / sigma, found) if noise is None else (noise, "stated")
     label = names[0] if len(names) == 1 else f"{len(names)} results"
     if lacking := int(np.sum(~np.isfinite(scores))):
         label += f" ({counted(lacking, 'row')} without left out)"
