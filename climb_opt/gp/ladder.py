@@ -110,10 +110,9 @@ class LadderProcess(GaussianProcess):
         """See `Surrogate`; the trials run on `rungs` (q,), by default the target."""
         if not len(roots):
             return self
-        if rungs is None:
-            rungs = np.full(len(roots), len(self._units) - 1)
+        target = np.full(len(roots), len(self._units) - 1)
         other = copy.copy(self)
-        other._rungs = np.concatenate([self._rungs, rungs])
+        other._rungs = np.concatenate([self._rungs, target if rungs is None else rungs])
         return GaussianProcess.imagine(other, roots)
 
     def measured(

@@ -282,7 +282,6 @@ def _balanced(of: Learnt, components: bool) -> Recommendation:
     order = best[np.argsort(-own, kind="stable")]
     mixtures = [space.mixture(history.weights[rows[i]]) for i in order]
     warnings = [f"one of {len(mixtures)} mixtures of the Pareto set: no single best"]
-    if not fine.any():
-        warnings.append("no trial kept every guard-rail")
+    warnings += [] if fine.any() else ["no trial kept every guard-rail"]
     plain = _plain(of, history.weights[rows[order[0]]], "pareto", warnings)
     return replace(plain, front=tuple(mixtures[1:]))

@@ -65,8 +65,7 @@ def tables(
     if not rungs:
         raise UserError("objective.rungs: name at least one table.")
     steps, sources = [], []
-    if prior is None:
-        prior = load_table(_of_table(rungs[-1]), folder).mean_weights()
+    prior = load_table(_of_table(rungs[-1]), folder).mean_weights() if prior is None else prior
     for given in rungs:
         size, tokens = _number(given, "parameters"), _number(given, "tokens")
         table = {**_of_table(given), "score": score, "prior": prior}

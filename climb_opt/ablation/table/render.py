@@ -144,14 +144,10 @@ def _cells(row: ArmRow, head: list[str], table: Comparison, against: bool) -> li
     name = f"{row.arm} ({row.note})" if row.note else row.arm
     spreads = [_spread(row.final, table.final_sign), _spread(row.best, table.search_sign)]
     cells = [name, str(row.trials or "-"), *spreads]
-    if AUTO in head:
-        cells.append(_spread(row.auto, table.final_sign))
-    if against:
-        cells += _difference(row, table.final_sign)
-    if "predictor rho" in head:
-        cells.append(" ".join(number(r) for r in row.ranks) or "-")
-    if "FLOPs" in head:
-        cells.append(f"{row.flops:.3g}" if row.flops else "-")
+    cells += [_spread(row.auto, table.final_sign)] if AUTO in head else []
+    cells += _difference(row, table.final_sign) if against else []
+    cells += [" ".join(number(r) for r in row.ranks) or "-"] if "predictor rho" in head else []
+    cells += [f"{row.flops:.3g}" if row.flops else "-"] if "FLOPs" in head else []
     return [*cells, f"{row.failed}/{row.attempts}" if row.failed else "0", number(row.seconds)]
 
 

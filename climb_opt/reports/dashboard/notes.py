@@ -115,12 +115,8 @@ def _summary(mixture: Mapping[str, float], facts: Mapping[str, Any]) -> str:
     words = [f"{effective_domains(weights):.1f} effective domains of {len(weights)}"]
     if facts.get("rung"):
         words.insert(0, f"Rung {in_markdown(str(facts['rung']))}")
-    if facts.get("flops"):
-        words.append(flops(float(facts["flops"])))
-    if facts.get("tokens"):
-        words.append(f"{amount(float(facts['tokens']))} tokens")
-    if facts.get("seconds"):
-        words.append(duration(float(facts["seconds"])))
+    told = {"flops": flops, "tokens": lambda n: f"{amount(n)} tokens", "seconds": duration}
+    words += [say(float(facts[what])) for what, say in told.items() if facts.get(what)]
     if facts.get("device"):
         words.append(f"on {facts.get('devices', 1)} × {in_markdown(str(facts['device']))}")
     epochs = facts.get("epochs")

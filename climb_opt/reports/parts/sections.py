@@ -181,13 +181,10 @@ def provenance(contents: Contents) -> Section:
     """What it cost and what exactly was run."""
     cost, snapshot = contents.cost, contents.snapshot
     pairs = [("trials ended", str(cost.trials)), ("training time", duration(cost.seconds))]
-    if cost.wall:
-        pairs.append(("first start to last end", duration(cost.wall)))
+    pairs += [("first start to last end", duration(cost.wall))] if cost.wall else []
     pairs.append((f"hours on {cost.kind}", number(cost.device_hours, 3)))
-    if cost.tokens:
-        pairs.append(("tokens", amount(cost.tokens)))
-    if cost.flops:
-        pairs.append(("spent", _spent(contents)))
+    pairs += [("tokens", amount(cost.tokens))] if cost.tokens else []
+    pairs += [("spent", _spent(contents))] if cost.flops else []
     told = {
         key: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for key, value in contents.provenance.items()
@@ -196,8 +193,7 @@ def provenance(contents: Contents) -> Section:
     rows = [[key, value] for key, value in told.items() if key not in FOREMOST]
     recipe = snapshot.attributes.get(RECIPE)
     blocks: list[Block] = [Facts(pairs)]
-    if rows:
-        blocks.append(Table(["", "value"], rows, text=(1,), brief=0))
+    blocks += [Table(["", "value"], rows, text=(1,), brief=0)] if rows else []
     if recipe is not None:
         blocks.append(Verbatim("The recipe as stored in the study", _pretty(recipe)))
     return Section("provenance", "Cost and provenance", blocks)

@@ -93,8 +93,7 @@ def plan_search(
     if flops is not None and not (math.isfinite(flops) and flops > 0):
         raise UserError(f"--flops must be a number of FLOPs such as 3e19, but is {flops}.")
     name = Path(recipe).stem if isinstance(recipe, str) else "a recipe"
-    if isinstance(recipe, str):
-        recipe = read_study(recipe, overrides)
+    recipe = read_study(recipe, overrides) if isinstance(recipe, str) else recipe
     if isinstance(source, str):
         source = open_study(study_name=source, storage=storage, create=False)
     corpus, notes = _here(recipe)
