@@ -185,12 +185,9 @@ def _runs_at(
         what = f"{amount(tokens)} tokens" if sized.any() else f"{amount(parameters)} parameters"
         raise UserError(f"No run of {what} in the table; it has {listed}.")
     best: dict[tuple[float, ...], int] = {}
+    gap = np.abs(runs.tokens - tokens)
     for row in np.flatnonzero(near).tolist():
         key = tuple(np.round(runs.weights[row], DECIMALS).tolist())
-        if key not in best or _gap(runs, row, tokens) <= _gap(runs, best[key], tokens):
+        if key not in best or gap[row] <= gap[best[key]]:
             best[key] = row
     return best
-
-
-def _gap(runs: Runs, row: int, tokens: float) -> float:
-    return abs(float(runs.tokens[row]) - tokens)

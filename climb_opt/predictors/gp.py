@@ -79,7 +79,14 @@ class GPPredictor:
         z = torch.from_numpy((y - self._shift) / self._scale)
         some = np.random.default_rng(0).permutation(len(y))[:ENOUGH]
         self._gp = _fit(x[some], z[some], self._iterations, self._spread)
-        self._condition(x, z)
+        with torch.no_grad():
+            self._x = x
+            self._noise = float(self._gp.likelihood.noise)
+            covariance = self._gp.covar_module(x).to_dense()
+            self._prior_mean = float(self._gp.mean_module.constant)
+            noisy = covariance + self._noise * torch.eye(len(x), dtype=x.dtype)
+            self._factor = torch.linalg.cholesky(noisy)
+            self._alpha = torch.cholesky_solve((z - self._prior_mean)[:, None], self._factor)[:, 0]
 
     def mean(self, weights: np.ndarray) -> np.ndarray:
         """The mean (m,) of `predict` alone."""
@@ -91,16 +98,6 @@ class GPPredictor:
         The deviation is 0 when all scores were equal, and infinite after a single score.
         """
         return self._posterior(weights, deviation=True)
-
-    def _condition(self, x: torch.Tensor, z: torch.Tensor) -> None:
-        with torch.no_grad():
-            self._x = x
-            self._noise = float(self._gp.likelihood.noise)
-            covariance = self._gp.covar_module(x).to_dense()
-            self._prior_mean = float(self._gp.mean_module.constant)
-            noisy = covariance + self._noise * torch.eye(len(x), dtype=x.dtype)
-            self._factor = torch.linalg.cholesky(noisy)
-            self._alpha = torch.cholesky_solve((z - self._prior_mean)[:, None], self._factor)[:, 0]
 
     def _posterior(self, weights: np.ndarray, deviation: bool) -> tuple[np.ndarray, np.ndarray]:
         w = np.asarray(weights, dtype=float)

@@ -160,11 +160,12 @@ class _Run:
         except BudgetSpent:
             return False
         except OffSimplex as error:
+            assert trial is not None, "it is the trial that was read"
             outcome.off += 1
             outcome.failed += 1
             outcome.spent += float(problem.ladder.shares[-1])
-            error.trial.set_user_attr(OFF, str(error))
-            study.tell(error.trial, state=TrialState.FAIL)
+            trial.set_user_attr(OFF, str(error))
+            study.tell(trial, state=TrialState.FAIL)
             return True
         rung = problem.ladder.rung_of(trial)
         if not self._affords(part, rung):  # it named a dear rung itself: for the next part
@@ -266,7 +267,7 @@ def suggest(problem: Problem, trial: optuna.Trial, *, boxed: bool = False) -> np
         try:
             return proposed(space, trial)
         except UserError as error:
-            raise OffSimplex(error, trial) from None
+            raise OffSimplex(str(error)) from None
     u = [trial.suggest_float(f"{BOX}{domain}", 1e-6, 1.0 - 1e-6) for domain in space.domains]
     weights = space.project(-np.log(np.array(u)))
     trial.set_user_attr(BOXED, weights.tolist())
@@ -275,10 +276,6 @@ def suggest(problem: Problem, trial: optuna.Trial, *, boxed: bool = False) -> np
 
 class OffSimplex(Exception):
     """A proposal that is no mixture of the space."""
-
-    def __init__(self, error: UserError, trial: optuna.Trial) -> None:
-        super().__init__(str(error))
-        self.trial = trial
 
 
 class Weighed:

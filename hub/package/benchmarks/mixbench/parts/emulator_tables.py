@@ -206,8 +206,7 @@ def coefficients_of(
     Raises:
         UserError: no result, or one that is none.
     """
-    if score is None:
-        score = list(names)
+    score = list(names) if score is None else score
     if not score:
         raise UserError(f"The score needs at least one result of: {listed(names)}.")
     if not isinstance(score, Mapping):
