@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -129,16 +129,12 @@ class SimulatedLadder(TargetLadder):
             own = directions[:, step]
             sizes[step] = _smallest(lambda a: spearman(so_far + a * own, f), rho)  # noqa: B023
 
-        def along(count: int) -> Deviation:
-            combined = sizes[:count] @ np.array(rows)[:count]
+        def deviation(count: int, weights: np.ndarray, f: np.ndarray) -> np.ndarray:
+            parts = [np.ones(len(f)), f, *(law.score(weights) for law in laws)]
+            return np.asarray(np.stack(parts, axis=1) @ (sizes[:count] @ np.array(rows)[:count]))
 
-            def deviation(weights: np.ndarray, f: np.ndarray) -> np.ndarray:
-                parts = [np.ones(len(f)), f, *(law.score(weights) for law in laws)]
-                return np.asarray(np.stack(parts, axis=1) @ combined)
-
-            return deviation
-
-        return [along(self.ladder.target - rung) for rung in range(self.ladder.target)]
+        below = range(self.ladder.target)
+        return [partial(deviation, self.ladder.target - rung) for rung in below]
 
     def _misled(self, rho: float) -> Deviation:
         draws, f = self._draws

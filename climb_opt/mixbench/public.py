@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError, brief
-from climb_opt.mixbench.methods import Data, Method, Pick
+from climb_opt.mixbench.methods import Data, Method, Pick, missing
 from climb_opt.mixbench.peers import ASIDE
 from climb_opt.mixbench.problems import Problem
 
@@ -49,10 +49,8 @@ def regmix() -> Method:
     except (OSError, ValueError, KeyError, StopIteration) as error:
         return Method(needs=f"{Path(folder) / NOTEBOOK} cannot be used ({brief(error)})")
     for module in ("lightgbm", "pandas", "sklearn"):
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            return Method(needs=f"RegMix's notebook needs {module}, which is not installed")
+        if needs := missing(module, "RegMix's notebook"):
+            return Method(needs=needs)
     return Method(recommend=_regmix_of(cells))
 
 
