@@ -19,7 +19,7 @@ from climb_opt.plan import Plan
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.storages import explained, is_outage, open_storage, study_lock
-from climb_opt.storages.tickets import TicketLock
+from climb_opt.storages.locks import TicketLock
 from climb_opt.study import open_study
 from servers import MariaDB, Postgres, closed_engines, mysql, pgbouncer, postgres  # noqa: F401
 

@@ -27,8 +27,7 @@ from climb_opt.storages import (
     persist,
     study_lock,
 )
-from climb_opt.storages.locks import FileLock, SoleUse, ThreadLock
-from climb_opt.storages.tickets import TicketLock
+from climb_opt.storages.locks import FileLock, SoleUse, ThreadLock, TicketLock
 from servers import MariaDB, Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
