@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from climb_opt.errors import UserError, check_numbers, did_you_mean
+from climb_opt.errors import UserError, check_number, did_you_mean
 from climb_opt.strict import check_keys
 
 T = TypeVar("T")
@@ -258,8 +258,9 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[s
     Args:
         given: arguments that climb_opt itself passes and a recipe must not.
     """
-    seeds = {k: v for k, v in options.items() if k in SEEDS and isinstance(v, int)}
-    check_numbers({f"{kind} {name!r}: {k}": (v, 0, MOST_SEED) for k, v in seeds.items()})
+    for key in SEEDS:
+        if isinstance(seed := options.get(key), int):
+            check_number(f"{kind} {name!r}: {key}", seed, 0, MOST_SEED)
     parameters = inspect.signature(find(kind, name)).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return

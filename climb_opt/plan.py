@@ -17,7 +17,7 @@ from typing import Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASELINE, INTERRUPTED, RETRY, SLOT
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_number
 from climb_opt.ladder import Ladder
 from climb_opt.ladder.branches.before import Before, State
 from climb_opt.ladder.branches.slots import part_of
@@ -81,8 +81,7 @@ class Plan:
                 f"is {self.rounds!r}."
             )
         object.__setattr__(self, "rounds", tuple(rounds))
-        if self.max_attempts < 1:
-            raise UserError(f"max_attempts must be at least 1, but is {self.max_attempts}.")
+        check_number("max_attempts", self.max_attempts)
 
     @property
     def target(self) -> int:

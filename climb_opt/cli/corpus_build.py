@@ -13,7 +13,7 @@ from climb_opt.cli import offering
 from climb_opt.cli.arguments import set_argument
 from climb_opt.cli.offering import offer, table_in
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_number
 
 EPILOG = """inputs:
   docs/*.jsonl.zst  web/*.parquet  notes/     files, folders, globs: JSON, CSV, text (1), Parquet,
@@ -122,8 +122,7 @@ def run(args: argparse.Namespace) -> int:
     recipe = recipe_from(args)
     plan, output = make_plan(options_of(recipe)), Path(str(recipe.output))
     progress = False if args.no_progress else None
-    if args.workers is not None and args.workers < 1:
-        raise UserError(f"--workers must be at least 1, but is {args.workers}.")
+    check_number("--workers", args.workers)
     if args.dry_run and not recipe.prune:
         raise UserError("--dry-run shows what --prune would remove; give a --prune rule.")
     where = {"engine": args.engine, "workers": args.workers, "progress": progress}

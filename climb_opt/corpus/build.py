@@ -29,7 +29,7 @@ from climb_opt.corpus.stages.counts import Stages
 from climb_opt.corpus.stages.gather import completed, gather
 from climb_opt.corpus.stages.roles import COPY, NEAR, NEAR_TARGET
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, did_you_mean
+from climb_opt.errors import UserError, check_number, did_you_mean
 from climb_opt.files import atomic
 from climb_opt.shards import Corpus
 from climb_opt.text import storable
@@ -77,8 +77,7 @@ def build_corpus(
     >>> sorted(corpus.tokens())
     ['prose', 'verse']
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers must be at least 1, but is {workers}.")
+    check_number("--workers", workers)
     named = [str(inputs)] if isinstance(inputs, str | Path) else [str(one) for one in inputs]
     given = keys if output is None else {**keys, "output": str(output)}
     recipe = asked_for(named, given)

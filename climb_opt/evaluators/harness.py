@@ -26,7 +26,7 @@ from lm_eval import __version__ as lm_eval_version
 from tokenizers import Tokenizer
 
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, brief, listed
+from climb_opt.errors import UserError, brief, check_number, listed
 from climb_opt.evaluators import right_answers
 from climb_opt.evaluators.answers import (
     Answer,
@@ -110,8 +110,7 @@ class LMEval:
             raise UserError("lm-eval: tasks must name at least one task.")
         if split not in ("validation", "test"):
             raise UserError(f"lm-eval: split must be validation or test, but is {split!r}.")
-        if limit is not None and limit < 1:
-            raise UserError(f"lm-eval: limit must be at least 1, but is {limit}.")
+        check_number("lm-eval: limit", limit)
         if shots is not None and (shots < 0 or not {*tasks} - {*files}):
             raise UserError(
                 f"lm-eval: shots must be 0 or more examples of stock tasks, but is {shots}"

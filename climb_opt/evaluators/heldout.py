@@ -19,7 +19,7 @@ from scipy.linalg import block_diag
 from tokenizers import Tokenizer
 
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, check_numbers
+from climb_opt.errors import UserError, check_number
 from climb_opt.metrics import STDERR
 from climb_opt.shards import Corpus, Stream, no_target
 from climb_opt.tokenizer import corpus_tokenizer
@@ -67,7 +67,7 @@ class HeldOutLoss:
                 streams[f"heldout/{domain.name}/bpb"] = domain.heldout
         if not streams:
             raise _nothing_to_score(corpus.name)
-        check_numbers({"heldout: max_tokens": (max_tokens, 1, math.inf)})
+        check_number("heldout: max_tokens", max_tokens)
         if skip_tokens < 0:
             raise UserError(f"heldout: skip_tokens must not be negative, but is {skip_tokens}.")
         self._eos = corpus.eos

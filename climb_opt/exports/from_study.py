@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -10,7 +9,7 @@ from typing import TypedDict, Unpack
 import optuna
 
 from climb_opt.attributes import PATH
-from climb_opt.errors import UserError, check_numbers, misnamed
+from climb_opt.errors import UserError, check_number, misnamed
 from climb_opt.exports.formats import format_of, render, render_phases
 from climb_opt.exports.handover import Handover
 from climb_opt.exports.materialise import Kind, Written
@@ -176,7 +175,7 @@ def handover_of(
         raise UserError(f"--sequence must be at least 1 token, but is {sequence}.")
     if batch is not None and batch < 1:
         raise UserError(f"--batch must be at least 1 sequence, but is {batch}.")
-    check_numbers({"--seed": (seed, 0, math.inf)})
+    check_number("--seed", seed, 0)
     of_trial = trial if phases is None else phases  # a path may be that of a named trial
     which = {"rule": rule, "trial" if phases is None else "phases": of_trial, "mixture": mixture}
     named = [name for name, value in which.items() if value is not None]

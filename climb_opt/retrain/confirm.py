@@ -10,7 +10,7 @@ import optuna
 
 from climb_opt import lookup, recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
-from climb_opt.errors import UserError, check_numbers
+from climb_opt.errors import UserError, check_number
 from climb_opt.measures import apart
 from climb_opt.paths import path_mean
 from climb_opt.phases import one_phase
@@ -155,7 +155,7 @@ def _finals(
     found = {name: mixtures[name] for name in finalists}
     twins = {n: twin(mixtures[n], found) for n in baseline_names if n not in recipe.methods}
     seeds = recipe.confirm_seeds if terms.seeds is None else terms.seeds
-    check_numbers({"confirm: the last fresh seed": (recipe.seed + seeds, 0, lookup.MOST_SEED)})
+    check_number("confirm: the last fresh seed", recipe.seed + seeds, 0, lookup.MOST_SEED)
     finals = Finals(
         of=view.name,
         mixtures=mixtures,

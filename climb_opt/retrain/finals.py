@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from climb_opt.attributes import CONFIRM
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_number
 from climb_opt.measures import apart
 from climb_opt.metrics import unit_of
 from climb_opt.recipes import StudyRecipe
@@ -51,8 +51,7 @@ class Finals:
     twins: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise UserError(f"--seeds must be at least 1, but is {self.seeds}.")
+        check_number("--seeds", self.seeds)
         fewest = self.first_look * len(self.trained)
         if self.budget is not None and self.budget < fewest:
             raise UserError(

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import lookup, recipe_files, recipes
 from climb_opt.attributes import COMPONENTS, SLOT, TRANSFER
-from climb_opt.errors import UserError, check_numbers
+from climb_opt.errors import UserError, check_number
 from climb_opt.history import History
 from climb_opt.metrics import scores_of
 from climb_opt.plan import Plan, Slot
@@ -172,7 +172,7 @@ def transfer_recipe(recipe: StudyRecipe, proxy: str, seed: int | None = None) ->
     """The search's recipe with another proxy (a shipped name or a path), and no search."""
     larger = recipes.read_proxy(proxy)
     chosen = recipe.seed if seed is None else seed
-    check_numbers({"transfer: the seed": (chosen, 0, lookup.MOST_SEED)})
+    check_number("transfer: the seed", chosen, 0, lookup.MOST_SEED)
     one = at_target(recipe, proxy=larger, rounds=(1,), verify=0, baselines=(), pruner=None)
     return replace(one, seed=chosen)
 

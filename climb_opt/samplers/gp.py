@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import FORECAST, LADDER, PROPOSAL, SLOT
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_number
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.knowledge import most_told
 from climb_opt.gp.ladder import LadderProcess
@@ -108,8 +108,7 @@ class SimplexGPSampler(MixtureSampler):
         seed: int | None = None,
         independent_sampler: BaseSampler | None = None,
     ) -> None:
-        if n_startup is not None and n_startup < 1:
-            raise UserError(f"n_startup must be at least 1, but is {n_startup}.")
+        check_number("n_startup", n_startup)
         super().__init__(space, independent_sampler, seed)
         self._leaning = None if influence is None else Leaning(space, influence)
         if self._leaning is not None and (components or ladder is not None):

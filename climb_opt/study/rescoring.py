@@ -17,7 +17,7 @@ import numpy as np
 import optuna
 
 from climb_opt.attributes import COMPONENTS
-from climb_opt.errors import UserError, listed
+from climb_opt.errors import UserError, check_number, listed
 from climb_opt.history import History, excesses
 from climb_opt.ladder.agreement import Agreement
 from climb_opt.recipes import StudyRecipe
@@ -103,8 +103,7 @@ class _Pricing:
 
     def found(self, mixtures: int | None) -> Rescored:
         count = MANY[self.readout] if mixtures is None else mixtures
-        if count < 1:
-            raise UserError(f"--mixtures must be at least 1, but is {count}.")
+        check_number("--mixtures", count)
         history = read_history(self.study, StudyView(self.study).space)
         known = self.space.project(history.weights) if len(history) else self.space.prior[None]
         drawn = self.space.sample_mixed(np.random.default_rng([self.recipe.seed, 23]), count)

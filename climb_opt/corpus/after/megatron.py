@@ -15,7 +15,7 @@ import numpy as np
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.gather import StreamWriter, completed
 from climb_opt.corpus.stages.tokenise import TokenFacts, facts_of
-from climb_opt.errors import UserError, check_numbers, listed
+from climb_opt.errors import UserError, check_number, listed
 from climb_opt.files import atomic, check_folder
 from climb_opt.indexed import HEADER, document_lengths, prefix_of, read_header, write_index
 from climb_opt.shards import Corpus, Domain, Stream
@@ -127,7 +127,7 @@ def import_megatron(
     Raises:
         UserError: another folder's content in `output`; tokens that the tokenizer does not have.
     """
-    check_numbers({"--heldout": (share, 0, 0.5)})
+    check_number("--heldout", share, 0, 0.5)
     if output.exists() and any(output.iterdir()):
         raise UserError(f"--output {str(output)!r} is not empty; name a new folder.")
     named = _once(files)

@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 from optuna.storages import BaseStorage
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_number
 from climb_opt.ladder.branches.before import Before
 from climb_opt.plan import space_for
 from climb_opt.progress import progress
@@ -88,8 +88,7 @@ def plan_search(
     >>> [rung.trials for rung in plan.costs.rungs], plan.costs.target_trials
     ([6], 6.0)
     """
-    if seeds < 1:
-        raise UserError(f"--seeds must be at least 1, but is {seeds}.")
+    check_number("--seeds", seeds)
     if flops is not None and not (math.isfinite(flops) and flops > 0):
         raise UserError(f"--flops must be a number of FLOPs such as 3e19, but is {flops}.")
     name = Path(recipe).stem if isinstance(recipe, str) else "a recipe"
