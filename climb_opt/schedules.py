@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import Any
 
 from climb_opt.errors import UserError
@@ -91,8 +91,3 @@ def check_shares(shares: Sequence[Any], where: str) -> tuple[float, ...]:
 def schedule_data(schedule: Schedule) -> list[dict[str, Any]]:
     """A schedule as plain data, which `mixtures.schedule_from` reads."""
     return [{"share": phase.share, "mixture": dict(phase.mixture)} for phase in schedule]
-
-
-def spans(borders: Sequence[int]) -> list[tuple[int, int]]:
-    """The first step of each phase and the step after its last, of the borders."""
-    return list(pairwise(borders))

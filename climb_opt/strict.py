@@ -78,7 +78,8 @@ def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
         return None
     errors = []
     if isinstance(value, Mapping):  # then what a mapping can be says what is wrong with it
-        args = tuple(a for a in args if dataclasses.is_dataclass(a) or _is_dict(a)) or args
+        mappings = (a for a in args if dataclasses.is_dataclass(a) or typing.get_origin(a) is dict)
+        args = tuple(mappings) or args
     for arg in args:
         if arg is not type(None):
             try:
@@ -86,10 +87,6 @@ def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
             except UserError as error:
                 errors.append(str(error))
     raise UserError(errors[0])
-
-
-def _is_dict(hint: Any) -> bool:
-    return typing.get_origin(hint) is dict
 
 
 def _convert_plain(value: Any, hint: type, where: str) -> Any:
@@ -150,8 +147,7 @@ def check_ranges(recipe: T, where: str) -> T:
     """
     ranges = getattr(type(recipe), "RANGES", {})
     for key in dataclasses.fields(typing.cast(Any, recipe)):
-        held = getattr(recipe, key.name)
-        for path, value in _leaves(held, f"{where}.{key.name}"):
+        for path, value in _leaves(getattr(recipe, key.name), f"{where}.{key.name}"):
             if dataclasses.is_dataclass(value):
                 check_ranges(value, path)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -89,10 +89,9 @@ def _unzstd(raw: IO[bytes], name: str) -> Iterator[bytes]:
                         "first (zstd -d -D DICTIONARY FILE)"
                     ) from None
                 raise OSError(error) from None
-            data = b""
+            data = frame.unused_data  # of the next one, once this one has ended
             if frame.eof:
-                data, started = frame.unused_data, False
-                frame = unpack.decompressobj()
+                started, frame = False, unpack.decompressobj()
     if started:
         raise EOFError("it ends inside a compressed frame")
 

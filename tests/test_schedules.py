@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from climb_opt.schedules import (
     constant,
     mean_mixture,
     schedule_data,
-    spans,
     step_borders,
 )
 
@@ -55,7 +55,7 @@ def test_phases_fill_the_run_in_whole_steps_each_border_at_its_nearest(
         return
     borders = step_borders(shares, steps)
     assert borders[0] == 0 and borders[-1] == steps
-    assert all(first < last for first, last in spans(borders))
+    assert all(first < last for first, last in pairwise(borders))
     for border, share in zip(borders[1:], (math.fsum(shares[: p + 1]) for p in range(9))):  # noqa: B905
         assert abs(border - share * steps) <= 0.5 + 1e-6
 

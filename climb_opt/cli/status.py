@@ -53,21 +53,17 @@ def describe(now: Status) -> str:
     lines += [f"{'' if ' holds:' in text else 'caution: '}{text}" for text in now.verdicts]
     if now.rungs:
         lines += ["", *_rungs(now)]
-    if now.running:
-        lines += ["", "running"]
-        for one in now.running:
-            rung = "" if one.rung is None else f"{one.rung}  "
-            lines.append(
-                f"  trial {one.number:>4}  slot {one.slot!s:<18}  {rung}"
-                f"for {duration(one.seconds)}  {one.worker}  {_beat(one)}"
-            )
-    if now.failures:
-        lines += ["", "failed"]
-        for failure in now.failures:
-            mark = " (does not count)" if failure.interrupted else ""
-            lines.append(
-                f"  trial {failure.number:>4}  slot {failure.slot!s:<18}  {failure.reason}{mark}"
-            )
+    lines += ["", "running"] if now.running else []
+    for one in now.running:
+        rung = "" if one.rung is None else f"{one.rung}  "
+        lines.append(
+            f"  trial {one.number:>4}  slot {one.slot!s:<18}  {rung}"
+            f"for {duration(one.seconds)}  {one.worker}  {_beat(one)}"
+        )
+    lines += ["", "failed"] if now.failures else []
+    for lost in now.failures:
+        mark = " (does not count)" if lost.interrupted else ""
+        lines.append(f"  trial {lost.number:>4}  slot {lost.slot!s:<18}  {lost.reason}{mark}")
     if now.given_up:
         slots = ", ".join(map(str, now.given_up))
         lines += ["", f"given up: {slots}; `climb-opt retry {now.name}` tries again"]

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from climb_opt.proxy.reweight.base import Judge, wants_reference
 from climb_opt.proxy.schedule import learning_rate
 from climb_opt.proxy.trunks import Trunk, weighing
 from climb_opt.recipes import ProxyRecipe
-from climb_opt.schedules import spans, step_borders
+from climb_opt.schedules import step_borders
 from climb_opt.shards import Corpus
 from climb_opt.strict import check_ranges
 
@@ -164,7 +165,7 @@ class Setup:
     def _stretches(self, job: Job) -> list[Stretch]:
         start, shares = self.start, [phase.share for phase in job.phases]
         borders = step_borders(shares, self.steps - (0 if start is None else start.steps))
-        lengths = [(last - first) * self.batch for first, last in spans(borders)]
+        lengths = [(last - first) * self.batch for first, last in pairwise(borders)]
         mixtures = [phase.mixture for phase in job.phases]
         own = [Stretch(*row) for row in zip(mixtures, lengths, lengths, strict=True)]
         if start is not None:

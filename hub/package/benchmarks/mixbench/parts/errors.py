@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 LISTED = 12  # names that a message lists at most, where people make the names
@@ -97,19 +97,15 @@ class Interrupted(RuntimeError):
     """The worker was told to stop (SIGTERM, Ctrl-C); the trial's checkpoint is on disk."""
 
 
-def check_numbers(bounds: Mapping[str, tuple[float | None, float, float]]) -> None:
-    """Refuse the first number that is outside its bounds; None, for one that is not given, is not.
-
-    Args:
-        bounds: what it is called -> the number, the least and the largest that it may be.
+def check_number(what: str, value: float | None, least: float = 1, most: float = math.inf) -> None:
+    """Refuse a number that is outside its bounds; None, for one that is not given, is not.
 
     Raises:
-        UserError: with its name, what is allowed, and the number.
+        UserError: with what it is called, what is allowed, and the number.
     """
-    for what, (value, least, most) in bounds.items():
-        if value is not None and not least <= value <= most:
-            allowed = f"at least {least}" if most == math.inf else f"in [{least}, {most}]"
-            raise UserError(f"{what} must be {allowed}, but is {value}.")
+    if value is not None and not least <= value <= most:
+        allowed = f"at least {least}" if most == math.inf else f"in [{least}, {most}]"
+        raise UserError(f"{what} must be {allowed}, but is {value}.")
 
 
 def brief(error: BaseException, most: int = 200) -> str:

@@ -189,12 +189,8 @@ def excesses(
         rails: component -> its worst value; a component that was not measured is left out.
         maximize: whether the study's score is better when higher.
     """
-    found = {}
-    for name, worst in rails.items():
-        if name in components:
-            excess = components[name] - worst
-            found[name] = -excess if higher_is_better(name, default=maximize) else excess
-    return found
+    over = {n: components[n] - worst for n, worst in rails.items() if n in components}
+    return {n: -x if higher_is_better(n, default=maximize) else x for n, x in over.items()}
 
 
 def kept(
@@ -220,10 +216,8 @@ def components_as_arrays(
 ) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
     """Components (n, C), coefficients (C,) and names; None, None, () where a trial lacks one."""
     names = tuple(sorted(aggregate))
-    if not names or not rows:
-        return None, None, ()
     table = [[components_of(t).get(n, np.nan) for n in names] for t in rows]
     components = np.array(table, dtype=float)
-    if not np.all(np.isfinite(components)):
+    if not components.size or not np.all(np.isfinite(components)):
         return None, None, ()
     return np.clip(components, -MOST, MOST), sign * np.array([aggregate[n] for n in names]), names

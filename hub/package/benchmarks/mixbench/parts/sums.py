@@ -103,17 +103,11 @@ def tolerance(weights: Iterable[float]) -> float:
     exact = [Decimal(repr(float(w))).normalize() for w in weights if w > 0 and math.isfinite(w)]
     if not exact:
         return SLACK
-    decimals = max(max(0, -_exponent(w)) for w in exact)
+    decimals = max(max(0, -int(w.as_tuple().exponent)) for w in exact)
     significant = max(len(w.as_tuple().digits) for w in exact)
     units = (max(-decimals, w.adjusted() + 1 - significant) for w in exact)
     zeros = 0.5 * 10.0**-decimals * sum(w == 0 for w in weights)
     return min(MOST, max(SLACK, zeros + math.fsum(0.5 * 10.0**unit for unit in units)))
-
-
-def _exponent(value: Decimal) -> int:
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)  # finite
-    return exponent
 
 
 @functools.cache  # once a process: an arm's mixture is read for every seed
