@@ -264,5 +264,4 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[s
     parameters = inspect.signature(find(kind, name)).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
-    known = sorted({p.name for p in parameters} - given)
-    check_keys(options, known, (), f"{kind} {name!r}")
+    check_keys(options, sorted({p.name for p in parameters} - given), (), f"{kind} {name!r}")

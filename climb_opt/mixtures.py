@@ -60,8 +60,7 @@ def read_mixtures(file: str, prefix: str = "") -> list[tuple[str, dict[str, floa
                 f"{where}: {len(row)} cells, but the first line names {len(set(header))} domains. "
                 "Give a column for each domain and no other."
             )
-        mixture = mixture_from(dict(zip(header, row, strict=True)), where, prefix)
-        found.append((f"-{line}", mixture))
+        found.append((f"-{line}", mixture_from(dict(zip(header, row, strict=True)), where, prefix)))
     return found
 
 

@@ -65,7 +65,9 @@ def _ablate(args: argparse.Namespace) -> int:
     from climb_opt.ablation.run.results import Archive
     from climb_opt.ablation.run.runner import run_ablation
 
-    _quieten()
+    quieten_optuna()
+    for room in ("samplers", "study"):  # hundreds of studies' news would bury the comparison's own
+        logging.getLogger(f"climb_opt.{room}").setLevel(logging.WARNING)
     count = crew.wanted(args, args.storage or "")
     recipe = _recipe(args)
     name = "-".join(filter(None, [title(args.recipe), args.scale]))
@@ -97,13 +99,6 @@ def _ablate(args: argparse.Namespace) -> int:
     if leads():
         _report(name, recipe, archive, args)
     return status
-
-
-def _quieten() -> None:
-    # A comparison makes hundreds of studies; their own news would bury its own.
-    quieten_optuna()
-    logging.getLogger("climb_opt.samplers").setLevel(logging.WARNING)
-    logging.getLogger("climb_opt.study").setLevel(logging.WARNING)
 
 
 def _recipe(args: argparse.Namespace) -> AblationRecipe:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.storages import BaseStorage
 
+from climb_opt import errors
 from climb_opt.errors import UserError
 from climb_opt.files import is_full, no_space
 from climb_opt.storages.bulk import Database
@@ -148,8 +149,7 @@ def first_line(error: BaseException) -> str:
     cause = error
     while isinstance(inner := getattr(cause, "orig", None) or cause.__cause__, BaseException):
         cause = inner
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return redact(lines[0] if lines else type(cause).__name__)
+    return redact(errors.first_line(cause).strip())
 
 
 def _too_long(error: BaseException, said: str) -> str:

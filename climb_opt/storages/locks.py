@@ -182,8 +182,7 @@ class TicketLock(StudyLock):
 
     def release(self) -> bool:
         """Whether nobody took this holder for dead; its ticket is finished as the lock is left."""
-        ticket = persist(lambda: self._storage.get_trial(self._ticket))
-        return ticket.state == TrialState.RUNNING
+        return persist(lambda: self._storage.get_trial(self._ticket)).state == TrialState.RUNNING
 
     def _draw(self) -> None:
         ticket = create_trial(state=TrialState.RUNNING)
