@@ -198,7 +198,7 @@ COMPONENTS = _of_trial(
 FACTS = _of_trial(
     "climb/facts",
     "{recipe, corpus, torch, seed, seconds, flops, ...}: what was trained on what, how fast",
-    "history -> history ladder/__init__ reports/dashboard/notebook ablation/run/judge",
+    "history -> history ladder/__init__ reports/dashboard/notebook",
 )
 IMPORTED = _of_trial(
     "climb/imported",
