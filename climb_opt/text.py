@@ -43,30 +43,21 @@ def escape_rest(error: UnicodeError) -> tuple[str, int]:
     return lacking.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
-def walked(
-    data: Any, change: Callable[[Any], Any], key: Callable[[Any], Any] = lambda key: key
-) -> Any:
-    """Plain data of which each value that is no mapping or list is changed, and each key too."""
+def walked(data: Any, change: Callable[[Any], Any]) -> Any:
+    """Plain data of which each value that is no mapping or list is changed, and each key."""
     if isinstance(data, Mapping):
-        return {key(name): walked(value, change, key) for name, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [walked(value, change, key) for value in data]
-    return change(data)
+        return {change(key): walked(value, change) for key, value in data.items()}
+    return [walked(v, change) for v in data] if isinstance(data, (list, tuple)) else change(data)
 
 
 def storable_value(data: Any) -> Any:
     """Plain data with every text in it, keys too, made `storable`."""
-
-    def made(value: Any) -> Any:
-        return storable(value) if isinstance(value, str) else value
-
-    return walked(data, made, made)
+    return walked(data, lambda value: storable(value) if isinstance(value, str) else value)
 
 
 def strict_json(data: Any) -> str:
     """`data` as JSON that any program reads: null for numbers that are not finite."""
-    finite = walked(data, _finite, str)
-    return json.dumps(finite, indent=1, ensure_ascii=False, allow_nan=False)
+    return json.dumps(walked(data, _finite), indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -157,7 +157,7 @@ def _placeless(choice: Choice) -> Choice:
 def plain(value: Any) -> Any:
     """A result's values as JSON holds them: ten digits, None for what is not finite."""
     if isinstance(value, (Mapping, list, tuple)):
-        return walked(value, plain, str)
+        return walked(value, plain)
     if isinstance(value, (float, np.floating)):
         return float(f"{float(value):.10g}") if np.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else value
