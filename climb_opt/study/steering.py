@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState, create_trial
 
@@ -101,23 +102,28 @@ def enqueue(
     view = StudyView(patient(study))
     space = view.space
     weights = point_of(space, mixture, f"Mixture {name!r}")
-    ours, system = by_owner(rung_asked(view, rung))
+    on = rung_asked(view, rung)
     taken = attempts_by_slot(view.trials())
     slot, count = f"{ENQUEUED}{name}", 1
     while slot in taken:
         count += 1
         slot = f"{ENQUEUED}{name}-{count}"
-    params = space.params(weights)
-    view.study.add_trial(
-        create_trial(
-            state=TrialState.WAITING,
-            params=params,
-            distributions=space.distributions(),
-            user_attrs={SLOT: slot, **ours},
-            system_attrs={"fixed_params": params, **system},
-        )
-    )
+    stored = {SLOT: slot, "fixed_params": space.params(weights), **on}
+    add_trial(view, weights, stored, state=TrialState.WAITING)
     return slot
+
+
+def add_trial(view: StudyView, weights: np.ndarray, stored: Mapping[str, Any], **told: Any) -> None:
+    """A trial of the point `weights` of the study's space, without a slot's claim.
+
+    Args:
+        stored: its attributes, ours and others.
+        told: its state, values and constraints, as `optuna.trial.create_trial` takes them.
+    """
+    ours, system = by_owner(stored)
+    params, kinds = view.space.params(weights), view.space.distributions()
+    told |= {"params": params, "distributions": kinds, "user_attrs": ours, "system_attrs": system}
+    view.study.add_trial(create_trial(**told))
 
 
 def pause(study: optuna.Study) -> None:

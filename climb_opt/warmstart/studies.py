@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import recipe_files
-from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM, by_owner
+from climb_opt.attributes import COMPONENTS, CORPUS, IMPORTED, WARM
 from climb_opt.errors import UserError
 from climb_opt.history import components_of, excesses
 from climb_opt.ladder import rung_of
 from climb_opt.phases import PhasedSpace, one_phase, point_of, shares_of, shown, throughout
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
+from climb_opt.study.steering import add_trial
 from climb_opt.view import StudyView, mixture_of, rung_attributes
 from climb_opt.warmstart.lineage import Lineage
 from climb_opt.warmstart.rungs import cautions, proxies_differ, rung_names, same_rungs
@@ -131,20 +132,10 @@ class Scored(NamedTuple):
 
 def add(view: StudyView, weights: np.ndarray, scored: Scored, origin: Mapping[str, Any]) -> None:
     """One finished trial without a slot."""
-    ours, system = by_owner(scored.rung)
-    attrs: dict[str, Any] = {IMPORTED: dict(origin), **ours}
+    stored: dict[str, Any] = {IMPORTED: dict(origin), **scored.rung}
     if scored.components:
-        attrs[COMPONENTS] = dict(scored.components)
-    view.study.add_trial(
-        create_trial(
-            values=scored.values,
-            params=view.space.params(weights),
-            distributions=view.space.distributions(),
-            user_attrs=attrs,
-            system_attrs=system,
-            constraints=dict(scored.constraints),
-        )
-    )
+        stored[COMPONENTS] = dict(scored.components)
+    add_trial(view, weights, stored, values=scored.values, constraints=dict(scored.constraints))
 
 
 def beyond(recipe: StudyRecipe | None, components: Mapping[str, float]) -> dict[str, float]:

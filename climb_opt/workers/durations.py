@@ -43,13 +43,8 @@ class Durations:
         if self.typical is None:
             return None
         part = math.ceil if barrier else float
-        return float(
-            sum(
-                part(n / workers) * self._seconds(rung)
-                for counts in todo
-                for rung, n in counts.items()
-            )
-        )
+        each = [pair for counts in todo for pair in counts.items()]
+        return float(sum(part(n / workers) * self._seconds(rung) for rung, n in each))
 
     def paid(self, flops: float, workers: int) -> float | None:
         """Seconds in which so many FLOPs are spent."""
