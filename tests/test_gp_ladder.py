@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from optuna.trial import create_trial
 from scipy.optimize import check_grad
+from scipy.stats import norm
 
 from climb_opt import MixtureSpace
 from climb_opt.gp.beliefs import Beliefs
@@ -81,6 +82,32 @@ def test_a_perfect_cheap_rung_teaches_the_target_what_it_has_not_seen() -> None:
     assert error(with_it) < 0.3 * error(without)
     assert with_it.correlation(0) > 0.95 and with_it.correlation(2) == 1.0
     assert with_it.correlation(0) <= with_it.correlation(1) <= 1.0
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_results_are_foretold_as_by_a_process_without_them(noise: float) -> None:
+    given_ = results([12, 4, 5], noise=noise)
+    process = LadderProcess(given_, fit_ladder(given_))
+    total = 0.0
+    for row in range(16, 21):
+        other = np.arange(21) != row
+        matrix = process._kernel(process._x, process._x) * process._links[
+            np.ix_(given_.rungs, given_.rungs)
+        ] + np.diag(process._noises[given_.rungs] + 1e-9)
+        means = process._means[np.searchsorted(process._seen, given_.rungs)]
+        left = given_.values / process._units[given_.rungs] - means
+        weights = np.linalg.solve(matrix[np.ix_(other, other)], matrix[other, row])
+        std = np.sqrt(process.scale * (matrix[row, row] - weights @ matrix[other, row]))
+        total += norm.logpdf(left[row], weights @ left[other], std)
+    assert process._units[2] == 1.0 and process.foretold() == pytest.approx(total, abs=1e-3)
+
+
+def test_what_the_rungs_below_say_is_told_in_nats() -> None:
+    fits = LadderFits()
+    good, bad = (fits.ladder(results([30, 0, 8], cheap=share)) for share in (1.0, 0.0))
+    assert fits.told(good) > 3.0 > 0.5 > fits.told(bad)
+    for counts in ([0, 0, 8], [8, 0, 0], [8, 4, 1]):  # nothing to compare with
+        assert fits.told(fits.ladder(results(counts))) == 0.0
 
 
 def test_a_rung_that_says_nothing_does_little_harm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import climb_opt
 from climb_opt import SimplexGPSampler, best_mixture
 from climb_opt.attributes import FORECAST, LADDER, RUNG
+from climb_opt.gp.knowledge import told_or_better
 from climb_opt.gp.rungs import fresh
 from climb_opt.history import History
 from climb_opt.ladder import BudgetSpent, Ladder
@@ -22,6 +24,7 @@ from test_gp_ladder import COSTS, SPACE, problem_of, results, truth
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 LADDER_OF = Ladder.of(COSTS.tolist())
+SHARES = LADDER_OF.shares
 
 
 def objective(trial: optuna.Trial) -> float:
@@ -80,10 +83,10 @@ def test_a_rung_that_does_not_rank_is_not_bought_any_more() -> None:
     paired = made._replace(roots=roots, values=values)
     problem: Any = problem_of(paired)
     history = History(roots**2, values, (), rungs=made.rungs, target=2)
-    assert set(distrusted(problem, history)) == {0}
+    assert set(distrusted(problem, history, SHARES)) == {0, 1}  # nor a dear one just above it
     few = results([20, 0, 3], cheap=0.0)
     unpaired = History(few.roots**2, few.values, (), rungs=few.rungs, target=2)
-    assert distrusted(problem_of(few), unpaired) == {}  # type: ignore[arg-type]
+    assert distrusted(problem_of(few), unpaired, SHARES) == {}  # type: ignore[arg-type]
     with pytest.raises(BudgetSpent):
         Purse(LADDER_OF, left=3.9).buy(problem, history, np.random.default_rng(0), 0.0)
 
@@ -114,10 +117,42 @@ def paired_with(ranks: list[int], spent: int = 20) -> tuple[Any, History]:
 @pytest.mark.parametrize("ranks", [[4, 3, 2, 1, 0], [2, 4, 0, 3, 1]])
 def test_what_is_said_of_a_rung_that_is_given_up_is_so(ranks: list[int]) -> None:
     problem, history = paired_with(ranks)
-    said = distrusted(problem, history)[0]
-    figure = float(said.split(" only")[0].split(" of what a score")[0].split()[-1])
-    assert figure < 0.5 and "below 0.5" in said
-    assert distrusted(*paired_with([0, 1, 2, 3, 4])) == {}
+    said = distrusted(problem, history, SHARES)[0]
+    figure = float(said.split(" nats")[0].split(" of what a score")[0].split()[-1])
+    if "nats" in said:
+        assert "the 5 scores of the target are foretold worse" in said and figure > 0.5
+    else:
+        assert figure < 0.5 and "below 0.5" in said
+    assert distrusted(*paired_with([0, 1, 2, 3, 4]), SHARES) == {}
+
+
+def test_a_dear_rung_is_not_tried_where_those_below_mislead() -> None:
+    problem, history = paired_with([1, 3, 0, 2, 4])
+    dear, cheap = np.array([1, 4, 16]) / 16, np.array([1, 8, 1600]) / 1600
+    assert distrusted(replace(problem, told=-0.4), history, dear) == {}
+    misled = replace(problem, told=-0.6)
+    assert set(distrusted(misled, history, dear)) == {0, 1}
+    # To find out costs five trials of it: .025 of the target's, of which it has run five.
+    assert set(distrusted(misled, history, cheap)) == {0}
+    # Four pairs say nothing yet, whatever is foretold by them.
+    few, early = paired_with([3, 2, 1, 0])
+    assert few.told < -0.5 and distrusted(few, early, dear) == {}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.15, 0.4])
+def test_where_no_rung_is_left_below_the_target_a_search_goes_on_as_one_of_one_rung(
+    noise: float,
+) -> None:
+    problem, history = paired_with([2, 4, 0, 3, 1])
+    assert {0, 1} == set(distrusted(problem, history, np.array([1, 4, 16]) / 16))
+    purse = Purse(Ladder.of([1, 4, 16]), left=16.0 * 9)
+    found, rung = purse.buy(problem, history, np.random.default_rng(5), noise)
+    alone = told_or_better(problem, np.random.default_rng(5), noise)
+    assert rung == 2 and np.array_equal(found, alone)
+    # The last trial sees what is recommended.
+    purse = Purse(Ladder.of([1, 4, 16]), left=16.0)
+    last, rung = purse.buy(problem, history, np.random.default_rng(5), noise)
+    assert rung == 2 and not np.array_equal(last, alone)
 
 
 def test_only_runs_at_the_target_show_what_a_rung_says_of_it() -> None:

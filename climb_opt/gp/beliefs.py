@@ -13,7 +13,7 @@ import numpy as np
 from climb_opt.attributes import RUNG
 from climb_opt.errors import UserError
 from climb_opt.gp.fit import EVERY, process_of
-from climb_opt.gp.ladder import Results
+from climb_opt.gp.ladder import LadderProcess, Results
 from climb_opt.gp.ladder_fit import LadderFits
 from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
 from climb_opt.gp.outliers import tamed
@@ -54,14 +54,17 @@ class Beliefs:
         values = history.values.reshape(len(history), -1)
         if len(history) < 2 or not np.any(np.ptp(values, axis=0) > 0):
             return None
+        objectives = self._objectives(history, values)
+        first = objectives[0]
         return Problem(
             space=self.space,
-            objectives=self._objectives(history, values),
+            objectives=objectives,
             evaluated=history.weights,
             constraints=self._constraints(history),
             pending=np.empty((0, len(self.space))) if pending is None else pending,
             rungs=history.rungs,
             pending_rungs=pending_rungs,
+            told=self._fits.told(first) if isinstance(first, LadderProcess) else 0.0,
         )
 
     def promise(self, history: History, against: np.ndarray) -> Surrogate:

@@ -14,8 +14,12 @@ from scipy.spatial.distance import cdist
 from scipy.special import ndtri
 
 from climb_opt.draws import SPARSE
-from climb_opt.gp.proposal import SAME, Problem, best_candidates, candidates_of
+from climb_opt.gp.proposal import SAME, Problem, best_candidates, candidates_of, propose
 
+# Relative noise above which trials are chosen by what they tell of the recommendation
+# (docs/notes/searching.md#what-to-measure-under-noise). With few results the estimate is mostly its
+# prior, .13: it takes clear noise to be above.
+NOISY = 0.2
 QUANTILES = 24  # equally likely outcomes of a measurement
 # A single measurement under much noise hardly moves anything, and so tells little of which is best
 # to make: each counts as if it were made this often, as a search that goes on will nearly do.
@@ -34,6 +38,19 @@ def improvements(level: np.ndarray, moved: np.ndarray) -> np.ndarray:
     outcomes = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
     lowest = np.stack([(level[:, None] + moved * z).min(axis=0) for z in outcomes])
     return np.asarray(level.min() - lowest.mean(axis=0))
+
+
+def told_or_better(problem: Problem, rng: np.random.Generator, noise: float) -> np.ndarray:
+    """The weights (K,) to evaluate next where there is one rung: what tells most of the
+    recommendation of a single objective where scores are noisy, else what may be better.
+
+    Args:
+        noise: of one evaluation, relative to the spread of the first results: what share of trials
+            explore, where they may be better.
+    """
+    if noise > NOISY and len(problem.objectives) == 1:
+        return most_told(problem, rng)
+    return propose(problem, rng, noise)
 
 
 def most_told(problem: Problem, rng: np.random.Generator) -> np.ndarray:

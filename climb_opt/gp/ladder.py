@@ -90,7 +90,7 @@ class LadderProcess(GaussianProcess):
     """
 
     def __init__(self, results: Results, shape: LadderShape) -> None:
-        roots, values, rungs, _, view = results
+        roots, values, rungs, _, view = self.results = results
         self._look(roots, shape.one, view)
         self._rungs = rungs
         self._links, self._units, self._noises = shape.links, shape.units, shape.noises
@@ -143,6 +143,14 @@ class LadderProcess(GaussianProcess):
         what one of the target says: a rung that no mixture explains is taken for noise."""
         told = np.diag(self._links) + self._noises
         return float(np.sqrt(min(1.0, told[-1] / told[rung])))
+
+    def foretold(self) -> float:
+        """Log density of the target's results, each predicted from all others, in nats."""
+        rows = np.flatnonzero(self._rungs == len(self._units) - 1)
+        diagonal = np.diag(self._inverse)[rows]
+        precision, missed = diagonal / self.scale, self._alpha[rows] / diagonal
+        found = np.log(precision / (2 * np.pi)) - missed**2 * precision
+        return float(found.sum() / 2 - len(rows) * np.log(self._units[-1]))
 
     def aligned(self) -> tuple[np.ndarray, np.ndarray]:
         """The values (n,) in the target's units, and how much each weighs (n,), at most 1.

@@ -49,6 +49,15 @@ class LadderFits(Fits):
         found = shape(full, None)
         return LadderProcess(results, shape(n, found) if full < n else found)
 
+    def told(self, process: LadderProcess) -> float:
+        """What the rungs below say of the target's results, in nats: by how much likelier these
+        are, each foretold from all other results, than from those of the target alone; 0 where
+        there is no more than one, or nothing else."""
+        own = process.results.rows(process.results.rungs == process.results.height - 1)
+        if len(own.values) < 2 or len(own.values) == len(process.results.values):
+            return 0.0
+        return process.foretold() - self.ladder(own).foretold()
+
 
 def fit_ladder(
     results: Results, start: LadderShape | None = None, iterations: int = 60

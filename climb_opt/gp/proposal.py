@@ -36,7 +36,8 @@ class Problem:
     """What is believed about a study: one surrogate an objective, one a guard-rail (<= 0 is kept).
 
     `evaluated` (n, K) are the mixtures with results, `pending` (p, K) those whose results are due;
-    `rungs` (n,) and `pending_rungs` (p,) are theirs, where there are several.
+    `rungs` (n,) and `pending_rungs` (p,) are theirs, where there are several; `told`: see `told` of
+    gp/ladder_fit.py.
     """
 
     space: MixtureSpace
@@ -46,6 +47,7 @@ class Problem:
     pending: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
     rungs: np.ndarray | None = None
     pending_rungs: np.ndarray | None = None
+    told: float = 0.0
 
     @property
     def known(self) -> np.ndarray:

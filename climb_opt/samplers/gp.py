@@ -19,10 +19,10 @@ from optuna.trial import FrozenTrial
 from climb_opt.attributes import FORECAST, LADDER, PROPOSAL, SLOT
 from climb_opt.errors import UserError, check_number
 from climb_opt.gp.beliefs import Beliefs
-from climb_opt.gp.knowledge import most_told
+from climb_opt.gp.knowledge import NOISY, told_or_better
 from climb_opt.gp.ladder import LadderProcess
 from climb_opt.gp.outliers import tame
-from climb_opt.gp.proposal import Problem, propose
+from climb_opt.gp.proposal import Problem
 from climb_opt.history import History
 from climb_opt.ladder import Ladder, rung_of
 from climb_opt.measures import distance
@@ -44,11 +44,7 @@ from climb_opt.view import (
     store_space,
 )
 
-# Relative noise below which no trial explores, and above which trials are chosen by what they tell
-# of the recommendation (docs/notes/searching.md#what-to-measure-under-noise). With few results the
-# estimate is mostly its prior, .13: it takes clear noise to be above.
-QUIET = 0.1
-NOISY = 0.2
+QUIET = 0.1  # relative noise below which no trial explores
 MOST_EXPLORED = 0.7
 DRAWS = (12, 12)  # trials drawn before the model is used, and while scores look noisy
 LADDER_DRAWS = (16, 32)  # of a ladder, on its cheapest rung
@@ -211,8 +207,7 @@ class SimplexGPSampler(MixtureSampler):
         if plan.target:
             weights, rung = purse.buy(problem, history, rng, explore)
             return self._space.project(weights), rung, problem
-        told = explore > NOISY and len(problem.objectives) == 1
-        weights = most_told(problem, rng) if told else propose(problem, rng, explore)
+        weights = told_or_better(problem, rng, explore)
         return self._space.project(weights), purse.first, problem
 
     def _start(

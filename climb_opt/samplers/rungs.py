@@ -4,7 +4,9 @@ The first mixtures are drawn on the cheapest rung, and a few of them are run on 
 where that costs little. Then the pair of mixture and rung with the most expected improvement per
 FLOP (`gp/rungs.py`) - but once one trial of the target's worth was spent below it, the target runs
 mixtures of the cheap rung, not its best alone, which would not show how far it ranks as the target
-does. A rung that says much is free from then on, one that says little is not bought any more.
+does. A rung that says much is free from then on; those with which the target's results are foretold
+worse than without are not bought any more, nor one that says little. With none left, the search
+goes on as one of one rung does.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from climb_opt.gp.knowledge import told_or_better
 from climb_opt.gp.ladder import LadderProcess
 from climb_opt.gp.proposal import Problem, propose
 from climb_opt.gp.rungs import choose, fresh, recommended
 from climb_opt.history import History
 from climb_opt.ladder import BudgetSpent, Ladder
 from climb_opt.ladder.agreement import paired
-from climb_opt.statistics import spearman
 
 PAIRS = 5  # mixtures of the start that the second rung runs too
 DEAR = 0.1  # in trials of the target: a second rung above it is not bought for pairs alone
@@ -28,6 +30,8 @@ TRUSTED = 0.5  # what a result on a rung says of the target, below which it is n
 FEW = 5  # mixtures on a rung and the target, before which nobody knows what it says
 CREDIT = 1.0  # trials of the target that may be spent below it for each FEW it has run itself
 SURE = 0.75  # what a rung says of the target, from which it needs no credit
+MISLED = -0.5  # nats, of `Problem.told`, from which the rungs below do more harm than good
+PROBE = 0.05  # of the target's trials, what FEW of a rung may cost that the others bode ill for
 PLACES = (0.0, 0.75, 0.0, 0.4, 0.0)  # of those the target runs for that, in the rung's ranking
 LEAST = 0.01  # in trials of the target, what a trial counts for at least: its evaluation, its turn
 
@@ -93,6 +97,8 @@ class Purse:
             unknown = self._witness(problem, history, rungs)
             if unknown is not None:
                 return unknown, target
+            if rungs == [target]:  # no rung is left below it: a search of one rung
+                return told_or_better(problem, rng, explore), target
         if rng.random() < explore:
             return propose(problem, rng, 1.0), rungs[0]
         chosen = choose(problem, counted, rungs, rng, going_on)
@@ -110,7 +116,7 @@ class Purse:
         left, costs = self.left * (1 + 1e-9), self.ladder.costs
         if left < costs[-1]:
             raise BudgetSpent
-        lost = {*self.lost, *distrusted(problem, history)}
+        lost = {*self.lost, *distrusted(problem, history, self.ladder.shares)}
         after = np.append(costs[:-1] + costs[-1], costs[-1])  # with the target's trial that follows
         return [r for r in range(len(costs)) if r not in lost and after[r] <= left]
 
@@ -134,26 +140,31 @@ class Purse:
         return None
 
 
-def distrusted(problem: Problem, history: History) -> dict[int, str]:
-    """The rungs that say too little of the target to be bought, each with why; not those of which
-    it is not known: fewer than `FEW` mixtures were run on both.
+def distrusted(problem: Problem, history: History, shares: np.ndarray) -> dict[int, str]:
+    """The rungs that say too little of the target to be bought, each with why.
 
-    While the process knows few mixtures on both, their ranks decide, too.
+    Nothing is known before the target has run `FEW` mixtures of one of them. Then rungs with which
+    its scores are foretold worse than without are lost: those with so many pairs, and of the others
+    those that it costs much to find out about.
+
+    Args:
+        shares: costs of a trial on each rung (R,), in trials of the target.
     """
     process, target = problem.objectives[0], history.target
     assert isinstance(process, LadderProcess) and history.rungs is not None
+    pairs = [len(paired(history, rung, target)[0]) for rung in range(target)]
+    ran = np.count_nonzero(history.rungs == target)
+    misled = max(pairs, default=0) >= FEW and problem.told < MISLED
     lost = {}
     for rung in range(target):
-        scores, _ = paired(history, rung, target)
-        ranks = spearman(*scores.T) if FEW <= len(scores) < 2 * FEW else 1.0
-        if len(scores) >= FEW and process.says(rung) < TRUSTED:
+        if pairs[rung] >= FEW and process.says(rung) < TRUSTED:
             lost[rung] = (
                 "what one of its scores says of the target, as a correlation, is "
                 f"{process.says(rung):.2f} of what a score of the target says, below {TRUSTED:g}"
             )
-        elif ranks < TRUSTED:
+        elif misled and (pairs[rung] >= FEW or FEW * shares[rung] > PROBE * ran):
             lost[rung] = (
-                f"the ranks of the {len(scores)} mixtures on it and the target correlate by "
-                f"{ranks:.2f} only, below {TRUSTED:g}"
+                f"each left out, the {ran} scores of the target are foretold worse with the rungs "
+                f"below it than without, by {-problem.told:.1f} nats"
             )
     return lost

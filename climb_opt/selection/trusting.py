@@ -25,5 +25,5 @@ def distrusted(view: StudyView, space: MixtureSpace, history: History) -> tuple[
         return ()
     return tuple(
         f"{ladder.rungs[number].name} is bought no more: {why}"
-        for number, why in reasons(problem, history).items()
+        for number, why in reasons(problem, history, ladder.shares).items()
     )
