@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from climb_opt.gp import fit
 from climb_opt.gp.beliefs import surrogate_of, view_of
 from climb_opt.gp.model import GaussianProcess
 from climb_opt.gp.optimise import descend
+from climb_opt.gp.penalties import SEARCHING
 from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.schedule_sphere import SchedulePoint
 from climb_opt.predictors.base import informed
@@ -150,9 +152,10 @@ def test_the_slope_of_a_likelihood_of_schedules_is_its_own() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.standard_normal((20, 6)), rng.standard_normal(20)
     theta = np.array([0.5, 0.6, 0.4, 1.5, 2.0, 1.8, -2.0, 0.3, -1.0])
-    value, slope = fit._loss(theta, x, y, 3)
+    phased = replace(SEARCHING, plain=3)
+    value, slope = fit._loss(theta, x, y, phased)
     assert np.isfinite(value)
-    numeric = approx_fprime(theta, lambda t: fit._loss(t, x, y, 3)[0], 1e-6)
+    numeric = approx_fprime(theta, lambda t: fit._loss(t, x, y, phased)[0], 1e-6)
     np.testing.assert_allclose(slope, numeric, atol=1e-4)
 
 

@@ -17,6 +17,7 @@ from climb_opt.gp.ladder import LadderProcess, Results
 from climb_opt.gp.ladder_fit import LadderFits
 from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
 from climb_opt.gp.outliers import tamed
+from climb_opt.gp.penalties import SEARCHING, Penalties
 from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.proposal import Problem
 from climb_opt.gp.tilted import Tilted, tilt
@@ -31,13 +32,19 @@ class Beliefs:
         components: model each stored component of the score and add them up, where every trial
             stores them. It costs one fit per component.
         gains: (K,) what each domain is known to gain the objective; of a single one, on one rung.
+        penalties: of the processes of one rung; those of several are fitted with `SEARCHING`.
     """
 
     def __init__(
-        self, space: MixtureSpace, *, components: bool = False, gains: np.ndarray | None = None
+        self,
+        space: MixtureSpace,
+        *,
+        components: bool = False,
+        gains: np.ndarray | None = None,
+        penalties: Penalties = SEARCHING,
     ) -> None:
         self.space, self.components, self.gains = space, components, gains
-        self._fits = LadderFits()
+        self._fits = LadderFits(penalties)
 
     def problem(
         self,

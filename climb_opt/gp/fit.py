@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,19 +18,12 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from climb_opt.gp.model import JITTER, GaussianProcess, Shape, frame, matern52
+from climb_opt.gp.penalties import DEVIATING, DEVIATING_MEAN, LINEAR, SEARCHING, Penalties
 from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.views import TraceView, View
 
 T = TypeVar("T")
 
-# Penalties, as (centre, variance) of a normal: docs/notes/searching.md#the-process.
-LENGTH_SPREAD = 0.16  # of each log length-scale around their mean
-LENGTH_MEAN = (0.7, 1.0)
-NOISE = (-4.0, 4.0)
-LINEAR = (0.0, 2.25)
-# Of the deviations of phases: longer and flatter, which is to say of no account, until they show.
-DEVIATING_MEAN = (3.0, 1.0)
-DEVIATING = (-4.0, 2.25)
 BOUNDS = {"length": (-4.0, 8.0), "noise": (-14.0, 4.0), "linear": (-8.0, 6.0)}
 STARTS = ((0.7, -4.0, 0.0), (1.4, -1.0, 0.0))  # log length, log noise, log linear
 MANY = 64  # domains, above which a full fit costs seconds and its last digits change no figure
@@ -46,18 +40,18 @@ def fit_shape(
     values: np.ndarray,
     start: Shape | None = None,
     iterations: int = 60,
-    plain: int = 0,
+    penalties: Penalties = SEARCHING,
 ) -> Shape:
     """The hyper-parameters for values (n,) at `roots` (n, K), n >= 1.
 
     Args:
         start: begin there (a warm start) instead of at the two standard points.
         iterations: L-BFGS steps from each start.
-        plain: columns before those that are deviations of phases; 0: none is.
+        penalties: with the columns before those that are deviations of phases.
     """
     roots, values = _subset(roots, values)
     x, y = standardised(roots, values)
-    k = x.shape[1]
+    k, plain = x.shape[1], penalties.plain
     bounds = [BOUNDS["length"]] * k + [BOUNDS["noise"]] + [BOUNDS["linear"]] * (2 if plain else 1)
     if start is None:
         starts = [np.array([length] * k + [noise, linear]) for length, noise, linear in STARTS]
@@ -68,7 +62,7 @@ def fit_shape(
     options = {"maxiter": iterations, "maxcor": 10}
     found = [
         minimize(
-            _loss, s, (x, y, plain), method="L-BFGS-B", jac=True, bounds=bounds, options=options
+            _loss, s, (x, y, penalties), method="L-BFGS-B", jac=True, bounds=bounds, options=options
         )
         for s in starts
     ]
@@ -92,10 +86,11 @@ def process_of(
     """
 
     def fitted(rows: np.ndarray, plain: int) -> Shape:
+        penalties = replace(SEARCHING, plain=plain)
         if (k := roots.shape[1]) <= MANY:
-            return fit_shape(rows, values, plain=plain)
+            return fit_shape(rows, values, penalties=penalties)
         start = Shape(np.full(k, 0.7), -4.0, 0.0)
-        return fit_shape(rows, values, start, iterations=15, plain=plain)
+        return fit_shape(rows, values, start, 15, penalties)
 
     seen, shape = asked_for(roots, values, view, fitted)
     return GaussianProcess(roots, values, shape, seen)
@@ -106,25 +101,30 @@ def asked_for(
     values: np.ndarray,
     view: View | None,
     fitted: Callable[[np.ndarray, int], Shape],
+    penalties: Penalties = SEARCHING,
 ) -> tuple[View | None, Shape]:
     """How results ask to be seen, and the shape of that: mixtures by `TraceView` where it explains
     them much better than roots do.
 
     Args:
         view: one that is known to be right, of schedules.
-        fitted: rows (n, D), and of those columns as of `fit_shape` -> their shape.
+        fitted: rows (n, D), and their columns before deviations of phases -> their shape.
+        penalties: what it fits with.
     """
     if view is not None:
         return view, fitted(*_seen(roots, view))
     shape, other = fitted(roots, 0), fitted(TRACES.features(roots), 0)
-    gained = cost_of(roots, values, shape) - cost_of(TRACES.features(roots), values, other)
+    rows = TRACES.features(roots)
+    gained = cost_of(roots, values, shape, penalties) - cost_of(rows, values, other, penalties)
     return (TRACES, other) if gained > ODDS else (None, shape)
 
 
-def cost_of(rows: np.ndarray, values: np.ndarray, shape: Shape) -> float:
+def cost_of(
+    rows: np.ndarray, values: np.ndarray, shape: Shape, penalties: Penalties = SEARCHING
+) -> float:
     """The penalised negative log likelihood of a shape, of rows (n, K) without phases."""
     theta = np.array([*shape.log_lengths, shape.log_noise, shape.log_linear])
-    return _loss(theta, *standardised(*_subset(rows, values)))[0]
+    return _loss(theta, *standardised(*_subset(rows, values)), penalties)[0]
 
 
 def standardised(roots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +147,8 @@ class Fits:
     uninterrupted one would; the latest fits are only remembered, never built upon.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, penalties: Penalties = SEARCHING) -> None:
+        self.penalties = penalties
         self._shapes: dict[bytes, Any] = {}
 
     def process(
@@ -163,7 +164,7 @@ class Fits:
         def fitted(rows: np.ndarray, plain: int) -> Shape:
             return self._shape(rows, values[:full], None, plain)
 
-        seen, shape = asked_for(roots[:full], values[:full], view, fitted)
+        seen, shape = asked_for(roots[:full], values[:full], view, fitted, self.penalties)
         if full < len(values):
             rows, plain = _seen(roots, seen)
             shape = self._shape(rows, values, shape, plain)
@@ -172,7 +173,8 @@ class Fits:
     def _shape(
         self, rows: np.ndarray, values: np.ndarray, start: Shape | None, plain: int
     ) -> Shape:
-        make = partial(fit_shape, rows, values, start, 60 if start is None else WARM, plain)
+        iterations, penalties = 60 if start is None else WARM, replace(self.penalties, plain=plain)
+        make = partial(fit_shape, rows, values, start, iterations, penalties)
         return self.remembered((rows, values), make)
 
     def remembered(self, rows: Sequence[np.ndarray], make: Callable[[], T]) -> T:
@@ -208,18 +210,18 @@ def with_deviations(starts: Sequence[np.ndarray], lengths: slice) -> list[np.nda
     no account, or like the others, for a likelihood that has both optima."""
     begun = [np.append(theta, DEVIATING[0]) for theta in starts]
     for theta in begun:
-        theta[lengths] += DEVIATING_MEAN[0] - LENGTH_MEAN[0]
+        theta[lengths] += DEVIATING_MEAN[0] - SEARCHING.length[0]
     return [np.append(starts[0], LINEAR[0]), *begun]
 
 
 def _loss(
-    theta: np.ndarray, x: np.ndarray, y: np.ndarray, plain: int = 0
+    theta: np.ndarray, x: np.ndarray, y: np.ndarray, penalties: Penalties = SEARCHING
 ) -> tuple[float, np.ndarray]:
     """Penalised negative log likelihood, scale and mean profiled out, and its gradient."""
     n, k = x.shape
     lengths, noise, linears = np.exp(theta[:k]), np.exp(theta[k]), np.exp(theta[k + 1 :])
     matern, pull = matern52(x / lengths, x / lengths)
-    grams = grams_of(x, plain)
+    grams = grams_of(x, penalties.plain)
     matrix = sum((a * gram for a, gram in zip(linears, grams, strict=True)), start=matern)
     matrix[np.diag_indices(n)] += noise + JITTER
     factor = cho_factor(matrix, lower=True, check_finite=False)
@@ -235,7 +237,7 @@ def _loss(
     by_length = 2 * (shared.sum(1) @ x**2 - np.einsum("ij,ij->j", x, shared @ x)) / lengths**2
     by_noise = noise * np.trace(weight)
     by_linears = linears * [float(np.einsum("ij,ij->", weight, gram)) for gram in grams]
-    cost, slope = penalty(theta, k, plain)
+    cost, slope = penalties(theta)
     return value + cost, np.concatenate([by_length, [by_noise, *by_linears]]) + slope
 
 
@@ -243,30 +245,3 @@ def grams_of(x: np.ndarray, plain: int) -> list[np.ndarray]:
     """Products (n, n) of rows x (n, K): of all columns, or of the plain ones and of the others."""
     parts = [x[:, :plain], x[:, plain:]] if plain else [x]
     return [part @ part.T for part in parts]
-
-
-def penalty(theta: np.ndarray, k: int, plain: int = 0) -> tuple[float, np.ndarray]:
-    """Of (log lengths, noise, linear; of phases, linear of the deviations), and its gradient."""
-    if plain:
-        return _phased_penalty(theta, k, plain)
-    lengths, mean = theta[:k], float(theta[:k].mean())
-    terms = [(mean, *LENGTH_MEAN), (theta[k], *NOISE), (theta[k + 1], *LINEAR)]
-    pulls = [(value - centre) / variance for value, centre, variance in terms]
-    value = float(((lengths - mean) ** 2).sum()) / (2 * LENGTH_SPREAD)
-    value += sum((v - centre) ** 2 / (2 * variance) for v, centre, variance in terms)
-    # The derivative of the spread around the mean has no share through the mean itself.
-    by_length = (lengths - mean) / LENGTH_SPREAD + pulls[0] / k
-    return float(value), np.concatenate([by_length, pulls[1:]])
-
-
-def _phased_penalty(theta: np.ndarray, k: int, plain: int) -> tuple[float, np.ndarray]:
-    cost, slope = penalty(np.concatenate([theta[:plain], theta[k : k + 2]]), plain)
-    lengths, mean = theta[plain:k], float(theta[plain:k].mean())
-    pulls = [
-        (mean - DEVIATING_MEAN[0]) / DEVIATING_MEAN[1],
-        (theta[k + 2] - DEVIATING[0]) / DEVIATING[1],
-    ]
-    cost += float(((lengths - mean) ** 2).sum()) / (2 * LENGTH_SPREAD)
-    cost += pulls[0] ** 2 * DEVIATING_MEAN[1] / 2 + pulls[1] ** 2 * DEVIATING[1] / 2
-    by_length = (lengths - mean) / LENGTH_SPREAD + pulls[0] / len(lengths)
-    return cost, np.concatenate([slope[:plain], by_length, slope[plain:], pulls[1:]])

@@ -6,6 +6,8 @@ penalties leave it at a correlation of .88 with the next, .99 and .4 being as li
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
@@ -14,17 +16,16 @@ from climb_opt.gp.fit import (
     BOUNDS,
     EVERY,
     MAX_ROWS,
-    NOISE,
     STARTS,
     WARM,
     Fits,
     fit_shape,
     grams_of,
-    penalty,
     with_deviations,
 )
 from climb_opt.gp.ladder import LadderProcess, LadderShape, Results, profiled, sets_of
 from climb_opt.gp.model import JITTER, Shape, frame, matern52
+from climb_opt.gp.penalties import SEARCHING
 
 # Penalties, as (centre, variance) of a normal, of log eta and log s; tuned on nothing.
 DEVIATION = (float(np.log(0.3)), 2.25)
@@ -70,9 +71,9 @@ def fit_ladder(
     if results.rungs.min() == results.height - 1:  # the target alone: the process of one rung
         rows, plain = results.seen
         begun = None if start is None else start.one
-        one = fit_shape(rows, results.values, begun, iterations, plain)
+        one = fit_shape(rows, results.values, begun, iterations, replace(SEARCHING, plain=plain))
         below = results.height - 1
-        noise = np.append(np.full(below, NOISE[0]), one.log_noise)
+        noise = np.append(np.full(below, SEARCHING.noise[0]), one.log_noise)
         return LadderShape(one, noise, np.full(below, DEVIATION[0]), np.zeros(below + 1))
     if len(results.values) > MAX_ROWS:  # evenly spaced on each rung: a likelihood costs n^3
         order = np.argsort(results.rungs, kind="stable")
@@ -174,10 +175,10 @@ class Likelihood:
         k, r = self.x.shape[1], self.count
         one = [*range(k), k + r - 1, k + r]  # lengths, the target's noise, linear: as of one rung
         one += [len(theta) - 1] * bool(self.plain)
-        cost, pull = penalty(theta[one], k, self.plain)
+        cost, pull = replace(SEARCHING, plain=self.plain)(theta[one])
         slope[one] += pull
         for low, high, (centre, variance) in (
-            (k, k + r - 1, NOISE),
+            (k, k + r - 1, SEARCHING.noise),
             (k + r + 1, k + 2 * r, DEVIATION),
             (k + 2 * r, k + 2 * r + self.top, SCALE),
         ):

@@ -14,7 +14,9 @@ from climb_opt.attributes import BASELINE, PICK, SLOT
 from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.hypervolume import front, reference_point
+from climb_opt.gp.mixed import Mixed
 from climb_opt.gp.outliers import tamed
+from climb_opt.gp.penalties import JUDGING, SEARCHING
 from climb_opt.history import History, kept
 from climb_opt.ladder.branches.slots import OPTIMUM
 from climb_opt.measures import distance, effective_domains
@@ -34,6 +36,7 @@ from climb_opt.selection.recommendation import (
 from climb_opt.selection.rules import (
     AUTO,
     PATH_RULES,
+    QUIET,
     Evidence,
     default_rule,
     evaluated,
@@ -152,25 +155,23 @@ def learnt(study: optuna.Study, space: MixtureSpace | None) -> Learnt:
 def evidence_of(
     view: StudyView, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
-    """What a rule may look at; None where there is nothing to model."""
-    beliefs, learnt = Beliefs(space, components=components), learnt_from(view, space, history)
-    problem = beliefs.problem(learnt)
-    if problem is None:
-        return None
-    tried = replace(problem, space=within_evidence(space, learnt.weights))
-    compared = _compared(space, history)
+    """What a rule may look at, under noise of two processes; None where nothing can be modelled."""
+    learnt, compared = learnt_from(view, space, history), _compared(space, history)
+    reach = within_evidence(space, learnt.weights)
     slots = [trial.user_attrs.get(SLOT) for trial in history.trials]
-    return Evidence(
-        history,
-        tried,
-        beliefs.promise(learnt, compared),
-        compared,
-        seed,
-        view.attributes.get(PICK, {}),
-        # Whether what a model found best was measured, not only what designs and samplers ask for.
-        any(slot == OPTIMUM or view.plan.verifies(slot) for slot in slots),
-        learnt,
-    )
+    # Whether what a model found best was measured, not only what designs and samplers ask for.
+    verified = any(slot == OPTIMUM or view.plan.verifies(slot) for slot in slots)
+    stored, parts = view.attributes.get(PICK, {}), []
+    for penalties in (SEARCHING, JUDGING):
+        beliefs = Beliefs(space, components=components, penalties=penalties)
+        if (problem := beliefs.problem(learnt)) is None:
+            return None
+        parts.append(beliefs.promise(learnt, compared))
+        promise, problem = Mixed(parts) if parts[1:] else parts[0], replace(problem, space=reach)
+        found = Evidence(history, problem, promise, compared, seed, stored, verified, learnt)
+        if learnt.rungs is not None or found.relative_noise < QUIET:
+            break
+    return found
 
 
 # --- private -------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import ndtri
 
+from climb_opt.gp.mixed import Mixed
 from climb_opt.gp.model import GaussianProcess, Surrogate
 from climb_opt.history import MOST, History
 from climb_opt.measures import distance
@@ -148,6 +149,8 @@ def doubts(
             "promises more than was ever measured: its lead over the best trial is "
             f"{promised / lead:.1f} times that trial's over the median"
         )
+    if isinstance(surrogate, Mixed):
+        surrogate = surrogate.parts[-1]
     if isinstance(surrogate, GaussianProcess):
         mean, std = surrogate.left_out()
         if len(learnt) > len(history):  # of the rung that mixtures are judged at
