@@ -36,8 +36,8 @@ class Problem:
     """What is believed about a study: one surrogate an objective, one a guard-rail (<= 0 is kept).
 
     `evaluated` (n, K) are the mixtures with results, `pending` (p, K) those whose results are due;
-    `rungs` (n,) and `pending_rungs` (p,) are theirs, where there are several; `told`: see `told` of
-    gp/ladder_fit.py.
+    `rungs` (n,) and `pending_rungs` (p,) are theirs, where there are several. `told`: by how many
+    nats the target's results are likelier with those of the rungs below than without.
     """
 
     space: MixtureSpace
@@ -162,7 +162,8 @@ def _pool(
     if level is not None:
         score = score + log_improvement(mean, std, level)
     order = np.argsort(-score, kind="stable")
-    others = rng.choice(order[2:40], size=max(2, 4 // shares) - 2, replace=False)
+    ascents = max(2, 4 // shares)
+    others = rng.choice(order[2:40], size=ascents - 2, replace=False)
     starts = drawn[np.concatenate([order[:2], others]).astype(int)]
     climbed = descend(negative_improvement(imagined, level, constraints), starts, space)
     sunk = descend(mean_of(imagined, constraints), best[: 2 if shares == 1 else 1], space)

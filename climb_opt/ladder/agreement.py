@@ -86,9 +86,9 @@ def paired(history: History, lower: int, upper: int) -> tuple[np.ndarray, np.nda
 
     Each mixture counts once; of several runs on a rung the mean is taken.
     """
-    below, above = (
-        np.flatnonzero(history.rungs == rung) for rung in (lower, upper)
-    )  # None: of none
+    if history.rungs is None:
+        return np.empty((0, 2)), np.empty(0, dtype=int)
+    below, above = (np.flatnonzero(history.rungs == rung) for rung in (lower, upper))
     if not len(below) or not len(above):
         return np.empty((0, 2)), np.empty(0, dtype=int)
     values = history.values.reshape(len(history.values), -1)[:, 0]

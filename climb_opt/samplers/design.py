@@ -118,8 +118,10 @@ def start_mixture(
     if isinstance(space, PhasedSpace):
         return _start_schedule(space, seed, index, stream)
     k = len(space)
-    if index < 2:
-        return space.project(space.prior if index == 0 else np.full(k, 1.0 / k))
+    if index == 0:
+        return space.project(space.prior)
+    if index == 1:
+        return space.project(np.full(k, 1.0 / k))
     rng = np.random.default_rng([seed, stream, 0, index])
     if sparse and index % 3:
         temperature, power = SPARSE[index % len(SPARSE)]
