@@ -79,12 +79,7 @@ def given(space: MixtureSpace, *, mixture: dict[str, Any] | str, prefix: str = "
 
 
 def influence(
-    space: MixtureSpace,
-    *,
-    file: str,
-    spread: float = 1.0,
-    gain: float = 1.0,
-    entropy: float = 1.0,
+    space: MixtureSpace, *, file: str, spread: float = 1.0, gain: float = 1.0, entropy: float = 1.0
 ) -> np.ndarray:
     """TiKMiX's mixture, from what `climb-opt influence --output FILE` measured.
 

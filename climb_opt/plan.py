@@ -255,9 +255,7 @@ def attempts_by_slot(trials: Iterable[FrozenTrial]) -> dict[Slot, list[FrozenTri
 
 
 def plan_of(
-    recipe: StudyRecipe,
-    ladder: Ladder | None = None,
-    tokens: Mapping[str, float] | None = None,
+    recipe: StudyRecipe, ladder: Ladder | None = None, tokens: Mapping[str, float] | None = None
 ) -> Plan:
     """The slots of a search: its rounds, or a budget, and a named slot for each baseline.
 

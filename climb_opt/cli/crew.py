@@ -152,11 +152,7 @@ class _Watchman:
     """Passes on what the workers print, starts again those that died, until all have ended."""
 
     def __init__(
-        self,
-        crew: list[Worker],
-        inbox: Inbox,
-        stop: Callable[[], bool],
-        follow: Follower,
+        self, crew: list[Worker], inbox: Inbox, stop: Callable[[], bool], follow: Follower
     ) -> None:
         self._working, self._inbox, self._stop, self._follow = crew, inbox, stop, follow
         self._mistakes: dict[str, float] = {}  # line -> when it was first heard

@@ -72,11 +72,7 @@ def check_any_finished(study: optuna.Study) -> None:
 
 
 def retrain(
-    study: optuna.Study,
-    plan: Plan,
-    team: crew.Crew,
-    work_on: Callable[[Runner], Any],
-    **shown: Any,
+    study: optuna.Study, plan: Plan, team: crew.Crew, work_on: Callable[[Runner], Any], **shown: Any
 ) -> int | None:
     """Train what `work_on` runs; the exit status, if this process speaks.
 

@@ -129,11 +129,7 @@ def _join(args: argparse.Namespace, on_create: Callable[[], None], stop: Stop) -
     from climb_opt.study import awaits_corpus, open_study
 
     look = partial(
-        open_study,
-        args.name,
-        storage=args.storage,
-        study_name=args.study_name,
-        overrides=args.set,
+        open_study, args.name, storage=args.storage, study_name=args.study_name, overrides=args.set
     )
     if rank() == 0:
         return look(on_create=on_create, stop=stop)

@@ -58,10 +58,7 @@ class Settings(TypedDict, total=False):
 
 
 def export(
-    study: optuna.Study,
-    format: str,
-    output: str | Path | None = None,
-    **settings: Unpack[Settings],
+    study: optuna.Study, format: str, output: str | Path | None = None, **settings: Unpack[Settings]
 ) -> str:
     """The mixture to train on, in the form a trainer reads.
 

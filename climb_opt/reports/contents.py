@@ -87,10 +87,7 @@ class Contents:
 
 @one_blas_thread()
 def gather(
-    snapshot: Snapshot,
-    advice: Advice | None = None,
-    *,
-    predictor: str | None = None,
+    snapshot: Snapshot, advice: Advice | None = None, *, predictor: str | None = None
 ) -> Contents:
     """Compute a report of a study without those beside it, and without its corpus's map.
 

@@ -134,10 +134,7 @@ class ClimbSampler(MixtureSampler):
             ledger.claim_slot(study, trial, self._plan)
 
     def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         self._raise_error_if_multi_objective(study)
         with self._batches.lock:

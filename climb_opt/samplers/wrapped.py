@@ -83,10 +83,7 @@ class SimplexSampler(MixtureSampler):
         return {**self._space.distributions(), **others}
 
     def sample_relative(
-        self,
-        study: optuna.Study,
-        trial: FrozenTrial,
-        search_space: dict[str, BaseDistribution],
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         view, seen = self._shown(study, trial)
         free = self._translator.free
@@ -201,10 +198,7 @@ class _FreeStorage:
         return getattr(self._real, name)
 
     def get_all_trials(
-        self,
-        study_id: int,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         trials = self._real.get_all_trials(study_id, deepcopy=False, states=states)
         shown = [self._on_scale(t) for t in self._translator.shown(trials, self._real)]

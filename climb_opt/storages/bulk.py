@@ -140,11 +140,7 @@ def _read(session: Session, wanted: ColumnElement[bool]) -> list[FrozenTrial]:
     user = rows(u, u.trial_user_attribute_id, u.key, u.value_json)
     system = rows(s, s.trial_system_attribute_id, s.key, s.value_json)
     steps = rows(
-        i,
-        i.trial_intermediate_value_id,
-        i.step,
-        i.intermediate_value,
-        i.intermediate_value_type,
+        i, i.trial_intermediate_value_id, i.step, i.intermediate_value, i.intermediate_value_type
     )
     to_value, to_step = v.stored_repr_to_value, i.stored_repr_to_intermediate_value
     return [

@@ -25,14 +25,7 @@ from climb_opt.proxy.ladders import branching_flops, study_ladder
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import MANIFEST, Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.storages import (
-    describe,
-    explained,
-    is_outage,
-    open_storage,
-    persist,
-    study_lock,
-)
+from climb_opt.storages import describe, explained, is_outage, open_storage, persist, study_lock
 from climb_opt.study.asked import (
     check_budget,
     check_choices,

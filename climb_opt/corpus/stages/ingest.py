@@ -84,10 +84,7 @@ class Inventory:
 
 
 def ingest(
-    stage: Stage,
-    sources: Sequence[Source],
-    options: ReadOptions,
-    wanted: Mapping[str, str],
+    stage: Stage, sources: Sequence[Source], options: ReadOptions, wanted: Mapping[str, str]
 ) -> Inventory:
     """Read every source into blocks below the stage's folder.
 

@@ -98,12 +98,7 @@ class Notebook:
         body = notes.trial_note(
             mixture,
             attrs.get(COMPONENTS, {}),
-            {
-                **attrs.get(FACTS, {}),
-                "rung": rung,
-                "schedule": schedule,
-                "path": attrs.get(PATH),
-            },
+            {**attrs.get(FACTS, {}), "rung": rung, "schedule": schedule, "path": attrs.get(PATH)},
             prior=self.prior,
             rerun="" if learnt else notes.rerun_command(self.study.study_name, trial.number, rung),
         )

@@ -137,9 +137,7 @@ def _scores(components: Mapping[str, float]) -> str:
 
 
 def _columns(
-    mixture: Mapping[str, float],
-    facts: Mapping[str, Any],
-    prior: Mapping[str, float] | None,
+    mixture: Mapping[str, float], facts: Mapping[str, Any], prior: Mapping[str, float] | None
 ) -> dict[str, Mapping[str, str]]:
     """Head -> domain -> what stands beside its weight and bar."""
     columns: dict[str, Mapping[str, str]] = {}
