@@ -23,6 +23,7 @@ FLOORS = [
         "errors",
         "apportion",
         "attributes",
+        "bits",
         "corpus_recipe",
         "draws",
         "moved",

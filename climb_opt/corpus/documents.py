@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from climb_opt.bits import GOLDEN, scattered
 from climb_opt.corpus.files import load_array, save_array
 from climb_opt.extras import need
 from climb_opt.files import atomic
@@ -157,11 +158,7 @@ def split_keys(rows: np.ndarray, seed: int) -> np.ndarray:
 
     The smallest keys are held out: equal texts fall on the same side, whatever their order.
     """
-    # splitmix64, the finaliser of java.util.SplittableRandom: every input bit reaches all others.
-    z = rows["text"][:, 0] + np.uint64((seed * 0x9E3779B97F4A7C15 + 1) % 2**64)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return scattered(rows["text"][:, 0] + np.uint64((seed * GOLDEN + 1) % 2**64))
 
 
 # --- a few of them --------------------------------------------------------------------------------

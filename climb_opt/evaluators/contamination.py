@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tokenizers import Tokenizer
 
+from climb_opt.bits import GOLDEN
 from climb_opt.shards import Corpus
 
 RUN = 13
 CHUNK = 2**22  # tokens hashed at once
-_BASE = np.uint64(0x9E3779B97F4A7C15 | 1)
+_BASE = np.uint64(GOLDEN)
 
 
 def find_overlaps(

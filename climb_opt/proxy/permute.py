@@ -13,10 +13,9 @@ import hashlib
 
 import numpy as np
 
+from climb_opt.bits import GOLDEN, scattered
+
 ROUNDS = 6  # four are pseudo-random in theory (Luby & Rackoff 1988); small domains want two more
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def domain_philox(seed: int, domain: str) -> np.random.Philox:
@@ -43,7 +42,7 @@ class Permutations:
     def __call__(self, domain: np.ndarray, item: np.ndarray, epoch: np.ndarray) -> np.ndarray:
         """Where the `item`-th draw (n,) of `epoch` (n,) from `domain` (n,) lies, int64 (n,)."""
         value = item.astype(np.uint64)
-        epochs = epoch.astype(np.uint64) * _GOLDEN
+        epochs = epoch.astype(np.uint64) * np.uint64(GOLDEN)
         todo = np.arange(len(value))
         while todo.size:
             k = domain[todo]
@@ -56,12 +55,5 @@ class Permutations:
         mask = (np.uint64(1) << half) - np.uint64(1)
         left, right = value >> half, value & mask
         for r in range(ROUNDS):
-            left, right = right, left ^ (_mix(right + epochs + self._keys[k, r]) & mask)
+            left, right = right, left ^ (scattered(right + epochs + self._keys[k, r]) & mask)
         return (left << half) | right
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    # The finaliser of splitmix64 (Steele et al. 2014).
-    z = (z ^ (z >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    return z ^ (z >> np.uint64(31))

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.bits import GOLDEN
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.run.workspace import Stage, once
@@ -79,7 +80,7 @@ def _band(
         part = np.asarray(rows[:, band * BAND : (band + 1) * BAND]).astype(np.uint64)
         mixed = np.zeros(len(part), dtype=np.uint64)
         for column in part.T:
-            mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ column) * np.uint64(GOLDEN)
             mixed ^= mixed >> np.uint64(29)
         first = np.flatnonzero(load_array(exact / f"{block.name}.first.npy"))
         yield mixed[first][:, None], first + block.start

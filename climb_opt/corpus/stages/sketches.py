@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from climb_opt.bits import GOLDEN
 from climb_opt.corpus.documents import Block
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage
@@ -27,7 +28,6 @@ BANDS, BAND = 13, 5  # finds a pair of similarity .8 with probability .994, of .
 SKETCH = BANDS * BAND
 WORTH_PROCESSES = 1_000_000_000  # bytes of text that take longer than starting processes
 SHINGLES_AT_ONCE = 100_000  # their hashes stay in a core's cache while all permutations pass
-FACTOR = 0x9E3779B97F4A7C15  # odd, its bits irregular: 2^64 over the golden ratio
 EMPTY = np.uint32(2**32 - 1)
 
 
@@ -135,9 +135,9 @@ def runs(values: np.ndarray) -> np.ndarray:
     mixed = values.astype(np.uint64)
     for step in _DOUBLINGS:  # a run's hash from those of its halves
         ahead = mixed[step:]
-        mixed = mixed[:-step] * np.uint64(pow(FACTOR, step, 2**64))
+        mixed = mixed[:-step] * np.uint64(pow(GOLDEN, step, 2**64))
         mixed += ahead
-    mixed *= np.uint64(FACTOR)
+    mixed *= np.uint64(GOLDEN)
     return mixed
 
 
@@ -147,5 +147,5 @@ def short_shingles(tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray) 
     for offset in range(RUN):
         inside = offset < lengths
         mixed[inside] += np.asarray(tokens[starts[inside] + offset]).astype(np.uint64) + 1
-        mixed *= np.uint64(FACTOR)
+        mixed *= np.uint64(GOLDEN)
     return (mixed >> np.uint64(32)).astype(np.uint32)
