@@ -19,6 +19,7 @@ from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.reading import check_once, no_column, read_csv, whole_rows
 from climb_opt.sums import sum_problem
 from climb_opt.text import shorten
+from climb_opt.written import float_or_nan
 
 logger = logging.getLogger(__name__)
 
@@ -247,10 +248,7 @@ def _read(
 
 
 def _number(where: str, column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
+    value = float_or_nan(text)
     if not np.isfinite(value):
         raise UserError(
             f"{where}, column {column!r}: {shorten(text, 60)!r} is not a finite number. Complete "

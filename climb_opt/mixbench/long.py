@@ -17,6 +17,7 @@ from climb_opt.emulator.tables import LABELS, Runs
 from climb_opt.errors import UserError, did_you_mean, listed, misnamed
 from climb_opt.reading import check_once, read_csv, whole_rows
 from climb_opt.sums import sum_problem
+from climb_opt.written import float_or_nan
 
 logger = logging.getLogger(__name__)
 
@@ -171,10 +172,7 @@ def _value(text: str, metric: str, where: str) -> float:
                 f"{where}: say which metric: {listed(map(str, entries))}; metric is {metric!r}."
             )
         value = entries[metric]
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
+    number = float_or_nan(value)
     if not np.isfinite(number):
         raise UserError(f"{where}: {str(value)[:60]!r} is not a finite number.")
     return number

@@ -31,6 +31,7 @@ from climb_opt.errors import UserError, first_line
 from climb_opt.extras import need
 from climb_opt.shards import file_digest
 from climb_opt.text import shorten
+from climb_opt.written import float_or_nan
 
 logger = logging.getLogger(__name__)
 
@@ -174,10 +175,7 @@ def _column(name: str, documents: Sequence[Document]) -> list[float]:
 
 def number_of(value: Any) -> float:
     """The value as a number that a score can be, or NaN."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
+    number = float_or_nan(value)
     return number if abs(number) <= LARGEST else math.nan
 
 

@@ -18,6 +18,7 @@ from .parts.emulator_tables import LABELS, Runs
 from .parts.errors import UserError, did_you_mean, listed, misnamed
 from .parts.reading import check_once, read_csv, whole_rows
 from .parts.sums import sum_problem
+from .parts.written import float_or_nan
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +173,7 @@ def _value(text: str, metric: str, where: str) -> float:
                 f"{where}: say which metric: {listed(map(str, entries))}; metric is {metric!r}."
             )
         value = entries[metric]
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
+    number = float_or_nan(value)
     if not np.isfinite(number):
         raise UserError(f"{where}: {str(value)[:60]!r} is not a finite number.")
     return number

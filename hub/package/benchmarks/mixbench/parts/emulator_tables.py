@@ -20,6 +20,7 @@ from .errors import UserError, did_you_mean, listed
 from .reading import check_once, no_column, read_csv, whole_rows
 from .sums import sum_problem
 from .text import shorten
+from .written import float_or_nan
 
 logger = logging.getLogger(__name__)
 
@@ -248,10 +249,7 @@ def _read(
 
 
 def _number(where: str, column: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
+    value = float_or_nan(text)
     if not np.isfinite(value):
         raise UserError(
             f"{where}, column {column!r}: {shorten(text, 60)!r} is not a finite number. Complete "

@@ -159,11 +159,7 @@ class MixtureSpace:
         return {n: float(w) for n, w in zip(self.parameter_names, clipped, strict=True)}
 
     def weights(
-        self,
-        mixture: Mapping[str, float],
-        *,
-        normalise: bool = False,
-        what: str = "The mixture",
+        self, mixture: Mapping[str, float], *, normalise: bool = False, what: str = "The mixture"
     ) -> np.ndarray:
         """Weights (K,) of a mapping domain -> weight; domains left out weigh 0.
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
+from typing import Any
 
 from .errors import UserError
 
@@ -31,6 +33,14 @@ def number(value: object, what: str) -> float:
     except (TypeError, ValueError, ArithmeticError):
         pass
     raise UserError(f"{what} must be a number, but is {value!r}{with_point(value)}.")
+
+
+def float_or_nan(value: Any) -> float:
+    """A number as a program writes it; NaN for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def with_point(value: object) -> str:
