@@ -53,6 +53,13 @@ def informed(make: Callable[[], Predictor], space: MixtureSpace) -> Callable[[],
     return made
 
 
+def levelled(scores: np.ndarray) -> tuple[np.ndarray, float, float]:
+    """Scores (n,), their mean, and their spread; it is 0 where they differ by rounding alone."""
+    y = np.asarray(scores, dtype=float)
+    mean, spread = float(y.mean()), float(y.std())
+    return y, mean, spread if spread > 1e-12 * max(1.0, abs(mean)) else 0.0
+
+
 def expected(predictor: Predictor, weights: np.ndarray) -> np.ndarray:
     """The mean (m,) alone: what ranks a large pool of candidates."""
     mean = getattr(predictor, "mean", None)

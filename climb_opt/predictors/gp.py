@@ -17,6 +17,7 @@ import warnings
 import numpy as np
 
 from climb_opt.errors import UserError
+from climb_opt.predictors.base import levelled
 
 try:
     # GPyTorch 1.15 warns of torch.jit when it is imported.
@@ -67,13 +68,11 @@ class GPPredictor:
     def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
         """Learn from `weights` (n, K) and `scores` (n,), n >= 1."""
         roots = np.sqrt(np.asarray(weights, dtype=float))
-        y = np.asarray(scores, dtype=float)
+        y, self._shift, self._scale = levelled(scores)
         self._center = roots.mean(axis=0)
         self._range = max(float(np.ptp(roots, axis=0).max()), 1e-6)
-        self._shift, self._scale = float(y.mean()), float(y.std())
-        self._constant = not self._scale > 1e-12 * max(1.0, abs(self._shift))
         self._unknown = len(y) == 1
-        if self._constant:
+        if not self._scale:
             return
         x = torch.from_numpy((roots - self._center) / self._range)
         z = torch.from_numpy((y - self._shift) / self._scale)
@@ -102,7 +101,7 @@ class GPPredictor:
     def _posterior(self, weights: np.ndarray, deviation: bool) -> tuple[np.ndarray, np.ndarray]:
         w = np.asarray(weights, dtype=float)
         mean, std = np.full(len(w), self._shift), np.full(len(w), np.inf)
-        if self._constant:
+        if not self._scale:
             return mean, std if self._unknown else np.zeros(len(w))
         with torch.no_grad():
             for start in range(0, len(w), CHUNK):

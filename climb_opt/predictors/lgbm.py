@@ -20,6 +20,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from climb_opt.predictors.base import levelled
 from climb_opt.predictors.forest import Forest
 from climb_opt.predictors.spread import Model, Spread
 
@@ -88,8 +89,8 @@ class LightGBMPredictor:
         return self._model(w), self._spread(w)
 
     def _train(self, weights: np.ndarray, scores: np.ndarray) -> Model:
-        shift, scale = float(scores.mean()), float(scores.std())
-        if not scale > 1e-12 * max(1.0, abs(shift)) or len(scores) < 4:
+        _, shift, scale = levelled(scores)
+        if not scale or len(scores) < 4:
             return lambda w: np.full(len(w), shift)
         forest = Forest(self._boost(weights, (scores - shift) / scale))
         return lambda w: shift + scale * forest(w)

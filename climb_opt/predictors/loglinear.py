@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from climb_opt.predictors.base import levelled
+
 PENALTIES = np.geomspace(100.0, 1e-4, 13)  # on g, for standardised scores
 BENDS = (0.0, 0.25, -0.25, 0.5, -0.5, 1.0, -1.0, 2.0)  # k, for standardised scores
 STEPS = 12  # Gauss-Newton steps for each pair; more change no digit that matters
@@ -54,15 +56,12 @@ class LogLinearPredictor:
     def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
         """Learn from `weights` (n, K) and `scores` (n,), n >= 1."""
         x = np.sqrt(np.asarray(weights, dtype=float))
-        y = np.asarray(scores, dtype=float)
+        y, self._shift, self._scale = levelled(scores)
         self._center = x.mean(axis=0)
-        self._shift, scale = float(y.mean()), float(y.std())
-        self._constant = not scale > 1e-12 * max(1.0, abs(self._shift))
         self._unknown = len(y) == 1
-        if self._constant:
+        if not self._scale:
             return
-        self._scale = scale
-        laws = _fit_all(x - self._center, (y - self._shift) / scale)
+        laws = _fit_all(x - self._center, (y - self._shift) / self._scale)
         errors = np.maximum([law.error for law in laws], 1e-12)
         shares = (errors.min() / errors) ** (EXPONENT * len(y))
         kept = shares > 1e-3
@@ -72,7 +71,7 @@ class LogLinearPredictor:
     def mean(self, weights: np.ndarray) -> np.ndarray:
         """The mean (m,) of `predict` alone, many times faster."""
         w = np.asarray(weights, dtype=float)
-        if self._constant:
+        if not self._scale:
             return np.full(len(w), self._shift)
         x = np.sqrt(w) - self._center
         values = [
@@ -86,7 +85,7 @@ class LogLinearPredictor:
         The deviation is 0 when all scores were equal, and infinite after a single score.
         """
         w = np.asarray(weights, dtype=float)
-        if self._constant:
+        if not self._scale:
             return np.full(len(w), self._shift), np.full(len(w), np.inf if self._unknown else 0.0)
         x = np.sqrt(w) - self._center
         first, second = np.zeros(len(w)), np.zeros(len(w))  # moments over the laws

@@ -106,11 +106,8 @@ class ClimbSampler(MixtureSampler):
             raise UserError(f"seed must not be negative, but is {seed}.")
         super().__init__(space, independent_sampler, seed)
         # No barrier: a sampler cannot wait. The worker loop can, and does before it asks.
-        self._plan = Plan(
-            tuple(rounds) if isinstance(rounds, Sequence) else rounds,  # Plan tells what is wrong
-            max_attempts=max_attempts,
-            barrier=False,
-        )
+        given = tuple(rounds) if isinstance(rounds, Sequence) else rounds  # Plan refuses others
+        self._plan = Plan(given, max_attempts=max_attempts, barrier=False)
         self._options = ClimbOptions(
             preset=preset,
             predictor=predictor,
@@ -241,11 +238,8 @@ class ClimbSampler(MixtureSampler):
         numbers = set(basis)
         every = read_history(study, self._space, lambda t: t.number in numbers, rungs=True)
         history = on_one_scale(every)
-        logger.info(
-            "Drawing %s by the predictions from %s.",
-            counted(m, "mixture"),
-            counted(len(history), "finished trial"),
-        )
+        what, source = counted(m, "mixture"), counted(len(history), "finished trial")
+        logger.info("Drawing %s by the predictions from %s.", what, source)
         pool = candidate_pool(self._space, rules, seed)
         rng = np.random.default_rng([seed, 1, draw])
         make, each = informed(self._options.make, self._space), self._options.per_component
