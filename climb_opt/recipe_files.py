@@ -143,12 +143,11 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += difference(a, b, f"{prefix}{key}.")
         elif _entries(a) and _entries(b):
-            pairs = [(f"{key}[{i}]", *pair) for i, pair in enumerate(zip(a, b, strict=False))]
             if len(a) != len(b):
                 lines.append(f"{prefix}{key}: {len(a)} entries -> {len(b)}")
-            lines += difference(
-                {name: x for name, x, _ in pairs}, {name: y for name, _, y in pairs}, prefix
-            )
+            places = range(min(len(a), len(b)))
+            was, now = ({f"{key}[{i}]": entries[i] for i in places} for entries in (a, b))
+            lines += difference(was, now, prefix)
         elif a != b:
             lines.append(f"{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}")
     return lines

@@ -56,14 +56,13 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return build(hint, value, where)
     if origin in (tuple, list):
-        items = as_list(value)
-        if not (len(args) == 2 and args[1] is Ellipsis) and origin is tuple:
-            if len(items) != len(args):
-                raise UserError(f"{where}: needs {len(args)} values, but got {value!r}.")
-            pairs = zip(items, args, strict=True)
-        else:
-            pairs = zip(items, [args[0]] * len(items), strict=True)
-        return origin(convert(v, a, f"{where}[{i}]") for i, (v, a) in enumerate(pairs))
+        items, each = as_list(value), args
+        if origin is list or args[1:] == (Ellipsis,):
+            each = args[:1] * len(items)
+        if len(items) != len(each):
+            raise UserError(f"{where}: needs {len(each)} values, but got {value!r}.")
+        pairs = enumerate(zip(items, each, strict=True))
+        return origin(convert(v, a, f"{where}[{i}]") for i, (v, a) in pairs)
     if origin is dict:
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: expected a mapping, but got {value!r}.")

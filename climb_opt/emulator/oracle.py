@@ -104,9 +104,7 @@ class Emulator:
         weights = table.weights[:, [table.domains.index(domain) for domain in space.domains]]
         path = _cache_path(cache, space, weights, parts, coefficients, seed)
         if path is not None and path.is_file():
-            with path.open("rb") as stream:
-                loaded: Emulator = pickle.load(stream)
-            return loaded
+            return pickle.loads(path.read_bytes())
         quality = _cross_validate(weights, parts, coefficients, seed)
         models = [fit_models(weights, column, seed) for column in parts.T]
         emulator = cls(space, names, coefficients, models, weights, quality)

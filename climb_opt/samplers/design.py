@@ -11,7 +11,7 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.apportion import apportion
-from climb_opt.draws import SPARSE, SPARSE_STRENGTHS, SPARSE_TEMPERATURE, dirichlet
+from climb_opt.draws import SPARSE, SPARSE_STRENGTHS, SPARSE_TEMPERATURE, dirichlet, powered
 from climb_opt.lookup import facts
 from climb_opt.phases import PhasedSpace, one_phase, over_run
 from climb_opt.samplers.reach import UNIT, distinct, unread, without_copies
@@ -149,8 +149,7 @@ def _start_schedule(space: PhasedSpace, seed: int, index: int, stream: int) -> n
 def _within_usage(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
     """n draws that respect the usage bound (taken from the un-tempered prior, as in RegMix)."""
     bound = np.minimum(MAX_USAGE * space.prior, 1.0)
-    alpha = np.where(space.prior > 0, space.prior, 1.0) ** SPARSE_TEMPERATURE * (space.prior > 0)
-    alpha /= alpha.sum()
+    alpha = powered(space.prior, SPARSE_TEMPERATURE)
     batch = max(1, min(2 * n, 2_000_000 // len(space)))
     kept: list[np.ndarray] = []
     drawn = found = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -104,10 +105,8 @@ def enqueue(
     weights = point_of(space, mixture, f"Mixture {name!r}")
     on = rung_asked(view, rung)
     taken = attempts_by_slot(view.trials())
-    slot, count = f"{ENQUEUED}{name}", 1
-    while slot in taken:
-        count += 1
-        slot = f"{ENQUEUED}{name}-{count}"
+    numbered = (f"{ENQUEUED}{name}-{count}" for count in itertools.count(2))
+    slot = next(s for s in itertools.chain([f"{ENQUEUED}{name}"], numbered) if s not in taken)
     stored = {SLOT: slot, "fixed_params": space.params(weights), **on}
     add_trial(view, weights, stored, state=TrialState.WAITING)
     return slot

@@ -137,10 +137,8 @@ class Archive:
         except BlockingIOError:
             yield False
             return
-        try:
+        with os.fdopen(held):
             yield True
-        finally:
-            os.close(held)
 
     def _path(self, run: Run) -> Path:
         # A digest keeps names apart that differ only in characters a file name cannot hold.

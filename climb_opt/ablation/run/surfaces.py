@@ -40,7 +40,7 @@ from climb_opt.ladder import Ladder
 from climb_opt.recipes import Choice
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
-from climb_opt.strict import as_list
+from climb_opt.strict import as_list, check_keys
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,8 @@ def _typical(source: Source) -> float:
 
 def load_table(given: Mapping[str, Any], folder: str = ".") -> Table:
     """The rows of a recipe's `{mixtures, results, key, ...}`; several files are appended."""
-    data = dict(given)
+    data = {key: value for key, value in given.items() if key not in ("score", "prior")}
     pairs = [as_list(data.pop(key, None)) for key in ("mixtures", "results")]
-    for key in ("score", "prior"):
-        data.pop(key, None)
     if None in pairs[0] + pairs[1] or len(pairs[0]) != len(pairs[1]):
         raise UserError("A table needs as many files under mixtures as under results.")
     if not Path(folder).is_dir():
@@ -173,10 +171,7 @@ def load_table(given: Mapping[str, Any], folder: str = ".") -> Table:
             f"No folder of tables {folder!r}; say where they are with --tables FOLDER. RegMix's "
             "are data/*.csv of github.com/sail-sg/regmix, Olmix's in huggingface.co allenai/olmix."
         )
-    known = set(inspect.signature(read_table).parameters)
-    for key in data:
-        if key not in known:
-            raise UserError(f"table: unknown key {key!r}. Known keys: {', '.join(sorted(known))}.")
+    check_keys(data, sorted(inspect.signature(read_table).parameters), (), "table")
     return read_tables(*([Path(folder, file) for file in files] for files in pairs), **data)
 
 
@@ -196,13 +191,9 @@ def _fitted(
     data = json.loads(given)
     table = load_table(data, folder)
     score = data.get("score") or list(table.names)
-    return Emulator.fit(
-        table,
-        score if isinstance(score, dict) else as_list(score),
-        prior=data.get("prior"),
-        components=components,
-        cache=cache_folder(),
-    )
+    score = score if isinstance(score, dict) else as_list(score)
+    cache, prior = cache_folder(), data.get("prior")
+    return Emulator.fit(table, score, prior=prior, components=components, cache=cache)
 
 
 def cache_folder() -> Path:

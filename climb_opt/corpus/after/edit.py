@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,10 +102,9 @@ def _join_held_out(corpus: Corpus, domains: Sequence[Domain]) -> Stream | None:
     if not parts:
         return None
     taken = {s.file for s in corpus.streams()}
-    number = 0
-    while f"merged_{number:03d}.heldout.bin" in taken:
-        number += 1
-    with StreamWriter(corpus.path, f"merged_{number:03d}.heldout", corpus.dtype) as writer:
+    stems = (f"merged_{number:03d}.heldout" for number in itertools.count())
+    stem = next(stem for stem in stems if f"{stem}.bin" not in taken)
+    with StreamWriter(corpus.path, stem, corpus.dtype) as writer:
         for part in parts:
             writer.add(np.asarray(corpus.read(part)), part.documents, part.bytes, whole=True)
         return writer.close()[0]
