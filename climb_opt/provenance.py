@@ -65,13 +65,8 @@ def _commit(folder: Path) -> str | None:
 
 def _git(folder: Path, *command: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *command],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        words = ["git", "-C", str(folder), *command]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

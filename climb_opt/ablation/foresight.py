@@ -199,8 +199,7 @@ def _rows(table: Table, rows: np.ndarray) -> Table:
 
 
 def _aligned(table: Table, like: Table, name: str) -> Table:
-    odd = set(table.domains) ^ set(like.domains) or set(like.names) - set(table.names)
-    if odd:
+    if odd := set(table.domains) ^ set(like.domains) or set(like.names) - set(table.names):
         raise UserError(
             f"predictors: test {name!r} and the training table differ in {sorted(odd)[0]!r}."
         )

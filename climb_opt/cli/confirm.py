@@ -83,8 +83,7 @@ def _show(confirm: optuna.Study) -> None:
     found = confirmation_of(confirm)
     print()
     print(confirmed(found, StudyView(confirm).space))
-    open_ends = [d for d in found.differences() if d.verdict not in ("better", "worse")]
-    if open_ends:
+    if any(d.verdict not in ("better", "worse") for d in found.differences()):
         print("More seeds narrow the intervals: the same command with a larger --seeds goes on.")
     if found.failed:
         print(f"Failed attempts: {found.failed}; see `climb-opt status {confirm.study_name}`.")

@@ -30,11 +30,9 @@ def _report(args: argparse.Namespace) -> None:
     from climb_opt.reports.report import report
 
     study = existing(args)
-    path = args.output
-    if path == "-":
-        path = None
-    elif path is None and not args.markdown:
-        path = f"runs/{file_name(study.study_name)}.html"
+    usual = None if args.markdown else f"runs/{file_name(study.study_name)}.html"
+    path = usual if args.output is None else args.output
+    path = None if path == "-" else path
     text = report(
         study,
         path,

@@ -82,14 +82,9 @@ class Build:
             [options.prune, self.seed, counts.LONGEST_HELD_OUT],
             [domains.SAMPLED, describe.LOOKED_AT],
         )
+        given = domains.Given(self.centres, self.given, self._wanted_domains)
         found: dict[str, Any] = domains.make_domains(
-            stage,
-            stages,
-            domains.Given(self.centres, self.given, self._wanted_domains),
-            options.merge,
-            options.split,
-            self.plan.rule,
-            self.seed,
+            stage, stages, given, options.merge, options.split, self.plan.rule, self.seed
         )
         if found.get("fewer"):
             logger.warning("%s.", found["fewer"])

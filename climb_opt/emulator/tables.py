@@ -262,8 +262,7 @@ def _check_weights(
 ) -> None:
     if len(domains) < 2:
         raise UserError(f"{path} has one domain, {domains[0]!r}: there is nothing to mix.")
-    off = [k for k, row in enumerate(weights) if np.any(row < 0) or sum_problem(row)]
-    if off:
+    if off := [k for k, row in enumerate(weights) if np.any(row < 0) or sum_problem(row)]:
         k = off[0]
         raise UserError(
             f"{path}: the weights of {rows[k]} sum to {weights[k].sum():.6g} (smallest "

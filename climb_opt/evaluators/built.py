@@ -55,8 +55,7 @@ def check_foretold(recipe: StudyRecipe, corpus: CorpusRecipe) -> None:
 
 
 def _check_named(recipe: StudyRecipe, known: list[str], reported: list[str]) -> None:
-    twice = sorted({name for name in known if known.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in known if known.count(name) > 1}):
         raise UserError(f"study.evaluators: two evaluators give {twice[0]!r}; drop one of them.")
     named: list[tuple[str, Mapping[str, float]]] = [
         ("score", recipe.coefficients()),

@@ -116,8 +116,7 @@ class LMEval:
                 f"lm-eval: shots must be 0 or more examples of stock tasks, but is {shots}"
                 f"{'' if shots < 0 else ', and all tasks are files'}."
             )
-        unused = sorted(({*files} | {*prompts}) - {*tasks})
-        if unused:
+        if unused := sorted(({*files} | {*prompts}) - {*tasks}):
             raise UserError(f"lm-eval: a file or prompt is given for {unused[0]!r}, not a task.")
         self._allow_test = allow_test
         self._rows = {

@@ -180,8 +180,7 @@ class ProxyGroup:
             verdict = error.with_traceback(None)
             verdict.__context__ = None
         self.free()
-        verdicts = [v for v in self.gather(verdict) if v is not None]
-        if verdicts:
+        if verdicts := [v for v in self.gather(verdict) if v is not None]:
             raise verdicts[0]
         return result
 

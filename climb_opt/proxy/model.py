@@ -154,9 +154,8 @@ def _checkpoint_config(name: str, corpus: Corpus, sequence: int) -> Any:
     context = _whole(config, "max_position_embeddings", name)
     if known < corpus.vocab_size:
         raise UserError(
-            f"Checkpoint {name!r} knows {known} tokens, but corpus {corpus.name!r} "
-            f"was tokenised with {corpus.vocab_size}. Build the corpus with the checkpoint's "
-            "tokenizer."
+            f"Checkpoint {name!r} knows {known} tokens, but corpus {corpus.name!r} was tokenised "
+            f"with {corpus.vocab_size}. Build the corpus with the checkpoint's tokenizer."
         )
     _check_tokenizer(name, corpus)
     if context is not None and context < sequence:

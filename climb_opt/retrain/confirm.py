@@ -186,7 +186,6 @@ def _references(view: StudyView, recipe: StudyRecipe) -> dict[str, Mixture]:
 def _checked(rules: list[str], known: list[str]) -> set[str]:
     if rules == [ALL]:
         return set(known)
-    unknown = sorted(set(rules) - set(known))
-    if unknown:
+    if unknown := sorted(set(rules) - set(known)):
         raise UserError(f"--rules: unknown rule {unknown[0]!r}. Known: {', '.join(known)}, {ALL}.")
     return set(rules)

@@ -209,13 +209,9 @@ def transfer_of(study: optuna.Study, larger: optuna.Study) -> Transfer:
 
 def as_markdown(found: Transfer, small: StudyRecipe, large: StudyRecipe) -> str:
     """The result as text."""
-    lines = [
-        f"Proxies of {described(small.proxy)} and {described(large.proxy)}, "
-        f"{len(found.small)} mixtures"
-        + (f", {found.missing} missing" if found.missing else "")
-        + ".",
-        "",
-    ]
+    proxies = f"Proxies of {described(small.proxy)} and {described(large.proxy)}"
+    missing = f", {found.missing} missing" if found.missing else ""
+    lines = [f"{proxies}, {len(found.small)} mixtures{missing}.", ""]
     parts = sorted(found.components.items())
     named = [("all", found), *((name, replace(found, small=a, large=b)) for name, (a, b) in parts)]
     rows = [_row(name, of) for name, of in named]

@@ -115,14 +115,9 @@ def _read(session: Session, wanted: ColumnElement[bool]) -> list[FrozenTrial]:
     from sqlalchemy import select
 
     trial = m.TrialModel
-    columns = (
-        trial.trial_id,
-        trial.number,
-        trial.state,
-        trial._datetime_start_utc,
-        trial._datetime_complete_utc,
-    )
-    found = session.execute(select(*columns).where(wanted).order_by(trial.trial_id)).all()
+    times = trial._datetime_start_utc, trial._datetime_complete_utc
+    columns = select(trial.trial_id, trial.number, trial.state, *times)
+    found = session.execute(columns.where(wanted).order_by(trial.trial_id)).all()
     if not found:
         return []
 
@@ -139,9 +134,8 @@ def _read(session: Session, wanted: ColumnElement[bool]) -> list[FrozenTrial]:
     values = rows(v, v.objective, v.value, v.value_type)
     user = rows(u, u.trial_user_attribute_id, u.key, u.value_json)
     system = rows(s, s.trial_system_attribute_id, s.key, s.value_json)
-    steps = rows(
-        i, i.trial_intermediate_value_id, i.step, i.intermediate_value, i.intermediate_value_type
-    )
+    step = i.step, i.intermediate_value, i.intermediate_value_type
+    steps = rows(i, i.trial_intermediate_value_id, *step)
     to_value, to_step = v.stored_repr_to_value, i.stored_repr_to_intermediate_value
     return [
         FrozenTrial(

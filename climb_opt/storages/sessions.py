@@ -28,11 +28,9 @@ class SessionLock(ABC):
 
     def __init__(self, backend: RDBStorage, study: str, *, hung: int) -> None:
         url = backend.engine.url
+        given = backend.engine_kwargs.get("connect_args", {})
         self._engine = create_engine(
-            url,
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args=backend.engine_kwargs.get("connect_args", {}),
+            url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=given
         )
         self._values = self.values(short_key(f"{url.database}/{study}"), hung)
         self._connection: Connection | None = None

@@ -132,8 +132,7 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
     weighed_here = wanted.score == [AUTO] and WEIGHTS in view.attributes
     free = (*PER_MACHINE, "score") if weighed_here else PER_MACHINE
     wanted = carried_as(view.recipe, wanted, study.study_name)
-    lines = difference(view.recipe, wanted, free)
-    if lines:
+    if lines := difference(view.recipe, wanted, free):
         raise UserError(
             f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
             f"another --study-name to start a new study, or only `--study-name {study.study_name}` "

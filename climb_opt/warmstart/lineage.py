@@ -54,8 +54,7 @@ class Lineage:
                     raise UserError(
                         f"Lineage: domain {child!r} comes from {parent!r}, which the old study "
                         "has not: expected an old domain or a list of them."
-                        f"{did_you_mean(parent, self.old)} "
-                        f"Its domains: {listed(self.old)}."
+                        f"{did_you_mean(parent, self.old)} Its domains: {listed(self.old)}."
                     )
                 if len(parents) > 1 and len(self.children(parent)) > 1:
                     raise UserError(

@@ -117,7 +117,6 @@ def _data(name: str) -> dict[str, Any]:
 
 
 def _only(recipe: AblationRecipe, names: Sequence[str]) -> dict[str, dict[str, Any] | None]:
-    unknown = [name for name in names if name not in recipe.arms]
-    if unknown:
+    if unknown := [name for name in names if name not in recipe.arms]:
         raise UserError(f"No arm {unknown[0]!r} in the ablation. Arms: {', '.join(recipe.arms)}.")
     return {name: recipe.arms[name] for name in names}

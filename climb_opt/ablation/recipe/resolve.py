@@ -158,14 +158,8 @@ def _base(recipe: AblationRecipe) -> dict[str, Any]:
     if recipe.live:
         return base
     # An emulator has no corpus and trains nothing; these keys say so in the stored recipe.
-    stand_in = {
-        "corpus": "emulated",
-        "proxy": {},
-        "evaluators": [recipe.objective.name],
-        "score": ["value"],
-        "baselines": [],
-    }
-    return {**stand_in, **base}
+    stand_in = {"corpus": "emulated", "proxy": {}, "score": ["value"], "baselines": []}
+    return {**stand_in, "evaluators": [recipe.objective.name], **base}
 
 
 def _at_target(base: Mapping[str, Any]) -> dict[str, Any]:

@@ -142,12 +142,8 @@ def _judged(result: RunResult, final: np.ndarray | None, ground: Surface) -> Run
     if final is None:
         return replace(result, facts=facts)
     facts["final_extrapolates"] = bool(ground.source.extrapolates(final[None])[0])
-    return replace(
-        result,
-        mixture=ground.space.mixture(final),
-        final=float(ground.regret(final[None])[0]),
-        facts=facts,
-    )
+    regret = float(ground.regret(final[None])[0])
+    return replace(result, mixture=ground.space.mixture(final), final=regret, facts=facts)
 
 
 def _promised(history: History, ground: Surface, n: int) -> dict[str, float | None]:

@@ -43,8 +43,7 @@ def final_mixture(
         own = build(ClimbOptions, given, f"final {rule.name!r}")
         return climb_pick(space, history, own, rule=rule.name, seed=seed, top=top)
     options = {"seed": recipe.seed, **rule.options}
-    unknown = set(options) - {"seed", "components"}
-    if unknown:
+    if unknown := set(options) - {"seed", "components"}:
         raise UserError(f"final {rule.name!r}: unknown key {sorted(unknown)[0]!r}.")
     chosen = best_mixture(study, rule=rule.name, space=space, **options)
     return space.weights(chosen.mixture, normalise=True)

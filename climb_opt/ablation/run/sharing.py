@@ -130,9 +130,8 @@ class Desk:
     def _create(self, run: Run) -> bool:
         assert self._storage is not None
         try:
-            study = optuna.create_study(
-                study_name=f"{self._prefix}/{run.key}", storage=self._storage
-            )
+            name = f"{self._prefix}/{run.key}"
+            study = optuna.create_study(study_name=name, storage=self._storage)
         except optuna.exceptions.DuplicatedStudyError:
             return False
         belongs = {"key": run.key, "digest": run_digest(run), "owner": self._owner}

@@ -113,8 +113,7 @@ class Stage:
         """
         index, parts = self.workspace.part
         mine = units[index - 1 :: parts]
-        todo = [u for u in mine if not self.file(f"{u.name}{marker}").exists()]
-        if todo:
+        if todo := [u for u in mine if not self.file(f"{u.name}{marker}").exists()]:
             known = all(u.documents for u in todo)
             sizes = [u.documents if known else u.bytes for u in todo]
             with self.workspace.bar(self.name, sum(sizes), "doc" if known else "byte") as bar:

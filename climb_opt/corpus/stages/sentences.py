@@ -91,13 +91,8 @@ class Encoder:
         self.max_tokens = int(self._model.max_seq_length or 512)
         self.dimensions = int(self._model.get_embedding_dimension())
         self._pool: Any = None
-        logger.info(
-            "Embedding with %s on %s in %s, %d tokens a document.",
-            options.encoder,
-            ", ".join(self.devices),
-            self.precision,
-            self.max_tokens,
-        )
+        facts = options.encoder, ", ".join(self.devices), self.precision, self.max_tokens
+        logger.info("Embedding with %s on %s in %s, %d tokens a document.", *facts)
 
     def __enter__(self) -> Encoder:
         if len(self.devices) > 1:

@@ -163,8 +163,7 @@ def _mixture(mixture: Mapping[str, float], columns: Mapping[str, Mapping[str, st
         row = [shorten(name, NAME), percent(weight), bar(weight, largest)]
         rows.append([*row, *(column.get(name, "0") for column in columns.values())])
     text = table(["domain", "%", "bar", *columns], rows, text=(2,))
-    rest = pairs[LARGEST:]
-    if rest:
+    if rest := pairs[LARGEST:]:
         share = percent(sum(w for _, w in rest))
         text += f"\n\n{len(rest)} more domains hold {share} %: see mixture.csv."
     return text

@@ -51,8 +51,7 @@ def _map(found: Points, domains: tuple[str, ...], weights: np.ndarray, change: n
     for k in range(len(domains)):
         mine = found.places[found.domain == k]
         text = f"{domains[k]}: {percent(float(weights[k]))} %, {times(float(change[k]))}× the prior"
-        dots = [element("circle", cx=across(x), cy=down(y), r=radius) for x, y in mine]
-        if dots:
+        if dots := [element("circle", cx=across(x), cy=down(y), r=radius) for x, y in mine]:
             css = next(css for least, css, _ in STEPS if change[k] >= least)
             marks.append(element("g", title(text) + "".join(dots), class_=f"spot {css}"))
     return drawing([*marks, *_names(found, domains, weights, across, down)], HEIGHT, "The corpus.")

@@ -27,13 +27,10 @@ def best_so_far(snapshot: Snapshot) -> str:
     levels, places = snapshot.baseline_scores(), snapshot.places(order)
     shown = np.append(values[order], list(levels.values()))
     end = float(max([1.0, *places])) + 1.0
-    chart = Chart(
-        (0.0, end),
-        shown_range(shown, snapshot.sign),
-        snapshot.along,
-        f"{snapshot.unit} ({snapshot.direction})",
-        right=88.0 if levels else 12.0,  # the baselines' names
-    )
+    scores = shown_range(shown, snapshot.sign)
+    y_label = f"{snapshot.unit} ({snapshot.direction})"
+    right = 88.0 if levels else 12.0  # the baselines' names
+    chart = Chart((0.0, end), scores, snapshot.along, y_label, right=right)
     _divide_rounds(chart, snapshot, order, places)
     best, path = np.inf, []
     for place, row in zip(places.tolist(), order, strict=True):
@@ -45,10 +42,8 @@ def best_so_far(snapshot: Snapshot) -> str:
         chart.steps([*path, (end - 0.5, path[-1][1])], "best")
     chart.levels({shorten(name, 14): value for name, value in levels.items()}, "baseline")
     whole = [tick for tick in ticks(*chart.x) if tick == round(tick)]
-    return chart.render(
-        f"Score of {len(order)} trials in the order they finished, with the best so far.",
-        x_ticks=whole,
-    )
+    text = f"Score of {len(order)} trials in the order they finished, with the best so far."
+    return chart.render(text, x_ticks=whole)
 
 
 def predicted_measured(predictions: Predictions, snapshot: Snapshot) -> str:
@@ -119,9 +114,8 @@ def seeds_plot(confirmation: Confirmation) -> str:
     """Every retrained mixture: one dot a seed, a bar at the mean."""
     names = [n for n in confirmation.scores if confirmation.scores[n]]
     values = [v for n in names for v in confirmation.scores[n].values()]
-    chart = Chart(
-        limits(values), (-0.6, len(names) - 0.4), f"{confirmation.unit}, one dot a seed", ""
-    )
+    x_label = f"{confirmation.unit}, one dot a seed"
+    chart = Chart(limits(values), (-0.6, len(names) - 0.4), x_label, "")
     chart.height, chart.left = 70.0 + 34.0 * len(names), 130.0
     parts: list[str] = []
     for place, name in enumerate(reversed(names)):

@@ -38,14 +38,9 @@ def trade_offs(snapshot: Snapshot) -> tuple[Words, Table] | None:
         weights = snapshot.judged.mixtures[row]
         first = np.argsort(-weights, kind="stable")[:3]
         mixture = ", ".join(f"{snapshot.domains[k]} {percent(float(weights[k]))}" for k in first)
-        rows.append(
-            [
-                str(snapshot.judged.trials[row].number),
-                *(number(float(v)) for v in snapshot.measured[row]),
-                f"{effective_domains(weights):.1f}",
-                mixture,
-            ]
-        )
+        trial = str(snapshot.judged.trials[row].number)
+        scores = [number(float(v)) for v in snapshot.measured[row]]
+        rows.append([trial, *scores, f"{effective_domains(weights):.1f}", mixture])
     among = len(_comparable(snapshot))
     kept = "" if among == len(snapshot.judged) else " that meet every guard-rail"
     text = f"{len(best)} of {among} trials{kept} are not beaten on every objective at once."

@@ -119,12 +119,8 @@ def confirmation(contents: Contents) -> Section | None:
     note = " ".join([*found.remarks(), note])
     drawn = figures.seeds_plot(found)
     figure = Figure(drawn, "One dot a seed, a bar at the mean. Finalists in colour.")
-    blocks: list[Block] = [
-        Words(f"{found.verdict()}.", css),
-        figure,
-        Table(head, rows),
-        Words(note, "soft"),
-    ]
+    verdict, table = Words(f"{found.verdict()}.", css), Table(head, rows)
+    blocks: list[Block] = [verdict, figure, table, Words(note, "soft")]
     return Section("confirmed", "Retrained with fresh seeds", blocks)
 
 

@@ -130,8 +130,7 @@ class Chart:
 
     def band(self, upper: Sequence[Point], lower: Sequence[Point], css: str) -> None:
         """The area between two lines over the same x."""
-        points = [*upper, *reversed(lower)]
-        if points:
+        if points := [*upper, *reversed(lower)]:
             self.marks.append(element("polygon", points=self._path(points), class_=css))
 
     def levels(self, named: Mapping[str, float], css: str) -> None:
