@@ -184,7 +184,8 @@ def find(kind: str, name: str) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError:
-        raise UserError(f"{kind} {name!r}: {module_name} has no {attribute!r}.") from None
+        hint = did_you_mean(attribute, vars(module))
+        raise UserError(f"{kind} {name!r}: {module_name} has no {attribute!r}.{hint}") from None
 
 
 def unknown(kind: str, name: str, known: Iterable[str], own: str = "") -> UserError:

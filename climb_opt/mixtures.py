@@ -140,6 +140,8 @@ def _weights(data: Any, where: str, prefix: str) -> dict[str, float]:
 
 
 def _standard_input() -> str:
+    if sys.stdin is None:
+        raise UserError("standard input is closed; pipe a mixture in, or name a file.")
     raw = getattr(sys.stdin, "buffer", None)  # its own decoding depends on the terminal's
     try:
         return str(sys.stdin.read()) if raw is None else decode(raw.read())

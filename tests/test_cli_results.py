@@ -147,6 +147,7 @@ def test_best_follows_the_rule_that_is_asked_for(run: Any) -> None:
         (["confirm", "begun"], "nothing to confirm yet"),
         (["confirm", "small", "--seeds", "0"], "--seeds must be at least 1"),
         (["confirm", "small", "--rules", "luck"], "unknown rule 'luck'"),
+        (["confirm", "small", "--rules", "predictd"], "Did you mean 'predicted'?"),
         (["confirm", "small", "--proxy", "9000b"], "No recipe '9000b'"),
     ],
 )

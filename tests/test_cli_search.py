@@ -107,6 +107,7 @@ def test_optuna_storage_is_honoured(
     ("command", "said"),
     [
         (["search", "nothing"], "No recipe or study 'nothing'"),
+        (["search", "demoo"], "Did you mean 'demo'?"),
         (["search", "missing.yaml"], "No recipe file 'missing.yaml'"),
         (["search"], "Name a recipe or a study"),
         (["search", "mine.yaml", "--set", "roundz=[1]"], "unknown key 'roundz'"),

@@ -238,6 +238,8 @@ def test_another_corpus_in_the_folder_is_refused_and_left_alone() -> None:
     made = Corpus.load("out/small").digest
     with pytest.raises(UserError, match=r"holds another corpus \(options.merge.domains: 4 -> 3\)"):
         open_study("s.yaml", study_name="other", overrides=["corpus.domains=3"])
+    with pytest.raises(UserError, match=r"with `climb-opt corpus build \.\.\. --overwrite`"):
+        open_study("s.yaml", study_name="other", overrides=["corpus.domains=3"])
     assert Corpus.load("out/small").digest == made
     Path("notes").mkdir()
     Path("notes/a.txt").write_text("mine")

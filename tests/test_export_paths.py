@@ -28,6 +28,14 @@ from climb_opt.exports.prepared import distinct_slugs
 from climb_opt.shards import Corpus
 
 THIRDS = {"web": 0.2, "code": 0.3, "math": 0.5}
+OWN_FORMAT = """
+from climb_opt.lookup import facts
+
+
+@facts(places=lambda handover: handover.paths("data/{domain}"))
+def lines(handover):
+    return "text"
+"""
 TRAINERS = [name for name in texts() if format_of(name).places is not None]
 
 
@@ -198,6 +206,17 @@ def test_what_the_named_command_makes_is_what_the_text_names(
             (place / "index.json").write_text("{}")
     caplog.clear()
     assert render(name, apart) and "not found" not in caplog.text
+
+
+def test_a_format_whose_data_no_command_makes_names_none(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    (tmp_path / "own_format.py").write_text(OWN_FORMAT, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    render("own_format:lines", replace(handover(inventory=corpus.tokens()), corpus_path="c"))
+    assert "3 of 3 paths not found here" in caplog.text and "corpus export" not in caplog.text
+    assert "Say with --path where the data is." in caplog.text
 
 
 def test_paths_of_a_template_are_looked_for(

@@ -151,6 +151,17 @@ def test_ls_lists_every_kind(kind: str, capsys: pytest.CaptureFixture[str]) -> N
     assert list(lines) == [*lookup.KINDS[kind], "module:Name"]
 
 
+def test_ls_says_which_kind_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ls", "predictrs"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("climb-opt: Unknown kind 'predictrs'. Did you mean 'predictors'? Known:")
+
+
+def test_what_a_module_has_under_nearly_that_name_is_said() -> None:
+    with pytest.raises(UserError, match=r"has no 'JSONLL'\. Did you mean 'JSONL'\?"):
+        lookup.find("reader", "climb_opt.corpus.read.jsonl:JSONLL")
+
+
 def test_ls_lists_the_arms_of_ablations(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ls", "arms"]) == 0
     assert "regmix-argmin" in capsys.readouterr().out

@@ -113,6 +113,12 @@ def test_a_pipe_may_bring_any_unicode(encoding: str, monkeypatch: pytest.MonkeyP
     assert read_mixture("-") == {"caf\u00e9": 1.0}
 
 
+def test_a_closed_pipe_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="standard input is closed"):
+        read_mixture("-")
+
+
 def test_a_pipe_in_another_encoding_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     piped = io.TextIOWrapper(io.BytesIO(b"caf\xe9: 1"), "ascii", "surrogateescape")
     monkeypatch.setattr("sys.stdin", piped)

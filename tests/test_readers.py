@@ -130,6 +130,7 @@ def test_globs_and_several_inputs(tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("nothing.jsonl", "No input .*nothing.jsonl"),
+        ("installd:", r"No input 'installd:'.* Did you mean 'installed:'\?"),
         ("*.jsonl", "No file matches"),
         ("x.doc", r"no known format\. Convert it, .* Known: \.jsonl"),
         ("empty", "holds no documents"),

@@ -18,11 +18,13 @@ TABLES: dict[str, Table] = {
 def add(subparsers: argparse._SubParsersAction) -> None:
     """Add `ls` to the command line."""
     command = subparsers.add_parser("ls", help="list recipes, samplers, predictors, formats ...")
-    command.add_argument("kind", choices=tuple(TABLES), metavar="KIND", help=", ".join(TABLES))
+    command.add_argument("kind", metavar="KIND", help=", ".join(TABLES))
     command.set_defaults(run=_ls)
 
 
 def _ls(args: argparse.Namespace) -> None:
+    if args.kind not in TABLES:
+        raise lookup.unknown("kind", args.kind, TABLES)
     table = TABLES[args.kind]()
     width = max(16, *map(len, table))
     for name, about in table.items():

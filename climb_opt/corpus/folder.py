@@ -115,7 +115,8 @@ def _finished(plan: Plan, output: Path, overwrite: bool) -> Corpus | None:
         lines = difference(stored or {}, ours)
         raise UserError(
             f"{str(output)!r} holds another corpus ({'; '.join(lines[:5])}). Name another "
-            "--output, or replace it with --overwrite (finished stages are reused)."
+            "--output, or replace it with `climb-opt corpus build ... --overwrite` (finished "
+            "stages are reused)."
         )
     manifest.unlink()
     return None

@@ -186,6 +186,8 @@ def _missing(chosen: Format, handover: Handover, places: Sequence[str]) -> list[
     note = f"{len(gone)} of {len(places)} paths not found here ({listed(gone)})."
     if any(s.path for s in handover.sources):
         return [f"{note} They are as --path says; the data must lie there before the run."]
+    if not chosen.layout:
+        return [f"{note} Say with --path where the data is."]
     made = f"climb-opt corpus export {shlex.quote(handover.corpus_path)} --format {chosen.layout}"
     return [f"{note} Made by: {made} --output data; or say with --path where the data is."]
 

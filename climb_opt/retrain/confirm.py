@@ -10,7 +10,7 @@ import optuna
 
 from climb_opt import lookup, recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
-from climb_opt.errors import UserError, check_number
+from climb_opt.errors import UserError, check_number, did_you_mean
 from climb_opt.measures import apart
 from climb_opt.paths import path_mean
 from climb_opt.phases import one_phase
@@ -187,5 +187,7 @@ def _checked(rules: list[str], known: list[str]) -> set[str]:
     if rules == [ALL]:
         return set(known)
     if unknown := sorted(set(rules) - set(known)):
-        raise UserError(f"--rules: unknown rule {unknown[0]!r}. Known: {', '.join(known)}, {ALL}.")
+        name, every = unknown[0], [*known, ALL]
+        hint = did_you_mean(name, every)
+        raise UserError(f"--rules: unknown rule {name!r}.{hint} Known: {', '.join(every)}.")
     return set(rules)

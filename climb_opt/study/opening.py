@@ -205,12 +205,13 @@ def read_asked(
 
 
 def _no_study(name: str, existing: list[str], storage: BaseStorage, recipe: object) -> str:
-    hint = did_you_mean(name, existing)
-    what = "recipe or study" if recipe == name else "study"
-    shipped = (
-        f" Shipped recipes: {', '.join(recipe_files.names('studies'))}." if what != "study" else ""
-    )
-    return f"No {what} {name!r} in {describe(storage)}.{hint} Studies: {listed(existing)}.{shipped}"
+    what, known, shipped = "study", existing, ""
+    if recipe == name:
+        names = recipe_files.names("studies")
+        what, known = "recipe or study", [*existing, *names]
+        shipped = f" Shipped recipes: {', '.join(names)}."
+    where = f"{describe(storage)}.{did_you_mean(name, known)}"
+    return f"No {what} {name!r} in {where} Studies: {listed(existing)}.{shipped}"
 
 
 def _complete(

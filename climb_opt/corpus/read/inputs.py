@@ -26,7 +26,7 @@ from climb_opt.corpus.read.leftout import SPECIAL, choose, there
 from climb_opt.corpus.read.once import join_domains, read_once
 from climb_opt.corpus.read.readers import code_of, names_reader, outside, prefixed, reader_of
 from climb_opt.corpus.read.source import LeftOut, Source
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, did_you_mean
 from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
@@ -97,9 +97,11 @@ def _sources(name: str, left: LeftOut) -> Iterator[Source]:
             f"Input {name!r} is {SPECIAL}, which can be read once only; save it as a file first."
         )
     else:
+        known = [f"{prefix}:" for prefix in prefixed()]
+        hint = did_you_mean(f"{kind}:", known) if colon else ""
         raise UserError(
             f"No input {name!r}: no such file or folder, and none of the prefixes "
-            f"{', '.join(p + ':' for p in prefixed())} and module:Name:."
+            f"{', '.join(known)} and module:Name:.{hint}"
         )
 
 
