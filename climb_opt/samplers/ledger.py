@@ -49,11 +49,8 @@ def basis_of(study: optuna.Study, plan: Plan, index: int) -> tuple[tuple[int, ..
     for trial in trials:
         if BASIS in trial.system_attrs and _round(trial, plan) == index:
             return tuple(trial.system_attrs[BASIS]), {}
-    numbers = [
-        trial.number
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and _round(trial, plan) < index
-    ]
+    done = (t for t in trials if t.state == TrialState.COMPLETE)
+    numbers = [trial.number for trial in done if _round(trial, plan) < index]
     return tuple(numbers), {BASIS: numbers}
 
 

@@ -147,10 +147,8 @@ def removable(stages: Stages, clusters: int, rule: Rule | None, seed: int) -> li
 
 def _by_size(merged: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """Domains renumbered so that the largest is the first."""
-    totals = np.bincount(merged, tokens)
-    rank = np.empty(len(totals), dtype=np.int64)
-    rank[np.argsort(-totals, kind="stable")] = np.arange(len(totals))
-    return rank[merged]
+    order = np.argsort(-np.bincount(merged, tokens), kind="stable")
+    return np.argsort(order)[merged]
 
 
 def _check_unclustered(found: Statistics) -> None:
