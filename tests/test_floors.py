@@ -158,6 +158,12 @@ def test_light_things_load_no_heavy_library(code: str) -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_study_is_opened_without_scipy() -> None:
+    check = "import sys, climb_opt.study; print('scipy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_a_command_line_is_read_without_the_files_of_a_build_or_yaml() -> None:
     check = "import sys, climb_opt.cli; climb_opt.cli.parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from climb_opt.statistics import FEWEST_PAIRS, rank_interval, spearman
 
@@ -91,6 +90,8 @@ def paired(history: History, lower: int, upper: int) -> tuple[np.ndarray, np.nda
     below, above = (np.flatnonzero(history.rungs == rung) for rung in (lower, upper))
     if not len(below) or not len(above):
         return np.empty((0, 2)), np.empty(0, dtype=int)
+    from scipy.spatial.distance import cdist  # 200 ms, for searches on several rungs
+
     values = history.values.reshape(len(history.values), -1)[:, 0]
     weights = history.weights
     both = below[cdist(weights[below], weights[above], "cityblock").min(axis=1) <= SAME]

@@ -17,7 +17,6 @@ from climb_opt.errors import UserError
 from climb_opt.phases import point_of
 from climb_opt.plan import Slot, attempts_by_slot
 from climb_opt.schedules import Schedule
-from climb_opt.selection.trusting import distrusted
 from climb_opt.storages import patient
 from climb_opt.study.opening import read_recipe
 from climb_opt.view import StudyView, rung_attributes
@@ -37,6 +36,8 @@ def status(study: optuna.Study) -> Status:
     now = rounds.status(view.study, view.plan)
     if not now.agreement:
         return now
+    from climb_opt.selection.trusting import distrusted  # with SciPy
+
     return replace(now, distrusted=distrusted(view, view.space, view.history(rungs=True)))
 
 

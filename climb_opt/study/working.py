@@ -27,8 +27,6 @@ from climb_opt.metrics import higher_is_better, searchable
 from climb_opt.plan import Plan
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
-from climb_opt.samplers.forecasts import Forecaster
-from climb_opt.selection.verifying import Verification
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, patient, study_lock
 from climb_opt.study.asked import check_no_key_of_study
@@ -79,6 +77,8 @@ def work(
     >>> climb_opt.status(study).finished
     6
     """
+    from climb_opt.selection.verifying import Verification  # with SciPy: `status` needs none
+
     recipe = read_recipe(study)
     for mark, command in ((CONFIRM, "confirm"), (NOISE, "noise"), (TRANSFER, "transfer")):
         if mark in study.user_attrs:
@@ -262,6 +262,8 @@ def _foretold(objective: Objective, space: MixtureSpace) -> Objective:
     """The objective, with what is expected of each trial stored before it runs, whoever proposed
     it: baselines, mixtures in line and samplers of somebody else's have no forecast of their own.
     """
+    from climb_opt.samplers.forecasts import Forecaster
+
     forecaster = Forecaster(space)
 
     def foretell(trial: optuna.Trial) -> Any:
