@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from climb_opt import moved
 from climb_opt.errors import TrialFailed, UserError
-from climb_opt.simplex import MixtureSpace
 
 if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.corpus.build import build_corpus as build_corpus
@@ -38,6 +37,7 @@ if TYPE_CHECKING:  # what `_LAZY` finds, for editors and type checkers
     from climb_opt.selection import best_mixture as best_mixture
     from climb_opt.selection import compare_rules as compare_rules
     from climb_opt.shards import Corpus as Corpus
+    from climb_opt.simplex import MixtureSpace as MixtureSpace
     from climb_opt.study import enqueue as enqueue
     from climb_opt.study import open_study as open_study
     from climb_opt.study import pause as pause
@@ -73,13 +73,14 @@ _HOLDS = {
     "samplers.wrapped": ("SimplexSampler",),
     "selection": ("Recommendation", "best_mixture", "compare_rules"),
     "shards": ("Corpus",),
+    "simplex": ("MixtureSpace",),
     "study": ("enqueue", "open_study", "pause", "resume", "retry", "status", "work"),
     "study.rescoring": ("rescore",),
     "view": ("read_history",),
 }
 _LAZY = {name: f"climb_opt.{module}" for module, names in _HOLDS.items() for name in names}
 
-__all__ = ["MixtureSpace", "TrialFailed", "UserError", "__version__", *sorted(_LAZY)]
+__all__ = ["TrialFailed", "UserError", "__version__", *sorted(_LAZY)]
 
 
 def __getattr__(name: str) -> Any:

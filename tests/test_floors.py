@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from climb_opt import cli
+from climb_opt.storages import open_storage
+from synthetic_study import Shape, build_study
 
 PACKAGE = Path(__file__).parents[1] / "climb_opt"
 
@@ -164,12 +166,29 @@ def test_a_study_is_opened_without_scipy() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_a_command_line_is_read_without_the_files_of_a_build_or_yaml() -> None:
+def test_a_command_line_is_read_without_the_files_of_a_build_or_libraries() -> None:
     check = "import sys, climb_opt.cli; climb_opt.cli.parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert "climb_opt.cli.corpus_build" in loaded
-    assert not [name for name in loaded if name == "yaml" or name.startswith("climb_opt.corpus.")]
+    assert not {"yaml", "numpy", "optuna"} & set(loaded)
+    assert not [name for name in loaded if name.startswith("climb_opt.corpus.")]
+
+
+@pytest.mark.parametrize(
+    ("command", "unneeded"),
+    [("status", "scipy sqlalchemy lightgbm"), ("best", "sqlalchemy climb_opt.exports.formats")],
+)
+def test_a_study_in_a_journal_is_read_without_what_its_command_needs_not(
+    command: str, unneeded: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "x.journal")
+    build_study(Shape(domains=3, rounds=(6,)), open_storage(path))
+    check = "import sys\nfrom climb_opt.cli import main\nassert main(sys.argv[1:]) == 0\n"
+    check += "print(*sys.modules)"
+    words = [sys.executable, "-c", check, command, "synthetic", "--storage", path]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert not set(unneeded.split()) & set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -7,12 +7,12 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import optuna
-from optuna.exceptions import ExperimentalWarning
+from typing import TYPE_CHECKING, Any
 
 from climb_opt.text import strict_json
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def format_argument(command: argparse.ArgumentParser, plain: str = "text") -> None:
@@ -113,6 +113,9 @@ def existing(args: argparse.Namespace, *, write: bool = False, works: bool = Fal
 
 def quieten_optuna() -> None:
     """Leave out Optuna's own line a trial, and that some of its samplers may change one day."""
+    import optuna
+    from optuna.exceptions import ExperimentalWarning
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", ExperimentalWarning)
 

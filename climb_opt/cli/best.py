@@ -24,7 +24,6 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _best(args: argparse.Namespace) -> None:
-    from climb_opt.exports import prepare, render
     from climb_opt.reports.draw.terminal import recommended
     from climb_opt.reports.snapshot import take
     from climb_opt.retrain.confirm import confirmation_beside
@@ -39,6 +38,8 @@ def _best(args: argparse.Namespace) -> None:
     if args.format == "json":
         print(strict_json([_plain(rule, advice, as_good) for rule in advice.recommended]))
     elif args.format == "yaml":
+        from climb_opt.exports import prepare, render
+
         rule, chosen = advice.followed, advice.chosen
         about: Any = {"study": study.study_name, "rung": chosen.rung, "as_good": as_good}
         print(render("yaml", prepare(chosen, rule=rule, **about)), end="")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-
-import optuna
+from typing import TYPE_CHECKING
 
 from climb_opt.cli import process
 from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.text import printable
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:

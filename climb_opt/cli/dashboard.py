@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import threading
-
-import optuna
+from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, study_command
 from climb_opt.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:

@@ -12,6 +12,7 @@ import copy
 import functools
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -48,9 +50,9 @@ BEHIND_PROXY = ("OperationalError", "InterfaceError", "raised during the commit"
 
 def is_outage(error: BaseException) -> bool:
     """Whether the same call may succeed later: no connection, a server in between."""
-    from sqlalchemy import exc
-
-    gone = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError, exc.PendingRollbackError)
+    gone = _of_databases(
+        "OperationalError", "InterfaceError", "TimeoutError", "PendingRollbackError"
+    )
     for cause in causes_of(error):
         if isinstance(cause, StorageAway):
             return True
@@ -139,15 +141,13 @@ def rest(seconds: float, stop: Callable[[], bool]) -> None:
 @contextmanager
 def explained(storage: BaseStorage | str | Path | None) -> Iterator[None]:
     """Turn what a storage or its driver raises inside into a `UserError` of one line."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
     except (UserError, Interrupted):  # asked to stop while the storage was away is no error
         raise
     except Exception as error:
-        ours = isinstance(error, (StorageInternalError, SQLAlchemyError, PermissionError))
+        databases = _of_databases("SQLAlchemyError")
+        ours = isinstance(error, (StorageInternalError, PermissionError, *databases))
         if not ours and not is_outage(error) and not is_full(error):
             raise
         if isinstance(storage, BaseStorage):
@@ -269,12 +269,18 @@ def _waiting(said: str, waited: float, briefly: bool) -> str:
 
 def _is_lasting(error: BaseException) -> bool:
     """What drivers call operational, too, though no waiting mends it."""
-    from sqlalchemy.exc import DBAPIError
-
-    if not isinstance(error, DBAPIError) or error.orig is None:
+    orig = getattr(error, "orig", None) if isinstance(error, _of_databases("DBAPIError")) else None
+    if orig is None:
         return False
-    number = next(iter(error.orig.args), None)
-    return number in LASTING or any(word in str(error.orig).lower() for word in LASTING_WORDS)
+    number = next(iter(orig.args), None)
+    return number in LASTING or any(word in str(orig).lower() for word in LASTING_WORDS)
+
+
+def _of_databases(*names: str) -> tuple[type[BaseException], ...]:
+    """SQLAlchemy's errors of these names; none where it is not loaded, so that it raised none: a
+    journal needs no SQLAlchemy, which takes long to load."""
+    loaded = sys.modules.get("sqlalchemy.exc")
+    return () if loaded is None else tuple(getattr(loaded, name) for name in names)
 
 
 def _is_proxy_outage(error: BaseException) -> bool:
