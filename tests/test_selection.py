@@ -16,7 +16,8 @@ from climb_opt.attributes import SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
 from climb_opt.history import MOST, set_aggregate
 from climb_opt.measures import effective_domains
-from climb_opt.selection import Recommendation, best_mixture, compare_rules
+from climb_opt.samplers import climb
+from climb_opt.selection import Recommendation, best_mixture, compare_rules, rules
 from climb_opt.selection.recommendation import Estimate, doubts
 from climb_opt.selection.rules import PATH_RULES
 from climb_opt.view import read_history
@@ -65,6 +66,22 @@ def test_every_rule_recommends_a_mixture_of_the_space() -> None:
         assert bool(SPACE5.contains(SPACE5.weights(recommendation)))
         assert recommendation.rule == ("optimum" if rule == "auto" else rule)
         assert regret(recommendation) < typical - LAW.optimum()[1]
+
+
+def test_rules_side_by_side_fit_climbs_predictor_and_seek_the_optimum_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called = []
+
+    def counted(place: Any, name: str) -> None:
+        real = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *a, **k: called.append(name) or real(*a, **k))
+
+    counted(climb, "fit_predictor")
+    counted(rules, "mean_optimum")
+    found = compare_rules(finished(noise=0.05))
+    assert sorted(called) == ["fit_predictor", "mean_optimum"]
+    assert found["auto"] == found["optimum"] == best_mixture(finished(noise=0.05))
 
 
 def test_a_promise_far_beyond_what_was_measured_is_doubted() -> None:

@@ -72,16 +72,17 @@ def predict_unseen(snapshot: Snapshot, make: Callable[[], Predictor]) -> Predict
         make: a fresh predictor, for each fit.
     """
     n = len(snapshot.judged)
+    stored = [trial.system_attrs.get(FORECAST) for trial in snapshot.judged.trials]
     mean, std = np.full(n, np.nan), np.full(n, np.nan)
     for index in range(len(snapshot.plan.rounds)):
         rows = np.flatnonzero(snapshot.rounds == index)
         earlier = np.flatnonzero(snapshot.rounds < index)
         for train, held in _folds(earlier, rows) if index == 0 else [(earlier, rows)]:
+            held = held[[stored[row] is None for row in held]]  # the others tell it themselves
             if len(held) and len(train) >= FEWEST:
                 model = fit_predictor(snapshot.judged.rows(train), make)
                 expected, std[held] = model.predict(snapshot.judged.weights[held])
                 mean[held] = snapshot.sign * expected
-    stored = [trial.system_attrs.get(FORECAST) for trial in snapshot.judged.trials]
     for row, forecast in enumerate(stored):
         if forecast is not None:
             mean[row], std[row] = forecast["mean"], forecast["measured"]

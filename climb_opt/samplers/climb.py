@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 POOL_WEIGHTS = 2**25  # 256 MiB: all of the published 100,000 candidates of up to 335 domains
 LOOK, VARIED = 4096, 64  # of so many candidates so many must be no copies of another
+RULES = ("argbest", "mean-top")
 SAME = 1e-5  # L1 distance below which two mixtures are one, as in the public code
 
 
@@ -143,25 +144,36 @@ def climb_pick(
 
     Where nothing can be learnt it is the best observed mixture, or the prior without any.
     """
+    if rule not in RULES:
+        raise lookup.unknown("rule", rule, RULES)
+    return climb_picks(space, history, options, seed=seed, top=top)[rule]
+
+
+def climb_picks(
+    space: MixtureSpace,
+    history: History,
+    options: ClimbOptions | None = None,
+    *,
+    seed: int = 0,
+    top: int = 128,
+) -> dict[str, np.ndarray]:
+    """The same for both rules, by name: they rank one pool by one predictor."""
     options = options or ClimbOptions()
     rules = options.rules
-    if rule not in ("argbest", "mean-top"):
-        raise lookup.unknown("rule", rule, ("argbest", "mean-top"))
     if not can_learn(history):
         logger.warning("Nothing to learn from %s: no prediction.", _describe(history))
         if not len(history):
-            return space.project(space.prior)
-        return np.array(history.weights[int(np.argmin(history.values))])
+            return dict.fromkeys(RULES, space.project(space.prior))
+        return dict.fromkeys(RULES, np.array(history.weights[int(np.argmin(history.values))]))
     predictor = fit_predictor(history, informed(options.make, space), options.per_component)
     pool, tried = candidate_pool(space, rules, seed), within_evidence(space, history.weights)
     if tried is not space:
         pool, space = tried.project(pool), tried
     ranked = _ranked(pool, predictor)
-    if rule == "mean-top":
-        return space.project(ranked[:top].mean(axis=0))
-    if rules.decimals is None:
-        return np.array(ranked[0])
-    return space.project(np.round(ranked[0], rules.decimals))
+    best = np.array(ranked[0])
+    if rules.decimals is not None:
+        best = space.project(np.round(best, rules.decimals))
+    return {"argbest": best, "mean-top": space.project(ranked[:top].mean(axis=0))}
 
 
 def can_learn(history: History) -> bool:

@@ -39,7 +39,6 @@ from climb_opt.selection.rules import (
     QUIET,
     Evidence,
     default_rule,
-    evaluated,
     fitting_rules,
     observed_row,
     path_row,
@@ -126,7 +125,8 @@ def compare_rules(
     found: dict[str, Recommendation] = {}
     on_rule(0, len(rules))
     for done, rule in enumerate(rules, start=1):
-        found[rule] = _recommend(of, evidence, rule)
+        name = default_rule(evidence) if rule == AUTO and evidence is not None else rule
+        found[rule] = found[name] if name in found else _recommend(of, evidence, name)
         on_rule(done, len(rules))
     return found
 
@@ -189,7 +189,7 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
         plain = _plain(of, weights, kept_by, (nothing,))
         return replace(plain, as_good=as_good(None, prior, unreached(view, history) or nothing))
     name = default_rule(evidence) if rule == AUTO else rule
-    weights = space.made_by(f"rule {name!r}", lookup.find("rule", name)(evidence))
+    weights = space.made_by(f"rule {name!r}", evidence.taken_by(name))
     promise = Promise(evidence.promise, weights, history.weights, evidence.misfit)
     compared, baseline = evidence.compared, _best_baseline(history)
     gains = {prior: promise.gain(compared[0])}
@@ -202,7 +202,7 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
     warnings += component_doubts(history)
     warnings += unread_doubt(unread(space, evidence.learnt.weights))
     warnings += _guard_rails(evidence, weights)
-    best = evaluated(evidence)
+    best = evidence.taken_by("evaluated")
     plain = _plain(of, weights, name, warnings)
     if below := unreached(view, history):  # what a lower rung lets expect is on another scale
         return replace(plain, as_good=as_good(None, prior, below))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ from climb_opt.gp.outliers import tamed
 from climb_opt.gp.proposal import Problem
 from climb_opt.history import History, kept
 from climb_opt.phases import one_phase, throughout
-from climb_opt.samplers.climb import climb_pick
+from climb_opt.samplers.climb import climb_picks
 from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.selection.promise import Promise, paying
@@ -57,6 +57,13 @@ class Evidence:
     climb: Mapping[str, Any] = field(default_factory=dict)
     verified: bool = False
     every: History | None = None
+    _taken: dict[str, np.ndarray] = field(default_factory=dict, init=False, compare=False)
+
+    def taken_by(self, rule: str) -> np.ndarray:
+        """What a rule takes, worked out once: `auto` and `guarded` take what others do."""
+        if rule not in self._taken:
+            self._taken[rule] = lookup.find("rule", rule)(self)
+        return self._taken[rule]
 
     @property
     def learnt(self) -> History:
@@ -74,6 +81,14 @@ class Evidence:
         return paying(self.problem.space, self.history, self.compared)
 
     @cached_property
+    def climb_picks(self) -> Mapping[str, np.ndarray]:
+        """What CLIMB's own rules take, by name, of one fit of its predictor."""
+        stored = dict(self.climb)
+        seed = int(stored.pop("seed", self.seed))
+        options = build(ClimbOptions, stored, PICK)
+        return climb_picks(self.problem.space, on_one_scale(self.learnt), options, seed=seed)
+
+    @cached_property
     def spread(self) -> float:
         """Standard deviation of the first results, before a search narrows down; where it has, what
         a mixture to be beaten scores is no outlier."""
@@ -88,9 +103,6 @@ class Evidence:
     def misfit(self) -> float:
         """What looks like noise, as standard deviation, where hardly anything can be; else 0."""
         return self.promise.noise if self.promise.noise < QUIET * self.spread else 0.0
-
-
-Rule = Callable[[Evidence], np.ndarray]  # -> weights (K,)
 
 
 def observed(evidence: Evidence) -> np.ndarray:
@@ -184,8 +196,7 @@ def guarded(evidence: Evidence) -> np.ndarray:
     (docs/notes/searching.md#what-is-promised, docs/measured.md#verification-slots), or a slot the
     optimum of branches (docs/measured.md#what-branches-save-at-equal-flops).
     """
-    rule: Rule = lookup.find("rule", _for_noise(evidence))
-    best, pick = evaluated(evidence), rule(evidence)
+    best, pick = evidence.taken_by("evaluated"), evidence.taken_by(_for_noise(evidence))
     promise = Promise(evidence.promise, pick, evidence.history.weights, evidence.misfit)
     return pick if promise.gain(best, picked=True).low > 0 else best
 
@@ -212,18 +223,17 @@ def optimum(evidence: Evidence) -> np.ndarray:
 
 def argbest(evidence: Evidence) -> np.ndarray:
     """CLIMB's own pick: the best prediction of its predictor over its pool."""
-    return _climb(evidence, "argbest")
+    return evidence.climb_picks["argbest"]
 
 
 def mean_top(evidence: Evidence) -> np.ndarray:
     """The mean of the 128 best predictions of CLIMB's predictor over its pool."""
-    return _climb(evidence, "mean-top")
+    return evidence.climb_picks["mean-top"]
 
 
 def auto(evidence: Evidence) -> np.ndarray:
     """`predicted` if the study is nearly free of noise, else `optimum`; `guarded` once verified."""
-    rule: Rule = lookup.find("rule", default_rule(evidence))
-    return rule(evidence)
+    return evidence.taken_by(default_rule(evidence))
 
 
 def default_rule(evidence: Evidence) -> str:
@@ -233,11 +243,3 @@ def default_rule(evidence: Evidence) -> str:
 
 def _for_noise(evidence: Evidence) -> str:
     return "predicted" if evidence.relative_noise < QUIET else "optimum"
-
-
-def _climb(evidence: Evidence, rule: str) -> np.ndarray:
-    stored = dict(evidence.climb)
-    seed = int(stored.pop("seed", evidence.seed))
-    options = build(ClimbOptions, stored, PICK)
-    history = on_one_scale(evidence.learnt)
-    return climb_pick(evidence.problem.space, history, options, seed=seed, rule=rule)
