@@ -9,7 +9,8 @@ call with all seeds prints the tables.
 Sources: `dmsl/<result>` and `dmsl/mean7`, the rows of a ladder of real runs (122M on 4B tokens,
 310M on 6B, 680M on 13B, 937M on 35B; --tables FOLDER); `regmix/avg13` and `regmix/pile_cc`,
 emulators of its three sizes; `law/<rank correlation>` and `law/misleads`, simulated at costs
-1:4:16. `@<noise>` behind a source adds noise, in standard deviations of the target's scores.
+1:4:16, a law of 21 domains; `laws/...`, a law and deviations of its own for each seed. `@<noise>`
+behind a source adds noise, in standard deviations of the target's scores.
 
 FLOPs are in trials of the target. Regret: of rows (score - best) / standard deviation of the rows;
 else (score - best) / (median of random mixtures - best); the true score of what is recommended
@@ -58,7 +59,7 @@ from ladder_figures import (
     reached,
     settled,
 )
-from ladder_sources import USUAL, regret, rows, rows_named, source
+from ladder_sources import USUAL, own, regret, rows, rows_named, source
 
 CLIMB = (4, 2, 1)  # shares of its rounds
 ROUNDS = (64, 32, 16)  # of CLIMB on a ladder
@@ -251,8 +252,9 @@ KEY = ("source", "arm", "seed")
 
 def single(name: str, arm: str) -> str:
     """Arms that see the target alone share their runs over the ladders of one law."""
-    law = name.startswith("law/") and arm not in PLAIN and not ARMS[arm].rungs
-    return f"law/0.8@{name.partition('@')[2]}" if law else name
+    kind, _, rest = name.partition("/")
+    law = kind in ("law", "laws") and arm not in PLAIN and not ARMS[arm].rungs
+    return f"{kind}/0.8@{rest.partition('@')[2]}" if law else name
 
 
 def wanted(options: argparse.Namespace) -> Iterator[Row]:
@@ -265,7 +267,8 @@ def wanted(options: argparse.Namespace) -> Iterator[Row]:
 
 def work(options: argparse.Namespace) -> list[Row]:
     def one(row: Row) -> Row:
-        oracle = source(row["source"], options.tables, options.cache)
+        name = row["source"]
+        oracle = source(name, options.tables, options.cache, own(name) and row["seed"])
         return run(oracle, row["arm"], row["seed"])
 
     return run_all(wanted(options), KEY, options.output, one)
@@ -284,7 +287,10 @@ def report(found: list[Row], options: argparse.Namespace) -> None:
         _report_rows(pools, options.arms, curves)
     for name in options.sources:
         if name not in pools:
-            print(f"\n{name}: {source(name, options.tables, options.cache).quality()}")
+            seeds = range(options.first_seed, options.first_seed + options.seeds)
+            each = [source(name, options.tables, options.cache, s) for s in seeds if own(name)]
+            each = each or [source(name, options.tables, options.cache)]
+            print("\n" + "\n".join(f"{name}: {oracle.quality()}" for oracle in each))
             _report_levels(name, options.arms, curves)
 
 

@@ -19,6 +19,7 @@ from climb_opt.emulator import (
     read_runs,
     read_table,
 )
+from climb_opt.emulator.shapes import Interactions, Thresholds
 from climb_opt.ladder import Ladder, Rung
 
 RUNGS = ((122e6, 4e9), (310e6, 6e9), (680e6, 13e9), (937e6, 35.3e9))
@@ -26,6 +27,9 @@ RESULTS = ("arxiv", "book", "c4", "github", "commoncrawl", "stackexchange", "wik
 DMSL = (*RESULTS, "openhermes", "mean7")
 REGMIX = (("1m", 1e6, 1e9), ("60m", 6e7, 1e9), ("1B", 1e9, 25e9))  # parameters, tokens
 SCORES = {"avg13": None, "pile_cc": ["metric/the_pile_pile_cc_val_loss"]}
+# Laws of ladders that differ from seed to seed, in turn, and their domains; of seeds from OWN on.
+KINDS = ((MixingLaw, 21), (Interactions, 12), (Thresholds, 12))
+OWN = 600
 USUAL = [
     *(f"dmsl/{name}" for name in DMSL),
     *(f"regmix/{name}@{noise}" for noise in (0, 0.1) for name in SCORES),
@@ -35,7 +39,8 @@ USUAL = [
 
 
 @lru_cache(maxsize=64)
-def source(name: str, tables: Path, cache: Path) -> LadderSource:
+def source(name: str, tables: Path, cache: Path, seed: int = 0) -> LadderSource:
+    """The source of a name; `seed`: which of the ladders that are called so."""
     kind, _, rest = name.partition("/")
     what, _, noise = rest.partition("@")
     each = float(noise or 0)
@@ -46,9 +51,12 @@ def source(name: str, tables: Path, cache: Path) -> LadderSource:
         sizes = [_regmix(size, what, tables, cache) for size, _, _ in REGMIX]
         rungs = tuple(Rung(size, 6 * n * t, int(t), int(n)) for size, n, t in REGMIX)
         return SourceLadder(tuple(sizes), Ladder(rungs), each)
-    if what == "misleads":
-        return SimulatedLadder(MixingLaw(), correlation=0.95, misleads=True, noise=each)
-    return SimulatedLadder(MixingLaw(), correlation=float(what), noise=each)
+    misleads, law = what == "misleads", MixingLaw()
+    if kind == "laws":
+        made, domains = KINDS[seed % len(KINDS)]
+        law = made(domains, seed=OWN + seed)
+    rho = 0.95 if misleads else float(what)
+    return SimulatedLadder(law, correlation=rho, misleads=misleads, noise=each, seed=seed)
 
 
 @lru_cache(maxsize=8)
@@ -73,6 +81,11 @@ def prior_of(table: Table) -> dict[str, float]:
 
 def rows(oracle: LadderSource) -> bool:
     return isinstance(oracle, RowLadder)
+
+
+def own(name: str) -> bool:
+    """Whether each seed has a ladder of its own by that name."""
+    return name.startswith("laws/")
 
 
 def rows_named(name: str) -> bool:
