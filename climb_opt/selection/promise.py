@@ -6,7 +6,9 @@ truth is known do, and what they show is the same for all samplers and noises: h
 the model sees over the best evaluated mixture, and half a standard deviation, are not there
 (docs/notes/searching.md#what-is-promised). What was tried but not picked, as the prior, looks half
 of its own standard deviation worse than it is: a process draws noisy scores towards one another. It
-draws what was not tried, too, the more of what scores differ by is noise.
+draws what was not tried, too, the more of what scores differ by is noise. Far from its trials it
+doubts a score by more than it errs, near to them by less: three quarters of its standard deviation
+and a quarter of the noise of one measurement are nearer the truth.
 
 Where hardly anything is noise, what a process takes for it is what it cannot follow. Averaged over
 neighbours that is little, but the true score of one mixture has all of it. There no result was
@@ -30,6 +32,8 @@ from climb_opt.simplex import MixtureSpace
 
 LUCK = 0.5  # share of the lead over the best evaluated mixture that is none, at most without noise
 LUCK_STD = 0.55  # standard deviations that a pick looks better than it is, a tried prior worse
+DOUBT = 0.75  # share of a process's standard deviation that a picked mixture's score is missed by
+NOISE_STD = 0.25  # share of one measurement's noise that it is missed by, too
 LEAD_STD = 0.2  # standard deviation of what is left of the lead, as a share of it
 PRIOR = "prior"
 UNIFORM = "uniform"
@@ -71,7 +75,9 @@ class Promise:
     def score(self, sign: float) -> Estimate:
         """The expected score; `sign` is -1 where higher is better."""
         mean, std = self.surrogate.moments(np.sqrt(self.weights[None]))
-        spread = self._with_misfit(float(std[0] ** 2), std)
+        doubt = DOUBT * std
+        spread = self._with_misfit(float(doubt[0] ** 2), doubt)
+        spread = float(np.hypot(spread, NOISE_STD * self.surrogate.noise))
         return self._estimate(sign * float(mean[0]), spread, float(std[0]), sign)
 
     def gain(self, baseline: np.ndarray, *, picked: bool = False) -> Estimate:
