@@ -17,6 +17,7 @@ import studying
 from climb_opt import study as studies
 from climb_opt.attributes import RUNG, SLOT
 from climb_opt.cli import main
+from climb_opt.cli.status import describe
 from climb_opt.errors import UserError
 from climb_opt.exports.from_study import export
 from climb_opt.ladder import Ladder
@@ -29,9 +30,10 @@ from climb_opt.reports.draw import markdown, page
 from climb_opt.reports.report import contents_of
 from climb_opt.reports.snapshot import take
 from climb_opt.selection import advise, best_mixture, compare_rules
-from climb_opt.study import enqueue, open_study
+from climb_opt.study import enqueue, open_study, status
 from climb_opt.text import flops
 from climb_opt.view import StudyView, all_trials, rung_attributes
+from climb_opt.workers.status import RoundStatus
 from laddered import BELOW, bought, by_rung, on_rungs, searched
 from studying import PACE
 
@@ -101,6 +103,10 @@ def test_each_rounds_scores_are_of_its_own_rung(recipe: StudyRecipe, journal: st
     first, second = contents.rounds
     assert [r.rung for r in contents.rounds] == names_of(study)
     assert (first.done, second.done) == (4, 3)
+    now = status(study)  # which counts as the report does: baselines are in no round
+    assert [(r.size, r.finished) for r in now.rounds] == [(4, 4), (3, 3)]
+    assert now.named == RoundStatus(2, 2, 0, 0, 0, (), names_of(study)[-1])
+    assert re.search("\n +1 +4 +4 .*\n +2 +3 +3 ", describe(now))
     assert first.best < -BELOW + 2 and second.best > -1
     assert first.quarter <= first.median <= first.three_quarters
     assert set(contents.columns()) == {"prior", "round 1", "round 2", "found"}

@@ -166,7 +166,9 @@ def test_the_status_counts_rounds_workers_failures_and_time() -> None:
     running(study, **{SLOT: 1, BEAT: {**beat, "at": now + 90, "worker": "gpu-8:5"}})
     status = rounds.status(study, SMALL, now=now)
     assert [(r.size, r.finished, r.running, r.idle) for r in status.rounds][1] == (2, 0, 0, 2)
-    assert status.rounds[0].size == 4 and not status.done and not status.paused
+    assert status.named is not None
+    assert (status.named.size, status.rounds[0].size, status.size) == (1, 3, 6)
+    assert not status.done and not status.paused
     assert [round(r.age or 0) for r in status.running] == [40, -90]  # a clock that is ahead
     assert status.running[0].worker == "gpu-7:123"
     assert [f.reason for f in status.failures] == ["why"]

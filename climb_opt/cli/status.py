@@ -32,13 +32,16 @@ def _status(args: argparse.Namespace) -> None:
 def describe(now: Status) -> str:
     """The status, for a person."""
     lines = [f"{now.name}{' (paused)' if now.paused else ''}", ""]
-    lines.append("round  slots   done  running  waiting   idle  given up")
+    numbered = {str(index): r for index, r in enumerate(now.rounds, start=1)}
+    rounds = {"first": now.before, "baselines": now.named, **numbered}
+    wide = max(len("round"), *(len(name) for name, r in rounds.items() if r))
+    lines.append(f"{'round':>{wide}}  slots   done  running  waiting   idle  given up")
     lines[-1] += "  rung" if any(r.rung for r in now.rounds) else ""
-    rounds = [(str(index), r) for index, r in enumerate(now.rounds, start=1)]
-    for name, r in [("first", now.before), *rounds] if now.before else rounds:
-        assert r is not None
+    for name, r in rounds.items():
+        if r is None:
+            continue
         lines.append(
-            f"{name:>5}  {r.size:>5}  {r.finished:>5}  {r.running:>7}  {r.waiting:>7}  "
+            f"{name:>{wide}}  {r.size:>5}  {r.finished:>5}  {r.running:>7}  {r.waiting:>7}  "
             f"{r.idle:>5}  {len(r.given_up):>8}" + (f"  {r.rung}" if r.rung else "")
         )
     if outside := _outside(now.outside):

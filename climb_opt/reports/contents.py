@@ -21,7 +21,7 @@ from climb_opt.retrain.paired import Confirmation
 from climb_opt.selection import Advice, Recommendation
 from climb_opt.threads import one_blas_thread
 from climb_opt.workers import RungStatus
-from climb_opt.workers.status import rung_status
+from climb_opt.workers.status import round_status, rung_status
 
 if TYPE_CHECKING:
     from climb_opt.corpus.after.map import Points
@@ -131,13 +131,13 @@ def _rounds(snapshot: Snapshot, predictions: Predictions | None) -> tuple[RoundS
     if len(snapshot.maximize) > 1:
         return ()
     summaries, plan = [], snapshot.plan
-    for index, planned in enumerate(plan.rounds):
-        found, scores = snapshot.round_history(index), snapshot.round_scores(index)
+    slots = round_status(plan, snapshot.taken)
+    for index, now in enumerate(slots[: len(plan.rounds)]):
+        scores = snapshot.round_scores(index)
         seen = predictions.where(predictions.rounds == index) if predictions is not None else None
         figures = _spread(scores, snapshot.sign) if len(scores) else [np.nan] * 5
         figures += [seen.rank_correlation(), seen.error()] if seen else [np.nan, np.nan]
-        rung = plan.ladder.rungs[plan.rungs[index]].name if plan.ladder and plan.rungs else ""
-        summaries.append(RoundSummary(index, planned, len(found), *figures, rung=rung))
+        summaries.append(RoundSummary(index, now.size, now.finished, *figures, rung=now.rung or ""))
     return tuple(summaries)
 
 

@@ -26,9 +26,9 @@ from climb_opt.workers.durations import ENDED, Durations, unfinished
 
 @dataclass(frozen=True)
 class RoundStatus:
-    """Slots by what has become of them: of one round (the first has the named ones, too), or all
-    outside the rounds, where a trial without a slot counts as one. `rung`: the name of its numbered
-    slots' rung; None where there is but one, or the sampler chooses."""
+    """Slots by what has become of them: of one round, of what is before or beside the rounds, or
+    all outside the plan, where a trial without a slot counts as one. `rung`: the name of its slots'
+    rung; None where there is but one, or the sampler chooses."""
 
     size: int
     finished: int
@@ -100,6 +100,7 @@ class Status:
     before: RoundStatus | None = None  # trunk, branches and what checks them; None: there are none
     verdicts: tuple[str, ...] = ()  # on branches of several domains, on checked read-outs
     methods: Mapping[str, float] = field(default_factory=dict)  # baselines by methods: their scores
+    named: RoundStatus | None = None  # the baselines; None: there are none
 
     @property
     def size(self) -> int:
@@ -108,7 +109,7 @@ class Status:
 
     @property
     def _all(self) -> tuple[RoundStatus, ...]:
-        return self.rounds if self.before is None else (self.before, *self.rounds)
+        return tuple(r for r in (self.before, self.named, *self.rounds) if r is not None)
 
     @property
     def given_up(self) -> tuple[Slot, ...]:
@@ -128,10 +129,10 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
     trials = all_trials(study)
     attempts = attempts_by_slot(trials)
     planned = plan.planned(trials)
-    rounds = tuple(
-        replace(_round(plan, slots, attempts), rung=_rung_of_round(plan, index))
-        for index, slots in enumerate(planned)
-    )
+    rounds, named = round_status(plan, trials), None
+    if plan.named:
+        target = None if plan.ladder is None or not plan.rungs else plan.ladder.rungs[-1].name
+        named = replace(_round(plan, plan.named, attempts), rung=target)
     prepared = plan.prepared(trials)
     before = _round(plan, prepared, attempts) if prepared else None
     inside = {slot for slots in (prepared, *planned) for slot in slots}
@@ -159,7 +160,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         best=_best(study, trials, plan.target),
         trials_per_hour=None if not pace.typical else 3600 * workers / pace.typical,
         seconds_left=seconds,
-        finished=sum(r.finished for r in ((before,) if before else ()) + rounds),
+        finished=sum(r.finished for r in (before, named, *rounds) if r is not None),
         unread=tuple(study.user_attrs.get(UNREAD, ())),
         rungs=() if plan.ladder is None else rung_status(plan.ladder, trials),
         agreement=() if plan.target == 0 else _agreement(study),
@@ -169,6 +170,21 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         before=before,
         verdicts=(*plan.before.notes, *map(str, plan.verdicts(trials))),
         methods={t.user_attrs[METHOD]: t.values[0] for t in trials if is_moved(t)},
+        named=named,
+    )
+
+
+def round_status(plan: Plan, trials: Sequence[FrozenTrial]) -> tuple[RoundStatus, ...]:
+    """What has become of the slots of each round; named ones, such as baselines, are in none."""
+    if not plan.rounds and plan.budget is None:
+        return ()
+    attempts = attempts_by_slot(trials)
+    return tuple(
+        replace(
+            _round(plan, [slot for slot in slots if slot not in plan.named], attempts),
+            rung=_rung_of_round(plan, index),
+        )
+        for index, slots in enumerate(plan.planned(trials))
     )
 
 
