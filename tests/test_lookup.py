@@ -275,3 +275,18 @@ def test_an_own_objective_of_an_ablation_is_searched_on() -> None:
 def test_a_seed_that_numpy_does_not_take_is_refused(seed: int) -> None:
     with pytest.raises(UserError, match=r"predictor 'lightgbm': seed must be in \[0, 4294967295\]"):
         lookup.check_options("predictor", "lightgbm", {"seed": seed}, set())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["serach", "demo"], "There is no command 'serach'. Did you mean 'search'? `climb-opt --h"),
+        (["corpus", "biuld"], "There is no command 'biuld'. Did you mean 'build'? `climb-opt corp"),
+    ],
+)
+def test_a_misspelt_command_is_told_in_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"climb-opt: {said}") and told.count("\n") == 1

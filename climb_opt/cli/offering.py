@@ -11,6 +11,9 @@ import json
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from climb_opt.errors import UserError, did_you_mean
 
 Table = Callable[[], Mapping[str, str]]
 _WIDEST = 100
@@ -22,6 +25,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self.offered: list[tuple[str, Table]] = []
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Answer a misspelt command in one line; argparse lists them all, and guesses at none."""
+        names = list(action.choices or ())
+        if isinstance(action, argparse._SubParsersAction) and value not in names:
+            hint = did_you_mean(value, names)
+            known = f"`{self.prog} --help` lists them."
+            raise UserError(f"There is no command {value!r}.{hint} {known}")
+        super()._check_value(action, value)
 
     def format_help(self) -> str:
         """The help, with the tables."""
