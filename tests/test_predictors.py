@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
@@ -270,6 +271,14 @@ def test_merged_regions_predict_what_the_trees_predict(options: dict[str, Any]) 
     forest._regions = regions(booster)
     pool = np.vstack([mixtures(300, seed=1), w])  # on both sides of, and at, the thresholds
     np.testing.assert_allclose(forest._sum(pool), booster.predict(pool), atol=1e-12)
+
+
+def test_no_fit_is_written_as_text_and_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(lightgbm.Booster, "model_from_string")
+    predictor = LightGBMPredictor(iterations=30)
+    weights = np.random.default_rng(0).dirichlet(np.ones(3), 40)
+    predictor.fit(weights, weights @ [1.0, 2.0, 3.0])
+    assert np.isfinite(predictor.predict(weights)).all()
 
 
 def test_a_large_pool_is_ranked_as_a_small_one() -> None:

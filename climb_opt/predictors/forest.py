@@ -35,7 +35,9 @@ class Forest:
         if len(weights) >= FEW:
             if self._regions is None:
                 self._regions = regions(self._booster)
-            if len(self._regions) < WORTH * self._booster.num_trees():
+            # Those after the best iteration are there, but neither dumped nor asked.
+            trees = self._booster.best_iteration or self._booster.num_trees()
+            if len(self._regions) < WORTH * trees:
                 parts = range(0, len(weights), CHUNK)
                 return np.concatenate([self._sum(weights[i : i + CHUNK]) for i in parts])
         return np.asarray(self._booster.predict(weights, num_threads=1))

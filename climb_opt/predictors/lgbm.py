@@ -102,12 +102,14 @@ class LightGBMPredictor:
         aside = n // 10 if n >= FEW and self._stop_after else 0
         held, seen = order[:aside], order[aside:]
         train = lightgbm.Dataset(weights[seen], scores[seen], params=parameters)
+        # Else it is written as text and read again, which takes as long as a small fit.
+        more: dict[str, Any] = {"keep_training_booster": True}
         if not aside:
-            return lightgbm.train(parameters, train, self._iterations)
+            return lightgbm.train(parameters, train, self._iterations, **more)
         check = lightgbm.Dataset(weights[held], scores[held], reference=train, params=parameters)
         stop = lightgbm.early_stopping(min(self._stop_after, aside), verbose=False)
         return lightgbm.train(
-            parameters, train, self._iterations, valid_sets=[check], callbacks=[stop]
+            parameters, train, self._iterations, valid_sets=[check], callbacks=[stop], **more
         )
 
 
