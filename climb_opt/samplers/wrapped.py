@@ -15,13 +15,13 @@ would start its own CMA-ES (docs/notes/running.md#optuna).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -33,6 +33,7 @@ from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.encodings import Encoding, make_encoding
 from climb_opt.samplers.levels import Scales, Shown
 from climb_opt.simplex import MixtureSpace
+from climb_opt.storages.seen import id_of, seen_through, whole, with_parameters
 from climb_opt.view import RUNG_CONSTRAINT, remember
 
 # A mixture that the encoding cannot represent better than this (half its L1 distance) is hidden:
@@ -108,14 +109,9 @@ class SimplexSampler(MixtureSampler):
         return {n: v for n, v in {**params, **others}.items() if n in search_space}
 
     def _shown(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
-        # Under HyperbandPruner `study` shows one bracket only; open the study behind it, translate
-        # that, and narrow the view again.
-        view = copy.copy(getattr(study, "_study", study))  # with its own cache of trials
-        scaled = self._scales.shown(view)
-        view._storage = _FreeStorage(view._storage, self._translator, scaled)  # type: ignore[assignment]
-        if isinstance(view.pruner, HyperbandPruner):
-            view = optuna.pruners._filter_study(view, trial)
-        return view, self._translator.translate(trial)
+        view = whole(study)
+        lens = _Lens(self._translator, self._scales.shown(view))
+        return seen_through(view, trial, lens), lens.one(trial)
 
 
 class _Translator:
@@ -145,17 +141,12 @@ class _Translator:
     def translate(self, trial: FrozenTrial) -> FrozenTrial:
         """The trial in free coordinates; without them while it has no mixture."""
         free = self._free_of(trial)
-        translated = copy.copy(trial)
         others = {n: d for n, d in trial.distributions.items() if n not in self._names}
         params = {n: trial.params[n] for n in others}
         if free is not None:
             others = {**self.free, **others}
             params = {**dict(zip(self.free, free, strict=True)), **params}
-        translated._distributions = others
-        translated._params = params
-        if RUNG_CONSTRAINT in trial.system_attrs:
-            kept = {k: v for k, v in trial.system_attrs.items() if k != RUNG_CONSTRAINT}
-            translated._system_attrs = kept
+        translated = with_parameters(trial, params, others, without=RUNG_CONSTRAINT)
         if trial.values is not None:  # Optuna's own GP and BoTorch square them
             translated.values = [min(max(value, -MOST), MOST) for value in trial.values]
         return translated
@@ -165,10 +156,10 @@ class _Translator:
     ) -> FrozenTrial | None:
         if not trial.state.is_finished():
             return self.translate(trial)
-        if trial._trial_id not in finished:
+        if (key := id_of(trial)) not in finished:
             known = self._free_of(trial) is not None
-            finished[trial._trial_id] = self.translate(trial) if known else None
-        return finished[trial._trial_id]
+            finished[key] = self.translate(trial) if known else None
+        return finished[key]
 
     def _free_of(self, trial: FrozenTrial) -> list[float] | None:
         weights = self._space.weights_of(trial)
@@ -183,36 +174,22 @@ class _Translator:
         return [float(value) for value in free]
 
 
-class _FreeStorage:
-    """The real storage, except that trials read from it are in free coordinates, and those below
-    the target have the values of `scaled`."""
+@dataclass(frozen=True)
+class _Lens:
+    """Trials in free coordinates, those below the target with the values of `scaled`."""
 
-    def __init__(self, storage: Any, translator: _Translator, scaled: Shown) -> None:
-        self._real = storage
-        self._translator = translator
-        self._scaled = scaled
+    translator: _Translator
+    scaled: Shown
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "_real":  # being copied or unpickled
-            raise AttributeError(name)
-        return getattr(self._real, name)
+    def every(self, trials: Sequence[FrozenTrial], storage: Any) -> list[FrozenTrial]:
+        return [self._on_scale(t) for t in self.translator.shown(trials, storage)]
 
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        trials = self._real.get_all_trials(study_id, deepcopy=False, states=states)
-        shown = [self._on_scale(t) for t in self._translator.shown(trials, self._real)]
-        return copy.deepcopy(shown) if deepcopy else shown
+    def one(self, trial: FrozenTrial) -> FrozenTrial:
+        return self.translator.translate(trial)
 
     def _on_scale(self, trial: FrozenTrial) -> FrozenTrial:
-        if trial.number not in self._scaled or trial.state != TrialState.COMPLETE:
+        if trial.number not in self.scaled or trial.state != TrialState.COMPLETE:
             return trial
         other = copy.copy(trial)
-        other.values = self._scaled[trial.number]
+        other.values = self.scaled[trial.number]
         return other
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self._translator.translate(self._real.get_trial(trial_id))
-
-    def get_best_trial(self, study_id: int) -> FrozenTrial:
-        return self._translator.translate(self._real.get_best_trial(study_id))
