@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import climb_opt
 import studying
 from climb_opt import study as studies
-from climb_opt.attributes import RUNG, SLOT
+from climb_opt.attributes import FACTS, RUNG, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.status import describe
 from climb_opt.errors import UserError
@@ -169,12 +169,23 @@ def test_status_of_a_budget_tells_what_is_left(recipe: StudyRecipe, journal: str
     before = studies.status(study)
     assert not before.done and before.size == 2 and before.left == before.budget
     assert before.seconds_left is None
+
+    def timed(trial: optuna.Trial) -> float:
+        trial.set_user_attr(FACTS, {"seconds": 2.0})
+        return by_rung(trial)
+
     asked = iter(range(3))
-    studies.work(study, objective=by_rung, pace=PACE, stop=lambda: next(asked, None) is None)
+    studies.work(study, objective=timed, pace=PACE, stop=lambda: next(asked, None) is None)
     during = studies.status(study)
-    # Trials this short take no time at all where the clock is set back between their two ends.
-    assert not during.done and during.seconds_left is not None and during.seconds_left >= 0
-    studies.work(study, objective=by_rung, pace=PACE)
+    assert not during.done and during.left is not None and during.seconds_left is not None
+    spent = [(r.seconds, r.spent) for r in during.rungs if r.finished]
+    assert (
+        spent
+        and during.seconds_left > 0
+        and during.seconds_left
+        == pytest.approx(during.left * sum(s for s, _ in spent) / sum(f for _, f in spent))
+    )
+    studies.work(study, objective=timed, pace=PACE)
     now = studies.status(study)
     assert wanted.budget is not None and now.left is not None and now.done
     spent = sum(r.spent for r in now.rungs)
