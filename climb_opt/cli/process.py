@@ -63,11 +63,8 @@ def check_any_finished(study: optuna.Study) -> None:
 
     now = status(study)
     failed = [failure.reason for failure in now.failures if not failure.interrupted]
-    if (
-        now.given_up
-        and failed
-        and not any(r.finished for r in (now.named, *now.rounds) if r is not None)
-    ):
+    rounds = [r for r in (now.named, *now.rounds) if r is not None]
+    if now.given_up and failed and not any(r.finished for r in rounds):
         raise UserError(
             f"{now.name}: no trial finished: {counted(len(failed), 'attempt')} failed, the last: "
             f"{failed[-1].rstrip('.')}. Mend that, then run `climb-opt retry {now.name}` and the "
