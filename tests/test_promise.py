@@ -18,6 +18,7 @@ from climb_opt.selection.choosing import evidence_of, learnt
 from climb_opt.selection.promise import (
     DOUBT,
     FEW,
+    LEAD_STD,
     LUCK,
     LUCK_STD,
     NOISE_STD,
@@ -26,6 +27,7 @@ from climb_opt.selection.promise import (
     small_doubt,
     widening,
 )
+from climb_opt.selection.recommendation import WIDTH
 from climb_opt.selection.rules import QUIET
 
 SPACE = MixingLaw(4, seed=1).space
@@ -55,8 +57,8 @@ def test_a_promise_is_worse_than_what_the_model_sees_never_better(sign: float) -
         seen, std = promise.surrogate.moments(np.sqrt(weights[None]))
         score = promise.score(sign)
         assert sign * score.mean > seen[0] + 0.5 * std[0]
-        doubt = np.hypot(DOUBT * std[0], NOISE_STD * promise.surrogate.noise)
-        assert score.half >= 1.6 * doubt
+        parts = (DOUBT * std[0], NOISE_STD * promise.surrogate.noise, LEAD_STD * promise.lead)
+        assert score.half == pytest.approx(WIDTH * np.linalg.norm(parts))
         assert score.low < score.mean < score.high
 
 
