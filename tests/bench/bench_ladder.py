@@ -64,7 +64,7 @@ from ladder_sources import USUAL, own, regret, rows, rows_named, source
 CLIMB = (4, 2, 1)  # shares of its rounds
 ROUNDS = (64, 32, 16)  # of CLIMB on a ladder
 MOST = 240  # trials of one search: on RegMix's ladder a cheap one costs next to nothing
-STEP = {True: 1.1, False: 1.25}  # from one look at the recommendation to the next: rows, others
+STEP = {True: 1.1, False: 1.05}  # from one look at the recommendation to the next: rows, others
 
 
 # --- arms ----------------------------------------------------------------------------------------
