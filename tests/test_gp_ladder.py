@@ -14,8 +14,9 @@ from climb_opt import MixtureSpace
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.fit import Fits
 from climb_opt.gp.ladder import LadderProcess, Results
-from climb_opt.gp.ladder_fit import LadderFits, Likelihood, fit_ladder
+from climb_opt.gp.ladder_fit import ALONE, LadderFits, Likelihood, fit_ladder
 from climb_opt.gp.model import draw
+from climb_opt.gp.proposal import Problem
 from climb_opt.gp.rungs import choose, fresh, recommended
 from climb_opt.history import History
 
@@ -169,6 +170,25 @@ def test_fits_are_a_pure_function_of_the_rows() -> None:
     roots = given_.roots[:5]
     assert np.array_equal(first.mean(roots), fresh_one.mean(roots))
     assert np.array_equal(fits.ladder(given_).mean(roots), first.mean(roots))
+
+
+@pytest.mark.parametrize(("cheap", "own"), [(0.0, ALONE), (0.0, ALONE - 1), (1.0, ALONE)])
+def test_results_of_the_target_that_suffice_are_taken_without_rungs_that_mislead(
+    cheap: float, own: int
+) -> None:
+    given_ = results([30, 0, own], cheap=cheap, noise=0.05)
+    fits = LadderFits()
+    process, problem = fits.ladder(given_), problem_of(given_)
+    misled = cheap == 0.0 and own == ALONE
+    assert (fits.alone(process) is not None) == misled
+    assert isinstance(problem, Problem) and (problem.alone is not None) == misled
+    trials = tuple(create_trial(value=v) for v in given_.values)
+    history = History(given_.roots**2, given_.values, trials, rungs=given_.rungs, target=2)
+    promised = Beliefs(SPACE).promise(history, SPACE.prior[None])
+    for believed in (promised, problem.trusted.objectives[0]):
+        assert isinstance(believed, LadderProcess)
+        assert (believed.results.rungs == 2).all() == misled
+        assert len(believed.results.values) == (own if misled else 30 + own)
 
 
 # --- which trial is next -------------------------------------------------------------------------

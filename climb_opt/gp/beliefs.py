@@ -62,7 +62,9 @@ class Beliefs:
         if len(history) < 2 or not np.any(np.ptp(values, axis=0) > 0):
             return None
         objectives = self._objectives(history, values)
-        first = objectives[0]
+        first, told, alone = objectives[0], 0.0, None
+        if isinstance(first, LadderProcess):
+            told, alone = self._fits.told(first), self._fits.alone(first)
         return Problem(
             space=self.space,
             objectives=objectives,
@@ -71,7 +73,8 @@ class Beliefs:
             pending=np.empty((0, len(self.space))) if pending is None else pending,
             rungs=history.rungs,
             pending_rungs=pending_rungs,
-            told=self._fits.told(first) if isinstance(first, LadderProcess) else 0.0,
+            told=told,
+            alone=alone,
         )
 
     def promise(self, history: History, against: np.ndarray) -> Surrogate:
@@ -83,7 +86,8 @@ class Beliefs:
             against: mixtures (m, K) that others are compared with.
         """
         history = tamed(history, against=against)
-        return self._objectives(history, history.values.reshape(len(history), -1))[0]
+        first = self._objectives(history, history.values.reshape(len(history), -1))[0]
+        return (self._fits.alone(first) if isinstance(first, LadderProcess) else None) or first
 
     def _objectives(self, history: History, values: np.ndarray) -> list[Surrogate]:
         roots = np.sqrt(history.weights)

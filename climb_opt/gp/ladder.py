@@ -42,6 +42,11 @@ class Results(NamedTuple):
             return self.roots, 0
         return self.view.features(self.roots), self.view.plain(self.roots)
 
+    @property
+    def of_target(self) -> Results:
+        """Those on the highest of the rungs."""
+        return self.rows(self.rungs == self.height - 1)
+
     def rows(self, which: np.ndarray | slice) -> Results:
         """Those that `which` picks."""
         return self._replace(

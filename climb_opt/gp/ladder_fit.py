@@ -30,6 +30,8 @@ from climb_opt.gp.penalties import SEARCHING
 # Penalties, as (centre, variance) of a normal, of log eta and log s; tuned on nothing.
 DEVIATION = (float(np.log(0.3)), 2.25)
 SCALE = (0.0, 0.25)
+MISLED = -0.5  # nats, of `told`, from which the rungs below do more harm than good
+ALONE = 12  # results of the target, as many as a search of one rung starts with, that then suffice
 BOUND = {"eta": (-9.0, 5.0), "scale": (-2.5, 2.5)}
 
 
@@ -54,10 +56,22 @@ class LadderFits(Fits):
         """What the rungs below say of the target's results, in nats: by how much likelier these
         are, each foretold from all other results, than from those of the target alone; 0 where
         there is no more than one, or nothing else."""
-        own = process.results.rows(process.results.rungs == process.results.height - 1)
+        own = process.results.of_target
         if len(own.values) < 2 or len(own.values) == len(process.results.values):
             return 0.0
         return process.foretold() - self.ladder(own).foretold()
+
+    def alone(self, process: LadderProcess) -> LadderProcess | None:
+        """The process of the target's results alone, where they suffice and those of the rungs
+        below mislead; else None.
+
+        Such results tell a process at first more of the target than nothing does, and spoil it once
+        the target's own are enough (docs/notes/searching.md#rungs-that-mislead).
+        """
+        own = process.results.of_target
+        if len(own.values) < ALONE or self.told(process) >= MISLED:
+            return None
+        return self.ladder(own)
 
 
 def fit_ladder(

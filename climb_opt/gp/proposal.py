@@ -11,7 +11,7 @@ BoTorch on the sphere at an eighth of the time (docs/notes/searching.md#against-
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -37,7 +37,8 @@ class Problem:
 
     `evaluated` (n, K) are the mixtures with results, `pending` (p, K) those whose results are due;
     `rungs` (n,) and `pending_rungs` (p,) are theirs, where there are several. `told`: by how many
-    nats the target's results are likelier with those of the rungs below than without.
+    nats the target's results are likelier with those of the rungs below than without. `alone`: what
+    is believed without, where the rungs below mislead and the target has results enough.
     """
 
     space: MixtureSpace
@@ -48,6 +49,12 @@ class Problem:
     rungs: np.ndarray | None = None
     pending_rungs: np.ndarray | None = None
     told: float = 0.0
+    alone: Surrogate | None = None
+
+    @property
+    def trusted(self) -> Problem:
+        """The same, without results of rungs that mislead."""
+        return self if self.alone is None else replace(self, objectives=[self.alone])
 
     @property
     def known(self) -> np.ndarray:

@@ -206,7 +206,8 @@ class SimplexGPSampler(MixtureSampler):
         rng = np.random.default_rng([self._seed, stream, 1, index])
         if plan.target:
             weights, rung = purse.buy(problem, history, rng, explore)
-            return self._space.project(weights), rung, problem
+            seen = problem.trusted if rung == plan.target else problem
+            return self._space.project(weights), rung, seen
         weights = told_or_better(problem, rng, explore)
         return self._space.project(weights), purse.first, problem
 

@@ -2,11 +2,11 @@
 
 The first mixtures are drawn on the cheapest rung, and a few of them are run on the next one too
 where that costs little. Then the pair of mixture and rung with the most expected improvement per
-FLOP (`gp/rungs.py`) - but once one trial of the target's worth was spent below it, the target runs
-mixtures of the cheap rung, not its best alone, which would not show how far it ranks as the target
-does. A rung that says much is free from then on; those with which the target's results are foretold
-worse than without are not bought any more, nor one that says little. With none left, the search
-goes on as one of one rung does.
+FLOP (`gp/rungs.py`) - but each time some of a trial of the target was spent below it, the target
+runs a mixture of the cheap rung, and not its best alone, which would not show how far it ranks as
+the target does. A rung that says much is free from then on; those with which the target's results
+are foretold worse than without are not bought any more, nor one that says little. With none left,
+the search goes on as one of one rung does.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from climb_opt.gp.knowledge import told_or_better
 from climb_opt.gp.ladder import LadderProcess
+from climb_opt.gp.ladder_fit import MISLED
 from climb_opt.gp.proposal import Problem, propose
 from climb_opt.gp.rungs import choose, fresh, recommended
 from climb_opt.history import History
@@ -28,9 +29,8 @@ PAIRS = 5  # mixtures of the start that the second rung runs too
 DEAR = 0.1  # in trials of the target: a second rung above it is not bought for pairs alone
 TRUSTED = 0.5  # what a result on a rung says of the target, below which it is not bought any more
 FEW = 5  # mixtures on a rung and the target, before which nobody knows what it says
-CREDIT = 1.0  # trials of the target that may be spent below it for each FEW it has run itself
+CREDIT = 0.4  # trials of the target that are spent below it before each mixture of theirs it runs
 SURE = 0.75  # what a rung says of the target, from which it needs no credit
-MISLED = -0.5  # nats, of `Problem.told`, from which the rungs below do more harm than good
 PROBE = 0.05  # of the target's trials, what FEW of a rung may cost that the others bode ill for
 PLACES = (0.0, 0.75, 0.0, 0.4, 0.0)  # of those the target runs for that, in the rung's ranking
 LEAST = 0.01  # in trials of the target, what a trial counts for at least: its evaluation, its turn
@@ -98,7 +98,7 @@ class Purse:
             if unknown is not None:
                 return unknown, target
             if rungs == [target]:  # no rung is left below it: a search of one rung
-                return told_or_better(problem, rng, explore), target
+                return told_or_better(problem.trusted, rng, explore), target
         if rng.random() < explore:
             return propose(problem, rng, 1.0), rungs[0]
         chosen = choose(problem, counted, rungs, rng, going_on)
@@ -134,7 +134,7 @@ class Purse:
             sure = both >= FEW and process.says(rung) >= SURE
             rows = history.weights[history.rungs == rung]
             rows = rows[fresh(rows, problem, target)]
-            if rung < target and spent >= CREDIT * (1 + both // FEW) and not sure and len(rows):
+            if rung < target and spent >= CREDIT * (1 + both) and not sure and len(rows):
                 order = np.argsort(process.mean(np.sqrt(rows)), kind="stable")
                 return np.asarray(rows[order[int(PLACES[both % FEW] * (len(rows) - 1))]])
         return None

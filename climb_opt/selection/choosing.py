@@ -167,7 +167,8 @@ def evidence_of(
         if (problem := beliefs.problem(learnt)) is None:
             return None
         parts.append(beliefs.promise(learnt, compared))
-        promise, problem = Mixed(parts) if parts[1:] else parts[0], replace(problem, space=reach)
+        promise = Mixed(parts) if parts[1:] else parts[0]
+        problem = replace(problem.trusted, space=reach)
         found = Evidence(history, problem, promise, compared, seed, stored, verified, learnt)
         if learnt.rungs is not None or found.relative_noise < QUIET:
             break

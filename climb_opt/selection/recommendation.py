@@ -153,7 +153,7 @@ def doubts(
         surrogate = surrogate.parts[-1]
     if isinstance(surrogate, GaussianProcess):
         mean, std = surrogate.left_out()
-        if len(learnt) > len(history):  # of the rung that mixtures are judged at
+        if len(mean) > len(history):  # of the rung that mixtures are judged at
             assert learnt.rungs is not None
             top = learnt.rungs == learnt.rungs.max()
             mean, std = mean[top], std[top]

@@ -78,6 +78,7 @@ class Arm:
         rows, others: target trials on pools of rows, and on other sources.
         rungs: the rung of each round; "chosen": by the sampler, within the budget.
         own: CLIMB's own pick is looked at, too, in the end.
+        baselines: they run at the target, as in recipes; else there are none.
     """
 
     make: Callable[[LadderSource, int, tuple[int, ...]], BaseSampler]
@@ -85,6 +86,7 @@ class Arm:
     others: float = 64
     rungs: tuple[int, ...] | str = ()
     own: bool = False
+    baselines: tuple[str, ...] = ()
 
     def budget(self, oracle: LadderSource) -> float:
         return self.rows if rows(oracle) else self.others
@@ -111,6 +113,7 @@ ARMS = {
     "climb-ladder": Arm(_climb, rungs=(0, 1, -1), own=True),
     "gp-ladder": Arm(_gp, rows=8, others=24, rungs="chosen"),
     "gp-ladder-64": Arm(_gp, rungs="chosen"),
+    "gp-ladder-prior": Arm(_gp, rows=8, others=24, rungs="chosen", baselines=("prior",)),
 }
 ROWS_ONLY = ("gp-6", "climb-14", "climb-28")
 PLAIN = ("screen",)  # no sampler: all rows, or 64 draws, at the cheapest rung; then the best above
@@ -218,7 +221,7 @@ def store(study: optuna.Study, oracle: LadderSource, arm: Arm, rounds: tuple[int
     """What a study with a ladder says of itself: its rungs, and a recipe with its plan."""
     each = [{"tokens": 1 + place} for place in range(len(oracle.ladder))]
     data: dict[str, Any] = {"corpus": "emulated", "proxy": each[-1], "evaluators": ["emulated"]}
-    data |= {"score": ["value"], "baselines": [], "ladder": each}
+    data |= {"score": ["value"], "baselines": [*arm.baselines], "ladder": each}
     if rounds:
         rungs = [int(r) % len(each) for r in arm.rungs]
         data["rounds"] = [{"trials": m, "rung": r} for m, r in zip(rounds, rungs, strict=True)]
@@ -333,10 +336,14 @@ def _report_levels(name: str, arms: list[str], curves: Curves) -> None:
         final = float(np.median([curve[-1]["auto"] for curve in mine.values()]))
         most = float(np.median([curve[-1]["flops"] for curve in mine.values()]))
         print(f"{arm}: regret {final:.4f} after {most:.1f} target trials, {len(mine)} seeds")
-        for what in ("score", "gain"):
-            held = [p[f"{what}_held"] for c in mine.values() for p in c if f"{what}_held" in p]
-            if held:
-                print(f"  {what}: {np.mean(held):.2f} of {len(held)} intervals hold the truth")
+        for what in ("score_held", "gain_held"):
+            stated = [[p[what] for p in c if what in p] for c in mine.values()]
+            held, last = np.concatenate([*stated, []]), [each[-1] for each in stated if each]
+            if last:
+                print(
+                    f"  {what}: {np.mean(held):.2f} of {len(held)} intervals, of the last of each "
+                    f"search {np.mean(last):.2f} of {len(last)}"
+                )
         if arm != "screen" and not ARMS[arm].rungs:
             continue
         for trials in LEVELS:
