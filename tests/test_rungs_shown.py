@@ -193,6 +193,8 @@ def test_status_of_a_budget_tells_what_is_left(recipe: StudyRecipe, journal: str
     assert now.size == now.finished == len(all_trials(study)) == sum(r.finished for r in now.rungs)
     assert [a.n for a in now.agreement] == [4] and now.agreement[0].estimate == pytest.approx(1.0)
     text = describe(now)
+    # What is left pays for no trial of the target: no time is left.
+    assert 0 < now.left < now.rungs[-1].flops and now.seconds_left == 0 and "about" not in text
     assert f"budget: {flops(spent)} of {flops(now.budget)}" in text
     assert f"{now.finished} trials done, best score" in text and "4 mixtures" in text
 

@@ -141,11 +141,13 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
     running = tuple(_running(t, now, plan) for t in trials if t.state == TrialState.RUNNING)
     workers = max(1, sum(r.slot is not None for r in running))
     pace = Durations(trials, plan)
-    left = None
+    left = over = None
     if plan.budget is not None and plan.ladder is not None:
+        over = plan.next(trials).kind == "done"
         left = plan.budget - plan.ladder.spent(trials)
         begun = plan.ladder.spent(t for t in trials if t.state == TrialState.RUNNING)
-        seconds = pace.paid(max(left, 0.0) + begun, workers)
+        # What is left at the end pays for no trial of the target any more.
+        seconds = pace.paid((0.0 if over else max(left, 0.0)) + begun, workers)
     else:
         todo = [unfinished(plan, attempts, slots) for slots in (prepared, *planned)]
         seconds = pace.needed([*todo, unfinished(plan, loose, loose)], workers, plan.barrier)
@@ -166,7 +168,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         agreement=() if plan.target == 0 else _agreement(study),
         budget=plan.budget,
         left=left,
-        spent=None if left is None else plan.next(trials).kind == "done",
+        spent=over,
         before=before,
         verdicts=(*plan.before.notes, *map(str, plan.verdicts(trials))),
         methods={t.user_attrs[METHOD]: t.values[0] for t in trials if is_moved(t)},
