@@ -180,7 +180,7 @@ def test_results_of_the_target_that_suffice_are_taken_without_rungs_that_mislead
     fits = LadderFits()
     process, problem = fits.ladder(given_), problem_of(given_)
     misled = cheap == 0.0 and own == ALONE
-    assert (fits.alone(process) is not None) == misled
+    assert (fits.alone(process, fits.told(process)) is not None) == misled
     assert isinstance(problem, Problem) and (problem.alone is not None) == misled
     trials = tuple(create_trial(value=v) for v in given_.values)
     history = History(given_.roots**2, given_.values, trials, rungs=given_.rungs, target=2)

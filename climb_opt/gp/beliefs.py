@@ -64,7 +64,8 @@ class Beliefs:
         objectives = self._objectives(history, values)
         first, told, alone = objectives[0], 0.0, None
         if isinstance(first, LadderProcess):
-            told, alone = self._fits.told(first), self._fits.alone(first)
+            told = self._fits.told(first)
+            alone = self._fits.alone(first, told)
         return Problem(
             space=self.space,
             objectives=objectives,
@@ -87,7 +88,9 @@ class Beliefs:
         """
         history = tamed(history, against=against)
         first = self._objectives(history, history.values.reshape(len(history), -1))[0]
-        return (self._fits.alone(first) if isinstance(first, LadderProcess) else None) or first
+        if isinstance(first, LadderProcess):
+            return self._fits.alone(first, self._fits.told(first)) or first
+        return first
 
     def _objectives(self, history: History, values: np.ndarray) -> list[Surrogate]:
         roots = np.sqrt(history.weights)

@@ -61,15 +61,18 @@ class LadderFits(Fits):
             return 0.0
         return process.foretold() - self.ladder(own).foretold()
 
-    def alone(self, process: LadderProcess) -> LadderProcess | None:
+    def alone(self, process: LadderProcess, told: float) -> LadderProcess | None:
         """The process of the target's results alone, where they suffice and those of the rungs
         below mislead; else None.
 
         Such results tell a process at first more of the target than nothing does, and spoil it once
         the target's own are enough (docs/notes/searching.md#rungs-that-mislead).
+
+        Args:
+            told: what `told` says of the process.
         """
         own = process.results.of_target
-        if len(own.values) < ALONE or self.told(process) >= MISLED:
+        if len(own.values) < ALONE or told >= MISLED:
             return None
         return self.ladder(own)
 
