@@ -16,6 +16,7 @@ from climb_opt.gp.fit import Fits
 from climb_opt.gp.ladder import LadderProcess, Results
 from climb_opt.gp.ladder_fit import ALONE, LadderFits, Likelihood, fit_ladder
 from climb_opt.gp.model import draw
+from climb_opt.gp.penalties import JUDGING, SEARCHING, Penalties
 from climb_opt.gp.proposal import Problem
 from climb_opt.gp.rungs import choose, fresh, recommended
 from climb_opt.history import History
@@ -53,10 +54,13 @@ def error(process: LadderProcess) -> float:
 
 
 @pytest.mark.parametrize("counts", [[8, 6, 4], [12, 6, 0], [9, 0, 0], [0, 5, 4], [6, 6]])
-def test_the_gradient_of_the_likelihood_is_its_slope(counts: list[int]) -> None:
-    problem = Likelihood(results(counts, noise=0.1))
+@pytest.mark.parametrize(("penalties", "spread"), [(SEARCHING, 0.3), (JUDGING, 2.0)])
+def test_the_gradient_of_the_likelihood_is_its_slope(
+    counts: list[int], penalties: Penalties, spread: float
+) -> None:
+    problem = Likelihood(results(counts, noise=0.1), penalties)
     theta = problem.starts(None)[0]
-    theta = theta + 0.3 * np.random.default_rng(1).normal(size=len(theta))
+    theta = theta + spread * np.random.default_rng(1).normal(size=len(theta))
     gap = check_grad(lambda t: problem(t)[0], lambda t: problem(t)[1], theta)
     assert gap < 1e-4 * np.linalg.norm(problem(theta)[1])
     assert len(problem.bounds()) == len(theta)

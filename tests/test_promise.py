@@ -18,6 +18,7 @@ from climb_opt.selection.choosing import evidence_of, learnt
 from climb_opt.selection.promise import (
     DOUBT,
     FEW,
+    LADDER,
     LEAD_STD,
     LUCK,
     LUCK_STD,
@@ -25,7 +26,6 @@ from climb_opt.selection.promise import (
     Promise,
     as_good,
     small_doubt,
-    widening,
 )
 from climb_opt.selection.recommendation import WIDTH
 from climb_opt.selection.rules import QUIET
@@ -207,9 +207,14 @@ def test_a_search_without_noise_that_has_narrowed_down_is_not_called_noisy() -> 
 
 
 @pytest.mark.parametrize("trials", [1, 2, 8, FEW - 1, FEW, 112])
-def test_few_trials_widen_and_say_so(trials: int) -> None:
-    assert widening(trials) == (FEW / trials if trials < FEW else 1.0)
-    assert bool(small_doubt(trials)) == (trials < FEW)
+@pytest.mark.parametrize("below", [False, True])
+def test_few_trials_widen_and_say_so(trials: int, below: bool) -> None:
+    evaluated, values = known()
+    model = fit(np.sqrt(evaluated), values)
+    promise = Promise(model, evaluated[0], np.tile(evaluated[0], (trials, 1)), below=below)
+    least = LADDER if below else 1.0
+    assert promise.widening == (max(least, FEW / trials) if trials < FEW else least)
+    assert bool(small_doubt(promise)) == (trials < FEW)
 
 
 def test_a_gain_whose_interval_holds_zero_is_not_claimed() -> None:

@@ -7,6 +7,7 @@ penalties leave it at a correlation of .88 with the next, .99 and .4 being as li
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -25,7 +26,7 @@ from climb_opt.gp.fit import (
 )
 from climb_opt.gp.ladder import LadderProcess, LadderShape, Results, profiled, sets_of
 from climb_opt.gp.model import JITTER, Shape, frame, matern52
-from climb_opt.gp.penalties import SEARCHING
+from climb_opt.gp.penalties import SEARCHING, Penalties
 
 # Penalties, as (centre, variance) of a normal, of log eta and log s; tuned on nothing.
 DEVIATION = (float(np.log(0.3)), 2.25)
@@ -43,7 +44,8 @@ class LadderFits(Fits):
 
         def shape(n: int, start: LadderShape | None) -> LadderShape:
             rows, iterations = results.rows(slice(n)), 60 if start is None else WARM
-            return self.remembered(rows[:3], lambda: fit_ladder(rows, start, iterations))
+            make = partial(fit_ladder, rows, start, iterations, self.penalties)
+            return self.remembered(rows[:3], make)
 
         n = len(results.values)
         dear = np.count_nonzero(results.rungs == results.rungs.max())
@@ -78,24 +80,27 @@ class LadderFits(Fits):
 
 
 def fit_ladder(
-    results: Results, start: LadderShape | None = None, iterations: int = 60
+    results: Results,
+    start: LadderShape | None = None,
+    iterations: int = 60,
+    penalties: Penalties = SEARCHING,
 ) -> LadderShape:
     """The hyper-parameters for `results`.
 
     Args:
-        start, iterations: as of `fit_shape`.
+        start, iterations, penalties: as of `fit_shape`.
     """
     if results.rungs.min() == results.height - 1:  # the target alone: the process of one rung
         rows, plain = results.seen
         begun = None if start is None else start.one
-        one = fit_shape(rows, results.values, begun, iterations, replace(SEARCHING, plain=plain))
+        one = fit_shape(rows, results.values, begun, iterations, replace(penalties, plain=plain))
         below = results.height - 1
-        noise = np.append(np.full(below, SEARCHING.noise[0]), one.log_noise)
+        noise = np.append(np.full(below, penalties.noise[0]), one.log_noise)
         return LadderShape(one, noise, np.full(below, DEVIATION[0]), np.zeros(below + 1))
     if len(results.values) > MAX_ROWS:  # evenly spaced on each rung: a likelihood costs n^3
         order = np.argsort(results.rungs, kind="stable")
         results = results.rows(np.sort(order[np.linspace(0, len(order) - 1, MAX_ROWS).astype(int)]))
-    problem = Likelihood(results)
+    problem = Likelihood(results, penalties)
     bounds = problem.bounds()
     options = {"maxiter": iterations, "maxcor": 10}
     found = [
@@ -108,8 +113,9 @@ def fit_ladder(
 class Likelihood:
     """Penalised negative log likelihood of (lengths, noises, linear, etas, scales) and gradient."""
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: Results, penalties: Penalties = SEARCHING) -> None:
         roots, self.plain = results.seen
+        self.penalties = replace(penalties, plain=self.plain)
         _, values, rungs, count, _ = results
         centre, width = frame(roots)
         self.x = x = (roots - centre) / width
@@ -192,10 +198,13 @@ class Likelihood:
         k, r = self.x.shape[1], self.count
         one = [*range(k), k + r - 1, k + r]  # lengths, the target's noise, linear: as of one rung
         one += [len(theta) - 1] * bool(self.plain)
-        cost, pull = replace(SEARCHING, plain=self.plain)(theta[one])
+        cost, pull = self.penalties(theta[one])
         slope[one] += pull
+        others = theta[k : k + r - 1] - self.penalties.noise[0]  # noises of the other rungs
+        pulls = others / np.where(others > 0, self.penalties.noisier, self.penalties.noise[1])
+        cost += float(others @ pulls) / 2
+        slope[k : k + r - 1] += pulls
         for low, high, (centre, variance) in (
-            (k, k + r - 1, SEARCHING.noise),
             (k + r + 1, k + 2 * r, DEVIATION),
             (k + 2 * r, k + 2 * r + self.top, SCALE),
         ):

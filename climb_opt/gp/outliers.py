@@ -82,8 +82,14 @@ def tamed(history: History, beyond: float = REACH, against: np.ndarray | None = 
 
 
 def _tamed_by_rung(history: History, beyond: float, against: np.ndarray | None) -> History:
-    """Each rung's scores by themselves."""
+    """Each rung's scores by themselves.
+
+    What is ordinary among the many of a cheap rung lies far above the few of the target, which are
+    mostly near its optimum. Cut on one and not on the other, it would be a rung that misleads: a
+    model that says by how much a pick is better takes all but absurd scores as they are.
+    """
     assert history.rungs is not None
+    beyond = beyond if against is None else ABSURD
     values, components = history.values.copy(), history.components
     components = None if components is None else components.copy()
     for rung in np.unique(history.rungs):

@@ -22,7 +22,7 @@ from climb_opt.ladder.branches.slots import OPTIMUM
 from climb_opt.measures import distance, effective_domains
 from climb_opt.phases import over_run, shares_of
 from climb_opt.samplers.reach import unread, within_evidence
-from climb_opt.selection.promise import PRIOR, UNIFORM, Promise, as_good, small_doubt
+from climb_opt.selection.promise import PRIOR, UNIFORM, as_good, small_doubt, unseen_doubt
 from climb_opt.selection.reached import highest_rung, judged, learnt_from, unreached
 from climb_opt.selection.recommendation import (
     Estimate,
@@ -170,7 +170,7 @@ def evidence_of(
         promise = Mixed(parts) if parts[1:] else parts[0]
         problem = replace(problem.trusted, space=reach)
         found = Evidence(history, problem, promise, compared, seed, stored, verified, learnt)
-        if learnt.rungs is not None or found.relative_noise < QUIET:
+        if found.relative_noise < QUIET:
             break
     return found
 
@@ -191,14 +191,14 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
         return replace(plain, as_good=as_good(None, prior, unreached(view, history) or nothing))
     name = default_rule(evidence) if rule == AUTO else rule
     weights = space.made_by(f"rule {name!r}", evidence.taken_by(name))
-    promise = Promise(evidence.promise, weights, history.weights, evidence.misfit)
+    promise = evidence.promised(weights)
     compared, baseline = evidence.compared, _best_baseline(history)
     gains = {prior: promise.gain(compared[0])}
     if baseline is not None:
         gains[baseline] = promise.gain(compared[1])
     gains |= {moved.name: promise.gain_over_score(moved.value) for moved in history.methods}
     warnings = doubts(evidence.learnt, tamed(history, against=compared), evidence.promise, weights)
-    warnings += small_doubt(len(history))
+    warnings += small_doubt(promise)
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
     warnings += component_doubts(history)
     warnings += unread_doubt(unread(space, evidence.learnt.weights))
@@ -209,6 +209,7 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
         return replace(plain, as_good=as_good(None, prior, below))
     return replace(
         plain,
+        warnings=(*plain.warnings, *unseen_doubt(promise, compared[0], prior)),
         predicted=promise.score(view.sign),
         gain=gains[prior],
         gain_over_baseline=None if baseline is None else gains[baseline],

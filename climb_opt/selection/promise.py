@@ -39,6 +39,8 @@ PRIOR = "prior"
 UNIFORM = "uniform"
 NAMES = {PRIOR: "The proportional mixture", UNIFORM: "The uniform mixture"}
 DRAWS = 4000  # mixtures among which a component's own optimum is sought
+LADDER = 1.3  # what intervals are multiplied by at least where cheaper rungs are learnt from, too
+UNSEEN = 1.5  # and those of gains over a mixture that no trial of the target has run, beside that
 SAME = 1e-3  # share of tokens within which two mixtures are one
 FEW = 16  # trials below which what the model says of its own doubt cannot be relied on
 
@@ -51,12 +53,14 @@ class Promise:
         evaluated: mixtures (n, K) with results.
         misfit: standard deviation of what the surrogate cannot follow, where hardly anything is
             noise: no score is known better. 0 under noise.
+        below: the surrogate rests on rungs below the one that evaluated, too.
     """
 
     surrogate: Surrogate
     weights: np.ndarray
     evaluated: np.ndarray
     misfit: float = 0.0
+    below: bool = False
 
     @property
     def lead(self) -> float:
@@ -71,6 +75,11 @@ class Promise:
         if not self.misfit or not lead:
             return LUCK * lead
         return lead * min(LUCK, lead / (lead + self.surrogate.spread))
+
+    @property
+    def widening(self) -> float:
+        """What every interval is multiplied by: for there being so few trials, or several rungs."""
+        return max(LADDER if self.below else 1.0, FEW / len(self.evaluated))
 
     def score(self, sign: float) -> Estimate:
         """The expected score; `sign` is -1 where higher is better."""
@@ -95,6 +104,8 @@ class Promise:
         apart = float(np.sqrt(variance))
         drawn = 0.0 if picked else self._drawn(baseline)
         spread = self._with_misfit(variance, own)
+        if self.unseen(baseline):
+            spread *= UNSEEN
         luck = apart + drawn * (float(own.sum()) - apart)
         return self._estimate(float(mean[1] - mean[0]), spread, luck, -1.0)
 
@@ -103,10 +114,17 @@ class Promise:
         noisy one that was tried."""
         if self.misfit:  # with hardly any noise, no score is drawn away
             return 0.0
-        if float(distance(self.evaluated, baseline).min()) < SAME:
+        if self._tried(baseline):
             return 1.0
         noise, spread = self.surrogate.noise, self.surrogate.spread
         return float(min(noise / spread, 1.0) ** 2) if spread > 0 else 1.0
+
+    def unseen(self, baseline: np.ndarray) -> bool:
+        """Whether only rungs below the target have run `baseline` (K,), or ones like it."""
+        return self.below and not self._tried(baseline)
+
+    def _tried(self, weights: np.ndarray) -> bool:
+        return float(distance(self.evaluated, weights).min()) < SAME
 
     def gain_over_score(self, value: float) -> Estimate:
         """How much better it is than one measured score, oriented so that lower is better."""
@@ -125,20 +143,26 @@ class Promise:
             picked: standard deviation of what was picked by what it looks like.
         """
         mean += worse * (self.luck + LUCK_STD * picked)
-        half = WIDTH * float(np.hypot(std, LEAD_STD * self.lead)) * widening(len(self.evaluated))
+        half = WIDTH * float(np.hypot(std, LEAD_STD * self.lead)) * self.widening
         return Estimate(mean, mean - half, mean + half)
 
 
-def widening(trials: int) -> float:
-    """What intervals are multiplied by, for there being so few trials."""
-    return max(1.0, FEW / trials)
-
-
-def small_doubt(trials: int) -> list[str]:
+def small_doubt(promise: Promise) -> list[str]:
     """A word on intervals that are wider for want of trials."""
+    trials = len(promise.evaluated)
     if trials >= FEW:
         return []
-    return [f"{trials} trials: intervals are {widening(trials):.1f} times as wide as the model's"]
+    return [f"{trials} trials: intervals are {promise.widening:.1f} times as wide as the model's"]
+
+
+def unseen_doubt(promise: Promise, baseline: np.ndarray, name: str) -> list[str]:
+    """A word on a gain over `baseline` (K,) that the target has not run."""
+    if not promise.unseen(baseline):
+        return []
+    return [
+        f"the target has not run {name}: the gain over it rests on cheaper rungs, so its interval "
+        f"is {UNSEEN:g} times as wide; to know more, keep it among the baselines, or enqueue it"
+    ]
 
 
 def as_good(gain: Estimate | None, baseline: str, why: str = "") -> str:

@@ -65,6 +65,12 @@ class Evidence:
             self._taken[rule] = lookup.find("rule", rule)(self)
         return self._taken[rule]
 
+    def promised(self, weights: np.ndarray) -> Promise:
+        """What to expect of weights (K,) that were picked."""
+        rungs, tried = self.learnt.rungs, self.history.weights
+        below = rungs is not None and len(rungs) > len(tried)
+        return Promise(self.promise, weights, tried, self.misfit, below)
+
     @property
     def learnt(self) -> History:
         """What the beliefs rest on."""
@@ -197,8 +203,7 @@ def guarded(evidence: Evidence) -> np.ndarray:
     optimum of branches (docs/measured.md#what-branches-save-at-equal-flops).
     """
     best, pick = evidence.taken_by("evaluated"), evidence.taken_by(_for_noise(evidence))
-    promise = Promise(evidence.promise, pick, evidence.history.weights, evidence.misfit)
-    return pick if promise.gain(best, picked=True).low > 0 else best
+    return pick if evidence.promised(pick).gain(best, picked=True).low > 0 else best
 
 
 def predicted(evidence: Evidence) -> np.ndarray:

@@ -35,7 +35,8 @@ from optuna.samplers import BaseSampler
 
 from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler
 from climb_opt.ablation.recipe.resolve import allocate
-from climb_opt.attributes import LADDER, RECIPE
+from climb_opt.attributes import BASELINE, LADDER, RECIPE
+from climb_opt.baselines import fixed_mixture
 from climb_opt.emulator import LadderObjective, LadderSource
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.recipes import study_from, to_json
@@ -207,7 +208,14 @@ def run(oracle: LadderSource, name: str, seed: int) -> Row:
         store(study, oracle, arm, sized)
         plan = StudyView(study).plan
         wanted = Work(
-            plan, space=oracle.space, on_trial=on_trial, stop=lambda: int(used.sum()) >= MOST
+            plan,
+            mixtures={
+                BASELINE + name: oracle.space.mixture(fixed_mixture(oracle.space, name))
+                for name in arm.baselines
+            },
+            space=oracle.space,
+            on_trial=on_trial,
+            stop=lambda: int(used.sum()) >= MOST,
         )
         run_plan(study, objective, study_lock(study), wanted)
     else:

@@ -32,7 +32,6 @@ from climb_opt.ablation.table.coverage import cells, interval
 from climb_opt.emulator import Source
 from climb_opt.selection import best_mixture
 from climb_opt.selection.choosing import evidence_of, learnt
-from climb_opt.selection.promise import Promise
 from climb_opt.text import pipe_table
 
 KEY = ("source", "sampler", "noise", "seed", "n")
@@ -47,7 +46,7 @@ def gains(row: Row, source: Source, trials: Sequence[FrozenTrial], sigma: float)
     view, _, history = learnt(study, space)
     evidence = evidence_of(view, space, history, False, 0)
     assert evidence is not None  # noise-free scores of a law are never all equal
-    promise = Promise(evidence.promise, pick, history.weights, evidence.misfit)
+    promise = evidence.promised(pick)
     uniform, prior = np.full(len(space), 1 / len(space)), space.project(space.prior)
     own, *others = source.score(np.stack([pick, uniform, prior])).tolist()
     rng = np.random.default_rng(zlib.crc32(" ".join(str(row[name]) for name in KEY).encode()))
