@@ -160,8 +160,9 @@ def unseen_doubt(promise: Promise, baseline: np.ndarray, name: str) -> list[str]
     if not promise.unseen(baseline):
         return []
     return [
-        f"the target has not run {name}: the gain over it rests on cheaper rungs, so its interval "
-        f"is {UNSEEN:g} times as wide; to know more, keep it among the baselines, or enqueue it"
+        f"the target has not run the {name} mixture: the gain over it rests on cheaper rungs, so "
+        f"its interval is {UNSEEN:g} times as wide; to know more, keep it among the baselines, or "
+        "enqueue it"
     ]
 
 
