@@ -18,11 +18,11 @@ from climb_opt.selection.choosing import evidence_of, learnt
 from climb_opt.selection.promise import (
     DOUBT,
     FEW,
-    LADDER,
     LEAD_STD,
     LUCK,
     LUCK_STD,
     NOISE_STD,
+    ON_RUNGS,
     Promise,
     as_good,
     small_doubt,
@@ -212,7 +212,7 @@ def test_few_trials_widen_and_say_so(trials: int, below: bool) -> None:
     evaluated, values = known()
     model = fit(np.sqrt(evaluated), values)
     promise = Promise(model, evaluated[0], np.tile(evaluated[0], (trials, 1)), below=below)
-    least = LADDER if below else 1.0
+    least = ON_RUNGS if below else 1.0
     assert promise.widening == (max(least, FEW / trials) if trials < FEW else least)
     assert bool(small_doubt(promise)) == (trials < FEW)
 

@@ -198,7 +198,11 @@ def test_nine_of_ten_intervals_of_small_ladders_hold() -> None:
 
 
 def test_of_a_target_that_was_never_reached_no_gain_is_doubted() -> None:
-    below = SPACE.sample_mixed(np.random.default_rng(7), 20)
-    found = best_mixture(study_of(below, below[:0]), space=SPACE)
+    ladder = SimulatedLadder(MixingLaw(6, seed=0), correlation=0.9)
+    study = drawn_on(ladder, (20, 6, 0))
+    evidence = evidence_of(*learnt(study, ladder.space), False, 0)
+    assert evidence is not None
+    assert evidence.promised(evidence.history.weights[0]).unseen(evidence.compared[0])
+    found = best_mixture(study, space=ladder.space)
     assert found.gain is None and not any("has not run" in w for w in found.warnings)
     assert any(w.startswith("no trial of the target") for w in found.warnings)

@@ -85,8 +85,8 @@ def _tamed_by_rung(history: History, beyond: float, against: np.ndarray | None) 
     """Each rung's scores by themselves.
 
     What is ordinary among the many of a cheap rung lies far above the few of the target, which are
-    mostly near its optimum. Cut on one and not on the other, it would be a rung that misleads: a
-    model that says by how much a pick is better takes all but absurd scores as they are.
+    mostly near its optimum. Cut on one and not on the other, it would be a rung that misleads: for
+    a model that says by how much a pick is better, no tail is cut that has no absurd score in it.
     """
     assert history.rungs is not None
     beyond = beyond if against is None else ABSURD

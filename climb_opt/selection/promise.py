@@ -39,7 +39,7 @@ PRIOR = "prior"
 UNIFORM = "uniform"
 NAMES = {PRIOR: "The proportional mixture", UNIFORM: "The uniform mixture"}
 DRAWS = 4000  # mixtures among which a component's own optimum is sought
-LADDER = 1.3  # what intervals are multiplied by at least where cheaper rungs are learnt from, too
+ON_RUNGS = 1.3  # what intervals are multiplied by at least where cheaper rungs are learnt from
 UNSEEN = 1.5  # and those of gains over a mixture that no trial of the target has run, beside that
 SAME = 1e-3  # share of tokens within which two mixtures are one
 FEW = 16  # trials below which what the model says of its own doubt cannot be relied on
@@ -79,7 +79,7 @@ class Promise:
     @property
     def widening(self) -> float:
         """What every interval is multiplied by: for there being so few trials, or several rungs."""
-        return max(LADDER if self.below else 1.0, FEW / len(self.evaluated))
+        return max(ON_RUNGS if self.below else 1.0, FEW / len(self.evaluated))
 
     def score(self, sign: float) -> Estimate:
         """The expected score; `sign` is -1 where higher is better."""

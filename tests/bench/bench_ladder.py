@@ -210,8 +210,8 @@ def run(oracle: LadderSource, name: str, seed: int) -> Row:
         wanted = Work(
             plan,
             mixtures={
-                BASELINE + name: oracle.space.mixture(fixed_mixture(oracle.space, name))
-                for name in arm.baselines
+                BASELINE + which: oracle.space.mixture(fixed_mixture(oracle.space, which))
+                for which in arm.baselines
             },
             space=oracle.space,
             on_trial=on_trial,
