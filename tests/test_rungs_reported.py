@@ -199,6 +199,7 @@ def test_what_rests_on_a_lower_rung_says_so_and_promises_nothing(
     best = best_mixture(below)
     assert best.rung == low and best.trials == 8
     assert best.predicted is None and best.gain is None and best.lead is None
+    assert not any("intervals" in w for w in best.warnings)  # of which none is stated
     plain = f"no trial of the target {high} has finished: this rests on 8 trials at {low}"
     assert plain in best.as_good and any(plain in w for w in best.warnings)
     assert plain in str(best)

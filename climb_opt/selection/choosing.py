@@ -198,7 +198,6 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
         gains[baseline] = promise.gain(compared[1])
     gains |= {moved.name: promise.gain_over_score(moved.value) for moved in history.methods}
     warnings = doubts(evidence.learnt, tamed(history, against=compared), evidence.promise, weights)
-    warnings += small_doubt(promise)
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
     warnings += component_doubts(history)
     warnings += unread_doubt(unread(space, evidence.learnt.weights))
@@ -209,7 +208,11 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
         return replace(plain, as_good=as_good(None, prior, below))
     return replace(
         plain,
-        warnings=(*plain.warnings, *unseen_doubt(promise, compared[0], prior)),
+        warnings=(
+            *plain.warnings,
+            *small_doubt(promise),
+            *unseen_doubt(promise, compared[0], prior),
+        ),
         predicted=promise.score(view.sign),
         gain=gains[prior],
         gain_over_baseline=None if baseline is None else gains[baseline],
