@@ -244,3 +244,17 @@ def test_a_mixture_that_may_go_on_is_bought_at_the_price_of_the_rest() -> None:
 
     assert np.array_equal(chosen(None), chosen(COSTS))
     assert not begun(chosen(None)) and begun(chosen(np.array([1.0, 1e-3, 16.0])))
+
+
+def test_a_process_that_doubts_is_as_sure_of_the_target_and_less_sure_elsewhere() -> None:
+    process = LadderFits().ladder(results([30, 0, 6], cheap=0.9))
+    doubting = process.doubting(16.0)
+    assert doubting.correlation(2) == 1.0 == process.correlation(2)
+    for rung in (0, 1):
+        eta = process.correlation(rung) ** -2 - 1
+        assert doubting.correlation(rung) == pytest.approx((1 + 16 * eta) ** -0.5)
+    own, others = process.results.of_target, process.results.rows(slice(30))
+    sure, unsure = (p.moments(others.roots)[1] / p.spread for p in (process, doubting))
+    assert np.all(unsure > sure) and np.median(unsure / sure) > 1.5
+    assert np.abs(doubting.mean(own.roots) - own.values).max() < 0.2 * own.values.std()
+    np.testing.assert_allclose(process.doubting(1.0).mean(others.roots), process.mean(others.roots))

@@ -17,12 +17,13 @@ from climb_opt.gp.knowledge import told_or_better
 from climb_opt.gp.ladder import Results
 from climb_opt.gp.ladder_fit import ALONE
 from climb_opt.gp.proposal import Problem
-from climb_opt.gp.rungs import fresh
+from climb_opt.gp.rungs import Choice, fresh
 from climb_opt.history import History
 from climb_opt.ladder import BudgetSpent, Ladder
+from climb_opt.samplers import rungs as buying
 from climb_opt.samplers.rungs import Purse, distrusted
 from climb_opt.view import all_trials
-from test_gp_ladder import COSTS, SPACE, problem_of, results, truth
+from test_gp_ladder import CENTRE, COSTS, SPACE, problem_of, results, truth
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -117,11 +118,12 @@ def test_the_target_runs_the_best_of_the_cheap_rungs_when_their_credit_is_used_u
     rungs = [t.user_attrs[RUNG] for t in all_trials(study)]
     first = rungs.index(2)
     assert sum(COSTS[r] for r in rungs[:first]) <= COSTS[2] + COSTS[1]
-    cheap = {tuple(t.params.values()) for t in all_trials(study)[:first]}
-    asked = [
-        tuple(t.params.values()) for t in all_trials(study)[first:] if t.constraints[RUNG] == 0
-    ]
-    assert sum(mixture in cheap for mixture in asked) >= 4
+    trials = all_trials(study)
+    asked = [i for i, rung in enumerate(rungs) if rung == 2][:5]
+    for i in asked:
+        below = [t.params for t in trials[:i] if t.constraints[RUNG] > 0]
+        assert trials[i].params in below
+    assert sum(trials[i].params in [t.params for t in trials[:first]] for i in asked) >= 3
 
 
 def paired_with(ranks: list[int], spent: int = 20) -> tuple[Any, History]:
@@ -229,6 +231,41 @@ def test_the_last_trial_of_the_target_sees_what_is_recommended() -> None:
     fixed = Purse(LADDER_OF, fixed=1)
     assert fixed.buy(problem, history, np.random.default_rng(0), 0.0)[1] == 1
     assert fixed.first == 1 and fixed.paired == 0 and Purse(None).first is None
+
+
+@pytest.mark.parametrize(("ran", "doubts"), [(4, False), (6, True), (7, False), (8, True)])
+def test_every_other_trial_of_the_target_doubts_what_the_rungs_below_say(
+    monkeypatch: pytest.MonkeyPatch, ran: int, doubts: bool
+) -> None:
+    made = results([20, 0, ran], cheap=0.9)
+    roots = np.concatenate([made.roots[:20], made.roots[:ran]])  # the target runs some of them
+    values = np.append(made.values[:20], truth(roots[20:] ** 2))
+    problem: Any = problem_of(made._replace(roots=roots, values=values))
+    history = History(roots**2, values, (), rungs=made.rungs, target=2)
+    running = np.sqrt([SPACE.prior])
+    due = replace(problem, pending=running**2, pending_rungs=np.array([0]))
+    asked: list[Problem] = []
+
+    def propose(problem: Problem, rng: np.random.Generator) -> np.ndarray:
+        asked.append(problem)
+        return CENTRE
+
+    chosen = Choice(roots[9] ** 2, 2, 1.0)
+    monkeypatch.setattr(buying, "choose", lambda *_: chosen)
+    monkeypatch.setattr(buying, "propose", propose)
+    monkeypatch.setattr(Purse, "_witness", lambda *_: None)  # it is known what the rungs say
+    for purse, doubting in ((Purse(LADDER_OF), doubts), (Purse(LADDER_OF, fixed=2), False)):
+        asked.clear()
+        weights, rung = purse.buy(due, history, np.random.default_rng(0), 0.0)
+        assert rung == 2 and np.array_equal(weights, CENTRE if doubting else chosen.weights)
+        assert len(asked) == doubting
+    for doubtful in asked:
+        process: Any = doubtful.objectives[0]
+        assert process.correlation(0) < 0.9 * problem.objectives[0].correlation(0)
+        # What runs on the cheap rung is known to be due there, and not taken for one of the target.
+        assert len(doubtful.known) == 21 + ran and not len(doubtful.pending)
+        told = process.moments(running)[1][0] / process.doubting(1.0).moments(running)[1][0]
+        assert 0.2 < told < 1.0
 
 
 def test_trials_that_run_are_counted_on_their_rung() -> None:

@@ -12,7 +12,7 @@ matrix of the results. Hyper-parameters: ladder_fit.py.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +97,7 @@ class LadderProcess(GaussianProcess):
     def __init__(self, results: Results, shape: LadderShape) -> None:
         roots, values, rungs, _, view = self.results = results
         self._look(roots, shape.one, view)
-        self._rungs = rungs
+        self._shape, self._rungs = shape, rungs
         self._links, self._units, self._noises = shape.links, shape.units, shape.noises
         self._condition(self._inputs(roots))
         self._seen, sets = sets_of(rungs)
@@ -134,6 +134,11 @@ class LadderProcess(GaussianProcess):
         variance += self._noises[rung] - np.einsum("ij,ij->j", half, half)
         covariance = self._kernel(c, x) - self._half(self._kernel(c, self._x)).T @ half
         return np.sqrt(self.scale * np.maximum(variance, 1e-12)), self.scale * covariance
+
+    def doubting(self, times: float) -> LadderProcess:
+        """The same results, were the variances of what rungs differ in so many times as large."""
+        differ = self._shape.log_eta + np.log(times)
+        return LadderProcess(self.results, replace(self._shape, log_eta=differ))
 
     def at(self, rung: int) -> RungOfProcess:
         """What is believed of another rung, in its own units."""

@@ -61,6 +61,12 @@ class Problem:
         """Evaluated and pending mixtures, (n + p, K)."""
         return np.concatenate([self.evaluated, self.pending.reshape(-1, len(self.space))])
 
+    @property
+    def known_rungs(self) -> np.ndarray:
+        """The rungs (n + p,) of `known`, where there are several."""
+        assert self.rungs is not None and self.pending_rungs is not None
+        return np.concatenate([self.rungs, self.pending_rungs])
+
     def feasible(self, roots: np.ndarray) -> np.ndarray:
         """log P(every guard-rail holds) at `roots` (m, K), shape (m,)."""
         total = np.zeros(len(roots))

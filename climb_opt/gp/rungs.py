@@ -76,8 +76,7 @@ def recommended(problem: Problem, rng: np.random.Generator) -> np.ndarray:
 
 def fresh(pool: np.ndarray, problem: Problem, rung: int) -> np.ndarray:
     """Rows of `pool` (m, K) without a result, or one that is due, on this rung or above."""
-    assert problem.rungs is not None and problem.pending_rungs is not None
-    above = problem.known[np.concatenate([problem.rungs, problem.pending_rungs]) >= rung]
+    above = problem.known[problem.known_rungs >= rung]
     if not len(above):
         return np.arange(len(pool))
     return np.flatnonzero(cdist(pool, above, "cityblock").min(axis=1) > SAME)

@@ -4,15 +4,15 @@ The first mixtures are drawn on the cheapest rung, and a few of them are run on 
 where that costs little. Then the pair of mixture and rung with the most expected improvement per
 FLOP (`gp/rungs.py`) - but each time some of a trial of the target was spent below it, the target
 runs a mixture of the cheap rung, and not its best alone, which would not show how far it ranks as
-the target does. A rung that says much is free from then on; those with which the target's results
-are foretold worse than without are not bought any more, nor one that says little. With none left,
-the search goes on as one of one rung does.
+the target does. A rung that says much is free from then on, though every other trial of the target
+doubts it; those with which the target's results are foretold worse than without are not bought any
+more, nor one that says little. With none left, the search goes on as one of one rung does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,9 @@ CREDIT = 0.4  # trials of the target that are spent below it before each mixture
 SURE = 0.75  # what a rung says of the target, from which it needs no credit
 PROBE = 0.05  # of the target's trials, what FEW of a rung may cost that the others bode ill for
 PLACES = (0.0, 0.75, 0.0, 0.4, 0.0)  # of those the target runs for that, in the rung's ranking
+# (docs/notes/searching.md#what-keeps-regret-up-at-8)
+EVERY = 2  # trials of the target, of which one is chosen by a process that doubts the rungs below
+DOUBT = 16.0  # times as large as believed: the variances of what rungs differ in, for it
 LEAST = 0.01  # in trials of the target, what a trial counts for at least: its evaluation, its turn
 
 
@@ -102,11 +105,13 @@ class Purse:
         if rng.random() < explore:
             return propose(problem, rng, 1.0), rungs[0]
         chosen = choose(problem, counted, rungs, rng, going_on)
-        if self.fixed is None and last and chosen.rung == target:
-            # The last trial of the target: see what is recommended, if nobody has.
-            weights = recommended(problem, rng)
-            if len(fresh(weights[None], problem, target)):
-                return weights, target
+        if self.fixed is None and chosen.rung == target:
+            if last:  # see what is recommended, if nobody has
+                weights = recommended(problem, rng)
+                if len(fresh(weights[None], problem, target)):
+                    return weights, target
+            elif (doubtful := _doubtful(problem, target)) is not None:
+                return propose(doubtful, rng), target
         return chosen.weights, chosen.rung
 
     def _rungs(self, problem: Problem, history: History) -> list[int]:
@@ -123,10 +128,10 @@ class Purse:
     def _witness(self, problem: Problem, history: History, rungs: list[int]) -> np.ndarray | None:
         """The mixture (K,) that the target runs next to show what a rung below says of it, once the
         credit is used up; None: that is known, or not yet asked."""
-        assert self.ladder is not None and history.rungs is not None and problem.rungs is not None
+        assert self.ladder is not None and history.rungs is not None
         process, target = problem.objectives[0], self.ladder.target
         assert isinstance(process, LadderProcess)
-        begun = np.concatenate([problem.rungs, problem.pending_rungs])  # type: ignore[list-item]
+        begun = problem.known_rungs
         spent = float(np.maximum(self.ladder.shares, LEAST)[begun[begun < target]].sum())
         for rung in rungs:
             on = problem.known[begun == rung]
@@ -138,6 +143,24 @@ class Purse:
                 order = np.argsort(process.mean(np.sqrt(rows)), kind="stable")
                 return np.asarray(rows[order[int(PLACES[both % FEW] * (len(rows) - 1))]])
         return None
+
+
+def _doubtful(problem: Problem, target: int) -> Problem | None:
+    """What is believed where rungs below are trusted less, for one of `EVERY` trials of the target
+    that are not spent on showing what they say; else None.
+
+    Few results of the target, most of them near each other, leave a process too sure of what it
+    learnt of the others: it sees nothing to be gained where a cheap rung is wrong.
+    """
+    process = problem.objectives[0]
+    assert isinstance(process, LadderProcess)
+    ran = np.count_nonzero(problem.known_rungs == target)
+    if ran < FEW or ran % EVERY:
+        return None
+    pending = problem.pending.reshape(-1, len(problem.space))
+    doubting = process.doubting(DOUBT).imagine(np.sqrt(pending), problem.pending_rungs)
+    known = replace(problem, evaluated=problem.known, pending=pending[:0])
+    return replace(known, objectives=[doubting])
 
 
 def distrusted(problem: Problem, history: History, shares: np.ndarray) -> dict[int, str]:

@@ -9,8 +9,9 @@ call with all seeds prints the tables.
 Sources: `dmsl/<result>` and `dmsl/mean7`, the rows of a ladder of real runs (122M on 4B tokens,
 310M on 6B, 680M on 13B, 937M on 35B; --tables FOLDER); `regmix/avg13` and `regmix/pile_cc`,
 emulators of its three sizes; `law/<rank correlation>` and `law/misleads`, simulated at costs
-1:4:16, a law of 21 domains; `laws/...`, a law and deviations of its own for each seed. `@<noise>`
-behind a source adds noise, in standard deviations of the target's scores.
+1:4:16, a law of 21 domains; `laws/...`, a law and deviations of its own for each seed; `free/...`,
+the same with rungs below the target that cost next to nothing. `@<noise>` behind a source adds
+noise, in standard deviations of the target's scores.
 
 FLOPs are in trials of the target. Regret: of rows (score - best) / standard deviation of the rows;
 else (score - best) / (median of random mixtures - best); the true score of what is recommended
@@ -264,7 +265,8 @@ KEY = ("source", "arm", "seed")
 def single(name: str, arm: str) -> str:
     """Arms that see the target alone share their runs over the ladders of one law."""
     kind, _, rest = name.partition("/")
-    law = kind in ("law", "laws") and arm not in PLAIN and not ARMS[arm].rungs
+    law = kind in ("law", "laws", "free") and arm not in PLAIN and not ARMS[arm].rungs
+    kind = "laws" if kind == "free" else kind
     return f"{kind}/0.8@{rest.partition('@')[2]}" if law else name
 
 

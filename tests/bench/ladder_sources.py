@@ -22,6 +22,7 @@ from climb_opt.emulator import (
     read_table,
 )
 from climb_opt.emulator.shapes import Interactions, Thresholds
+from climb_opt.emulator.simulated import USUAL as SIMULATED
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder, Rung
 
@@ -33,6 +34,7 @@ SCORES = {"avg13": None, "pile_cc": ["metric/the_pile_pile_cc_val_loss"]}
 # Laws of ladders that differ from seed to seed, in turn, and their domains; of seeds from OWN on.
 KINDS = ((MixingLaw, 21), (Interactions, 12), (Thresholds, 12))
 OWN = 600
+FREE = Ladder.of((1e-5, 1e-4, 1.0))  # rungs below the target that cost next to nothing
 WORST = 0.2  # rank correlation of the cheapest rung that each of them can have
 USUAL = [
     *(f"dmsl/{name}" for name in DMSL),
@@ -55,9 +57,9 @@ def source(name: str, tables: Path, cache: Path, seed: int = 0) -> LadderSource:
         sizes = [_regmix(size, what, tables, cache) for size, _, _ in REGMIX]
         rungs = tuple(Rung(size, 6 * n * t, int(t), int(n)) for size, n, t in REGMIX)
         return SourceLadder(tuple(sizes), Ladder(rungs), each)
-    misleads, law = what == "misleads", _law(seed) if kind == "laws" else MixingLaw()
-    rho = 0.95 if misleads else float(what)
-    return SimulatedLadder(law, correlation=rho, misleads=misleads, noise=each, seed=seed)
+    misleads, law = what == "misleads", _law(seed) if own(name) else MixingLaw()
+    rho, ladder = 0.95 if misleads else float(what), FREE if kind == "free" else SIMULATED
+    return SimulatedLadder(law, ladder, rho, misleads, each, seed=seed)
 
 
 @lru_cache(maxsize=256)
@@ -101,7 +103,7 @@ def rows(oracle: LadderSource) -> bool:
 
 def own(name: str) -> bool:
     """Whether each seed has a ladder of its own by that name."""
-    return name.startswith("laws/")
+    return name.startswith(("laws/", "free/"))
 
 
 def rows_named(name: str) -> bool:
