@@ -264,8 +264,12 @@ def test_every_other_trial_of_the_target_doubts_what_the_rungs_below_say(
         assert process.correlation(0) < 0.9 * problem.objectives[0].correlation(0)
         # What runs on the cheap rung is known to be due there, and not taken for one of the target.
         assert len(doubtful.known) == 21 + ran and not len(doubtful.pending)
-        told = process.moments(running)[1][0] / process.doubting(1.0).moments(running)[1][0]
-        assert 0.2 < told < 1.0
+        doubting = problem.objectives[0].doubting(buying.DOUBT)
+        told, as_target = (doubting.imagine(running, rungs) for rungs in (np.array([0]), None))
+        elsewhere = np.sqrt(SPACE.sample_mixed(np.random.default_rng(1), 50))
+        found, expected, other = (p.moments(elsewhere)[1] for p in (process, told, as_target))
+        np.testing.assert_allclose(found, expected)
+        assert not np.allclose(found, other)
 
 
 def test_trials_that_run_are_counted_on_their_rung() -> None:
