@@ -32,7 +32,7 @@ class Beliefs:
         components: model each stored component of the score and add them up, where every trial
             stores them. It costs one fit per component.
         gains: (K,) what each domain is known to gain the objective; of a single one, on one rung.
-        penalties: of the processes of one rung; those of several are fitted with `SEARCHING`.
+        penalties: of the hyper-parameters of every process.
     """
 
     def __init__(
