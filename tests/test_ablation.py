@@ -17,7 +17,7 @@ from climb_opt.ablation.recipe.reading import ablation_from
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import runs
 from climb_opt.ablation.run.emulate import emulate
-from climb_opt.ablation.run.results import Archive
+from climb_opt.ablation.run.results import Archive, RunResult
 from climb_opt.ablation.run.runner import run_ablation
 from climb_opt.ablation.run.surfaces import surface
 from climb_opt.errors import Interrupted, UserError
@@ -108,8 +108,48 @@ def test_finished_runs_are_not_repeated(tmp_path: Path) -> None:
     assert len(done) == 3
     results = run_ablation(recipe, archive, on_run=lambda run, _: done.append(run.key))
     assert len(done) == len(set(done)) == len(results) == 6
-    changed = small(objective={**LAW, "noise": 0.1})
-    assert archive.get(runs(changed)[0]) is None, "another recipe has other results"
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["folder", "storage"])
+def test_runs_of_another_recipe_in_the_same_folder_are_kept(tmp_path: Path, stored: bool) -> None:
+    storage = optuna.storages.InMemoryStorage() if stored else None
+    counts = []
+
+    def again(trials: int) -> list[RunResult]:
+        done: list[str] = []
+        recipe = small(budget={"trials": trials}, arms=["tpe", "uniform"], reference=None, seeds=1)
+        # With a storage, from a machine that has no folder in common with the last.
+        archive = Archive(tmp_path / (f"out{len(counts)}" if stored else "out"))
+        found = run_ablation(
+            recipe, archive, storage=storage, on_run=lambda run, _: done.append(run.arm.name)
+        )
+        counts.append(done.count("tpe"))
+        return found
+
+    first, other = again(14), again(9)
+    assert [len(found[0].curve) for found in (first, other)] == [14, 9]
+    for trials, found in ((14, first), (9, other)):
+        assert [r.mixtures for r in again(trials)] == [r.mixtures for r in found]
+    assert counts == [1, 1, 0, 0], "nothing is done twice"
+    if storage is not None:
+        studies = [
+            optuna.load_study(study_name=name, storage=storage)
+            for name in optuna.get_all_study_names(storage)
+        ]
+        assert sorted(len(study.trials) for study in studies) == [9, 14]
+
+
+def test_a_result_that_the_last_release_wrote_is_found_and_kept(tmp_path: Path) -> None:
+    archive = Archive(tmp_path)
+    run, other = runs(small(seeds=1))[0], runs(small(seeds=1, objective={**LAW, "noise": 0.1}))[0]
+    archive.put(run, emulate(run))
+    old = tmp_path / "runs" / "uniform_seed0-c55c2bd6.json"  # without the recipe in its name
+    next((tmp_path / "runs").glob("*.json")).rename(old)
+    before = old.read_bytes()
+    assert archive.get(run) is not None and archive.get(other) is None
+    archive.put(other, emulate(other))
+    assert archive.get(run) is not None and archive.get(other) is not None
+    assert old.read_bytes() == before
 
 
 def test_a_torn_result_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -119,8 +159,8 @@ def test_a_torn_result_is_computed_again(tmp_path: Path, caplog: pytest.LogCaptu
     assert archive.get(run) is not None
     path = next((tmp_path / "runs").glob("*.json"))
     path.write_text(path.read_text()[:50])
-    assert archive.get(run) is None
-    assert f"{path} holds no result" in caplog.text
+    assert archive.get(run) is None and archive.get(run) is None
+    assert caplog.text.count(f"{path} holds no result") == 1, "said once"
 
 
 def _share(folder: str, queue: Any) -> None:

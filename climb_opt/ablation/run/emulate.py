@@ -78,7 +78,7 @@ def emulate(
 
     Args:
         storage: where its study goes; by default in memory.
-        prefix: of the study's name, `<prefix>/<run.key>`.
+        prefix: of the study's name; see `study_of`.
         searches: those of earlier runs of this process.
 
     Raises:

@@ -1,7 +1,8 @@
 """What one run left behind, and where it is kept: one JSON file a run, written atomically.
 
 The files are the memory of an ablation: a run whose file exists with the same recipe is not run
-again. Values are oriented so that lower is better, whatever the study's direction.
+again, and runs of other recipes in the same folder have files of their own. Values are oriented so
+that lower is better, whatever the study's direction.
 """
 
 from __future__ import annotations
@@ -96,30 +97,20 @@ def mixtures_digest(weights: np.ndarray) -> str:
 
 
 class Archive:
-    """The results of one ablation on disk: `runs/<key>.json` in the output folder."""
+    """The results of an ablation on disk: `runs/<key>-<recipe>.json` in the output folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         check_folder(folder / "runs")
-        self._told: set[str] = set()  # what is known to have changed
+        self._told: set[str] = set()  # files that are torn, and what is known to have changed
 
     def get(self, run: Run) -> RunResult | None:
         """The stored result of exactly this run, or None."""
-        path = self._path(run)
-        if not path.is_file():
-            return None
-        try:
-            result = build(RunResult, json.loads(path.read_text(encoding="utf-8")), str(path))
-        except (OSError, ValueError) as error:  # cut short, or of another version
-            log.warning("%s holds no result (%s); the run is repeated.", path, error)
-            return None
-        if result.recipe != run_digest(run):
-            return None
-        if (name := result.outdated(run)) is None:
+        found = (self._read(path) for path in (self._path(run), self._old_path(run)))
+        result = next((r for r in found if r is not None and r.recipe == run_digest(run)), None)
+        if result is None or (name := result.outdated(run)) is None:
             return result
-        if name not in self._told:
-            self._told.add(name)
-            log.warning("%s has changed since runs with it were done; they are repeated.", name)
+        self._tell(name, "%s has changed since runs with it were done; they are repeated.", name)
         return None
 
     def put(self, run: Run, result: RunResult) -> None:
@@ -140,7 +131,27 @@ class Archive:
         with os.fdopen(held):
             yield True
 
+    def _read(self, path: Path) -> RunResult | None:
+        if not path.is_file():
+            return None
+        try:
+            return build(RunResult, json.loads(path.read_text(encoding="utf-8")), str(path))
+        except (OSError, ValueError) as error:  # cut short, or of another version
+            text = "%s holds no result (%s); the run is repeated."
+            self._tell(str(path), text, path, error)
+            return None
+
+    def _tell(self, what: str, text: str, *values: Any) -> None:
+        """Warn, once of each thing."""
+        if what not in self._told:
+            self._told.add(what)
+            log.warning(text, *values)
+
     def _path(self, run: Run) -> Path:
+        return self._old_path(run).with_suffix(f".{run_digest(run)}.json")
+
+    def _old_path(self, run: Run) -> Path:
+        """Where version 0.1.0 wrote, whatever the recipe; it is read, not written."""
         # A digest keeps names apart that differ only in characters a file name cannot hold.
         clean = "".join(c if c.isalnum() or c in "-._" else "_" for c in run.key)
         short = hashlib.sha256(run.key.encode()).hexdigest()[:8]

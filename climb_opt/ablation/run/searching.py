@@ -35,7 +35,7 @@ def search(
     """The run's finished study, and the CPU seconds it took.
 
     Args:
-        storage: where the study goes, under `<prefix>/<run.key>`; None: in memory.
+        storage: where the study goes, named by `study_of`; None: in memory.
 
     Raises:
         UserError: an unknown sampler or option, or a study of that name that is not this run's.
@@ -57,6 +57,20 @@ def check_ours(study: optuna.Study) -> None:
             f"Study {study.study_name!r} exists and is no run of an ablation. Give the ablation "
             "another --study-name."
         )
+
+
+def study_of(storage: BaseStorage, prefix: str, run: Run) -> tuple[str, optuna.Study | None]:
+    """The name of a run's study, and the study if there is one.
+
+    It is `<prefix>/<run.key>`; where a run of another recipe has that name, `/<digest>` is added.
+    """
+    name = f"{prefix}/{run.key}"
+    study = study_named(storage, name)
+    belongs = None if study is None else study.user_attrs.get(ABLATION)
+    if belongs is None or belongs.get("digest") == run_digest(run):
+        return name, study
+    name = f"{name}/{run_digest(run)}"
+    return name, study_named(storage, name)
 
 
 def furnish(
@@ -83,14 +97,13 @@ def furnish(
 
 
 def _create(run: Run, ground: Surface, storage: BaseStorage, prefix: str) -> optuna.Study:
-    name = f"{prefix}/{run.key}"
+    name, earlier = study_of(storage, prefix, run)
     belongs = {"key": run.key, "digest": run_digest(run)}
-    if (earlier := study_named(storage, name)) is not None:
+    if earlier is not None:
         check_ours(earlier)
-        claimed = earlier.user_attrs[ABLATION]
-        if not earlier.trials and claimed.get("digest") == belongs["digest"]:
-            belongs = claimed  # for this run
-        else:  # cut short, or of another recipe
+        if not earlier.trials:
+            belongs = earlier.user_attrs[ABLATION]  # claimed for this run
+        else:  # cut short
             optuna.delete_study(study_name=name, storage=storage)
     sampler = build_sampler(run.arm.study, ground.space)
     study = optuna.create_study(

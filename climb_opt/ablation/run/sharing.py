@@ -20,12 +20,12 @@ from optuna.storages import BaseStorage
 
 from climb_opt.ablation.recipe.resolve import Run
 from climb_opt.ablation.run.results import RunResult, plain, run_digest
-from climb_opt.ablation.run.searching import check_ours
+from climb_opt.ablation.run.searching import check_ours, study_of
 from climb_opt.attributes import ABLATION, RESULT, RUN_BEAT
 from climb_opt.errors import UserError
 from climb_opt.storages.locks import study_lock
 from climb_opt.strict import build
-from climb_opt.view import StudyView, study_named
+from climb_opt.view import StudyView
 from climb_opt.workers import Pace
 from climb_opt.workers.beats import Heart, Silence, machine, sign
 
@@ -54,7 +54,7 @@ class Desk:
         """
         study = self._study(run)
         stored = None if study is None else study.user_attrs.get(RESULT)
-        if stored is None or study is None or not self._same(study, run):
+        if stored is None or study is None:
             return None
         result = build(RunResult, json.loads(stored), f"study {study.study_name}")
         if (name := result.outdated(run)) is not None:
@@ -75,7 +75,7 @@ class Desk:
         study = self._study(run)
         if study is None:
             return self._create(run)
-        if self._same(study, run) and not self._dead(study, run):
+        if not self._dead(study, run):
             return False
         with study_lock(study):
             now = self._study(run)
@@ -94,7 +94,7 @@ class Desk:
 
     def keep(self, run: Run, result: RunResult) -> None:
         """Let the other workers have the result."""
-        if (study := self._study(run)) is not None and self._same(study, run):
+        if (study := self._study(run)) is not None:
             study.set_user_attr(RESULT, json.dumps(plain(dataclasses.asdict(result))))
 
     def lost(self, run: Run) -> bool:
@@ -107,14 +107,10 @@ class Desk:
     def _study(self, run: Run) -> optuna.Study | None:
         if self._storage is None or not run.arm.searches:
             return None
-        study = study_named(self._storage, f"{self._prefix}/{run.key}")
+        _, study = study_of(self._storage, self._prefix, run)
         if study is not None and (study.user_attrs or study.trials):
             check_ours(study)  # one that is just being created does not say so yet
         return study
-
-    def _same(self, study: optuna.Study, run: Run) -> bool:
-        belongs = study.user_attrs.get(ABLATION)
-        return belongs is None or belongs["digest"] == run_digest(run)  # None: just being created
 
     def _dead(self, study: optuna.Study, run: Run) -> bool:
         if study.user_attrs.get(ABLATION, {}).get("owner") == self._owner:
@@ -130,7 +126,7 @@ class Desk:
     def _create(self, run: Run) -> bool:
         assert self._storage is not None
         try:
-            name = f"{self._prefix}/{run.key}"
+            name, _ = study_of(self._storage, self._prefix, run)
             study = optuna.create_study(study_name=name, storage=self._storage)
         except optuna.exceptions.DuplicatedStudyError:
             return False
