@@ -34,16 +34,14 @@ from optuna.trial import FrozenTrial, TrialState
 from climb_opt.attributes import (
     AGGREGATE,
     BASELINE,
-    CONFIRM,
+    BESIDE,
     CORPUS,
     LADDER,
-    NOISE,
     OURS,
     RECIPE,
     RUNG,
     SLOT,
     SPACE,
-    TRANSFER,
 )
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays, moved
@@ -112,7 +110,7 @@ class StudyView:
         """Its slots: of the recipe; of a confirmation those that it started, for a race decides as
         it goes, of a transfer and of noise runs; without a recipe those that its trials name."""
         recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
-        again = {CONFIRM, NOISE, TRANSFER} & self.attributes.keys()
+        again = BESIDE.keys() & self.attributes.keys()
         if recipe is not None and not (slots and again):
             return plan_of(recipe, self.ladder, self.corpus and self.corpus.tokens)
         if recipe is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,14 @@ import pytest
 
 import climb_opt
 import studying
-from climb_opt.attributes import BEAT, SEED, SLOT
+from climb_opt.attributes import BEAT, RECIPE, SEED, SLOT
+from climb_opt.cli import main
 from climb_opt.errors import UserError
 from climb_opt.metrics import scores_of
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.reports.draw.terminal import listing
 from climb_opt.reports.parts.noise import blocks
+from climb_opt.retrain.repeats import Terms, begin, subject
 from climb_opt.study import open_study, status
 from climb_opt.view import StudyView, all_trials
 from searching import arrange, the_study
@@ -59,6 +62,50 @@ def test_noise_is_that_of_a_search_not_of_runs_beside_one(
         with pytest.raises(UserError, match="'x-noise' holds runs beside 'x', no search: measure"):
             climb_opt.noise(asked, storage=journal, objective=SCORE)
     assert "x-noise-noise" not in optuna.get_all_study_names(StudyView(study).storage)
+
+
+def test_runs_beside_a_search_overwrite_no_other_study(
+    tiny_corpus: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arrange(tiny_corpus, tmp_path, monkeypatch)
+    shutil.copy("mine.yaml", "new.yaml")
+    assert main(["noise", "mine.yaml", "--as", "mine"]) == 2
+    assert "--as 'mine' is the name of the search itself" in capsys.readouterr().err
+    assert main(["search", "mine.yaml"]) == 0
+    assert main(["search", "mine.yaml", "--study-name", "other", "--set", "verify=1"]) == 0
+    assert main(["noise", "mine", "--as", "runs", "--repeats", "2", "--corner", "0"]) == 0
+    names = ("mine", "other", "runs")
+    before = [(the_study(n).user_attrs, len(all_trials(the_study(n)))) for n in names]
+    transfer = ["transfer", "mine", "--proxy", "62m", "--mixtures", "4", "--top", "1"]
+    capsys.readouterr()
+    for words, taken in [
+        (["noise", "mine"], "mine"),
+        (["noise", "mine.yaml"], "other"),
+        (["noise", "new.yaml"], "other"),  # which has not begun
+        (["confirm", "mine"], "mine"),
+        (["confirm", "mine"], "other"),
+        (["confirm", "mine"], "runs"),
+        (transfer, "other"),
+    ]:
+        assert main([*words, "--as", taken]) == 2
+        said = capsys.readouterr().err
+        assert f"Study {taken!r} exists and was not made by `climb-opt {words[0]}`" in said
+        assert said.count("\n") == 1
+    assert [(the_study(n).user_attrs, len(all_trials(the_study(n)))) for n in names] == before
+    assert main(["search", "new.yaml", "--study-name", "runs"]) == 2
+    assert "no search: it holds runs of `climb-opt noise` beside 'mine'" in capsys.readouterr().err
+
+
+def test_runs_whose_creator_died_early_are_founded_again(recipe: StudyRecipe, journal: str) -> None:
+    study = open_study(recipe, storage=journal, study_name="x")
+    terms, whole = Terms(repeats=2, corner=0, spread=0), subject(study)
+    facts = begin(whole, terms).user_attrs
+    half = optuna.create_study(study_name="half", storage=StudyView(study).storage)
+    half.set_user_attr(RECIPE, facts[RECIPE])
+    assert begin(whole, terms._replace(name="half")).user_attrs == facts
 
 
 @pytest.mark.parametrize(
@@ -121,7 +168,7 @@ def test_one_degree_of_freedom_is_one(recipe: StudyRecipe, journal: str) -> None
 
 
 def test_a_domain_without_tokens_is_no_corner() -> None:
-    from climb_opt.retrain.repeats import Subject, Terms, _facts
+    from climb_opt.retrain.repeats import Subject, _facts
 
     space = climb_opt.MixtureSpace({"web": 700, "code": 0, "math": 60})
     of = Subject("x", read_study("demo"), optuna.storages.InMemoryStorage(), None)

@@ -14,7 +14,7 @@ from climb_opt.measures import apart
 from climb_opt.metrics import unit_of
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.paired import LEVEL
-from climb_opt.retrain.sibling import Mixture, found_sibling, open_sibling, other_recipe
+from climb_opt.retrain.sibling import Mixture, open_sibling, other_recipe
 
 SUFFIX = "-confirm"
 SAME = 0.005  # mixtures that share all but this much of their tokens are one
@@ -113,15 +113,14 @@ def open_confirmation(
     that created it. Seeds and budget may grow from one call to the next.
 
     Raises:
-        UserError: it confirms other mixtures or another recipe, because the search went on.
+        UserError: it confirms other mixtures or another recipe, because the search went on; or it
+            is no confirm study.
     """
-    created = open_sibling(study, name or f"{study.study_name}{SUFFIX}")
-    stored = created.user_attrs.get(CONFIRM)
-    if stored is None:
-        found_sibling(created, study, recipe, CONFIRM, _write(finals))
-        return created, finals
-    joined = _join(created, _read(stored), finals, recipe)
-    if joined != _read(stored):
+    name = name or f"{study.study_name}{SUFFIX}"
+    created = open_sibling(study, name, recipe, CONFIRM, _write(finals))
+    stored = _read(created.user_attrs[CONFIRM])
+    joined = _join(created, stored, finals, recipe)
+    if joined != stored:
         created.set_user_attr(CONFIRM, _write(joined))
     return created, joined
 

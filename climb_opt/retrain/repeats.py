@@ -17,19 +17,25 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import COMPONENTS, CONFIRM, NOISE, SLOT, TRANSFER
+from climb_opt.attributes import BESIDE, COMPONENTS, NOISE, SLOT, SPACE
 from climb_opt.errors import UserError
 from climb_opt.ladder import rung_of
 from climb_opt.metrics import STDERR, scores_of
 from climb_opt.phases import one_phase, throughout
 from climb_opt.recipes import AUTO, MAIN, StudyRecipe
-from climb_opt.retrain.sibling import at_target, found_sibling, open_sibling, some_orders
+from climb_opt.retrain.sibling import (
+    BEGUN,
+    at_target,
+    check_sibling,
+    open_sibling,
+    some_orders,
+)
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage
 from climb_opt.study import equal_score, open_study, read_recipe
 from climb_opt.study.asked import NOISE_SUFFIX, difference
 from climb_opt.study.opening import read_asked
-from climb_opt.view import StudyView, all_trials
+from climb_opt.view import StudyView, all_trials, study_named
 from climb_opt.workers import Work
 
 PRIOR, CORNER, DRAW = "prior", "corner", "draw-"
@@ -64,7 +70,7 @@ def subject(
 ) -> Subject:
     """A study, or a recipe whose search has not begun; arguments and errors as of `open_study`."""
     if isinstance(study, optuna.Study):
-        for mark in (NOISE, CONFIRM, TRANSFER):
+        for mark in BESIDE:
             if (facts := study.user_attrs.get(mark)) is not None:
                 raise UserError(
                     f"Study {study.study_name!r} holds runs beside {facts['of']!r}, no search: "
@@ -91,25 +97,24 @@ def begin(of: Subject, terms: Terms, corpus: Any = None) -> optuna.Study:
     name = terms.name or f"{of.name}{NOISE_SUFFIX}"
     recipe = _recipe(of.recipe, corpus)
     if of.study is not None:
-        sibling = open_sibling(of.study, name)
+        facts = _facts(of, terms, StudyView(of.study).space)
+        sibling = open_sibling(of.study, name, recipe, NOISE, facts)
     else:
-        sibling = open_study(recipe, storage=of.storage, study_name=name)
+        sibling = _open_before(of, name, recipe)
+        facts = _facts(of, terms, StudyView(sibling).space)
     stored = sibling.user_attrs.get(NOISE)
-    facts = _facts(of, terms, StudyView(of.study or sibling).space)
-    if stored is None and of.study is not None:
-        found_sibling(sibling, of.study, recipe, NOISE, facts)
-    elif stored is None:
+    if stored is None:
         sibling.set_user_attr(NOISE, facts)
-    else:
-        if lines := difference(read_recipe(sibling), recipe, ("corpus", "score")):
-            raise UserError(
-                f"Study {sibling.study_name!r} measured another recipe: {'; '.join(lines)}. Give "
-                "--as NAME for a study of its own."
-            )
-        new = [place for place in facts["places"] if place not in stored["places"]]
-        if new:
-            more = {key: {**facts[key], **stored[key]} for key in ("mixtures", "seeds")}
-            sibling.set_user_attr(NOISE, {**stored, **more, "places": stored["places"] + new})
+        return sibling
+    if lines := difference(read_recipe(sibling), recipe, ("corpus", "score")):
+        raise UserError(
+            f"Study {sibling.study_name!r} measured another recipe: {'; '.join(lines)}. Give "
+            "--as NAME for a study of its own."
+        )
+    new = [place for place in facts["places"] if place not in stored["places"]]
+    if new:
+        more = {key: {**facts[key], **stored[key]} for key in ("mixtures", "seeds")}
+        sibling.set_user_attr(NOISE, {**stored, **more, "places": stored["places"] + new})
     return sibling
 
 
@@ -155,6 +160,19 @@ def _recipe(recipe: StudyRecipe, corpus: Any) -> StudyRecipe:
     if corpus is not None:
         recipe = replace(recipe, corpus=str(corpus))
     return at_target(recipe, rounds=(1,), verify=0, baselines=(), pruner=None, also={})
+
+
+def _open_before(of: Subject, name: str, recipe: StudyRecipe) -> optuna.Study:
+    """The study of the runs of a search that has not begun: created with its space, or joined."""
+    if name == of.name:
+        raise UserError(
+            f"--as {name!r} is the name of the search itself, which could not begin any more; "
+            "give --as another NAME."
+        )
+    found = study_named(of.storage, name)
+    if found is not None:
+        check_sibling(found, NOISE, (*BEGUN, SPACE))
+    return open_study(recipe, storage=of.storage, study_name=name)
 
 
 def _facts(of: Subject, terms: Terms, space: MixtureSpace) -> dict[str, Any]:

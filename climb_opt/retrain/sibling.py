@@ -16,15 +16,18 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from climb_opt import recipes
-from climb_opt.attributes import AGGREGATE, CORPUS, METHOD, RECIPE, SEED
+from climb_opt.attributes import AGGREGATE, BESIDE, CORPUS, METHOD, RECIPE, SEED
 from climb_opt.errors import UserError
 from climb_opt.plan import Plan, Slot
 from climb_opt.recipes import StudyRecipe
+from climb_opt.storages import study_lock
 from climb_opt.study import discard_untried, run_plan, with_proxies
 from climb_opt.study.asked import difference
 from climb_opt.study.working import Objective
-from climb_opt.view import StudyView
+from climb_opt.view import StudyView, all_trials
 from climb_opt.workers import Work
+
+BEGUN = (RECIPE, AGGREGATE, CORPUS)  # a search's study has its space before its recipe
 
 Mixture = Mapping[str, float]
 Runner = Callable[[optuna.Study, Work], None]  # runs a study's orders until each is finished
@@ -81,28 +84,49 @@ def at_target(recipe: StudyRecipe, **changes: Any) -> StudyRecipe:
     return replace(target, proxy=replace(target.proxy, go_on=False))
 
 
-def open_sibling(study: optuna.Study, name: str) -> optuna.Study:
-    """The study `name` beside `study`, of the same direction; created, or as it stands."""
-    return optuna.create_study(
+def open_sibling(
+    study: optuna.Study, name: str, recipe: StudyRecipe | None, mark: str, facts: Any
+) -> optuna.Study:
+    """The study `name` beside `study`, of the same direction; created, or as it stands.
+
+    A new one gets what its workers need; `mark` last, for whoever waits for it.
+
+    Raises:
+        UserError: there is a study of that name that this command did not make.
+    """
+    sibling = optuna.create_study(
         study_name=name,
         storage=StudyView(study).storage,
         direction=study.directions[0],
         load_if_exists=True,
         sampler=optuna.samplers.RandomSampler(seed=0),  # never asked: every mixture is given
     )
+    with study_lock(sibling):  # another process may be writing the same
+        check_sibling(sibling, mark)
+        if mark in sibling.user_attrs:
+            return sibling
+        if recipe is not None:
+            sibling.set_user_attr(RECIPE, recipes.to_json(recipe))
+            sibling.set_user_attr(AGGREGATE, recipe.coefficients())
+        corpus = study.user_attrs.get(CORPUS)
+        if corpus is not None:
+            sibling.set_user_attr(CORPUS, corpus)
+        sibling.set_user_attr(mark, facts)
+    return sibling
 
 
-def found_sibling(
-    sibling: optuna.Study, study: optuna.Study, recipe: StudyRecipe | None, mark: str, facts: Any
-) -> None:
-    """Write into a new sibling what its workers need; `mark` last, for whoever waits for it."""
-    if recipe is not None:
-        sibling.set_user_attr(RECIPE, recipes.to_json(recipe))
-        sibling.set_user_attr(AGGREGATE, recipe.coefficients())
-    corpus = study.user_attrs.get(CORPUS)
-    if corpus is not None:
-        sibling.set_user_attr(CORPUS, corpus)
-    sibling.set_user_attr(mark, facts)
+def check_sibling(study: optuna.Study, mark: str, begun: Collection[str] = BEGUN) -> None:
+    """Raise unless a study has this `mark`, or is one whose creator died before it wrote that.
+
+    Args:
+        begun: attributes that the creator writes before the mark.
+    """
+    attributes = study.user_attrs
+    if mark not in attributes and (all_trials(study) or attributes.keys() - begun):
+        raise UserError(
+            f"Study {study.study_name!r} exists and was not made by `climb-opt {BESIDE[mark]}`, "
+            "whose runs would overwrite it; give --as another NAME."
+        )
 
 
 def run_by(

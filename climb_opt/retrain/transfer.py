@@ -29,7 +29,6 @@ from climb_opt.retrain.sibling import (
     Runner,
     Training,
     at_target,
-    found_sibling,
     open_sibling,
     other_recipe,
     train_beside,
@@ -151,15 +150,10 @@ def begin(
 ) -> optuna.Study:
     """Create the study that retrains by `recipe`, or join it; all else is as in `transfer`."""
     chosen = choose(read_history(study, StudyView(study).space), mixtures, top)
-    opened = open_sibling(study, name)
     wanted = {"of": study.study_name, "trials": [t.number for t in chosen]}
-    stored = opened.user_attrs.get(TRANSFER)
-    if stored is None:
-        if opened.trials or opened.user_attrs:
-            raise UserError(f"Study {name!r} exists and is no transfer; give --as another NAME.")
-        found_sibling(opened, study, recipe, TRANSFER, wanted)
-        return opened
-    different = other_recipe(opened, recipe) + recipe_files.difference(dict(stored), wanted)
+    opened = open_sibling(study, name, recipe, TRANSFER, wanted)
+    stored = dict(opened.user_attrs[TRANSFER])
+    different = other_recipe(opened, recipe) + recipe_files.difference(stored, wanted)
     if different:
         raise UserError(
             f"Study {name!r} is another transfer: {'; '.join(different[:3])}. "

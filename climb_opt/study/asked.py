@@ -13,7 +13,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from climb_opt import lookup, recipe_files, recipes
-from climb_opt.attributes import WEIGHTS
+from climb_opt.attributes import BESIDE, WEIGHTS
 from climb_opt.errors import UserError, listed
 from climb_opt.ladder import Ladder
 from climb_opt.recipes import AUTO, Choice, StudyRecipe
@@ -133,6 +133,13 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
     free = (*PER_MACHINE, "score") if weighed_here else PER_MACHINE
     wanted = carried_as(view.recipe, wanted, study.study_name)
     if lines := difference(view.recipe, wanted, free):
+        for mark, command in BESIDE.items():
+            if (facts := view.attributes.get(mark)) is not None:
+                raise UserError(
+                    f"Study {study.study_name!r} is no search: it holds runs of `climb-opt "
+                    f"{command}` beside {facts['of']!r}, by another recipe: {'; '.join(lines)}. "
+                    "Give another --study-name."
+                )
         raise UserError(
             f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
             f"another --study-name to start a new study, or only `--study-name {study.study_name}` "

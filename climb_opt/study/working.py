@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, recipes
 from climb_opt import workers as rounds
-from climb_opt.attributes import CONFIRM, NOISE, SEED, SLOT, TRANSFER
+from climb_opt.attributes import BESIDE, SEED, SLOT
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, listed
 from climb_opt.evaluators.base import Provenance
@@ -80,7 +80,7 @@ def work(
     from climb_opt.selection.verifying import Verification  # with SciPy: `status` needs none
 
     recipe = read_recipe(study)
-    for mark, command in ((CONFIRM, "confirm"), (NOISE, "noise"), (TRANSFER, "transfer")):
+    for mark, command in BESIDE.items():
         if mark in study.user_attrs:
             raise UserError(
                 f"Study {study.study_name!r} is no search; go on with it by `climb-opt {command}`."
