@@ -81,6 +81,18 @@ def test_a_budget_buys_whole_trials_of_each_rung(recipe: StudyRecipe) -> None:
     assert climb_opt.plan_search(bought, flops=3 * high, emulate=False).costs.total == 3 * high
 
 
+def test_rounds_that_all_name_one_proxy_are_planned_as_a_recipe_of_one_rung(
+    recipe: StudyRecipe,
+) -> None:
+    short = dataclasses.replace(recipe.proxy, batch_tokens=1024)
+    plain = dataclasses.replace(recipe, proxy=short)
+    named = dataclasses.replace(plain, ladder=(short,), rungs=(0,) * len(plain.rounds))
+    plan = climb_opt.plan_search(named, seeds=1)
+    assert [rung.trials for rung in plan.costs.rungs] == [0, 7] and plan.costs.extra
+    assert plan.costs.target_trials == 7
+    assert plan.text == climb_opt.plan_search(plain, seeds=1).text
+
+
 @pytest.mark.parametrize("trials", [0.5, 1.0, 2.9])
 def test_a_budget_that_a_search_refuses_is_no_plan(recipe: StudyRecipe, trials: float) -> None:
     high = flops_of(recipe, 4096)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -12,6 +12,7 @@ from optuna.storages import BaseStorage
 
 from climb_opt.errors import UserError, check_number
 from climb_opt.ladder.branches.before import Before
+from climb_opt.ladder.recipe import rung_count
 from climb_opt.plan import space_for
 from climb_opt.progress import progress
 from climb_opt.proxy.cost import VOCABULARY
@@ -93,6 +94,8 @@ def plan_search(
         raise UserError(f"--flops must be a number of FLOPs such as 3e19, but is {flops}.")
     name = Path(recipe).stem if isinstance(recipe, str) else "a recipe"
     recipe = read_study(recipe, overrides) if isinstance(recipe, str) else recipe
+    if rung_count(recipe) == 1:  # rounds that name it would number it as a rung that is added
+        recipe = replace(recipe, rungs=())
     if isinstance(source, str):
         source = open_study(study_name=source, storage=storage, create=False)
     corpus, notes = _here(recipe)
