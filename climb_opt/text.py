@@ -232,8 +232,10 @@ def flops(value: float) -> str:
 
 
 def hours_text(hours: float) -> str:
-    """Hours with one digit after the point: <0.1, 3.1, 1,204.0."""
-    return "<0.1" if hours < 0.1 else f"{hours:,.1f}"
+    """Hours with one digit after the point: <0.1, 3.1, 1,204.0; of 1e15 on with an exponent."""
+    if hours < 0.1:
+        return "<0.1"
+    return f"{hours:,.1f}" if hours < 1e15 else f"{hours:.1e}"
 
 
 def duration(seconds: float) -> str:

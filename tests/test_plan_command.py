@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def test_a_budget_that_a_search_refuses_is_no_plan(recipe: StudyRecipe, trials: 
     with pytest.raises(UserError, match=f"study.budget: .* {told}"):
         climb_opt.plan_search(bought, emulate=False)
     assert climb_opt.plan_search(bought, flops=3 * high, emulate=False).costs.target_trials == 3
+    far = climb_opt.plan_search(dataclasses.replace(bought, corpus="far"), emulate=False)
+    assert "With what is assumed, study.budget: " in far.text  # of a larger vocabulary
 
 
 def test_a_recipe_of_one_rung_is_shown_a_cheaper_one(recipe: StudyRecipe) -> None:
@@ -152,7 +155,8 @@ def test_the_command_prints_text_or_data_and_says_what_it_assumes(
     Path("mine.yaml").write_text(climb_opt.recipes.to_json(recipe))
     assert main(["plan", "mine.yaml", "--quick", "--set", "corpus=elsewhere"]) == 0
     text = capsys.readouterr().out
-    assert "Not on this machine: elsewhere; a vocabulary of 32,000 and 21 domains" in text
+    said = "Not on this machine, so that a vocabulary of 32,000 and 21 domains are assumed: No"
+    assert f"{said} corpus at 'elsewhere'" in text
     assert main(["plan", "mine.yaml", "--quick", "--format", "json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["costs"]["rungs"][-1]["trials"] == 7
@@ -189,6 +193,18 @@ def test_what_a_study_measured_is_used_and_named() -> None:
     assert evidence_for(Given(correlation=0.4, noise=0.3), study, 1).correlation == (0.4,)
 
 
+def test_a_quick_plan_says_what_a_study_measured(recipe: StudyRecipe) -> None:
+    wanted = on_rungs(recipe, rungs=(0, 1))
+    text = climb_opt.plan_search(wanted, source=ladder_study([[1, 1]]), emulate=False).text
+    assert "Not emulated: noise 0.10 of a spread (assumed: earlier has 1 results" in text
+    assert "Not emulated" not in climb_opt.plan_search(wanted, emulate=False).text
+
+
+def test_a_budget_without_bounds_is_printed_in_few_digits(recipe: StudyRecipe) -> None:
+    found = climb_opt.plan_search(recipe, flops=1e300, emulate=False)
+    assert max(map(len, found.text.split())) < 20
+
+
 @pytest.mark.parametrize(("rungs", "why"), [(1, "too few mixtures on"), (2, "not of 3")])
 def test_a_study_without_pairs_is_said_to_be_of_no_use(rungs: int, why: str) -> None:
     found = evidence_for(Given(), ladder_study([[1, 1], [2, 2]]), rungs)
@@ -220,6 +236,15 @@ def test_a_sampler_that_chooses_is_emulated_within_its_budget(recipe: StudyRecip
     )  # fmt: skip
     assert found.advice and found.advice in found.text
     assert "rank correlation 0.90 (given)" in found.text
+
+
+def test_emulated_searches_log_nothing(
+    recipe: StudyRecipe, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "climb_opt"):
+        found = climb_opt.plan_search(recipe, seeds=1)
+        assert logging.getLogger("climb_opt").level == logging.INFO
+    assert found.regrets and not caplog.records
 
 
 def test_rounds_with_more_trials_than_are_emulated_still_end_at_the_target(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from climb_opt.ladder import Ladder
+from climb_opt.reports.planned.measured import Evidence
 from climb_opt.reports.planned.regret import (
     CHOSEN,
     MOST,
@@ -30,24 +31,29 @@ def regret_text(
     Args:
         asked: the budget that was asked about, in trials of the target without baselines.
     """
-    told, last = setting.evidence, regrets[0].budgets[-1]
+    last = regrets[0].budgets[-1]
     of = f", of {number(asked, 3)} that were asked about" if asked and asked > last else ""
     rows = [
         [number(budget, 3), *(_cell(r.runs[i]) + " *" * r.cut[i] for r in regrets)]
         for i, budget in enumerate(regrets[0].budgets)
     ]
-    correlations = ", ".join(f"{rho:.2f}" for rho in told.correlation)
-    ranks = f"; rank correlation {correlations} ({told.correlation_from})" if correlations else ""
     return [
         *pipe_table(["budget, target trials", *(regret.arm for regret in regrets)], rows),
         "",
         f"Expected regret at the target in spreads of its scores over typical mixtures, mean ± "
         f"standard error over {counted(setting.seeds, 'seed')} of emulated searches, "
-        f"{counted(len(setting.space), 'domain')}; noise {number(told.noise, 2)} of a spread "
-        f"({told.noise_from}){ranks}. Baselines are not part of these budgets; they end at {MOST} "
+        f"{counted(len(setting.space), 'domain')}; {evidence_text(setting.evidence)}. "
+        f"Baselines are not part of these budgets; they end at {MOST} "
         f"trials of the target{of}.",
         *_said_cut(regrets),
     ]
+
+
+def evidence_text(told: Evidence) -> str:
+    """How noisy scores are and how well rungs rank, each with where it is from."""
+    correlations = ", ".join(f"{rho:.2f}" for rho in told.correlation)
+    ranks = f"; rank correlation {correlations} ({told.correlation_from})" if correlations else ""
+    return f"noise {number(told.noise, 2)} of a spread ({told.noise_from}){ranks}"
 
 
 def advice_of(regrets: Sequence[Regret], ladder: Ladder) -> str:

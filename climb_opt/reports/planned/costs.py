@@ -109,8 +109,7 @@ def costs_of(
         tokens: of each domain, which say how many branches there are; needed only for those.
 
     Raises:
-        UserError: less than the baselines and a trial of the target, a rung whose cost nobody
-            knows.
+        UserError: a rung whose cost nobody knows.
     """
     check_going_on(recipe)
     proxies, extra = (recipe.proxies, False) if recipe.branches else with_rungs(recipe)
@@ -120,10 +119,6 @@ def costs_of(
     before = branching_flops(recipe, ladder, tokens or {})
     target = ladder.rungs[-1]
     own = None if recipe.budget is None else recipe.budget.flops
-    if budget is not None:
-        check_budget(budget, recipe, ladder, before, "--flops")
-    elif own is not None:
-        check_budget(own, recipe, ladder, before)
     trials = _planned(recipe, ladder)
     if own is not None:
         total = own if budget is None else budget
@@ -153,6 +148,15 @@ def costs_of(
     return Costs(rungs, named, total, asked, hours, extra, before, methods), ladder
 
 
+def check_paid(recipe: StudyRecipe, ladder: Ladder, before: float, budget: float | None) -> None:
+    """Raise unless the budget that is asked about, or else the recipe's, pays for the baselines and
+    a trial of the target."""
+    if budget is not None:
+        check_budget(budget, recipe, ladder, before, "--flops")
+    elif recipe.budget is not None:
+        check_budget(recipe.budget.flops, recipe, ladder, before)
+
+
 def costs_text(costs: Costs) -> list[str]:
     """The costs as lines of Markdown."""
     head = ["rung", "proxy", "parameters", "tokens", "FLOPs a trial", "target trials", "H100 hours"]
@@ -166,7 +170,7 @@ def costs_text(costs: Costs) -> list[str]:
             number(rung.share, 3),
             hours_text(rung.hours),
             "chosen" if rung.trials is None else str(rung.trials),
-            f"{rung.buys:,}",
+            f"{rung.buys:,}" if rung.buys < 1e15 else f"{rung.buys:.1e}",
         ]
         for i, rung in enumerate(costs.rungs)
     ]
@@ -174,7 +178,7 @@ def costs_text(costs: Costs) -> list[str]:
     whole = costs.total / target.flops
     named = counted(costs.baselines, "baseline")
     lines = [
-        *pipe_table([*head, "trials planned", "the budget buys"], rows),
+        *pipe_table([*head, "trials planned", "all spent here"], rows),
         "",
         f"The whole plan: {flops(costs.total)}, {number(whole, 4)} trials of the target, "
         f"{hours_text(costs.hours)} H100 hours at {assumed_speed()}; {named} at the target included"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +19,8 @@ from climb_opt.plan import space_for
 from climb_opt.progress import progress
 from climb_opt.proxy.cost import VOCABULARY
 from climb_opt.recipes import StudyRecipe, read_study
-from climb_opt.reports.planned.advice import advice_of, regret_text
-from climb_opt.reports.planned.costs import Costs, costs_of, costs_text
+from climb_opt.reports.planned.advice import advice_of, evidence_text, regret_text
+from climb_opt.reports.planned.costs import Costs, check_paid, costs_of, costs_text
 from climb_opt.reports.planned.measured import Evidence, Given, evidence_for
 from climb_opt.reports.planned.regret import Regret, Setting, emulated, searches
 from climb_opt.shards import Corpus
@@ -81,8 +83,8 @@ def plan_search(
         emulate: False for costs alone.
 
     Raises:
-        UserError: no such recipe or study, a budget below one trial of the target, a rung whose
-            cost nobody knows, a noise or correlation that cannot be.
+        UserError: no such recipe or study, a budget below one trial of the target of a corpus that
+            is here, a rung whose cost nobody knows, a noise or correlation that cannot be.
 
     >>> import climb_opt
     >>> plan = climb_opt.plan_search("tiny.yaml", emulate=False)
@@ -103,6 +105,12 @@ def plan_search(
     many = dict.fromkeys(map(str, range(DOMAINS)), 1e18)
     tokens = many if corpus is None else corpus.tokens()
     costs, ladder = costs_of(recipe, vocabulary, flops, tokens)
+    try:
+        check_paid(recipe, ladder, costs.before, flops)
+    except UserError as error:
+        if corpus is not None:
+            raise
+        notes += ["", f"With what is assumed, {error}"]
     notes += [line for note in Before.of(recipe, tokens, ()).notes for line in ("", f"{note}.")]
     if recipe.branches is not None and emulate:
         notes += ["", "Searches from a trunk are not emulated: no law says how branches rank."]
@@ -116,22 +124,36 @@ def plan_search(
     if emulate:
         asked = costs.target_trials - costs.named_trials
         count = searches(recipe, setting, asked)
-        with progress(count, "emulated searches", "run", brief=True) as bar:
+        with progress(count, "emulated searches", "run", brief=True) as bar, _unlogged():
             found = emulated(recipe, setting, asked, lambda: bar.update(1))
         advice = advice_of(found, ladder)
         lines += ["", *regret_text(found, setting, asked), "", advice]
+    elif source is not None:
+        lines += ["", f"Not emulated: {evidence_text(evidence)}."]
     return SearchPlan(name, costs, evidence, found, advice, "\n".join([*lines, ""]))
 
 
 # --- private -------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Leave out what emulated searches log: it reads as if a search of one's own were running."""
+    log = logging.getLogger("climb_opt")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _here(recipe: StudyRecipe) -> tuple[Corpus | None, list[str]]:
     try:
         return Corpus.load(recipe.corpus_folder), []
-    except UserError:  # planned for another machine
+    except UserError as error:  # planned for another machine
         assumed = f"a vocabulary of {VOCABULARY:,} and {DOMAINS} domains are assumed"
-        return None, ["", f"Not on this machine: {recipe.corpus_folder}; {assumed}."]
+        return None, ["", f"Not on this machine, so that {assumed}: {error}"]
 
 
 def _space(recipe: StudyRecipe, corpus: Corpus | None, source: optuna.Study | None) -> MixtureSpace:
