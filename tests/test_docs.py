@@ -16,6 +16,7 @@ import yaml
 from climb_opt import recipe_files, recipes
 from climb_opt.ablation.recipe.reading import read_ablation
 from climb_opt.cli import main, parser
+from climb_opt.errors import UserError
 from climb_opt.proxy.ladders import ladder_of
 from printed import difference, pairs
 
@@ -50,7 +51,7 @@ COMMANDS = [(page.name, command) for page in PAGES for command in commands(page)
 def test_every_command_parses(page: str, command: str) -> None:
     try:
         args = parser().parse_args(shlex.split(command)[1:])
-    except SystemExit:
+    except UserError:
         pytest.fail(f"{page}: {command}")
     assert callable(args.run)
 

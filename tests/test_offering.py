@@ -7,7 +7,7 @@ import pytest
 from climb_opt import lookup, recipe_files
 from climb_opt.ablation import foresight
 from climb_opt.ablation.recipe import reading
-from climb_opt.cli import parser
+from climb_opt.cli import main, parser
 from climb_opt.corpus.run.local import ENGINES
 from climb_opt.corpus.stages.cluster import BACKENDS
 from climb_opt.corpus.stages.pruning import PRESETS
@@ -40,6 +40,28 @@ def test_help_names_what_may_be_chosen(
     out = capsys.readouterr().out
     words = set(out.replace(",", " ").split())
     assert ended.value.code == 0 and not set(names) - words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("noise demo --repeats nan", "--repeats: expected a whole number such as 4, but got 'nan'"),
+        ("plan demo --flops many", "--flops: expected a number such as 0.5, but got 'many'"),
+        ("plan demo --correlation a", "'a' is no number, nor several such as 0.7,0.9"),
+        ("plan demo --format xml", "choose from 'text', 'json', 'yaml'"),
+        ("plan --quick", "the following arguments are required: recipe"),
+        ("corpus import a.bin", "required: --tokenizer, --output"),
+        ("plan demo --brief", "unrecognized arguments: --brief"),
+        ("", "the following arguments are required: COMMAND"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_that_says_where_to_look(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words.split()) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("climb-opt: ") and line.count("\n") == 1 and said in line
+    assert "--help` says what it takes" in line
 
 
 def test_a_new_name_in_a_table_is_in_the_help(

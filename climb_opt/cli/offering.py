@@ -11,7 +11,7 @@ import json
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from climb_opt.errors import UserError, did_you_mean
 
@@ -19,8 +19,12 @@ Table = Callable[[], Mapping[str, str]]
 _WIDEST = 100
 
 
+_NUMBERS = {int: "a whole number such as 4", float: "a number such as 0.5"}
+
+
 class Parser(argparse.ArgumentParser):
-    """A parser whose help ends with tables of names; its sub-parsers are of the same kind."""
+    """A parser whose help ends with tables of names, and that says in one line what it cannot read;
+    its sub-parsers are of the same kind."""
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
@@ -34,6 +38,23 @@ class Parser(argparse.ArgumentParser):
             known = f"`{self.prog} --help` lists them."
             raise UserError(f"There is no command {value!r}.{hint} {known}")
         super()._check_value(action, value)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Say which number an option takes; argparse says its type in Python."""
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError:
+            if action.type not in _NUMBERS:
+                raise
+        expected = _NUMBERS[action.type]
+        raise argparse.ArgumentError(action, f"expected {expected}, but got {arg_string!r}")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `UserError`; argparse prints how each option is spelt, and ends the process."""
+        command, known = self.prog, ""
+        if self._subparsers is not None:
+            command, known = f"{self.prog} COMMAND", f"`{self.prog} --help` lists the commands, "
+        raise UserError(f"{message}. {known}`{command} --help` says what it takes.")
 
     def format_help(self) -> str:
         """The help, with the tables."""
