@@ -135,7 +135,7 @@ def test_a_mixture_that_only_lower_rungs_ran_is_doubted_more() -> None:
         rows = np.stack([*of_target, *target])
         evidence = evidence_of(*learnt(study_of(np.stack([prior, *below]), rows), SPACE), False, 0)
         assert evidence is not None
-        promise = dataclasses.replace(evidence.promised(target[0]), misfit=0.0)
+        promise = dataclasses.replace(evidence.promised(target[0]), misfit=1e-12)
         _, covariance = promise.surrogate.joint(np.sqrt(np.stack([target[0], prior])))
         apart = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
         lead = LEAD_STD * promise.lead
