@@ -23,8 +23,11 @@ from climb_opt.metrics import searchable
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.reports.draw.terminal import listing
 from climb_opt.reports.parts.noise import blocks
-from climb_opt.retrain.noise import Noise, noise_of, seeds_for
+from climb_opt.retrain.noise import Noise, noise_of, seeds_for, work_on
+from climb_opt.retrain.repeats import Terms, begin, subject
+from climb_opt.retrain.sibling import run_by
 from climb_opt.selection.signal import Runs, weights_for
+from climb_opt.storages import open_storage
 from climb_opt.study import equal_score, open_study, read_recipe, status, work
 from climb_opt.view import StudyView, all_trials
 from searching import arrange, the_study
@@ -74,7 +77,7 @@ def test_what_cannot_be_searched_on_says_why() -> None:
     unknown = Runs(("x",), {"prior": np.array([[1.0], [np.nan]])}, np.array([[1.0]])).parts()[0]
     assert unknown.doubt == "no mixture has two runs that report it"
     few = Runs(("x",), {"prior": np.array([[1.0], [2.0]])}, np.array([[1.0]])).parts()[0]
-    assert few.doubt == "fewer than 3 distinct mixtures report it"
+    assert few.doubt == "fewer than 3 of the signal's mixtures report it"
     flat = Runs(("x",), {"prior": np.array([[1.0], [3.0]])}, np.full((4, 1), 0.1)).parts()[0]
     assert flat.doubt.startswith("mixtures are not shown") and math.isinf(flat.relative)
 
@@ -183,10 +186,6 @@ def auto(recipe: StudyRecipe, monkeypatch: pytest.MonkeyPatch) -> StudyRecipe:
 
 def measured(journal: str, recipe: StudyRecipe, **options: Any) -> Noise:
     """Noise runs of a search that has not begun."""
-    from climb_opt.retrain.noise import work_on
-    from climb_opt.retrain.repeats import Terms, begin, subject
-    from climb_opt.retrain.sibling import run_by
-
     sibling = begin(subject(recipe, journal, "x"), Terms(**options))
     work_on(sibling, run_by(objective()))
     return noise_of(sibling)
@@ -214,6 +213,35 @@ def test_a_search_that_has_not_begun_is_measured_and_then_weighed(
     assert history.components is not None and len(history) == 5 + 2
     again = climb_opt.noise(study, objective=objective())  # nothing is left to run
     assert again.weights == found.weights
+
+
+def test_what_a_score_was_weighed_by_is_said_once(
+    auto: StudyRecipe, journal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "climb_opt.study")
+    measured(journal, auto)
+    open_study(auto, storage=journal, study_name="x")
+    said = [record.message for record in caplog.records if "Score of" in record.message]
+    assert len(said) == 1 and "of their plain mean 0." in said[0]
+
+
+def test_a_score_that_could_not_be_weighed_is_said_to_be_a_plain_sum(
+    auto: StudyRecipe, journal: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sibling = begin(subject(auto, journal, "x"), Terms(spread=3))
+    work_on(sibling, run_by(objective(fail=lambda slot: slot.startswith("draw-1"))))
+    assert "fewer than 3 of the signal's mixtures" in listing(*blocks(noise_of(sibling)))
+    open_study(auto, storage=journal, study_name="x")
+    assert [record.levelname for record in caplog.records if "Score of" in record.message] == [
+        "WARNING"
+    ]
+    assert "all alike, for the runs of x-noise could not weigh them" in caplog.text
+
+
+def test_a_score_to_be_weighed_needs_draws(auto: StudyRecipe, journal: str) -> None:
+    with pytest.raises(UserError, match=r"--spread must be from 3 to 64, but is 0: .*score: auto"):
+        measured(journal, auto, spread=0)
+    assert optuna.get_all_study_names(open_storage(journal)) == []
 
 
 def test_weights_of_another_recipe_are_refused(auto: StudyRecipe, journal: str) -> None:
@@ -290,13 +318,9 @@ def test_runs_that_failed_are_named_and_the_others_are_used(
 
 
 def test_too_few_runs_leave_the_weights_and_say_so(auto: StudyRecipe, journal: str) -> None:
-    from climb_opt.retrain.noise import work_on
-    from climb_opt.retrain.repeats import Terms, begin, subject
-    from climb_opt.retrain.sibling import run_by
-
-    sibling = begin(subject(auto, journal, "x"), Terms(3, 0, 0))
+    sibling = begin(subject(auto, journal, "x"), Terms(3, 0, 3))
     assert noise_of(sibling).weights == EQUAL  # nothing has run
-    work_on(sibling, run_by(objective(fail=lambda slot: slot != "prior/seed-1")))
+    work_on(sibling, run_by(objective(fail=lambda slot: slot in ("prior/seed-2", "prior/seed-3"))))
     found = noise_of(sibling)
     assert WEIGHTS not in sibling.user_attrs
     assert found.weights == EQUAL and math.isnan(found.before.noise) and found.seeds is None
@@ -304,12 +328,12 @@ def test_too_few_runs_leave_the_weights_and_say_so(auto: StudyRecipe, journal: s
     assert "cannot be weighed: no mixture has two runs" in text and "nan" not in text
 
 
-@pytest.mark.parametrize("option", [{"repeats": 1}, {"corner": -1}, {"spread": 65}])
+@pytest.mark.parametrize("option", [{"repeats": 1}, {"corner": -1}, {"spread": 65}, {"spread": 2}])
 def test_impossible_numbers_are_refused(
     recipe: StudyRecipe, journal: str, option: dict[str, int]
 ) -> None:
     study = open_study(recipe, storage=journal, study_name="x")
-    with pytest.raises(UserError, match=f"--{next(iter(option))} must be from"):
+    with pytest.raises(UserError, match=f"--{next(iter(option))} must be (0, or )?from"):
         climb_opt.noise(study, objective=objective(), **option)  # type: ignore[arg-type]
     assert "x-noise" not in optuna.get_all_study_names(StudyView(study).storage)
 

@@ -28,7 +28,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--spread", type=int, default=8, metavar="N",
-        help="mixtures to run once, where the search has tried fewer than 8",
+        help="mixtures to run once, 3 or more, where the search has tried fewer than 8; 0: none",
     )  # fmt: skip
     set_argument(command, "change a key of a recipe whose search has not begun")
     process.arguments(command, "noise")

@@ -113,14 +113,16 @@ def noise(
         study: the search, or the recipe of one that has not begun.
         repeats: runs of the prior, each with its own seed.
         corner: runs of the most extreme mixture that is allowed, the smallest domain's.
-        spread: mixtures run once, where the search has tried fewer than 8.
+        spread: mixtures run once, 3 or more, where the search has tried fewer than 8; 0: the
+            noise alone.
         name: of the study of these runs (default: NAME-noise).
         storage: of a search that has not begun.
         training: `objective`, `corpus`, `directory`, `stop`, `on_trial` as of `climb_opt.work`. An
             objective finds the trial's seed in its attribute `climb_opt.attributes.SEED`.
 
     Raises:
-        UserError: fewer than 2 repeats, or a study of that name measured another recipe.
+        UserError: fewer than 2 repeats, one or two draws, or a study of that name that measured
+            another recipe or is none of noise runs.
 
     >>> import climb_opt, numpy as np
     >>> study = climb_opt.open_study("tiny.yaml", storage="runs/noise.journal")

@@ -30,6 +30,7 @@ from climb_opt.retrain.sibling import (
     open_sibling,
     some_orders,
 )
+from climb_opt.selection.signal import FEWEST
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage
 from climb_opt.study import equal_score, open_study, read_recipe
@@ -94,6 +95,7 @@ def begin(of: Subject, terms: Terms, corpus: Any = None) -> optuna.Study:
         value = getattr(terms, option)
         if not least <= value <= MOST:
             raise UserError(f"--{option} must be from {least} to {MOST}, but is {value}.")
+    terms = terms._replace(spread=_draws(of, terms.spread))
     name = terms.name or f"{of.name}{NOISE_SUFFIX}"
     recipe = _recipe(of.recipe, corpus)
     if of.study is not None:
@@ -153,6 +155,21 @@ def read_errors(trial: FrozenTrial) -> dict[str, float]:
 # --- private -----------------------------------------------------------------------------------
 
 
+def _draws(of: Subject, spread: int) -> int:
+    """How many of the draws asked for are run: none where the search has tried mixtures enough."""
+    if of.study is not None and len(tried(of.study)) >= ENOUGH:
+        return 0
+    weighs = of.recipe.score == [AUTO]
+    if 0 < spread < FEWEST or (weighs and not spread):
+        zero = "" if weighs else "0, or "
+        asked = ", by which `score: auto` weighs its components" if weighs else ""
+        raise UserError(
+            f"--spread must be {zero}from {FEWEST} to {MOST}, but is {spread}: fewer than {FEWEST} "
+            f"draws do not tell how far mixtures differ{asked}."
+        )
+    return spread
+
+
 def _recipe(recipe: StudyRecipe, corpus: Any) -> StudyRecipe:
     """The search's recipe for the runs: no search, and a score that says what it adds up."""
     if recipe.score == [AUTO]:
@@ -181,15 +198,13 @@ def _facts(of: Subject, terms: Terms, space: MixtureSpace) -> dict[str, Any]:
     allowed = np.where(base.upper > 0, base.prior, np.inf)
     smallest = int(np.argmin(np.where(allowed > 0, allowed, np.inf)))
     drawn = space.sample_mixed(np.random.default_rng(of.recipe.seed), MOST)
-    known = 0 if of.study is None else len(tried(of.study))
-    spread = terms.spread if known < ENOUGH else 0
-    labels = [f"seed-{k + 1}" for k in range(max(terms.repeats, terms.corner, spread))]
+    labels = [f"seed-{k + 1}" for k in range(max(terms.repeats, terms.corner, terms.spread))]
     places = [(PRIOR, label) for label in labels[: terms.repeats]]
     places += [(CORNER, label) for label in labels[: terms.corner]]
-    places += [(f"{DRAW}{k + 1}", labels[k]) for k in range(spread)]
+    places += [(f"{DRAW}{k + 1}", labels[k]) for k in range(terms.spread)]
     corner = throughout(space, np.eye(len(base))[smallest])
     rows = {PRIOR: space.project(space.prior), CORNER: space.project(corner)}
-    rows |= {f"{DRAW}{k + 1}": drawn[k] for k in range(spread)}
+    rows |= {f"{DRAW}{k + 1}": drawn[k] for k in range(terms.spread)}
     return {
         "of": of.name,
         "corner": base.domains[smallest],

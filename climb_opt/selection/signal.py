@@ -54,7 +54,7 @@ class Part:
         if math.isnan(self.noise):
             return "no mixture has two runs that report it"
         if math.isnan(self.signal):
-            return f"fewer than {FEWEST} distinct mixtures report it"
+            return f"fewer than {FEWEST} of the signal's mixtures report it"
         if self.noise == 0 == self.signal:
             return "constant"
         if not self.shown:

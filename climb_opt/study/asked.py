@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,15 +54,29 @@ def weighed(
             f"`climb-opt noise` on this recipe first, with the same --storage and study name."
         )
     _check_measured(StudyView(study).recipe, recipe, beside)
+    return replace(recipe, score=dict(found["score"])), {**found, "from": beside}
+
+
+def say_weights(name: str, found: Mapping[str, Any]) -> None:
+    """Log the score of the new study `name`, by what `weighed` found."""
+    score = " + ".join(f"{c:g} {component}" for component, c in found["score"].items())
+    if found["after"] is None:
+        log.warning(
+            "Score of %s: %s, all alike, for the runs of %s could not weigh them; the report says "
+            "why under What can be searched on.",
+            name,
+            score,
+            found["from"],
+        )
+        return
     log.info(
         "Score of %s, from %s: %s; noise / signal %s, of their plain mean %s.",
         name,
-        beside,
-        " + ".join(f"{c:g} {component}" for component, c in found["score"].items()),
+        found["from"],
+        score,
         number(found["after"], 2),
         number(found["before"], 2),
     )
-    return replace(recipe, score=dict(found["score"])), {**found, "from": beside}
 
 
 def check_choices(recipe: StudyRecipe) -> None:

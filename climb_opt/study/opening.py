@@ -31,6 +31,7 @@ from climb_opt.study.asked import (
     check_choices,
     check_measurable,
     check_recipe,
+    say_weights,
     weighed,
 )
 from climb_opt.study.carried import carried
@@ -258,6 +259,8 @@ def _complete(
             raise
     on_create()
     log.info("Created study %s in %s.", name, describe(storage))
+    if found:
+        say_weights(name, found)
     return study
 
 
