@@ -12,6 +12,7 @@ from climb_opt.errors import UserError, did_you_mean
 from climb_opt.reading import read_text
 from climb_opt.yamls import parse_yaml, read_yaml
 
+LONGEST = 200  # characters of what a difference shows in full: a ladder is ten times as long
 SHIPPED = ("studies", "proxies", "corpora")
 
 
@@ -149,8 +150,13 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
             was, now = ({f"{key}[{i}]": entries[i] for i in places} for entries in (a, b))
             lines += difference(was, now, prefix)
         elif a != b:
-            lines.append(f"{prefix}{key}: {json.dumps(a)} -> {json.dumps(b)}")
+            lines.append(f"{prefix}{key}: {_shown(a)} -> {_shown(b)}")
     return lines
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return f"{len(value)} entries" if _entries(value) and len(text) > LONGEST else text
 
 
 def _entries(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:

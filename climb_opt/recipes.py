@@ -111,6 +111,7 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
     if not stored:
         check_ranges(recipe, "study")
         _check_names(recipe)
+    ladders.check(recipe)
     if recipe.verify not in range(slots := max(sum(recipe.rounds), 1)):
         raise UserError(
             f"study.verify must leave a slot to search with, so be from 0 to {slots - 1} for "
@@ -118,7 +119,6 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
         )
     if recipe.also:
         _check_also(recipe)
-    ladders.check(recipe)
     _check_phases(recipe)
     branching.check(recipe)
     for name in recipe.methods:

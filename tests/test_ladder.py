@@ -120,7 +120,12 @@ def test_a_ladder_with_a_budget_takes_the_place_of_rounds(tmp_path: Path) -> Non
         ("ladder: [{token: 1}, {}]", r"study.ladder\[0\]: unknown key 'token'. Did you mean"),
         ("budget: {flops: 0}", "must be positive"),
         ("budget: {flops: 1e9}\nrounds: [4]", "budget takes the place of rounds"),
-        ("budget: {flops: 1e9}\nverify: 2", "verify"),
+        (
+            "budget: {flops: 1e9}\nverify: 2",
+            "study.verify: slots of rounds, which a budget has not",
+        ),
+        ("budget: {flops: 1e9}\nverify: -2", "study.verify: slots of rounds, which a budget has"),
+        ("budget: {flops: 1e9}\nrungs: [0, 1]", "study.rungs: the rungs of rounds, which a budget"),
         ("ladder: [{tokens: 4096}, {}]\nalso: {b: {score: [c/bpb]}}", "one objective; drop also"),
         ("repetition: natural", "must be one of matched, whole"),
     ],

@@ -328,5 +328,15 @@ def test_numbers_of_corpora_proxies_and_scores_have_ranges_too() -> None:
         recipes.study_from({**MINIMAL, "corpus": {"inputs": ["a"], "output": "b", "domains": 1}})
     with pytest.raises(UserError, match=r"proxy\.decay must be"):
         recipes.read_proxy({"decay": -0.1})
-    with pytest.raises(UserError, match=r"study\.score\.a/acc must be"):
+    with pytest.raises(UserError, match=r"study\.score\.a/acc must be a finite number, but is inf"):
         recipes.study_from({**MINIMAL, "score": {"a/acc": math.inf}})
+
+
+def test_a_difference_counts_the_rungs_of_a_long_ladder_that_the_other_recipe_lacks() -> None:
+    ladder = [{"tokens": 4096, "command": "x" * 300}, {"tokens": 8192}]
+    assert recipe_files.difference({"ladder": []}, {"ladder": ladder}) == [
+        "ladder: [] -> 2 entries"
+    ]
+    assert recipe_files.difference({"ladder": [{"tokens": 1}]}, {}) == [
+        'ladder: [{"tokens": 1}] -> null'
+    ]

@@ -133,6 +133,14 @@ def test_files_that_are_no_journal_are_told_apart(tmp_path: Path) -> None:
     assert not (tmp_path / "missing").exists()
 
 
+def test_a_truncated_database_is_called_damaged(tmp_path: Path) -> None:
+    database = tmp_path / "x.db"
+    open_storage(f"sqlite:///{database}")
+    os.truncate(database, database.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"malformed\. The file is damaged: restore a copy"):
+        open_storage(f"sqlite:///{database}").get_all_studies()
+
+
 @contextmanager
 def nobody() -> Iterator[None]:
     """Without root's rights, where the tests run as root."""

@@ -201,7 +201,7 @@ def test_a_csv_needs_the_columns_of_the_guard_rails(tmp_path: Path) -> None:
 def test_scores_of_another_proxy_are_refused() -> None:
     recipe = read_study("demo", ["rounds=[16, 8, 4]"])
     other = read_study("demo", ["rounds=[16, 8, 4]", "proxy.tokens=999"])
-    with pytest.raises(UserError, match=r"cannot be compared.*proxy.tokens"):
+    with pytest.raises(UserError, match=r"cannot be compared.*proxy.tokens.*\. Begin from another"):
         warm_start(study_of(recipe=recipe), study_of("old", recipe=other), read_lineage(OLD, OLD))
 
 

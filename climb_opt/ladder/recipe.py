@@ -45,6 +45,11 @@ def check(recipe: Any) -> None:
             "study: budget takes the place of rounds; set rounds: [] (or drop them), or keep them "
             "by budget: null."
         )
+    if recipe.budget is not None and recipe.rungs:
+        raise UserError(
+            "study.rungs: the rungs of rounds, which a budget has not; the sampler chooses the "
+            "rung of each trial. Set rungs: [], or drop them."
+        )
     if not (recipe.rounds or recipe.budget or recipe.baselines or recipe.branches):
         raise UserError(
             "study: nothing is to be run; give rounds, for example [64, 32, 16], or a budget: "

@@ -47,6 +47,7 @@ REMEDIES = (
     ),
     ("timeout", "Check the host and the port, and the firewall between here and there."),
     ("timed out", "Check the host and the port, and the firewall between here and there."),
+    ("malformed", "The file is damaged: restore a copy, or save what `sqlite3 FILE .recover` can."),
     ("too many clients", "Raise max_connections, or put Optuna's gRPC proxy in front of it."),
     ("connection slots", "Raise max_connections, or put Optuna's gRPC proxy in front of it."),
     ("too many connections", "Raise max_connections, or put Optuna's gRPC proxy in front of it."),

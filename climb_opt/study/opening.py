@@ -115,7 +115,7 @@ def read_recipe(study: optuna.Study) -> StudyRecipe:
     if recipe is None:
         raise UserError(
             f"Study {study.study_name!r} in {describe(StudyView(study).storage)} was not made by "
-            "climb_opt: it holds no recipe. Give another --study-name."
+            "climb_opt: it holds no recipe. Name another study."
         )
     return recipe
 

@@ -181,7 +181,8 @@ def _check(here: StudyView, there: StudyView) -> None:
     if lines:
         raise UserError(
             f"Scores of {there.name!r} cannot be compared with those of {here.name!r}: "
-            f"{'; '.join(lines)}."
+            f"{'; '.join(lines)}. Begin from another study, or set these keys as it has them "
+            "(--set)."
         )
 
 
