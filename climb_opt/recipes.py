@@ -42,7 +42,13 @@ log = logging.getLogger(__name__)
 
 def read_study(name: str, overrides: Sequence[str] = ()) -> StudyRecipe:
     """The study recipe of a shipped name or a path, with `key.sub=value` overrides applied."""
-    return study_from(set_overrides(read_data("studies", name), overrides))
+    recipe = study_from(set_overrides(read_data("studies", name), overrides))
+    if len(recipe.ladder) > 1 and not (recipe.rounds or recipe.budget):  # arms get theirs later
+        raise UserError(
+            "study.ladder: nothing is searched, and baselines run at the target alone; give a "
+            "budget: {flops: 3e19}, or rounds, or drop ladder."
+        )
+    return recipe
 
 
 def read_corpus(name: str, overrides: Sequence[str] = (), **more: Any) -> CorpusRecipe:
@@ -111,6 +117,7 @@ def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
     if not stored:
         check_ranges(recipe, "study")
         _check_names(recipe)
+        _check_weights(recipe)
     ladders.check(recipe)
     if recipe.verify not in range(slots := max(sum(recipe.rounds), 1)):
         raise UserError(
@@ -178,6 +185,18 @@ def _check_names(recipe: StudyRecipe) -> None:
             raise UserError(
                 f"study.baselines: a method cannot be named {name!r}; give a name that no fixed "
                 "mixture or rule has, without a slash."
+            )
+
+
+def _check_weights(recipe: StudyRecipe) -> None:
+    """Raise where every mixture would have the same score."""
+    for name, objective in recipe.objectives().items():
+        given = objective.score
+        if isinstance(given, dict) and not any(given.values()):
+            key = "study.score" if name == MAIN else f"study.also.{name}.score"
+            raise UserError(
+                f"{key}: every mixture scores 0, for all weights are 0: {', '.join(given)}; give "
+                "one another weight."
             )
 
 

@@ -127,6 +127,14 @@ def test_a_ladder_with_a_budget_takes_the_place_of_rounds(tmp_path: Path) -> Non
         ("budget: {flops: 1e9}\nverify: -2", "study.verify: slots of rounds, which a budget has"),
         ("budget: {flops: 1e9}\nrungs: [0, 1]", "study.rungs: the rungs of rounds, which a budget"),
         ("ladder: [{tokens: 4096}, {}]\nalso: {b: {score: [c/bpb]}}", "one objective; drop also"),
+        (
+            "ladder: [{tokens: 4096}, {}]\nbudget: null\nrounds: []",
+            "study.ladder: nothing is searched, .* or drop ladder",
+        ),
+        (
+            "also: {b: {score: {c/bpb: 0, d/bpb: 0.0}}}",
+            "study.also.b.score: every mixture .*: c/bpb, d/bpb;",
+        ),
         ("repetition: natural", "must be one of matched, whole"),
     ],
 )

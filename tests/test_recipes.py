@@ -330,6 +330,8 @@ def test_numbers_of_corpora_proxies_and_scores_have_ranges_too() -> None:
         recipes.read_proxy({"decay": -0.1})
     with pytest.raises(UserError, match=r"study\.score\.a/acc must be a finite number, but is inf"):
         recipes.study_from({**MINIMAL, "score": {"a/acc": math.inf}})
+    with pytest.raises(UserError, match=r"study\.score: every mixture scores 0, .*: a/acc; give"):
+        recipes.study_from({**MINIMAL, "score": {"a/acc": 0}})
 
 
 def test_a_difference_counts_the_rungs_of_a_long_ladder_that_the_other_recipe_lacks() -> None:
