@@ -7,11 +7,12 @@ allowed there and, for a misspelt key, the one that was meant.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from climb_opt.errors import UserError, did_you_mean
@@ -28,6 +29,17 @@ def build(cls: type[T], data: Any, where: str) -> T:
     needed = (k.name for k in keys if k.default is k.default_factory is dataclasses.MISSING)
     check_keys(data, [key.name for key in keys], needed, where)
     return cls(**{key: convert(data[key], hints[key], f"{where}.{key}") for key in data})
+
+
+def arguments(function: Callable[..., Any], data: Any, where: str) -> dict[str, Any]:
+    """A function's keyword arguments from plain data, as `build` makes a dataclass's fields."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected a mapping of keys, but got {data!r}.")
+    typed = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    hints, known = typing.get_type_hints(typed), inspect.signature(function).parameters
+    needed = (name for name, parameter in known.items() if parameter.default is parameter.empty)
+    check_keys(data, sorted(known), needed, where)
+    return {key: convert(data[key], hints[key], f"{where}.{key}") for key in data}
 
 
 def check_keys(
@@ -79,6 +91,8 @@ def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
     if isinstance(value, Mapping):  # then what a mapping can be says what is wrong with it
         mappings = (a for a in args if dataclasses.is_dataclass(a) or typing.get_origin(a) is dict)
         args = tuple(mappings) or args
+    elif isinstance(value, (list, tuple)):  # and what a list can be
+        args = tuple(a for a in args if typing.get_origin(a) in (list, tuple)) or args
     for arg in args:
         if arg is not type(None):
             try:

@@ -15,7 +15,7 @@ from climb_opt.ablation.recipe.arms import STANDARD
 from climb_opt.ablation.recipe.reading import read_ablation, shipped, title
 from climb_opt.ablation.recipe.resolve import allocate, arms, runs
 from climb_opt.ablation.recipe.resolve import settings as points_of
-from climb_opt.ablation.run.emulate import emulate
+from climb_opt.ablation.run.emulate import check_objective, emulate
 from climb_opt.ablation.run.results import Archive
 from climb_opt.ablation.run.runner import run_ablation
 from climb_opt.ablation.run.surfaces import surface
@@ -115,6 +115,8 @@ def test_standard_arms_resolve() -> None:
         ({"budget": {"seconds": 3, "trials": 5}}, "counts trials"),
         ({"seeds": 0}, "seeds must be at least 1"),
         ({"objective": "live", "grid": {"noise": [1]}}, "a grid varies"),
+        ({"grid": {"noise": []}}, r"grid\.noise: give at least one value"),
+        ({"objective": "nix", "arms": {"random": {"ladder": True}}}, "Unknown objective 'nix'"),
         ({"sedes": 3}, "Did you mean 'seeds'"),
     ],
 )
@@ -123,10 +125,12 @@ def test_mistakes_in_a_recipe_are_named(changes: dict[str, Any], message: str) -
         small(**changes)
 
 
+BENCH = {"name": "mixbench", "problem": "ladder"}
+
+
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ({"name": "mixing-low"}, "Known: live, mixing-law, phased-law, table"),
         ({"name": "mixing-law", "domain": 3}, "unknown key 'domain'"),
         ({"name": "mixing-law", "domains": 4, "merge": 5}, "merge must lie in 1..4"),
         ({"name": "mixing-law", "bias": 1.0}, "bias must lie in"),
@@ -138,6 +142,52 @@ def test_mistakes_in_a_recipe_are_named(changes: dict[str, Any], message: str) -
 def test_mistakes_in_an_objective_are_named(objective: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         emulate(runs(small(objective=objective))[1])
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"name": "mixing-law", "domains": "a"}, "domains: expected a number, but got 'a'"),
+        ({"name": "mixing-law", "domains": 1}, "at least 2 domains, but there is 1"),
+        ({"name": "mixing-law", "merge": 1}, "at least 2 domains, but there is 1"),
+        ({"name": "mixing-law", "law": -1}, "seed of a law must be at least 0, but is -1"),
+        ({"name": "phased-law", "domains": 1}, "at least 2 domains, but there is 1"),
+        ({"name": "phased-law", "throughout": 3}, "throughout: expected bool, but got 3"),
+        ({"name": "ladder", "costs": "a"}, r"costs\[0\]: expected a number, but got 'a'"),
+        ({"name": "ladder", "costs": {"a": 1}}, r"costs\[0\]: expected float, but got {'a': 1}"),
+        ({"name": "ladder", "costs": []}, "objective.costs: A ladder needs at least one rung"),
+        ({"name": "ladder", "costs": [16, 4]}, "objective.costs: Rungs must be in order of cost"),
+        ({"name": "ladder", "law": {"domains": 1}}, "at least 2 domains, but there is 1"),
+        ({"name": "ladder", "law": {"domain": 3}}, "objective.law: unknown key 'domain'"),
+        ({"name": "ladder", "law": 3}, "objective.law: expected a mapping, but got 3"),
+        ({"name": "ladder", "noise": -1}, "noise must be at least 0"),
+        ({"name": "ladder", "noise": ["a"]}, r"noise\[0\]: expected a number, but got 'a'"),
+        ({"name": "ladder", "correlation": [2.0]}, "correlation must lie above 0"),
+        ({"name": "ladder", "foo": 3}, "unknown key 'foo'"),
+        ({"name": "ladder-tables"}, "objective: missing key 'rungs'"),
+        ({"name": "rows", "file": "gone.csv", "rungs": "a"}, r"rungs\[0\]\[0\]: expected a number"),
+        ({"name": "rows", "file": "gone.csv", "rungs": [[1, 2]], "scor": 1}, "unknown key 'scor'"),
+        ({**BENCH, "problem": "nix"}, "Unknown problem 'nix'"),
+        ({**BENCH, "foo": 3}, "'ladder' takes no 'foo'"),
+    ],
+)
+def test_an_objective_is_checked_before_it_is_planned_or_run(
+    objective: dict[str, Any], message: str
+) -> None:
+    arms = {"random": {"ladder": True, "sampler": "simplex-gp"}} if "costs" in objective else None
+    recipe = small(objective=objective, **({"arms": arms} if arms else {}))
+    with pytest.raises(UserError, match=message):
+        check_objective(recipe)
+
+
+def test_what_an_objective_reads_from_files_need_not_be_there_for_a_plan() -> None:
+    table = {"mixtures": "gone.csv", "results": "gone.csv"}
+    for objective in (
+        {"name": "table", "tables": {"a": table}},
+        {"name": "rows", "file": "gone.csv", "rungs": [[1, 2]]},
+        {"name": "mixbench", "problem": "a", "tables": {"a": table}},
+    ):
+        check_objective(small(objective=objective))
 
 
 def test_an_unknown_recipe_or_scale_lists_the_known(tmp_path: Path) -> None:

@@ -174,6 +174,10 @@ def test_mistakes_on_the_command_line_are_one_line(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["ablate", "samplers", "--arms", "climb,clim", "--plan"]) == 2
     assert "No arm 'clim'" in capsys.readouterr().err
+    wrong = ["ablate", "samplers", "--set", "grid={foo: [1]}"]
+    for command in ([*wrong, "--plan"], wrong):
+        assert main(command) == 2
+        assert "unknown key 'foo'" in capsys.readouterr().err
 
 
 def test_several_settings_begin_with_an_overview() -> None:

@@ -62,6 +62,7 @@ def _ablate(args: argparse.Namespace) -> int:
     from climb_opt.ablation.recipe.plan import plan_text
     from climb_opt.ablation.recipe.reading import title
     from climb_opt.ablation.recipe.resolve import runs
+    from climb_opt.ablation.run.emulate import check_objective
     from climb_opt.ablation.run.results import Archive
     from climb_opt.ablation.run.runner import run_ablation
 
@@ -70,6 +71,8 @@ def _ablate(args: argparse.Namespace) -> int:
         logging.getLogger(f"climb_opt.{room}").setLevel(logging.WARNING)
     count = crew.wanted(args, args.storage or "")
     recipe = _recipe(args)
+    if not args.show:
+        check_objective(recipe)
     name = "-".join(filter(None, [title(args.recipe), args.scale]))
     if args.plan:
         print(plan_text(name, recipe), end="")

@@ -35,9 +35,11 @@ def plan_text(name: str, recipe: AblationRecipe) -> str:
 
 
 def _emulated(recipe: AblationRecipe, points: int) -> list[str]:
-    rows = [
-        [arm.name, _rounds(arm), str(_trials(arm) * recipe.seeds * points)] for arm in arms(recipe)
-    ]
+    rows = []
+    for arm in arms(recipe):
+        chosen = arm.searches and arm.study.budget is not None  # how many, by the sampler
+        trials = "-" if chosen else str(_trials(arm) * recipe.seeds * points)
+        rows.append([arm.name, _rounds(arm), trials])
     return [*pipe_table(["arm", "rounds", "trials in all"], rows), "", "No model is trained."]
 
 

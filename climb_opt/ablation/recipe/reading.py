@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from climb_opt import recipe_files, recipes
+from climb_opt import lookup, recipe_files, recipes
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import arms
 from climb_opt.errors import UserError
@@ -68,6 +68,7 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
         raise UserError("ablation: arms must name at least one arm.")
     if recipe.only:
         recipe = replace(recipe, arms=_only(recipe, recipe.only), only=())
+    lookup.check_name("objective", recipe.objective.name)
     check_ranges(recipe, "ablation")
     if recipe.reference is not None and recipe.reference not in recipe.arms:
         raise UserError(
@@ -86,6 +87,9 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
         )
     if recipe.live and recipe.grid:
         raise UserError("ablation: a grid varies an emulator's options; give live arms instead.")
+    for option, values in recipe.grid.items():
+        if not values:
+            raise UserError(f"ablation.grid.{option}: give at least one value, or leave it out.")
     arms(recipe)
     return recipe
 

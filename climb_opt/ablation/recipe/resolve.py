@@ -20,6 +20,7 @@ from climb_opt.ladder.recipe import rung_count
 from climb_opt.proxy.cost import overhead
 from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.retrain.sibling import at_target
+from climb_opt.strict import as_list
 
 BENCH = "mixbench"  # its arms may be methods, too
 LADDERS = ("ladder", "ladder-tables", "rows", BENCH)  # emulated objectives with rungs
@@ -182,7 +183,8 @@ def _laddered(options: ArmOptions, over: dict[str, Any], recipe: AblationRecipe)
         )
     if options.parallel > 1:
         raise UserError("an arm with a ladder asks for one trial at a time.")
-    count = len(objective.options.get("rungs") or objective.options.get("costs") or (1, 4, 16))
+    rungs = objective.options.get("rungs") or objective.options.get("costs") or (1, 4, 16)
+    count = len(as_list(rungs))
     over = {**over, "ladder": [{"tokens": 1 + place} for place in range(count)]}
     if any(isinstance(entry, Mapping) for entry in over.get("rounds", ())):
         return over

@@ -57,6 +57,11 @@ def of_options(options: Mapping[str, Any], folder: str | None = None) -> Content
     return found
 
 
+def reads_files(options: Mapping[str, Any]) -> bool:
+    """Whether an objective's options name tables, so that it takes more than the recipe."""
+    return "tables" in options or any(_files(options, Path()))
+
+
 @cache
 def studies_of(storage: str | None, names: tuple[str, ...]) -> tuple[list[optuna.Study], str]:
     """Searches, and a digest of their finished trials; read once a process.

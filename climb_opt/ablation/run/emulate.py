@@ -7,7 +7,10 @@ trial depends on the seed and j alone, and a run cut short is done again from it
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import optuna
@@ -15,11 +18,13 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from climb_opt import lookup, recipes
-from climb_opt.ablation.recipe.resolve import BENCH, Run, allocate
+from climb_opt.ablation.recipe.recipe import AblationRecipe
+from climb_opt.ablation.recipe.resolve import BENCH, Run, allocate, runs
 from climb_opt.ablation.run import promises
-from climb_opt.ablation.run.benched import benched
-from climb_opt.ablation.run.contents import contents
+from climb_opt.ablation.run.benched import benched, problem_of
+from climb_opt.ablation.run.contents import contents, reads_files
 from climb_opt.ablation.run.final import COMMON, final_mixture
+from climb_opt.ablation.run.options import prepared
 from climb_opt.ablation.run.results import RunResult, mixtures_digest, run_digest
 from climb_opt.ablation.run.searching import search
 from climb_opt.ablation.run.surfaces import Surface, surface
@@ -89,14 +94,30 @@ def emulate(
     return replace(_emulated(run, storage, prefix, searches or Searches()), contents=read)
 
 
+def check_objective(recipe: AblationRecipe) -> None:
+    """Refuse an objective that no run could search; where it reads files, keys and types alone.
+
+    Raises:
+        UserError: an unknown option, one of another type or out of range.
+    """
+    for run in [] if recipe.live else runs(replace(recipe, seeds=1)):
+        objective = _searched_on(run)
+        if run.objective.name == BENCH:
+            make: Callable[[], Any] = partial(problem_of, objective.options, run.seed)
+        else:
+            prepared(objective.name, objective.options)
+            make = partial(surface, objective)
+        if not reads_files(objective.options):
+            make()
+
+
 # --- private -----------------------------------------------------------------------------------
 
 
 def _emulated(run: Run, storage: BaseStorage | None, prefix: str, searches: Searches) -> RunResult:
     if run.objective.name == BENCH:
         return benched(run)
-    options = {**run.objective.options, **run.arm.options.objective}
-    ground = surface(Choice(run.objective.name, options))
+    ground = surface(_searched_on(run))
     if (fixed := run.arm.options.fixed) is not None:
         weights = fixed_mixture(ground.space, fixed.name, **fixed.options)
         return _judged(RunResult.of(run), weights, ground)
@@ -107,6 +128,10 @@ def _emulated(run: Run, storage: BaseStorage | None, prefix: str, searches: Sear
     except UserError as error:  # nothing finished: the run is counted as lost, with its reason
         return _judged(replace(result, error=str(error)), None, ground)
     return _judged(result, final, ground)
+
+
+def _searched_on(run: Run) -> Choice:
+    return Choice(run.objective.name, {**run.objective.options, **run.arm.options.objective})
 
 
 def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: str) -> Searched:

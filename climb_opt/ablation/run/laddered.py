@@ -11,12 +11,13 @@ what n trials at the target cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from climb_opt.ablation.run.options import check_domains
 from climb_opt.ablation.run.surfaces import Surface, fitted, load_table
 from climb_opt.emulator import (
     LadderObjective,
@@ -28,36 +29,38 @@ from climb_opt.emulator import (
     read_runs,
 )
 from climb_opt.emulator.rows import PER_PARAMETER
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.ladder import Ladder, Rung
-from climb_opt.strict import as_list
+from climb_opt.strict import arguments
 from climb_opt.text import amount
 
-Noise = float | Sequence[float]
+Noise = float | tuple[float, ...]
 
 
 def simulated(
-    costs: Sequence[float] = (1, 4, 16),
-    correlation: float | Sequence[float] = 0.8,
+    costs: tuple[float, ...] = (1, 4, 16),
+    correlation: float | tuple[float, ...] = 0.8,
     misleads: bool = False,
-    law: Mapping[str, Any] | None = None,
+    law: dict[str, Any] | None = None,
     noise: Noise = 0.0,
 ) -> Surface:
     """A mixing law as the target, and cheaper rungs that rank mixtures as well as stated."""
+    with within("objective.costs"):
+        ladder = Ladder.of(costs)
     source = SimulatedLadder(
-        MixingLaw(**(law or {})),
-        Ladder.of([float(cost) for cost in costs]),
-        correlation=_each(correlation),
+        MixingLaw(**arguments(MixingLaw, law or {}, "objective.law")),
+        ladder,
+        correlation=correlation,
         misleads=misleads,
-        noise=_each(noise),
+        noise=noise,
     )
     return _measured(source)
 
 
 def tables(
-    rungs: Sequence[Mapping[str, Any]],
-    score: Sequence[str] | Mapping[str, float] = (),
-    prior: Mapping[str, float] | None = None,
+    rungs: list[dict[str, Any]],
+    score: tuple[str, ...] | dict[str, float] = (),
+    prior: dict[str, float] | None = None,
     folder: str = ".",
     noise: Noise = 0.0,
 ) -> Surface:
@@ -71,13 +74,13 @@ def tables(
         table = {**_of_table(given), "score": score, "prior": prior}
         sources.append(fitted(table, folder, components=False))
         steps.append(Rung(amount(size), PER_PARAMETER * size * tokens, round(tokens), round(size)))
-    return _measured(SourceLadder(tuple(sources), Ladder(tuple(steps)), _each(noise)))
+    return _measured(SourceLadder(tuple(sources), Ladder(tuple(steps)), noise))
 
 
 def rows(
-    file: str | Mapping[str, Any],
-    rungs: Sequence[Sequence[float]],
-    score: Sequence[str] | Mapping[str, float] | None = None,
+    file: str | dict[str, Any],
+    rungs: list[list[float]],
+    score: list[str] | dict[str, float] | None = None,
     folder: str = ".",
     noise: Noise = 0.0,
 ) -> Surface:
@@ -90,18 +93,17 @@ def rows(
             "objective.file: a path, or {path, weights, size, tokens, ignore}: what the columns "
             f"are called; it is {file!r}."
         )
-    if any(not isinstance(rung, (list, tuple)) or len(rung) != 2 for rung in rungs):
+    if any(len(rung) != 2 for rung in rungs):
         raise UserError(f"objective.rungs: a pair [parameters, tokens] for each, not {rungs!r}.")
     runs = read_runs(Path(folder, str(path)), **given)
-    steps = [(float(size), float(tokens)) for size, tokens in rungs]
-    wanted = score if score is None or isinstance(score, Mapping) else as_list(score)
-    return _measured(pool(runs, steps, wanted, _each(noise)))
+    return _measured(pool(runs, [(size, tokens) for size, tokens in rungs], score, noise))
 
 
 # --- private -------------------------------------------------------------------------------------
 
 
 def _measured(source: LadderSource) -> Surface:
+    check_domains(source.space)
     return Surface(
         source=source,
         noisy=LadderObjective(source),
@@ -110,10 +112,6 @@ def _measured(source: LadderSource) -> Surface:
         truth=source.truth,
         quality=source.quality(),
     )
-
-
-def _each(value: Any) -> Any:
-    return tuple(float(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def _of_table(given: Mapping[str, Any]) -> dict[str, Any]:

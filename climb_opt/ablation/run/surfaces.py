@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt import lookup
 from climb_opt.ablation.run.contents import of_options
+from climb_opt.ablation.run.options import check_domains, prepared
 from climb_opt.emulator import (
     Emulator,
     LadderObjective,
@@ -88,9 +88,8 @@ def surface(objective: Choice) -> Surface:
 
 @lru_cache(maxsize=64)
 def _surface(name: str, options: str, read: tuple[tuple[str, str], ...]) -> Surface:
-    given = json.loads(options)
-    lookup.check_options("objective", name, given, set())
-    return lookup.find("objective", name)(**given)
+    made: Surface = prepared(name, json.loads(options))()
+    return made
 
 
 # --- the two kinds -----------------------------------------------------------------------------
@@ -118,7 +117,7 @@ def mixing_law(
 
 
 def table_of(
-    tables: Mapping[str, Mapping[str, Any]],
+    tables: dict[str, dict[str, Any]],
     table: str | None = None,
     folder: str = ".",
     noise: float = 0.0,
@@ -140,8 +139,7 @@ def measured(
     components: bool,
 ) -> Surface:
     """The surface of what is `searched`, whose mixtures are judged once expanded."""
-    if not noise >= 0 or not np.isfinite(noise):
-        raise UserError(f"objective: noise must be at least 0, but is {noise}.")
+    check_domains(searched.space)
     return Surface(
         source=searched,
         noisy=NoisyObjective(searched, noise=noise, components=components),
