@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from climb_opt import recipe_files
 from climb_opt.ablation.recipe.arms import STANDARD
-from climb_opt.ablation.recipe.reading import read_ablation, shipped, title
+from climb_opt.ablation.recipe.reading import ablation_from, read_ablation, shipped, title
 from climb_opt.ablation.recipe.resolve import allocate, arms, runs
 from climb_opt.ablation.recipe.resolve import settings as points_of
 from climb_opt.ablation.run.emulate import check_objective, emulate
@@ -23,7 +23,7 @@ from climb_opt.ablation.table import render
 from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
-from test_ablation import small
+from test_ablation import SMALL, small
 
 # --- recipes -----------------------------------------------------------------------------------
 
@@ -188,6 +188,13 @@ def test_what_an_objective_reads_from_files_need_not_be_there_for_a_plan() -> No
         {"name": "mixbench", "problem": "a", "tables": {"a": table}},
     ):
         check_objective(small(objective=objective))
+
+
+def test_arms_that_are_not_chosen_are_not_checked() -> None:
+    data = {**SMALL, "arms": {"random": None, "climb": None}, "budget": {"trials": 2}}
+    with pytest.raises(UserError, match="3 rounds need one"):
+        ablation_from(data)
+    assert list(ablation_from(data, ["random"]).arms) == ["random"]
 
 
 def test_an_unknown_recipe_or_scale_lists_the_known(tmp_path: Path) -> None:

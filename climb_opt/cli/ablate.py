@@ -105,11 +105,11 @@ def _ablate(args: argparse.Namespace) -> int:
 
 
 def _recipe(args: argparse.Namespace) -> AblationRecipe:
-    from climb_opt.ablation.recipe.reading import chosen_arms, read_ablation
+    from climb_opt.ablation.recipe.reading import read_ablation
 
     changes = overrides(args, tables="objective.folder")
-    recipe = read_ablation(args.recipe, scale=args.scale, overrides=changes)
-    return chosen_arms(recipe, args.arms.split(",")) if args.arms else recipe
+    chosen = args.arms.split(",") if args.arms else ()
+    return read_ablation(args.recipe, scale=args.scale, overrides=changes, chosen=chosen)
 
 
 def _report(name: str, recipe: AblationRecipe, archive: Archive, args: argparse.Namespace) -> None:

@@ -34,9 +34,15 @@ def title(name: str) -> str:
 
 
 def read_ablation(
-    name: str, *, scale: str | None = None, overrides: Sequence[str] = ()
+    name: str,
+    *,
+    scale: str | None = None,
+    overrides: Sequence[str] = (),
+    chosen: Sequence[str] = (),
 ) -> AblationRecipe:
     """The ablation recipe of a shipped name or a path, at one of its scales.
+
+    Only the arms that are `chosen`, if some are; the reference is dropped if it is not among them.
 
     The `ablation.json` that an ablation leaves behind is a recipe, too: that of the same runs.
 
@@ -53,11 +59,11 @@ def read_ablation(
             known = ", ".join(scales) if isinstance(scales, Mapping) else ""
             raise UserError(f"Ablation {name!r} has no scale {scale!r}. Scales: {known or 'none'}.")
         data = recipe_files.merge(data, scales[scale])
-    return ablation_from(recipe_files.set_overrides(data, overrides))
+    return ablation_from(recipe_files.set_overrides(data, overrides), chosen)
 
 
-def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
-    """An ablation recipe from plain data."""
+def ablation_from(data: Mapping[str, Any], chosen: Sequence[str] = ()) -> AblationRecipe:
+    """An ablation recipe from plain data, of its arms or of those that are `chosen`."""
     data = dict(data)
     if "objective" in data:
         data["objective"] = recipes.choice_data(data["objective"], "ablation.objective")
@@ -90,14 +96,11 @@ def ablation_from(data: Mapping[str, Any]) -> AblationRecipe:
     for option, values in recipe.grid.items():
         if not values:
             raise UserError(f"ablation.grid.{option}: give at least one value, or leave it out.")
+    if chosen:
+        reference = recipe.reference if recipe.reference in chosen else None
+        recipe = replace(recipe, arms=_only(recipe, chosen), reference=reference)
     arms(recipe)
     return recipe
-
-
-def chosen_arms(recipe: AblationRecipe, names: Sequence[str]) -> AblationRecipe:
-    """The recipe with these arms only; the reference is dropped if it is not among them."""
-    reference = recipe.reference if recipe.reference in names else None
-    return replace(recipe, arms=_only(recipe, names), reference=reference)
 
 
 # --- private -----------------------------------------------------------------------------------
