@@ -139,7 +139,7 @@ class Range(NamedTuple):
         high = value < most if self.without == "most" else value <= most
         if low and high:
             return ""
-        if least == -limit and most == limit and not math.isfinite(value):
+        if least <= -limit and most >= limit and not math.isfinite(value):
             return f"must be a finite number, but is {value!r}"
         if self.most == HUGE and not low:
             allowed = "positive" if self.without == "least" else f"at least {least:.16g}"

@@ -23,7 +23,7 @@ from climb_opt.ablation.table import render
 from climb_opt.ablation.table.comparison import comparisons
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
-from test_ablation import SMALL, small
+from test_ablation import LAW, SMALL, small
 
 # --- recipes -----------------------------------------------------------------------------------
 
@@ -117,6 +117,9 @@ def test_standard_arms_resolve() -> None:
         ({"objective": "live", "grid": {"noise": [1]}}, "a grid varies"),
         ({"grid": {"noise": []}}, r"grid\.noise: give at least one value"),
         ({"objective": "nix", "arms": {"random": {"ladder": True}}}, "Unknown objective 'nix'"),
+        ({"objective": {**LAW, "noise": float("nan")}}, "must be a finite number, but is nan"),
+        ({"arms": {"random": {"cost": float("nan")}}}, "must be a finite number, but is nan"),
+        ({"arms": {"random": {"cost": -float("inf")}}}, "must be a finite number, but is -inf"),
         ({"sedes": 3}, "Did you mean 'seeds'"),
     ],
 )
