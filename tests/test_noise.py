@@ -333,7 +333,7 @@ def test_impossible_numbers_are_refused(
     recipe: StudyRecipe, journal: str, option: dict[str, int]
 ) -> None:
     study = open_study(recipe, storage=journal, study_name="x")
-    with pytest.raises(UserError, match=f"--{next(iter(option))} must be (0, or )?from"):
+    with pytest.raises(UserError, match=f"--{next(iter(option))} must be (0 or )?from"):
         climb_opt.noise(study, objective=objective(), **option)  # type: ignore[arg-type]
     assert "x-noise" not in optuna.get_all_study_names(StudyView(study).storage)
 

@@ -117,7 +117,7 @@ def test_what_is_retrained_is_trained_at_the_target(
     found = climb_opt.confirm(study, seeds=2, objective=again)
     assert all(len(scores) == 2 for scores in found.scores.values())
     assert climb_opt.transfer(study, "62m", mixtures=4, top=2, objective=again).missing == 0
-    told = climb_opt.noise(study, repeats=2, corner=1, spread=2, objective=again)
+    told = climb_opt.noise(study, repeats=2, corner=1, spread=3, objective=again)
     assert told.runs["prior"] == 2
     for name in ("s-confirm", "s-transfer-62m", "s-noise"):
         sibling = open_study(study_name=name, storage=journal, create=False)
@@ -144,7 +144,7 @@ def test_what_mixtures_differ_by_is_taken_from_the_target_alone(
 def test_noise_of_a_recipe_on_rungs_that_has_not_begun(recipe: StudyRecipe, journal: str) -> None:
     for name, wanted in (("r", on_rungs(recipe, rungs=(0, 1))), ("b", bought(recipe, 9))):
         of = repeats.subject(wanted, journal, name)
-        sibling = repeats.begin(of, repeats.Terms(2, 1, 2))
+        sibling = repeats.begin(of, repeats.Terms(2, 1, 3))
         noise.work_on(sibling, run_by(by_rung))
         assert studies.status(sibling).done and StudyView(sibling).ladder is None
         assert all(RUNG not in t.user_attrs for t in all_trials(sibling))

@@ -161,7 +161,7 @@ def _draws(of: Subject, spread: int) -> int:
         return 0
     weighs = of.recipe.score == [AUTO]
     if 0 < spread < FEWEST or (weighs and not spread):
-        zero = "" if weighs else "0, or "
+        zero = "" if weighs else "0 or "
         asked = ", by which `score: auto` weighs its components" if weighs else ""
         raise UserError(
             f"--spread must be {zero}from {FEWEST} to {MOST}, but is {spread}: fewer than {FEWEST} "
