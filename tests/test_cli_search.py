@@ -125,20 +125,39 @@ def test_bad_input_is_one_line_and_status_2(
 
 
 def test_a_recipe_that_cannot_train_leaves_its_name_free(
-    home: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def refuse(study: optuna.Study, **options: Any) -> Any:
-        raise UserError("proxy.tokens (0) is less than one step.")
+        Path("runs/mine").mkdir(exist_ok=True)
+        raise UserError("proxy.tokens (8) is less than one step.")
 
     with monkeypatch.context() as patch:
         patch.setattr("climb_opt.study.working.make_objective", refuse)
-        assert main(["search", "mine.yaml", "--set", "proxy.tokens=0"]) == 2
+        assert main(["search", "mine.yaml", "--set", "proxy.tokens=8"]) == 2
+    assert "Removed study mine again: nothing was trained for it." in caplog.messages
+    assert not Path("runs/mine").exists()
     assert main(["search", "mine.yaml"]) == 0
     assert "6 of 6 slots done" in capsys.readouterr().out
     with monkeypatch.context() as patch:  # a worker that only joins takes nothing away
         patch.setattr("climb_opt.study.working.make_objective", refuse)
         assert main(["search", "mine.yaml"]) == 2
     assert len(all_trials(the_study())) == 6
+
+
+def test_an_older_study_is_looked_for_before_the_search_is_created(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["search", "mine.yaml"])
+    capsys.readouterr()
+    assert main(["search", "mine.yaml", "--study-name", "new", "--from", "min"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.endswith("Did you mean 'mine'? Studies: mine.\n")
+    for more in ([], ["--from-storage", "runs/climb.journal"]):
+        assert main(["search", "mine.yaml", "--from", "mine", *more]) == 2
+        assert "--from 'mine' is the search itself" in capsys.readouterr().err
 
 
 def test_another_recipe_under_the_same_name_is_refused_with_the_difference(

@@ -105,7 +105,7 @@ def retrain(
         except UserError:
             # What cannot train, for want of its corpus for example, must not keep the name.
             if leads():
-                discard_untried(study)
+                discard_untried(study, args.runs)
             raise
     if not leads():
         return None

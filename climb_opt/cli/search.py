@@ -71,13 +71,17 @@ def _search(args: argparse.Namespace) -> int:
     team = process.wanted(args)
     created: list[bool] = []
     with stop_flag() as stop:
+        if leads() and args.source:  # what is missing is said before the search has its name
+            from climb_opt.warmstart import older_study
+
+            older_study(args.source, args.from_storage or args.storage, stop)
         study = _join(args, lambda: created.append(True), stop)
         try:
             return _work(study, team, stop)
         except Exception:
             # A recipe that cannot train must not keep its name from the corrected one.
             if created:
-                discard_untried(study)
+                discard_untried(study, args.runs)
             raise
 
 

@@ -163,7 +163,7 @@ def train_beside(
         else:
             with_proxies(sibling, run, corpus=corpus, directory=directory, stop=stop)
     except UserError:
-        discard_untried(sibling)
+        discard_untried(sibling, directory)
         raise
 
 

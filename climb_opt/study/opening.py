@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -36,6 +37,7 @@ from climb_opt.study.asked import (
 )
 from climb_opt.study.carried import carried
 from climb_opt.study.corpora import corpus_for, is_override, to_be_built
+from climb_opt.text import file_name
 from climb_opt.view import StudyView, load_study, store_space
 
 log = logging.getLogger(__name__)
@@ -120,11 +122,20 @@ def read_recipe(study: optuna.Study) -> StudyRecipe:
     return recipe
 
 
-def discard_untried(study: optuna.Study) -> None:
-    """Delete a study without trials: what cannot train must not keep its name from what can."""
+def discard_untried(study: optuna.Study, directory: str | Path | None = None) -> None:
+    """Delete a study without trials: what cannot train must not keep its name from what can.
+
+    Args:
+        directory: of runs; the study's folder there goes too, if it is empty.
+    """
     view = StudyView(study)
-    if not view.trials():
-        optuna.delete_study(study_name=view.name, storage=view.storage)
+    if view.trials():
+        return
+    optuna.delete_study(study_name=view.name, storage=view.storage)
+    log.info("Removed study %s again: nothing was trained for it.", view.name)
+    if directory is not None:
+        with contextlib.suppress(OSError):  # there is none, or something lies in it
+            (Path(directory) / file_name(view.name)).rmdir()
 
 
 def corpus_of(study: optuna.Study, path: str | Path | None, *, needed: bool) -> Corpus | None:

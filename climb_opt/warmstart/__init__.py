@@ -10,9 +10,17 @@ Imported trials have no slot: they spend nothing of the plan, and samplers, pred
 use them like any other finished trial.
 """
 
-from climb_opt.warmstart.begin import begin
+from climb_opt.warmstart.begin import begin, older_study
 from climb_opt.warmstart.lineage import Lineage, read_lineage
 from climb_opt.warmstart.studies import Imported, warm_start
 from climb_opt.warmstart.tables import import_csv
 
-__all__ = ["Imported", "Lineage", "begin", "import_csv", "read_lineage", "warm_start"]
+__all__ = [
+    "Imported",
+    "Lineage",
+    "begin",
+    "import_csv",
+    "older_study",
+    "read_lineage",
+    "warm_start",
+]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, InMemoryStorage
 
 from climb_opt.errors import UserError
-from climb_opt.storages import open_storage, study_lock
+from climb_opt.storages import describe, impatient, open_storage, study_lock
 from climb_opt.study import open_study
 from climb_opt.view import StudyView
 from climb_opt.warmstart.lineage import read_lineage
@@ -34,7 +35,7 @@ def begin(
         csv: a table of runs: weights and value.
 
     Raises:
-        UserError: a source that is missing or cannot be compared.
+        UserError: a source that is missing, cannot be compared or is the study itself.
     """
     if source is None and lineage is not None:
         raise UserError("--lineage describes the domains of an older study: give --from STUDY too.")
@@ -43,13 +44,33 @@ def begin(
         return lines
     with study_lock(study):  # workers that start together import once
         if source is not None:
-            where = open_storage(storage or StudyView(study).storage, write=False)
-            old = open_study(study_name=source, storage=where, create=False)
+            old = older_study(source, storage or StudyView(study).storage)
+            if _same(old, study):
+                raise UserError(
+                    f"--from {source!r} is the search itself; name an older study, or leave it out."
+                )
             parents = read_lineage(_tokens(old), _tokens(study), lineage)
             lines += warm_start(study, old, parents).lines()
         if csv is not None:
             lines += import_csv(study, Path(csv)).lines()
     return lines
+
+
+def older_study(
+    name: str,
+    storage: str | BaseStorage | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> optuna.Study:
+    """The study that a search is to begin with; arguments and errors as of `open_study`."""
+    where = open_storage(storage, write=False, stop=stop)
+    return open_study(study_name=name, storage=where, create=False, stop=stop)
+
+
+def _same(old: optuna.Study, study: optuna.Study) -> bool:
+    one, other = StudyView(impatient(old)), StudyView(impatient(study))
+    here, there = one.storage, other.storage
+    named = not isinstance(here, InMemoryStorage) and describe(here) == describe(there)
+    return (here is there or named) and one.number == other.number
 
 
 def _tokens(study: optuna.Study) -> dict[str, float]:
