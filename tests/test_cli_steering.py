@@ -16,8 +16,9 @@ import yaml
 from climb_opt import study as studies
 from climb_opt.attributes import BEAT, SLOT
 from climb_opt.cli import main
-from climb_opt.cli.status import describe, duration
+from climb_opt.cli.status import describe
 from climb_opt.study import open_study
+from climb_opt.text import duration
 from climb_opt.view import StudyView, all_trials
 from searching import fail_on, the_study
 
@@ -205,12 +206,12 @@ def test_a_clock_that_is_ahead_is_said_to_be(home: Any) -> None:
             state=optuna.trial.TrialState.RUNNING, user_attrs={BEAT: beat, SLOT: 0}
         )
     )
-    assert "its clock is 10.0 min ahead" in describe(studies.status(study))
+    assert "its clock is 10 min 0 s ahead" in describe(studies.status(study))
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(3, "3 s"), (119, "119 s"), (150, "2.5 min"), (9000, "2.5 h"), (400_000, "4.6 d")],
+    [(4.6, "4.6 s"), (119, "1 min 59 s"), (9000, "2 h 30 min"), (400_000, "4 d 15 h")],
 )
 def test_durations_read_as_a_person_says_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text

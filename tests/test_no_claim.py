@@ -21,6 +21,7 @@ from climb_opt.exports import prepare, render
 from climb_opt.exports.formats import texts
 from climb_opt.measures import apart
 from climb_opt.retrain.paired import Confirmation, first_line
+from climb_opt.selection.recommendation import in_words
 from climb_opt.storages import open_storage
 from climb_opt.view import store_space
 from synthetic_study import Shape, build_study
@@ -138,6 +139,7 @@ def test_another_baseline_that_is_as_good_is_named() -> None:
     found = best_mixture(study_of(parts, named={"baseline/mine": best}))
     assert found.gain is not None and found.gain.low > 0
     assert found.as_good.startswith("The baseline 'mine' is as good for all that is known")
+    assert found.as_good.endswith(f" {in_words(found.gain_over_baseline, sign=True)}")
     worse = best_mixture(study_of(parts, named={"baseline/mine": SPACE.prior}))
     assert worse.as_good == ""
 

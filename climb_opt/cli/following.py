@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 from climb_opt.cli.stopping import leads
-from climb_opt.text import score
+from climb_opt.text import duration, score
 
 if TYPE_CHECKING:
     import optuna
@@ -52,7 +52,7 @@ class Following:
         return rounds.status(self._study, self._plan)
 
     def _move(self, now: Status) -> None:
-        from climb_opt.cli.status import duration, spending
+        from climb_opt.cli.status import spending
 
         self._bar.n = now.finished
         words = [spending(now)] if now.rungs else []

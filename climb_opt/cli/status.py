@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, format_argument, show, study_command
 from climb_opt.errors import listed
-from climb_opt.text import flops, score
+from climb_opt.text import duration, flops, score
 
 if TYPE_CHECKING:
     from climb_opt.workers import RoundStatus, RunningStatus, Status
@@ -84,11 +84,11 @@ def _rungs(now: Status) -> list[str]:
     """What was spent on each rung, how far their rankings agree, what is left of the budget."""
     names = [f"{r.name} (target)" if r is now.rungs[-1] else r.name for r in now.rungs]
     wide = max(len("rung"), *map(len, names))
-    lines = [f"{'rung':<{wide}}  {'a trial':>13}  done  running  {'spent':>13}  {'in':>8}"]
+    lines = [f"{'rung':<{wide}}  {'a trial':>13}  done  running  {'spent':>13}  {'in':>11}"]
     for name, r in zip(names, now.rungs, strict=True):
         lines.append(
             f"{name:<{wide}}  {flops(r.flops):>13}  {r.finished:>4}  {r.running:>7}  "
-            f"{flops(r.spent):>13}  {duration(r.seconds):>8}"
+            f"{flops(r.spent):>13}  {duration(r.seconds):>11}"
         )
     if now.agreement:
         lines += ["", "rank correlation of rungs [90 %], on mixtures run on both"]
@@ -118,14 +118,6 @@ def _outside(r: RoundStatus) -> str:
         "given up": len(r.given_up),
     }
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit a person would use."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _beat(one: RunningStatus) -> str:

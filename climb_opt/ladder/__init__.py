@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from climb_opt.attributes import FACTS, IMPORTED, RUNG, SLOT
 from climb_opt.errors import UserError
+from climb_opt.text import flops, powers
 
 USED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
 
@@ -71,8 +72,8 @@ class Ladder:
             if lower.flops >= upper.flops:
                 raise UserError(
                     f"Rungs must be in order of cost, cheapest first, but {lower.name!r} costs "
-                    f"{lower.flops:.3g} FLOPs a trial and {upper.name!r} after it "
-                    f"{upper.flops:.3g}; sort them, or drop one of two that cost the same."
+                    f"{flops(lower.flops)} a trial and {upper.name!r} after it "
+                    f"{powers(upper.flops)}; sort them, or drop one of two that cost the same."
                 )
 
     @classmethod

@@ -66,7 +66,7 @@ def gpu_hours(flops: float) -> float:
 
 def assumed_speed() -> str:
     """What `gpu_hours` assumes, in words."""
-    speed = f"{PEAK / 1e12:.0f} TFLOP/s x {UTILISATION:.0%}"
+    speed = f"{PEAK / 1e12:.0f} TFLOP/s x {100 * UTILISATION:.0f} %"
     return f"{speed} (assumed; proxies below 100M parameters reach less)"
 
 

@@ -270,7 +270,11 @@ def _guard_rails(evidence: Evidence, weights: np.ndarray) -> list[str]:
     if not evidence.problem.constraints:
         return []
     chance = float(np.exp(evidence.problem.feasible(np.sqrt(weights[None]))[0]))
-    return [] if chance >= 0.9 else [f"the guard-rails hold with probability {chance:.0%} only"]
+    return (
+        []
+        if chance >= 0.9
+        else [f"the guard-rails hold with probability {100 * chance:.0f} % only"]
+    )
 
 
 def _balanced(of: Learnt, components: bool) -> Recommendation:

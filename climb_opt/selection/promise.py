@@ -29,8 +29,9 @@ from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.model import Surrogate
 from climb_opt.history import History
 from climb_opt.measures import distance
-from climb_opt.selection.recommendation import LEVEL, WIDTH, Estimate
+from climb_opt.selection.recommendation import LEVEL, WIDTH, Estimate, in_words
 from climb_opt.simplex import MixtureSpace
+from climb_opt.text import plus_minus
 
 LUCK = 0.5  # share of the lead over the best evaluated mixture that is none, at most without noise
 LUCK_STD = 0.55  # standard deviations that a pick looks better than it is, a tried prior worse
@@ -186,7 +187,7 @@ def as_good(gain: Estimate | None, baseline: str, why: str = "") -> str:
     if gain is not None and gain.low > 0:
         return ""
     name = NAMES.get(baseline, f"The baseline {baseline!r}")
-    shown = why if gain is None else f"the gain over it is {gain.mean:+.3g} ± {gain.half:.2g}"
+    shown = why if gain is None else f"the gain over it is {in_words(gain, sign=True)}"
     return f"{name} is as good for all that is known: {shown}"
 
 
@@ -213,7 +214,7 @@ def paying(space: MixtureSpace, history: History, compared: np.ndarray) -> str:
         gain = Promise(surrogate, pick, history.weights).gain(compared[0])
         half = gain.half * float(ndtri(1 - (1 - LEVEL) / 2 / len(used))) / WIDTH
         if gain.mean > half:
-            found.append(f"{history.names[c]} ({gain.mean:+.3g} ± {half:.2g})")
+            found.append(f"{history.names[c]} ({plus_minus(gain.mean, half, sign=True)})")
     if not found:
         return "no component of the score is shown to gain by a mixture of its own either"
     return f"by a mixture of its own would gain: {', '.join(found)}"

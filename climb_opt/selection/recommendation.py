@@ -204,8 +204,8 @@ def noise_doubt(noise: float, spread: float) -> list[str]:
     if spread <= 0 or noise / spread < 0.5:
         return []
     return [
-        f"noisy: one evaluation varies by {noise / spread:.0%} of the spread of random mixtures; "
-        "confirm the gain with fresh seeds"
+        f"noisy: one evaluation varies by {100 * noise / spread:.0f} % of the spread of random "
+        "mixtures; confirm the gain with fresh seeds"
     ]
 
 

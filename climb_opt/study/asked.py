@@ -22,7 +22,7 @@ from climb_opt.samplers.leaning import Leaning
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study.carried import INFLUENCE, carried, carried_as
-from climb_opt.text import counted, number
+from climb_opt.text import counted, flops, number, powers
 from climb_opt.view import StudyView, study_named
 
 log = logging.getLogger(__name__)
@@ -176,13 +176,12 @@ def check_budget(
     needed = (named + 1) * target.flops + dearer + before
     if budget >= needed:
         return
-    more = f", {dearer:.3g} more for {listed(recipe.methods)}" if dearer else ""
-    after = f", after {before:.3g} of trunk, branches and their checks," if before else ""
+    more = f", {powers(dearer)} more for {listed(recipe.methods)}" if dearer else ""
+    after = f", after {powers(before)} of trunk, branches and their checks," if before else ""
     raise UserError(
-        f"{where}: {budget:.3g} FLOPs do not pay for {counted(named, 'baseline')} and one trial of "
-        f"the target, {target.name}: {named} + 1 at {target.flops:.3g}{more}{after} are "
-        f"{needed:.3g}. "
-        "Give more, name fewer baselines, or take a cheaper target."
+        f"{where}: {flops(budget)} do not pay for {counted(named, 'baseline')} and one trial of "
+        f"the target, {target.name}: {named} + 1 at {powers(target.flops)}{more}{after} "
+        f"are {powers(needed)}. Give more, name fewer baselines, or take a cheaper target."
     )
 
 

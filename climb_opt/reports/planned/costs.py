@@ -15,7 +15,7 @@ from climb_opt.proxy.going_on import check_going_on
 from climb_opt.proxy.ladders import branching_flops, ladder_of, priced_ladder, with_methods
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.study.asked import check_budget
-from climb_opt.text import amount, counted, flops, hours_text, number, pipe_table
+from climb_opt.text import amount, counted, flops, hours_text, number, pipe_table, powers
 
 CHEAPER = 4  # a recipe of one rung is shown one of a quarter of its tokens
 
@@ -166,11 +166,11 @@ def costs_text(costs: Costs) -> list[str]:
             rung.proxy,
             "-" if rung.parameters is None else amount(rung.parameters),
             "-" if rung.tokens is None else amount(rung.tokens),
-            f"{rung.flops:.3g}",
+            powers(rung.flops),
             number(rung.share, 3),
             hours_text(rung.hours),
             "chosen" if rung.trials is None else str(rung.trials),
-            f"{rung.buys:,}" if rung.buys < 1e15 else f"{rung.buys:.1e}",
+            f"{rung.buys:,}" if rung.buys < 1e15 else powers(rung.buys),
         ]
         for i, rung in enumerate(costs.rungs)
     ]
