@@ -8,6 +8,7 @@ uint16 (code 8) for small vocabularies and int32 (code 4) for others, so a corpu
 
 from __future__ import annotations
 
+import shlex
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -84,8 +85,8 @@ def index_shards(corpus: Corpus, streams: Iterable[Stream] | None = None) -> Non
         except OSError as error:
             raise UserError(
                 f"{prefix}.idx is missing and cannot be written: {error.strerror}. Make pairs "
-                f"elsewhere: `climb-opt corpus export {corpus.path} --format megatron --output "
-                "FOLDER`, and name them with --path 'FOLDER/domain_{index}'."
+                f"elsewhere: `climb-opt corpus export {shlex.quote(str(corpus.path))} --format "
+                "megatron --output FOLDER`, and name them with --path 'FOLDER/domain_{index}'."
             ) from None
 
 

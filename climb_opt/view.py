@@ -19,6 +19,7 @@ its storage.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,8 +137,8 @@ class StudyView:
         what = "no trial yet" if not count else f"{count} trials, but none holds a mixture"
         raise UserError(
             f"Study {self.name!r} has {what} (parameters {PREFIX}<domain>), and no space is stored"
-            f": nothing to show. Start or continue it with `climb-opt search {self.name}`, or with "
-            "a sampler of climb_opt."
+            f": nothing to show. Start or continue it with `climb-opt search "
+            f"{shlex.quote(self.name)}`, or with a sampler of climb_opt."
         )
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -136,11 +137,11 @@ def test_numbers_have_three_digits(value: float, text: str) -> None:
 
 
 def test_the_command_runs_resumes_and_shows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"
-    own = tmp_path / "own.yaml"
+    own = tmp_path / "my own.yaml"
     own.write_text(
         "# own\nobjective: {name: mixing-law, domains: 3, tasks: 2}\n"
         "arms: [uniform, random, climb]\nreference: uniform\nbudget: {trials: 14}\n"
@@ -153,9 +154,11 @@ def test_the_command_runs_resumes_and_shows(
     assert "| random |" in first and "climb |" not in first
     assert main([*command, "--show"]) == 0
     assert "climb: 2 of 2 runs have not finished" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["climb-opt", *command])
     assert main(command) == 0
     whole = capsys.readouterr().out
     assert (out / "ablation.md").read_text() == whole
+    assert f"Command: `{shlex.join(['climb-opt', *command])}`." in whole
     assert {p.name for p in out.iterdir()} >= {"ablation.json", "runs.csv", "figures"}
     assert len(list((out / "figures").glob("*.png"))) == 3
 

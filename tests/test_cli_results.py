@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,8 @@ def test_best_sets_the_mixture_beside_prior_and_uniform(run: Any) -> None:
     assert "optimum *" in out or "predicted *" in out
     assert "climb-opt confirm small" in out
     assert max(len(line) for line in out.splitlines() if "Caution" not in line) <= 98
+    odd = run("best", "odd <b>'\"/🧪")[1]
+    assert shlex.join(["climb-opt", "confirm", "odd <b>'\"/🧪"]) in odd, "as a shell takes it"
 
 
 def test_best_as_data_holds_every_rule(run: Any) -> None:

@@ -52,6 +52,20 @@ def test_status_for_people_and_for_programs(home: Any, capsys: pytest.CaptureFix
     }
 
 
+def test_a_name_with_a_space_is_quoted_in_the_commands_that_are_printed(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home(fail_on(1))
+    search = ["search", "mine.yaml", "--study-name", "my study"]
+    assert main(search) == 0
+    out = capsys.readouterr().out
+    assert "see `climb-opt status 'my study'`, then `climb-opt retry 'my study'`." in out
+    assert main(["status", "my study"]) == 0
+    assert "`climb-opt retry 'my study'` tries again" in capsys.readouterr().out
+    assert main([*search, "--set", "seed=3"]) == 2
+    assert "or only `--study-name 'my study'` to go on" in capsys.readouterr().err
+
+
 def test_mixtures_in_line_are_seen_and_named_when_given_up(
     home: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
@@ -115,7 +116,7 @@ def _recipe(args: argparse.Namespace) -> AblationRecipe:
 def _report(name: str, recipe: AblationRecipe, archive: Archive, args: argparse.Namespace) -> None:
     from climb_opt.ablation.table.written import write_tables
 
-    command = " ".join(["climb-opt", *sys.argv[1:]])
+    command = shlex.join(["climb-opt", *sys.argv[1:]])
     text = write_tables(archive, name, recipe, command=command, figures=not args.no_figures)
     print(text, end="")
 

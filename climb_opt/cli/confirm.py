@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -88,4 +89,5 @@ def _show(confirm: optuna.Study) -> None:
     if any(d.verdict not in ("better", "worse") for d in found.differences()):
         print("More seeds narrow the intervals: the same command with a larger --seeds goes on.")
     if found.failed:
-        print(f"Failed attempts: {found.failed}; see `climb-opt status {confirm.study_name}`.")
+        name = shlex.quote(confirm.study_name)
+        print(f"Failed attempts: {found.failed}; see `climb-opt status {name}`.")

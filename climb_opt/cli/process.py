@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -67,8 +68,8 @@ def check_any_finished(study: optuna.Study) -> None:
     if now.given_up and failed and not any(r.finished for r in rounds):
         raise UserError(
             f"{now.name}: no trial finished: {counted(len(failed), 'attempt')} failed, the last: "
-            f"{failed[-1].rstrip('.')}. Mend that, then run `climb-opt retry {now.name}` and the "
-            "same command again."
+            f"{failed[-1].rstrip('.')}. Mend that, then run `climb-opt retry "
+            f"{shlex.quote(now.name)}` and the same command again."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -148,9 +149,9 @@ def _conclusion(now: Status) -> str:
     spent = f", {spending(now)}" if now.rungs else ""
     text = f"{now.name}: {slots_done(now)}{best}{spent}."
     if now.given_up:
-        slots = ", ".join(map(str, now.given_up))
+        slots, name = ", ".join(map(str, now.given_up)), shlex.quote(now.name)
         text += (
-            f" Given up after repeated failures: {slots}; see `climb-opt status {now.name}`, then "
-            f"`climb-opt retry {now.name}`."
+            f" Given up after repeated failures: {slots}; see `climb-opt status {name}`, then "
+            f"`climb-opt retry {name}`."
         )
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 import optuna
@@ -79,6 +80,6 @@ def advised(
     if advice is None:
         raise UserError(
             f"Study {study.study_name!r} has nothing {purpose} yet: no trial has finished. "
-            f"`climb-opt status {study.study_name}` shows how far it is."
+            f"`climb-opt status {shlex.quote(study.study_name)}` shows how far it is."
         )
     return advice

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -157,8 +158,8 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
                 )
         raise UserError(
             f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
-            f"another --study-name to start a new study, or only `--study-name {study.study_name}` "
-            "to go on with the stored recipe."
+            f"another --study-name to start a new study, or only `--study-name "
+            f"{shlex.quote(study.study_name)}` to go on with the stored recipe."
         )
 
 

@@ -7,6 +7,7 @@ recipe that the study stores, and a file that has changed since is refused.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -52,8 +53,8 @@ def carried_as(stored: StudyRecipe, wanted: StudyRecipe, study: str) -> StudyRec
                 raise UserError(
                     f"Study {study!r} began with another influence than {path!r} holds now: "
                     f"{_change(getattr(held, name), getattr(now, name), name)}. Give another "
-                    f"--study-name to start a new study, or only `--study-name {study}` to go on "
-                    "with what it began with."
+                    f"--study-name to start a new study, or only `--study-name "
+                    f"{shlex.quote(study)}` to go on with what it began with."
                 )
     return _with(wanted, stored.sampler.options[INFLUENCE])
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -49,8 +50,8 @@ def run_live(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
             "ablate runs one process a worker. For several GPUs a trial, let `accelerate launch -m "
-            f"climb_opt search --study-name {place.prefix}/ARM/seedN` help with each study, or "
-            "start one `climb-opt ablate` per GPU."
+            f"climb_opt search --study-name {shlex.quote(place.prefix)}/ARM/seedN` help with each "
+            "study, or start one `climb-opt ablate` per GPU."
         )
     planned = runs(recipe)
     found = [_found(run, recipe, place, on_trial) for run in planned]

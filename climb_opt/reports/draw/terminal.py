@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -49,7 +50,7 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
         if confirmation is not None and any(confirmation.scores.values()):
             parts.append("\n".join(verdicts(confirmation)))
         else:
-            parts.append(f"Predicted, not yet retrained: `climb-opt confirm {name}`.")
+            parts.append(f"Predicted, not yet retrained: `climb-opt confirm {shlex.quote(name)}`.")
     return "\n\n".join([*parts, *(f"Caution: {warning}." for warning in chosen.warnings)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 from climb_opt.history import MOST as HUGE
 from climb_opt.recipes import MAIN
@@ -71,8 +72,8 @@ def _runs(found: Noise) -> str:
         text += f" Of runs that diverged: {numbers}, which count as {HUGE:.0e}."
     if found.missing:
         text += (
-            f" Without a result: {', '.join(found.missing)}; `climb-opt status {found.study}` says "
-            "why."
+            f" Without a result: {', '.join(found.missing)}; "
+            f"`climb-opt status {shlex.quote(found.study)}` says why."
         )
     return text
 
