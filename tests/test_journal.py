@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from climb_opt.errors import UserError
-from climb_opt.storages import (
-    open_storage,
-)
+import climb_opt
+from climb_opt.errors import Interrupted, UserError
+from climb_opt.files import take_flock
+from climb_opt.storages import impatient, open_storage, persist, study_lock
 from climb_opt.storages.journal import mend
+from one_worker import SMALL, work
 from servers import MariaDB, Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -153,6 +156,69 @@ def test_mending_a_whole_or_empty_journal_changes_nothing(tmp_path: Path) -> Non
         path.write_bytes(content)
         assert mend(path) == cut
         assert path.read_bytes() == content[: len(content) - cut]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "no"), FileNotFoundError(2, "gone")])
+def test_a_journal_that_cannot_be_written_leaves_no_lock_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    path = tmp_path / "x.journal"
+    study = impatient(journal_study(path))
+
+    def fail(journal: Path) -> int:
+        raise error
+
+    with monkeypatch.context() as patched, pytest.raises((OSError, UserError)):
+        patched.setattr("climb_opt.storages.journal.mend", fail)
+        study.set_user_attr("a", 1)
+    os.close(take_flock(Path(f"{path}.flock"), wait=False))
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_journal_that_was_moved_while_in_use_is_waited_for_until_it_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, folder: bool
+) -> None:
+    path = tmp_path / "runs" / "x.journal"
+    study = optuna.create_study(study_name="s", storage=open_storage(path))
+    lock = study_lock(study)
+    moved = path.parent if folder else path
+    put_back = partial(moved.with_name("elsewhere").rename, moved)
+    monkeypatch.setattr("climb_opt.storages.outages.rest", lambda seconds, stop: put_back())
+    for use in (
+        lambda: study.set_user_attr("a", 1),
+        lambda: study.get_trials(deepcopy=False),
+        lambda: persist(lock.__enter__) if folder else study.tell(study.ask(), 1.0),
+    ):
+        moved.rename(moved.with_name("elsewhere"))
+        use()
+        assert f"Journal {str(path)!r} is gone: it was moved or deleted while in" in caplog.text
+        assert caplog.messages[-1].startswith("The storage answers again")
+        caplog.clear()
+    assert study.user_attrs == {"a": 1}
+
+
+def test_a_worker_whose_journal_is_deleted_waits_until_it_is_asked_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.journal"
+    study = optuna.create_study(study_name="s", storage=open_storage(path))
+    asked: list[float] = []
+    monkeypatch.setattr(
+        "climb_opt.storages.outages.rest", lambda seconds, stop: asked.append(seconds)
+    )
+
+    def objective(trial: optuna.Trial) -> float:
+        path.unlink()
+        trial.set_user_attr("a", 1)
+        return 1.0
+
+    with pytest.raises(Interrupted):
+        work(study, objective, SMALL, stop=lambda: bool(asked))
+    assert "is gone" in caplog.messages[0] and "waiting until it does" in caplog.messages[0]
+    assert not path.exists()  # a new one would hide that the results are elsewhere
+    monkeypatch.setattr("climb_opt.storages.outages.PATIENCE", 0.0)
+    with pytest.raises(UserError, match=r"is gone.* Put it back, or start again with another"):
+        climb_opt.status(study)
 
 
 FULL_DISK = """

@@ -19,7 +19,7 @@ from optuna.storages import JournalStorage
 from climb_opt.errors import UserError
 from climb_opt.files import against, is_full, take_flock
 from climb_opt.storages.database import StorageAway
-from climb_opt.storages.salvage import START, SalvagingBackend
+from climb_opt.storages.salvage import START, SalvagingBackend, in_use
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
 
@@ -42,8 +42,15 @@ class JournalLock:
         self._descriptor = -1
 
     def acquire(self) -> bool:
-        self._descriptor = take_flock(self._file)
-        if cut := mend(self._journal):
+        with in_use(self._journal):
+            descriptor = take_flock(self._file)
+            try:
+                cut = mend(self._journal)
+            except BaseException:  # kept open, it would lock this process out itself
+                os.close(descriptor)
+                raise
+        self._descriptor = descriptor
+        if cut:
             log.warning(
                 "Journal %r: its last line was cut short; its %d bytes are dropped.",
                 str(self._journal),

@@ -31,6 +31,7 @@ from optuna.trial import TrialState, create_trial
 from climb_opt.errors import UserError
 from climb_opt.files import short_key, take_flock
 from climb_opt.storages.outages import impatient, persist
+from climb_opt.storages.salvage import in_use
 
 # Seconds after which a holder that hangs loses the lock. A claim takes well under a second, with a
 # predictor to fit a few.
@@ -57,7 +58,7 @@ def study_lock(study: optuna.Study) -> StudyLock:
     if isinstance(storage, InMemoryStorage):
         return ThreadLock(f"{id(storage)}/{study.study_name}")
     if isinstance(storage, JournalStorage) and hasattr(backend, "_file_path"):
-        return FileLock(Path(f"{backend._file_path}.{short_key(study.study_name):016x}.flock"))
+        return FileLock(backend._file_path, study.study_name)
     if isinstance(backend, RDBStorage):
         return _database_lock(backend, study.study_name)
     return TicketLock(storage, study.study_name, hung=HUNG)
@@ -96,14 +97,17 @@ class ThreadLock(StudyLock):
 
 
 class FileLock(StudyLock):
-    """`flock` on a file; one machine (NFS passes it on only where it is set up to)."""
+    """`flock` on a file beside a journal; one machine (NFS passes it on only where it is set up
+    to)."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, journal: str, study: str) -> None:
+        self._journal = journal
+        self._file = Path(f"{journal}.{short_key(study):016x}.flock")
         self._descriptor = -1
 
     def __enter__(self) -> FileLock:
-        self._descriptor = take_flock(self._file)
+        with in_use(self._journal):
+            self._descriptor = take_flock(self._file)
         return self
 
     def __exit__(self, *_: object) -> None:

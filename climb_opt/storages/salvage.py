@@ -13,13 +13,16 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 
 from climb_opt.attributes import BEAT, ERROR
 from climb_opt.errors import UserError
+from climb_opt.storages.database import StorageAway
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,22 @@ NEEDED: dict[int, tuple[str, ...]] = {
 }
 CREATE_STUDY, DELETE_STUDY, CREATE_TRIAL = 0, 1, 4
 SHOWN = 5  # numbers of damaged lines in a message
+
+
+@contextmanager
+def in_use(journal: str | Path) -> Iterator[None]:
+    """Where a journal is used that was there when it was opened.
+
+    Raises:
+        StorageAway: it or its folder is no more; it may be put back.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise StorageAway(
+            f"Journal {str(journal)!r} is gone: it was moved or deleted while in use. Put it back, "
+            "or start again with another --storage."
+        ) from None
 
 
 @dataclass
@@ -92,7 +111,7 @@ class SalvagingBackend(JournalFileBackend):
             self._begin()  # the storage was copied, or left in the middle of a damaged line
         before = len(self.damaged)
         number, place = self._next
-        with open(self._file_path, "rb") as file:
+        with in_use(self._file_path), open(self._file_path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size < place:
                 raise UserError(
