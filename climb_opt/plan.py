@@ -98,7 +98,7 @@ class Plan:
         return self.rungs[self.round_of(slot)] if self.rungs else None
 
     def left(self, trials: Iterable[FrozenTrial]) -> float:
-        """FLOPs of the budget for fresh slots, neither spent nor kept for slots to be tried again
+        """FLOPs of the budget for fresh slots, neither taken nor kept for slots to be tried again
         and named ones still to run; infinite without a budget."""
         if self.budget is None or self.ladder is None:
             return math.inf
@@ -107,7 +107,7 @@ class Plan:
         kept |= {s: self.ladder.rung_of(t[-1]) for s, t in attempts.items() if part_of(s) is None}
         due = [s for s in kept if self.state(attempts.get(s, ())) == "idle"]
         owed = sum(self.ladder.price(slot, kept[slot]) for slot in due)
-        return self.budget - self.ladder.spent(trials) - owed
+        return self.budget - self.ladder.taken(trials) - owed
 
     @property
     def size(self) -> int:

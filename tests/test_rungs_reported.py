@@ -96,6 +96,35 @@ def test_a_report_has_a_section_on_rungs_and_compares_none(study: optuna.Study) 
     assert min(float(figure) for figure in re.findall(r"-?\d+\.\d+", shown)) > -BELOW / 2
 
 
+def test_what_waits_in_line_is_not_spent_and_what_it_ran_counts_everywhere(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    study = searched(bought(recipe, 4.0), journal)
+    ladder, before = StudyView(study).ladder, status(study)
+    assert ladder is not None and before.left is not None and before.budget is not None
+    climb_opt.enqueue(study, "mine", {"web": 0.2, "code": 0.3, "math": 0.5}, rung=0)
+    climb_opt.enqueue(study, "ours", {"web": 0.2, "code": 0.3, "math": 0.5})
+    waiting = ladder.costs.sum()
+    for begun, trials in ((waiting, before.count), (0.0, before.count + 2)):
+        now, contents = status(study), contents_of(study, every_rule=False)
+        spent = sum(rung.spent for rung in now.rungs)
+        assert spent == contents.cost.flops == sum(rung.spent for rung in contents.rungs)
+        assert (now.begun, now.left) == (begun, before.left - waiting)
+        assert now.budget == pytest.approx(spent + now.begun + now.left)
+        assert now.count == sum(rung.finished for rung in now.rungs) == trials
+        said, text = describe(now), markdown.render(contents).replace("\\", "")
+        assert f"budget: {flops(spent)} of {flops(now.budget)}" in said
+        assert (f", {flops(begun)} in trials that run or wait, 0 FLOPs left (" in said) == (
+            begun > 0
+        )
+        assert f"{trials} trials done" in said
+        assert text.count(f"{flops(spent)} of {flops(now.budget)}") == 2  # at its head and its foot
+        assert f"{flops(spent)} were spent of a budget of" in text
+        assert re.search(rf"trials finished.*\b{trials}\b", text)
+        assert re.search(rf"trials ended.*\b{trials}\b", text)
+        studies.work(study, objective=by_rung, pace=PACE)
+
+
 def test_each_rounds_scores_are_of_its_own_rung(recipe: StudyRecipe, journal: str) -> None:
     study = searched(on_rungs(recipe, rounds=(4, 3), rungs=(0, 1)), journal)
     snapshot = take(study)

@@ -54,7 +54,7 @@ class Following:
     def _move(self, now: Status) -> None:
         from climb_opt.cli.status import spending
 
-        self._bar.n = now.finished
+        self._bar.n = now.count
         words = [spending(now)] if now.rungs else []
         if now.budget is not None and now.seconds_left:
             words.append(f"about {duration(now.seconds_left)} left")
@@ -115,6 +115,6 @@ def following(
         size = None
     with (
         logging_redirect_tqdm(),
-        progress(size, now.name, "trial", initial=now.finished, show=leads()) as bar,
+        progress(size, now.name, "trial", initial=now.count, show=leads()) as bar,
     ):
         yield Following(study, plan, bar, file=file)

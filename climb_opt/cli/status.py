@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, format_argument, show, study_command
 from climb_opt.errors import listed
-from climb_opt.text import duration, flops, score
+from climb_opt.text import counted, duration, flops, score
 
 if TYPE_CHECKING:
     from climb_opt.workers import RoundStatus, RunningStatus, Status
@@ -98,9 +98,10 @@ def _rungs(now: Status) -> list[str]:
         lines.append(f"  {pair}: {one}" + (f", {one.n} mixtures" if one.known else ""))
     lines += [f"caution: {text}" for text in now.distrusted]
     if now.budget is not None and now.left is not None:
-        spent = now.budget - now.left
-        lines += ["", f"budget: {spending(now)}, {flops(max(now.left, 0.0))} left"]
-        lines[-1] += f" ({100 * spent / now.budget:.0f} % spent)"
+        spent = now.budget - now.left - now.begun
+        lines += ["", f"budget: {spending(now)}"]
+        lines[-1] += f", {flops(now.begun)} in trials that run or wait" if now.begun else ""
+        lines[-1] += f", {flops(max(now.left, 0.0))} left ({100 * spent / now.budget:.0f} % spent)"
     return lines
 
 
@@ -108,7 +109,7 @@ def spending(now: Status) -> str:
     """What is spent of the budget; of a ladder without one, in all."""
     if now.budget is None or now.left is None:
         return flops(sum(r.spent for r in now.rungs))
-    return f"{flops(now.budget - now.left)} of {flops(now.budget)}"
+    return f"{flops(now.budget - now.left - now.begun)} of {flops(now.budget)}"
 
 
 def _outside(r: RoundStatus) -> str:
@@ -152,7 +153,7 @@ def _rests_on(now: Status) -> str:
 def slots_done(now: Status) -> str:
     """How many slots are done, of how many where that is known beforehand."""
     if now.budget is not None:
-        return f"{now.finished} trials done" if now.finished != 1 else "1 trial done"
+        return f"{counted(now.count, 'trial')} done"
     return f"{now.finished} of {now.size} slots done"
 
 

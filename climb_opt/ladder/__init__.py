@@ -18,7 +18,8 @@ from climb_opt.attributes import FACTS, IMPORTED, RUNG, SLOT
 from climb_opt.errors import UserError
 from climb_opt.text import flops, powers
 
-USED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+TAKEN = (*ENDED, TrialState.RUNNING, TrialState.WAITING)
 
 
 class BudgetSpent(Exception):
@@ -136,14 +137,18 @@ class Ladder:
         )
 
     def spent(self, trials: Iterable[FrozenTrial]) -> float:
-        """FLOPs of the trials that finished, run or wait; failed and imported ones cost nothing.
+        """FLOPs of the trials that finished; failed and imported ones cost nothing.
 
         A trial that was pruned, or went on from another, states that it used less than its rung's.
         """
-        used = [t for t in trials if t.state in USED and IMPORTED not in t.user_attrs]
-        return float(sum(self._spent_by(trial) for trial in used))
+        return self.taken(t for t in trials if t.state in ENDED)
 
-    def _spent_by(self, trial: FrozenTrial) -> float:
+    def taken(self, trials: Iterable[FrozenTrial]) -> float:
+        """FLOPs of the trials that finished, run or wait: what they take of a budget."""
+        taken = [t for t in trials if t.state in TAKEN and IMPORTED not in t.user_attrs]
+        return float(sum(self._taken_by(trial) for trial in taken))
+
+    def _taken_by(self, trial: FrozenTrial) -> float:
         price = self.price(trial.user_attrs.get(SLOT), self.rung_of(trial))
         facts = trial.user_attrs.get(FACTS, {})
         stated = facts.get("flops")

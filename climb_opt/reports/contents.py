@@ -21,7 +21,8 @@ from climb_opt.retrain.paired import Confirmation
 from climb_opt.selection import Advice, Recommendation
 from climb_opt.threads import one_blas_thread
 from climb_opt.workers import RungStatus
-from climb_opt.workers.status import round_status, rung_status
+from climb_opt.workers.durations import rung_status
+from climb_opt.workers.status import round_status
 
 if TYPE_CHECKING:
     from climb_opt.corpus.after.map import Points

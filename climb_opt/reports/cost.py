@@ -8,8 +8,8 @@ import numpy as np
 from optuna.trial import TrialState
 
 from climb_opt.history import fact, facts_of, seconds_of
+from climb_opt.ladder import ENDED
 from climb_opt.reports.snapshot import Snapshot
-from climb_opt.workers.durations import ENDED
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,9 @@ def cost_of(snapshot: Snapshot) -> Cost:
 
 def _flops(snapshot: Snapshot) -> float:
     """What trials state, or their rungs cost."""
-    ended = [t for t in snapshot.taken if t.state in ENDED]
     if snapshot.ladder is not None:
-        return snapshot.ladder.spent(ended)
-    return float(sum(fact(t, "flops") for t in ended))
+        return snapshot.ladder.spent(snapshot.taken)
+    return float(sum(fact(t, "flops") for t in snapshot.taken if t.state in ENDED))
 
 
 def tokens_of(snapshot: Snapshot) -> np.ndarray | None:

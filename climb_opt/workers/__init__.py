@@ -13,7 +13,8 @@ worker, and its slot tried again with the same mixture. Clocks are never compare
 
 from climb_opt.workers.beats import Pace
 from climb_opt.workers.claims import Claims, Work
-from climb_opt.workers.status import RoundStatus, RungStatus, RunningStatus, Status, status
+from climb_opt.workers.durations import RungStatus
+from climb_opt.workers.status import RoundStatus, RunningStatus, Status, status
 from climb_opt.workers.worker import work
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""How long the trials of a search take, by rung, and so how long it still takes."""
+"""What the trials of a search took, by rung, and so how long it still takes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.history import is_moved, seconds_of
-from climb_opt.ladder import rung_of
+from climb_opt.ladder import ENDED, Ladder, rung_of
 from climb_opt.ladder.branches.slots import is_branch
 from climb_opt.plan import Plan, Slot
 
 RECENT = 20  # finished trials that a rate is taken from
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+@dataclass(frozen=True)
+class RungStatus:
+    """Trials of a rung, imported ones too: the FLOPs of one, the FLOPs and the seconds that those
+    that ended took."""
+
+    name: str
+    flops: float
+    finished: int
+    running: int
+    spent: float
+    seconds: float
 
 
 class Durations:
@@ -56,6 +69,25 @@ class Durations:
             return statistics.median(self._on[rung][-RECENT:])
         assert self._per_flop is not None
         return self._per_flop * self._costs[rung]
+
+
+def rung_status(ladder: Ladder, trials: Sequence[FrozenTrial]) -> tuple[RungStatus, ...]:
+    """What each rung's trials took, cheapest first."""
+    on: list[list[FrozenTrial]] = [[] for _ in ladder.rungs]
+    for trial in trials:
+        if not is_branch(trial):
+            on[ladder.rung_of(trial)].append(trial)
+    return tuple(
+        RungStatus(
+            name=rung.name,
+            flops=rung.flops,
+            finished=sum(t.state in ENDED for t in mine),
+            running=sum(t.state == TrialState.RUNNING for t in mine),
+            spent=ladder.spent(mine),
+            seconds=sum(seconds_of(t) for t in mine if t.state.is_finished()),
+        )
+        for rung, mine in zip(ladder.rungs, on, strict=True)
+    )
 
 
 def unfinished(

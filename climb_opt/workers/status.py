@@ -14,14 +14,13 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, METHOD, PAUSED, SLOT, UNREAD
-from climb_opt.history import is_moved, seconds_of
-from climb_opt.ladder import Ladder, rung_of
+from climb_opt.history import is_moved
+from climb_opt.ladder import rung_of
 from climb_opt.ladder.agreement import Agreement, rank_agreement
-from climb_opt.ladder.branches.slots import is_branch
 from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.view import StudyView, all_trials
 from climb_opt.workers.beats import ended_here
-from climb_opt.workers.durations import ENDED, Durations, unfinished
+from climb_opt.workers.durations import Durations, RungStatus, rung_status, unfinished
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,6 @@ class RoundStatus:
     idle: int
     given_up: tuple[Slot, ...]
     rung: str | None = None
-
-
-@dataclass(frozen=True)
-class RungStatus:
-    """Trials of a rung, imported ones too: the FLOPs of one, what all of them took and take, and
-    the seconds that those that ended took."""
-
-    name: str
-    flops: float
-    finished: int
-    running: int
-    spent: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -95,7 +81,8 @@ class Status:
     agreement: tuple[Agreement, ...] = ()  # of rungs, on mixtures that were run on both
     distrusted: tuple[str, ...] = ()  # a sentence for each rung that is bought no more
     budget: float | None = None  # FLOPs
-    left: float | None = None  # FLOPs of the budget that are not spent
+    left: float | None = None  # FLOPs of the budget that are neither spent nor `begun`
+    begun: float = 0.0  # FLOPs of the budget that trials take which run or wait
     spent: bool | None = None  # whether the budget pays for no further trial
     before: RoundStatus | None = None  # trunk, branches and what checks them; None: there are none
     verdicts: tuple[str, ...] = ()  # on branches of several domains, on checked read-outs
@@ -106,6 +93,11 @@ class Status:
     def size(self) -> int:
         """Slots of the plan, the named ones included; with a budget those that were begun."""
         return sum(r.size for r in self._all)
+
+    @property
+    def count(self) -> int:
+        """Slots of the plan that are done; with a budget, whatever it paid for, trials that are."""
+        return self.finished + (0 if self.budget is None else self.extra)
 
     @property
     def _all(self) -> tuple[RoundStatus, ...]:
@@ -141,11 +133,11 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
     running = tuple(_running(t, now, plan) for t in trials if t.state == TrialState.RUNNING)
     workers = max(1, sum(r.slot is not None for r in running))
     pace = Durations(trials, plan)
-    left = over = None
+    left, over, begun = None, None, 0.0
     if plan.budget is not None and plan.ladder is not None:
         over = plan.next(trials).kind == "done"
-        left = plan.budget - plan.ladder.spent(trials)
-        begun = plan.ladder.spent(t for t in trials if t.state == TrialState.RUNNING)
+        left = plan.budget - plan.ladder.taken(trials)
+        begun = plan.ladder.taken(t for t in trials if not t.state.is_finished())
         # What is left at the end pays for no trial of the target any more.
         seconds = pace.paid((0.0 if over else max(left, 0.0)) + begun, workers)
     else:
@@ -168,6 +160,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         agreement=() if plan.target == 0 else _agreement(study),
         budget=plan.budget,
         left=left,
+        begun=begun,
         spent=over,
         before=before,
         verdicts=(*plan.before.notes, *map(str, plan.verdicts(trials))),
@@ -210,25 +203,6 @@ def _rung_of_round(plan: Plan, index: int) -> str | None:
     if plan.ladder is None or not plan.rungs:
         return None
     return plan.ladder.rungs[plan.rungs[index]].name
-
-
-def rung_status(ladder: Ladder, trials: Sequence[FrozenTrial]) -> tuple[RungStatus, ...]:
-    """What each rung's trials took, cheapest first."""
-    on: list[list[FrozenTrial]] = [[] for _ in ladder.rungs]
-    for trial in trials:
-        if not is_branch(trial):
-            on[ladder.rung_of(trial)].append(trial)
-    return tuple(
-        RungStatus(
-            name=rung.name,
-            flops=rung.flops,
-            finished=sum(t.state in ENDED for t in mine),
-            running=sum(t.state == TrialState.RUNNING for t in mine),
-            spent=ladder.spent(mine),
-            seconds=sum(seconds_of(t) for t in mine if t.state.is_finished()),
-        )
-        for rung, mine in zip(ladder.rungs, on, strict=True)
-    )
 
 
 def _loose(

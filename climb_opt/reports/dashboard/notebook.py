@@ -190,8 +190,7 @@ def rounds_ended(snapshot: Snapshot) -> int:
     """How many rounds, from the first on, have no slot left to run; tenths of a budget spent."""
     plan = snapshot.plan
     if plan.budget is not None and plan.ladder is not None:
-        ended = [t for t in snapshot.taken if t.state.is_finished()]
-        return int(10 * plan.ladder.spent(ended) / plan.budget)
+        return int(10 * plan.ladder.spent(snapshot.taken) / plan.budget)
     numbers = range(len(plan.rounds))
     open_ones = (i for i in numbers if not plan.ended(plan.slots(i), snapshot.taken))
     return next(open_ones, len(plan.rounds))

@@ -58,7 +58,7 @@ def _cell(one: Agreement | None) -> str:
 
 def _summary(contents: Contents) -> str:
     snapshot = contents.snapshot
-    ladder, spent = contents.rungs, sum(rung.spent for rung in contents.rungs)
+    ladder, spent = contents.rungs, contents.cost.flops
     text = f"Mixtures are judged at {ladder[-1].name}. {flops(spent)} were spent"
     budget = snapshot.plan.budget
     text += "" if budget is None else f" of a budget of {flops(budget)}"

@@ -71,12 +71,11 @@ def overview(contents: Contents) -> Section:
     if row is not None:
         best = f"{number(float(snapshot.measured[row]))} {unit_words(snapshot.unit)}".strip()
     at = f" at {snapshot.reached}" if snapshot.reached else ""
-    planned = "" if snapshot.plan.budget is not None else f" of {sum(counts.values())}"
+    done = ("slots finished", f"{counts.get('finished', 0)} of {sum(counts.values())}")
+    if snapshot.plan.budget is not None:  # which trials outside the plan are paid from, too
+        done = ("trials finished", str(cost.trials - cost.failed))
     pairs = [
-        (
-            "slots finished" if planned else "trials finished",
-            f"{counts.get('finished', 0)}{planned}",
-        ),
+        done,
         ("domains", str(len(snapshot.domains))),
         (f"best single run{at} (flattered by noise)", best),
         ("spent", _spent(contents) if cost.flops and snapshot.ladder is not None else ""),
