@@ -14,6 +14,7 @@ import optuna
 import pytest
 
 from climb_opt.attributes import SHOWN
+from climb_opt.errors import UserError
 from climb_opt.reports.contents import Contents, gather
 from climb_opt.reports.dashboard import notes
 from climb_opt.reports.dashboard import server as board
@@ -97,18 +98,26 @@ def test_an_artifact_folder_that_cannot_be_written_costs_no_trial(
     assert "were not written" in caplog.text
 
 
-def test_a_note_that_fails_costs_no_trial(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("error", [UserError("no space left"), ValueError("no note today")])
+def test_notes_and_cards_that_fail_cost_no_trial_and_say_in_a_line_what_is_known_to_be_wrong(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    def broken(*_: Any, **__: Any) -> str:
-        raise ValueError("no note today")
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error
 
     monkeypatch.setattr(notes, "trial_note", broken)
-    study = build_study(SHAPE)
+    study = build_study(Shape(domains=4, rounds=(6, 3), done=6, name="half", failures=0))
+    notebook = Notebook(study, contents=broken)
     with caplog.at_level(logging.WARNING):
-        trial = run_one(study, SHAPE, Notebook(study))
+        trial = run_one(study, SHAPE, notebook)
+        notebook.on_trial(study.trials[-1])
     assert trial.value is not None
-    assert "no note today" in caplog.text
+    note, refreshed = (r for r in caplog.records if r.name.startswith("climb_opt"))
+    assert f"Trial {trial.number} has no note" in note.message
+    assert "cards were not refreshed" in refreshed.message
+    plain = isinstance(error, UserError)
+    for record in (note, refreshed):
+        assert (not record.exc_info) == plain == (str(error) in record.getMessage())
 
 
 def test_without_the_dashboard_the_search_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

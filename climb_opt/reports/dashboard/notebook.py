@@ -18,6 +18,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import ARTIFACTS, COMPONENTS, FACTS, METHOD, PATH, SHOWN
+from climb_opt.errors import Interrupted, UserError
 from climb_opt.extras import installed
 from climb_opt.paths import path_mean
 from climb_opt.phases import PhasedSpace, one_phase, to_train
@@ -28,6 +29,7 @@ from climb_opt.reports.report import contents_of
 from climb_opt.reports.snapshot import Snapshot, take
 from climb_opt.schedules import Schedule
 from climb_opt.study.working import Objective
+from climb_opt.text import redact
 from climb_opt.view import StudyView, mixture_of
 
 log = logging.getLogger(__name__)
@@ -81,8 +83,8 @@ class Notebook:
         """`write`; a failure is logged and no more."""
         try:
             self.write(trial, learnt)
-        except Exception:  # a note that fails must not cost a trained proxy
-            log.warning("Trial %d has no note.", trial.number, exc_info=True)
+        except Exception as error:  # a note that fails must not cost a trained proxy
+            _tell(f"Trial {trial.number} has no note", error)
 
     def write(self, trial: optuna.Trial, learnt: dict[str, float] | None = None) -> None:
         """The note and the artifacts of a running trial.
@@ -123,8 +125,8 @@ class Notebook:
         self.study.set_user_attr(SHOWN, ended)
         try:
             show(self.study, self._contents(self.study))
-        except Exception:  # whatever is wrong with a picture, the search goes on
-            log.warning("The dashboard's cards were not refreshed.", exc_info=True)
+        except Exception as error:  # whatever is wrong with a picture, the search goes on
+            _tell("The dashboard's cards were not refreshed", error)
 
     def _upload(
         self, trial: optuna.Trial, mixture: Mapping[str, float], schedule: Schedule | None
@@ -194,6 +196,12 @@ def rounds_ended(snapshot: Snapshot) -> int:
     numbers = range(len(plan.rounds))
     open_ones = (i for i in numbers if not plan.ended(plan.slots(i), snapshot.taken))
     return next(open_ones, len(plan.rounds))
+
+
+def _tell(what: str, error: Exception) -> None:
+    """One line, where the error says what is wrong: a full disk, a storage that is away."""
+    said = isinstance(error, (UserError, Interrupted))
+    log.warning("%s%s", what, f": {redact(error)}" if said else ".", exc_info=not said)
 
 
 def _dashboard() -> Any:
