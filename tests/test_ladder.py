@@ -165,6 +165,21 @@ def test_rungs_are_named_and_priced_by_the_formula(recipe: StudyRecipe) -> None:
     )
 
 
+def test_rungs_of_as_many_parameters_and_tokens_are_told_apart_by_name(recipe: StudyRecipe) -> None:
+    target = dataclasses.replace(recipe.proxy, tokens=4096, batch_tokens=1024, sequence=64)
+    alike = dataclasses.replace(target, sequence=32)
+    ladder = ladder_of((dataclasses.replace(target, tokens=2048), alike, target), 1000)
+    low, *same = [rung.name for rung in ladder.rungs]
+    size = same[0].removesuffix("-a")
+    assert same == [f"{size}-a", f"{size}-b"] and low.endswith("@2.05k")
+    assert [ladder.number(name) for name in (low, *same)] == [0, 1, 2]
+    with pytest.raises(UserError, match=f"0 \\({low}\\), 1 \\({size}-a\\), 2 \\({size}-b\\)"):
+        ladder.number(size)
+    stored = [{**rung, "name": size} for rung in ladder.to_data()[1:]]  # by an older version
+    assert [rung.name for rung in Ladder.from_data(stored).rungs] == same
+    assert Ladder.from_data(ladder.to_data()) == ladder
+
+
 def test_a_rung_that_goes_on_has_the_price_of_what_is_left(recipe: StudyRecipe) -> None:
     proxy = dataclasses.replace(on_rungs(recipe).ladder[-1], schedule="wsd", decay=0.25)
     steps = proxy.tokens // proxy.batch_tokens

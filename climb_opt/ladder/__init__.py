@@ -7,8 +7,9 @@ A *rung* gives a score for a mixture at a known cost in FLOPs: a proxy recipe wi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Rungs, cheapest first; the last is the target.
+    """Rungs, cheapest first; the last is the target. Of rungs of one name each gets a letter.
 
     Raises:
         UserError: no rung, a cost that is no positive number, or rungs out of order of cost.
@@ -76,6 +77,7 @@ class Ladder:
                     f"{flops(lower.flops)} a trial and {upper.name!r} after it "
                     f"{powers(upper.flops)}; sort them, or drop one of two that cost the same."
                 )
+        object.__setattr__(self, "rungs", _told_apart(self.rungs))
 
     @classmethod
     def of(cls, costs: Sequence[float]) -> Ladder:
@@ -160,6 +162,17 @@ class Ladder:
         """FLOPs of a trial in this slot, on this rung."""
         one = self.rungs[rung]
         return (one.methods or {}).get(slot, one.flops)
+
+
+def _told_apart(rungs: Sequence[Rung]) -> tuple[Rung, ...]:
+    """No two of one name, as those have that differ in their sequences alone."""
+    times, seen = Counter(rung.name for rung in rungs), Counter[str]()
+    found = []
+    for rung in rungs:
+        letter = f"-{chr(ord('a') + seen[rung.name])}" if times[rung.name] > 1 else ""
+        seen[rung.name] += 1
+        found.append(replace(rung, name=f"{rung.name}{letter}"))
+    return tuple(found)
 
 
 def rung_of(trial: FrozenTrial | Trial, target: int) -> int:
