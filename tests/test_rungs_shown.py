@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import climb_opt
 import studying
 from climb_opt import study as studies
-from climb_opt.attributes import FACTS, RUNG, SLOT
+from climb_opt.attributes import FACTS, IMPORTED, RUNG, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.status import describe
 from climb_opt.errors import UserError
@@ -225,6 +225,16 @@ def test_time_left_is_by_each_rungs_own_seconds(recipe: StudyRecipe, journal: st
         )
         trial.datetime_start, trial.datetime_complete = clock, clock + timedelta(seconds=seconds)
         study.add_trial(trial)
+    at_once = {IMPORTED: {}, RUNG: 1}  # trained elsewhere, and no matter how long ago
+    for trial in study.get_trials(deepcopy=False)[:1]:
+        study.add_trial(
+            create_trial(
+                value=1.0,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=at_once,
+            )
+        )
     costs = StudyView(study).plan.ladder.costs  # type: ignore[union-attr]
     left = studies.status(study).seconds_left
     assert left == pytest.approx(10 + 2 * 10 * costs[1] / costs[0])

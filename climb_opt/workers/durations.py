@@ -11,6 +11,7 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt.attributes import IMPORTED
 from climb_opt.history import is_moved, seconds_of
 from climb_opt.ladder import ENDED, Ladder, rung_of
 from climb_opt.ladder.branches.slots import is_branch
@@ -37,7 +38,8 @@ class Durations:
 
     def __init__(self, trials: Sequence[FrozenTrial], plan: Plan) -> None:
         ended = [t for t in trials if t.state in ENDED and t.datetime_start and t.datetime_complete]
-        ended = [t for t in ended if not is_branch(t) and not is_moved(t)]
+        # Imported ones took no time here, and seldom say what they took elsewhere.
+        ended = [t for t in ended if not (is_branch(t) or is_moved(t) or IMPORTED in t.user_attrs)]
         ended.sort(key=lambda t: t.datetime_complete or datetime.min)
         self._costs = [1.0] if plan.ladder is None else plan.ladder.costs.tolist()
         self._on: dict[int, list[float]] = {}
