@@ -179,7 +179,7 @@ class Lines:
             words.append(f"{duration(seconds)} so far")
         elif seconds > 0:
             rate = (self.n - self._initial) / seconds
-            words.append(_speed(rate, units))
+            words.append(speed(rate, units))
             if self.total is not None and self.n < self.total:
                 words.append(f"{duration((self.total - self.n) / rate)} left")
         return f"{self._title}: {', '.join([*words, *filter(None, [self._postfix])])}"
@@ -189,8 +189,8 @@ class Lines:
         print(self.line(), file=sys.stderr, flush=True)
 
 
-def _speed(rate: float, units: str) -> str:
-    """Units in the period that makes it a number a person grasps."""
+def speed(rate: float, units: str) -> str:
+    """Units a second, told in the period that makes it a number a person grasps."""
     for period, seconds in (("second", 1.0), ("minute", 60.0), ("hour", 3600.0)):
         if rate * seconds >= 1 or period == "hour":
             break

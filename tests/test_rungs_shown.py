@@ -185,6 +185,7 @@ def test_status_of_a_budget_tells_what_is_left(recipe: StudyRecipe, journal: str
         and during.seconds_left
         == pytest.approx(during.left * sum(s for s, _ in spent) / sum(f for _, f in spent))
     )
+    assert ", 30 trials a minute, about " in describe(during)
     studies.work(study, objective=timed, pace=PACE)
     now = studies.status(study)
     assert wanted.budget is not None and now.left is not None and now.done

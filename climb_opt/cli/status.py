@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, format_argument, show, study_command
 from climb_opt.errors import listed
+from climb_opt.progress import speed
 from climb_opt.text import counted, duration, flops, score
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _beat(one: RunningStatus) -> str:
 def _outlook(now: Status) -> str:
     parts = [slots_done(now), f"best score {score(now.best)}{at_target(now)}{_rests_on(now)}"]
     if now.trials_per_hour is not None and not now.done:
-        parts.append(f"{now.trials_per_hour:.3g} trials an hour")
+        parts.append(speed(now.trials_per_hour / 3600, "trials"))
     if now.seconds_left:
         parts.append(f"about {duration(now.seconds_left)} left")
     return ", ".join(parts)
