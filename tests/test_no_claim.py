@@ -20,6 +20,7 @@ from climb_opt.cli import main
 from climb_opt.exports import prepare, render
 from climb_opt.exports.formats import texts
 from climb_opt.measures import apart
+from climb_opt.retrain.confirm import Terms, begin
 from climb_opt.retrain.paired import Confirmation, first_line
 from climb_opt.selection.recommendation import in_words
 from climb_opt.storages import open_storage
@@ -210,8 +211,6 @@ def test_every_command_says_it_first(door: Callable[..., str], tmp_path: Path) -
     assert not (tmp_path / "-").exists()
     study = optuna.load_study(study_name="flat", storage=open_storage(str(tmp_path / "s.journal")))
     assert climb_opt.report(study, markdown=True).splitlines()[2] == f"**{said}**"
-    from climb_opt.retrain.confirm import Terms, begin
-
     assert f"{begin(study, Terms()).as_good}." == said
 
 
@@ -231,14 +230,16 @@ def test_every_export_says_it_first_where_its_format_lets_it(
     assert not any(AS_GOOD in message for message in caplog.messages)
 
 
-def test_what_was_retrained_has_the_first_word_in_exports_too(
-    door: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+def test_what_was_retrained_has_the_first_word_in_confirm_and_exports_too(
+    door: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    study = optuna.load_study(study_name="flat", storage=open_storage(str(tmp_path / "s.journal")))
     better = confirmed({"prior": [0.5, 0.51, 0.49]})
     for module in ("exports.from_study", "retrain.confirm"):
         monkeypatch.setattr(f"climb_opt.{module}.confirmation_beside", lambda study: better)
     for words in (("best", "flat", "-f", "yaml"), ("export", "flat", "--format", "yaml")):
         assert AS_GOOD not in door(*words)
+    assert begin(study, Terms()).as_good == ""
     rules = json.loads(door("best", "flat", "-f", "json"))
     assert [r["as_good"] for r in rules if r["default"]] == [None]
     level = confirmed({"uniform": [0.1, -0.1, 0.02]})
@@ -246,6 +247,7 @@ def test_what_was_retrained_has_the_first_word_in_exports_too(
         monkeypatch.setattr(f"climb_opt.{module}.confirmation_beside", lambda study: level)
     for words in (("best", "flat", "-f", "yaml"), ("export", "flat", "--format", "yaml")):
         assert door(*words).startswith("# The uniform mixture is as good")
+    assert begin(study, Terms()).as_good.startswith("The uniform mixture is as good")
 
 
 def confirmed(gains: dict[str, list[float]]) -> Confirmation:

@@ -16,7 +16,7 @@ from climb_opt.paths import path_mean
 from climb_opt.phases import one_phase
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, twin, unit_for
-from climb_opt.retrain.paired import Confirmation
+from climb_opt.retrain.paired import Confirmation, no_claim
 from climb_opt.retrain.race import confirmation_of, run
 from climb_opt.retrain.sibling import Mixture, Runner, Training, at_target, train_beside
 from climb_opt.selection import advised
@@ -42,7 +42,8 @@ class Terms(NamedTuple):
 class Begun(NamedTuple):
     """The confirm study, what it retrains, and rules left out: rule -> whose mixture is the same.
 
-    `as_good` is the recommendation's: which mixture is as good for all that the search knows.
+    `as_good`: which mixture is as good as the recommended one for all that is known, by what was
+    retrained before where that says so.
     """
 
     study: optuna.Study
@@ -168,7 +169,7 @@ def _finals(
         methods=tuple(recipe.methods),
         twins={name: finalist for name, finalist in twins.items() if finalist},
     )
-    return finals, same, advice.chosen.as_good
+    return finals, same, no_claim(advice.chosen, confirmation_beside(study))
 
 
 def _references(view: StudyView, recipe: StudyRecipe) -> dict[str, Mixture]:
