@@ -125,7 +125,7 @@ TRANSFER = _of_study(
 NOISE = _of_study(
     "climb/noise",
     "{of, mixtures, places, seeds, corner}: mixtures run again and again, in named slots",
-    "retrain/repeats -> retrain/noise retrain/repeats",
+    "retrain/repeats -> retrain/noise retrain/repeats selection/advice",
 )
 WEIGHTS = _of_study(
     "climb/weights",

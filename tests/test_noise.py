@@ -370,6 +370,9 @@ def test_the_command_prints_a_table_and_the_report_shows_it(
     assert "_stderr" not in out and max(map(len, out.splitlines())) <= 110
     assert NOISE in the_study("mine-noise").user_attrs
     assert main(["status", "mine-noise"]) == 0 and "9 of 9" in capsys.readouterr().out
+    for command in (["best"], ["confirm"], ["export", "--format", "yaml"]):
+        assert main([*command, "mine-noise"]) == 2
+        assert "the noise of 'mine', no search: it has nothing to" in capsys.readouterr().err
     assert main(words) == 0 and "prior/seed" not in capsys.readouterr().out  # nothing more to run
     assert main(["search", "mine.yaml"]) == 0
     assert main(["report", "mine", "--markdown"]) == 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import optuna
 
+from climb_opt.attributes import NOISE
 from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.progress import counting, progress
@@ -74,8 +75,13 @@ def advised(
     """The same where there must be something "to export", or another `purpose`.
 
     Raises:
-        UserError: no trial has finished.
+        UserError: no trial has finished, or they measure noise: of draws, without a search.
     """
+    if (facts := StudyView(study).attributes.get(NOISE)) is not None:
+        raise UserError(
+            f"Study {study.study_name!r} holds runs that measure the noise of {facts['of']!r}, no "
+            f"search: it has nothing {purpose}. Give the search, {facts['of']!r}."
+        )
     advice = advise(study, rule, every=every, history=history)
     if advice is None:
         raise UserError(
