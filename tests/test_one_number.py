@@ -155,7 +155,7 @@ def test_doubts_are_the_same_everywhere(said: Callable[..., str], best: Recommen
 
 def test_the_noise_in_a_doubt_is_the_noise_that_is_stated() -> None:
     assert noise_doubt(0.1, 0.4) == noise_doubt(0.1, 0.0) == []
-    assert noise_doubt(0.3, 0.4)[0].startswith("noisy: one evaluation varies by 75%")
+    assert noise_doubt(0.3, 0.4)[0].startswith("noisy: one evaluation varies by 75 %")
     rng = np.random.default_rng(0)
     space = climb_opt.MixtureSpace({"web": 3, "code": 2, "math": 1})
     study = optuna.create_study(sampler=climb_opt.SimplexGPSampler(space, n_startup=40, seed=0))
@@ -164,6 +164,6 @@ def test_the_noise_in_a_doubt_is_the_noise_that_is_stated() -> None:
     values = np.array([t.value for t in study.trials[:16]], dtype=float)
     told = next(w for w in found.warnings if w.startswith("noisy"))
     assert found.noise is not None
-    assert int(told.split("varies by ")[1].split("%")[0]) == pytest.approx(
+    assert int(told.split("varies by ")[1].split(" %")[0]) == pytest.approx(
         100 * found.noise / values.std(), abs=1
     )
