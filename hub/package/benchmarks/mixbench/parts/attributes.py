@@ -111,7 +111,7 @@ SHOWN = _of_study(
 CONFIRM = _of_study(
     "climb/confirm",
     "{mixtures, seeds, ...}: what is being confirmed; its plan is not the recipe's",
-    "retrain/finals -> view retrain/finals retrain/paired study/working",
+    "retrain/finals -> retrain/confirm retrain/finals retrain/paired",
 )
 CONFIRMED_IN = _of_study(
     "climb/confirmed-in",
@@ -121,12 +121,12 @@ CONFIRMED_IN = _of_study(
 TRANSFER = _of_study(
     "climb/transfer",
     "{study, trials}: the search that a transfer retrains, and which of its trials",
-    "retrain/transfer -> view retrain/transfer cli/transfer study/working",
+    "retrain/transfer -> retrain/transfer cli/transfer",
 )
 NOISE = _of_study(
     "climb/noise",
     "{of, mixtures, places, seeds, corner}: mixtures run again and again, in named slots",
-    "retrain/repeats -> view retrain/noise retrain/repeats study/working",
+    "retrain/repeats -> retrain/noise retrain/repeats selection/advice",
 )
 WEIGHTS = _of_study(
     "climb/weights",
@@ -134,6 +134,8 @@ WEIGHTS = _of_study(
     "before and with them; of a search by `score: auto` also {from}, the study that found them",
     "retrain/noise study/opening -> study/asked",
 )
+# Such a study has one of these, by the command that makes it and goes on with it.
+BESIDE = {CONFIRM: "confirm", NOISE: "noise", TRANSFER: "transfer"}
 ABLATION = _of_study(
     "climb/ablation",
     "{key, digest, owner} of the ablation's run it belongs to",

@@ -193,6 +193,7 @@ class LadderObjective:
 
     def __init__(self, source: LadderSource, *, seed: int = 0) -> None:
         self.source, self.seed = source, seed
+        _ = source.noises  # what is wrong with them is said before the first trial
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Suggest a mixture and return what its rung measures."""

@@ -18,7 +18,7 @@ from functools import cached_property
 import numpy as np
 
 from .emulator_lowest import lowest
-from .errors import UserError
+from .errors import UserError, check_number
 from .simplex import MixtureSpace
 from .text import counted
 
@@ -34,7 +34,7 @@ class Law(ABC):
         space: bounds, prior and inventories; by default tokens fall off as 1 / rank.
 
     Raises:
-        UserError: fewer than `FEWEST` domains, or no task.
+        UserError: fewer than `FEWEST` domains, no task, a seed below 0.
     """
 
     FEWEST = 2
@@ -46,6 +46,7 @@ class Law(ABC):
         if domains < self.FEWEST or tasks < 1:
             least = counted(self.FEWEST, "domain")
             raise UserError(f"A law needs {least} and a task, but got {domains} and {tasks}.")
+        check_number("The seed of a law", seed, 0)
         self.space = self.usual_space(domains) if space is None else space
         self.names = tuple(f"task{j}" for j in range(tasks))
         self.coefficients = np.full(tasks, 1.0 / tasks)

@@ -8,8 +8,9 @@ A *rung* gives a score for a mixture at a known cost in FLOPs: a proxy recipe wi
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from .attributes import FACTS, IMPORTED, RUNG, SLOT
 from .errors import UserError
+from .text import flops, powers
 
-USED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+TAKEN = (*ENDED, TrialState.RUNNING, TrialState.WAITING)
 
 
 class BudgetSpent(Exception):
@@ -48,7 +51,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """Rungs, cheapest first; the last is the target.
+    """Rungs, cheapest first; the last is the target. Of rungs of one name each gets a letter.
 
     Raises:
         UserError: no rung, a cost that is no positive number, or rungs out of order of cost.
@@ -72,9 +75,10 @@ class Ladder:
             if lower.flops >= upper.flops:
                 raise UserError(
                     f"Rungs must be in order of cost, cheapest first, but {lower.name!r} costs "
-                    f"{lower.flops:.3g} FLOPs a trial and {upper.name!r} after it "
-                    f"{upper.flops:.3g}; sort them, or drop one of two that cost the same."
+                    f"{flops(lower.flops)} a trial and {upper.name!r} after it "
+                    f"{powers(upper.flops)}; sort them, or drop one of two that cost the same."
                 )
+        object.__setattr__(self, "rungs", _told_apart(self.rungs))
 
     @classmethod
     def of(cls, costs: Sequence[float]) -> Ladder:
@@ -136,14 +140,18 @@ class Ladder:
         )
 
     def spent(self, trials: Iterable[FrozenTrial]) -> float:
-        """FLOPs of the trials that finished, run or wait; failed and imported ones cost nothing.
+        """FLOPs of the trials that finished; failed and imported ones cost nothing.
 
         A trial that was pruned, or went on from another, states that it used less than its rung's.
         """
-        used = [t for t in trials if t.state in USED and IMPORTED not in t.user_attrs]
-        return float(sum(self._spent_by(trial) for trial in used))
+        return self.taken(t for t in trials if t.state in ENDED)
 
-    def _spent_by(self, trial: FrozenTrial) -> float:
+    def taken(self, trials: Iterable[FrozenTrial]) -> float:
+        """FLOPs of the trials that finished, run or wait: what they take of a budget."""
+        taken = [t for t in trials if t.state in TAKEN and IMPORTED not in t.user_attrs]
+        return float(sum(self._taken_by(trial) for trial in taken))
+
+    def _taken_by(self, trial: FrozenTrial) -> float:
         price = self.price(trial.user_attrs.get(SLOT), self.rung_of(trial))
         facts = trial.user_attrs.get(FACTS, {})
         stated = facts.get("flops")
@@ -155,6 +163,17 @@ class Ladder:
         """FLOPs of a trial in this slot, on this rung."""
         one = self.rungs[rung]
         return (one.methods or {}).get(slot, one.flops)
+
+
+def _told_apart(rungs: Sequence[Rung]) -> tuple[Rung, ...]:
+    """No two of one name, as those have that differ in their sequences alone."""
+    times, seen = Counter(rung.name for rung in rungs), Counter[str]()
+    found = []
+    for rung in rungs:
+        letter = f"-{chr(ord('a') + seen[rung.name])}" if times[rung.name] > 1 else ""
+        seen[rung.name] += 1
+        found.append(replace(rung, name=f"{rung.name}{letter}"))
+    return tuple(found)
 
 
 def rung_of(trial: FrozenTrial | Trial, target: int) -> int:

@@ -225,16 +225,22 @@ def amount(value: float) -> str:
     return f"{value:.3g}"
 
 
+def powers(value: float) -> str:
+    """A number that may be huge, with three digits that count: 40, 3.1e17."""
+    digits, _, power = f"{value:.2e}".partition("e")
+    return f"{value:.3g}" if abs(value) < 1e4 else f"{float(digits):g}e{int(power)}"
+
+
 def flops(value: float) -> str:
     """A number of FLOPs: 3.1e17 FLOPs."""
-    digits, _, power = f"{value:.2e}".partition("e")
-    size = f"{value:.3g}" if abs(value) < 1e4 else f"{float(digits):g}e{int(power)}"
-    return f"{size} FLOPs"
+    return f"{powers(value)} FLOPs"
 
 
 def hours_text(hours: float) -> str:
-    """Hours with one digit after the point: <0.1, 3.1, 1,204.0."""
-    return "<0.1" if hours < 0.1 else f"{hours:,.1f}"
+    """Hours with one digit after the point: <0.1, 3.1, 1,204.0; of 1e15 on with an exponent."""
+    if hours < 0.1:
+        return "<0.1"
+    return f"{hours:,.1f}" if hours < 1e15 else powers(hours)
 
 
 def duration(seconds: float) -> str:
