@@ -244,7 +244,7 @@ def test_emulated_searches_log_nothing(
     recipe: StudyRecipe, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "climb_opt"):
-        found = climb_opt.plan_search(recipe, seeds=1)
+        found = climb_opt.plan_search(on_rungs(recipe, rounds=(8, 4), rungs=(0, 1)), seeds=1)
         assert logging.getLogger("climb_opt").level == logging.INFO
     assert found.regrets and not caplog.records
 
