@@ -9,11 +9,12 @@ nothing moves: a step that is one call of a library (`doing`) says how long it h
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -28,6 +29,16 @@ BRIEF = 2.0  # seconds after which a bar appears of what is most often done in a
 # The innermost last: it alone says that time passes. By `id`: tqdm's bars take themselves for equal
 # where they stand on the same line, and cannot be compared with anything else.
 _open: list[int] = []
+
+
+@contextmanager
+def quieter(level: int, *loggers: str) -> Iterator[None]:
+    """Log nothing below `level` meanwhile: news of what is emulated buries what was asked for."""
+    with ExitStack() as then:
+        for log in map(logging.getLogger, loggers):
+            then.callback(log.setLevel, log.level)
+            log.setLevel(level)
+        yield
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import shlex
 import subprocess
 import sys
@@ -181,6 +182,14 @@ def test_mistakes_on_the_command_line_are_one_line(capsys: pytest.CaptureFixture
     for command in ([*wrong, "--plan"], wrong):
         assert main(command) == 2
         assert "unknown key 'foo'" in capsys.readouterr().err
+
+
+def test_what_a_comparison_keeps_silent_speaks_again_after_it() -> None:
+    log = logging.getLogger("climb_opt.samplers")
+    before = log.level
+    for command in (["ablate", "samplers", "--plan"], ["ablate", "samplers", "--arms", "nix"]):
+        main(command)
+        assert log.level == before != logging.WARNING
 
 
 def test_several_settings_begin_with_an_overview() -> None:

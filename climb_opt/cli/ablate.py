@@ -14,7 +14,7 @@ from climb_opt.cli import crew, process
 from climb_opt.cli.arguments import comparison_arguments, overrides, quieten_optuna
 from climb_opt.cli.offering import ablations, names_of, offer
 from climb_opt.cli.stopping import leads, stop_flag
-from climb_opt.progress import progress
+from climb_opt.progress import progress, quieter
 from climb_opt.text import counted
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _ablate(args: argparse.Namespace) -> int:
+    quieten_optuna()
+    with quieter(logging.WARNING, "climb_opt.samplers", "climb_opt.study"):
+        return _compare(args)
+
+
+def _compare(args: argparse.Namespace) -> int:
     from climb_opt.ablation.recipe.plan import plan_text
     from climb_opt.ablation.recipe.reading import title
     from climb_opt.ablation.recipe.resolve import runs
@@ -67,9 +73,6 @@ def _ablate(args: argparse.Namespace) -> int:
     from climb_opt.ablation.run.results import Archive
     from climb_opt.ablation.run.runner import run_ablation
 
-    quieten_optuna()
-    for room in ("samplers", "study"):  # hundreds of studies' news would bury the comparison's own
-        logging.getLogger(f"climb_opt.{room}").setLevel(logging.WARNING)
     count = crew.wanted(args, args.storage or "")
     recipe = _recipe(args)
     if not args.show:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from climb_opt.errors import UserError, check_number
 from climb_opt.ladder.branches.before import Before
 from climb_opt.ladder.recipe import rung_count
 from climb_opt.plan import space_for
-from climb_opt.progress import progress
+from climb_opt.progress import progress, quieter
 from climb_opt.proxy.cost import VOCABULARY
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.reports.planned.advice import advice_of, evidence_text, regret_text
@@ -124,7 +123,8 @@ def plan_search(
     if emulate:
         asked = costs.target_trials - costs.named_trials
         count = searches(recipe, setting, asked)
-        with progress(count, "emulated searches", "run", brief=True) as bar, _unlogged():
+        bars = progress(count, "emulated searches", "run", brief=True)
+        with bars as bar, quieter(logging.ERROR, "climb_opt"):
             found = emulated(recipe, setting, asked, lambda: bar.update(1))
         advice = advice_of(found, ladder)
         lines += ["", *regret_text(found, setting, asked), "", advice]
@@ -134,18 +134,6 @@ def plan_search(
 
 
 # --- private -------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Leave out what emulated searches log: it reads as if a search of one's own were running."""
-    log = logging.getLogger("climb_opt")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _here(recipe: StudyRecipe) -> tuple[Corpus | None, list[str]]:
