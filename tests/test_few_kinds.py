@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from climb_opt.corpus.after.show import summary
+from climb_opt.corpus.after.show import history, summary
 from climb_opt.corpus.stages import sentences
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.embed import EmbedOptions
@@ -96,6 +97,41 @@ def test_fewer_given_domains_than_asked_for(tmp_path: Path) -> None:
     assert len(corpus.domains) == 2 and said(corpus, "not the 5 asked for: the inputs bring 2")
     as_they_are = small_corpus(tmp_path / "two", given, merge=MergeOptions())
     assert as_they_are.provenance["fewer_domains"] is None
+
+
+def test_given_domains_without_documents_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = tmp_path / "given"
+    for name in ("court", "stars", "kitchen"):
+        some = [d for d in topic_documents(20) if d["topic"] == name]
+        write_jsonl(given / name / "a.jsonl", some)
+    write_jsonl(given / "zéro" / "a.jsonl", [{"text": ""}, {"text": None}])
+    (given / "again").mkdir()
+    shutil.copy(given / "court" / "a.jsonl", given / "again" / "a.jsonl")  # read before court
+    (given / "nothing").mkdir()
+    (given / "nothing" / "a.jsonl").touch()
+    corpus = small_corpus(tmp_path / "out", f"domains:{given}", merge=MergeOptions(domains=6))
+    assert sorted(d.name for d in corpus.domains) == ["again", "kitchen", "stars"]
+    for line in (
+        "domain 'zéro': no documents (2 skipped: empty), left out",
+        "domain 'nothing': no documents, left out",
+        "domain 'court': none of its 20 documents is left to train on (20 copies), left out",
+    ):
+        assert line in history(corpus.provenance) and line in caplog.text
+    assert said(corpus, "not the 6 asked for: the inputs bring 6 (3 hold no documents)")
+    assert corpus.provenance["clusters"]["empty"] == 3
+
+
+def test_one_given_domain_with_documents_is_refused_by_naming_the_others(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "given" / "x" / "a.jsonl", topic_documents(5))
+    write_jsonl(tmp_path / "given" / "y" / "a.jsonl", [])
+    with pytest.raises(UserError) as error:
+        small_corpus(tmp_path / "out", f"domains:{tmp_path / 'given'}", merge=MergeOptions())
+    assert str(error.value) == (
+        "1 of 2 domains are left (1 hold no documents); a mixture needs at least two domains. "
+        "Domain 'y': no documents, left out. Check the inputs."
+    )
 
 
 def test_pruned_clusters_are_said_where_they_are_missed(tmp_path: Path, embedded_by: Any) -> None:

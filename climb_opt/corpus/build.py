@@ -249,6 +249,7 @@ def provenance(build: Build, found: dict[str, Any]) -> dict[str, Any]:
         "skipped": read.bad,
         "damaged": list(read.damaged),
         **({"without": read.without} if read.without else {}),
+        **({"lost_domains": build.lost} if build.lost else {}),
         "dropped": {text: build.counts.get(role, 0) for role, text in DROPPED.items()},
         "repeated_ids": build.copies["repeated_ids"],
         "kmeans": build.fitted,

@@ -30,6 +30,7 @@ from climb_opt.corpus.stages import (
     embed,
     exact,
     labels,
+    lost,
     near,
     roles,
     scores,
@@ -51,6 +52,7 @@ class Build:
         self.seed = plan.options.seed
         self.fitted: dict[str, Any] | None = None  # how k-means was fitted
         self.given: list[str] | None = None  # names of clusters that the input brings
+        self.lost: list[str] = []  # lines: domains that it names and no document is left of
         merge = plan.options.merge
         self._wanted_domains = merge.domains or DEFAULT_DOMAINS
         self._merges_given = merge.domains is not None or merge.distance is not None
@@ -82,7 +84,14 @@ class Build:
             [options.prune, self.seed, counts.LONGEST_HELD_OUT],
             [domains.SAMPLED, describe.LOOKED_AT],
         )
-        given = domains.Given(self.centres, self.given, self._wanted_domains)
+        unread = self.inventory.unread
+        if self.given is not None:
+            self.lost = lost.lost_domains(stages, self.given, unread)
+        for line in self.lost:
+            logger.warning("%s.", line)
+        given = domains.Given(
+            self.centres, self.given, self._wanted_domains, len(unread), self.lost
+        )
         found: dict[str, Any] = domains.make_domains(
             stage, stages, given, options.merge, options.split, self.plan.rule, self.seed
         )

@@ -56,6 +56,7 @@ def history(provenance: dict[str, Any]) -> list[str]:
         lines.append(f"in no cluster: {provenance['unclustered']:,} documents, left out")
     if provenance.get("fewer_domains"):
         lines.append(provenance["fewer_domains"])
+    lines += provenance.get("lost_domains", [])
     for reason, count in sorted(provenance.get("skipped", {}).items()):
         lines.append(f"skipped: {count:,} {reason}")
     lines += [

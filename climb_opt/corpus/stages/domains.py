@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SAMPLED = 128  # documents of a domain that its terms are taken from
 LEAST_HELD_OUT = 8  # documents, where a domain has twice as many
+MOST_LOST = 3  # domains without documents that an error names
 LARGE_SHARE = 0.5  # of all documents in one domain: worth a warning
 
 
@@ -54,11 +55,15 @@ class Given:
         centroids: (K, dimensions), or None where given clusters are not to be merged.
         names: of the K clusters, where the input brings them.
         domains: the number to merge into, where no distance is given.
+        unread: how many domains that the input names hold no document at all.
+        lost: a line for each domain that it names and no document is left of, those included.
     """
 
     centroids: np.ndarray | None
     names: Sequence[str] | None
     domains: int
+    unread: int = 0
+    lost: Sequence[str] = ()
 
     @property
     def clusters(self) -> int:
@@ -88,12 +93,10 @@ def make_domains(
     found = statistics(stages, given.clusters)
     removed = removed_clusters(found, rule)
     kept = np.array([c for c in np.flatnonzero(found.documents > 0) if c not in removed], int)
+    documents = np.append(found.documents, np.zeros(given.unread, np.int64))
+    lost = _lost(documents, removed)
     if len(kept) < 2:
-        raise UserError(
-            f"{len(kept)} of {given.clusters} clusters are left"
-            f"{_lost(found, removed)}; a mixture needs at least two domains. Check the inputs and "
-            "the encoder, or lower the thresholds of --prune (see --dry-run)."
-        )
+        raise UserError(_too_few(len(kept), given, lost, rule))
     merged, thresholds = np.arange(len(kept)), {}
     if given.centroids is not None:
         tree = ward_tree(given.centroids[kept])
@@ -101,8 +104,8 @@ def make_domains(
         thresholds = threshold_table(tree)
     of_cluster = np.full(given.clusters, -1, dtype=np.int64)
     of_cluster[kept] = _by_size(merged, found.tokens[kept])
-    sizes = extremes(found.documents)
-    _warn(sizes, found, of_cluster)
+    sizes = extremes(documents)
+    _warn(sizes, given, found, of_cluster)
     _check_unclustered(found)
     smallest = smallest_keys(stages, of_cluster, seed, SAMPLED)
     facts = _describe(stages, found, of_cluster, given.names, smallest, split)
@@ -111,21 +114,36 @@ def make_domains(
     more = {"thresholds": thresholds, "sizes": sizes, "unclustered": found.unclustered}
     fewer = None
     if given.centroids is not None and options.distance is None and len(facts) < given.domains:
-        fewer = _fewer(len(facts), given, options, _lost(found, removed))
+        fewer = _fewer(len(facts), given, options, lost)
     return {**data, **more, "fewer": fewer}
 
 
-def _lost(found: Statistics, removed: Mapping[int, str]) -> str:
+def _lost(documents: np.ndarray, removed: Mapping[int, str]) -> str:
     """Clusters that give no domain, in parentheses, if there are any."""
-    empty = int((found.documents == 0).sum())
+    empty = int((documents == 0).sum())
     lost = [f"{empty} hold no documents"] * (empty > 0) + [f"{len(removed)} pruned"] * bool(removed)
     return f" ({', '.join(lost)})" if lost else ""
+
+
+def _too_few(left: int, given: Given, lost: str, rule: Rule | None) -> str:
+    named = given.names is not None
+    things = "domains" if named else "clusters"
+    why = "".join(f" {line[0].upper()}{line[1:]}." for line in given.lost[:MOST_LOST])
+    more = len(given.lost) - MOST_LOST
+    why += f" {more} more have none." if more > 0 else ""
+    remedy = "the inputs" if named else "the inputs and the encoder"
+    pruning = "" if rule is None else ", or lower the thresholds of --prune (see --dry-run)"
+    return (
+        f"{left} of {given.clusters + given.unread} {things} are left{lost}; a mixture needs at "
+        f"least two domains.{why} Check {remedy}{pruning}."
+    )
 
 
 def _fewer(domains: int, given: Given, options: MergeOptions, lost: str) -> str:
     wanted = f"the {given.domains} asked for" if options.domains else f"{given.domains}"
     if given.names is not None:
-        return f"{domains} domains, not {wanted}: the inputs bring {given.clusters}{lost}"
+        brought = given.clusters + given.unread
+        return f"{domains} domains, not {wanted}: the inputs bring {brought}{lost}"
     return (
         f"{domains} domains, not {wanted}: there are {given.clusters} clusters{lost}. More "
         "clusters (--clusters), more different documents or another encoder may give more"
@@ -168,9 +186,12 @@ def _check_unclustered(found: Statistics) -> None:
         )
 
 
-def _warn(sizes: Mapping[str, float], found: Statistics, of_cluster: np.ndarray) -> None:
+def _warn(
+    sizes: Mapping[str, float], given: Given, found: Statistics, of_cluster: np.ndarray
+) -> None:
     logger.info(
-        "Clusters: smallest %d documents, median %.0f, largest %d; %d empty ones dropped.",
+        "%s: smallest %d documents, median %.0f, largest %d; %d empty ones dropped.",
+        "Clusters" if given.names is None else "Domains of the inputs",
         *(sizes[name] for name in ("smallest", "median", "largest", "empty")),
     )
     kept = of_cluster >= 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from climb_opt.corpus.documents import (
     BLOCK_BYTES,
     BLOCK_DOCUMENTS,
+    DOMAIN_FIELD,
+    TARGET_FIELD,
     Bad,
     Block,
     Document,
@@ -57,13 +59,18 @@ class _Unit:
 @dataclass(frozen=True)
 class Inventory:
     """What was read: the blocks in order, what was skipped, by reason, and fields that were not
-    there: in how many of the documents that were kept."""
+    there: in how many of the documents that were kept.
+
+    Attributes:
+        unread: domain that inputs name and no document was kept of -> what was skipped, by reason.
+    """
 
     blocks: tuple[Block, ...]
     bad: dict[str, int]
     examples: dict[str, list[str]]
     damaged: tuple[str, ...]
     without: dict[str, int] = field(default_factory=dict)
+    unread: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def documents(self) -> int:
@@ -100,7 +107,8 @@ def ingest(
         check_fields(sources, options, wanted)
     task = partial(_read_source, stage.path, options)
     stage.over(units, task, marker=".json", how=How(processes=True))
-    inventory = _inventory([load_json(stage.file(f"{u.name}.json")) for u in units])
+    parts = [load_json(stage.file(f"{u.name}.json")) for u in units]
+    inventory = replace(_inventory(parts), unread=_unread(sources, parts))
     _check(inventory, len(sources))
     for name, count in inventory.without.items():
         if count == inventory.documents and name in wanted:
@@ -206,6 +214,20 @@ def _inventory(parts: Sequence[dict[str, Any]]) -> Inventory:
             blocks.append(block)
     damaged = tuple(p["damaged"] for p in parts if p["damaged"])
     return Inventory(tuple(blocks), dict(bad), examples, damaged, dict(without))
+
+
+def _unread(
+    sources: Sequence[Source], parts: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, int]]:
+    """Domains that the sources name and that have no document: what was skipped of each."""
+    skipped: dict[str, Counter[str]] = {}
+    there: set[str] = set()
+    for source, part in zip(sources, parts, strict=True):
+        name = source.fields.get(DOMAIN_FIELD)
+        if name is not None and TARGET_FIELD not in source.fields:
+            skipped.setdefault(name, Counter()).update(part["bad"])
+            there |= {name} if part["blocks"] else set()
+    return {name: dict(bad) for name, bad in skipped.items() if name not in there}
 
 
 def _check(inventory: Inventory, sources: int) -> None:
