@@ -254,7 +254,7 @@ def file_of(module: str) -> Path | None:
 
 
 def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[str]) -> None:
-    """Raise if `options` holds a key that the object does not take, or a seed out of range.
+    """Raise if the object cannot be called, or not with `options`, or a seed is out of range.
 
     Args:
         given: arguments that climb_opt itself passes and a recipe must not.
@@ -262,7 +262,10 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[s
     for key in SEEDS:
         if isinstance(seed := options.get(key), int):
             check_number(f"{kind} {name!r}: {key}", seed, 0, MOST_SEED)
-    parameters = inspect.signature(find(kind, name)).parameters.values()
+    made = find(kind, name)
+    if not callable(made):
+        raise UserError(f"{kind} {name!r} must be a class or a function, but is {made!r:.200}.")
+    parameters = inspect.signature(made).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
     check_keys(options, sorted({p.name for p in parameters} - given), (), f"{kind} {name!r}")

@@ -20,6 +20,7 @@ from climb_opt.evaluators.built import (
     build_evaluator,
     by_token,
     check_components,
+    evaluated,
     needed_components,
 )
 from climb_opt.files import check_folder
@@ -223,8 +224,8 @@ class ProxyObjective:
 
     def _evaluate(self, network: Any) -> dict[str, float]:
         components: dict[str, float] = {}
-        for evaluator in self.evaluators:
-            components.update(evaluator.evaluate(network, self.group.accelerator))
+        for choice, evaluator in zip(self.recipe.evaluators, self.evaluators, strict=True):
+            components.update(evaluated(choice, evaluator, network, self.group.accelerator))
         return components
 
     # --- private ----------------------------------------------------------------------------

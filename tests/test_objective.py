@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
@@ -127,6 +127,86 @@ def test_an_evaluator_that_cannot_be_called_is_refused_in_a_line(
 ) -> None:
     with pytest.raises(UserError, match="'test_objective:Deaf' is called with the corpus, then"):
         make(evaluators=(Choice("test_objective:Deaf", {"every": 2}),))
+
+
+class Own:
+    """An evaluator of somebody's own that does what a test wants of it."""
+
+    named: ClassVar[Any] = ["sums/bpb"]
+    given: ClassVar[Any] = {"sums/bpb": 1.0}
+
+    def __init__(self, corpus: Corpus, error: str = "") -> None:
+        if error:
+            raise {"exit": SystemExit, "boom": RuntimeError}[error]("no GPU")
+
+    def components(self) -> Any:
+        return self.named
+
+    def evaluate(self, model: Any, accelerator: Any) -> Any:
+        if isinstance(self.given, BaseException):
+            raise self.given
+        return self.given
+
+
+class Silent:
+    """An evaluator that names no components."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
+
+FIVE = 5
+
+
+@pytest.mark.parametrize(
+    ("choice", "named", "said"),
+    [
+        (
+            Choice("Own"),
+            None,
+            r"'test_objective:Own': components\(\) must .* returned None\.",
+        ),
+        (Choice("Own"), "a/bpb", r"must return a list of names, .* returned 'a/bpb'\."),
+        (Choice("Own"), ["a", 3], r"must return a list of names, .* returned \['a', 3\]\."),
+        (Choice("Own"), ["a", "a"], r"'test_objective:Own': components\(\) names 'a' twice\."),
+        (Choice("Own", {"error": "boom"}), [], r"objective:Own' raised RuntimeError\('no GPU'\)"),
+        (Choice("Own", {"error": "exit"}), [], r"objective:Own' raised SystemExit\('no GPU'\)"),
+        (Choice("Silent"), [], r"'test_objective:Silent' must have .* has no components\."),
+        (Choice("FIVE"), [], r"'test_objective:FIVE' must be a class or a function, but is 5\."),
+    ],
+)
+def test_an_own_evaluator_that_is_none_is_refused_by_its_name(
+    make: Callable[..., ProxyObjective],
+    monkeypatch: pytest.MonkeyPatch,
+    choice: Choice,
+    named: Any,
+    said: str,
+) -> None:
+    monkeypatch.setattr(Own, "named", named)
+    with pytest.raises(UserError, match=said):
+        make(evaluators=(replace(choice, name=f"test_objective:{choice.name}"),))
+
+
+@pytest.mark.parametrize(
+    ("given", "raised", "said"),
+    [
+        (None, TypeError, "'test_objective:Own' must return a mapping .* but returned None"),
+        ([1.0], TypeError, r"'test_objective:Own' must return a mapping .* returned \[1\.0\]"),
+        (SystemExit(3), RuntimeError, r"'test_objective:Own' called sys\.exit\(3\)"),
+        (KeyboardInterrupt("Ctrl-C"), KeyboardInterrupt, "Ctrl-C"),
+    ],
+)
+def test_what_an_own_evaluator_does_instead_of_scoring_fails_its_trial_by_name(
+    make: Callable[..., ProxyObjective],
+    monkeypatch: pytest.MonkeyPatch,
+    given: Any,
+    raised: type[BaseException],
+    said: str,
+) -> None:
+    monkeypatch.setattr(Own, "given", given)
+    objective = make(evaluators=(Choice("test_objective:Own"),))
+    with pytest.raises(raised, match=said):
+        objective(ask(optuna.create_study(), objective.space, MIXTURE))
 
 
 def test_trials_share_the_seed_unless_they_bring_their_own(

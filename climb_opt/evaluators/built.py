@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import chain
+from typing import Any
 
 from climb_opt import lookup
 from climb_opt.corpus_recipe import CorpusRecipe
@@ -18,7 +19,12 @@ from climb_opt.study_recipe import MIXMIN
 
 
 def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
-    """The evaluator a recipe names, with its options."""
+    """The evaluator a recipe names, with its options.
+
+    Raises:
+        UserError: no such evaluator or option; one of somebody's own cannot be made, or lacks what
+            a search asks of it.
+    """
     lookup.check_options("evaluator", choice.name, choice.options, {"corpus"})
     make = lookup.find("evaluator", choice.name)
     try:
@@ -28,7 +34,59 @@ def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
             f"study.evaluators: {choice.name!r} is called with the corpus, then its options by "
             f"name: {error}."
         ) from None
-    return make(corpus, **choice.options)
+    if ":" not in choice.name:
+        return make(corpus, **choice.options)  # type: ignore[no-any-return]
+    try:
+        evaluator: Evaluator = make(corpus, **choice.options)
+        _check_own(choice.name, evaluator)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's own code: anything
+        raise UserError(
+            f"Evaluator {choice.name!r} raised {error!r} before any training."
+        ) from error
+    return evaluator
+
+
+def _check_own(name: str, evaluator: Any) -> None:
+    for method in ("components", "evaluate"):
+        if not callable(getattr(evaluator, method, None)):
+            raise UserError(
+                f"Evaluator {name!r} must have the methods components() and "
+                f"evaluate(model, accelerator), but has no {method}."
+            )
+    names = evaluator.components()
+    given: list[Any] = (
+        [None] if isinstance(names, str) or not isinstance(names, Iterable) else [*names]
+    )
+    if not all(isinstance(n, str) for n in given):
+        raise UserError(
+            f"Evaluator {name!r}: components() must return a list of names, such as "
+            f"['arc_easy/acc'], but returned {names!r:.200}."
+        )
+    if twice := sorted({n for n in given if given.count(n) > 1}):
+        raise UserError(f"Evaluator {name!r}: components() names {twice[0]!r} twice.")
+
+
+def evaluated(choice: Choice, evaluator: Evaluator, *asked: Any) -> dict[str, float]:
+    """What the evaluator of `choice` gives when it is asked to `evaluate(*asked)`.
+
+    Raises:
+        RuntimeError: it called `sys.exit`, which would end the search and all that come after it.
+        TypeError: it returned something else than a mapping from names.
+    """
+    try:
+        given = evaluator.evaluate(*asked)
+    except SystemExit as error:
+        raise RuntimeError(
+            f"evaluator {choice.name!r} called sys.exit({error.code!r}); have it raise an error"
+        ) from error
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise TypeError(
+            f"evaluator {choice.name!r} must return a mapping from components to numbers, but "
+            f"returned {given!r:.200}"
+        )
+    return {**given}
 
 
 def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
