@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from climb_opt.errors import UserError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 OTHER_FILES = 512  # libraries, logs, sockets
+BEGINNING = 65536  # characters of a file by which it is told what it is
 
 
 @contextmanager
@@ -39,6 +40,27 @@ def write_text(path: Path, text: str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+
+
+def check_replaced(path: Path, what: str, known: Callable[[str], bool]) -> None:
+    """Refuse to replace a file of a person's own; one that is empty may be.
+
+    Args:
+        what: is written, in words.
+        known: whether a text, or the beginning of a long one, is such.
+
+    Raises:
+        UserError: there is a file, and it is something else.
+    """
+    with writing(path):
+        if not path.is_file():
+            return
+        with path.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(BEGINNING)
+    if text and not known(text):
+        raise UserError(
+            f"{str(path)!r} exists already and is no {what}: give another --output or remove it."
+        )
 
 
 def replace_text(path: Path, text: str) -> None:

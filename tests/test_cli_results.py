@@ -202,6 +202,36 @@ def test_odd_names_pass_through_every_command(run: Any, tmp_path: Path) -> None:
     assert "\x1b" not in out and "\x00" not in out
 
 
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [
+        (["report", "small", "--rule", "observed"], "report"),
+        (["report", "small", "--rule", "observed", "--markdown"], "report"),
+        (["export", "small", "--format", "yaml", "--trial", "4"], "export of yaml"),
+        (["export", "small", "--format", "cli_results_formats:pairs"], "export of cli_results_fo"),
+    ],
+)
+def test_a_file_is_replaced_by_its_like_alone(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], what: str
+) -> None:
+    own = "def pairs(handover):\n    return ''.join(f'{s.name}\\n' for s in handover.sources)\n"
+    (tmp_path / "cli_results_formats.py").write_text(own)
+    monkeypatch.syspath_prepend(tmp_path)
+    target = tmp_path / "out"
+    target.touch()  # empty, as mktemp leaves it
+    assert run(*argv, "--output", "out")[0] == 0
+    written = target.read_text(encoding="utf-8")
+    target.write_text(f"{written}\n", encoding="utf-8")
+    assert run(*argv, "--output", "out")[0] == 0
+    assert len(target.read_text(encoding="utf-8")) == len(written)
+    for mine in ("# small\n\nsampler: climb\n", own):
+        target.write_text(mine)
+        status, out, err = run(*argv, "--output", "out")
+        assert status == 2 and not out and len(err.splitlines()) == 1
+        assert f"'out' exists already and is no {what}" in err and "another --output" in err
+        assert target.read_text() == mine
+
+
 # --- confirm -------------------------------------------------------------------------------------
 
 

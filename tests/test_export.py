@@ -15,9 +15,10 @@ import yaml
 
 from climb_opt.errors import UserError
 from climb_opt.exports import Handover, prepare, render, texts
-from climb_opt.exports.formats import losses
+from climb_opt.exports.formats import format_of, losses, render_phases
 from climb_opt.exports.materialise import materialise
 from climb_opt.exports.prepared import slug
+from climb_opt.schedules import Phase
 from climb_opt.shards import Corpus, Domain, Stream
 from synthetic_study import ODD_NAMES
 
@@ -70,6 +71,19 @@ def read_back(name: str, text: str) -> list[float]:
 @pytest.mark.parametrize("name", texts())
 def test_a_format_keeps_the_weights_and_drops_what_weighs_nothing(name: str) -> None:
     assert read_back(name, render(name, handover())) == [0.6, 0.25, 0.15]
+
+
+@pytest.mark.parametrize("name", texts())
+def test_a_format_knows_its_texts_from_others(name: str) -> None:
+    chosen, odd = format_of(name), {"a: b": 0.5, "# c": 0.499999, "d" * 200: 1e-6}
+    phases = (Phase(0.8, {"web": 1.0}), Phase(0.2, {"code": 1.0}))
+    run: dict[str, Any] = {"tokens": 10**9, "batch": 8}
+    earlier = [render(name, handover(odd)), render(name, prepare(MIXTURE, study="s", as_good="x"))]
+    earlier += render_phases(name, prepare(phases, study="s", **run))
+    assert all(chosen.replaces(text, "") for text in earlier)
+    others = [render(other, handover()) for other in texts() if other != name]
+    others += ["web: 0.5\ncode: 0.5\n", '{"mine": 1}', '"""Mine."""\n', "1 2 3\n"]
+    assert not any(chosen.replaces(text, render(name, handover())) for text in others)
 
 
 def test_the_head_says_where_the_mixture_comes_from_and_for_how_many_tokens() -> None:

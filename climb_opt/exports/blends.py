@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from climb_opt.errors import UserError
 from climb_opt.exports.configs import FOLDERS, with_head
-from climb_opt.exports.handover import Handover
+from climb_opt.exports.handover import Handover, under_head
 from climb_opt.indexed import blended, index_shards
 from climb_opt.lookup import facts
 
@@ -29,7 +30,13 @@ def megatron_budget(handover: Handover) -> str:
     return f"{told} --phase-transition-iterations {','.join(map(str, span.borders[1:-1]))}"
 
 
-@facts(**PAIRS, budget=megatron_budget)
+def is_blend(text: str) -> bool:
+    """Whether every line is a weight and a path; the last may be cut short."""
+    lines = text.splitlines()
+    return all(re.fullmatch(r"[\d.e-]+ \S+", line) for line in lines[:-1] or lines)
+
+
+@facts(**PAIRS, budget=megatron_budget, known=is_blend)
 def megatron(handover: Handover) -> str:
     """Megatron-LM: "weight prefix ..." as `--data-args-path FILE` or `--data-path` take it.
 
@@ -63,6 +70,7 @@ def nemo_place(handover: Handover) -> list[str]:
     budget=lambda h: f"num_train_samples is {_samples(h)}; max_steps: that / global_batch_size",
     check=nemo_place,
     goes_on=True,  # in its own way, which `nemo_place` tells
+    known=under_head("data:"),
 )
 def nemo(handover: Handover) -> str:
     """NeMo 2 `PreTrainingDataModule(paths=...)` and Megatron Bridge: a zipped list."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from climb_opt.exports.handover import Handover, Source
+from climb_opt.exports.handover import Handover, Source, under_head
 from climb_opt.lookup import facts
 
 TEMPLATES = Path(__file__).with_name("templates")  # of `string.Template`
@@ -32,7 +32,13 @@ def _steps(option: str) -> Callable[[Handover], str]:
     return told
 
 
-@facts(**DOCUMENTS, budget=_steps("max_steps"), phases=True, goes_on=True)
+@facts(
+    **DOCUMENTS,
+    budget=_steps("max_steps"),
+    phases=True,
+    goes_on=True,
+    known=under_head(r'""".*stream of documents.*'),
+)
 def hugging_face(handover: Handover) -> str:
     """Python: a module whose `mixture()` is `datasets.interleave_datasets` over the domains."""
     lengths = "".join(
@@ -43,7 +49,12 @@ def hugging_face(handover: Handover) -> str:
     return _filled("hugging_face", handover, lengths=lengths, open=_text("open_documents"))
 
 
-@facts(**DOCUMENTS, budget=_steps("training.steps"), phases=True)
+@facts(
+    **DOCUMENTS,
+    budget=_steps("training.steps"),
+    phases=True,
+    known=under_head(r'""".* for torchtitan .*'),
+)
 def torchtitan(handover: Handover) -> str:
     """torchtitan: a module whose `dataloader()` is a config that mixes packed sources."""
     parts = {"imports": _text("torchtitan_imports"), "packed": _text("torchtitan_sources")}

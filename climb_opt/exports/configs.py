@@ -11,12 +11,12 @@ import numpy as np
 import yaml
 
 from climb_opt.errors import UserError
-from climb_opt.exports.handover import Handover, Source
+from climb_opt.exports.handover import Handover, Source, under_head
 from climb_opt.lookup import facts
 from climb_opt.text import amount
 
 
-@facts(phases=True)
+@facts(phases=True, known=lambda text: text.startswith('{\n "study": '))
 def as_json(handover: Handover) -> str:
     """Weights, tokens and epochs as JSON, for programs; of a schedule its phases and their mean."""
     mean = {s.name: s.weight for s in handover.sources}
@@ -55,7 +55,8 @@ def _phases(handover: Handover) -> list[dict[str, Any]]:
     return found
 
 
-@facts(phases=True)
+# A domain and its weight; a name that is too long for one line begins with a question mark.
+@facts(phases=True, known=under_head(r"phases:|.*: [\d.e-]+|\? .*"))
 def as_yaml(handover: Handover) -> str:
     """domain: weight, and nothing else, or each phase's mixture; what `climb-opt enqueue` reads."""
     if not handover.phases:
@@ -85,6 +86,7 @@ def nanotron_budget(handover: Handover) -> str:
     budget=nanotron_budget,
     phases=True,
     goes_on=True,
+    known=under_head("data_stages:"),
 )
 def nanotron(handover: Handover) -> str:
     """nanotron: `data_stages` with `NanosetDatasetsArgs` (folders of .ds files)."""
@@ -148,6 +150,7 @@ def olmo_shortfall(handover: Handover) -> list[str]:
     layout="megatron",
     budget=lambda h: f"requested_tokens={h.tokens} of SourceMixtureDatasetConfig",
     check=olmo_shortfall,
+    known=under_head("sources:"),
 )
 def olmo_core(handover: Handover) -> str:
     """OLMo-core: a `SourceMixtureList`. Shards of a climb_opt corpus are read as they are.
@@ -201,6 +204,7 @@ def mosaicml_budget(handover: Handover) -> str:
     budget=mosaicml_budget,
     check=mosaicml_conversion,
     phases=True,
+    known=under_head("train_loader:"),
 )
 def mosaicml(handover: Handover) -> str:
     """LLM Foundry: `train_loader.dataset.streams` with proportions, for `StreamingDataset`.

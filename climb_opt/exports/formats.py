@@ -6,6 +6,7 @@ import dataclasses
 import glob
 import logging
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +35,8 @@ class Format:
         check: more that may go wrong in this trainer.
         phases: whether the text says a schedule; of another, each phase has a text of its own.
         goes_on: whether the trainer reads a domain on from where the phase before left it.
+        known: whether a file's text is an earlier one, which may be replaced; None: where they have
+            a line in common, numbers apart.
     """
 
     write: Callable[[Handover], str]
@@ -44,6 +47,13 @@ class Format:
     check: Callable[[Handover], list[str]] = lambda handover: []
     phases: bool = False
     goes_on: bool = False
+    known: Callable[[str], bool] | None = None
+
+    def replaces(self, earlier: str, text: str) -> bool:
+        """Whether `text` may be written over another, `earlier`."""
+        if self.known is not None:
+            return self.known(earlier)
+        return bool(_worded(earlier) & _worded(text))
 
 
 def format_of(name: str) -> Format:
@@ -161,6 +171,12 @@ def _repeated(handover: Handover) -> Iterator[str]:
     if often:
         names = listed([f"{name} {times(epochs)} times" for name, epochs in often])
         yield f"Read more than once in {amount(handover.tokens or 0)} tokens: {names}."
+
+
+def _worded(text: str) -> set[str]:
+    """A text's lines without what numbers are made of, those that then say something."""
+    lines = (re.sub(r"[\d.]+", "", line).strip() for line in text.splitlines())
+    return {line for line in lines if any(c.isalpha() for c in line)}
 
 
 def _of_phase(part: Handover) -> str:

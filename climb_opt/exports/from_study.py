@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -15,7 +16,7 @@ from climb_opt.exports.handover import Handover
 from climb_opt.exports.materialise import Kind, Written
 from climb_opt.exports.materialise import materialise as write_data
 from climb_opt.exports.prepared import prepare
-from climb_opt.files import write_text
+from climb_opt.files import check_replaced, write_text
 from climb_opt.mixtures import read_schedule, schedule_from
 from climb_opt.paths import path_schedule
 from climb_opt.phases import one_phase, to_train
@@ -65,14 +66,15 @@ def export(
     Args:
         format: "json", "megatron" or another that `climb-opt ls formats` lists, or "module:Name".
         output: a file to write it to, too; of a schedule, where the format says one mixture only,
-            a file for each phase: mix-1.yaml, mix-2.yaml for mix.yaml.
+            a file for each phase: mix-1.yaml, mix-2.yaml for mix.yaml. An export of the same
+            format that is there is replaced.
         settings: `rule`, `trial` or `mixture`, `tokens`, `path`, `sequence`, `batch`, `seed`,
             `corpus`: the options of `climb-opt export`.
 
     Raises:
         UserError: an unknown format, nothing to export yet, no such trial, another corpus, a
-            file that cannot be written, or a schedule without a file in a format that says one
-            mixture only.
+            file that cannot be written or is no such export, or a schedule without a file in a
+            format that says one mixture only.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
@@ -97,12 +99,14 @@ def export_files(
     Returns:
         file -> its text, in the order of the phases.
     """
-    format_of(format)  # before the study is read
+    chosen = format_of(format)  # before the study is read
     texts, path = render_phases(format, handover_of(study, **settings)), Path(output)
     found = {path: texts[0]}
     if len(texts) > 1:
         stem, ending = path.stem, path.suffix
         found = {path.with_name(f"{stem}-{n}{ending}"): t for n, t in enumerate(texts, start=1)}
+    for file, text in found.items():
+        check_replaced(file, f"export of {format}", partial(chosen.replaces, text=text))
     for file, text in found.items():
         write_text(file, text)
     return found

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from climb_opt.shards import Corpus
 from climb_opt.text import printable
 
 UNITS = 1_000_000  # weights are handed over in millionths, which sum to exactly 1
+ORIGIN = "Mixture of study "  # begins the line of the head by which exports know each other
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Handover:
     @property
     def head(self) -> list[str]:
         """What is as good, where the mixture comes from, and the notes: lines for a comment."""
-        line = f"Mixture of study {self.study}"
+        line = f"{ORIGIN}{self.study}"
         if self.rule:
             line += f", rule {self.rule}"
         if self.rung:
@@ -163,3 +165,16 @@ class Handover:
     def paths(self, default: str) -> list[str]:
         """Where each source is: from the user's template, else from `default`."""
         return [s.path or s.filled(default) for s in self.sources]
+
+
+def under_head(first: str) -> Callable[[str], bool]:
+    """Whether a text has the head of a handover as comments, and then a line like `first`."""
+
+    def known(text: str) -> bool:
+        lines = text.split("\n")
+        head = list(takewhile(lambda line: line.startswith("# "), lines))
+        below = "".join(lines[len(head) :][:1])
+        ours = any(line.startswith(f"# {ORIGIN}") for line in head)
+        return ours and re.fullmatch(first, below) is not None
+
+    return known

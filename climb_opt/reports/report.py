@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
 
-from climb_opt.files import write_text
+from climb_opt.files import check_replaced, write_text
 from climb_opt.progress import doing
 from climb_opt.reports.contents import Contents, gather
 from climb_opt.reports.draw import markdown as as_markdown
@@ -36,14 +37,15 @@ def report(
     """The report of a study, as one HTML page that needs no network, or as Markdown.
 
     Args:
-        output: a file to write it to, too.
+        output: a file to write it to, too; a report that is there is replaced.
         markdown: Markdown for a pull request instead of HTML.
         rule: the rule whose mixture is recommended (default: the one that loses least).
         predictor: whose quality is shown (default: the search's own).
         corpus: where the corpus lies on this machine, for its map.
 
     Raises:
-        UserError: no trial holds a mixture, an unknown rule or predictor, or another corpus.
+        UserError: no trial holds a mixture, an unknown rule or predictor, another corpus, or
+            another file where the report would be.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
@@ -53,6 +55,8 @@ def report(
     >>> text.splitlines()[0]
     '# code'
     """
+    if output is not None:
+        check_replaced(Path(output), "report", is_report)
     with doing("report"):
         atlas = None if markdown else _atlas(study, corpus)
         contents = contents_of(study, rule=rule, predictor=predictor, atlas=atlas)
@@ -60,6 +64,13 @@ def report(
     if output is not None:
         write_text(Path(output), text)
     return text
+
+
+def is_report(text: str) -> bool:
+    """Whether a text begins as a report does: a page, or Markdown with the figures at a glance."""
+    if text.startswith("# "):
+        return re.search(r"^(slots|trials) finished: .*domains: ", text, re.MULTILINE) is not None
+    return text.startswith("<!doctype html>") and f"{page.TITLE}</title>" in text
 
 
 def contents_of(

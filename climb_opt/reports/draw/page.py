@@ -15,6 +15,7 @@ from climb_opt.reports.parts.sections import sections
 from climb_opt.text import in_html, printable
 
 STYLE = Path(__file__).with_name("style.css")
+TITLE = " · mixture search"  # behind the study's name
 
 
 def render(contents: Contents) -> str:
@@ -25,9 +26,8 @@ def render(contents: Contents) -> str:
     stamp = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     foot = f"<footer>climb_opt {climb_opt.__version__} · {stamp}</footer>"
     main = f"<main>{''.join(map(draw, shown))}</main>"
-    return markup.page(
-        f"{name} · mixture search", STYLE.read_text(encoding="utf-8"), head + main + foot
-    )
+    style = STYLE.read_text(encoding="utf-8")
+    return markup.page(f"{name}{TITLE}", style, head + main + foot)
 
 
 def draw(section: kinds.Section) -> Html:
