@@ -12,12 +12,18 @@ from typing import Any, ClassVar, TypeVar
 
 T = TypeVar("T")
 
+LEAST_HELD_OUT = 8  # documents, where a domain has twice as many
 OFF = "off"  # of `near_duplicates`: copies that are not exact are kept
 
 
 def _key(default: T, about: str, metavar: str | None = None, *, listed: bool = False) -> T:
     facts = {"about": about, "metavar": metavar, "listed": listed}
     return field(default=default, metadata=facts)  # type: ignore[return-value]
+
+
+def least_held_out() -> str:
+    """What a domain holds out however small the share asked for is."""
+    return f"at least {LEAST_HELD_OUT} documents, or half of fewer than {2 * LEAST_HELD_OUT}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class CorpusRecipe:
     score: tuple[str, ...] = _key((), "a number for each document", "NAME=KIND:WHERE")
     prune: tuple[str, ...] = _key((), "see below, e.g. quality>=2.5", "RULE")
     # held out, duplicates
-    heldout: float = _key(0.02, "share of every domain")
+    heldout: float = _key(0.02, f"share of every domain, and {least_held_out()}")
     heldout_tokens: int = _key(2_000_000, "at most, a domain")
     target: tuple[str, ...] = _key((), "held out whole, never trained on", "NAME=FIELD:VALUE|FILES")
     target_share: float = _key(0.25, "of matching documents")

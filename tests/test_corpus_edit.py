@@ -11,6 +11,8 @@ from climb_opt.corpus.after import edit, show
 from climb_opt.corpus.after.map import draw, points
 from climb_opt.corpus.documents import Document
 from climb_opt.corpus.stages.describe import names_from, top_terms
+from climb_opt.corpus.stages.domains import SplitOptions
+from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import small_corpus, topic_documents, write_jsonl
@@ -148,3 +150,28 @@ def test_names_come_from_what_tells_domains_apart() -> None:
     assert names_from([["a", "b", "c"], ["a", "b", "c"], ["a", "b", "c"], []]) == [
         "a-b", "a-b-c", "a-b-c-2", "domain-3",
     ]  # fmt: skip
+
+
+def test_domains_that_hold_out_far_more_than_asked_for_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, count in (("court", 11), ("garden", 1), ("stars", 250)):
+        some = [d for d in topic_documents(count, length=9) if d["topic"] == name]
+        write_jsonl(tmp_path / "given" / name / "a.jsonl", some)
+    given = f"domains:{tmp_path / 'given'}"
+    corpus = small_corpus(tmp_path / "out", given, merge=MergeOptions(), near_duplicates=None)
+    held = {d.name: d.heldout for d in corpus.domains}
+    court, trained = held["court"], corpus.tokens()["court"]
+    assert court is not None and held["garden"] is None
+    part = 100 * court.tokens / (court.tokens + trained)
+    lines = [
+        f"more than 2 % is held out of court (5 of 11 documents, {part:.1f} % of its tokens): at "
+        "least 8 documents, or half of fewer than 16; tokens and shares are of what is left to "
+        "train on",
+        "too few or too long documents to hold one out: garden (1 document)",
+    ]
+    assert show.held_out(corpus) == lines
+    assert all(line in show.summary(corpus) and line in caplog.text for line in lines)
+    split = SplitOptions(share=0)
+    none = small_corpus(tmp_path / "none", given, split=split, near_duplicates=None)
+    assert show.held_out(none) == []

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt import recipe_files, recipes
+from climb_opt.corpus.after.show import held_out
 from climb_opt.corpus.files import save_arrays
 from climb_opt.corpus.folder import CLUSTERS, WORK, build_facts, prepared, save_plan
 from climb_opt.corpus.options import Plan, make_plan, options_of
@@ -233,7 +234,10 @@ def write_corpus(output: Path, build: Build, stages: Stages, found: dict[str, An
         save_arrays(output / CLUSTERS, {"centroids": centroids, "domain": domain})
     tokens = (facts.dtype, facts.vocab_size, facts.eos)
     name, origin = plan.options.name, provenance(build, found)
-    return completed(Corpus(output, name, domains, targets, *tokens, origin))
+    corpus = completed(Corpus(output, name, domains, targets, *tokens, origin))
+    for line in held_out(corpus):
+        logger.warning("%s.", line)
+    return corpus
 
 
 def provenance(build: Build, found: dict[str, Any]) -> dict[str, Any]:

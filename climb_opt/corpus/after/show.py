@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from climb_opt.corpus_recipe import least_held_out
+from climb_opt.errors import listed
 from climb_opt.shards import Corpus
-from climb_opt.text import pad, printable, shorten, width
+from climb_opt.text import counted, pad, percent, printable, shorten, width
 from climb_opt.tokenizer import EndOfText
 
 NAME = 28  # columns
 TERMS = 6
+LISTED = 5  # domains in one line
+MUCH = 2  # times the share asked for: held out so far above it, a domain is named
 
 
 def summary(corpus: Corpus) -> list[str]:
@@ -41,7 +45,31 @@ def summary(corpus: Corpus) -> list[str]:
             f"target {name}: {stream.tokens:,} tokens, {stream.documents:,} documents, never "
             "trained on"
         )
-    return lines + history(corpus.provenance)
+    return lines + held_out(corpus) + history(corpus.provenance)
+
+
+def held_out(corpus: Corpus) -> list[str]:
+    """Lines: domains whose held-out part is far from the share of their tokens asked for."""
+    options = corpus.provenance.get("build", {}).get("options", {})
+    asked = options.get("split", {}).get("share", 0)
+    much, none = [], []
+    for domain in corpus.domains if asked else ():
+        held, name = domain.heldout, printable(domain.name)
+        documents = sum(s.documents for s in domain.shards)
+        if held is None:
+            none.append(f"{name} ({counted(documents, 'document')})")
+        elif (part := held.tokens / max(1, domain.tokens + held.tokens)) > MUCH * asked:
+            of_all = f"{held.documents} of {documents + held.documents} documents"
+            much.append(f"{name} ({of_all}, {percent(part)} % of its tokens)")
+    lines = []
+    if much:
+        lines.append(
+            f"more than {100 * asked:g} % is held out of {listed(much, LISTED)}: "
+            f"{least_held_out()}; tokens and shares are of what is left to train on"
+        )
+    if none:
+        lines.append(f"too few or too long documents to hold one out: {listed(none, LISTED)}")
+    return lines
 
 
 def history(provenance: dict[str, Any]) -> list[str]:

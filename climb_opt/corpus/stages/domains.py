@@ -19,13 +19,12 @@ from climb_opt.corpus.stages.describe import SAMPLES, excerpt, names_from, top_t
 from climb_opt.corpus.stages.ingest import MAX_BAD
 from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table, ward_tree
 from climb_opt.corpus.stages.pruning import Rule
-from climb_opt.corpus_recipe import CorpusRecipe
+from climb_opt.corpus_recipe import LEAST_HELD_OUT, CorpusRecipe
 from climb_opt.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 SAMPLED = 128  # documents of a domain that its terms are taken from
-LEAST_HELD_OUT = 8  # documents, where a domain has twice as many
 MOST_LOST = 3  # domains without documents that an error names
 LARGE_SHARE = 0.5  # of all documents in one domain: worth a warning
 
