@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -126,13 +127,25 @@ def test_a_branch_and_merged_branches_open_in_transformers(
 def test_a_model_that_is_not_there_is_one_line(study: optuna.Study, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No branch 'wbe'"):
         climb_opt.export_model(study, tmp_path / "m", branch="wbe")
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds other things"):
-        climb_opt.export_model(study, tmp_path / "full", branch="trunk")
-    assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
     assert main(["export", "s", "--storage", "x.journal", "--format", "model"]) == 2
     assert main(["export", "s", "--storage", "x.journal", "--format", "yaml", "--branch", "a"]) == 2
+
+
+def test_a_model_replaces_its_like_alone(study: optuna.Study, tmp_path: Path) -> None:
+    ours, mine = tmp_path / "ours", tmp_path / "mine"
+    for branch in ("web", "trunk"):
+        climb_opt.export_model(study, ours, branch=branch)
+    config = (ours / "config.json").read_text()
+    for files in ({"notes.txt": "mine"}, {"config.json": '{"mine": 1}'}, {"config.json": config},
+                  {"config.json": '{"mine": 1}', "model.safetensors": ""},
+                  {"config.json": config, "model.safetensors": "", "notes.txt": ""}):  # fmt: skip
+        mine.mkdir()
+        for name, text in files.items():
+            (mine / name).write_text(text)
+        with pytest.raises(UserError, match=r"mine' holds other things than such a model \("):
+            climb_opt.export_model(study, mine, branch="trunk")
+        assert {path.name: path.read_text() for path in mine.iterdir()} == files
+        shutil.rmtree(mine)
 
 
 def test_a_confirmation_starts_from_the_same_trunk(study: optuna.Study, place: Path) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import optuna
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.exports.from_study import handover_of
 from climb_opt.exports.handover import Handover
 from climb_opt.files import writing
 from climb_opt.study import read_recipe
 from climb_opt.study.working import loaded_objective
+
+# What such a folder holds, by any version of transformers.
+CONFIG, WEIGHTS = "config.json", ".safetensors"
+FILES = {
+    *(CONFIG, "generation_config.json", f"model{WEIGHTS}.index.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+}
 
 
 def export_model(
@@ -26,7 +34,8 @@ def export_model(
     """Write a model of the study's branches with its tokenizer; returns the folder.
 
     Args:
-        output: the folder; it must be new, empty, or hold a model, which is replaced.
+        output: the folder; it must be new, empty, or hold such a model and nothing else, which is
+            replaced.
         branch: "trunk" or a branch's name, or a mixture to merge all branches by, as `handover_of`
             gives it; None: the mixture that the study recommends.
         corpus: where it lies here, if not where the recipe says.
@@ -67,12 +76,21 @@ def export_model(
         folder = Path(output)
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            _check_empty(folder)
+            _check_replaced(folder, network)
             model.save(network, objective.corpus, folder)
     return folder
 
 
-def _check_empty(folder: Path) -> None:
+def _check_replaced(folder: Path, network: Any) -> None:
     """A model replaces a model of this kind, and nothing else."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
-        raise UserError(f"{str(folder)!r} holds other things; give an empty folder.")
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    other = [name for name in there if name not in FILES and not name.endswith(WEIGHTS)]
+    whole = CONFIG in there and any(name.endswith(WEIGHTS) for name in there)
+    if there and not other and whole:
+        config = (folder / CONFIG).read_text(encoding="utf-8", errors="replace")
+        whole = f'"{type(network).__name__}"' in config
+    if there and (other or not whole):
+        raise UserError(
+            f"{str(folder)!r} holds other things than such a model ({listed(other or there)}); "
+            "give an empty folder."
+        )
