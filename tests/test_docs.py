@@ -18,6 +18,7 @@ from climb_opt.ablation.recipe.reading import read_ablation
 from climb_opt.cli import main, parser
 from climb_opt.errors import UserError
 from climb_opt.proxy.ladders import ladder_of
+from climb_opt.study.asked import check_choices
 from printed import difference, pairs
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -121,6 +122,7 @@ def test_recipes_load(page: Path, tmp_path: Path) -> None:
             continue
         recipe = recipes.read_study(str(file))
         assert recipe.rounds or recipe.budget or recipe.baselines
+        check_choices(recipe)  # whose names and options exist
         if recipe.ladder:
             target = ladder_of(recipe.ladder, 32_000).costs[-1]  # in order of cost, else it raises
             assert recipe.budget is None or recipe.budget.flops > target
