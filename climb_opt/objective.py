@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 
 from climb_opt.attributes import METHOD, SEED, SLOT
@@ -214,12 +215,13 @@ class ProxyObjective:
         for name in needed_components(self.recipe):
             if name not in components:
                 raise TrialFailed(f"nothing gave a score {name!r}; given: {listed(components)}")
+            value = components[name]
             try:
-                finite = math.isfinite(components[name])
+                finite = math.isfinite(value) and not isinstance(value, (bool, np.bool_))
             except (TypeError, ValueError, OverflowError):  # an evaluator's own: None, a text
                 finite = False
             if not finite:
-                raise TrialFailed(f"score {name!r} is {components[name]}, not a finite number")
+                raise TrialFailed(f"score {name!r} is {value}, not a finite number")
         return components
 
     def _evaluate(self, network: Any) -> dict[str, float]:

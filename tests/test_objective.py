@@ -97,9 +97,10 @@ def test_the_score_weighs_the_components(make: Callable[..., ProxyObjective]) ->
     ("given", "said"),
     [
         ({"sums/bpb": None}, "score 'sums/bpb' is None, not a finite number"),
-        ({"sums/bpb": "low"}, "score 'sums/bpb' is low, not a finite number"),
+        ({"sums/bpb": "1.5"}, "score 'sums/bpb' is 1.5, not a finite number"),
         ({"sums/bpb": 10**400}, "score 'sums/bpb' is 1000"),
         ({"sums/bpb": math.inf}, "score 'sums/bpb' is inf, not a finite number"),
+        ({"sums/bpb": True}, "score 'sums/bpb' is True, not a finite number"),
         ({"other": 1.0}, "nothing gave a score 'sums/bpb'; given: other"),
     ],
 )

@@ -18,6 +18,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,8 @@ class CommandTrainer:
         folder.mkdir(parents=True, exist_ok=True)
         trial, scores = folder / "trial.json", folder / "scores.json"
         trial.write_text(json.dumps(self.describe(job), indent=1), encoding="utf-8")
+        if scores.is_dir() and not scores.is_symlink():  # what an earlier attempt failed with
+            shutil.rmtree(scores)
         scores.unlink(missing_ok=True)
         begun = time.perf_counter()
         self._run(folder, trial, watch)
@@ -227,6 +230,11 @@ def _log_tail(folder: Path) -> str:
 
 
 def _read_scores(path: Path, folder: Path) -> dict[str, float]:
+    if path.is_dir():
+        raise TrialFailed(
+            f"proxy.command made scores.json a folder; it must be a file that maps names to finite "
+            f"numbers{_log_tail(folder)}"
+        )
     if not path.is_file():
         if (folder / "model").is_dir():
             return {}
