@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -105,7 +106,10 @@ def set_overrides(data: dict[str, Any], overrides: Iterable[str]) -> dict[str, A
     for override in overrides:
         data = top
         keys, text = _split_override(override)
-        value = parse_yaml(text, f"--set {override!r}")
+        try:
+            value = parse_yaml(text, f"--set {override!r}")
+        except UserError as error:
+            raise UserError(f"{error}. {_as_text('.'.join(keys), text)}") from None
         for place, parent in enumerate(keys[:-1], start=1):
             inner = data.get(parent)
             if isinstance(inner, str):  # a name: proxy: tiny -> {include: tiny}, sampler: climb
@@ -134,6 +138,15 @@ def _split_override(override: str) -> tuple[list[str], str]:
     if not sign or not all(key.split(".")):
         raise UserError(f"--set {override!r}: expected key=value, e.g. rounds=[16,8,4].")
     return key.split("."), text
+
+
+def _as_text(key: str, text: str) -> str:
+    """What to type where a value that YAML cannot read was meant as text."""
+    quoted = text.replace("'", "''")
+    given = f"{key}='{quoted}'"
+    plain = not any(character in given for character in '"$`\\!')
+    typed = f'"{given}"' if plain else shlex.quote(given)
+    return f"If it is text, quote it for YAML too: --set {typed}."
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import math
+import shlex
 import typing
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,17 @@ def test_set_reaches_into_a_proxy_given_by_name() -> None:
 def test_a_malformed_override_is_named(override: str) -> None:
     with pytest.raises(UserError, match="--set"):
         recipes.read_study("demo", [override])
+
+
+@pytest.mark.parametrize(
+    "command", ["{python} tr.py {trial}", "{python} -c 'print(1)'", "a: b: $c"]
+)
+def test_what_to_type_for_text_that_is_no_yaml_is_said_and_holds(command: str) -> None:
+    with pytest.raises(UserError, match=r"not readable as YAML: .*quote it for") as refused:
+        recipe_files.set_overrides({}, [f"proxy.command={command}"])
+    option, typed = shlex.split(str(refused.value).rpartition("too: ")[2].removesuffix("."))
+    assert option == "--set"
+    assert recipe_files.set_overrides({}, [typed]) == {"proxy": {"command": command}}
 
 
 @pytest.mark.parametrize(
