@@ -142,6 +142,14 @@ NUMBER = 3
     [
         ("yield {'text': 'a'}", r"Reader 'odd_rows:READER' must yield pairs .* yielded \{'text'"),
         ("yield 'x', {'text': 'a'}", "must yield pairs of a number and a mapping"),
+        (
+            "yield 3, 'text'",
+            r"must yield pairs of .*, or a Bad, but yielded \(3, 'text'\) from a.txt",
+        ),
+        ("yield 3, None", r"must yield pairs .* yielded \(3, None\) from a.txt"),
+        ("yield 0, {'text': 'a'}; yield 0, {'text': 'b'}", r"upwards, .* 0 came after 0 in a.txt"),
+        ("yield 4, {'text': 'a'}; yield 2, {'text': 'b'}", "2 came after 4 in a.txt"),
+        ("yield -1, {'text': 'a'}", "from 0 upwards, .* the first is -1 in a.txt"),
         ("yield 0, {'text': 'a'}; 1 / 0", r"raised ZeroDivisionError.* in a.txt, after 1 doc"),
         ("return 3", "raised TypeError.* in a.txt, after 0 documents"),
         ("raise OSError(5, 'Input/output error')", r"a.txt cannot be read \(Input/output error\)"),

@@ -73,22 +73,37 @@ def _checked(
 ) -> Iterator[Row]:
     """The rows of someone else's reader; whatever it does wrong is said with its name."""
     where = f"Reader {source.kind!r}"
-    count = 0
+    count, last = 0, -1
     try:
         for row in read(source, options, progress):
-            if not (isinstance(row, tuple) and len(row) == 2 and isinstance(row[0], int)):
+            if not _is_row(row):
                 raise UserError(
-                    f"{where} must yield pairs of a number and a mapping of fields, but yielded "
-                    f"{shorten(repr(row), LONGEST)} from {source.name}."
+                    f"{where} must yield pairs of a number and a mapping of fields, or a Bad, but "
+                    f"yielded {shorten(repr(row), LONGEST)} from {source.name}."
+                )
+            if row[0] <= last:  # documents without an id are called by it
+                came = f"{row[0]} came after {last}" if count else f"the first is {row[0]}"
+                raise UserError(
+                    f"{where} must number its rows from 0 upwards, each with a number of its own, "
+                    f"but {came} in {source.name}. `enumerate` does it."
                 )
             yield row
-            count += 1
+            count, last = count + 1, row[0]
     except (UserError, Interrupted, OSError):
         raise
     except Exception as error:  # the user's own code: anything
         raise UserError(
             f"{where} raised {error!r} in {source.name}, after {count} documents."
         ) from error
+
+
+def _is_row(row: Any) -> bool:
+    return (
+        isinstance(row, tuple)
+        and len(row) == 2
+        and isinstance(row[0], int)
+        and isinstance(row[1], (Mapping, Bad, Document))
+    )
 
 
 def document_from(record: Any, source: Source, row: int, options: ReadOptions) -> Record:
