@@ -100,6 +100,7 @@ def test_the_command_says_what_it_found(
     assert main(asked) == 0
     out = capsys.readouterr().out
     assert "the optimum of the ensemble, read off branches" in out and "score of prior" in out
+    assert "`climb-opt enqueue s FILE`" in out and "`climb-opt confirm s`" in out
     assert main([*asked, "-f", "json"]) == 0
     assert '"readout": "ensemble"' in capsys.readouterr().out
 

@@ -203,12 +203,13 @@ def test_mixtures_are_put_in_line_all_or_none(
 
 
 def test_pause_and_resume(home: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    open_study("mine.yaml", storage="runs/climb.journal")
-    assert main(["pause", "mine"]) == 0
-    assert main(["status", "mine"]) == 0
-    assert "mine (paused)" in capsys.readouterr().out
-    assert main(["resume", "mine"]) == 0
-    assert main(["search", "mine"]) == 0
+    open_study("mine.yaml", storage="runs/climb.journal", study_name="my own")
+    assert main(["pause", "my own"]) == 0
+    assert "`climb-opt resume 'my own'` lets" in capsys.readouterr().out
+    assert main(["status", "my own"]) == 0
+    assert "my own (paused)" in capsys.readouterr().out
+    assert main(["resume", "my own"]) == 0
+    assert main(["search", "my own"]) == 0
     assert "6 of 6 slots done" in capsys.readouterr().out
 
 

@@ -93,6 +93,7 @@ def test_two_objectives_go_from_recipe_to_pareto_set(
     assert status == 0 and "are not beaten on every objective" in out and "Caution: one of" in out
     status, _, err = run("confirm", "two")
     assert status == 2 and "a verdict is about one" in err
+    assert "`climb-opt report two`, then `climb-opt export two --trial N" in err
 
 
 def test_the_recommendation_keeps_the_guard_rail(

@@ -232,7 +232,8 @@ def test_optunas_own_queue_is_served_and_a_bad_mixture_in_it_stops_nobody() -> N
     assert "sum to" in outside[2].user_attrs[ERROR]
 
 
-def test_a_paused_study_starts_no_trial_until_it_goes_on() -> None:
+def test_a_paused_study_starts_no_trial_until_it_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="climb_opt")
     study = study_of()
     study.set_user_attr(PAUSED, True)
     looks = 0
@@ -247,3 +248,4 @@ def test_a_paused_study_starts_no_trial_until_it_goes_on() -> None:
 
     work(study, stop=stop)
     assert fleet.audit(study, SMALL).sound
+    assert f"paused; `climb-opt resume {study.study_name}` lets it go on." in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from climb_opt.cli.arguments import existing, study_command
 
@@ -18,7 +19,8 @@ def _pause(args: argparse.Namespace) -> None:
 
     study = existing(args, write=True)
     pause(study)
-    print(f"{study.study_name}: no new trials start; `climb-opt resume` lets the workers go on.")
+    resume = f"climb-opt resume {shlex.quote(study.study_name)}"
+    print(f"{study.study_name}: no new trials start; `{resume}` lets the workers go on.")
 
 
 def _resume(args: argparse.Namespace) -> None:

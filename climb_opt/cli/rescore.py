@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,15 @@ def _rescore(args: argparse.Namespace) -> None:
     found = rescore(
         study, args.set, mixtures=args.mixtures, corpus=args.corpus, directory=args.runs
     )
-    show(describe(found), {**asdict(found), "mixture": dict(found.mixture)}, args.format)
+    show(
+        describe(found, study.study_name),
+        {**asdict(found), "mixture": dict(found.mixture)},
+        args.format,
+    )
 
 
-def describe(found: Rescored) -> str:
-    """What was found, for a person."""
+def describe(found: Rescored, study: str) -> str:
+    """What was found, for a person; `study` is the name of the one it was read off."""
     from climb_opt.text import number
 
     width = max(map(len, found.mixture))
@@ -54,5 +59,9 @@ def describe(found: Rescored) -> str:
         lines.append("caution: it breaks a constraint, as does every mixture that was priced")
     known = f", {found.trained.n} mixtures" if found.trained.known else ""
     lines.append(f"rank correlation with what was trained, by this score: {found.trained}{known}")
-    lines.append("Train it before you rely on it: `climb-opt enqueue`, then `climb-opt confirm`.")
+    name = shlex.quote(study)
+    lines.append(
+        "Train it before you rely on it: write it to a file (domain: weight), then `climb-opt "
+        f"enqueue {name} FILE`, `climb-opt search {name}` and `climb-opt confirm {name}`."
+    )
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple, Unpack
@@ -136,7 +137,8 @@ def _finals(
     if len(view.maximize) > 1:
         raise UserError(
             f"Study {view.name!r} has several objectives, but a verdict is about one. "
-            "Choose from its Pareto set in `climb-opt report`, then `climb-opt export --trial N`."
+            f"Choose from its Pareto set in `climb-opt report {shlex.quote(view.name)}`, then "
+            f"`climb-opt export {shlex.quote(view.name)} --trial N --format FORMAT`."
         )
     advice = advised(study, "to confirm", every=bool(rules))
     recommended = {FOUND: dict(advice.chosen)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.T
 def _news(claims: Claims, verdict: Verdict) -> str:
     name = claims.study.study_name
     if verdict == "paused":
-        return f"{name}: paused; `climb-opt resume` lets it go on."
+        return f"{name}: paused; `climb-opt resume {shlex.quote(name)}` lets it go on."
     others = claims.others()  # none: a lone worker lost the lock for a moment
     return f"{name}: waiting for a trial of {', '.join(others)}." if others else ""
 
