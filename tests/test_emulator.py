@@ -83,6 +83,27 @@ def test_a_domain_that_never_changes_is_refused(files: tuple[Path, Path]) -> Non
         read_table(*files, key="run")
 
 
+@pytest.mark.parametrize(
+    ("mixtures", "results", "message"),
+    [
+        ("a,.5,.5,0\n", "a,1,2\n", r"share one run, run='a': .*Give at least two runs\.$"),
+        ("a,.5,.5,0\nb,.2,.8,0\n", "a,1,2\nb,3,4\n", r"'math' is 0 .*train\.ignore=\[NAME.*\.$"),
+        ("a,.2,.5,.3\nb,.5,.2,.3\n", "a,1,2\nb,3,4\n", r"'math' is 0\.3 .*that differ in it"),
+        ("a,0,.5,.5\nb,0,.5,.5\n", "a,1,2\nb,3,4\n", "'web' is 0 .*that differ in it"),
+        ("a,.5,.5,0\nb,.2,.7,.1\n", "a,1,2\nb,3,2\n", r"'piqa' is 2 .*Name it in ignore"),
+        ("a,.5,.5,0\nb,.2,.7,.1\n", "a,1,2\nb,1,2\n", "'loss' is 1 .*that differ in it"),
+        ("a,.5,.5,0\nb,.2,.7,.1\n", "a,1,2\nc,3,4\n", r"drop \(for .*--set train\.unmatched=drop"),
+    ],
+)  # fmt: skip
+def test_what_never_changes_is_refused_with_a_remedy_that_helps(
+    files: tuple[Path, Path], mixtures: str, results: str, message: str
+) -> None:
+    files[0].write_text("run,web,code,math\n" + mixtures)
+    files[1].write_text("run,loss,piqa\n" + results)
+    with pytest.raises(UserError, match=message):
+        read_table(*files, key="run")
+
+
 def test_unmatched_runs_can_be_dropped(
     files: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:

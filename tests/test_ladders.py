@@ -328,6 +328,9 @@ def test_columns_are_found_by_their_beginning_or_by_name(runs: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             read_runs(runs, **options)  # type: ignore[arg-type]
+    runs.write_text("\n".join(runs.read_text().splitlines()[:2]))
+    with pytest.raises(UserError, match=r"one row, line 2: nothing varies, .* at least two runs"):
+        read_runs(runs)
 
 
 @pytest.mark.skipif(not (SHARED / "dmsl").is_dir(), reason="needs the table of real runs")
