@@ -13,6 +13,7 @@ from climb_opt.errors import UserError, misnamed
 from climb_opt.written import number
 
 SUM_TOLERANCE = 1e-9
+ROUNDING = 1e-6  # of one weight, in single precision
 
 
 def read_bound(
@@ -38,6 +39,22 @@ def read_bound(
                 "Write 30% or 0.3 for 30 percent."
             )
     return bound
+
+
+def check_weights(domains: Sequence[str], weights: np.ndarray) -> np.ndarray:
+    """The weights (K,) as an array; a `UserError` where one is not in [0, 1], rounding aside."""
+    given = np.asarray(weights, dtype=float)
+    if given.shape != (len(domains),):
+        raise UserError(
+            f"Weights must be an array ({len(domains)},), one a domain, but are {given.shape}."
+        )
+    bad = np.flatnonzero(~((given >= -ROUNDING) & (given <= 1 + ROUNDING)))
+    if bad.size:
+        raise UserError(
+            f"Weights must be from 0 to 1, but that of {domains[bad[0]]!r} is {given[bad[0]]:.6g}. "
+            "space.project(weights) moves them into the space."
+        )
+    return given
 
 
 def check_bounds(

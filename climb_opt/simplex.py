@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from climb_opt.bounds import SUM_TOLERANCE, check_bounds, read_bound, scale_into
+from climb_opt.bounds import SUM_TOLERANCE, check_bounds, check_weights, read_bound, scale_into
 from climb_opt.draws import dirichlet, mixed, powered
 from climb_opt.errors import UserError, misnamed
 from climb_opt.sums import Amounts, checked_sum, read_amounts
@@ -149,12 +149,15 @@ class MixtureSpace:
         return {d: float(w) for d, w in zip(self.domains, weights, strict=True)}
 
     def params(self, weights: np.ndarray) -> dict[str, float]:
-        """Optuna parameters for `weights`: plain floats clipped to [0, 1].
+        """Optuna parameters for `weights`: plain floats, rounding clipped to [0, 1].
 
         A value outside its distribution by 1e-18 makes Optuna fall back silently to independent
         sampling for that one weight (docs/notes/running.md#optuna), hence the clip.
+
+        Raises:
+            UserError: another number of weights, or one outside [0, 1] by more than rounding.
         """
-        clipped = np.clip(weights, 0.0, 1.0)
+        clipped = np.clip(check_weights(self.domains, weights), 0.0, 1.0)
         return {n: float(w) for n, w in zip(self.parameter_names, clipped, strict=True)}
 
     def weights(

@@ -86,6 +86,19 @@ class Prior(optuna.samplers.RandomSampler):
         return self.space.params(self.space.prior)
 
 
+class Odd(Prior):
+    def __init__(self, space, *, seed=None, given="space.params(space.prior)", known=True):
+        super().__init__(space, seed=seed)
+        self.given, self.known = given, known
+        assert given != "made", "no GPU"
+
+    def infer_relative_search_space(self, study, trial):
+        return self.space.distributions() if self.known else {}
+
+    def sample_relative(self, study, trial, search_space):
+        return eval(self.given, {"space": self.space})
+
+
 class Length:
     def __init__(self, corpus, *, scale=1.0):
         self.scale = scale
@@ -100,6 +113,10 @@ class Length:
 class Never(optuna.pruners.NopPruner):
     def __init__(self, patience=1):
         self.patience = patience
+
+
+def blank(space, *, seed=None):
+    return space
 
 
 def law(domains=3):
@@ -254,6 +271,45 @@ def test_own_sampler_evaluator_and_pruner_are_named_in_a_recipe(tiny_corpus: Cor
     assert type(build_pruner(recipe.pruner)).__name__ == "Never"
     evaluator = build_evaluator(tiny_corpus, recipe.evaluators[0])
     assert evaluator.evaluate(None, None) == {"length/letters": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("None", r"Odd': sample_relative must return all weights, .*, but returned None\."),
+        ("{}", r"sample_relative must return all weights, .*, but returned none of them\."),
+        ("{'w/web': 1.0}", r"sample_relative must return all weights, .* left out 'w/code'\."),
+        ("{**space.params(space.prior), 'w/web': float('nan')}", "from 0 to 1, but 'w/web' is nan"),
+        ("{**space.params(space.prior), 'w/web': -0.8}", r"from 0 to 1, but 'w/web' is -0\.8"),
+        ("{**space.params(space.prior), 'w/web': '?'}", r"from 0 to 1, but 'w/web' is '\?'"),
+        ("space.params([-0.8, 1.2, 0.6])", r"from 0 to 1, but that of 'web' is -0\.8\. space\.pro"),
+        ("space.params([0.5, 0.5])", r"Weights must be an array \(3,\), .*, but are \(2,\)\."),
+        ("1 / 0", r"^sampler 'newcomers:Odd' raised ZeroDivisionError"),
+    ],
+)
+def test_what_an_own_sampler_returns_that_is_no_mixture_is_told_by_its_name(
+    tiny_corpus: Corpus, given: str, said: str
+) -> None:
+    data = recipe_data(tiny_corpus, sampler={"name": "newcomers:Odd", "given": given})
+    study = optuna.create_study(sampler=build_sampler(study_from(data), SPACE))
+    with pytest.raises((UserError, RuntimeError), match=said):
+        SPACE.suggest(study.ask())
+
+
+def test_an_own_sampler_that_knows_no_weights_or_cannot_be_made_is_refused(
+    tiny_corpus: Corpus,
+) -> None:
+    def build(name: str, **options: object) -> optuna.samplers.BaseSampler:
+        sampler = {"name": f"newcomers:{name}", **options}
+        return build_sampler(study_from(recipe_data(tiny_corpus, sampler=sampler)), SPACE)
+
+    study = optuna.create_study(sampler=build("Odd", known=False))
+    with pytest.raises(UserError, match=r"infer_relative_search_space must .* none of them\."):
+        SPACE.suggest(study.ask())
+    with pytest.raises(UserError, match=r"'newcomers:Odd' raised AssertionError\('no GPU'\) while"):
+        build("Odd", given="made")
+    with pytest.raises(UserError, match=r"'newcomers:blank' must be an optuna\.samplers\.BaseSamp"):
+        build("blank")
 
 
 def test_a_sampler_says_itself_that_it_searches_one_objective(tiny_corpus: Corpus) -> None:

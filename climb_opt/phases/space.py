@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.bounds import SUM_TOLERANCE
+from climb_opt.bounds import SUM_TOLERANCE, check_weights
 from climb_opt.errors import UserError, within
 from climb_opt.phases.caps import Caps
 from climb_opt.phases.given import Mixture, labels, read
@@ -136,8 +136,8 @@ class PhasedSpace(MixtureSpace):
         return super().mixture(self.blocks(weights).ravel())
 
     def params(self, weights: np.ndarray) -> dict[str, float]:
-        """Optuna parameters for `weights`: each phase's own mixture, clipped to [0, 1]."""
-        return super().params(self.blocks(weights).ravel())
+        """Optuna parameters for `weights`: each phase's own mixture, rounding clipped to [0, 1]."""
+        return super().params(self.blocks(check_weights(self.domains, weights)).ravel())
 
     def weights(
         self,

@@ -27,6 +27,7 @@ from climb_opt.metrics import higher_is_better, searchable
 from climb_opt.plan import Plan
 from climb_opt.provenance import provenance
 from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.samplers.own import own_sampler
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, patient, study_lock
 from climb_opt.study.asked import check_no_key_of_study
@@ -217,6 +218,8 @@ def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
     given = {"space": space, "seed": recipe.seed, **{k: v for k, v in ours.items() if k in known}}
     check_no_key_of_study(recipe.sampler)
     lookup.check_options("sampler", name, options, set(given))
+    if ":" in name:
+        return own_sampler(name, space, lambda: make(given.pop("space"), **given, **options))
     try:
         sampler: BaseSampler = make(given.pop("space"), **given, **options)
     except TypeError as error:

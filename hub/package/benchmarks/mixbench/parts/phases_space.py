@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .bounds import SUM_TOLERANCE
+from .bounds import SUM_TOLERANCE, check_weights
 from .errors import UserError, within
 from .phases_caps import Caps
 from .phases_given import Mixture, labels, read
@@ -137,8 +137,8 @@ class PhasedSpace(MixtureSpace):
         return super().mixture(self.blocks(weights).ravel())
 
     def params(self, weights: np.ndarray) -> dict[str, float]:
-        """Optuna parameters for `weights`: each phase's own mixture, clipped to [0, 1]."""
-        return super().params(self.blocks(weights).ravel())
+        """Optuna parameters for `weights`: each phase's own mixture, rounding clipped to [0, 1]."""
+        return super().params(self.blocks(check_weights(self.domains, weights)).ravel())
 
     def weights(
         self,
