@@ -24,6 +24,7 @@ from .written import float_or_nan
 
 logger = logging.getLogger(__name__)
 
+IGNORE = "ignore (for `climb-opt predictors`: --set 'train.ignore=[NAME, ...]')"
 LABELS = ("", "index", "name", "run")  # columns that describe a row, in the published tables
 
 
@@ -88,8 +89,8 @@ def read_table(
 
     Raises:
         UserError: an unreadable file, no such key, a run named twice, a cell that is not a finite
-            number, a run in one file only, weights that do not sum to 1, a domain whose weight or
-            a result that never changes, fewer than two domains.
+            number, a run in one file only, a single run, weights that do not sum to 1, a domain
+            whose weight or a result that never changes, fewer than two domains.
     """
     if unmatched not in ("error", "drop"):
         raise UserError(f'unmatched must be "error" or "drop", but is {unmatched!r}.')
@@ -99,7 +100,8 @@ def read_table(
     if lone and unmatched == "error":
         raise UserError(
             f"{len(lone)} runs are in only one of {mixtures} and {results}, for example "
-            f"{key}={lone[0]!r}. Complete the files, or leave such runs out: unmatched: drop."
+            f"{key}={lone[0]!r}. Complete the files, or leave such runs out: unmatched: drop "
+            "(for `climb-opt predictors`: --set train.unmatched=drop)."
         )
     if lone:
         logger.warning(
@@ -107,10 +109,13 @@ def read_table(
         )
     if not (keys := [k for k in w_rows if k in y_rows]):
         raise UserError(f"{mixtures} and {results} have no run in common (key {key!r}).")
+    if len(keys) == 1:
+        raise _one_run(f"{mixtures} and {results} share one run, {key}={keys[0]!r}")
     weights = np.array([w_rows[k] for k in keys])
     values = np.array([y_rows[k] for k in keys])
     _check_weights(Path(mixtures), domains, weights, [f"{key}={k}" for k in keys])
-    _check_varies(Path(results), names, values)
+    if constant := _constant(names, values):
+        raise _never_changes(results, constant, left=len(names) - len(constant) >= 1)
     return Table(domains, weights / weights.sum(axis=1, keepdims=True), names, values)
 
 
@@ -164,7 +169,7 @@ def read_runs(
 
     Raises:
         UserError: an unreadable file, no such column, a cell that is not a finite number, weights
-            that do not sum to 1, sizes or tokens not above 0, no result.
+            that do not sum to 1, sizes or tokens not above 0, no result, a single row.
     """
     header, rows = read_csv(Path(path))
     own = [weights] if isinstance(weights, str) else list(weights)
@@ -180,6 +185,8 @@ def read_runs(
     check_once(path, header, used)
     if not names or not rows:
         raise UserError(f"{path} has no {'result' if rows else 'row'}.")
+    if len(rows) == 1:
+        raise _one_run(f"{path} has one row, line {rows[0][0]}")
     places, known = [header.index(c) for c in used], len(mixed) + 2
     cells = np.full((len(rows), len(used)), np.nan)
     for values, (where, row) in zip(cells, whole_rows(path, header, rows), strict=True):
@@ -253,7 +260,7 @@ def _number(where: str, column: str, text: str) -> float:
     if not np.isfinite(value):
         raise UserError(
             f"{where}, column {column!r}: {shorten(text, 60)!r} is not a finite number. Complete "
-            "it, leave the row out of both files, or name the column in ignore."
+            f"it, leave the row out of both files, or name the column in {IGNORE}."
         )
     return value
 
@@ -268,16 +275,26 @@ def _check_weights(
         raise UserError(
             f"{path}: the weights of {rows[k]} sum to {weights[k].sum():.6g} (smallest "
             f"{weights[k].min():.6g}); {len(off)} such rows. Weights must not be negative and sum "
-            "to 1 up to rounding; is a column that is no domain missing from ignore?"
+            f"to 1 up to rounding; is a column that is no domain missing from {IGNORE}?"
         )
-    _check_varies(path, domains, weights)
+    if constant := _constant(domains, weights):
+        # A weight that is not 0 cannot go: the others would not sum to 1.
+        left = len(domains) - len(constant) >= 2 and not next(iter(constant.values()))
+        raise _never_changes(path, constant, left=left)
 
 
-def _check_varies(path: Path, columns: tuple[str, ...], values: np.ndarray) -> None:
-    constant = np.flatnonzero(np.ptp(values, axis=0) == 0)
-    if constant.size:
-        k = int(constant[0])
-        raise UserError(
-            f"{path}: column {columns[k]!r} is {values[0, k]:.6g} in every row, which teaches "
-            "nothing. Name it in ignore."
-        )
+def _constant(columns: Sequence[str], values: np.ndarray) -> dict[str, float]:
+    """The columns that hold one number in every row, and the number."""
+    found = np.flatnonzero(np.ptp(values, axis=0) == 0)
+    return {columns[k]: float(values[0, k]) for k in found.tolist()}
+
+
+def _never_changes(path: Path | str, constant: Mapping[str, float], *, left: bool) -> UserError:
+    """The error. `left`: there is enough without the first of these columns."""
+    column, value = next(iter(constant.items()))
+    fact = f"{path}: column {column!r} is {value:.6g} in every row, which teaches nothing."
+    return UserError(f"{fact} {f'Name it in {IGNORE}' if left else 'Give runs that differ in it'}.")
+
+
+def _one_run(what: str) -> UserError:
+    return UserError(f"{what}: nothing varies, so nothing can be learnt. Give at least two runs.")
