@@ -33,7 +33,7 @@ def history(n: int) -> History:
 
 
 def test_the_best_and_a_spread_of_the_others_are_chosen() -> None:
-    chosen = transfer.choose(history(30), 8, 3)
+    chosen = transfer.choose(history(30), 8, 3, "s")
     values = [t.values[0] for t in chosen]
     assert values[:3] == [0, 1, 2]
     assert values[3] == 3 and values[-1] == 29
@@ -43,7 +43,21 @@ def test_the_best_and_a_spread_of_the_others_are_chosen() -> None:
 @pytest.mark.parametrize(("n", "top"), [(3, 1), (31, 2), (6, 7)])
 def test_impossible_choices_are_refused(n: int, top: int) -> None:
     with pytest.raises(UserError, match="transfer:"):
-        transfer.choose(history(30), n, top)
+        transfer.choose(history(30), n, top, "s")
+
+
+@pytest.mark.parametrize(
+    ("finished", "top", "advice"),
+    [(0, 6, "0 trials of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
+     (3, 2, "3 trials of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
+     (8, 9, "8 trials of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
+     (8, 6, "8 trials of 'my s' finished. `climb-opt status 'my s'` shows how far it is, and "
+            "--mixtures 8 takes those.")],
+)  # fmt: skip
+def test_too_few_trials_are_told_with_what_to_do(finished: int, top: int, advice: str) -> None:
+    with pytest.raises(UserError) as error:
+        transfer.choose(history(finished), 12, top, "my s")
+    assert str(error.value) == f"transfer: 12 mixtures asked for, but {advice}"
 
 
 def test_correlations_carry_an_interval_and_the_fate_of_the_best() -> None:

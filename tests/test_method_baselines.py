@@ -214,6 +214,8 @@ def test_a_search_trains_compares_and_confirms_it(
     )
     assert "path-mean" in compare_rules(study)
     assert "phases" in export(study, "json", trial=trial.number, phases=2)
+    with pytest.raises(UserError, match=rf"no mixture\. .* --phases N .*{trial.number}\)"):
+        export(study, "json", trial=trial.number)
     assert cli.main(["report", "by", "--output", "page.html"]) == 0
     page = Path("page.html").read_text(encoding="utf-8")
     assert "Path of the weights" in page and "that doremi set" in page and "that slow set" in page

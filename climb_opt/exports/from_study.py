@@ -255,7 +255,13 @@ def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
         raise UserError(f"Study {view.name!r} has no trial {trial}.")
     weights = view.space.weights_of(trials[trial])
     if weights is None:
-        raise UserError(f"Trial {trial} of {view.name!r} holds no mixture.")
+        remedy = "Give the number of another trial."
+        if PATH in trials[trial].user_attrs:
+            remedy = (
+                f"A method moved its weights: --phases N (beside --trial {trial}) hands over their "
+                "path as N phases."
+            )
+        raise UserError(f"Trial {trial} of {view.name!r} holds no mixture. {remedy}")
     rung = view.ladder.rungs[view.ladder.rung_of(trials[trial])].name if view.ladder else ""
     return _trained(view, view.space.mixture(weights)), f"trial {trial}", rung, ""
 

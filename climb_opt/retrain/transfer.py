@@ -7,6 +7,7 @@ and others spread over the ranking, without which a correlation says nothing.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,7 +36,7 @@ from climb_opt.retrain.sibling import (
 )
 from climb_opt.statistics import FEWEST_PAIRS, rank_interval, spearman
 from climb_opt.study import read_recipe
-from climb_opt.text import pipe_table
+from climb_opt.text import counted, pipe_table
 from climb_opt.view import StudyView, all_trials, read_history
 from climb_opt.workers import Work
 
@@ -124,8 +125,8 @@ def work_on(study: optuna.Study, larger: optuna.Study, runner: Runner) -> None:
     runner(larger, orders(study, larger))
 
 
-def choose(history: History, n: int, top: int) -> list[FrozenTrial]:
-    """The `top` best trials of a search and n - top spread evenly over the ranks of the others.
+def choose(history: History, n: int, top: int, name: str) -> list[FrozenTrial]:
+    """The `top` best trials of the search `name` and n - top spread evenly over the others' ranks.
 
     Raises:
         UserError: fewer than 4 mixtures asked for, or more than the search finished.
@@ -137,8 +138,14 @@ def choose(history: History, n: int, top: int) -> list[FrozenTrial]:
         )
     if history.values.ndim > 1:
         raise UserError("transfer: the study has several objectives; a ranking needs one.")
+    least = max(FEWEST_PAIRS, top)
     if n > len(history):
-        raise UserError(f"transfer: {n} mixtures asked for, but {len(history)} trials finished.")
+        finished = counted(len(history), "trial")
+        fewer = f", and --mixtures {len(history)} takes those" if len(history) >= least else ""
+        raise UserError(
+            f"transfer: {n} mixtures asked for, but {finished} of {name!r} finished. `climb-opt "
+            f"status {shlex.quote(name)}` shows how far it is{fewer}."
+        )
     order = np.argsort(history.values, kind="stable")
     rest = order[top:]
     spread = rest[np.linspace(0, len(rest) - 1, n - top).round().astype(int)] if n > top else []
@@ -149,7 +156,7 @@ def begin(
     study: optuna.Study, recipe: StudyRecipe, *, mixtures: int, top: int, name: str
 ) -> optuna.Study:
     """Create the study that retrains by `recipe`, or join it; all else is as in `transfer`."""
-    chosen = choose(read_history(study, StudyView(study).space), mixtures, top)
+    chosen = choose(read_history(study, StudyView(study).space), mixtures, top, study.study_name)
     wanted = {"of": study.study_name, "trials": [t.number for t in chosen]}
     opened = open_sibling(study, name, recipe, TRANSFER, wanted)
     stored = dict(opened.user_attrs[TRANSFER])
