@@ -29,6 +29,7 @@ from climb_opt.reading import read_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+ELSEWHERE = "for search: --set corpus=FOLDER; for other commands: --corpus FOLDER"
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ class Corpus:
         if not self.is_known_as(digest):
             raise UserError(
                 f"{whose} was made with corpus {name!r}, digest {digest}, but "
-                f"{str(self.path)!r} has digest {self.digest}. Give the same corpus (--set "
-                "corpus=FOLDER where it lies elsewhere), or another --study-name."
+                f"{str(self.path)!r} has digest {self.digest}. Give the same corpus (where it lies "
+                f"elsewhere, {ELSEWHERE}), or another --study-name."
             )
 
     def check_unchanged(self) -> None:

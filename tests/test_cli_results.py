@@ -136,7 +136,7 @@ def test_best_follows_the_rule_that_is_asked_for(run: Any) -> None:
         (["export", "small", "--format", "yaml", "--tokens", "many"], "--tokens must be a number"),
         (["export", "small", "--format", "materialise"], "give --output FOLDER"),
         (["export", "small", "--format", "materialise", "--output", "-"], "give --output FOLDER"),
-        (["export", "small", "--format", "materialise", "--output", "x"], "No corpus at"),
+        (["export", "small", "--format", "materialise", "--output", "x"], "commands: --corpus"),
         (
             ["export", "small", "--format", "materialise", "--output", "x", "--path", "d/{domain}"],
             "--path is for other formats",
@@ -164,7 +164,7 @@ def test_bad_input_is_one_line_and_status_2(run: Any, argv: list[str], message: 
 def test_confirm_without_a_corpus_says_so(run: Any) -> None:
     status, _, err = run("confirm", "small", "--as", "elsewhere", "--corpus", "gone")
     assert status == 2
-    assert "No corpus at 'gone'" in err
+    assert "No corpus at 'gone'" in err and "for other commands: --corpus FOLDER" in err
 
 
 # --- report --------------------------------------------------------------------------------------

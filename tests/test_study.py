@@ -96,7 +96,10 @@ def test_another_corpus_is_refused(recipe: StudyRecipe, journal: str, tmp_path: 
     write_tiny_corpus(other, tokens=10_000)
     with pytest.raises(UserError, match="the same corpus"):
         studies.make_objective(study, corpus=other)
-    with pytest.raises(UserError, match="No corpus at"):
+    elsewhere = r"elsewhere, .*search: --set corpus=FOLDER; for other commands: --corpus FOLDER\)"
+    with pytest.raises(UserError, match=elsewhere):
+        studies.make_objective(study, corpus=other)
+    with pytest.raises(UserError, match=f"No corpus at .* {elsewhere}"):
         studies.make_objective(study, corpus=tmp_path / "missing")
 
 

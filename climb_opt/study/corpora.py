@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from climb_opt.corpus_recipe import CorpusRecipe
+from climb_opt.errors import UserError
 from climb_opt.recipes import StudyRecipe
-from climb_opt.shards import MANIFEST, Corpus
+from climb_opt.shards import ELSEWHERE, MANIFEST, Corpus
 
 
 def corpus_for(
@@ -27,10 +28,25 @@ def corpus_for(
     """
     where = here or recipe.corpus
     if not isinstance(where, CorpusRecipe):
-        return Corpus.load(where)
+        return load_at(where)
     from climb_opt.corpus.ensure import ensure  # building loads what no other command needs
 
     return ensure(where, known)
+
+
+def load_at(where: str | Path) -> Corpus:
+    """The corpus in the folder where a study, or a person for it, says that it lies.
+
+    Raises:
+        UserError: it is not there, with how another place is said; or it is not whole.
+    """
+    if not (Path(where) / MANIFEST).is_file():
+        raise UserError(
+            f"No corpus at {str(where)!r}: {MANIFEST} is missing. Where it lies elsewhere, name "
+            f"that folder ({ELSEWHERE}); else build it with `climb-opt corpus build INPUT... "
+            "--output FOLDER`."
+        )
+    return Corpus.load(where)
 
 
 def to_be_built(recipe: StudyRecipe) -> CorpusRecipe | None:

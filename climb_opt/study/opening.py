@@ -36,7 +36,7 @@ from climb_opt.study.asked import (
     weighed,
 )
 from climb_opt.study.carried import carried
-from climb_opt.study.corpora import corpus_for, is_override, to_be_built
+from climb_opt.study.corpora import corpus_for, is_override, load_at, to_be_built
 from climb_opt.text import file_name
 from climb_opt.view import StudyView, load_study, store_space
 
@@ -150,7 +150,7 @@ def corpus_of(study: optuna.Study, path: str | Path | None, *, needed: bool) -> 
     folder = Path(path or read_recipe(study).corpus_folder)
     if optional and not (folder / MANIFEST).is_file():
         return None
-    corpus = Corpus.load(folder)
+    corpus = load_at(folder)
     if optional and (view.corpus is None or not corpus.is_known_as(view.corpus.digest)):
         return None  # another corpus lies where the study's did
     check_corpus(study, corpus)
