@@ -168,7 +168,8 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value)
+    said = json.dumps(value, ensure_ascii=False)  # as it was typed
+    text = said.encode("utf-8", "backslashreplace").decode("utf-8")  # but for what is no UTF-8
     return f"{len(value)} entries" if _entries(value) and len(text) > LONGEST else text
 
 

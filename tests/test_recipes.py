@@ -193,6 +193,8 @@ def test_differences_are_shown_key_by_key() -> None:
     old = {"a": 1, "b": {"c": 2, "d": 3}}
     new = {"a": 1, "b": {"c": 5, "d": 3}, "e": "x"}
     assert recipe_files.difference(old, new) == ["b.c: 2 -> 5", 'e: null -> "x"']
+    names = {"target": ["été=é"]}, {"target": ["caf\udce9"]}
+    assert recipe_files.difference(*names) == [r'target: ["été=é"] -> ["caf\udce9"]']
     lists = {"l": [{"a": 1, "b": [2]}, {"a": 3}], "m": []}, {"l": [{"a": 1, "b": [4]}], "m": [{}]}
     assert recipe_files.difference(*lists) == [
         "l: 2 entries -> 1",
