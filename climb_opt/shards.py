@@ -184,7 +184,7 @@ class Corpus:
             if domain.name == name:
                 return domain
         missing = misnamed("domain", name, (d.name for d in self.domains))
-        raise UserError(f"Corpus {self.name!r} has no {missing}")
+        raise UserError(f"Corpus {str(self.path)!r} has no {missing}")
 
     def tokens(self) -> dict[str, int]:
         """domain -> training tokens: the prior of a search."""
@@ -199,7 +199,7 @@ class Corpus:
     def target(self, name: str) -> Stream:
         """A held-out target set."""
         if name not in self.targets:
-            raise no_target(f"Corpus {self.name!r}", name, self.targets)
+            raise no_target(f"Corpus {str(self.path)!r}", name, self.targets)
         return self.targets[name]
 
     def streams(self) -> list[Stream]:

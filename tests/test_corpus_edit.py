@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,14 @@ def test_domains_are_renamed(corpus: Corpus) -> None:
     ):
         with pytest.raises(UserError, match=message):
             edit.rename(edited, wrong)
+
+
+def test_what_a_corpus_lacks_is_told_with_its_folder(tiny_corpus: Corpus) -> None:
+    copied = replace(tiny_corpus, path=Path("corp 2"))
+    with pytest.raises(UserError, match=r"^Corpus 'corp 2' has no domain 'nope'\."):
+        copied.domain("nope")
+    with pytest.raises(UserError, match=r"^Corpus 'corp 2' has no target 'nope'\."):
+        copied.target("nope")
 
 
 def test_merged_domains_hold_all_their_tokens(corpus: Corpus) -> None:
@@ -136,7 +145,7 @@ def test_the_map_places_every_cluster_of_every_domain(corpus: Corpus, tmp_path: 
 
 
 def test_a_corpus_without_clusters_has_no_map(tiny_corpus: Corpus) -> None:
-    with pytest.raises(UserError, match="has no map"):
+    with pytest.raises(UserError, match=r"^Corpus '/.*' has no map"):
         points(tiny_corpus)
 
 

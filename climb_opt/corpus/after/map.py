@@ -41,7 +41,7 @@ def points(corpus: Corpus) -> Points:
     file = corpus.path / CLUSTERS
     if not file.is_file():
         raise UserError(
-            f"Corpus {corpus.name!r} has no map: its domains were not found by clustering."
+            f"Corpus {str(corpus.path)!r} has no map: its domains were not found by clustering."
         )
     with np.load(file) as data:
         centroids = data["centroids"]
