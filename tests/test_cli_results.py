@@ -318,6 +318,17 @@ def test_export_writes_a_file_and_says_where(run: Any, tmp_path: Path) -> None:
     assert (tmp_path / "deep" / "er" / "mix.yaml").is_file()
 
 
+def test_an_export_that_cannot_be_written_says_nothing_else(
+    run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    argv = ["export", "small", "--format", "nanotron", "--trial", "4"]
+    assert run(*argv)[0] == 0 and "paths not found here" in caplog.text
+    caplog.clear()
+    status, out, err = run(*argv, "--output", str(tmp_path))
+    assert status == 2 and not out and not caplog.text
+    assert len(err.splitlines()) == 1 and "it is a folder. Give the path of a file" in err
+
+
 def test_materialise_writes_the_mixed_tokens(
     run: Any, storage: str, tiny_corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -95,8 +95,14 @@ def render(name: str, handover: Handover) -> str:
     return found[0]
 
 
-def render_phases(name: str, handover: Handover) -> list[str]:
-    """As `render`; of a schedule, in a format that says one mixture only, a text a phase."""
+def render_phases(
+    name: str, handover: Handover, take: Callable[[list[str]], object] = lambda texts: None
+) -> list[str]:
+    """As `render`; of a schedule, in a format that says one mixture only, a text a phase.
+
+    Args:
+        take: called with the texts before anything is said of them.
+    """
     chosen = format_of(name)
     whole = notes_of(chosen, handover)
     if not handover.phases or chosen.phases:
@@ -105,6 +111,7 @@ def render_phases(name: str, handover: Handover) -> list[str]:
         said = [(phase, notes_of(chosen, phase)) for phase in handover.phases]
     # Written before anything is said: what cannot be written ends with its reason alone.
     texts = [chosen.write(replace(order, notes=tuple(notes))) for order, notes in said]
+    take(texts)
     every = [*handover.first, *whole, *(note for _, notes in said for note in notes)]
     for note in dict.fromkeys(every):
         logger.warning("%s", note)

@@ -100,15 +100,19 @@ def export_files(
         file -> its text, in the order of the phases.
     """
     chosen = format_of(format)  # before the study is read
-    texts, path = render_phases(format, handover_of(study, **settings)), Path(output)
-    found = {path: texts[0]}
-    if len(texts) > 1:
-        stem, ending = path.stem, path.suffix
-        found = {path.with_name(f"{stem}-{n}{ending}"): t for n, t in enumerate(texts, start=1)}
-    for file, text in found.items():
-        check_replaced(file, f"export of {format}", partial(chosen.replaces, text=text))
-    for file, text in found.items():
-        write_text(file, text)
+    path, found = Path(output), dict[Path, str]()
+
+    def write(texts: list[str]) -> None:
+        names = [path]
+        if len(texts) > 1:
+            names = [path.with_stem(f"{path.stem}-{n + 1}") for n in range(len(texts))]
+        found.update(zip(names, texts, strict=True))
+        for file, text in found.items():
+            check_replaced(file, f"export of {format}", partial(chosen.replaces, text=text))
+        for file, text in found.items():
+            write_text(file, text)
+
+    render_phases(format, handover_of(study, **settings), write)
     return found
 
 
