@@ -107,7 +107,7 @@ class ProxyObjective:
         )
         self._trial: optuna.Trial | None = None
         self._rung: int | None = None
-        self._say_disk()
+        self._disk_said = False
 
     @property
     def is_main(self) -> bool:
@@ -136,6 +136,7 @@ class ProxyObjective:
             part=part,
             method=method,
         )
+        self._say_disk()
         self._trial = trial
         try:
             status, components, facts = self.group.run(self._work, job)
@@ -280,7 +281,8 @@ class ProxyObjective:
             trial.set_constraint(name, excess)
 
     def _say_disk(self) -> None:
-        if isinstance(self.trainer, Trainer) and self.group.is_main:
+        if not self._disk_said and isinstance(self.trainer, Trainer):
+            self._disk_said = True
             size = 4e-6 * model.size_of(self.trainer.config).parameters
             log.info(
                 "Disk: a checkpoint of a trial in training takes %.1f MB; models kept: %d of "

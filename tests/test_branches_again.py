@@ -109,13 +109,18 @@ def test_the_command_says_what_it_found(
 
 
 def test_a_branch_and_merged_branches_open_in_transformers(
-    study: optuna.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: optuna.Study,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", logger="climb_opt")
     folders = {name: tmp_path / name for name in ("web", "code", "math", "trunk", "merged")}
     for name, folder in folders.items():
         asked = ["export", "s", "--storage", "x.journal", "--format", "model"]
         own = ["--branch", name] if name != "merged" else ["--trial", "8"]
         assert main([*asked, *own, "--output", str(folder)]) == 0, capsys.readouterr().err
+    assert "in training" not in caplog.text  # nothing is
     models = {n: AutoModelForCausalLM.from_pretrained(f).state_dict() for n, f in folders.items()}
     assert AutoTokenizer.from_pretrained(folders["merged"]).eos_token == "<|endoftext|>"
     params = all_trials(study)[8].params
