@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def test_an_arm_with_a_ladder_runs_its_rounds_on_the_rungs_and_counts_flops() ->
     assert study.best_trial.number >= 12
     text = markdown("ladder", recipe, comparisons(recipe, results))
     assert "| FLOPs |" in text and "| 72 |" in text and ",72.0," in as_csv(results)
+    large = [replace(r, flops=r.flops * 1e10) for r in results]
+    assert "| 7.2e11 |" in markdown("ladder", recipe, comparisons(recipe, large))
     again = emulate(runs(recipe)[1])
     assert again.mixtures == laddered.mixtures and again.final == laddered.final
 

@@ -16,7 +16,7 @@ from climb_opt.ablation.table import coverage
 from climb_opt.ablation.table.comparison import ArmRow, Comparison
 from climb_opt.provenance import libraries
 from climb_opt.statistics import Summary
-from climb_opt.text import counted, csv_text, pipe_table, strict_json
+from climb_opt.text import counted, csv_text, pipe_table, powers, strict_json
 
 AUTO = "our rule"
 COLUMNS = (
@@ -147,7 +147,7 @@ def _cells(row: ArmRow, head: list[str], table: Comparison, against: bool) -> li
     cells += [_spread(row.auto, table.final_sign)] if AUTO in head else []
     cells += _difference(row, table.final_sign) if against else []
     cells += [" ".join(number(r) for r in row.ranks) or "-"] if "predictor rho" in head else []
-    cells += [f"{row.flops:.3g}" if row.flops else "-"] if "FLOPs" in head else []
+    cells += [powers(row.flops) if row.flops else "-"] if "FLOPs" in head else []
     return [*cells, f"{row.failed}/{row.attempts}" if row.failed else "0", number(row.seconds)]
 
 

@@ -114,7 +114,7 @@ def _is_saved(folder: Path) -> bool:
 def _files_of(name: str) -> str:
     """What was looked for in an input, for the message that there is none."""
     if (found := outside(name)) is None:
-        return f"documents files ({FORMATS})"
+        return f"files of documents ({FORMATS})"
     ends = reader_of(found[0]).endings
     return f"files that {found[0]} reads" + (f" ({', '.join(ends)})" if ends else "")
 
