@@ -74,6 +74,13 @@ def test_a_bad_table_is_refused_with_the_place(
         read_table(*files, key="run")
 
 
+def test_one_column_to_ignore_needs_no_list_and_hides_no_part_of_its_name(
+    files: tuple[Path, Path],
+) -> None:
+    files[1].write_text(files[1].read_text().replace("piqa", "am"))
+    assert "am" in read_table(*files, key="run", ignore="name").names
+
+
 def test_a_domain_that_never_changes_is_refused(files: tuple[Path, Path]) -> None:
     text = MIXTURES.replace("math\n", "math,law\n")
     for row in ("0.3,0.2", "0.2,0.601", "0.0,0.0"):

@@ -198,7 +198,7 @@ def test_documents_beside_side_files_may_lie_beside_others(tmp_path: Path) -> No
 def test_an_input_of_which_nothing_is_left_says_what_was_left_out(tmp_path: Path) -> None:
     touch(tmp_path, ".a.jsonl", "b.doc")
     for given in (tmp_path, f"{tmp_path}/*"):
-        with pytest.raises(UserError, match=r"holds no files of documents .*1 hidden .*1 of no known"):
+        with pytest.raises(UserError, match=r"no files of documents .*1 hidden .*1 of no known"):
             find_sources([str(given)])
     touch(tmp_path / "saved", "dataset_info.json", "data-00000-of-00001.arrow")
     with pytest.raises(UserError, match=r"saved.*is read as hf:.*saved"):
