@@ -162,8 +162,8 @@ def test_bad_input_is_one_line_and_status_2(run: Any, argv: list[str], message: 
 
 
 def test_confirm_without_a_corpus_says_so(run: Any) -> None:
-    status, _, err = run("confirm", "small", "--as", "elsewhere", "--corpus", "gone")
-    assert status == 2
+    status, out, err = run("confirm", "small", "--as", "elsewhere", "--corpus", "gone")
+    assert status == 2 and not out  # no plan of what cannot be trained
     assert "No corpus at 'gone'" in err and "for other commands: --corpus FOLDER" in err
 
 

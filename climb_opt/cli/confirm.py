@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from climb_opt.text import printable
 
 if TYPE_CHECKING:
     import optuna
+
+    from climb_opt.retrain.sibling import Runner
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -50,32 +53,48 @@ def _confirm(args: argparse.Namespace) -> int | None:
     team = process.wanted(args)
     study = existing(args, works=True)
     name = args.own_name or f"{study.study_name}{SUFFIX}"
-    confirm = process.joined(StudyView(study).storage, name, CONFIRM) or _begin(args, study)
+    confirm, said = process.joined(StudyView(study).storage, name, CONFIRM), list[str]()
+    if confirm is None:
+        confirm, said = _begin(args, study)
 
     plan = longest_plan(confirm, read_recipe(confirm).max_attempts)
-    train, most = partial(work_on, study, confirm), read_finals(confirm).budget
+    most, say = read_finals(confirm).budget, partial(_say, said)
+    if team.count > 1:  # others train
+        say()
+
+    def train(runner: Runner) -> None:  # called when the corpus is there, or never
+        if team.count == 1:
+            say()
+        work_on(study, confirm, runner)
+
     status = process.retrain(confirm, plan, team, train, total=most)
     if status is not None:
         _show(confirm)
     return status
 
 
-def _begin(args: argparse.Namespace, study: optuna.Study) -> optuna.Study:
+def _begin(args: argparse.Namespace, study: optuna.Study) -> tuple[optuna.Study, list[str]]:
+    """The confirm study, and what is said of it."""
     from climb_opt.retrain.confirm import Terms, begin
 
     rules = () if args.rules is None else args.rules
     terms = Terms(args.seeds, rules, args.budget, args.proxy, args.own_name)
     confirm, finals, same, as_good = begin(study, terms)
-    if as_good:
-        print(f"{printable(as_good)}.")
-    for rule, finalist in same.items():
-        print(f"{rule} recommends the same mixture as {finalist}.")
-    for baseline, finalist in finals.twins.items():
-        print(f"{finalist} is the baseline {baseline}: trained once.")
+    said = [f"{printable(as_good)}."] if as_good else []
+    said += [f"{rule} recommends the same mixture as {f}." for rule, f in same.items()]
+    said += [f"{f} is the baseline {name}: trained once." for name, f in finals.twins.items()]
     names = ", ".join(finals.trained)
     limit = "" if finals.budget is None else f", {finals.budget} runs in all"
-    print(f"{confirm.study_name}: {names}, up to {finals.seeds} seeds each{limit}.", flush=True)
-    return confirm
+    said.append(f"{confirm.study_name}: {names}, up to {finals.seeds} seeds each{limit}.")
+    return confirm, said
+
+
+def _say(lines: list[str]) -> None:
+    from tqdm import tqdm
+
+    for line in lines:
+        tqdm.write(line)  # above a bar, where there is one
+    sys.stdout.flush()
 
 
 def _show(confirm: optuna.Study) -> None:
