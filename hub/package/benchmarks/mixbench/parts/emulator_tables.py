@@ -18,6 +18,7 @@ import numpy as np
 
 from .errors import UserError, did_you_mean, listed
 from .reading import check_once, no_column, read_csv, whole_rows
+from .strict import as_list
 from .sums import sum_problem
 from .text import shorten
 from .written import float_or_nan
@@ -180,7 +181,7 @@ def read_runs(
             raise no_column(path, column, header)
     if len(mixed) < 2:
         raise UserError(f"{path}: columns of weights are {listed(mixed)}; at least 2 are needed.")
-    names = [c for c in header if c not in {*mixed, size, tokens, *ignore}]
+    names = [c for c in header if c not in {*mixed, size, tokens, *as_list(ignore)}]
     used = [*mixed, size, tokens, *names]
     check_once(path, header, used)
     if not names or not rows:
@@ -241,7 +242,7 @@ def _read(
         raise UserError(f"{path} has no row{'' if header else ': it is empty'}.")
     if key not in header:
         raise no_column(path, key, header)
-    columns = [i for i, name in enumerate(header) if name != key and name not in ignore]
+    columns = [i for i, name in enumerate(header) if name not in {key, *as_list(ignore)}]
     check_once(path, header, [key, *(header[i] for i in columns)])
     if not columns:
         raise UserError(f"{path} has no column of numbers.")
