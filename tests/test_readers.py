@@ -133,7 +133,7 @@ def test_globs_and_several_inputs(tmp_path: Path) -> None:
         ("installd:", r"No input 'installd:'.* Did you mean 'installed:'\?"),
         ("*.jsonl", "No file matches"),
         ("x.doc", r"no known format\. Convert it, .* Known: \.jsonl"),
-        ("empty", "holds no documents"),
+        ("empty", "holds no files of documents"),
         ("installed:poems", "Known: prose, docstrings, licences, source"),
         ("domains:nowhere", "one sub-folder or file per domain"),
         ("weborganizer:empty", "not WebOrganizer's layout"),
