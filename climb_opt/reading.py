@@ -124,6 +124,11 @@ def no_column(path: Path | str, column: str, header: Sequence[str]) -> UserError
     return UserError(f"{path} has no {misnamed('column', column, header)}")
 
 
+def named(columns: str | Sequence[str]) -> list[str]:
+    """Names of columns; one that stands alone is a list of one."""
+    return [columns] if isinstance(columns, str) else list(columns)
+
+
 def check_once(path: Path | str, header: Sequence[str], used: Iterable[str]) -> None:
     """A UserError, if one of the used columns is there twice."""
     if twice := [name for name in used if header.count(name) > 1]:

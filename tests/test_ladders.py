@@ -320,6 +320,7 @@ def test_columns_are_found_by_their_beginning_or_by_name(runs: Path) -> None:
     named = read_runs(runs, weights=["weight_web", "weight_code"])
     assert named.domains == ("weight_web", "weight_code") and named.names == ("loss", "piqa")
     assert read_runs(runs, ignore=["run", "piqa"]).names == ("loss",)
+    assert read_runs(runs, ignore="run").names == ("loss", "piqa")
     for options, message in (
         ({"weights": "share_"}, "columns of weights are none"),
         ({"weights": ["weight_web", "weight_maths"]}, "no column 'weight_maths'"),

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError, did_you_mean, listed
-from climb_opt.reading import check_once, no_column, read_csv, whole_rows
-from climb_opt.strict import as_list
+from climb_opt.reading import check_once, named, no_column, read_csv, whole_rows
 from climb_opt.sums import sum_problem
 from climb_opt.text import shorten
 from climb_opt.written import float_or_nan
@@ -77,7 +76,7 @@ def read_table(
     results: Path | str,
     *,
     key: str,
-    ignore: Sequence[str] = LABELS,
+    ignore: str | Sequence[str] = LABELS,
     unmatched: str = "error",
 ) -> Table:
     """Join a CSV of weights and a CSV of results on the column `key`; weights are renormalised.
@@ -154,7 +153,7 @@ def read_runs(
     weights: str | Sequence[str] = "weight_",
     size: str = "model_size",
     tokens: str = "n_tokens",
-    ignore: Sequence[str] = LABELS,
+    ignore: str | Sequence[str] = LABELS,
 ) -> Runs:
     """One CSV file, a row for each point at which a run was scored; weights are renormalised.
 
@@ -172,7 +171,7 @@ def read_runs(
             that do not sum to 1, sizes or tokens not above 0, no result, a single row.
     """
     header, rows = read_csv(Path(path))
-    own = [weights] if isinstance(weights, str) else list(weights)
+    own = named(weights)
     shared = own[0] if isinstance(weights, str) else ""
     mixed = [c for c in header if c.startswith(shared)] if shared else own
     for column in (*mixed, size, tokens):
@@ -180,7 +179,7 @@ def read_runs(
             raise no_column(path, column, header)
     if len(mixed) < 2:
         raise UserError(f"{path}: columns of weights are {listed(mixed)}; at least 2 are needed.")
-    names = [c for c in header if c not in {*mixed, size, tokens, *as_list(ignore)}]
+    names = [c for c in header if c not in {*mixed, size, tokens, *named(ignore)}]
     used = [*mixed, size, tokens, *names]
     check_once(path, header, used)
     if not names or not rows:
@@ -234,14 +233,14 @@ def coefficients_of(
 
 
 def _read(
-    path: Path, key: str, ignore: Sequence[str]
+    path: Path, key: str, ignore: str | Sequence[str]
 ) -> tuple[tuple[str, ...], dict[str, list[float]]]:
     header, rows = read_csv(path)
     if not rows:
         raise UserError(f"{path} has no row{'' if header else ': it is empty'}.")
     if key not in header:
         raise no_column(path, key, header)
-    columns = [i for i, name in enumerate(header) if name not in {key, *as_list(ignore)}]
+    columns = [i for i, name in enumerate(header) if name not in {key, *named(ignore)}]
     check_once(path, header, [key, *(header[i] for i in columns)])
     if not columns:
         raise UserError(f"{path} has no column of numbers.")

@@ -16,7 +16,6 @@ import numpy as np
 from climb_opt.emulator.tables import LABELS, Runs
 from climb_opt.errors import UserError, did_you_mean, listed, misnamed
 from climb_opt.reading import check_once, read_csv, whole_rows
-from climb_opt.strict import as_list
 from climb_opt.sums import sum_problem
 from climb_opt.written import float_or_nan
 
@@ -140,7 +139,7 @@ def _mixtures(
     header, rows = read_csv(path)
     if key not in header:
         raise UserError(f"{path} has no column {key!r}. Columns: {listed(header)}.")
-    places = [i for i, name in enumerate(header) if name not in {key, *as_list(ignore)}]
+    places = [i for i, name in enumerate(header) if name != key and name not in ignore]
     check_once(path, header, [key, *(header[i] for i in places)])
     if not places:
         raise UserError(f"{path} has no column of weights.")

@@ -17,7 +17,6 @@ import numpy as np
 from .parts.emulator_tables import LABELS, Runs
 from .parts.errors import UserError, did_you_mean, listed, misnamed
 from .parts.reading import check_once, read_csv, whole_rows
-from .parts.strict import as_list
 from .parts.sums import sum_problem
 from .parts.written import float_or_nan
 
@@ -141,7 +140,7 @@ def _mixtures(
     header, rows = read_csv(path)
     if key not in header:
         raise UserError(f"{path} has no column {key!r}. Columns: {listed(header)}.")
-    places = [i for i, name in enumerate(header) if name not in {key, *as_list(ignore)}]
+    places = [i for i, name in enumerate(header) if name != key and name not in ignore]
     check_once(path, header, [key, *(header[i] for i in places)])
     if not places:
         raise UserError(f"{path} has no column of weights.")
