@@ -194,6 +194,9 @@ def test_an_own_evaluator_that_is_none_is_refused_by_its_name(
         (None, TypeError, "'test_objective:Own' must return a mapping .* but returned None"),
         ([1.0], TypeError, r"'test_objective:Own' must return a mapping .* returned \[1\.0\]"),
         (SystemExit(3), RuntimeError, r"'test_objective:Own' called sys\.exit\(3\)"),
+        (KeyError("q"), RuntimeError, r"evaluator 'test_objective:Own' raised KeyError\('q'\)"),
+        (TrialFailed("no text"), TrialFailed, "^no text$"),
+        (Interrupted("stopped"), Interrupted, "^stopped$"),
         (KeyboardInterrupt("Ctrl-C"), KeyboardInterrupt, "Ctrl-C"),
     ],
 )

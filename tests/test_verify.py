@@ -18,6 +18,7 @@ from climb_opt.ablation.recipe.reading import ablation_from
 from climb_opt.ablation.recipe.resolve import runs
 from climb_opt.ablation.run.emulate import emulate
 from climb_opt.attributes import FORECAST, SLOT, VERIFY
+from climb_opt.cli.status import describe
 from climb_opt.emulator import MixingLaw
 from climb_opt.measures import apart
 from climb_opt.plan import Plan, plan_of
@@ -97,6 +98,15 @@ def test_they_wait_for_the_search_even_where_rounds_do_not() -> None:
     assert plan.next([trial(0, busy), trial(1, done)]).slot == 2
     assert plan.next([trial(0, busy), trial(1, done), trial(2, done)]).kind == "wait"
     assert plan.next([trial(s, done) for s in range(3)]).slot == 3
+
+
+def test_the_status_says_which_round_they_are(tmp_path: Path) -> None:
+    now = climb_opt.status(begun(storage=open_storage(tmp_path / "v.journal"), done=1))
+    assert [one.verifies for one in now.rounds] == [*[False] * (len(now.rounds) - 1), True]
+    said = f"round {len(now.rounds)}: measures the recommendation and its nearest rivals (verify)"
+    assert said in describe(now).splitlines()
+    plain = begun("random", open_storage(tmp_path / "p.journal"), "verify=0")
+    assert "(verify)" not in describe(climb_opt.status(plain))
 
 
 @pytest.mark.parametrize("verify", ["14", "20", "-1"])

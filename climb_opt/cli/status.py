@@ -50,6 +50,10 @@ def describe(now: Status) -> str:
         lines.append(f"and {outside} outside the rounds")
     if now.before:
         lines.append("first: trunk, branches, and mixtures that check what is read off them")
+    if now.rounds and now.rounds[-1].verifies:
+        lines.append(
+            f"round {len(now.rounds)}: measures the recommendation and its nearest rivals (verify)"
+        )
     for name, value in now.methods.items():
         lines.append(
             f"{name}, a baseline whose weights a method set: score {score(value)}; the search "

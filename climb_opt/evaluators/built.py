@@ -11,7 +11,7 @@ from typing import Any
 
 from climb_opt import lookup
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, did_you_mean, listed
+from climb_opt.errors import Interrupted, TrialFailed, UserError, did_you_mean, listed
 from climb_opt.evaluators.base import ByToken, Evaluator, Provenance
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
@@ -72,7 +72,8 @@ def evaluated(choice: Choice, evaluator: Evaluator, *asked: Any) -> dict[str, fl
     """What the evaluator of `choice` gives when it is asked to `evaluate(*asked)`.
 
     Raises:
-        RuntimeError: it called `sys.exit`, which would end the search and all that come after it.
+        RuntimeError: one of somebody's own raised an error, or called `sys.exit`, which would end
+            the search and all that come after it.
         TypeError: it returned something else than a mapping from names.
     """
     try:
@@ -81,6 +82,12 @@ def evaluated(choice: Choice, evaluator: Evaluator, *asked: Any) -> dict[str, fl
         raise RuntimeError(
             f"evaluator {choice.name!r} called sys.exit({error.code!r}); have it raise an error"
         ) from error
+    except (TrialFailed, Interrupted, UserError):
+        raise
+    except Exception as error:  # the user's own code: anything
+        if ":" not in choice.name:
+            raise
+        raise RuntimeError(f"evaluator {choice.name!r} raised {error!r}") from error
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise TypeError(
             f"evaluator {choice.name!r} must return a mapping from components to numbers, but "

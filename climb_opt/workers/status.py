@@ -27,7 +27,8 @@ from climb_opt.workers.durations import Durations, RungStatus, rung_status, unfi
 class RoundStatus:
     """Slots by what has become of them: of one round, of what is before or beside the rounds, or
     all outside the plan, where a trial without a slot counts as one. `rung`: the name of its slots'
-    rung; None where there is but one, or the sampler chooses."""
+    rung; None where there is but one, or the sampler chooses. `verifies`: whether they measure the
+    recommendation (`verify`)."""
 
     size: int
     finished: int
@@ -36,6 +37,7 @@ class RoundStatus:
     idle: int
     given_up: tuple[Slot, ...]
     rung: str | None = None
+    verifies: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def round_status(plan: Plan, trials: Sequence[FrozenTrial]) -> tuple[RoundStatus
         replace(
             _round(plan, [slot for slot in slots if slot not in plan.named], attempts),
             rung=_rung_of_round(plan, index),
+            verifies=any(plan.verifies(slot) for slot in slots),
         )
         for index, slots in enumerate(plan.planned(trials))
     )
