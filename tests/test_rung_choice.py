@@ -228,6 +228,9 @@ def test_the_last_trial_of_the_target_sees_what_is_recommended() -> None:
     history = History(given.roots**2, given.values, (), rungs=given.rungs, target=2)
     weights, rung = Purse(LADDER_OF, left=20.0).buy(problem, history, np.random.default_rng(0), 0.0)
     assert rung == 2 and truth(weights[None])[0] < 0.1
+    for seed in range(8):  # nor does it explore
+        weights, _ = Purse(LADDER_OF, 16.0).buy(problem, history, np.random.default_rng(seed), 1.0)
+        assert truth(weights[None])[0] < 0.1
     fixed = Purse(LADDER_OF, fixed=1)
     assert fixed.buy(problem, history, np.random.default_rng(0), 0.0)[1] == 1
     assert fixed.first == 1 and fixed.paired == 0 and Purse(None).first is None

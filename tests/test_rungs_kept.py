@@ -196,6 +196,25 @@ def test_a_slot_that_a_budget_gave_up_is_retried_on_the_rung_it_had(
     assert studies.status(study).done
 
 
+@pytest.mark.parametrize(
+    ("budget", "prior", "rungs"),
+    [
+        (3.53, True, [1, 1, 0, 0, 1]),  # two draws; a third would leave no trial of the target
+        (2.6, False, [0] * 6 + [1]),
+        (3.1, True, [1, 1, 1]),
+        (2.1, False, [0] * 4 + [1]),
+    ],
+)
+def test_draws_leave_a_trial_of_the_target_in_the_budget(
+    recipe: StudyRecipe, journal: str, budget: float, prior: bool, rungs: list[int]
+) -> None:
+    wanted = bought(recipe, budget, "simplex-gp")
+    if not prior:
+        wanted = dataclasses.replace(wanted, baselines=())
+    trials = all_trials(searched(wanted, journal))
+    assert [t.user_attrs[RUNG] for t in trials] == rungs
+
+
 def test_a_budget_pauses_and_goes_on(recipe: StudyRecipe, journal: str) -> None:
     study = open_study(bought(recipe, 6), storage=journal, study_name="s")
     climb_opt.pause(study)

@@ -192,15 +192,16 @@ class SimplexGPSampler(MixtureSampler):
         def start() -> tuple[np.ndarray, int | None, None]:
             return self._start(place, history, pending, plan.target == 0), purse.first, None
 
-        if spent < first or len(history) < min(first, 4):
+        due = purse.due and len(history) > 1  # else there is nothing to recommend yet
+        if not due and (spent < first or len(history) < min(first, 4)):
             return start()
         problem = self._beliefs.problem(history, pending, of)
-        if problem is None:  # every score is the same
+        if problem is None:  # every score is the same, or there is one at most
             return start()
         if (pair := purse.pair(problem, history, spent - first)) is not None:
             return pair, 1, problem
         noise = _relative_noise(problem, history)
-        if spent - purse.paired < last and noise > NOISY:
+        if not due and spent - purse.paired < last and noise > NOISY:
             return start()
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
         rng = np.random.default_rng([self._seed, stream, 1, index])

@@ -65,6 +65,14 @@ class Purse:
         return next(rung for rung in range(len(self.ladder)) if rung not in self.lost)
 
     @property
+    def due(self) -> bool:
+        """Whether what is left pays for a trial of the target, and for no draw before it."""
+        if self.ladder is None or self.fixed is not None or self.first is None:
+            return False
+        last = self.ladder.costs[self.ladder.target]
+        return bool(last <= self._left < last + self.ladder.costs[self.first])
+
+    @property
     def paired(self) -> int:
         """How many mixtures of the start are run on the second rung too."""
         if self.ladder is None or self.fixed is not None or len(self.ladder) < 3 or self.lost:
@@ -73,7 +81,7 @@ class Purse:
 
     def pair(self, problem: Problem, history: History, place: int) -> np.ndarray | None:
         """The mixture (K,) to run on the second rung after the start's `place` other pairs."""
-        if place >= self.paired or history.rungs is None:
+        if place >= self.paired or history.rungs is None or not self._spares(1):
             return None
         rows = history.weights[history.rungs == 0]
         rows = rows[fresh(rows, problem, 1)]
@@ -102,7 +110,7 @@ class Purse:
                 return unknown, target
             if rungs == [target]:  # no rung is left below it: a search of one rung
                 return told_or_better(problem.trusted, rng, explore), target
-        if rng.random() < explore:
+        if rng.random() < explore and not (last and rungs == [target]):
             return propose(problem, rng, 1.0), rungs[0]
         chosen = choose(problem, counted, rungs, rng, going_on)
         if self.fixed is None and chosen.rung == target:
@@ -118,12 +126,20 @@ class Purse:
         """The rungs that are trusted, and leave enough for a trial of the target after them: what
         nobody checks any more at the target has led searches astray at their very end."""
         assert self.ladder is not None
-        left, costs = self.left * (1 + 1e-9), self.ladder.costs
-        if left < costs[-1]:
+        if not self._spares(self.ladder.target):
             raise BudgetSpent
         lost = {*self.lost, *distrusted(problem, history, self.ladder.shares)}
-        after = np.append(costs[:-1] + costs[-1], costs[-1])  # with the target's trial that follows
-        return [r for r in range(len(costs)) if r not in lost and after[r] <= left]
+        return [r for r in range(len(self.ladder)) if r not in lost and self._spares(r)]
+
+    @property
+    def _left(self) -> float:
+        return self.left * (1 + 1e-9)  # what was added up and taken off again
+
+    def _spares(self, rung: int) -> bool:
+        """Whether a trial on `rung` leaves enough for one of the target, if it is not that."""
+        assert self.ladder is not None
+        costs, target = self.ladder.costs, self.ladder.target
+        return bool(costs[rung] + (costs[target] if rung < target else 0.0) <= self._left)
 
     def _witness(self, problem: Problem, history: History, rungs: list[int]) -> np.ndarray | None:
         """The mixture (K,) that the target runs next to show what a rung below says of it, once the
