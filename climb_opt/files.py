@@ -50,10 +50,10 @@ def check_replaced(path: Path, what: str, known: Callable[[str], bool]) -> None:
         known: whether a text, or the beginning of a long one, is such.
 
     Raises:
-        UserError: there is a file, and it is something else.
+        UserError: there is a file, and it is something else; there is a folder.
     """
     with writing(path):
-        if not path.is_file():
+        if not (path.is_file() or path.is_dir()):
             return
         with path.open(encoding="utf-8", errors="replace") as file:
             text = file.read(BEGINNING)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from climb_opt import MixtureSpace, UserError
 from climb_opt.gains.program import SLACK, Program, _cost, solve, units
-from climb_opt.gains.table import Gains, read_gains
+from climb_opt.gains.table import Gains, is_gains, read_gains
 
 EXAMPLE = Gains(
     {"a/bpb": {"web": 0.1, "code": 0.3}, "b/acc": {"web": 0.2, "code": -0.1}},
@@ -120,6 +120,7 @@ def test_gains_are_oriented_by_the_score() -> None:
 def test_a_measurement_survives_its_file(tmp_path: Path) -> None:
     EXAMPLE.write(tmp_path / "influence.json")
     assert read_gains(tmp_path / "influence.json") == EXAMPLE
+    assert is_gains((tmp_path / "influence.json").read_text()) and not is_gains('{"score": 1}')
 
 
 @pytest.mark.parametrize(

@@ -230,3 +230,28 @@ def test_a_recipe_is_measured_from_python_and_the_command_line(
     ):
         assert main(["influence", "mine.yaml", "--set", wrong]) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("questions.jsonl", "'questions.jsonl' exists already and is no measurement of influence"),
+        (".", "'.' cannot be written: it is a folder. Give the path of a file."),
+        ("questions.jsonl/influence.json", "questions.jsonl' is a file, no folder"),
+    ],
+)
+def test_where_influence_cannot_go_is_refused_before_anything_is_trained(
+    tiny_corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    output: str,
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(json.dumps(recipe_data(tiny_corpus)))
+    Path("questions.jsonl").write_text('{"text": "mine"}\n')
+    assert main(["influence", "mine.yaml", "--output", output]) == 2
+    said = capsys.readouterr()
+    assert words in said.err and not said.out and not Path("runs").exists()
+    assert Path("questions.jsonl").read_text() == '{"text": "mine"}\n'

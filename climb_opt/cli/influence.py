@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import format_argument, quieten_optuna, set_argument, show
 from climb_opt.cli.offering import offer, recipes_of
 from climb_opt.cli.stopping import stop_flag
+from climb_opt.files import check_folder, check_replaced
 
 if TYPE_CHECKING:
     from climb_opt.influence.door import Influence
@@ -33,7 +35,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "change a key of the recipe, or of the measurement: influence.hessian=ekfac (identity, "
         "fisher, ekfac, gauss-newton), influence.tokens=65536 ...; as often as needed",
     )
-    command.add_argument("--output", metavar="FILE",
+    command.add_argument("--output", type=Path, metavar="FILE",
                          help="keep it, for a sampler or baseline: influence: FILE")  # fmt: skip
     command.add_argument("--corpus", help="where the corpus lies on this machine")
     command.add_argument("--runs", default="runs", help="folder of checkpoints")
@@ -43,11 +45,15 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _influence(args: argparse.Namespace) -> None:
+    from climb_opt.gains.table import is_gains
     from climb_opt.influence.door import measure_influence
     from climb_opt.recipes import read_study
 
     quieten_optuna()
     of_recipe, options = _split(args.set)
+    if args.output:  # before anything is trained
+        check_folder(args.output.parent)
+        check_replaced(args.output, "measurement of influence", is_gains)
     with stop_flag() as stop:
         found = measure_influence(
             read_study(args.recipe, of_recipe),
@@ -55,9 +61,9 @@ def _influence(args: argparse.Namespace) -> None:
         )  # fmt: skip
     if found is None:  # a rank above 0
         return
+    show(_text(found), {**asdict(found.gains), "mixture": found.mixture}, args.format)
     if args.output:
         found.gains.write(args.output)
-    show(_text(found), {**asdict(found.gains), "mixture": found.mixture}, args.format)
 
 
 def _split(given: list[str]) -> tuple[list[str], InfluenceOptions]:

@@ -7,6 +7,7 @@ is better. Whoever measures S is `climb_opt/influence`; searches and baselines o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from climb_opt.errors import UserError, listed
-from climb_opt.files import write_whole
+from climb_opt.files import replace_text
 from climb_opt.reading import read_json
 from climb_opt.strict import build
 from climb_opt.text import strict_json
@@ -97,7 +98,12 @@ class Gains:
             UserError: it cannot be written.
         """
         data = {key: getattr(self, key) for key in ("direction", "score", "lowers", "facts")}
-        write_whole(Path(path), strict_json(data) + "\n")
+        replace_text(Path(path), strict_json(data) + "\n")
+
+
+def is_gains(text: str) -> bool:
+    """Whether a text begins as the file of a measurement does."""
+    return re.match(r'\{\s*"direction": .*"score": .*"lowers": ', text, re.DOTALL) is not None
 
 
 def read_gains(path: str | Path) -> Gains:
