@@ -90,6 +90,18 @@ def test_what_it_costs_is_known_before_and_counted_after(
     assert open_.options.tokens == 4_096, "at least; a tiny proxy trains on little more"
 
 
+def test_a_proxy_that_goes_on_from_a_trunk_is_measured_with_or_without_it(
+    proxies: Callable[..., ProxyObjective],
+) -> None:
+    trunk = {"trunk": 0.5, "tokens": 2_048, "read": []}
+    first, again = (AtPrior(proxies(branches=trunk), OPTIONS) for _ in range(2))
+    gains = first.measure()
+    here = AtPrior(proxies(branches=trunk), OPTIONS)
+    assert first.flops == again.flops == gains.facts["flops"] > here.flops
+    found = here.measure()
+    assert found.lowers == gains.lowers and found.facts["flops"] == pytest.approx(here.flops)
+
+
 def test_a_stopped_measurement_resumes_and_keeps_the_trained_proxy(
     proxies: Callable[..., ProxyObjective], tmp_path: Path
 ) -> None:

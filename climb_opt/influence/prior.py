@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from climb_opt.influence.options import InfluenceOptions
 from climb_opt.objective import ProxyObjective
 from climb_opt.phases import PhasedSpace
 from climb_opt.proxy import checkpoint, model
+from climb_opt.proxy.branches.tree import TRUNK
 from climb_opt.proxy.job import Job
 from climb_opt.proxy.train import Trainer
 
@@ -44,7 +46,7 @@ class AtPrior:
     name: str = NAME
 
     def __post_init__(self) -> None:
-        _ = self.targets
+        _ = self.targets, self._trunk_flops
         if isinstance(self.proxies.space, PhasedSpace):
             raise UserError(
                 "influence: it is measured of mixtures that hold throughout; drop the study's "
@@ -110,7 +112,7 @@ class AtPrior:
             network = model.build(trainer.recipe.model, trainer.config, seed=job.seed)
             network.load_state_dict(held["model"])
             return network.to(trainer.group.device).eval(), held["facts"]
-        outcome = trainer.train(job, self.proxies)
+        outcome = self.proxies.rungs.train(job, self.proxies)  # with the trunk, if there is one
         facts = {key: outcome.facts[key] for key in ("tokens", "flops", "train_loss")}
         if trainer.group.is_main:
             state = {"model": outcome.model.state_dict(), "facts": facts}
@@ -166,4 +168,12 @@ class AtPrior:
 
     def _flops(self, products: int | None) -> float:
         trainer = self.trainer
-        return trainer.flops * (1.0 + self._beside(products) / trainer.tokens)
+        return self._trunk_flops + trainer.flops * (1.0 + self._beside(products) / trainer.tokens)
+
+    @cached_property
+    def _trunk_flops(self) -> float:
+        """Of the trunk that the proxy goes on from; 0 where it was trained before."""
+        tree = self.proxies.rungs.tree
+        if tree is None or tree.trunk is None or tree.facts(TRUNK):
+            return 0.0
+        return tree.trunk.trainer.flops
