@@ -98,6 +98,11 @@ def test_a_refused_password_is_not_in_the_message(at_once: None) -> None:
         ("postgresql://host:port/db", "is not a URL"),
         ("grpc://:13000", "give grpc://host:port"),
         ("sqlite:////no/such/folder/x.db", "Check the path"),
+        ("sqlite://", "all results would be lost"),
+        ("sqlite:///:memory:", "all results would be lost"),
+        ("sqlite:///file:x?mode=memory&uri=true", "all results would be lost"),
+        ("mysql://me@127.0.0.1:1", "names no database"),
+        ("mariadb://me@127.0.0.1:1/", "names no database"),
     ],
 )
 def test_a_storage_that_cannot_be_used_is_one_line_with_a_remedy(

@@ -105,6 +105,7 @@ def open_database(url: str, *, write: bool = True) -> BaseStorage:
         UserError: a malformed URL, a missing driver, no rights, another schema.
     """
     address = _parse(url)
+    _check_name(address, url)
     # Optuna fills `{SCHEMA_VERSION}` into the URL, so a brace in a password must be doubled.
     text = address.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     _check_socket(address, url)
@@ -190,6 +191,20 @@ def _is_away(error: BaseException) -> bool:
         if isinstance(cause, gone):
             return any(word in said for word in AWAY) and not any(word in said for word in NEVER)
     return False
+
+
+def _check_name(address: URL, url: str) -> None:
+    """What the URL must name for results to be kept, and for Optuna to find its tables."""
+    kind, name = address.get_backend_name(), address.database
+    if kind == "sqlite" and (name in (None, "", ":memory:") or "memory" in address.query.values()):
+        raise UserError(
+            f"Storage {redact(url)}: names no file, so all results would be lost when the command "
+            "ends. Give sqlite:///file.db or the path of a journal file."
+        )
+    if kind == "mysql" and not name:
+        raise UserError(
+            f"Storage {redact(url)}: names no database; give mysql://user@host/database."
+        )
 
 
 def _check_socket(address: URL, url: str) -> None:
