@@ -118,6 +118,14 @@ def test_a_missing_driver_names_the_extra() -> None:
     assert "climb-opt[postgres]" in said and "secret" not in said
 
 
+def test_a_missing_driver_that_the_url_chose_is_named_with_ours() -> None:
+    said = explain(ImportError("no MySQLdb"), "mysql+mysqldb://me@host/db")
+    assert "'mysqldb' is not installed; install it, or write mysql:// and" in said
+    said = explain(ImportError("no psycopg2"), "postgresql+psycopg2://me@host/db")
+    assert "'psycopg2'" in said and "write postgresql:// and run pip install 'climb-opt[" in said
+    assert "is not installed; run pip" in explain(ImportError(), "mysql+pymysql://me@host/db")
+
+
 def test_a_silent_grpc_proxy_is_told(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("climb_opt.storages.opening.GRPC_WAIT", 0.3)
     with socket.socket() as silent:

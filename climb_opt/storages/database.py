@@ -125,8 +125,7 @@ def explain(error: BaseException, url: str) -> str:
     """One line: which storage, what its driver said, what to do next."""
     where = redact(url)
     if isinstance(error, ImportError):
-        extra = "pip install 'climb-opt[postgres]'" if "postgres" in url else "pip install pymysql"
-        return f"Storage {where}: its driver is not installed; run {extra}."
+        return f"Storage {where}: {_no_driver(url.partition('://')[0])}"
     said = first_line(error)
     if is_full(error) or SQLITE_FULL in said:
         return f"Storage {where}: {no_space(url.rpartition(':///')[2])}"
@@ -152,6 +151,17 @@ def first_line(error: BaseException) -> str:
     while isinstance(inner := getattr(cause, "orig", None) or cause.__cause__, BaseException):
         cause = inner
     return redact(errors.first_line(cause).strip())
+
+
+def _no_driver(scheme: str) -> str:
+    backend, _, driver = scheme.partition("+")
+    ours, extra = "pymysql", "pip install pymysql"
+    if backend.startswith("postgres"):
+        ours, extra = "psycopg", "pip install 'climb-opt[postgres]'"
+    if driver in ("", ours):
+        return f"its driver is not installed; run {extra}."
+    instead = f"write {backend}:// and run {extra}"
+    return f"its driver {driver!r} is not installed; install it, or {instead}."
 
 
 def _too_long(error: BaseException, said: str) -> str:
