@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import logging
+import socket
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -14,6 +16,7 @@ import optuna
 import pytest
 
 from climb_opt.attributes import SHOWN
+from climb_opt.cli import main
 from climb_opt.errors import UserError
 from climb_opt.reports.contents import Contents, gather
 from climb_opt.reports.dashboard import notes
@@ -21,6 +24,7 @@ from climb_opt.reports.dashboard import server as board
 from climb_opt.reports.dashboard.cards import cards
 from climb_opt.reports.dashboard.notebook import Notebook, rounds_ended
 from climb_opt.reports.snapshot import take
+from climb_opt.storages import open_storage
 from synthetic_study import ODD_NAMES, Shape, build_study, make_law, make_space
 
 pytest.importorskip("optuna_dashboard")
@@ -231,3 +235,43 @@ def test_the_dashboard_is_served_as_wide_as_the_window() -> None:
     status, headers, body = get(app, "/api/studies")
     assert status.startswith("200") and headers["content-type"] == "application/json"
     assert b"board" in body and board.STYLE not in body
+
+
+@pytest.mark.parametrize(
+    ("error", "other"),
+    [
+        (OSError(errno.EADDRINUSE, "Address already in use"), "--port"),
+        (OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"), "--host"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "--host"),
+    ],
+)
+def test_an_address_that_cannot_be_served_on_is_one_line_that_says_what_to_change(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: OSError,
+    other: str,
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(board, "serve", refused)
+    where = str(tmp_path / "x.journal")
+    build_study(SHAPE, open_storage(where))
+    assert main(["dashboard", "board", "--storage", where]) == 2
+    assert f"{error.strerror}. Give another {other}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--port", "99999"), "--port must be in [0, 65535], but is 99999"),
+        (("--port", "-1"), "--port must be in [0, 65535], but is -1"),
+        (("--artifacts", "nowhere"), "--artifacts nowhere: no such folder"),
+    ],
+)
+def test_a_dashboard_option_that_cannot_be_is_refused(
+    capsys: pytest.CaptureFixture[str], option: tuple[str, str], said: str
+) -> None:
+    assert main(["dashboard", "any", *option]) == 2
+    assert said in capsys.readouterr().err

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import socket
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, study_command
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, check_number
 
 if TYPE_CHECKING:
     import optuna
@@ -28,6 +31,11 @@ def _dashboard(args: argparse.Namespace) -> None:
     from climb_opt.reports.dashboard.notebook import artifact_store
     from climb_opt.view import StudyView
 
+    check_number("--port", args.port, 0, 65535)
+    if args.artifacts and not Path(args.artifacts).is_dir():
+        raise UserError(
+            f"--artifacts {args.artifacts}: no such folder; leave it out for the stored one."
+        )
     study = existing(args, write=True)
     view = StudyView(study)
     app = board.application(view.storage, artifact_store(study, args.artifacts))
@@ -39,11 +47,17 @@ def _dashboard(args: argparse.Namespace) -> None:
     try:
         board.serve(app, host=args.host, port=args.port)
     except OSError as error:
+        other = "--host" if _is_of_host(error) else "--port"
         raise UserError(
             f"Port {args.port} of {args.host} cannot be used: {error.strerror}. "
-            "Give another --port."
+            f"Give another {other}."
         ) from None
     cards.join()
+
+
+def _is_of_host(error: OSError) -> bool:
+    """Whether no other port would do: the address has no number, or is another machine's."""
+    return isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
 
 
 def _refresh(study: optuna.Study) -> None:
