@@ -103,6 +103,15 @@ def test_optuna_storage_is_honoured(
     assert optuna.get_all_study_names(open_storage("elsewhere.journal")) == ["other"]
 
 
+def test_a_study_whose_name_is_no_utf8_is_kept_by_its_escaped_name(home: Any) -> None:
+    home()
+    odd = os.fsdecode(b"z\xe9")
+    assert main(["search", "mine.yaml", "--study-name", odd]) == 0
+    assert main(["status", odd]) == 0
+    assert main(["confirm", odd, "--as", f"{odd}2", "--seeds", "1"]) == 0
+    assert optuna.get_all_study_names(open_storage("runs/climb.journal")) == [r"z\xe9", r"z\xe92"]
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [

@@ -24,6 +24,7 @@ from climb_opt.storages import study_lock
 from climb_opt.study import discard_untried, run_plan, with_proxies
 from climb_opt.study.asked import difference
 from climb_opt.study.working import Objective
+from climb_opt.text import storable
 from climb_opt.view import StudyView, all_trials
 from climb_opt.workers import Work
 
@@ -95,7 +96,7 @@ def open_sibling(
         UserError: there is a study of that name that this command did not make.
     """
     sibling = optuna.create_study(
-        study_name=name,
+        study_name=storable(name),
         storage=StudyView(study).storage,
         direction=study.directions[0],
         load_if_exists=True,
