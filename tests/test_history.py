@@ -12,7 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
 from climb_opt import MixtureSpace, UserError, report_components, set_aggregate
-from climb_opt.attributes import COMPONENTS
+from climb_opt.attributes import COMPONENTS, FACTS, IMPORTED
+from climb_opt.history import distinct
 from climb_opt.view import read_history
 
 SPACE = MixtureSpace({"web": 3.0, "code": 1.0})
@@ -157,3 +158,28 @@ def test_a_bracket_of_hyperband_hides_nothing() -> None:
     set_aggregate(study, {"piqa": 1.0})
     study.optimize(lambda trial: SPACE.suggest(trial)["web"], n_trials=6)
     assert seen == list(range(6))
+
+
+OLDER = {IMPORTED: {"study": "older", "trial": 3}}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "scores", "left"),
+    [
+        ([{FACTS: {"seed": 0}}] * 3, [1.0, 1.0, 1.0], 1),
+        ([{FACTS: {"seed": 0}}] * 3, [1.0, 1.0, 1.5], 2),  # other scores: no copies
+        ([{FACTS: {"seed": 0}}, {FACTS: {"seed": 1}}], [1.0, 1.0], 2),
+        ([{}, {}, {}], [1.0, 1.0, 1.0], 3),  # a function that has no noise
+        ([OLDER, OLDER, {FACTS: {"seed": 0}}], [1.0, 1.0, 1.0], 1),
+        ([{IMPORTED: {"file": "runs.csv", "line": n}} for n in (2, 3)], [1.0, 1.0], 2),
+    ],
+)
+def test_a_run_that_is_an_earlier_one_again_is_told_by_mixture_seed_and_score(
+    attributes: list[dict[str, Any]], scores: list[float], left: int
+) -> None:
+    study = optuna.create_study()
+    for row, (attrs, score) in enumerate(zip(attributes, scores, strict=True)):
+        add(study, (0.4 + row * 1e-12, 0.6 - row * 1e-12), score, **attrs)
+    history = read_history(study, SPACE)
+    assert len(history) == len(scores) and len(distinct(history)) == left
+    assert distinct(history).trials[0].number == 0

@@ -12,7 +12,7 @@ from optuna.trial import create_trial
 
 import climb_opt
 from climb_opt import MixtureSpace, UserError, lookup
-from climb_opt.attributes import SLOT, SPACE
+from climb_opt.attributes import FACTS, SLOT, SPACE
 from climb_opt.emulator import MixingLaw, NoisyObjective
 from climb_opt.history import MOST, set_aggregate
 from climb_opt.measures import effective_domains
@@ -299,6 +299,17 @@ def test_a_study_without_a_feasible_trial_says_so() -> None:
     weights = SPACE5.sample_mixed(np.random.default_rng(0), 12)
     study = study_of(LAW.score(weights), weights, constraints={"never": 1.0})
     assert any("no trial kept every guard-rail" in w for w in best_mixture(study).warnings)
+
+
+def test_a_run_that_is_an_earlier_one_again_makes_nothing_more_certain() -> None:
+    weights = SPACE5.sample_mixed(np.random.default_rng(0), 10)
+    values = LAW.score(weights) + 0.3 * np.random.default_rng(1).standard_normal(10)
+    seeded = {"user_attrs": {FACTS: {"seed": 0}}}
+    once = best_mixture(study_of(values, weights, **seeded), rule="evaluated")
+    study = study_of(np.tile(values, 3), np.tile(weights, (3, 1)), **seeded)
+    again = best_mixture(study, rule="evaluated")
+    assert again.predicted == once.predicted and again.gain == once.gain
+    assert any("10 trials: intervals are" in word for word in again.warnings)
 
 
 def test_several_objectives_give_the_pareto_set() -> None:

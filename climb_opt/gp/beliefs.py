@@ -21,7 +21,7 @@ from climb_opt.gp.penalties import SEARCHING, Penalties
 from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.proposal import Problem
 from climb_opt.gp.tilted import Tilted, tilt
-from climb_opt.history import MOST, History
+from climb_opt.history import MOST, History, distinct
 from climb_opt.simplex import MixtureSpace
 
 
@@ -57,7 +57,7 @@ class Beliefs:
         Args:
             pending: mixtures (p, K) that are running.
         """
-        history = tamed(history)
+        history = tamed(distinct(history))
         values = history.values.reshape(len(history), -1)
         if len(history) < 2 or not np.any(np.ptp(values, axis=0) > 0):
             return None
@@ -86,7 +86,7 @@ class Beliefs:
         Args:
             against: mixtures (m, K) that others are compared with.
         """
-        history = tamed(history, against=against)
+        history = tamed(distinct(history), against=against)
         first = self._objectives(history, history.values.reshape(len(history), -1))[0]
         if isinstance(first, LadderProcess):
             return self._fits.alone(first, self._fits.told(first)) or first
@@ -151,7 +151,8 @@ def surrogate_of(history: History) -> GaussianProcess | WeightedSum:
 
     Where trials store components there is one process per component, then their sum.
     """
-    history, roots = tamed(history), np.sqrt(history.weights)
+    history = tamed(distinct(history))
+    roots = np.sqrt(history.weights)
     view, parts, coefficients = view_of(history), history.components, history.coefficients
     if parts is None or coefficients is None or np.count_nonzero(coefficients) < 2:
         return process_of(roots, history.values, view)

@@ -17,7 +17,7 @@ from climb_opt.gp.hypervolume import front, reference_point
 from climb_opt.gp.mixed import Mixed
 from climb_opt.gp.outliers import tamed
 from climb_opt.gp.penalties import JUDGING, SEARCHING
-from climb_opt.history import History, kept
+from climb_opt.history import History, distinct, kept
 from climb_opt.ladder.branches.slots import OPTIMUM
 from climb_opt.measures import distance, effective_domains
 from climb_opt.phases import over_run, shares_of
@@ -156,12 +156,12 @@ def evidence_of(
     view: StudyView, space: MixtureSpace, history: History, components: bool, seed: int
 ) -> Evidence | None:
     """What a rule may look at, under noise of two processes; None where nothing can be modelled."""
-    learnt, compared = learnt_from(view, space, history), _compared(space, history)
+    learnt, compared = distinct(learnt_from(view, space, history)), _compared(space, history)
     reach = within_evidence(space, learnt.weights)
     slots = [trial.user_attrs.get(SLOT) for trial in history.trials]
     # Whether what a model found best was measured, not only what designs and samplers ask for.
     verified = any(slot == OPTIMUM or view.plan.verifies(slot) for slot in slots)
-    stored, parts = view.attributes.get(PICK, {}), []
+    stored, parts, judging = view.attributes.get(PICK, {}), [], distinct(history)
     for penalties in (SEARCHING, JUDGING):
         beliefs = Beliefs(space, components=components, penalties=penalties)
         if (problem := beliefs.problem(learnt)) is None:
@@ -169,7 +169,7 @@ def evidence_of(
         parts.append(beliefs.promise(learnt, compared))
         promise = Mixed(parts) if parts[1:] else parts[0]
         problem = replace(problem.trusted, space=reach)
-        found = Evidence(history, problem, promise, compared, seed, stored, verified, learnt)
+        found = Evidence(judging, problem, promise, compared, seed, stored, verified, learnt)
         if found.relative_noise < QUIET:
             break
     return found
@@ -197,7 +197,8 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
     if baseline is not None:
         gains[baseline] = promise.gain(compared[1])
     gains |= {moved.name: promise.gain_over_score(moved.value) for moved in history.methods}
-    warnings = doubts(evidence.learnt, tamed(history, against=compared), evidence.promise, weights)
+    tame = tamed(evidence.history, against=compared)
+    warnings = doubts(evidence.learnt, tame, evidence.promise, weights)
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
     warnings += component_doubts(history)
     warnings += unread_doubt(unread(space, evidence.learnt.weights))
