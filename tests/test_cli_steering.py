@@ -144,6 +144,13 @@ def test_enqueue_reads_mixtures_from_files_and_standard_input(
     assert main(["search", "mine"]) == 0
     first = all_trials(the_study())[0]
     assert first.params == {"w/web": 0.5, "w/code": 0.0, "w/math": 0.5}
+    Path("again.yaml").write_text("web: 50%\nmath: 50%\n")
+    Path("other.yaml").write_text("web: 51%\nmath: 49%\n")
+    capsys.readouterr()
+    assert main(["enqueue", "mine", "other.yaml", "again.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    known = "the mixture of trial 0: with the same seed it scores the same"
+    assert lines == ["In line: enqueued/other", f"In line: enqueued/again ({known})"]
 
 
 def test_enqueue_takes_each_row_of_a_table_for_a_mixture_or_none(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, stem, study_command
+
+if TYPE_CHECKING:
+    from climb_opt.view import StudyView
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -45,4 +49,26 @@ def _enqueue(args: argparse.Namespace) -> None:
     for name, mixture in mixtures:  # all or none are put in line
         point_of(view.space, mixture, f"Mixture {name!r}")
     for name, mixture in mixtures:
-        print(f"In line: {enqueue(view.study, name, mixture, rung=args.rung)}")
+        slot = enqueue(view.study, name, mixture, rung=args.rung)
+        print(f"In line: {slot}{_again(view, slot)}")
+
+
+def _again(view: StudyView, slot: str) -> str:
+    """A word on a mixture that is here already: on its rung it is the same run."""
+    import numpy as np
+    from optuna.trial import TrialState
+
+    from climb_opt.attributes import IMPORTED, SLOT
+    from climb_opt.ladder import rung_of
+
+    new = next(t for t in view.trials() if t.user_attrs.get(SLOT) == slot)
+    weights, target = view.space.weights_of(new), view.plan.target
+    assert weights is not None  # it was put in line as a point of the space
+    for trial in view.trials():
+        known = view.space.weights_of(trial)
+        gone = trial.state == TrialState.FAIL or IMPORTED in trial.user_attrs
+        if gone or known is None or rung_of(trial, target) != rung_of(new, target):
+            continue
+        if trial.number != new.number and np.allclose(known, weights, rtol=0, atol=1e-6):
+            return f" (the mixture of trial {trial.number}: with the same seed it scores the same)"
+    return ""
