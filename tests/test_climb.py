@@ -17,6 +17,7 @@ from climb_opt import (
 )
 from climb_opt.errors import UserError
 from climb_opt.predictors.components import ComponentPredictor
+from climb_opt.predictors.own import predictor_factory
 from climb_opt.samplers.climb import (
     candidate_pool,
     climb_pick,
@@ -24,7 +25,7 @@ from climb_opt.samplers.climb import (
     next_round,
 )
 from climb_opt.samplers.design import MAX_USAGE, UNIT, initial_design
-from climb_opt.samplers.presets import NEMO, ClimbOptions, climb_rules, predictor_factory
+from climb_opt.samplers.presets import NEMO, ClimbOptions, climb_rules
 from climb_opt.view import read_history
 from climbing import (
     QUICK,

@@ -18,6 +18,7 @@ from climb_opt.ablation.run.surfaces import load_table
 from climb_opt.emulator import Table
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import expected
+from climb_opt.predictors.own import predictor_factory
 from climb_opt.recipes import Choice
 from climb_opt.statistics import spearman
 from climb_opt.strict import build
@@ -143,7 +144,7 @@ def _choices(recipe: PredictorRecipe) -> dict[str, Choice]:
     for label, options in given.items():
         data = recipes.choice_data({"name": label, **options}, f"predictors.{label}")
         choice = build(Choice, data, f"predictors.{label}")
-        lookup.check_options("predictor", choice.name, choice.options, set())
+        predictor_factory(choice.name, choice.options)  # says what is wrong with it
         choices[label] = choice
     return choices
 
@@ -161,7 +162,7 @@ def _fit(
     columns = _columns(table, names)
     models = []
     for part in columns.T if per_component else [columns.mean(axis=1)]:
-        model = lookup.find("predictor", choice.name)(**choice.options)
+        model = predictor_factory(choice.name, choice.options)()
         model.fit(table.weights, part)
         models.append(model)
     return lambda weights: np.stack([expected(model, weights) for model in models], axis=1)

@@ -12,6 +12,7 @@ from climb_opt import lookup
 from climb_opt.history import History, facts_of
 from climb_opt.ladder.agreement import Agreement, rank_agreement
 from climb_opt.measures import effective_domains
+from climb_opt.predictors.own import predictor_factory
 from climb_opt.reports.cost import Cost, cost_of
 from climb_opt.reports.effects import Effect, domain_effects
 from climb_opt.reports.quality import FEWEST, Predictions, predict_unseen
@@ -100,7 +101,9 @@ def gather(
         UserError: an unknown predictor.
     """
     name = predictor or searched_with(snapshot)
-    make, predictions = lookup.find("predictor", name), None
+    recipe = None if predictor else snapshot.recipe
+    options = None if recipe is None else recipe.sampler.options.get("predictor_options")
+    make, predictions = predictor_factory(name, options), None
     if len(snapshot.judged) > FEWEST and len(snapshot.maximize) == 1:
         predictions = predict_unseen(snapshot, make) or None
     reference = snapshot.space.prior if advice is None else snapshot.weights(advice.chosen)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from climb_opt import lookup
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import Predictor
+from climb_opt.predictors.own import predictor_factory
 
 
 @dataclass(frozen=True)
@@ -114,15 +114,3 @@ class ClimbOptions:
         except TypeError:  # an option that is no plain value
             return None
         return None if "<" in name else found
-
-
-def predictor_factory(
-    predictor: str | Callable[..., Predictor], options: Mapping[str, Any] | None = None
-) -> Callable[[], Predictor]:
-    """Makes untrained predictors of a short name, "module:Name" or a class, with its options."""
-    make, given = predictor, dict(options or {})
-    if isinstance(predictor, str):
-        make = lookup.find("predictor", predictor)
-        lookup.check_options("predictor", predictor, given, set())
-    assert callable(make)
-    return partial(make, **given)

@@ -35,6 +35,7 @@ from climb_opt.mixbench.protocol import LIMIT, Outcome
 from climb_opt.mixbench.protocol import run as run_method
 from climb_opt.mixbench.tables import from_studies, table_problem
 from climb_opt.predictors.base import informed
+from climb_opt.predictors.own import predictor_factory
 from climb_opt.selection import best_mixture
 from climb_opt.strict import as_list, convert
 from climb_opt.study import build_sampler
@@ -182,7 +183,7 @@ class _Searcher:
         guide = name if name == "simplex-gp" else str(options.get("predictor", lookup.PREDICTOR))
 
         def predict(found: Problem, data: Data, seed: int) -> Callable[[np.ndarray], np.ndarray]:
-            model = informed(lookup.find("predictor", guide), found.space)()
+            model = informed(predictor_factory(guide), found.space)()
             model.fit(data.weights, data.scores)
             return lambda weights: np.asarray(model.predict(weights)[0])
 

@@ -33,6 +33,7 @@ from climb_opt.emulator.objective import reference_draws
 from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.predictors.base import expected
+from climb_opt.predictors.own import predictor_factory
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.statistics import spearman
 from climb_opt.threads import one_blas_thread
@@ -194,12 +195,14 @@ def _ranks(history: History, ground: Surface, recipe: StudyRecipe) -> tuple[floa
         return ()
     several = len(recipe.rounds) > 1 and not recipe.ladder
     rounds = recipe.rounds if several else allocate(len(history), FORESIGHT)
-    name = str(recipe.sampler.options.get("predictor", lookup.PREDICTOR))
+    options = recipe.sampler.options
+    name = str(options.get("predictor", lookup.PREDICTOR))
+    make = predictor_factory(name, options.get("predictor_options"))
     draws = reference_draws(ground.space, RANKED)
     truth, found = ground.truth(draws), []
     for end in np.cumsum(rounds):
         rows = slice(0, int(end))
-        predictor = lookup.find("predictor", name)()
+        predictor = make()
         predictor.fit(history.weights[rows], history.values[rows])
         found.append(spearman(expected(predictor, draws), truth))
     return tuple(found)

@@ -26,7 +26,8 @@ from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import Interrupted
 from climb_opt.history import History, fact
 from climb_opt.metrics import scores_of
-from climb_opt.predictors.base import expected
+from climb_opt.predictors.base import Predictor, expected
+from climb_opt.predictors.own import predictor_factory
 from climb_opt.retrain.sibling import orders
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
@@ -148,18 +149,22 @@ def _with_search(result: RunResult, found: Found) -> RunResult:
     recipe = read_recipe(study)
     history = read_history(study, StudyView(study).space)
     curve = np.minimum.accumulate(history.values) if len(history) else np.zeros(0)
-    name = str(recipe.sampler.options.get("predictor", lookup.PREDICTOR))
+    options = recipe.sampler.options
+    name = str(options.get("predictor", lookup.PREDICTOR))
+    make = predictor_factory(name, options.get("predictor_options"))
     return replace(
         spent,
         rounds=recipe.rounds,
         best=float(curve[-1]) if len(curve) else None,
         curve=tuple(float(v) for v in curve),
-        ranks=_ranks(history, recipe.rounds, name),
+        ranks=_ranks(history, recipe.rounds, make),
         mixtures=mixtures_digest(_in_slot_order(history)),
     )
 
 
-def _ranks(history: History, rounds: tuple[int, ...], name: str) -> tuple[float | None, ...]:
+def _ranks(
+    history: History, rounds: tuple[int, ...], make: Callable[[], Predictor]
+) -> tuple[float | None, ...]:
     """Rank correlation of each later round's scores with what the earlier rounds foretold."""
     slots = np.array([_number(t.user_attrs.get(SLOT)) for t in history.trials])
     found: list[float | None] = []
@@ -168,7 +173,7 @@ def _ranks(history: History, rounds: tuple[int, ...], name: str) -> tuple[float 
         if seen.sum() < 2 or new.sum() < 3:
             found.append(None)
             continue
-        predictor = lookup.find("predictor", name)()
+        predictor = make()
         predictor.fit(history.weights[seen], history.values[seen])
         rho = spearman(expected(predictor, history.weights[new]), history.values[new])
         found.append(rho if np.isfinite(rho) else None)
