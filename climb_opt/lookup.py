@@ -13,12 +13,13 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from climb_opt.errors import UserError, check_number, did_you_mean
+from climb_opt.errors import UserError, brief, check_number, did_you_mean
 from climb_opt.strict import check_keys
 
 T = TypeVar("T")
@@ -171,9 +172,15 @@ def find(kind: str, name: str) -> Any:
     """The object that `name` stands for.
 
     Raises:
-        UserError: as of `check_name`; the module or the attribute of "module:Name" does not exist.
+        UserError: as of `check_name`; the module or the attribute of "module:Name" does not exist,
+            or the module cannot be imported.
     """
     module_name, _, attribute = check_name(kind, name).partition(":")
+    if not all(module_name.split(".")):  # Python takes it for a relative import, or for nothing
+        raise UserError(
+            f"{kind} {name!r}: {module_name!r} is no module. Write it as Python imports it, such "
+            f'as "my_module:Name" of a file my_module.py in a folder of PYTHONPATH.'
+        )
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -181,11 +188,24 @@ def find(kind: str, name: str) -> Any:
             f"{kind} {name!r} cannot be imported: {error}. Install it, or name its folder in "
             f"PYTHONPATH (export PYTHONPATH=$PWD)."
         ) from error
+    except (Exception, SystemExit) as error:  # the user's own code: anything
+        if ":" not in name:
+            raise
+        said = f"{brief(error)}{_where(error)}"
+        raise UserError(f"{kind} {name!r} cannot be imported: {said}. Mend that module.") from error
     try:
         return getattr(module, attribute)
     except AttributeError:
         hint = did_you_mean(attribute, vars(module))
         raise UserError(f"{kind} {name!r}: {module_name} has no {attribute!r}.{hint}") from None
+
+
+def _where(error: BaseException) -> str:
+    """The place in which an error was raised; of one of syntax its own words say it."""
+    if isinstance(error, SyntaxError):
+        return ""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({Path(last.filename).name}, line {last.lineno})"
 
 
 def unknown(kind: str, name: str, known: Iterable[str], own: str = "") -> UserError:

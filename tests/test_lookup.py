@@ -184,6 +184,29 @@ def test_ls_lists_the_arms_of_ablations(capsys: pytest.CaptureFixture[str]) -> N
     assert "regmix-argmin" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("code", "name", "says"),
+    [
+        ("class X(:", "broken:X", r"SyntaxError: invalid syntax \(broken.py, line 1\)"),
+        ("a = 1\n1 / a[0]", "broken:X", r"TypeError: .* \(broken.py, line 2\)"),
+        ("import sys; sys.exit(4)", "broken:X", r"SystemExit: 4 \(broken.py, line 1\)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_with_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, name: str, says: str
+) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=rf"rule 'broken:X' cannot be imported: {says}\. Mend"):
+        lookup.find("rule", name)
+
+
+@pytest.mark.parametrize("module", ["", "./mine.py", "mine."])
+def test_what_is_no_module_s_name_is_told_how_one_is_written(module: str) -> None:
+    with pytest.raises(UserError, match=r"is no module\. Write it as Python imports it"):
+        lookup.find("rule", f"{module}:best")
+
+
 # --- a newcomer's own -----------------------------------------------------------------------------
 
 
