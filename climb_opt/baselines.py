@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from climb_opt import lookup
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, running
 from climb_opt.gains.program import Program, solve
 from climb_opt.gains.table import read_gains
 from climb_opt.mixtures import mixture_from, read_mixture
@@ -109,7 +109,9 @@ def fixed_mixture(space: MixtureSpace, name: str, **options: Any) -> np.ndarray:
     hints = get_type_hints(make)
     given = {k: convert(v, hints.get(k, Any), f"{name}.{k}") for k, v in options.items()}
     base = one_phase(space)
-    made = base.made_by(f"baseline {name!r}", make(base, **given))
+    with running("baseline", name):
+        weights = make(base, **given)
+    made = base.made_by(f"baseline {name!r}", weights)
     return space.project(throughout(space, made))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from climb_opt import lookup
-from climb_opt.errors import UserError, listed
+from climb_opt.errors import UserError, listed, running
 from climb_opt.exports.handover import Handover
 from climb_opt.text import amount, counted, printable, times
 
@@ -104,13 +104,17 @@ def render_phases(
         take: called with the texts before anything is said of them.
     """
     chosen = format_of(name)
-    whole = notes_of(chosen, handover)
-    if not handover.phases or chosen.phases:
-        said = [(handover, whole)]
-    else:
-        said = [(phase, notes_of(chosen, phase)) for phase in handover.phases]
-    # Written before anything is said: what cannot be written ends with its reason alone.
-    texts = [chosen.write(replace(order, notes=tuple(notes))) for order, notes in said]
+    with running("format", name):
+        whole = notes_of(chosen, handover)
+        if not handover.phases or chosen.phases:
+            said = [(handover, whole)]
+        else:
+            said = [(phase, notes_of(chosen, phase)) for phase in handover.phases]
+        # Written before anything is said: what cannot be written ends with its reason alone.
+        texts = [chosen.write(replace(order, notes=tuple(notes))) for order, notes in said]
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"format {name!r} must return text, but returned {text!r:.100}.")
     take(texts)
     every = [*handover.first, *whole, *(note for _, notes in said for note in notes)]
     for note in dict.fromkeys(every):

@@ -12,6 +12,7 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.apportion import apportion
 from climb_opt.draws import SPARSE, SPARSE_STRENGTHS, SPARSE_TEMPERATURE, dirichlet, powered
+from climb_opt.errors import running
 from climb_opt.lookup import facts
 from climb_opt.phases import PhasedSpace, one_phase, over_run
 from climb_opt.samplers.reach import UNIT, distinct, unread, without_copies
@@ -47,7 +48,9 @@ def initial_design(
     if isinstance(space, PhasedSpace):
         batch = space.spread(partial(initial_design, space.base, design), rng, n)
         return without_copies(space, rng, batch)
-    batch = space.made_by(f"design {design!r}", draw(space, rng, n), n)
+    with running("design", design):
+        drawn = draw(space, rng, n)
+    batch = space.made_by(f"design {design!r}", drawn, n)
     outside = ~space.contains(batch)
     if outside.any():
         batch[outside] = space.project(batch[outside])

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from climb_opt import lookup, paths
 from climb_opt.attributes import PATH, PICK
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, running
 from climb_opt.gp.model import Surrogate
 from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gp.outliers import tamed
@@ -62,7 +62,9 @@ class Evidence:
     def taken_by(self, rule: str) -> np.ndarray:
         """What a rule takes, worked out once: `auto` and `guarded` take what others do."""
         if rule not in self._taken:
-            self._taken[rule] = lookup.find("rule", rule)(self)
+            take = lookup.find("rule", rule)
+            with running("rule", rule):
+                self._taken[rule] = take(self)
         return self._taken[rule]
 
     def promised(self, weights: np.ndarray) -> Promise:

@@ -18,7 +18,7 @@ from climb_opt import lookup, recipes
 from climb_opt import workers as rounds
 from climb_opt.attributes import BESIDE, SEED, SLOT
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, listed
+from climb_opt.errors import UserError, listed, running
 from climb_opt.evaluators.base import Provenance
 from climb_opt.history import report_facts
 from climb_opt.ladder import rung_of
@@ -233,10 +233,15 @@ def build_pruner(choice: Choice | None) -> BasePruner:
         return NopPruner()
     options = dict(choice.options)
     lookup.check_options("pruner", choice.name, options, set())
-    try:
-        pruner: BasePruner = lookup.find("pruner", choice.name)(**options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"pruner {choice.name!r}: {' '.join(str(error).split())}") from None
+    with running("pruner", choice.name):
+        try:
+            pruner = lookup.find("pruner", choice.name)(**options)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"pruner {choice.name!r}: {' '.join(str(error).split())}") from None
+    if not isinstance(pruner, BasePruner):
+        raise UserError(
+            f"pruner {choice.name!r} must be an optuna.pruners.BasePruner, but is {pruner!r:.200}."
+        )
     return pruner
 
 

@@ -14,8 +14,10 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.choices import Choice
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, running
 from climb_opt.simplex import MixtureSpace
+
+PAGE = "docs/phases.md#your-own-method"
 
 
 class Weights(NamedTuple):
@@ -144,17 +146,28 @@ def made(choice: Choice) -> Reweighter:
         UserError: no such method, or an option that it does not take.
     """
     lookup.check_options("reweighter", choice.name, choice.options, set())
-    try:
-        method: Reweighter = lookup.find("reweighter", choice.name)(**choice.options)
-    except TypeError as error:
-        raise UserError(f"proxy.reweight: {choice.name!r} with its options: {error}.") from None
+    with running("proxy.reweight:", choice.name):
+        try:
+            method: Reweighter = lookup.find("reweighter", choice.name)(**choice.options)
+        except TypeError as error:
+            raise UserError(f"proxy.reweight: {choice.name!r} with its options: {error}.") from None
+    for asked in ("when", "start", "weigh", "state", "load"):
+        if not callable(getattr(method, asked, None)):
+            raise UserError(f"proxy.reweight: {choice.name!r} has no method {asked}; see {PAGE}.")
+    if not hasattr(method, "rereads"):
+        raise UserError(
+            f"proxy.reweight: {choice.name!r} does not say `rereads`: True where what is read "
+            f"changes while it trains, else False; see {PAGE}."
+        )
     return method
 
 
 def check(choice: Choice | None, judge: Judge) -> None:
     """Raise a `UserError` where a study's score does not suit the method that a recipe names."""
     if choice is not None:
-        getattr(made(choice), "check", lambda judge: None)(judge)
+        method = made(choice)
+        with running("proxy.reweight:", choice.name):
+            getattr(method, "check", lambda judge: None)(judge)
 
 
 def wants_reference(choice: Choice | None) -> bool:
@@ -169,7 +182,8 @@ def extra_of(choice: Choice, sizes: Sizes) -> Extra:
         UserError: as of `made`; a method that states no tokens.
     """
     method = made(choice)
-    stated = Extra(*getattr(method, "extra", lambda sizes: Extra())(sizes))
+    with running("proxy.reweight:", choice.name):
+        stated = Extra(*getattr(method, "extra", lambda sizes: Extra())(sizes))
     if not all(np.isfinite(count) and count >= 0 for count in stated):
         raise UserError(
             f"proxy.reweight: {choice.name!r} uses {tuple(stated)} tokens beside the run's own; "

@@ -8,13 +8,13 @@ rounding left unread of a domain is owed to it in the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from climb_opt.errors import TrialFailed
+from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.paths import Path
 from climb_opt.proxy.data import Batches, MixtureIndex
 from climb_opt.proxy.job import Job
@@ -48,6 +48,7 @@ class Steering:
         self.domains, k = setup.sequences.domains, len(setup.sequences.domains)
         weights = np.array([float(job.mixture.get(name, 0.0)) for name in self.domains])
         self.mixture = weights / weights.sum()
+        self.mixture.setflags(write=False)  # the trial's own, which no method changes
         self.step, self.steps, self.length = 0, setup.steps, setup.recipe.sequence
         self.path = Path(self.domains, self.steps)
         self.reading: np.ndarray = self.mixture
@@ -57,8 +58,12 @@ class Steering:
         self.sums = torch.zeros(k, dtype=torch.float64, device=self.group.device)  # their nats
         self.owed = np.zeros(k)  # sequences
         self.end: np.ndarray | None = None
-        self.when = self.method.when(self.steps)
-        self._take(self.method.start(self))
+        self.when = self._asked("when", self.steps)
+        if not isinstance(self.when, Container):
+            raise self._failed(
+                f"names no steps, such as range(8, steps, 8), but {self.when!r:.100}"
+            )
+        self._take(self._asked("start", self))
         if not self.method.rereads:
             self._begin_stretch()
 
@@ -68,7 +73,7 @@ class Steering:
         """Ask the method, if it is to be asked before this step, and note what the step reads."""
         self.step = step
         if step in self.when:
-            self._take(self.method.weigh(self))
+            self._take(self._asked("weigh", self))
             self.sums.zero_()
             self.counts[:] = 0
         ids = self.batches.ids(step)
@@ -97,7 +102,7 @@ class Steering:
         the steps before which the method is asked."""
         self.step = self.steps
         if self.steps in self.when:
-            weights = Weights(*self.method.weigh(self))
+            weights = self._weights(self._asked("weigh", self))
             given = weights.reading if weights.losses is None else weights.losses
             self.end = None if given is None else self._checked(given)
 
@@ -105,7 +110,7 @@ class Steering:
         """What a checkpoint holds."""
         held = {name: getattr(self, name) for name in ARRAYS}
         sums = np.stack(self.group.gather(self.sums.cpu().numpy()))
-        held |= {"sums": sums, "path": self.path.sums, "method": self.method.state()}
+        held |= {"sums": sums, "path": self.path.sums, "method": self._asked("state")}
         # As tensors, which a checkpoint can be read of without running anything.
         return walked(
             held, lambda v: torch.from_numpy(v.copy()) if isinstance(v, np.ndarray) else v
@@ -184,8 +189,25 @@ class Steering:
 
     # --- private ----------------------------------------------------------------------------------
 
-    def _take(self, given: Weights) -> None:
-        weights = Weights(*given)
+    def _asked(self, what: str, *given: Any) -> Any:
+        """What the method gives; an error of somebody's own fails the trial by its name."""
+        try:
+            return getattr(self.method, what)(*given)
+        except (UserError, TrialFailed, Interrupted):
+            raise
+        except (Exception, SystemExit) as error:  # the user's own code: anything
+            if ":" not in self.name:
+                raise
+            said = f"reweight {self.name!r}, before step {self.step}, raised {error!r} in {what}"
+            raise RuntimeError(said) from error
+
+    def _weights(self, given: Any) -> Weights:
+        if not isinstance(given, tuple) or len(given) > len(Weights._fields):
+            raise self._failed(f"gives {given!r:.100}, not Weights(reading=..., losses=...)")
+        return Weights(*given)
+
+    def _take(self, given: Any) -> None:
+        weights = self._weights(given)
         if weights.losses is not None:
             self.weighing = self._checked(weights.losses)
         if weights.reading is not None:
@@ -196,7 +218,10 @@ class Steering:
             self._begin_stretch()
 
     def _checked(self, weights: np.ndarray) -> np.ndarray:
-        found = np.asarray(weights, dtype=float)
+        try:
+            found = np.array(weights, dtype=float)  # a copy: what is changed later is another's
+        except (TypeError, ValueError):
+            raise self._failed(f"gives {weights!r:.100}, not a number for each domain") from None
         if found.shape != (len(self.domains),):
             raise self._failed(f"gives weights of shape {found.shape}, not ({len(self.domains)},)")
         odd = np.flatnonzero(~(found >= 0) | np.isinf(found))

@@ -1,0 +1,130 @@
+"""An entry of somebody's own that goes wrong is one line that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from climb_opt import MixtureSpace, UserError
+from climb_opt.baselines import fixed_mixture
+from climb_opt.exports import prepare, render
+from climb_opt.proxy.reweight.base import Weights, made
+from climb_opt.recipes import Choice
+from climb_opt.samplers.design import initial_design
+from climb_opt.selection.rules import Evidence
+from climb_opt.shards import Corpus
+from climb_opt.study.working import build_pruner
+from test_reweight import Turning, train
+
+SPACE = MixtureSpace({"web": 6, "code": 3, "math": 1})
+
+
+def broken(*anything: Any, **more: Any) -> Any:
+    raise KeyError("mine")
+
+
+def leaves(*anything: Any, **more: Any) -> Any:
+    raise SystemExit(3)
+
+
+def words(*anything: Any) -> list[str]:
+    return ["web"]
+
+
+class Steers(Turning):
+    """Does at step 4 what it is told to, or names no steps."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def when(self, steps: int) -> Any:
+        return 4 if self.how == "a step" else super().when(steps)
+
+    def weigh(self, training: Any) -> Any:
+        if self.how == "changes the trial":
+            training.mixture[:] = 1.0
+        if self.how == "exits":
+            raise SystemExit(3)
+        every = dict(zip(training.domains, training.mixture, strict=True))
+        given = {"nothing": None, "an array": training.mixture}
+        return given.get(self.how, Weights(reading=every))  # type: ignore[arg-type]
+
+
+def drawn(name: str) -> object:
+    return initial_design(SPACE, name, np.random.default_rng(0), 4)
+
+
+def taken(name: str) -> object:
+    nothing: Any = None
+    return Evidence(nothing, nothing, nothing, nothing).taken_by(name)
+
+
+def written(name: str) -> str:
+    return render(name, prepare({"web": 1.0}, study="s"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "run"),
+    [
+        ("rule", taken),
+        ("format", written),
+        ("baseline", lambda name: fixed_mixture(SPACE, name)),
+        ("design", drawn),
+        ("pruner", lambda name: build_pruner(Choice(name))),
+        ("proxy.reweight:", lambda name: made(Choice(name))),
+    ],
+)
+@pytest.mark.parametrize(
+    ("entry", "raised"), [("broken", r"KeyError\('mine'\)"), ("leaves", r"SystemExit\(3\)")]
+)
+def test_an_entry_that_raises_is_told_by_its_name(
+    kind: str, run: Callable[[str], object], entry: str, raised: str
+) -> None:
+    with pytest.raises(UserError, match=rf"^{kind} 'test_own_entries:{entry}' raised {raised}\.$"):
+        run(f"test_own_entries:{entry}")
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (written, r"format 'test_own_entries:words' must return text, but returned \['web'\]"),
+        (
+            lambda name: build_pruner(Choice(name)),
+            "pruner 'test_own_entries:words' must be an optuna.pruners.BasePruner, but is",
+        ),
+        (
+            lambda name: made(Choice(name)),
+            "proxy.reweight: 'test_own_entries:words' has no method when; see docs/phases.md",
+        ),
+    ],
+)
+def test_an_entry_that_is_something_else_is_refused(
+    run: Callable[[str], object], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run("test_own_entries:words")
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("a step", "before step 0: it names no steps, such as .*, but 4"),
+        ("nothing", r"before step 4: it gives None, not Weights\(reading=..., losses=...\)"),
+        ("an array", r"before step 4: it gives array\(.*, not Weights\("),
+        ("a mapping", "before step 4: it gives {'web': .*, not a number for each domain"),
+        ("exits", r"before step 4, raised SystemExit\(3\) in weigh"),
+        ("changes the trial", "before step 4, raised ValueError.*read-only.* in weigh"),
+    ],
+)
+def test_a_reweighter_that_goes_wrong_fails_its_trial_by_its_name(
+    tiny_corpus: Corpus, tmp_path: Path, how: str, message: str
+) -> None:
+    with pytest.raises(RuntimeError, match=f"reweight 'test_own_entries:Steers', {message}"):
+        train(tiny_corpus, tmp_path, "test_own_entries:Steers", {"how": how})
