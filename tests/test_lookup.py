@@ -308,6 +308,7 @@ def test_own_sampler_evaluator_and_pruner_are_named_in_a_recipe(tiny_corpus: Cor
         ("space.params([-0.8, 1.2, 0.6])", r"from 0 to 1, but that of 'web' is -0\.8\. space\.pro"),
         ("space.params([0.5, 0.5])", r"Weights must be an array \(3,\), .*, but are \(2,\)\."),
         ("1 / 0", r"^sampler 'newcomers:Odd' raised ZeroDivisionError"),
+        ("exit(3)", r"^sampler 'newcomers:Odd' raised SystemExit\(3\)"),
     ],
 )
 def test_what_an_own_sampler_returns_that_is_no_mixture_is_told_by_its_name(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+from optuna.samplers import RandomSampler
 
 pytest.importorskip("torch")
 
-from climb_opt import MixtureSpace, UserError
+from climb_opt import MixtureSpace, UserError, cli
 from climb_opt.baselines import fixed_mixture
 from climb_opt.exports import prepare, render
 from climb_opt.proxy.reweight.base import Weights, made
 from climb_opt.recipes import Choice
 from climb_opt.samplers.design import initial_design
+from climb_opt.samplers.own import own_sampler
 from climb_opt.selection.rules import Evidence
 from climb_opt.shards import Corpus
 from climb_opt.study.working import build_pruner
@@ -55,6 +59,14 @@ class Steers(Turning):
         every = dict(zip(training.domains, training.mixture, strict=True))
         given = {"nothing": None, "an array": training.mixture}
         return given.get(self.how, Weights(reading=every))  # type: ignore[arg-type]
+
+
+class Beside(RandomSampler):
+    """Raises before a trial, or after one."""
+
+    def __init__(self, space: MixtureSpace, *, seed: int, when: str) -> None:
+        super().__init__(seed)
+        setattr(self, when, broken)
 
 
 def drawn(name: str) -> object:
@@ -110,6 +122,24 @@ def test_an_entry_that_is_something_else_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=message):
         run("test_own_entries:words")
+
+
+@pytest.mark.parametrize("when", ["before_trial", "after_trial"])
+def test_a_sampler_that_raises_beside_a_trial_is_told_by_its_name(when: str) -> None:
+    name = "test_own_entries:Beside"
+    sampler = own_sampler(name, SPACE, lambda: Beside(SPACE, seed=0, when=when))
+    study = optuna.create_study(sampler=sampler)
+    with pytest.raises(UserError, match=rf"sampler '{name}' raised KeyError\('mine'\)"):
+        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+
+
+def test_an_exit_that_nothing_names_is_one_line_with_its_place() -> None:
+    with pytest.raises(UserError, match=r"test_own_entries.py, line \d+, called sys.exit\(3\)"):
+        cli._run(Namespace(run=leaves))
+    ours = {"__name__": "ours"}
+    exec(compile("def end(args): raise SystemExit(1)", cli.__file__, "exec"), ours)
+    with pytest.raises(SystemExit):  # a rank that ends its group
+        cli._run(Namespace(run=ours["end"]))
 
 
 @pytest.mark.parametrize(

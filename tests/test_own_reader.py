@@ -134,6 +134,7 @@ def read(source, options, progress):
 READER = Reader("odd", read)
 NOTHING = Reader("odd")
 NUMBER = 3
+ENDLESS = Reader("odd", read, endings=None)
 """
 
 
@@ -151,6 +152,7 @@ NUMBER = 3
         ("yield 4, {'text': 'a'}; yield 2, {'text': 'b'}", "2 came after 4 in a.txt"),
         ("yield -1, {'text': 'a'}", "from 0 upwards, .* the first is -1 in a.txt"),
         ("yield 0, {'text': 'a'}; 1 / 0", r"raised ZeroDivisionError.* in a.txt, after 1 doc"),
+        ("raise SystemExit", r"raised SystemExit\(\) in a.txt, after 0 documents"),
         ("return 3", "raised TypeError.* in a.txt, after 0 documents"),
         ("raise OSError(5, 'Input/output error')", r"a.txt cannot be read \(Input/output error\)"),
         ("yield; raise Damaged('a.txt ends')", "must yield pairs"),
@@ -169,6 +171,7 @@ def test_a_reader_that_is_wrong_is_told_in_one_line(body: str, message: str) -> 
     ("name", "message"),
     [
         ("odd_rows:NOTHING:a.txt", "must be a .*Reader with a `read`, but has no `read`"),
+        ("odd_rows:ENDLESS:a.txt", r'endings must be a tuple such as \("\.mbox",\), .* is None'),
         ("odd_rows:NUMBER:a.txt", "must be a .*Reader with a `read`, but is 3"),
         ("odd_rows:OTHER:a.txt", "odd_rows has no 'OTHER'"),
         ("odd_nowhere:READER:a.txt", "cannot be imported: No module named 'odd_nowhere'"),

@@ -152,6 +152,7 @@ def test_a_scikit_learn_model_scores_texts(tmp_path: Path) -> None:
         ("['high'] * len(texts)", "must return a number for each text, but returned 'high'"),
         ("[1.0]", r"returned \(1,\) values for"),
         ("texts[0] + 1", r"raised TypeError\(.*\), on documents '\w+-\d+' to"),
+        ("exit(3)", r"raised SystemExit\(3\), on documents '\w+-\d+' to"),
         ("[float('nan')] * len(texts)", "not finite"),
         ("[[1, 2], [3]] * (len(texts) // 2)", "must return a number"),
     ],

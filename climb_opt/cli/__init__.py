@@ -14,7 +14,9 @@ import io
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import climb_opt
 from climb_opt.cli.offering import Parser
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             level = logging.DEBUG if args.verbose else logging.INFO if speaks() else logging.WARNING
             logging.basicConfig(level=logging.WARNING, format="%(message)s")
             log.setLevel(level)
-            return int(args.run(args) or 0)
+            return _run(args)
     except UserError as error:
         print(f"climb-opt: {printable(str(error))}", file=sys.stderr)  # a name may hold line ends
         return 2
@@ -64,6 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"climb-opt: {printable(_said(error))}", file=sys.stderr)
         return 2
+
+
+def _run(args: argparse.Namespace) -> int:
+    try:
+        return int(args.run(args) or 0)
+    except SystemExit as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if Path(last.filename).is_relative_to(Path(climb_opt.__file__).parent):
+            raise  # a rank that ends its group
+        raise UserError(  # somebody's own code, which nothing nearer to it has named
+            f"{last.filename}, line {last.lineno}, called sys.exit({error.code!r}), which ended "
+            "the command; have it raise an error."
+        ) from error
 
 
 def _said(error: OSError) -> str:

@@ -22,6 +22,7 @@ from climb_opt.storages import is_outage
 from climb_opt.written import float_or_nan
 
 ASKED = ("infer_relative_search_space", "sample_relative", "sample_independent")
+BESIDE = ("before_trial", "after_trial")  # of no trial alone: an error ends the search
 
 
 def own_sampler(name: str, space: MixtureSpace, make: Callable[[], Any]) -> BaseSampler:
@@ -34,14 +35,16 @@ def own_sampler(name: str, space: MixtureSpace, make: Callable[[], Any]) -> Base
         sampler = make()
     except UserError:
         raise
-    except Exception as error:  # the user's own code: anything
+    except (Exception, SystemExit) as error:  # the user's own code: anything
         raise UserError(f"Sampler {name!r} raised {error!r} while it was made.") from error
     if not isinstance(sampler, BaseSampler):
         raise UserError(
             f"Sampler {name!r} must be an optuna.samplers.BaseSampler, but is {sampler!r:.200}."
         )
     for method in ASKED:
-        setattr(sampler, method, _named(name, getattr(sampler, method)))
+        setattr(sampler, method, _named(name, getattr(sampler, method), RuntimeError))
+    for method in BESIDE:
+        setattr(sampler, method, _named(name, getattr(sampler, method), UserError))
     ask = sampler.sample_relative
 
     def proposed(study: optuna.Study, trial: FrozenTrial, search_space: Any) -> Any:
@@ -55,17 +58,17 @@ def own_sampler(name: str, space: MixtureSpace, make: Callable[[], Any]) -> Base
     return sampler
 
 
-def _named(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+def _named(name: str, ask: Callable[..., Any], wrong: type[Exception]) -> Callable[..., Any]:
     @wraps(ask)
     def named(*given: Any, **more: Any) -> Any:
         try:
             return ask(*given, **more)
         except (UserError, Interrupted, BudgetSpent, OptunaError):
             raise
-        except Exception as error:  # the user's own code: anything
+        except (Exception, SystemExit) as error:  # the user's own code: anything
             if is_outage(error):
                 raise
-            raise RuntimeError(f"sampler {name!r} raised {error!r}") from error
+            raise wrong(f"sampler {name!r} raised {error!r}") from error
 
     return named
 

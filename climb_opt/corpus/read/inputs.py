@@ -141,7 +141,7 @@ def _own_sources(kind: str, where: str, left: LeftOut) -> Iterator[Source]:
             yield source
     except UserError:
         raise
-    except Exception as error:  # the user's own code: anything
+    except (Exception, SystemExit) as error:  # the user's own code: anything
         raise UserError(f"Reader {kind!r} raised {error!r} for {where!r}.") from error
 
 

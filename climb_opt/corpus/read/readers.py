@@ -46,6 +46,11 @@ def reader_of(kind: str) -> Reader:
             f"{kind!r} must be a climb_opt.corpus.read.Reader with a `read`, but {what}; see "
             "docs/own-reader.md."
         )
+    if not isinstance(reader.endings, tuple | list):
+        raise UserError(
+            f'Reader {kind!r}: endings must be a tuple such as (".mbox",), empty for all files, '
+            f"but is {reader.endings!r}."
+        )
     return reader
 
 

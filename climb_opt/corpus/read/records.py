@@ -91,7 +91,7 @@ def _checked(
             count, last = count + 1, row[0]
     except (UserError, Interrupted, OSError):
         raise
-    except Exception as error:  # the user's own code: anything
+    except (Exception, SystemExit) as error:  # the user's own code: anything
         raise UserError(
             f"{where} raised {error!r} in {source.name}, after {count} documents."
         ) from error

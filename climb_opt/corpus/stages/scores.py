@@ -162,7 +162,7 @@ def load_scorer(spec: str) -> Scorer:
 def _called(spec: str, function: Callable[[list[str]], Any], documents: Sequence[Document]) -> Any:
     try:
         return function([d.text for d in documents])
-    except Exception as error:  # the user's own code: anything
+    except (Exception, SystemExit) as error:  # the user's own code: anything
         raise UserError(
             f"Scorer {spec!r} raised {error!r}, on documents {documents[0].id!r} to "
             f"{documents[-1].id!r}."
