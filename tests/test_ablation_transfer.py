@@ -25,11 +25,12 @@ PROXY = {
 
 
 def history(n: int) -> History:
+    weights = np.stack([np.arange(n) / 100, 1 - np.arange(n) / 100], axis=1)
     study = optuna.create_study()
     for value in np.random.default_rng(0).permutation(n):
         study.add_trial(optuna.trial.create_trial(value=float(value)))
     trials = tuple(study.trials)
-    return History(np.ones((n, 1)), np.array([t.values[0] for t in trials]), trials)
+    return History(weights, np.array([t.values[0] for t in trials]), trials)
 
 
 def test_the_best_and_a_spread_of_the_others_are_chosen() -> None:
@@ -40,6 +41,15 @@ def test_the_best_and_a_spread_of_the_others_are_chosen() -> None:
     assert values == sorted(set(values))
 
 
+def test_a_mixture_that_was_tried_several_times_is_retrained_once() -> None:
+    known = history(8)
+    again = known.rows(np.array([0, 0, 1, 2, 3, 1, 4, 5, 6, 7, 7]))
+    chosen = transfer.choose(again, 8, 3, "s")
+    assert sorted(t.number for t in chosen) == list(range(8))
+    with pytest.raises(UserError, match="9 mixtures asked for, but 8 mixtures of 's' finished"):
+        transfer.choose(again, 9, 3, "s")
+
+
 @pytest.mark.parametrize(("n", "top"), [(3, 1), (31, 2), (6, 7)])
 def test_impossible_choices_are_refused(n: int, top: int) -> None:
     with pytest.raises(UserError, match="transfer:"):
@@ -48,10 +58,10 @@ def test_impossible_choices_are_refused(n: int, top: int) -> None:
 
 @pytest.mark.parametrize(
     ("finished", "top", "advice"),
-    [(0, 6, "0 trials of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
-     (3, 2, "3 trials of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
-     (8, 9, "8 trials of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
-     (8, 6, "8 trials of 'my s' finished. `climb-opt status 'my s'` shows how far it is, and "
+    [(0, 6, "0 mixtures of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
+     (3, 2, "3 mixtures of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
+     (8, 9, "8 mixtures of 'my s' finished. `climb-opt status 'my s'` shows how far it is."),
+     (8, 6, "8 mixtures of 'my s' finished. `climb-opt status 'my s'` shows how far it is, and "
             "--mixtures 8 takes those.")],
 )  # fmt: skip
 def test_too_few_trials_are_told_with_what_to_do(finished: int, top: int, advice: str) -> None:

@@ -128,6 +128,9 @@ def work_on(study: optuna.Study, larger: optuna.Study, runner: Runner) -> None:
 def choose(history: History, n: int, top: int, name: str) -> list[FrozenTrial]:
     """The `top` best trials of the search `name` and n - top spread evenly over the others' ranks.
 
+    Of a mixture that was tried several times the first trial is meant: trained with one seed, its
+    copies would agree with one another at any size.
+
     Raises:
         UserError: fewer than 4 mixtures asked for, or more than the search finished.
     """
@@ -138,9 +141,10 @@ def choose(history: History, n: int, top: int, name: str) -> list[FrozenTrial]:
         )
     if history.values.ndim > 1:
         raise UserError("transfer: the study has several objectives; a ranking needs one.")
-    least = max(FEWEST_PAIRS, top)
+    _, first = np.unique(np.round(history.weights, 6), axis=0, return_index=True)
+    history, least = history.rows(np.sort(first)), max(FEWEST_PAIRS, top)
     if n > len(history):
-        finished = counted(len(history), "trial")
+        finished = counted(len(history), "mixture")
         fewer = f", and --mixtures {len(history)} takes those" if len(history) >= least else ""
         raise UserError(
             f"transfer: {n} mixtures asked for, but {finished} of {name!r} finished. `climb-opt "
