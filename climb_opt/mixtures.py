@@ -52,12 +52,16 @@ def read_mixtures(file: str, prefix: str = "") -> list[tuple[str, dict[str, floa
     header, rows = read_csv(file)
     if not rows:
         raise UserError(f"{file}: no mixture; each row below the domains' names is one.")
+    if twice := [name for name in header if header.count(name) > 1]:
+        raise UserError(
+            f"{file}, line 1: domain {twice[0]!r} has {header.count(twice[0])} columns."
+        )
     found: list[tuple[str, dict[str, float] | Schedule]] = []
     for line, row in rows:
         where = f"{file}, line {line}"
-        if len(row) != len(header) or len(set(header)) < len(header):
+        if len(row) != len(header):
             raise UserError(
-                f"{where}: {len(row)} cells, but the first line names {len(set(header))} domains. "
+                f"{where}: {len(row)} cells, but the first line names {len(header)} domains. "
                 "Give a column for each domain and no other."
             )
         found.append((f"-{line}", mixture_from(dict(zip(header, row, strict=True)), where, prefix)))

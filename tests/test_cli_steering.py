@@ -166,6 +166,8 @@ def test_enqueue_takes_each_row_of_a_table_for_a_mixture_or_none(
         ("code,web,math\n20,50,30\n", "Percentages? Write 30%"),
         ("code,web\n0.2,0.5,0.3\n", "t.csv, line 2: 3 cells, but the first line names 2 domains"),
         ("code,web\n", "t.csv: no mixture"),
+        ("code,web,code\n.2,.6,.2\n", "t.csv, line 1: domain 'code' has 2 columns."),
+        ("code,web,value\n.2,.8,1.7\n", "'t.csv-2': Unknown domain 'value'"),
         ("code,web\n0.2,much\n", "t.csv, line 2: a mixture is a mapping of domains to weights"),
     ):
         Path("t.csv").write_text(text)
