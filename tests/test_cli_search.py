@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -93,6 +94,24 @@ def test_the_same_command_goes_on_and_trains_nothing_twice(
     assert main(["search", "mine"]) == 0  # by the study's name, without its recipe
     out = capsys.readouterr().out
     assert "trial" not in out and "6 of 6 slots done" in out
+
+
+def test_a_search_whose_output_nobody_reads_is_not_done_and_goes_on(
+    home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            if "round 1" in text:
+                raise BrokenPipeError
+            return super().write(text)
+
+    home()
+    with monkeypatch.context() as piped:
+        piped.setattr("sys.stdout", Closed())
+        assert main(["search", "mine.yaml"]) == 141
+    assert not studies.status(the_study()).done
+    assert main(["search", "mine.yaml"]) == 0
+    assert studies.status(the_study()).done
 
 
 def test_optuna_storage_is_honoured(

@@ -40,7 +40,8 @@ EPILOG = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run one command. Returns its exit status: 0 done, 2 bad input, 130 interrupted, 141 nobody
+    reads what it prints."""
     log = logging.getLogger("climb_opt")
     _print_any_name()
     try:
@@ -59,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not is_member():
             print("\nStopped; run the same command again to continue.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `climb-opt ... | head`
-        return 0
+    except BrokenPipeError:  # `climb-opt ... | head`: nothing is wrong, but it is not done either
+        return 141  # 128 + SIGPIPE, which Windows has not
     except OSError as error:  # a path that cannot be, a disk that is full or fails
         if log.level == logging.DEBUG or error.strerror is None:
             raise

@@ -163,7 +163,7 @@ SLOT = _of_trial(
 SEED = _of_trial(
     "climb/seed",
     "the proxy's seed where it is not the recipe's; a retry keeps it",
-    "workers/claims retrain/sibling -> objective study/working workers/claims",
+    "proxy/seeds workers/claims retrain/sibling -> proxy/seeds study/working workers/claims",
 )
 BEAT = _of_trial(
     "climb/beat",

@@ -97,6 +97,23 @@ class Interrupted(RuntimeError):
     """The worker was told to stop (SIGTERM, Ctrl-C); the trial's checkpoint is on disk."""
 
 
+@contextmanager
+def running(kind: str, name: str) -> Iterator[None]:
+    """Where code of an entry runs: an error of somebody's own is one line that names the entry.
+
+    Raises:
+        UserError: an entry called "module:Name" raised an error, or called `sys.exit`.
+    """
+    try:
+        yield
+    except (UserError, TrialFailed, Interrupted):
+        raise
+    except (Exception, SystemExit) as error:  # the user's own code: anything
+        if ":" not in name:
+            raise
+        raise UserError(f"{kind} {name!r} raised {error!r}.") from error
+
+
 def check_number(what: str, value: float | None, least: float = 1, most: float = math.inf) -> None:
     """Refuse a number that is outside its bounds; None, for one that is not given, is not.
 

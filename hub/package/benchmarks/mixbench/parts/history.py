@@ -19,7 +19,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from .attributes import AGGREGATE, COMPONENTS, FACTS, METHOD, PATH, RUNG
+from .attributes import AGGREGATE, COMPONENTS, FACTS, IMPORTED, METHOD, PATH, RUNG
 from .errors import UserError
 from .metrics import higher_is_better
 
@@ -94,6 +94,30 @@ class History:
             components=None if self.components is None else self.components[picked],
             rungs=None if self.rungs is None else self.rungs[picked],
         )
+
+
+def distinct(history: History) -> History:
+    """`history` without runs that are an earlier one again: of its mixture, on its rung and with
+    its seed, so with its very scores.
+
+    Such a copy - a mixture put in line twice, a trial imported beside its own repetition - says
+    nothing of the noise, and a model that counts it takes the scores for exact. Trials that state
+    no seed are no copies, but for those of an older study.
+    """
+    rungs = np.zeros(len(history), dtype=int) if history.rungs is None else history.rungs
+    weights = np.round(history.weights, 6) + 0.0  # decoded from parameters: equal up to rounding
+    seen: dict[tuple[Any, ...], set[int | None]] = {}
+    rows = []
+    for row, trial in enumerate(history.trials):
+        seed = facts_of(trial).get("seed")
+        if seed is not None or "trial" in trial.user_attrs.get(IMPORTED, {}):
+            key = (rungs[row], history.values[row].tobytes(), weights[row].tobytes())
+            seeds = seen.setdefault(key, set())
+            if seeds and (seed is None or {seed, None} & seeds):
+                continue
+            seeds.add(seed)
+        rows.append(row)
+    return history if len(rows) == len(history) else history.rows(np.array(rows))
 
 
 def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> None:
