@@ -98,6 +98,22 @@ def check_folder(path: Path) -> None:
             pass
 
 
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """A folder for what the block writes: without it again where the block ends with an error, as
+    half of it would stand in the way of the same command.
+
+    Raises:
+        UserError: as of `check_folder`.
+    """
+    check_folder(path)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
 def against(path: Path, error: OSError) -> str:
     """Why `path` cannot be written, and what to do."""
     there = next((p for p in (path, *path.absolute().parents) if os.path.lexists(p)), path)

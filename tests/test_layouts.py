@@ -151,6 +151,16 @@ def test_tokens_below_zero_are_refused(tmp_path: Path) -> None:
     files = [str(write_pair(tmp_path / n, [[50, -1, 0]], "<i4")) for n in "ab"]
     with pytest.raises(UserError, match=r"a.bin holds token -1"):
         import_megatron(files, str(tmp_path), tmp_path / "out", name="x", progress=False)
+    assert not (tmp_path / "out").exists(), "half a corpus would stand in the way of the next try"
+
+
+def test_a_file_that_is_named_twice_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = str(write_pair(tmp_path / "a", [[50, 51, 0]]))
+    with pytest.raises(UserError, match=r"^1 Megatron file; a mixture needs at least two domains"):
+        import_megatron([file, file], str(tmp_path), tmp_path / "out", name="x", progress=False)
+    assert "a is named twice, and read once." in caplog.text
 
 
 def test_damaged_megatron_files_are_refused(corpus: Corpus, tmp_path: Path) -> None:
@@ -164,7 +174,10 @@ def test_damaged_megatron_files_are_refused(corpus: Corpus, tmp_path: Path) -> N
             read_pair(prefix)
     index.write_bytes(good)
     data.write_bytes(data.read_bytes()[:-4])
-    with pytest.raises(UserError, match="is truncated"):
+    with pytest.raises(UserError, match=r"is truncated: it holds [\d,]+ tokens, the index names"):
+        read_pair(prefix)
+    data.write_bytes(data.read_bytes() + b"\0" * 8)
+    with pytest.raises(UserError, match=r"is not the data of domain_000.idx: it holds [\d,]+ tok"):
         read_pair(prefix)
     data.unlink()
     with pytest.raises(UserError, match=r"domain_000.bin is missing"):

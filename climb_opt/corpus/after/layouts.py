@@ -37,7 +37,7 @@ from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.counts import Stages, trained_on
 from climb_opt.errors import UserError
 from climb_opt.extras import need
-from climb_opt.files import atomic, check_folder
+from climb_opt.files import atomic, new_folder
 from climb_opt.indexed import document_lengths
 from climb_opt.progress import progress
 from climb_opt.shards import Corpus, Stream
@@ -56,12 +56,8 @@ def export(corpus: Corpus, kind: str, folder: Path, *, progress: bool | None = N
         raise lookup.unknown("layout", kind, LAYOUTS)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output {str(folder)!r} is not an empty folder; name a new one.")
-    check_folder(folder)
-    try:
+    with new_folder(folder):
         _export(corpus, kind, folder, progress)
-    except BaseException:  # half an export would stand in the way of the same command
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _export(corpus: Corpus, kind: str, folder: Path, progress: bool | None) -> None:

@@ -16,10 +16,10 @@ from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.gather import StreamWriter, completed
 from climb_opt.corpus.stages.tokenise import TokenFacts, facts_of
 from climb_opt.errors import UserError, check_number, listed
-from climb_opt.files import atomic, check_folder
+from climb_opt.files import atomic, new_folder
 from climb_opt.indexed import HEADER, document_lengths, prefix_of, read_header, write_index
 from climb_opt.shards import Corpus, Domain, Stream
-from climb_opt.text import shortest_ends, twins
+from climb_opt.text import counted, shortest_ends, twins
 from climb_opt.tokenizer import end_of_text, ended_by, load_tokenizer, save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,12 @@ def read_pair(prefix: Path) -> Pair:
     width = np.dtype(TYPES[code]).itemsize
     sequence_ends = starts // width + lengths
     tokens = _mapped(data, TYPES[code], 0, data.stat().st_size // width)
-    if sequences and int(sequence_ends[-1]) > len(tokens):
-        raise UserError(f"{data} is truncated: the index names {int(sequence_ends[-1])} tokens.")
+    if (told := int(sequence_ends.max(initial=0))) * width != data.stat().st_size:
+        which = "is truncated" if told > len(tokens) else f"is not the data of {index.name}"
+        raise UserError(
+            f"{data} {which}: it holds {len(tokens):,} tokens, the index names {told:,}. Give both "
+            "files as they were written."
+        )
     first, last = limits[:-1], limits[1:]
     filled = last > first
     begin = starts[first[filled]] // width
@@ -129,32 +133,35 @@ def import_megatron(
     """
     check_number("--heldout", share, 0, 0.5)
     if output.exists() and any(output.iterdir()):
-        raise UserError(f"--output {str(output)!r} is not empty; name a new folder.")
+        raise UserError(
+            f"--output {str(output)!r} is not empty; name a new folder, or remove what an import "
+            "that was killed left there."
+        )
     named = _once(files)
     held = {p: named[k] for p in named.values() if (k := _identity(held_out_of(p))) in named}
     prefixes = [p for p in named.values() if p not in held.values()]
     if len(prefixes) < 2:
-        raise UserError(f"{len(prefixes)} Megatron files; a mixture needs at least two domains.")
+        given = counted(len(prefixes), "Megatron file")
+        raise UserError(f"{given}; a mixture needs at least two domains: name another.")
     names = _names_of(prefixes)
     pairs = {p: (read_pair(p), read_pair(held[p]) if p in held else None) for p in prefixes}
     loaded = load_tokenizer(tokenizer)
     end = end_of_text(loaded, tokenizer, eos)
     logger.log(logging.INFO if end.sure else logging.WARNING, "Tokens: %s.", end)
     facts = facts_of(ended_by(loaded, end.token), end)
-    check_folder(output)
-    bars = Workspace(output, progress=progress)
     total = sum(p.size for both in pairs.values() for p in both if p is not None)
-    with bars.bar("import", total, "token") as bar:
-        found = [
-            _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar)
-            for index, prefix in enumerate(prefixes)
-        ]
-    domains = tuple(replace(d, name=called) for d, called in zip(found, names, strict=True))
-    save_tokenizer(loaded, output / "tokenizer.json")
-    tokens = (facts.dtype, facts.vocab_size, facts.eos)
-    build = {"imported": names, "tokenizer": tokenizer, "seed": seed}
-    origin = {"build": build, "end_of_text": asdict(end)}
-    return completed(Corpus(output, name, domains, {}, *tokens, origin))
+    with new_folder(output):
+        with Workspace(output, progress=progress).bar("import", total, "token") as bar:
+            found = [
+                _import(output, index, prefix, pairs[prefix], loaded, facts, (share, seed), bar)
+                for index, prefix in enumerate(prefixes)
+            ]
+        domains = tuple(replace(d, name=called) for d, called in zip(found, names, strict=True))
+        save_tokenizer(loaded, output / "tokenizer.json")
+        tokens = (facts.dtype, facts.vocab_size, facts.eos)
+        build = {"imported": names, "tokenizer": tokenizer, "seed": seed}
+        origin = {"build": build, "end_of_text": asdict(end)}
+        return completed(Corpus(output, name, domains, {}, *tokens, origin))
 
 
 def _identity(prefix: Path) -> str:
@@ -166,9 +173,11 @@ def _once(files: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in files:
         prefix = Path(prefix_of(file))
-        first = found.setdefault(_identity(prefix), prefix)
-        if first != prefix:
-            logger.warning("%s is %s, and read once.", prefix, first)
+        first = found.get(identity := _identity(prefix))
+        if first is not None:
+            which = "named twice" if first == prefix else first
+            logger.warning("%s is %s, and read once.", prefix, which)
+        found.setdefault(identity, prefix)
     return found
 
 
