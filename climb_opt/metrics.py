@@ -5,8 +5,10 @@ A metric of your own needs no line here: its unit is "score", and its better sid
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from climb_opt.errors import UserError
 
 STDERR = "_stderr"  # ends the name of a score's standard error
 
@@ -27,6 +29,10 @@ METRICS = {
     "acc_norm": Metric("accuracy", higher_is_better=True),
 }
 
+# Words in the names of a table's results, which are whoever made it's.
+LOWER = ("loss", "nll", "bpb", "ppl", "perplexity", "ce", "error", "bits_per_byte")
+HIGHER = ("acc", "acc_norm", "accuracy", "f1", "em", "exact_match", "pass", "reward", "win_rate")
+
 
 def unit_of(components: Iterable[str]) -> str:
     """The common unit of components; "score" when they differ."""
@@ -46,6 +52,31 @@ def higher_is_better(component: str, *, default: bool) -> bool:
     """Which side of a component is good: accuracies rise, losses fall, others as the study."""
     metric = METRICS.get(_metric(component))
     return default if metric is None else metric.higher_is_better
+
+
+def side_of(name: str) -> int:
+    """Which side of a table's result is better by its name: 1 the lower, -1 the higher, 0 none."""
+    words = set(name.lower().replace("/", " ").replace(":", " ").replace("-", " ").split())
+    words |= {part for word in words for part in word.split("_")} | {
+        end for word in words for end in (*LOWER, *HIGHER) if word.endswith(f"_{end}")
+    }
+    low, high = bool(words & set(LOWER)), bool(words & set(HIGHER))
+    return 0 if low == high else 1 if low else -1
+
+
+def better_low(names: Sequence[str]) -> Sequence[str]:
+    """A table's results that are averaged as they are, the lower the better.
+
+    Raises:
+        UserError: one that is better high: it would be searched for where it is worst.
+    """
+    for name in names:
+        if side_of(name) < 0:
+            raise UserError(
+                f"The lower a score of a table, the better it is taken to be, but {name!r} is "
+                f"better high. Name others under score, or give coefficients: {{{name}: -1}}."
+            )
+    return names
 
 
 def scores_of(components: Mapping[str, float]) -> dict[str, float]:

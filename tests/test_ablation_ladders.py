@@ -149,6 +149,23 @@ def test_each_size_is_emulated_by_its_own_table(
         surface(Choice("ladder-tables", {"rungs": wrong, "folder": str(folder)}))
 
 
+def test_results_that_are_better_high_need_a_sign(folder: Path) -> None:
+    for name in ("y10.csv", "runs.csv"):
+        file = folder / name
+        file.write_text(file.read_text().replace("loss", "mmlu_acc", 1))
+    files = {"mixtures": "w10.csv", "results": "y10.csv", "key": "run"}
+    for score in ({}, {"score": ["mmlu_acc"]}):
+        for options in (
+            {"name": "table", "tables": {"ours": {**files, **score}}},
+            {"name": "rows", "file": "runs.csv", "rungs": [[10, 1000]], **score},
+        ):
+            name = str(options.pop("name"))
+            with pytest.raises(UserError, match=r"'mmlu_acc' is better high\. .* {mmlu_acc: -1}"):
+                surface(Choice(name, {**options, "folder": str(folder)}))
+    rows = {"file": "runs.csv", "rungs": [[10, 1000]], "score": {"mmlu_acc": -1.0}}
+    assert surface(Choice("rows", {**rows, "folder": str(folder)})).best < 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -27,14 +27,13 @@ from climb_opt.emulator.rows import DECIMALS, PER_PARAMETER, SIZES, TOKENS, RowL
 from climb_opt.emulator.tables import Runs, coefficients_of, read_runs, read_table, read_tables
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.ladder import Ladder, Rung
+from climb_opt.metrics import side_of
 from climb_opt.mixbench.long import LongTable
 from climb_opt.mixbench.problems import Problem
 from climb_opt.simplex import PREFIX
 from climb_opt.text import amount, counted
 
 LEAST = 8  # mixtures of which a search is one
-LOWER = ("loss", "nll", "bpb", "ppl", "perplexity", "ce", "error", "bits_per_byte")
-HIGHER = ("acc", "acc_norm", "accuracy", "f1", "em", "exact_match", "pass", "reward", "win_rate")
 READERS: dict[str, Callable[..., Any]] = {
     "mixtures": read_table,
     "runs": read_runs,
@@ -238,7 +237,7 @@ def _sign(table: str, names: Sequence[str], better: str | None) -> float:
         if better not in ("lower", "higher"):
             raise UserError(f'Table {table!r}: better must be "lower" or "higher", not {better!r}.')
         return 1.0 if better == "lower" else -1.0
-    signs = {n: _side(n) for n in names}
+    signs = {n: side_of(n) for n in names}
     unknown = [n for n, side in signs.items() if side == 0]
     if unknown:
         raise UserError(
@@ -252,16 +251,6 @@ def _sign(table: str, names: Sequence[str], better: str | None) -> float:
             "{result: coefficient} with negative ones where higher is better."
         )
     return float(signs[names[0]])
-
-
-def _side(name: str) -> int:
-    """1: lower is better, -1: higher is, 0: its name does not say."""
-    words = set(name.lower().replace("/", " ").replace(":", " ").replace("-", " ").split())
-    words |= {part for word in words for part in word.split("_")} | {
-        end for word in words for end in (*LOWER, *HIGHER) if word.endswith(f"_{end}")
-    }
-    low, high = bool(words & set(LOWER)), bool(words & set(HIGHER))
-    return 0 if low == high else 1 if low else -1
 
 
 def _rung(

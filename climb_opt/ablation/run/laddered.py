@@ -31,6 +31,7 @@ from climb_opt.emulator import (
 from climb_opt.emulator.rows import PER_PARAMETER
 from climb_opt.errors import UserError, within
 from climb_opt.ladder import Ladder, Rung
+from climb_opt.metrics import better_low
 from climb_opt.strict import arguments
 from climb_opt.text import amount
 
@@ -96,6 +97,8 @@ def rows(
     if any(len(rung) != 2 for rung in rungs):
         raise UserError(f"objective.rungs: a pair [parameters, tokens] for each, not {rungs!r}.")
     runs = read_runs(Path(folder, str(path)), **given)
+    if not isinstance(score, dict):
+        better_low(score or runs.names)
     return _measured(pool(runs, [(size, tokens) for size, tokens in rungs], score, noise))
 
 

@@ -37,6 +37,7 @@ from climb_opt.emulator.objective import reference_draws
 from climb_opt.emulator.tables import read_tables
 from climb_opt.errors import UserError, listed
 from climb_opt.ladder import Ladder
+from climb_opt.metrics import better_low
 from climb_opt.recipes import Choice
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
@@ -189,7 +190,7 @@ def _fitted(
     data = json.loads(given)
     table = load_table(data, folder)
     score = data.get("score") or list(table.names)
-    score = score if isinstance(score, dict) else as_list(score)
+    score = score if isinstance(score, dict) else better_low(as_list(score))
     cache, prior = cache_folder(), data.get("prior")
     return Emulator.fit(table, score, prior=prior, components=components, cache=cache)
 
