@@ -151,6 +151,11 @@ def constant_column(folder: Path) -> None:
     write(folder / "losses.csv", [*rows[0], "c"], [[*r, 1.0] for r in rows[1:]])
 
 
+def accuracies(folder: Path) -> None:
+    rows = read_rows(folder / "losses.csv")
+    write(folder / "losses.csv", ["run", "a_loss", "b_acc"], rows[1:])
+
+
 def nothing(folder: Path) -> None:
     pass
 
@@ -171,6 +176,8 @@ def nothing(folder: Path) -> None:
         (nothing, {"predictors": {"lgbm": {}}}, "Unknown predictor 'lgbm'"),
         (nothing, {"predictors": {"linear": {"depth": 3}}}, "unknown key 'depth'"),
         (nothing, {"scores": {"x": ["nope"]}}, "No result 'nope'"),
+        (nothing, {"train": {**FILES, "score": "a"}}, "train: 'score' is of an ablation's table"),
+        (accuracies, {}, "'mean of all' is a mean of 'a_loss', which is better low, and 'b_acc'"),
         (nothing, {"folder": "nowhere"}, "--tables FOLDER"),
         (nothing, {"seed": 3}, "unknown key 'seed'"),
     ],

@@ -17,6 +17,7 @@ from climb_opt import lookup, recipe_files, recipes
 from climb_opt.ablation.run.surfaces import load_table
 from climb_opt.emulator import Table
 from climb_opt.errors import UserError
+from climb_opt.metrics import side_of
 from climb_opt.predictors.base import expected
 from climb_opt.predictors.own import predictor_factory
 from climb_opt.recipes import Choice
@@ -96,7 +97,15 @@ def study_predictors(
     Raises:
         UserError: files that do not fit together, n beyond the rows, an unknown predictor.
     """
+    for where, given in {"train": recipe.train, **recipe.tests}.items():
+        if wrong := sorted({"score", "prior"} & set(given)):
+            raise UserError(
+                f"predictors.{where}: {wrong[0]!r} is of an ablation's table. Results are named "
+                "under scores: --set 'scores={mine: [RESULT, ...]}'."
+            )
     train = load_table(recipe.train, recipe.folder)
+    for label, names in recipe.scores.items():
+        _check_sides(label, names or train.names)
     tests = {k: _aligned(load_table(v, recipe.folder), train, k) for k, v in recipe.tests.items()}
     choices = _choices(recipe)
     recipe = _sized(recipe, len(train), 0 if tests else SMALLEST_TEST)
@@ -120,6 +129,16 @@ def study_predictors(
 
 
 # --- private -----------------------------------------------------------------------------------
+
+
+def _check_sides(label: str, names: Sequence[str]) -> None:
+    sides = {side_of(name): name for name in names}
+    if 1 in sides and -1 in sides:
+        raise UserError(
+            f"predictors.scores: {label!r} is a mean of {sides[1]!r}, which is better low, and "
+            f"{sides[-1]!r}, which is better high. Name those of one kind: --set "
+            f"'scores={{mine: [{sides[1]}]}}'."
+        )
 
 
 def _sized(recipe: PredictorRecipe, rows: int, held: int) -> PredictorRecipe:

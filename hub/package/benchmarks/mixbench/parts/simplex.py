@@ -176,14 +176,14 @@ class MixtureSpace:
             UserError: an unknown domain, a negative weight, a sum that is not 1, or a bound broken.
         """
         given = {d: number(w, f"{what}: the weight of {d!r}") for d, w in mixture.items()}
+        if unknown := sorted(set(given) - set(self.domains)):
+            raise UserError(f"{what}: Unknown {misnamed('domain', unknown[0], self.domains)}")
         for domain, weight in given.items():
             if not 0 <= weight < np.inf:
                 raise UserError(
                     f"{what}: weights must be finite and not negative, but {domain!r} has {weight}."
                 )
         total = sum(given.values()) if normalise else checked_sum(given.values(), what)
-        if unknown := sorted(set(given) - set(self.domains)):
-            raise UserError(f"{what}: Unknown {misnamed('domain', unknown[0], self.domains)}")
         weights = np.array([given.get(d, 0.0) for d in self.domains])
         if total > 0 and (normalise or abs(total - 1.0) > SUM_TOLERANCE):
             weights = weights / weights.sum()
