@@ -43,6 +43,7 @@ from climb_opt.attributes import (
     RUNG,
     SLOT,
     SPACE,
+    slots_beside,
 )
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays, moved
@@ -108,14 +109,15 @@ class StudyView:
 
     @cached_property
     def plan(self) -> Plan:
-        """Its slots: of the recipe; of a confirmation those that it started, for a race decides as
-        it goes, of a transfer and of noise runs; without a recipe those that its trials name."""
+        """Its slots: of the recipe; of runs beside a search those that it says or has started;
+        without a recipe those that its trials name."""
         recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
+        every = dict.fromkeys([*slots_beside(self.attributes), *map(str, slots)])
         again = BESIDE.keys() & self.attributes.keys()
-        if recipe is not None and not (slots and again):
+        if recipe is not None and not (every and again):
             return plan_of(recipe, self.ladder, self.corpus and self.corpus.tokens)
         if recipe is not None:
-            return Plan((), tuple(map(str, slots)), recipe.max_attempts)
+            return Plan((), tuple(every), recipe.max_attempts)
         named = sorted(slot for slot in slots if isinstance(slot, str))
         size = max((slot for slot in slots if isinstance(slot, int)), default=0) + 1
         return Plan((size,), tuple(named), ladder=self.ladder)

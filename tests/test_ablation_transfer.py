@@ -16,7 +16,7 @@ from climb_opt.history import History
 from climb_opt.retrain import transfer
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
-from climb_opt.view import all_trials
+from climb_opt.view import StudyView, all_trials
 
 PROXY = {
     "model": {"hidden": 16, "layers": 1, "heads": 2}, "tokens": 1024, "sequence": 16,
@@ -110,6 +110,7 @@ def test_the_command_retrains_once_and_prints_the_correlation(
     larger = optuna.load_study(study_name="tiny-transfer-wide", storage=storage)
     small = optuna.load_study(study_name="tiny", storage=storage)
     assert len(all_trials(larger)) == 5
+    assert StudyView(larger).plan.named == transfer.orders(small, larger).plan.named
     for trial in all_trials(larger):
         number = int(trial.user_attrs["climb/slot"].removeprefix("trial-"))
         assert trial.params == small.trials[number].params

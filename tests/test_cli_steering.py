@@ -6,6 +6,7 @@ import io
 import json
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from climb_opt import study as studies
 from climb_opt.attributes import BEAT, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.status import describe
-from climb_opt.study import open_study
+from climb_opt.retrain import repeats
+from climb_opt.retrain.finals import Finals, open_confirmation
+from climb_opt.study import open_study, read_recipe
 from climb_opt.text import duration
 from climb_opt.view import StudyView, all_trials
 from searching import fail_on, the_study
@@ -116,6 +119,28 @@ class Anything:
 
 
 ANY = Anything()
+
+
+def test_runs_beside_a_search_are_counted_before_they_begin(
+    home: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home()
+    assert main(["search", "mine.yaml"]) == 0
+    study = the_study()
+    mixtures = {"found": {"web": 1.0}, "prior": {"math": 1.0}, "best": {"web": 1.0}}
+    finals = Finals("mine", mixtures, ("found",), ("prior", "best"), 3, 1, twins={"best": "found"})
+    confirm, _ = open_confirmation(study, finals, read_recipe(study))
+    slots = {SLOT: "prior/seed-1"}
+    confirm.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=slots))
+    assert main(["status", "mine-confirm"]) == 0
+    out = capsys.readouterr().out
+    assert " runs      6      1 " in out and "1 of 6 slots done" in out and "baselines" not in out
+    assert main(["noise", "mine", "--repeats", "3", "--corner", "1"]) == 0
+    noise = open_study(study_name="mine-noise", storage="runs/climb.journal", create=False)
+    assert StudyView(noise).plan.named == repeats.orders(noise).plan.named
+    race, _ = open_confirmation(study, replace(finals, budget=7), read_recipe(study), name="race")
+    race.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=slots))
+    assert StudyView(race).plan.named == ("prior/seed-1",)
 
 
 def test_retry_names_what_it_tries_again(home: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,8 @@ def describe(now: Status) -> str:
     """The status, for a person."""
     lines = [f"{now.name}{' (paused)' if now.paused else ''}", ""]
     numbered = {str(index): r for index, r in enumerate(now.rounds, start=1)}
-    rounds = {"first": now.before, "baselines": now.named, **numbered}
+    named = "runs" if now.beside else "baselines"
+    rounds = {"first": now.before, named: now.named, **numbered}
     wide = max(len("round"), *(len(name) for name, r in rounds.items() if r))
     lines.append(f"{'round':>{wide}}  slots   done  running  waiting   idle  given up")
     lines[-1] += "  rung" if any(r.rung for r in now.rounds) else ""

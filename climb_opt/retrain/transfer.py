@@ -19,7 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import lookup, recipe_files, recipes
-from climb_opt.attributes import COMPONENTS, SLOT, TRANSFER
+from climb_opt.attributes import COMPONENTS, RETRAINED, SLOT, TRANSFER
 from climb_opt.errors import UserError, check_number
 from climb_opt.history import History
 from climb_opt.metrics import scores_of
@@ -39,8 +39,6 @@ from climb_opt.study import read_recipe
 from climb_opt.text import counted, pipe_table
 from climb_opt.view import StudyView, all_trials, read_history
 from climb_opt.workers import Work
-
-PREFIX = "trial-"
 
 
 @dataclass(frozen=True)
@@ -189,14 +187,14 @@ def orders(study: optuna.Study, larger: optuna.Study) -> Work:
     for number in larger.user_attrs[TRANSFER]["trials"]:
         weights = space.weights_of(trials[number])
         assert weights is not None  # chosen from the history, which holds mixtures only
-        mixtures[f"{PREFIX}{number}"] = space.mixture(weights)
+        mixtures[f"{RETRAINED}{number}"] = space.mixture(weights)
     return Work(Plan((), tuple(map(str, mixtures))), mixtures)
 
 
 def transfer_of(study: optuna.Study, larger: optuna.Study) -> Transfer:
     """What is known so far: pairs of finished trials, oriented so that lower is better."""
     sign = StudyView(study).sign
-    small = {f"{PREFIX}{t.number}": t for t in all_trials(study)}
+    small = {f"{RETRAINED}{t.number}": t for t in all_trials(study)}
     pairs = [
         (str(t.user_attrs[SLOT]), small[str(t.user_attrs[SLOT])], t)
         for t in all_trials(larger)

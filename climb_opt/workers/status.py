@@ -13,7 +13,17 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, METHOD, PAUSED, SLOT, UNREAD
+from climb_opt.attributes import (
+    BEAT,
+    BESIDE,
+    ENQUEUED,
+    ERROR,
+    INTERRUPTED,
+    METHOD,
+    PAUSED,
+    SLOT,
+    UNREAD,
+)
 from climb_opt.history import is_moved
 from climb_opt.ladder import rung_of
 from climb_opt.ladder.agreement import Agreement, rank_agreement
@@ -90,6 +100,7 @@ class Status:
     verdicts: tuple[str, ...] = ()  # on branches of several domains, on checked read-outs
     methods: Mapping[str, float] = field(default_factory=dict)  # baselines by methods: their scores
     named: RoundStatus | None = None  # the baselines; None: there are none
+    beside: str = ""  # the command whose runs beside a search `named` are, as `confirm`
 
     @property
     def size(self) -> int:
@@ -168,6 +179,7 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
         verdicts=(*plan.before.notes, *map(str, plan.verdicts(trials))),
         methods={t.user_attrs[METHOD]: t.values[0] for t in trials if is_moved(t)},
         named=named,
+        beside=next((made for mark, made in BESIDE.items() if mark in study.user_attrs), ""),
     )
 
 
