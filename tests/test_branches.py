@@ -120,6 +120,23 @@ def test_one_branch_for_all_domains_is_refused_where_a_study_is_made(tiny_corpus
     plan_of(few, None, tiny_corpus.tokens())  # a study that was made before opens
 
 
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"trunk": ["web", "math"]}, "'trunk' means something else; name that group otherwise"),
+        ({"mixmin": ["web"]}, "'mixmin' means something else; .* such as 'my-mixmin'"),
+        ({"code": ["web", "math"]}, "'code' is a domain's branch, too; name that group otherwise"),
+    ],
+)
+def test_a_group_with_the_name_of_another_part_is_refused_where_a_study_is_made(
+    tiny_corpus: Corpus, groups: dict[str, list[str]], message: str
+) -> None:
+    named = branched(tiny_corpus, BranchesRecipe(tokens=2048, read=("merge",), groups=groups))
+    with pytest.raises(UserError, match=f"study.branches.groups: {message}"):
+        study_ladder(named, tiny_corpus.tokens(), tiny_corpus.vocab_size)
+    plan_of(named, None, tiny_corpus.tokens())  # a study that was made before opens
+
+
 def test_named_groups_stay_and_unknown_domains_are_refused() -> None:
     recipe = BranchesRecipe(groups={"text": ["web", "math"]})
     assert branches_of(recipe, TOKENS, 2048).names == ("text", "code")

@@ -9,7 +9,7 @@ from climb_opt.attributes import BASELINE
 from climb_opt.errors import UserError, within
 from climb_opt.ladder import Ladder, Rung
 from climb_opt.ladder.branches.before import Before
-from climb_opt.ladder.branches.groups import branches_of, check_several
+from climb_opt.ladder.branches.groups import branches_of, check_new
 from climb_opt.ladder.branches.recipe import branch_tokens
 from climb_opt.ladder.branches.slots import part_of
 from climb_opt.proxy.cost import (
@@ -69,7 +69,7 @@ def priced_ladder(recipe: StudyRecipe, tokens: Mapping[str, float], vocabulary: 
     if not recipe.readouts:
         return Ladder((*lower, target))
     branches = branches_of(branching, tokens, branch_tokens(branching, recipe.proxy))
-    check_several(branches, branching)
+    check_new(branches, branching)
     count = len(branches.branches)
     read = min(EVALUATED, max((target.tokens or 0) // 10, 1))
     size = target.parameters or 1

@@ -54,8 +54,16 @@ class Branches:
         return np.asarray(shares / shares.sum())
 
 
-def check_several(branches: Branches, recipe: BranchesRecipe) -> None:
-    """Refuse branches of which there is one for several domains: off it nothing can be read."""
+def check_new(branches: Branches, recipe: BranchesRecipe) -> None:
+    """Refuse what no new study may begin with: one branch for several domains, off which nothing
+    can be read, and one called as another part, which would never be trained."""
+    for name in branches.names:
+        if name in RESERVED or branches.names.count(name) > 1:
+            also = "means something else" if name in RESERVED else "is a domain's branch, too"
+            raise UserError(
+                f"study.branches.groups: {name!r} {also}; name that group otherwise, such as "
+                f"{f'my-{name}'!r}."
+            )
     if len(branches.branches) == 1 and branches.grouped:
         raise UserError(
             f"study.branches: all domains would be one branch, {branches.names[0]!r}, off which "
