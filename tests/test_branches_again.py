@@ -130,11 +130,16 @@ def test_a_branch_and_merged_branches_open_in_transformers(
     assert not torch.equal(models["web"]["lm_head.weight"], models["trunk"]["lm_head.weight"])
 
 
-def test_a_model_that_is_not_there_is_one_line(study: optuna.Study, tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_one_line(
+    study: optuna.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError, match="No branch 'wbe'"):
         climb_opt.export_model(study, tmp_path / "m", branch="wbe")
     assert main(["export", "s", "--storage", "x.journal", "--format", "model"]) == 2
     assert main(["export", "s", "--storage", "x.journal", "--format", "yaml", "--branch", "a"]) == 2
+    asked = ["export", "s", "--storage", "x.journal", "--format", "model", "--output", "m"]
+    assert main([*asked, "--branch", "trunk", "--trial", "8"]) == 2
+    assert "--branch 'trunk' is a model by itself, --trial names a" in capsys.readouterr().err
 
 
 def test_a_model_replaces_its_like_alone(study: optuna.Study, tmp_path: Path) -> None:

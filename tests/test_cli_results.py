@@ -142,6 +142,8 @@ def test_best_follows_the_rule_that_is_asked_for(run: Any) -> None:
             "--path is for other formats",
         ),
         (["export", "small", "--format", "json", "--documents"], "is for --format materialise"),
+        (["export", "small", "--format", "model", "--documents"], "is for --format materialise"),
+        (["export", "small", "--format", "materialise", "--branch", "trunk"], "--format model"),
         (
             ["export", "small", "--format", "json", "--rule", "observed", "--trial", "1"],
             "--rule and --trial exclude each other",

@@ -85,16 +85,16 @@ def _export(args: argparse.Namespace) -> None:
     from climb_opt.exports.formats import MATERIALISE, MODEL, format_of
     from climb_opt.exports.from_study import export, export_files
 
+    if args.branch is not None and args.format != MODEL:
+        raise UserError(f"--branch is for --format {MODEL}.")
+    if args.documents and args.format != MATERIALISE:
+        raise UserError(f"--documents is for --format {MATERIALISE}.")
     if args.format == MATERIALISE:
         _materialise(args)
         return
     if args.format == MODEL:
         _model(args)
         return
-    if args.branch is not None:
-        raise UserError(f"--branch is for --format {MODEL}.")
-    if args.documents:
-        raise UserError(f"--documents is for --format {MATERIALISE}.")
     format_of(args.format)  # before the study is read
     study = existing(args)
     if args.output in (None, "-"):
@@ -130,6 +130,12 @@ def _model(args: argparse.Namespace) -> None:
 
     if args.output in (None, "-"):
         raise UserError("A model is a folder: give --output FOLDER.")
+    of_a_mixture = [n for n in ("rule", "trial", "mixture", "phases") if vars(args)[n] is not None]
+    if args.branch is not None and of_a_mixture:
+        raise UserError(
+            f"--branch {args.branch!r} is a model by itself, --{of_a_mixture[0]} names a mixture "
+            "to merge branches by: give one of them."
+        )
     study = existing(args)
     branch = args.branch or handover_of(study, **_settings(args))
     folder = export_model(
