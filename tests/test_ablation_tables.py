@@ -178,6 +178,8 @@ def test_mistakes_on_the_command_line_are_one_line(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["ablate", "samplers", "--arms", "climb,clim", "--plan"]) == 2
     assert "No arm 'clim'" in capsys.readouterr().err
+    assert main(["ablate", "samplers", "--arms", "", "--plan"]) == 2  # an empty variable
+    assert "--arms must name arms, separated by commas" in capsys.readouterr().err
     wrong = ["ablate", "samplers", "--set", "grid={foo: [1]}"]
     for command in ([*wrong, "--plan"], wrong):
         assert main(command) == 2

@@ -14,6 +14,7 @@ from climb_opt.cli import crew, process
 from climb_opt.cli.arguments import comparison_arguments, overrides, quieten_optuna
 from climb_opt.cli.offering import ablations, names_of, offer
 from climb_opt.cli.stopping import leads, stop_flag
+from climb_opt.errors import UserError
 from climb_opt.progress import progress, quieter
 from climb_opt.text import counted
 
@@ -112,6 +113,8 @@ def _recipe(args: argparse.Namespace) -> AblationRecipe:
     from climb_opt.ablation.recipe.reading import read_ablation
 
     changes = overrides(args, tables="objective.folder")
+    if args.arms == "":  # an empty variable of a script: not all of them
+        raise UserError("--arms must name arms, separated by commas; leave it out for all of them.")
     chosen = args.arms.split(",") if args.arms else ()
     return read_ablation(args.recipe, scale=args.scale, overrides=changes, chosen=chosen)
 

@@ -136,6 +136,18 @@ WEIGHTS = _of_study(
 )
 # Such a study has one of these, by the command that makes it and goes on with it.
 BESIDE = {CONFIRM: "confirm", NOISE: "noise", TRANSFER: "transfer"}
+
+
+def slots_beside(attributes: Mapping[str, Any]) -> list[str]:
+    """The slots that such a study is to run, as far as it says: a race decides as it goes."""
+    slots = [f"{name}/{label}" for name, label in attributes.get(NOISE, {}).get("places", ())]
+    slots += [f"{RETRAINED}{n}" for n in attributes.get(TRANSFER, {}).get("trials", ())]
+    finals = attributes.get(CONFIRM, {})
+    trained = [name for name in finals.get("mixtures", ()) if name not in finals.get("twins", ())]
+    seeds = range(0 if finals.get("budget") is not None else finals.get("seeds", 0))
+    return slots + [f"{name}/seed-{k + 1}" for k in seeds for name in trained]
+
+
 ABLATION = _of_study(
     "climb/ablation",
     "{key, digest, owner} of the ablation's run it belongs to",
@@ -264,6 +276,7 @@ FREE = _in_trial(
 
 OURS = "climb/"  # every user attribute of ours begins so
 BASELINE = "baseline/"  # plan of the recipe's baselines
+RETRAINED = "trial-"  # plan of a transfer, and the number of the search's trial
 ENQUEUED = "enqueued/"  # plan of mixtures that a person put in line, outside the rounds
 BRANCH = "branch/"  # the trunk and its branches, which score no mixture
 CHECK = "check/"  # mixtures that are trained to check a read-out of the branches
