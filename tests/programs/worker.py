@@ -191,11 +191,11 @@ def phased(corpus: Corpus, directory: Path) -> None:
     if not objective.is_main:
         objective.serve()
         return
-    study = optuna.create_study()
     if not whole.exists():
-        result = run_trial(objective, study, SCHEDULE, **{SLOT: 1})
+        result = run_trial(objective, optuna.create_study(), SCHEDULE, **{SLOT: 1})
         whole.write_text(json.dumps(result))
-    result = run_trial(objective, study, SCHEDULE, **{SLOT: 0})
+    # A study of its own: in the same one the mixture would train again with another seed.
+    result = run_trial(objective, optuna.create_study(), SCHEDULE, **{SLOT: 0})
     objective.close()
     results = [json.loads(whole.read_text()), result]
     (directory / "result.json").write_text(json.dumps(results))
