@@ -174,7 +174,7 @@ def test_enqueue_reads_mixtures_from_files_and_standard_input(
     capsys.readouterr()
     assert main(["enqueue", "mine", "other.yaml", "again.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    known = "the mixture of trial 0: with the same seed it scores the same"
+    known = "the mixture of trial 0: it trains with another seed"
     assert lines == ["In line: enqueued/other", f"In line: enqueued/again ({known})"]
 
 

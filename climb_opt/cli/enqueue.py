@@ -54,21 +54,22 @@ def _enqueue(args: argparse.Namespace) -> None:
 
 
 def _again(view: StudyView, slot: str) -> str:
-    """A word on a mixture that is here already: on its rung it is the same run."""
+    """A word on a mixture that the study has already, on the same rung."""
     import numpy as np
     from optuna.trial import TrialState
 
-    from climb_opt.attributes import IMPORTED, SLOT
+    from climb_opt.attributes import SLOT
     from climb_opt.ladder import rung_of
+    from climb_opt.proxy.seeds import SAME
 
     new = next(t for t in view.trials() if t.user_attrs.get(SLOT) == slot)
     weights, target = view.space.weights_of(new), view.plan.target
     assert weights is not None  # it was put in line as a point of the space
     for trial in view.trials():
         known = view.space.weights_of(trial)
-        gone = trial.state == TrialState.FAIL or IMPORTED in trial.user_attrs
-        if gone or known is None or rung_of(trial, target) != rung_of(new, target):
+        other = trial.number != new.number and rung_of(trial, target) == rung_of(new, target)
+        if not other or known is None or trial.state == TrialState.FAIL:
             continue
-        if trial.number != new.number and np.allclose(known, weights, rtol=0, atol=1e-6):
-            return f" (the mixture of trial {trial.number}: with the same seed it scores the same)"
+        if np.abs(known - weights).sum() <= SAME:
+            return f" (the mixture of trial {trial.number}: it trains with another seed)"
     return ""
