@@ -22,7 +22,7 @@ from climb_opt.storages import (
     open_storage,
     redact,
 )
-from climb_opt.storages.database import explain
+from climb_opt.storages.database import explain, first_line
 from servers import MariaDB, Postgres, closed_engines, grpc_proxy, mysql, postgres  # noqa: F401
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -132,6 +132,14 @@ def test_a_silent_grpc_proxy_is_told(at_once: None, monkeypatch: pytest.MonkeyPa
         silent.bind(("127.0.0.1", 0))
         with pytest.raises(UserError, match="no answer in 0 s"):
             open_storage(f"grpc://127.0.0.1:{silent.getsockname()[1]}")
+
+
+def test_what_an_error_of_grpc_says_is_told() -> None:
+    grpc = pytest.importorskip("grpc")
+    with grpc.insecure_channel("127.0.0.1:1") as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/a/b")(b"", timeout=5)
+    assert "failed to connect to all addresses" in first_line(caught.value).lower()
+    assert "Check the host and the port" in explain(caught.value, "grpc://127.0.0.1:1")
 
 
 def test_files_that_are_no_journal_are_told_apart(tmp_path: Path) -> None:

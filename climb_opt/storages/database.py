@@ -150,7 +150,10 @@ def first_line(error: BaseException) -> str:
     cause = error
     while isinstance(inner := getattr(cause, "orig", None) or cause.__cause__, BaseException):
         cause = inner
-    return redact(errors.first_line(cause).strip())
+    said: object = cause
+    if type(cause).__module__.partition(".")[0] == "grpc" and hasattr(cause, "details"):
+        said = cause.details()  # as text such an error begins with a line that says nothing
+    return redact(errors.first_line(said).strip())
 
 
 def _no_driver(scheme: str) -> str:
