@@ -42,6 +42,13 @@ def test_every_run_of_a_mixture_has_a_seed_of_its_own(study: optuna.Study) -> No
     assert [seed(trial) for trial in trials] == [7, 7, 7 + APART, 7 + 2 * APART]  # asked again
 
 
+def test_a_mixture_that_was_exported_and_put_in_line_is_the_same(study: optuna.Study) -> None:
+    printed = {"web": 0.333334, "code": 0.333333, "math": 0.333333}
+    beside = {"web": 0.33334, "code": 0.33333, "math": 0.33333}
+    trials = [ask(study, one) for one in (dict.fromkeys(SPACE.domains, 1 / 3), printed, beside)]
+    assert [seed(trial) for trial in trials] == [7, 7 + APART, 7]
+
+
 def test_a_seed_that_a_trial_brings_stays_and_is_taken(study: optuna.Study) -> None:
     assert seed(ask(study, ONE, **{SEED: 5})) == 5
     assert seed(ask(study, ONE, **{SEED: 5})) == 5

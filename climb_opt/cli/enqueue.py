@@ -70,6 +70,6 @@ def _again(view: StudyView, slot: str) -> str:
         other = trial.number != new.number and rung_of(trial, target) == rung_of(new, target)
         if not other or known is None or trial.state == TrialState.FAIL:
             continue
-        if np.abs(known - weights).sum() <= SAME:
+        if np.abs(known - weights).max() <= SAME:
             return f" (the mixture of trial {trial.number}: it trains with another seed)"
     return ""

@@ -20,7 +20,7 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.view import all_trials
 
 APART = 100_000  # from one seed to the next: `confirm` and `noise` take those right after the first
-SAME = 1e-9  # of the tokens: mixtures that differ by rounding
+SAME = 2e-6  # of the tokens, in each domain: exports write millionths, `enqueue` reads them back
 LOST = (TrialState.FAIL, TrialState.WAITING)
 
 
@@ -44,7 +44,7 @@ def seed_of(trial: optuna.Trial, space: MixtureSpace, first: int, target: int) -
         if slot is not None and its.get(SLOT) == slot:  # an attempt before this one
             continue
         weights = space.weights_of(other)
-        if own is not None and weights is not None and np.abs(weights - own).sum() <= SAME:
+        if own is not None and weights is not None and np.abs(weights - own).max() <= SAME:
             taken.add(int(its.get(SEED, first)))
     seeds = ((first + APART * again) % (MOST_SEED + 1) for again in count())
     seed = next(seed for seed in seeds if seed not in taken)
