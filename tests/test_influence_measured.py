@@ -86,6 +86,11 @@ def test_what_it_costs_is_known_before_and_counted_after(
     newton = AtPrior(objective, replace(OPTIONS, hessian="gauss-newton", iterations=4))
     found = newton.measure().facts["flops"]
     assert plain.flops < found <= newton.flops * (1 + 1e-9)
+    held = objective.trainer.sequences.sizes * 16  # type: ignore[union-attr]
+    more = AtPrior(objective, replace(OPTIONS, tokens=int(held.max())))
+    assert held.min() < held.max(), "a domain that holds less is read once, and counted once"
+    beside = (held.sum() + 512 + target) / plain.trainer.tokens
+    assert more.flops == pytest.approx(more.trainer.flops * (1 + beside))
     open_ = AtPrior(objective, InfluenceOptions())
     assert open_.options.tokens == 4_096, "at least; a tiny proxy trains on little more"
 
@@ -238,6 +243,9 @@ def test_a_recipe_is_measured_from_python_and_the_command_line(
         ("influence.hessian=newton", "must be one of identity, fisher, ekfac, gauss-newton"),
         ("influence.hesian=fisher", "Did you mean 'hessian'"),
         ("influence.tokens=0", "influence.tokens must be at least 1"),
+        ("influence.tokens=1e12", "influence.tokens must be at most the "),
+        ("influence.curvature_tokens=1e12", "curvature_tokens must be at most the "),
+        ("influence.mixtures=2", "influence.mixtures must be 0, for none, or at least 3, but is 2"),
         ("score=[sums/acc]", "no evaluator gives 'sums/acc'"),
     ):
         assert main(["influence", "mine.yaml", "--set", wrong]) == 2

@@ -56,6 +56,7 @@ class AtPrior:
             from climb_opt.influence import ekfac  # needs a library of its own
 
             ekfac.check()
+        self.options.check(int(self._held.sum()))
         given = self.options.for_proxy(self.trainer.tokens, len(self.proxies.space))
         object.__setattr__(self, "options", given)
 
@@ -164,7 +165,15 @@ class AtPrior:
     def _beside(self, products: int | None) -> float:
         """Tokens of training that the gradients and products are worth."""
         read = [scorer.tokens_read(name) for name, scorer in self.targets.items()]
-        return self.options.gradient_tokens(read, len(self.proxies.space), products)
+        assert self.options.tokens is not None
+        whole = np.minimum(self._held / self.options.tokens, 1.0)  # others hold less than is asked
+        return self.options.gradient_tokens(read, float(whole.sum()), products)
+
+    @property
+    def _held(self) -> np.ndarray:
+        """Tokens (K,) of each domain, in whole sequences."""
+        sequences = self.trainer.sequences
+        return np.asarray(sequences.sizes * sequences.length)
 
     def _flops(self, products: int | None) -> float:
         trainer = self.trainer

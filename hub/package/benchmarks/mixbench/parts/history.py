@@ -100,9 +100,9 @@ def distinct(history: History) -> History:
     """`history` without runs that are an earlier one again: of its mixture, on its rung and with
     its seed, so with its very scores.
 
-    Such a copy - a mixture put in line twice, a trial imported beside its own repetition - says
-    nothing of the noise, and a model that counts it takes the scores for exact. Trials that state
-    no seed are no copies, but for those of an older study.
+    Such a copy says nothing of the noise, and a model that counts it takes the scores for exact.
+    `proxy/seeds.py` makes none; studies of earlier releases hold them, and tell others of them
+    (`--from`). Trials that state no seed are no copies, but for those of an older study.
     """
     rungs = np.zeros(len(history), dtype=int) if history.rungs is None else history.rungs
     weights = np.round(history.weights, 6) + 0.0  # decoded from parameters: equal up to rounding
