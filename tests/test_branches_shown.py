@@ -14,6 +14,7 @@ import studying
 from branching import BRANCHES, branched
 from climb_opt import status
 from climb_opt.attributes import FACTS, RUNG, SLOT
+from climb_opt.cli.search import _conclusion
 from climb_opt.cli.status import describe
 from climb_opt.errors import UserError
 from climb_opt.proxy.ladders import study_ladder
@@ -63,6 +64,12 @@ def test_a_read_out_that_does_not_hold_is_said_and_not_used(
     now = status(study)
     assert now.done and [r.size for r in now.rounds] == [0, 2]
     assert "caution: merging does not hold here" in describe(now)
+    first, *left_out = _conclusion(now).splitlines()
+    assert "24 of 24 slots done" in first
+    assert [said.partition(" here")[0] for said in left_out] == [
+        "caution: the ensemble does not hold",
+        "caution: merging does not hold",
+    ]
     numbered = [t for t in study.get_trials() if isinstance(t.user_attrs[SLOT], int)]
     assert [t.user_attrs[SLOT] for t in numbered] == [4, 5]
     # The first round that is trained is drawn as a search without branches begins.

@@ -154,4 +154,5 @@ def _conclusion(now: Status) -> str:
             f" Given up after repeated failures: {slots}; see `climb-opt status {name}`, then "
             f"`climb-opt retry {name}`."
         )
-    return text
+    left_out = [f"caution: {said}" for said in now.verdicts if " does not hold here" in said]
+    return "\n".join([text, *left_out])
