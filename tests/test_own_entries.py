@@ -41,6 +41,10 @@ def words(*anything: Any) -> list[str]:
     return ["web"]
 
 
+def empty(space: MixtureSpace) -> np.ndarray:
+    return np.zeros(len(space))
+
+
 class Steers(Turning):
     """Does at step 4 what it is told to, or names no steps."""
 
@@ -101,6 +105,11 @@ def test_an_entry_that_raises_is_told_by_its_name(
 ) -> None:
     with pytest.raises(UserError, match=rf"^{kind} 'test_own_entries:{entry}' raised {raised}\.$"):
         run(f"test_own_entries:{entry}")
+
+
+def test_a_mixture_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"'test_own_entries:empty' must .*, but all are 0"):
+        fixed_mixture(SPACE, "test_own_entries:empty")
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,8 @@ class MixtureSpace:
         wrong = made[~(np.isfinite(made) & (made >= -SUM_TOLERANCE))]
         if wrong.size:
             raise UserError(f"{what} must return weights from 0, but one is {wrong[0]}.")
+        if not np.all(np.any(made > 0, axis=-1)):
+            raise UserError(f"{what} must return weights of which one is above 0, but all are 0.")
         return made
 
     def project(self, weights: np.ndarray) -> np.ndarray:
