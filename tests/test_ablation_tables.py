@@ -150,6 +150,9 @@ def test_the_command_runs_resumes_and_shows(
     command = ["ablate", str(own), "--seeds", "2", "--output", str(out)]
     assert main([*command, "--plan"]) == 0
     assert "8/4/2" in capsys.readouterr().out and not out.exists()
+    assert main([*command, "--show"]) == 2
+    said = capsys.readouterr()
+    assert "No run of my own has finished in" in said.err and not said.out and not out.exists()
     assert main([*command, "--arms", "uniform,random"]) == 0
     first = capsys.readouterr().out
     assert "| random |" in first and "climb |" not in first

@@ -83,12 +83,18 @@ def _compare(args: argparse.Namespace) -> int:
         print(plan_text(name, recipe), end="")
         return 0
     prefix = args.study_name or name
-    archive = Archive(args.output or Path("runs") / "ablations" / prefix)
+    folder, planned = args.output or Path("runs") / "ablations" / prefix, runs(recipe)
+    begun = (folder / "runs").is_dir()  # an archive makes it
+    if args.show and not (begun and any(Archive(folder).get(run) for run in planned)):
+        raise UserError(
+            f"No run of {name} has finished in {str(folder)!r}. Name the folder of its runs by "
+            "--output, or leave out --show to run them."
+        )
+    archive = Archive(folder)
     if args.show:
         _report(name, recipe, archive, args)
         return 0
     with stop_flag() as stop:
-        planned = runs(recipe)
         left = sum(archive.get(run) is None for run in planned)
         done = len(planned) - left
         with progress(len(planned), name, "run", initial=done, show=leads()) as bar:
