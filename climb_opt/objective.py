@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from climb_opt.attributes import METHOD, SLOT
+from climb_opt.attributes import METHOD, SEED, SLOT
 from climb_opt.errors import TrialFailed, UserError, brief, listed
 from climb_opt.evaluators.base import Provenance
 from climb_opt.evaluators.built import (
@@ -38,7 +38,6 @@ from climb_opt.proxy.keep import FOLDER, KeptModels
 from climb_opt.proxy.reweight import base as reweight
 from climb_opt.proxy.reweight.base import Judge
 from climb_opt.proxy.rungs import Rungs
-from climb_opt.proxy.seeds import seed_of
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.schedules import Schedule
@@ -77,7 +76,8 @@ class ProxyObjective:
 
     Raises:
         UserError: a directory that cannot be written; an evaluator, option or component that does
-            not exist; a score on a test set; a model or batch that does not fit; a wrong launch.
+            not exist; a score on a test set; a
+            model or a batch that does not fit; a launch that is not what it seems.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class ProxyObjective:
         job = Job(
             name=folder_name(trial),
             mixture=mixture,
-            seed=seed_of(trial, self.space, self.recipe.seed, self.rungs.target),
+            seed=int(trial.user_attrs.get(SEED, self.recipe.seed)),
             rung=rung_of(trial, self.rungs.target),
             schedule=schedule,
             part=part,

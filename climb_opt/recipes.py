@@ -82,10 +82,13 @@ def corpus_from(data: Any, where: str = "corpus") -> CorpusRecipe:
     return check_ranges(recipe, where) if where == "corpus" else recipe  # a study's with the study
 
 
+BEFORE = {"seeds": "common"}  # what studies did that store no such key
+
+
 def study_from(data: Mapping[str, Any], *, stored: bool = False) -> StudyRecipe:
     """A study recipe from plain data: YAML, or the JSON `stored` in a study, whose numbers are what
     they are."""
-    data = dict(data)
+    data = {**(BEFORE if stored else {}), **data}
     if isinstance(data.get("corpus"), CorpusRecipe):
         data["corpus"] = dataclasses.asdict(data["corpus"])
     if isinstance(data.get("corpus"), Mapping):

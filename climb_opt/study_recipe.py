@@ -150,7 +150,8 @@ class StudyRecipe:
     max_attempts: int = 3  # of a slot, before it is given up
     constraints: dict[str, float] = field(default_factory=dict)  # component -> its worst value
     confirm_seeds: int = 3  # fresh seeds of `climb-opt confirm`
-    seed: int = 0  # of every proposal, and of every proxy's training
+    seed: int = 0  # of every proposal; what proxies are trained with follows from it
+    seeds: Literal["fresh", "common"] = "fresh"  # of proxies: each has its own, or all share one
 
     RANGES: ClassVar = {
         **dict.fromkeys(("rounds", "max_attempts", "confirm_seeds"), ONE),

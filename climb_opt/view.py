@@ -94,10 +94,13 @@ class StudyView:
     @cached_property
     def recipe(self) -> StudyRecipe | None:
         """The recipe it was created from; None for a study of `optimize` alone."""
+        return None if self.stated is None else study_from(self.stated, stored=True)
+
+    @cached_property
+    def stated(self) -> dict[str, Any] | None:
+        """That recipe as it is stored: without keys that its version did not know."""
         text = self.attributes.get(RECIPE)
-        if text is None:
-            return None
-        return study_from(json.loads(text) if isinstance(text, str) else text, stored=True)
+        return json.loads(text) if isinstance(text, str) else text
 
     @cached_property
     def corpus(self) -> CorpusFacts | None:

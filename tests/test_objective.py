@@ -22,7 +22,6 @@ from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.history import set_aggregate
 from climb_opt.metrics import higher_is_better
 from climb_opt.objective import ProxyObjective
-from climb_opt.proxy.seeds import APART
 from climb_opt.recipes import Choice, ProxyRecipe, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
@@ -218,21 +217,12 @@ def test_trials_share_the_seed_unless_they_bring_their_own(
     make: Callable[..., ProxyObjective],
 ) -> None:
     objective = make()
+    study = optuna.create_study()
     values = [
-        objective(ask(optuna.create_study(), objective.space, MIXTURE, **attrs))
+        objective(ask(study, objective.space, MIXTURE, **attrs))
         for attrs in ({}, {SLOT: 3}, {SEED: 0}, {SEED: 7})
     ]
     assert values[0] == values[1] == values[2] != values[3]
-
-
-def test_a_mixture_that_is_tried_again_trains_with_another_seed(
-    make: Callable[..., ProxyObjective],
-) -> None:
-    objective, study = make(), optuna.create_study()
-    same = [ask(study, objective.space, MIXTURE) for _ in range(3)]
-    values = [objective(trial) for trial in same]
-    assert len({*values}) == 3
-    assert [trial.user_attrs.get(SEED) for trial in same] == [None, APART, 2 * APART]
 
 
 def test_a_stopped_trial_resumes_when_its_slot_is_retried(
@@ -240,7 +230,7 @@ def test_a_stopped_trial_resumes_when_its_slot_is_retried(
 ) -> None:
     study = optuna.create_study()
     whole = make()
-    expected = whole(ask(optuna.create_study(), whole.space, MIXTURE))
+    expected = whole(ask(study, whole.space, MIXTURE))
     looks = iter(range(100))
     stopping = make(stop=lambda: next(looks) >= 6)
     with pytest.raises(Interrupted, match="stopped at step 6 of 16"):

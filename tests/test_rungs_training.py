@@ -18,7 +18,7 @@ pytest.importorskip("torch")
 import transformers
 
 import studying
-from climb_opt.attributes import FACTS, RUNG, SEED, SLOT
+from climb_opt.attributes import FACTS, RUNG, SLOT
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.objective import ProxyObjective
 from climb_opt.proxy.command import CommandTrainer
@@ -190,8 +190,8 @@ def study_recipe(corpus: Corpus, *proxies: ProxyRecipe, **changes: Any) -> Study
 def tried(
     objective: ProxyObjective, study: optuna.Study, rung: int | None, slot: int = 0
 ) -> dict[str, Any]:
-    """The facts of a trial of `JOB`'s mixture on a rung, of the recipe's seed each time."""
-    attrs = {SLOT: slot, SEED: 0} | ({} if rung is None else {RUNG: rung})
+    """The facts of a trial of `JOB`'s mixture on a rung."""
+    attrs = {SLOT: slot} if rung is None else {SLOT: slot, RUNG: rung}
     params = objective.space.params(objective.space.weights(JOB.mixture))
     study.enqueue_trial(params, user_attrs=attrs)
     study.optimize(objective, n_trials=1)

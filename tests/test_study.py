@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 import studying
 from climb_opt import recipes
 from climb_opt import study as studies
-from climb_opt.attributes import AGGREGATE, CORPUS, FACTS, RECIPE, SLOT
+from climb_opt.attributes import AGGREGATE, CORPUS, FACTS, RECIPE, SEED, SLOT
 from climb_opt.errors import UserError
 from climb_opt.plan import attempts_by_slot
 from climb_opt.recipes import Choice, SpaceRecipe, StudyRecipe
@@ -167,10 +167,13 @@ def test_a_worker_runs_the_plan_and_every_trial_says_what_it_was_made_with(
     for trial in all_trials(study):
         facts = trial.user_attrs[FACTS]
         assert facts["recipe"] == recipes.digest(recipe) and facts["tokens"] == 4096
-        assert facts["corpus"] == study.user_attrs[CORPUS]["digest"] and facts["seed"] == 0
+        assert facts["corpus"] == study.user_attrs[CORPUS]["digest"]
+        assert facts["seed"] == trial.user_attrs[SEED]
         assert facts["seconds"] >= 0 and facts["devices"] == "1 x cpu"
         assert {"version", "python", "optuna", "numpy", "host", "cpu", "cores"} <= set(facts)
     uniform = all_trials(study)[1].params
+    first, *retries = attempts_by_slot(all_trials(study))[1]
+    assert {t.user_attrs[SEED] for t in retries} == {first.user_attrs[SEED]}
     assert uniform == pytest.approx({"w/web": 1 / 3, "w/code": 1 / 3, "w/math": 1 / 3})
 
 

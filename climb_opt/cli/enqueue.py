@@ -60,7 +60,7 @@ def _again(view: StudyView, slot: str) -> str:
 
     from climb_opt.attributes import SLOT
     from climb_opt.ladder import rung_of
-    from climb_opt.proxy.seeds import SAME
+    from climb_opt.study.seeds import GRAIN
 
     new = next(t for t in view.trials() if t.user_attrs.get(SLOT) == slot)
     weights, target = view.space.weights_of(new), view.plan.target
@@ -70,6 +70,6 @@ def _again(view: StudyView, slot: str) -> str:
         other = trial.number != new.number and rung_of(trial, target) == rung_of(new, target)
         if not other or known is None or trial.state == TrialState.FAIL:
             continue
-        if np.abs(known - weights).max() <= SAME:
+        if np.abs(known - weights).max() <= GRAIN:
             return f" (the mixture of trial {trial.number}: it trains with another seed)"
     return ""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from climb_opt.plan import Plan
     from climb_opt.retrain.sibling import Runner
-    from climb_opt.study.working import Objective
+    from climb_opt.study.seeds import Objective
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from climb_opt.recipes import StudyRecipe
 from climb_opt.storages import study_lock
 from climb_opt.study import discard_untried, run_plan, with_proxies
 from climb_opt.study.asked import difference
-from climb_opt.study.working import Objective
+from climb_opt.study.seeds import Objective
 from climb_opt.text import storable
 from climb_opt.view import StudyView, all_trials
 from climb_opt.workers import Work

@@ -31,6 +31,7 @@ from climb_opt.selection.recommendation import (
     diverged_doubt,
     doubts,
     noise_doubt,
+    one_seed_doubt,
     unread_doubt,
 )
 from climb_opt.selection.rules import (
@@ -200,6 +201,7 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
     tame = tamed(evidence.history, against=compared)
     warnings = doubts(evidence.learnt, tame, evidence.promise, weights)
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
+    warnings += one_seed_doubt(history)
     warnings += component_doubts(history)
     warnings += unread_doubt(unread(space, evidence.learnt.weights))
     warnings += _guard_rails(evidence, weights)

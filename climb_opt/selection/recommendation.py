@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from scipy.special import ndtri
 
 from climb_opt.gp.mixed import Mixed
 from climb_opt.gp.model import GaussianProcess, Surrogate
-from climb_opt.history import MOST, History
+from climb_opt.history import MOST, History, facts_of
 from climb_opt.measures import distance
 from climb_opt.samplers.reach import listed
 from climb_opt.text import plus_minus
@@ -20,6 +21,7 @@ WIDTH = float(ndtri(0.5 + LEVEL / 2))  # standard deviations on either side
 OVERCONFIDENT = 1.5  # root mean square of left-out errors in predicted standard deviations
 BOLD = 2.0  # times the best trial's lead over the median that a mixture may promise beyond it
 DROWNED = 1e-3  # of the largest component's spread: a component below it moves no score
+ONE_SEED = 0.9  # of the trials: where so many trained with one seed, nothing is seen of others
 FAR = 0.25  # share of tokens that differ from the nearest evaluated mixture
 
 
@@ -206,6 +208,21 @@ def noise_doubt(noise: float, spread: float) -> list[str]:
     return [
         f"noisy: one evaluation varies by {100 * noise / spread:.0f} % of the spread of random "
         "mixtures; confirm the gain with fresh seeds"
+    ]
+
+
+def one_seed_doubt(history: History) -> list[str]:
+    """A word on trials nearly all of which trained with one seed: as good as no noise, but wrong.
+
+    Mixtures that are alike fare alike with it, so nothing shows how far another's scores lie.
+    """
+    seeds = Counter(facts_of(trial).get("seed") for trial in history.trials)
+    (seed, most), *_ = seeds.most_common(1)
+    if seed is None or len(history) < 2 or most < ONE_SEED * len(history):
+        return []
+    return [
+        f"one seed: {most} of {len(history)} trials trained with seed {seed}, and no interval here "
+        "knows how far the scores of others lie; confirm the gain with fresh seeds"
     ]
 
 

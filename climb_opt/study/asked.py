@@ -18,7 +18,7 @@ from climb_opt import lookup, recipe_files, recipes
 from climb_opt.attributes import BESIDE, WEIGHTS
 from climb_opt.errors import UserError, listed
 from climb_opt.ladder import Ladder
-from climb_opt.recipes import AUTO, Choice, StudyRecipe
+from climb_opt.recipes import AUTO, BEFORE, Choice, StudyRecipe
 from climb_opt.samplers.leaning import Leaning
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
@@ -146,7 +146,8 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
     view = StudyView(study)
     assert view.recipe is not None  # opening it raised otherwise
     weighed_here = wanted.score == [AUTO] and WEIGHTS in view.attributes
-    free = (*PER_MACHINE, "score") if weighed_here else PER_MACHINE
+    free = [*PER_MACHINE, *(["score"] if weighed_here else [])]
+    free += [key for key in BEFORE if key not in (view.stated or {})]  # it goes on as it began
     wanted = carried_as(view.recipe, wanted, study.study_name)
     if lines := difference(view.recipe, wanted, free):
         for mark, command in BESIDE.items():

@@ -34,11 +34,10 @@ from climb_opt.study.asked import check_no_key_of_study
 from climb_opt.study.corpora import corpus_for
 from climb_opt.study.given import given_mixtures, method_slots
 from climb_opt.study.opening import load_corpus, read_recipe
+from climb_opt.study.seeds import Objective, seeded
 from climb_opt.text import file_name
 from climb_opt.view import StudyView
 from climb_opt.workers import Pace, Work
-
-Objective = Callable[[optuna.Trial], Any]
 
 
 def work(
@@ -202,7 +201,8 @@ def run_plan(study: optuna.Study, objective: Objective, wanted: Work) -> None:
     recipe, view = read_recipe(study), StudyView(study)
     corpus = None if view.corpus is None else view.corpus.digest
     facts = {"recipe": recipes.digest(recipe), "corpus": corpus, **provenance()}
-    recorded = _recorded(objective, facts, recipe.seed)
+    known = seeded(objective, view.space, recipe, view.plan.target)
+    recorded = _recorded(known, facts, recipe.seed)
     with explained(view.storage):
         rounds.work(study, recorded, study_lock(study), replace(wanted, space=view.space))
 

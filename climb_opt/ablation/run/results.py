@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt import recipes
+from climb_opt.ablation.recipe.recipe import LIVE
 from climb_opt.ablation.recipe.resolve import Run
 from climb_opt.ablation.run.contents import contents
 from climb_opt.files import check_folder, take_flock, write_whole
@@ -84,7 +85,10 @@ def run_digest(run: Run) -> str:
     """A short name for everything that decides a run's outcome; where tables lie does not."""
     evaluators = tuple(_placeless(choice) for choice in run.arm.study.evaluators)
     study = dataclasses.replace(run.arm.study, evaluators=evaluators)
-    parts = [recipes.to_json(study), recipes.to_json(run.arm.options)]
+    stated = json.loads(recipes.to_json(study))
+    if run.objective.name != LIVE:  # nothing is trained, and version 0.1.0 knew no such key
+        del stated["seeds"]
+    parts = [json.dumps(stated, sort_keys=True), recipes.to_json(run.arm.options)]
     parts += [recipes.to_json(_placeless(run.objective)), str(run.seed)]
     parts += [str(run.promises)] if run.promises else []
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

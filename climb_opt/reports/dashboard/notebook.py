@@ -28,7 +28,7 @@ from climb_opt.reports.draw import markdown
 from climb_opt.reports.report import contents_of
 from climb_opt.reports.snapshot import Snapshot, take
 from climb_opt.schedules import Schedule
-from climb_opt.study.working import Objective
+from climb_opt.study.seeds import Objective
 from climb_opt.text import redact
 from climb_opt.view import StudyView, mixture_of
 
