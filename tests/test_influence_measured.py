@@ -252,6 +252,19 @@ def test_a_recipe_is_measured_from_python_and_the_command_line(
         assert words in capsys.readouterr().err
 
 
+def test_a_trunk_lies_where_searches_have_theirs(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trunk = {"trunk": 0.5, "tokens": 2_048, "read": []}
+    Path("mine.yaml").write_text(json.dumps(recipe_data(tiny_corpus, branches=trunk)))
+    assert climb_opt.measure_influence("mine.yaml", options=OPTIONS) is not None
+    assert list(Path("runs/branches").iterdir()) and {p.name for p in Path().iterdir()} == {
+        "mine.yaml",
+        "runs",
+    }
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [

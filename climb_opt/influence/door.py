@@ -73,7 +73,7 @@ def measure_influence(
     study = read_study(recipe) if isinstance(recipe, str) else recipe
     study = replace(study, proxy=replace(study.proxy, reweight=None))  # the prior throughout
     options = check_ranges(options or InfluenceOptions(), "influence")
-    folder = Path(directory)
+    folder = Path(directory) / NAME  # beside those of searches, whose trunk it goes on from
     proxies = ProxyObjective(corpus_for(study, corpus), study, directory=folder, stop=stop)
     at = AtPrior(proxies, options, study.seed, f"{NAME}-{digest(study)}")
     if not proxies.is_main:

@@ -175,7 +175,8 @@ SLOT = _of_trial(
 SEED = _of_trial(
     "climb/seed",
     "the proxy's seed where it is not the recipe's; a retry keeps it",
-    "proxy/seeds workers/claims retrain/sibling -> proxy/seeds study/working workers/claims",
+    "study/seeds workers/claims retrain/sibling "
+    "-> objective study/seeds study/working workers/claims",
 )
 BEAT = _of_trial(
     "climb/beat",

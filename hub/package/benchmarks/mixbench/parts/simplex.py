@@ -131,7 +131,7 @@ class MixtureSpace:
                 f"[{self.lower[k]:.6g}, {self.upper[k]:.6g}]."
             )
 
-    def weights_of(self, trial: optuna.Trial | optuna.trial.FrozenTrial) -> np.ndarray | None:
+    def weights_of(self, trial: optuna.trial.FrozenTrial) -> np.ndarray | None:
         """The weights (K,) of a finished or running trial; None if it holds no mixture of ours."""
         try:
             given = np.array([trial.params[name] for name in self.parameter_names], dtype=float)
