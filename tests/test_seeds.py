@@ -13,12 +13,13 @@ from optuna.trial import TrialState
 
 import studying
 from climb_opt import best_mixture, enqueue
-from climb_opt.attributes import BASELINE, CHECK, FACTS, READ, RECIPE, RUNG, SEED, SLOT
+from climb_opt.attributes import BASELINE, FACTS, RECIPE, RUNG, SEED, SLOT
 from climb_opt.lookup import MOST_SEED
 from climb_opt.recipes import ProxyRecipe, StudyRecipe
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study import open_study, read_recipe, work
 from climb_opt.study.seeds import APART, seed_of
+from climb_opt.study_recipe import BranchesRecipe
 from climb_opt.view import StudyView, all_trials
 from studying import PACE, score
 
@@ -38,9 +39,9 @@ def ask(study: optuna.Study, mixture: Mapping[str, float], **attrs: Any) -> optu
     return study.ask()
 
 
-def seed(trial: optuna.Trial, first: int = 7, seeds: Any = "common", go_on: bool = False) -> int:
-    proxy = ProxyRecipe(go_on=go_on)
-    recipe = StudyRecipe("c", proxy, (), {"a": 1.0}, seed=first, seeds=seeds)
+def seed(trial: optuna.Trial, first: int = 7, seeds: Any = "common", **more: Any) -> int:
+    proxy = ProxyRecipe(go_on=more.pop("go_on", False))
+    recipe = StudyRecipe("c", proxy, (), {"a": 1.0}, seed=first, seeds=seeds, **more)
     found = seed_of(trial, SPACE, recipe, target=2)
     if found != first and SEED not in trial.user_attrs:
         trial.set_user_attr(SEED, found)
@@ -56,16 +57,12 @@ def test_every_trial_has_a_seed_of_its_own(study: optuna.Study) -> None:
     assert seed(ask(study, ONE, **{SEED: 5}), seeds="fresh") == 5
 
 
-@pytest.mark.parametrize("slot", [f"{CHECK}0", f"{READ}merge/{CHECK}0", f"{BASELINE}prior", 3])
-def test_what_checks_branches_trains_as_the_trunk_does(
-    study: optuna.Study, slot: int | str
+@pytest.mark.parametrize("more", [{"go_on": True}, {"branches": BranchesRecipe()}])
+def test_what_goes_on_from_another_run_has_its_seed(
+    study: optuna.Study, more: dict[str, Any]
 ) -> None:
-    checks = slot not in (f"{BASELINE}prior", 3)
-    assert (seed(ask(study, ONE, **{SLOT: slot}), seeds="fresh") == 7) == checks
-
-
-def test_a_run_that_goes_on_keeps_its_seed(study: optuna.Study) -> None:
-    assert [seed(ask(study, ONE, **{RUNG: r}), seeds="fresh", go_on=True) for r in (0, 1)] == [7, 7]
+    trials = [ask(study, ONE, **{RUNG: rung}) for rung in (0, 1)]
+    assert [seed(trial, seeds="fresh", **more) for trial in trials] == [7, 7]
 
 
 def test_where_all_share_a_seed_a_mixture_that_is_tried_again_has_another(

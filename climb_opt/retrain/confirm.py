@@ -165,7 +165,7 @@ def _finals(
         finalists=finalists,
         references=baseline_names,
         seeds=seeds,
-        first_seed=recipe.seed + 1,  # the search itself used recipe.seed throughout
+        first_seed=recipe.seed + 1,  # the search's own are `study.seeds.APART` from one another
         budget=terms.budget,
         unit=unit_for(recipe),
         methods=tuple(recipe.methods),

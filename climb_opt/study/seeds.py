@@ -18,9 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import SEED, SLOT
 from climb_opt.ladder import rung_of
-from climb_opt.ladder.branches.slots import needs_branches
 from climb_opt.lookup import MOST_SEED
-from climb_opt.plan import Slot
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import all_trials
@@ -53,9 +51,9 @@ def seed_of(trial: optuna.Trial, space: MixtureSpace, recipe: StudyRecipe, targe
     """The seed of a trial that is about to train.
 
     With `seeds: common` it is the recipe's, but for a mixture that is tried again on its rung: with
-    the same one it would score the same to the last digit, a training for nothing. What is read off
-    branches and what checks it keep the recipe's, as the trunk does, and so do rungs that go on
-    from the one below, which is the same run.
+    the same one it would score the same to the last digit, a training for nothing. So it is where
+    trials go on from a trunk or from the rung below: with another seed they would read again what
+    that has read.
 
     Args:
         target: the rung of trials that name none.
@@ -63,7 +61,7 @@ def seed_of(trial: optuna.Trial, space: MixtureSpace, recipe: StudyRecipe, targe
     slot, first = trial.user_attrs.get(SLOT), recipe.seed
     if SEED in trial.user_attrs:  # it brings its own, or is tried again
         return int(trial.user_attrs[SEED])
-    if recipe.seeds == "fresh" and not _shares(recipe, slot):
+    if recipe.seeds == "fresh" and not _shares(recipe):
         return _seed(first, trial.number + 1)
     earlier = all_trials(trial.study)[: trial.number + 1]
     if slot is not None and any(t.user_attrs.get(SLOT) == slot for t in earlier[:-1]):
@@ -75,10 +73,9 @@ def seed_of(trial: optuna.Trial, space: MixtureSpace, recipe: StudyRecipe, targe
     return next(s for s in (_seed(first, again) for again in count()) if s not in taken)
 
 
-def _shares(recipe: StudyRecipe, slot: Slot | None) -> bool:
-    """Whether a trial is compared with, or goes on from, one of the same seed."""
-    going_on = any(proxy.go_on for proxy in recipe.proxies)
-    return going_on or (slot is not None and needs_branches(slot))
+def _shares(recipe: StudyRecipe) -> bool:
+    """Whether trials go on from what the study's seed has trained: a trunk, or the rung below."""
+    return recipe.branches is not None or any(proxy.go_on for proxy in recipe.proxies)
 
 
 def _seed(first: int, number: int) -> int:
