@@ -100,7 +100,7 @@ def distinct(history: History) -> History:
     its seed, so with its very scores.
 
     Such a copy says nothing of the noise, and a model that counts it takes the scores for exact.
-    `proxy/seeds.py` makes none; studies of earlier releases hold them, and tell others of them
+    `study/seeds.py` makes none; studies of earlier releases hold them, and tell others of them
     (`--from`). Trials that state no seed are no copies, but for those of an older study.
     """
     rungs = np.zeros(len(history), dtype=int) if history.rungs is None else history.rungs

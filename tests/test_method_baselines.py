@@ -364,7 +364,7 @@ def test_an_objective_of_ones_own_cannot_train_it(data: dict[str, Any]) -> None:
 
 
 def test_stopped_in_the_middle_it_goes_on_to_the_same_end(data: dict[str, Any]) -> None:
-    data["proxy"] = {**PROXY, "checkpoint_every": 2, "tokens": 4096}
+    data |= {"proxy": {**PROXY, "checkpoint_every": 2, "tokens": 4096}, "seeds": "common"}
     whole = slots(run("whole", {**data, "rounds": [1]}))["baseline/doremi"]
     recipe = study_from({**data, "rounds": [1], "baselines": ["doremi"]})
     study = open_study(recipe, storage="runs/cut.journal", study_name="cut")
