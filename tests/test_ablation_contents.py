@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import runs
 from climb_opt.ablation.run import contents, surfaces
 from climb_opt.ablation.run.benched import problem_of
-from climb_opt.ablation.run.results import Archive
+from climb_opt.ablation.run.results import Archive, run_digest
 from climb_opt.ablation.run.runner import run_ablation
 from climb_opt.ablation.run.surfaces import surface
 from climb_opt.errors import UserError
@@ -165,3 +166,15 @@ def test_ones_own_searches_that_went_on_are_another_table(tmp_path: Path) -> Non
     assert not any(archive.get(run) for run in runs(recipe))
     found = problem_of({"problem": "ours", "tables": {"ours": ours}}, 0)
     assert "of 14 real runs" in found.about()
+
+
+@pytest.mark.parametrize(("objective", "same"), [("mixing-law", True), ("live", False)])
+def test_a_run_that_trains_nothing_is_the_same_whatever_seeds_say(
+    objective: str, same: bool
+) -> None:
+    recipe = asked(Path("anywhere"), objective={"name": "mixing-law"})
+    run = runs(recipe)[0]
+    study = replace(run.arm.study, seeds="common")
+    other = replace(run, arm=replace(run.arm, study=study), objective=Choice(objective))
+    now = replace(run, objective=Choice(objective))
+    assert (run_digest(now) == run_digest(other)) == same

@@ -137,6 +137,7 @@ def test_a_search_stores_the_seed_that_each_trial_trains_with(
     }
     assert len(same) == 3
     assert {*slots.values()} == {0} if seeds == "common" else len({*seen}) == len(seen)
+    assert not any("one seed: " in warning for warning in best_mixture(study).warnings)
 
 
 def test_a_study_of_before_goes_on_with_one_seed(recipe: StudyRecipe, journal: str) -> None:

@@ -55,21 +55,15 @@ def _enqueue(args: argparse.Namespace) -> None:
 
 def _again(view: StudyView, slot: str) -> str:
     """A word on a mixture that the study has already, on the same rung."""
-    import numpy as np
     from optuna.trial import TrialState
 
     from climb_opt.attributes import SLOT
-    from climb_opt.ladder import rung_of
-    from climb_opt.study.seeds import GRAIN
+    from climb_opt.study.seeds import alike
 
     new = next(t for t in view.trials() if t.user_attrs.get(SLOT) == slot)
-    weights, target = view.space.weights_of(new), view.plan.target
-    assert weights is not None  # it was put in line as a point of the space
     for trial in view.trials():
-        known = view.space.weights_of(trial)
-        other = trial.number != new.number and rung_of(trial, target) == rung_of(new, target)
-        if not other or known is None or trial.state == TrialState.FAIL:
+        if trial.number == new.number or trial.state == TrialState.FAIL:
             continue
-        if np.abs(known - weights).max() <= GRAIN:
+        if alike(trial, new, view.space, view.plan.target):
             return f" (the mixture of trial {trial.number}: it trains with another seed)"
     return ""

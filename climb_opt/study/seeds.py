@@ -66,11 +66,16 @@ def seed_of(trial: optuna.Trial, space: MixtureSpace, recipe: StudyRecipe, targe
     earlier = all_trials(trial.study)[: trial.number + 1]
     if slot is not None and any(t.user_attrs.get(SLOT) == slot for t in earlier[:-1]):
         return first
-    same = [
-        t for t in earlier[:-1] if t.state not in LOST and _alike(t, earlier[-1], space, target)
-    ]
+    same = [t for t in earlier[:-1] if t.state not in LOST and alike(t, earlier[-1], space, target)]
     taken = {int(t.user_attrs.get(SEED, first)) for t in same}
     return next(s for s in (_seed(first, again) for again in count()) if s not in taken)
+
+
+def alike(one: FrozenTrial, other: FrozenTrial, space: MixtureSpace, target: int) -> bool:
+    """Whether two trials train the same mixture, or nearly, on the same rung."""
+    a, b = (_weights(trial, space) for trial in (one, other))
+    same_rung = rung_of(one, target) == rung_of(other, target)
+    return same_rung and a is not None and b is not None and float(np.abs(a - b).max()) <= GRAIN
 
 
 def _shares(recipe: StudyRecipe) -> bool:
@@ -80,13 +85,6 @@ def _shares(recipe: StudyRecipe) -> bool:
 
 def _seed(first: int, number: int) -> int:
     return (first + APART * number) % (MOST_SEED + 1)
-
-
-def _alike(one: FrozenTrial, other: FrozenTrial, space: MixtureSpace, target: int) -> bool:
-    """Whether two trials train the same mixture, or nearly, on the same rung."""
-    a, b = (_weights(trial, space) for trial in (one, other))
-    same_rung = rung_of(one, target) == rung_of(other, target)
-    return same_rung and a is not None and b is not None and float(np.abs(a - b).max()) <= GRAIN
 
 
 def _weights(trial: FrozenTrial, space: MixtureSpace) -> np.ndarray | None:
