@@ -19,7 +19,6 @@ its storage.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +44,7 @@ from climb_opt.attributes import (
     SPACE,
     slots_beside,
 )
+from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays, moved
 from climb_opt.ladder import Ladder, rung_of
@@ -142,8 +142,8 @@ class StudyView:
         what = "no trial yet" if not count else f"{count} trials, but none holds a mixture"
         raise UserError(
             f"Study {self.name!r} has {what} (parameters {PREFIX}<domain>), and no space is stored"
-            f": nothing to show. Start or continue it with `climb-opt search "
-            f"{shlex.quote(self.name)}`, or with a sampler of climb_opt."
+            f": nothing to show. Start or continue it with "
+            f"`{command('search', self.name)}`, or with a sampler of climb_opt."
         )
 
     @property

@@ -100,7 +100,8 @@ def test_the_command_says_what_it_found(
     assert main(asked) == 0
     out = capsys.readouterr().out
     assert "the optimum of the ensemble, read off branches" in out and "score of prior" in out
-    assert "`climb-opt enqueue s FILE`" in out and "`climb-opt confirm s`" in out
+    commands = ("enqueue s FILE", "search s", "confirm s")
+    assert all(f"`climb-opt {command} --storage x.journal`" in out for command in commands)
     assert main([*asked, "-f", "json"]) == 0
     assert '"readout": "ensemble"' in capsys.readouterr().out
 

@@ -26,6 +26,7 @@ FLOORS = [
         "apportion",
         "attributes",
         "bits",
+        "commands",
         "corpus_recipe",
         "draws",
         "moved",

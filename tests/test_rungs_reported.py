@@ -18,6 +18,7 @@ from climb_opt import study as studies
 from climb_opt.attributes import RUNG, SLOT
 from climb_opt.cli import main
 from climb_opt.cli.status import describe
+from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.exports.from_study import export
 from climb_opt.ladder import Ladder
@@ -274,7 +275,8 @@ def test_the_commands_show_a_study_whose_target_was_never_reached(
         assert main([*argv, "--storage", journal]) == 0, argv
         assert low in capsys.readouterr().out.replace("\\", ""), argv
     assert main(["status", "s", "--storage", journal]) == 0
-    assert f"(none has finished: `climb-opt best s` rests on {low})" in capsys.readouterr().out
+    best = command("best", "s", "--storage", journal)
+    assert f"(none has finished: `{best}` rests on {low})" in capsys.readouterr().out
     assert main(["report", "s", "--storage", journal, "--output", str(tmp_path / "r.html")]) == 0
 
 

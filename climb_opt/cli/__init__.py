@@ -19,9 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import climb_opt
+from climb_opt.cli.arguments import typed
 from climb_opt.cli.offering import Parser
 from climb_opt.cli.stopping import member as is_member
 from climb_opt.cli.stopping import speaks
+from climb_opt.commands import typed_with
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.files import is_full, no_space
 from climb_opt.signals import handling
@@ -52,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             level = logging.DEBUG if args.verbose else logging.INFO if speaks() else logging.WARNING
             logging.basicConfig(level=logging.WARNING, format="%(message)s")
             log.setLevel(level)
-            return _run(args)
+            with typed_with(typed(getattr(args, "storage", None) or "") or None):
+                return _run(args)
     except UserError as error:
         print(f"climb-opt: {printable(str(error))}", file=sys.stderr)  # a name may hold line ends
         return 2

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from climb_opt.text import strict_json
+from climb_opt.text import redact, strict_json
 
 if TYPE_CHECKING:
     import optuna
@@ -60,6 +60,11 @@ def storage_argument(command: argparse.ArgumentParser) -> None:
         help="postgresql://, mysql://, grpc://host:port, sqlite:///, or the path of a journal "
         "(default: OPTUNA_STORAGE, else runs/climb.journal)",
     )
+
+
+def typed(word: str) -> str:
+    """A word of the command line as it may be shown: without the password in a URL."""
+    return redact(word, "PASSWORD")
 
 
 def folder(text: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from climb_opt.cli import process
 from climb_opt.cli.arguments import existing, study_command
 from climb_opt.cli.offering import names_of, offer, recipes_of
+from climb_opt.commands import command
 from climb_opt.text import printable
 
 if TYPE_CHECKING:
@@ -108,5 +108,4 @@ def _show(confirm: optuna.Study) -> None:
     if any(d.verdict not in ("better", "worse") for d in found.differences()):
         print("More seeds narrow the intervals: the same command with a larger --seeds goes on.")
     if found.failed:
-        name = shlex.quote(confirm.study_name)
-        print(f"Failed attempts: {found.failed}; see `climb-opt status {name}`.")
+        print(f"Failed attempts: {found.failed}; see `{command('status', confirm.study_name)}`.")

@@ -6,6 +6,7 @@ import argparse
 import errno
 import socket
 import threading
+from contextvars import copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def _dashboard(args: argparse.Namespace) -> None:
     url = f"http://{args.host}:{args.port}/dashboard/studies/{view.number}"
     print(f"{study.study_name}: {url}\nCtrl-C stops the dashboard, not the search.", flush=True)
     # The cards of a large study take some seconds: the browser need not wait for them.
-    cards = threading.Thread(target=_refresh, args=(study,), daemon=True)
+    cards = threading.Thread(target=copy_context().run, args=(_refresh, study), daemon=True)
     cards.start()
     try:
         board.serve(app, host=args.host, port=args.port)

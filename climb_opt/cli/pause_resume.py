@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
 from climb_opt.cli.arguments import existing, study_command
+from climb_opt.commands import command
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -19,7 +19,7 @@ def _pause(args: argparse.Namespace) -> None:
 
     study = existing(args, write=True)
     pause(study)
-    resume = f"climb-opt resume {shlex.quote(study.study_name)}"
+    resume = command("resume", study.study_name)
     print(f"{study.study_name}: no new trials start; `{resume}` lets the workers go on.")
 
 

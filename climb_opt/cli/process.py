@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from climb_opt.cli import crew
 from climb_opt.cli.following import following
 from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
+from climb_opt.commands import command
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.text import counted
 
@@ -68,8 +68,8 @@ def check_any_finished(study: optuna.Study) -> None:
     if now.given_up and failed and not any(r.finished for r in rounds):
         raise UserError(
             f"{now.name}: no trial finished: {counted(len(failed), 'attempt')} failed, the last: "
-            f"{failed[-1].rstrip('.')}. Mend that, then run `climb-opt retry "
-            f"{shlex.quote(now.name)}` and the same command again."
+            f"{failed[-1].rstrip('.')}. Mend that, then run "
+            f"`{command('retry', now.name)}` and the same command again."
         )
 
 

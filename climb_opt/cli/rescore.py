@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, format_argument, set_argument, show, study_command
+from climb_opt.commands import command
 
 if TYPE_CHECKING:
     from climb_opt.study.rescoring import Rescored
@@ -59,9 +59,9 @@ def describe(found: Rescored, study: str) -> str:
         lines.append("caution: it breaks a constraint, as does every mixture that was priced")
     known = f", {found.trained.n} mixtures" if found.trained.known else ""
     lines.append(f"rank correlation with what was trained, by this score: {found.trained}{known}")
-    name = shlex.quote(study)
     lines.append(
-        "Train it before you rely on it: write it to a file (domain: weight), then `climb-opt "
-        f"enqueue {name} FILE`, `climb-opt search {name}` and `climb-opt confirm {name}`."
+        "Train it before you rely on it: write it to a file (domain: weight), then "
+        f"`{command('enqueue', study, 'FILE')}`, `{command('search', study)}` and "
+        f"`{command('confirm', study)}`."
     )
     return "\n".join(lines)

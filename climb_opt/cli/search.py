@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from climb_opt.cli.arguments import quieten_optuna, set_argument, storage_argume
 from climb_opt.cli.following import Following, following
 from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.cli.stopping import Stop, leads, rank, stop_flag
+from climb_opt.commands import command
 from climb_opt.text import score
 
 if TYPE_CHECKING:
@@ -149,10 +149,10 @@ def _conclusion(now: Status) -> str:
     spent = f", {spending(now)}" if now.rungs else ""
     text = f"{now.name}: {slots_done(now)}{best}{spent}."
     if now.given_up:
-        slots, name = ", ".join(map(str, now.given_up)), shlex.quote(now.name)
+        slots = ", ".join(map(str, now.given_up))
         text += (
-            f" Given up after repeated failures: {slots}; see `climb-opt status {name}`, then "
-            f"`climb-opt retry {name}`."
+            f" Given up after repeated failures: {slots}; see `{command('status', now.name)}`, "
+            f"then `{command('retry', now.name)}`."
         )
     left_out = [f"caution: {said}" for said in now.verdicts if " does not hold here" in said]
     return "\n".join([text, *left_out])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from climb_opt.cli.arguments import existing, format_argument, show, study_command
+from climb_opt.commands import command
 from climb_opt.errors import listed
 from climb_opt.progress import speed
 from climb_opt.text import counted, duration, flops, score
@@ -76,7 +76,7 @@ def describe(now: Status) -> str:
         lines.append(f"  trial {lost.number:>4}  slot {lost.slot!s:<18}  {lost.reason}{mark}")
     if now.given_up:
         slots = ", ".join(map(str, now.given_up))
-        lines += ["", f"given up: {slots}; `climb-opt retry {shlex.quote(now.name)}` tries again"]
+        lines += ["", f"given up: {slots}; `{command('retry', now.name)}` tries again"]
     if now.unread:
         lines += [
             "",
@@ -153,7 +153,7 @@ def _rests_on(now: Status) -> str:
     reached = [r.name for r in now.rungs if r.finished]
     if not reached or now.rungs[-1].finished:
         return ""
-    return f" (none has finished: `climb-opt best {shlex.quote(now.name)}` rests on {reached[-1]})"
+    return f" (none has finished: `{command('best', now.name)}` rests on {reached[-1]})"
 
 
 def slots_done(now: Status) -> str:

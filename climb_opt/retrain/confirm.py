@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple, Unpack
@@ -11,6 +10,7 @@ import optuna
 
 from climb_opt import lookup, recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
+from climb_opt.commands import command
 from climb_opt.errors import UserError, check_number, did_you_mean
 from climb_opt.measures import apart
 from climb_opt.paths import path_mean
@@ -137,8 +137,8 @@ def _finals(
     if len(view.maximize) > 1:
         raise UserError(
             f"Study {view.name!r} has several objectives, but a verdict is about one. "
-            f"Choose from its Pareto set in `climb-opt report {shlex.quote(view.name)}`, then "
-            f"`climb-opt export {shlex.quote(view.name)} --trial N --format FORMAT`."
+            f"Choose from its Pareto set in `{command('report', view.name)}`, then "
+            f"`{command('export', view.name, '--trial', 'N', '--format', 'FORMAT')}`."
         )
     advice = advised(study, "to confirm", every=bool(rules))
     recommended = {FOUND: dict(advice.chosen)}

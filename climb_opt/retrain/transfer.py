@@ -7,7 +7,6 @@ and others spread over the ranking, without which a correlation says nothing.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import lookup, recipe_files, recipes
 from climb_opt.attributes import COMPONENTS, RETRAINED, SLOT, TRANSFER
+from climb_opt.commands import command
 from climb_opt.errors import UserError, check_number
 from climb_opt.history import History
 from climb_opt.metrics import scores_of
@@ -145,8 +145,8 @@ def choose(history: History, n: int, top: int, name: str) -> list[FrozenTrial]:
         finished = counted(len(history), "mixture")
         fewer = f", and --mixtures {len(history)} takes those" if len(history) >= least else ""
         raise UserError(
-            f"transfer: {n} mixtures asked for, but {finished} of {name!r} finished. `climb-opt "
-            f"status {shlex.quote(name)}` shows how far it is{fewer}."
+            f"transfer: {n} mixtures asked for, but {finished} of {name!r} finished. "
+            f"`{command('status', name)}` shows how far it is{fewer}."
         )
     order = np.argsort(history.values, kind="stable")
     rest = order[top:]

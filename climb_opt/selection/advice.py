@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 
 import optuna
 
 from climb_opt.attributes import NOISE
+from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.progress import counting, progress
@@ -86,6 +86,6 @@ def advised(
     if advice is None:
         raise UserError(
             f"Study {study.study_name!r} has nothing {purpose} yet: no trial has finished. "
-            f"`climb-opt status {shlex.quote(study.study_name)}` shows how far it is."
+            f"`{command('status', study.study_name)}` shows how far it is."
         )
     return advice

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
+from climb_opt.commands import command, typed_with
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.files import is_full
 from climb_opt.storages import StudyLock, impatient, never, patient, redact, rest
@@ -92,7 +92,7 @@ def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.T
 def _news(claims: Claims, verdict: Verdict) -> str:
     name = claims.study.study_name
     if verdict == "paused":
-        return f"{name}: paused; `climb-opt resume {shlex.quote(name)}` lets it go on."
+        return f"{name}: paused; `{command('resume', name)}` lets it go on."
     others = claims.others()  # none: a lone worker lost the lock for a moment
     return f"{name}: waiting for a trial of {', '.join(others)}." if others else ""
 
@@ -105,7 +105,8 @@ def _run(
     ends: Exception | None = None
     with Heart.of_trial(trial, beat):
         try:
-            values = _checked(objective(trial))
+            with typed_with(None):  # what goes wrong is stored with the trial
+                values = _checked(objective(trial))
         except optuna.TrialPruned:
             _tell(trial, TrialState.PRUNED, None)
         except Interrupted as error:

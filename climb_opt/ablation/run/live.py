@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -25,6 +24,7 @@ from climb_opt.ablation.run.final import final_mixture
 from climb_opt.ablation.run.judge import Found, Place, judge
 from climb_opt.ablation.run.results import RunResult
 from climb_opt.attributes import DOREMI
+from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.history import fact
 from climb_opt.proxy.ladders import ladder_of
@@ -48,10 +48,11 @@ def run_live(
         UserError: several processes in one launch, or anything wrong with a recipe or corpus.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        helps = command("search", "--study-name", f"{place.prefix}/ARM/seedN")
         raise UserError(
             "ablate runs one process a worker. For several GPUs a trial, let `accelerate launch -m "
-            f"climb_opt search --study-name {shlex.quote(place.prefix)}/ARM/seedN` help with each "
-            "study, or start one `climb-opt ablate` per GPU."
+            f"{helps.replace('climb-opt', 'climb_opt', 1)}` help with each study, or start one "
+            "`climb-opt ablate` per GPU."
         )
     planned = runs(recipe)
     found = [_found(run, recipe, place, on_trial) for run in planned]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from climb_opt.commands import command, typed_with
 from climb_opt.measures import effective_domains
 from climb_opt.metrics import STDERR, scores_of
 from climb_opt.paths import path_columns
@@ -98,9 +98,10 @@ def mixture_png(
 
 def rerun_command(study: str, number: int, rung: str = "") -> str:
     """The command that puts a trial's mixture in line again, on a rung where it has several."""
-    export = ["climb-opt", "export", study, "--trial", str(number), "--format", "yaml"]
     on = ["--rung", rung] if rung else []
-    return f"{shlex.join(export)} | {shlex.join(['climb-opt', 'enqueue', study, '-', *on])}"
+    with typed_with(None):  # it is stored
+        export = command("export", study, "--trial", str(number), "--format", "yaml")
+        return f"{export} | {command('enqueue', study, '-', *on)}"
 
 
 def bar(weight: float, largest: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from climb_opt.commands import typed_with
 from climb_opt.reports import section as kinds
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.parts.sections import sections
@@ -12,6 +13,7 @@ from climb_opt.text import in_markdown, percent
 MOST = 30  # rows of a table, unless it says how many are enough
 
 
+@typed_with(None)
 def render(contents: Contents) -> str:
     """The whole report in GitHub's Markdown."""
     parts = [f"# {in_markdown(contents.snapshot.name)}", *map(draw, sections(contents))]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import climb_opt
+from climb_opt.commands import typed_with
 from climb_opt.reports import section as kinds
 from climb_opt.reports.contents import Contents
 from climb_opt.reports.draw import markup
@@ -18,6 +19,7 @@ STYLE = Path(__file__).with_name("style.css")
 TITLE = " · mixture search"  # behind the study's name
 
 
+@typed_with(None)
 def render(contents: Contents) -> str:
     """The page, with the time of the report."""
     shown = sections(contents)

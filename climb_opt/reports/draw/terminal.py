@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from climb_opt.commands import command
 from climb_opt.phases import PhasedSpace, one_phase, side_by_side
 from climb_opt.reports.parts.mixture import rules_table
 from climb_opt.reports.parts.objectives import trade_offs
@@ -40,7 +40,8 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
     parts = [*([first] if first else []), mixtures(snapshot.domains, arrays)]
     found = trade_offs(snapshot)
     if found is not None:
-        parts += [listing(*found), "Another of them: `climb-opt export --trial N`."]
+        export = command("export", name, "--trial", "N", "--format", "FORMAT")
+        parts += [listing(*found), f"Another of them: `{export}`."]
     else:
         rules = rules_table(snapshot, advice.recommended, advice.followed)
         note = "± is half a 90 % interval; * marks the rule that is followed."
@@ -50,7 +51,7 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
         if confirmation is not None and any(confirmation.scores.values()):
             parts.append("\n".join(verdicts(confirmation)))
         else:
-            parts.append(f"Predicted, not yet retrained: `climb-opt confirm {shlex.quote(name)}`.")
+            parts.append(f"Predicted, not yet retrained: `{command('confirm', name)}`.")
     return "\n\n".join([*parts, *(f"Caution: {warning}." for warning in chosen.warnings)])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import shlex
 
+from climb_opt.commands import command
 from climb_opt.history import MOST as HUGE
 from climb_opt.recipes import MAIN
 from climb_opt.reports.contents import Contents
@@ -73,7 +73,7 @@ def _runs(found: Noise) -> str:
     if found.missing:
         text += (
             f" Without a result: {', '.join(found.missing)}; "
-            f"`climb-opt status {shlex.quote(found.study)}` says why."
+            f"`{command('status', found.study)}` says why."
         )
     return text
 

@@ -1,0 +1,115 @@
+"""Commands in messages are ones to copy: on the storage that was typed, or stored without one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import optuna
+import pytest
+
+from climb_opt.cli import main
+from climb_opt.commands import command, typed_with
+from climb_opt.errors import UserError
+from climb_opt.reports.dashboard.notes import rerun_command
+from climb_opt.reports.draw import markdown, page
+from climb_opt.reports.parts import noise as noise_part
+from climb_opt.reports.report import contents_of
+from climb_opt.storages import open_storage
+from climb_opt.study import open_study
+from searching import fail_on
+from synthetic_study import Shape, build_study
+
+ELSEWHERE = "runs/one more.journal"
+
+
+@pytest.mark.parametrize(
+    ("given", "end"),
+    [
+        (None, ""),
+        ("runs/a b.journal", " --storage 'runs/a b.journal'"),
+        ("postgresql://me@host/db", " --storage postgresql://me@host/db"),
+    ],
+)
+def test_a_command_takes_the_storage_that_was_typed(given: str | None, end: str) -> None:
+    with typed_with(given):
+        assert command("export", "my study", "--trial", "N") == (
+            f"climb-opt export 'my study' --trial N{end}"
+        )
+    assert command("best", "s") == "climb-opt best s"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql://me:s3@cr/et@host/db", "postgresql://me:PASSWORD@host/db"),
+        ("mysql://host/db?password=s3@cr/et", "'mysql://host/db?password=PASSWORD'"),
+    ],
+)
+def test_a_password_is_left_to_be_filled_in(
+    given: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = build_study(Shape(domains=3, rounds=(4,), name="s"))
+    monkeypatch.setattr("climb_opt.cli.pause_resume.existing", lambda args, write: study)
+    assert main(["pause", "s", "--storage", given]) == 0
+    assert f"`climb-opt resume s --storage {shown}` lets" in capsys.readouterr().out
+
+
+def commands_in(text: str) -> list[list[str]]:
+    return [shlex.split(found)[1:] for found in re.findall(r"`(climb-opt [^`]*)`", text)]
+
+
+def test_what_is_printed_can_be_copied_where_a_storage_was_typed(
+    home: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home(fail_on(1))
+    where = ["--storage", ELSEWHERE]
+    storage = open_storage(ELSEWHERE)
+    open_study("mine.yaml", storage=storage, study_name="empty")
+    spoken: list[str] = []
+    for words in (
+        ["best", "empty"], ["search", "mine.yaml"], ["status", "mine"], ["best", "mine"],
+        ["pause", "mine"],
+    ):  # fmt: skip
+        main([*words, *where])
+        said = capsys.readouterr()
+        found = commands_in(said.out + said.err)
+        assert found and all(f[-2:] == where for f in found), words
+        spoken += [f[0] for f in found]
+    assert set(spoken) == {"status", "retry", "confirm", "resume"}
+    assert main(["resume", "mine", *where]) == 0
+    monkeypatch.setenv("OPTUNA_STORAGE", ELSEWHERE)
+    capsys.readouterr()
+    assert main(["status", "mine"]) == 0
+    assert "`climb-opt retry mine` tries again" in capsys.readouterr().out, "as it was typed"
+
+
+def test_what_is_stored_names_no_storage(home: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(trial: optuna.Trial) -> None:
+        raise UserError(f"This one is odd; see `{command('status', 'mine')}`.")
+
+    home(fail)
+    assert main(["search", "mine.yaml", "--storage", ELSEWHERE]) == 2
+    study = open_study(study_name="mine", storage=open_storage(ELSEWHERE))
+    reasons = [str(trial.user_attrs) for trial in study.trials]
+    assert reasons and all("`climb-opt status mine`" in reason for reason in reasons)
+
+
+def test_a_trials_note_names_no_storage() -> None:
+    with typed_with("runs/a.journal"):
+        said = rerun_command("s", 3, "whole run")
+    assert said == (
+        "climb-opt export s --trial 3 --format yaml | climb-opt enqueue s - --rung 'whole run'"
+    )
+
+
+@pytest.mark.parametrize("draw", [page.render, markdown.render])
+def test_a_report_names_no_storage(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(noise_part, "noise", lambda found: said.append(command("status", "s")))
+    contents = contents_of(build_study(Shape(domains=3, rounds=(4,))))
+    with typed_with("runs/a.journal"):
+        draw(contents)
+        assert said == ["climb-opt status s"]
+        assert command("status", "s").endswith("runs/a.journal"), "again once it is drawn"
