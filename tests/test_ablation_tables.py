@@ -158,11 +158,13 @@ def test_the_command_runs_resumes_and_shows(
     assert "| random |" in first and "climb |" not in first
     assert main([*command, "--show"]) == 0
     assert "climb: 2 of 2 runs have not finished" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", ["climb-opt", *command])
+    url = "postgresql://me:{}@host/db"
+    monkeypatch.setattr(sys, "argv", ["climb-opt", *command, "--storage", url.format("s3cret")])
     assert main(command) == 0
     whole = capsys.readouterr().out
     assert (out / "ablation.md").read_text() == whole
-    assert f"Command: `{shlex.join(['climb-opt', *command])}`." in whole
+    stated = shlex.join(["climb-opt", *command, "--storage", url.format("PASSWORD")])
+    assert f"Command: `{stated}`." in whole
     assert {p.name for p in out.iterdir()} >= {"ablation.json", "runs.csv", "figures"}
     assert len(list((out / "figures").glob("*.png"))) == 3
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from climb_opt.cli import crew, process
-from climb_opt.cli.arguments import comparison_arguments, overrides, quieten_optuna
+from climb_opt.cli.arguments import comparison_arguments, overrides, quieten_optuna, typed
 from climb_opt.cli.offering import ablations, names_of, offer
 from climb_opt.cli.stopping import leads, stop_flag
 from climb_opt.errors import UserError
@@ -128,7 +128,7 @@ def _recipe(args: argparse.Namespace) -> AblationRecipe:
 def _report(name: str, recipe: AblationRecipe, archive: Archive, args: argparse.Namespace) -> None:
     from climb_opt.ablation.table.written import write_tables
 
-    command = shlex.join(["climb-opt", *sys.argv[1:]])
+    command = shlex.join(["climb-opt", *map(typed, sys.argv[1:])])
     text = write_tables(archive, name, recipe, command=command, figures=not args.no_figures)
     print(text, end="")
 
