@@ -32,14 +32,17 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file that a person asked for, with its folder.
+    """Write a file that a person asked for, with its folder: whole, or what was there stays.
 
     Raises:
         UserError: it cannot be written.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        if path.exists() and not path.is_file():  # a pipe or a device: nothing can take its place
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        else:
+            write_whole(path.resolve(), text)  # a link stays one
 
 
 def check_replaced(path: Path, what: str, known: Callable[[str], bool]) -> None:
@@ -61,13 +64,6 @@ def check_replaced(path: Path, what: str, known: Callable[[str], bool]) -> None:
         raise UserError(
             f"{str(path)!r} exists already and is no {what}: give another --output or remove it."
         )
-
-
-def replace_text(path: Path, text: str) -> None:
-    """As `write_text`, where others may be writing or reading the file at the same time."""
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
 
 
 @contextmanager

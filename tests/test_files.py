@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,37 @@ def test_a_file_where_a_folder_is_to_be_is_named_with_what_to_do(tmp_path: Path)
 def test_a_folder_where_a_file_is_to_be_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"it is a folder\. Give the path of a file"):
         write_text(tmp_path, "")
+
+
+def test_a_disk_that_fills_up_leaves_the_file_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, write = tmp_path / "report.html", Path.write_text
+    there.write_text("earlier")
+
+    def half(path: Path, text: str, **options: Any) -> int:
+        write(path, text[:2], **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(UserError, match=r"report\.html' cannot be written: no space left on the d"):
+        write_text(there, "later")
+    assert there.read_text() == "earlier" and list(tmp_path.iterdir()) == [there]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such links and pipes")
+def test_links_and_pipes_are_written_to_and_stay_what_they_are(tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "file")
+    write_text(link, "linked")
+    assert link.is_symlink() and (tmp_path / "file").read_text() == "linked"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_text(pipe, "piped")
+        assert os.read(reader, 10) == b"piped" and pipe.is_fifo()
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes everywhere")

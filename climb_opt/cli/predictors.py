@@ -7,7 +7,7 @@ import argparse
 from climb_opt.cli.arguments import comparison_arguments, overrides
 from climb_opt.cli.offering import names_of, offer, recipes_of
 from climb_opt.errors import UserError
-from climb_opt.files import check_folder, replace_text
+from climb_opt.files import check_folder, write_text
 from climb_opt.progress import counting, progress
 
 TABLES = "studies/ablations/predictors"  # the folder of the shipped ones
@@ -50,5 +50,5 @@ def _predictors(args: argparse.Namespace) -> None:
     text = foresight.as_markdown(recipe, cells)
     print(text, end="")
     if args.output:
-        replace_text(args.output / "predictors.md", text)
-        replace_text(args.output / "predictors.json", foresight.as_json(recipe, cells))
+        write_text(args.output / "predictors.md", text)
+        write_text(args.output / "predictors.json", foresight.as_json(recipe, cells))

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from climb_opt.errors import UserError, listed
-from climb_opt.files import replace_text
+from climb_opt.files import write_text
 from climb_opt.reading import read_json
 from climb_opt.strict import build
 from climb_opt.text import strict_json
@@ -98,7 +98,7 @@ class Gains:
             UserError: it cannot be written.
         """
         data = {key: getattr(self, key) for key in ("direction", "score", "lowers", "facts")}
-        replace_text(Path(path), strict_json(data) + "\n")
+        write_text(Path(path), strict_json(data) + "\n")
 
 
 def is_gains(text: str) -> bool:

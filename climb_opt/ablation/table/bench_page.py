@@ -14,7 +14,7 @@ from climb_opt.ablation.run.results import RunResult
 from climb_opt.ablation.table.bench_figures import anytime, rank_figure, ratio_figure
 from climb_opt.ablation.table.ranking import Mean, Ranking
 from climb_opt.ablation.table.render import number, versions
-from climb_opt.files import replace_text
+from climb_opt.files import write_text
 from climb_opt.reports.draw import markdown, markup, page
 from climb_opt.reports.draw.markup import Html
 from climb_opt.reports.section import Beside, Block, Section, Table, Words
@@ -43,11 +43,11 @@ def write_page(
 ) -> str:
     """Write `mixbench.csv` and `mixbench.html` into the folder. Returns the Markdown."""
     ranking = Ranking(recipe, results)
-    replace_text(folder / "mixbench.csv", ranking.as_csv())
+    write_text(folder / "mixbench.csv", ranking.as_csv())
     if not ranking.parts:
         said = ranking.unfinished or "No run gave a mixture."
         return f"# {name}\n\n{said}\n"
-    replace_text(folder / "mixbench.html", as_html(name, ranking, command))
+    write_text(folder / "mixbench.html", as_html(name, ranking, command))
     return as_markdown(name, ranking, command)
 
 

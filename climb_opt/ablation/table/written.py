@@ -11,7 +11,7 @@ from climb_opt.ablation.run.runner import finished
 from climb_opt.ablation.table import coverage, render
 from climb_opt.ablation.table.bench_page import write_page
 from climb_opt.ablation.table.comparison import comparisons
-from climb_opt.files import replace_text
+from climb_opt.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ def write_tables(
         figures = False  # they are on its page
     else:
         text = render.markdown(name, recipe, tables, command=command, promised=promised)
-    replace_text(folder / "ablation.md", text)
-    replace_text(folder / "runs.csv", render.as_csv(results))
-    replace_text(folder / "ablation.json", render.as_json(name, recipe, tables, results))
+    write_text(folder / "ablation.md", text)
+    write_text(folder / "runs.csv", render.as_csv(results))
+    write_text(folder / "ablation.json", render.as_json(name, recipe, tables, results))
     if figures:
         from climb_opt.ablation.table.figures import write_figures
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from climb_opt.errors import UserError
-from climb_opt.files import check_folder, replace_text, write_whole
+from climb_opt.files import check_folder, write_text, write_whole
 from climb_opt.proxy import model
 from climb_opt.shards import Corpus, file_digest
 
@@ -88,7 +88,7 @@ class Store:
 
     def give_up(self, fingerprint: str, reason: str) -> None:
         """Write that a part has diverged."""
-        replace_text(self.of(fingerprint) / DIVERGED, reason)
+        write_text(self.of(fingerprint) / DIVERGED, reason)
 
     def put(self, fingerprint: str, network: Any, corpus: Corpus) -> Path:
         """Write a part's weights; returns their folder. Until it is sealed it counts as missing."""
