@@ -160,6 +160,20 @@ def nothing(folder: Path) -> None:
     pass
 
 
+class Nan:
+    """A predictor of somebody's own that knows a third of the domains' simplex only."""
+
+    def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
+        pass
+
+    def predict(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean = np.where(weights[:, 0] < 1 / 3, weights[:, 0], np.nan)
+        return mean, np.ones(len(mean))
+
+
+OWN = {"own": {"name": f"{Nan.__module__}:Nan"}}
+
+
 @pytest.mark.parametrize(
     ("damage", "changes", "message"),
     [
@@ -171,6 +185,8 @@ def nothing(folder: Path) -> None:
         (nothing, {"train": {**FILES, "key": "id"}}, "no column 'id'"),
         (nothing, {"train": {**FILES, "keys": "run"}}, "unknown key 'keys'"),
         (nothing, {"train": {"key": "run"}}, "as many files under mixtures"),
+        (nothing, {"train": {**FILES, "ignore": ["run", "bb"]}}, "ignore: no file has column 'bb'"),
+        (nothing, {"predictors": OWN}, ":Nan', fitted to 24 rows, predicted nan for 13 of 16"),
         (nothing, {"n": [36]}, "the largest n is 32"),
         (nothing, {"n": [1]}, "every n at least 2"),
         (nothing, {"predictors": {"lgbm": {}}}, "Unknown predictor 'lgbm'"),

@@ -358,6 +358,7 @@ def test_a_table_that_is_no_mapping_is_refused(table: Any) -> None:
         ({"unmatched": ["drop"]}, "unmatched must be a name"),
         ({"ignore": 3}, "ignore must be a name or a list of names, not 3"),
         ({"ignore": "math"}, "sum to"),
+        ({"ignore": ["run", "mth"]}, "ignore: no file has column 'mth'. Did you mean 'math'"),
         ({"score": ["prose_loss", "prose_loss"]}, "names result 'prose_loss' twice"),
     ],
 )

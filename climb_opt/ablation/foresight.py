@@ -184,7 +184,19 @@ def _fit(
         model = predictor_factory(choice.name, choice.options)()
         model.fit(table.weights, part)
         models.append(model)
-    return lambda weights: np.stack([expected(model, weights) for model in models], axis=1)
+
+    def predict(weights: np.ndarray) -> np.ndarray:
+        found = np.stack([expected(model, weights) for model in models], axis=1)
+        lost = ~np.isfinite(found)
+        if ":" in choice.name and lost.any():
+            raise UserError(
+                f"predictors: {choice.name!r}, fitted to {len(table)} rows, predicted "
+                f"{found[lost][0]} for {lost.any(axis=1).sum()} of {len(weights)} mixtures; it "
+                "must predict a finite number for each."
+            )
+        return found
+
+    return predict
 
 
 def _judge(

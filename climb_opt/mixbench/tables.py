@@ -24,12 +24,20 @@ import optuna
 from optuna.trial import TrialState
 
 from climb_opt.emulator.rows import DECIMALS, PER_PARAMETER, SIZES, TOKENS, RowLadder, RowSpace
-from climb_opt.emulator.tables import Runs, coefficients_of, read_runs, read_table, read_tables
+from climb_opt.emulator.tables import (
+    LABELS,
+    Runs,
+    coefficients_of,
+    read_runs,
+    read_table,
+    read_tables,
+)
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.ladder import Ladder, Rung
 from climb_opt.metrics import side_of
 from climb_opt.mixbench.long import LongTable
 from climb_opt.mixbench.problems import Problem
+from climb_opt.reading import check_there
 from climb_opt.simplex import PREFIX
 from climb_opt.text import amount, counted
 
@@ -191,6 +199,8 @@ def _read(name: str, folder: Path, data: Mapping[str, Any]) -> Runs:
         if odd := [one for one in several if not isinstance(one, str | Path)]:
             raise UserError(f"Table {name!r}: {what} must be a file, not {odd[0]!r}.")
         files[what] = [folder / one for one in several]
+    left_out = [column for column in options.get("ignore", ()) if column not in LABELS]
+    check_there(f"Table {name!r}, ignore", left_out, [f for each in files.values() for f in each])
     if kind == "mixtures":
         table = read_tables(files["mixtures"], files["results"], **options)
         ones = np.ones(len(table))

@@ -34,10 +34,11 @@ from climb_opt.emulator import (
     read_table,
 )
 from climb_opt.emulator.objective import reference_draws
-from climb_opt.emulator.tables import read_tables
+from climb_opt.emulator.tables import LABELS, read_tables
 from climb_opt.errors import UserError, listed
 from climb_opt.ladder import Ladder
 from climb_opt.metrics import better_low
+from climb_opt.reading import check_there, named
 from climb_opt.recipes import Choice
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
@@ -171,7 +172,10 @@ def load_table(given: Mapping[str, Any], folder: str = ".") -> Table:
             "are data/*.csv of github.com/sail-sg/regmix, Olmix's in huggingface.co allenai/olmix."
         )
     check_keys(data, sorted(inspect.signature(read_table).parameters), (), "table")
-    return read_tables(*([Path(folder, file) for file in files] for files in pairs), **data)
+    mixtures, results = ([Path(folder, file) for file in files] for files in pairs)
+    left_out = [name for name in named(data.get("ignore", ())) if name not in LABELS]
+    check_there("table.ignore", left_out, [*mixtures, *results])
+    return read_tables(mixtures, results, **data)
 
 
 def fitted(given: Mapping[str, Any], folder: str, components: bool) -> Emulator:
