@@ -364,13 +364,14 @@ def test_dashboard_shows_the_study_with_cards_and_a_note(
 
     served: dict[str, Any] = {}
 
-    def serve(app: board.Application, **settings: Any) -> None:
+    def serve(app: board.Application, *, ready: Any, **settings: Any) -> None:
         served.update(settings)
+        ready(8124)
 
     monkeypatch.setattr(board, "serve", serve)
     status, out, _ = run("dashboard", "small", "--port", "8123")
     assert status == 0
-    assert "http://localhost:8123/dashboard/studies/" in out
+    assert "http://localhost:8124/dashboard/studies/" in out, "where it listens"
     assert served == {"host": "localhost", "port": 8123}
     study = optuna.load_study(study_name="small", storage=open_storage(storage))
     note = get_note(study)
@@ -384,6 +385,6 @@ def test_dashboard_on_a_study_without_trials_still_starts(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna_dashboard")
-    monkeypatch.setattr(board, "serve", lambda *_, **__: None)
+    monkeypatch.setattr(board, "serve", lambda *_, ready, port, **__: ready(port))
     status, out, _ = run("dashboard", "begun")
-    assert status == 0 and "/dashboard/studies/" in out
+    assert status == 0 and ":8080/dashboard/studies/" in out

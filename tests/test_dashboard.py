@@ -17,6 +17,7 @@ import pytest
 
 from climb_opt.attributes import SHOWN
 from climb_opt.cli import main
+from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.reports.contents import Contents, gather
 from climb_opt.reports.dashboard import notes
@@ -255,11 +256,27 @@ def test_an_address_that_cannot_be_served_on_is_one_line_that_says_what_to_chang
     def refused(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(board, "serve", refused)
+    monkeypatch.setattr(board, "make_server", refused)
     where = str(tmp_path / "x.journal")
     build_study(SHAPE, open_storage(where))
     assert main(["dashboard", "board", "--storage", where]) == 2
-    assert f"{error.strerror}. Give another {other}." in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert f"{error.strerror}. Give another {other}." in said.err and not said.out
+
+
+def test_why_there_are_no_cards_is_said_with_a_command_to_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
+        raise UserError(f"see `{command('status', 'board')}`")
+
+    monkeypatch.setattr("climb_opt.reports.report.contents_of", nothing)
+    monkeypatch.setattr(board, "serve", lambda *_, ready, port, **__: ready(port))
+    where = str(tmp_path / "x.journal")
+    build_study(SHAPE, open_storage(where))
+    assert main(["dashboard", "board", "--storage", where]) == 0
+    see = command("status", "board", "--storage", where)
+    assert f"No cards yet: see `{see}`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,16 @@ def _dashboard(args: argparse.Namespace) -> None:
     study = existing(args, write=True)
     view = StudyView(study)
     app = board.application(view.storage, artifact_store(study, args.artifacts))
-    url = f"http://{args.host}:{args.port}/dashboard/studies/{view.number}"
-    print(f"{study.study_name}: {url}\nCtrl-C stops the dashboard, not the search.", flush=True)
     # The cards of a large study take some seconds: the browser need not wait for them.
     cards = threading.Thread(target=copy_context().run, args=(_refresh, study), daemon=True)
-    cards.start()
+
+    def ready(port: int) -> None:
+        url = f"http://{args.host}:{port}/dashboard/studies/{view.number}"
+        print(f"{study.study_name}: {url}\nCtrl-C stops the dashboard, not the search.", flush=True)
+        cards.start()
+
     try:
-        board.serve(app, host=args.host, port=args.port)
+        board.serve(app, host=args.host, port=args.port, ready=ready)
     except OSError as error:
         other = "--host" if _is_of_host(error) else "--port"
         raise UserError(

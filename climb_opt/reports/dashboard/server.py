@@ -40,13 +40,18 @@ def application(storage: optuna.storages.BaseStorage, store: Any = None) -> Appl
     return styled(wsgi(storage, artifact_store=store))
 
 
-def serve(app: Application, *, host: str, port: int) -> None:
+def serve(app: Application, *, host: str, port: int, ready: Callable[[int], None]) -> None:
     """Serve the dashboard until interrupted, a thread for each request.
+
+    Args:
+        port: 0 for any that is free.
+        ready: called with the port once browsers may come.
 
     Raises:
         OSError: the port cannot be used.
     """
     with make_server(host, port, app, _Server, _Quiet) as server:
+        ready(server.server_port)
         server.serve_forever()
 
 
