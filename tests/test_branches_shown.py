@@ -14,6 +14,7 @@ import studying
 from branching import BRANCHES, branched
 from climb_opt import status
 from climb_opt.attributes import FACTS, RUNG, SLOT
+from climb_opt.cli.following import following
 from climb_opt.cli.search import _conclusion
 from climb_opt.cli.status import describe
 from climb_opt.errors import UserError
@@ -42,7 +43,8 @@ def searched(
         return (sign if below else 1.0) * score(trial)
 
     study = open_study(branched(corpus, **changes), storage=journal, study_name=name)
-    work(study, objective=by_rung, pace=PACE)
+    with following(study, StudyView(study).plan) as follow:
+        work(study, objective=by_rung, pace=PACE, on_trial=follow.show)
     return study
 
 
@@ -58,9 +60,14 @@ def test_a_trusted_read_out_scores_its_rounds(tiny_corpus: Corpus, journal: str)
 
 
 def test_a_read_out_that_does_not_hold_is_said_and_not_used(
-    tiny_corpus: Corpus, journal: str
+    tiny_corpus: Corpus,
+    journal: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("climb_opt.progress.FIRST", 0.0)
     study = searched(tiny_corpus, journal, sign=-1.0)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("s: 24 of 24 trials")
     now = status(study)
     assert now.done and [r.size for r in now.rounds] == [0, 2]
     assert "caution: merging does not hold here" in describe(now)

@@ -23,13 +23,15 @@ class Following:
 
     Args:
         bar: of `climb_opt.progress`.
+        most: slots that will be run at most, where that may be fewer than the plan has.
         file: where the lines go; None: standard output.
     """
 
     def __init__(
-        self, study: optuna.Study, plan: Plan, bar: Any, *, file: TextIO | None = None
+        self, study: optuna.Study, plan: Plan, bar: Any, *, most: int | None, file: TextIO | None
     ) -> None:
-        self._study, self._plan, self._bar, self._file = study, plan, bar, file
+        self._study, self._plan, self._bar = study, plan, bar
+        self._most, self._file = most, file
 
     def show(self, trial: FrozenTrial) -> None:
         """A trial of this process ended."""
@@ -54,7 +56,7 @@ class Following:
     def _move(self, now: Status) -> None:
         from climb_opt.cli.status import spending
 
-        self._bar.n = now.count
+        self._bar.n, self._bar.total = now.count, _size(now, self._most)
         words = [spending(now)] if now.rungs else []
         if now.budget is not None and now.seconds_left:
             words.append(f"about {duration(now.seconds_left)} left")
@@ -102,7 +104,7 @@ def following(
     """A `Following` while it is entered; workers of `--workers` leave the progress to their leader.
 
     Args:
-        total: slots that will be run at most, where that is fewer than the plan has.
+        total: as `most` of a `Following`.
     """
     from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -110,11 +112,16 @@ def following(
     from climb_opt.progress import progress
 
     now = rounds.status(study, plan)
-    size: int | None = now.size if total is None else min(total, now.size)
-    if plan.budget is not None:  # how many trials it pays for is the sampler's to say
-        size = None
+    size = _size(now, total)
     with (
         logging_redirect_tqdm(),
         progress(size, now.name, "trial", initial=now.count, show=leads()) as bar,
     ):
-        yield Following(study, plan, bar, file=file)
+        yield Following(study, plan, bar, most=total, file=file)
+
+
+def _size(now: Status, most: int | None) -> int | None:
+    """Slots of the plan as it stands: rounds of a read-out that does not hold are left out."""
+    if now.budget is not None:  # how many trials it pays for is the sampler's to say
+        return None
+    return now.size if most is None else min(most, now.size)
