@@ -18,6 +18,7 @@ from climb_opt.reports.draw import markdown
 from climb_opt.reports.draw import page as html
 from climb_opt.reports.effects import domain_effects, moved
 from climb_opt.reports.quality import predict_unseen
+from climb_opt.reports.report import is_report
 from climb_opt.reports.snapshot import Snapshot, take
 from climb_opt.selection import Advice, Estimate, Recommendation
 from climb_opt.simplex import MixtureSpace
@@ -201,6 +202,18 @@ def test_a_study_whose_trials_all_failed_shows_the_reasons() -> None:
     page = html.render(gather(take(study), predictor=QUICK))
     assert "loss is nan &lt;i&gt;3&lt;/i&gt;" in page
     read(page)
+
+
+@pytest.mark.parametrize(
+    ("line", "known"),
+    [
+        ("12 of 14 slots finished; 3 domains; 41 s of training; 786k tokens.", True),  # 0.1.0's
+        ("slots finished: 12 of 14; domains: 3; training: 41 s.", True),
+        ("12 of 14 slots finished; the rest follows.", False),
+    ],
+)
+def test_markdown_of_an_earlier_version_is_a_report_too(line: str, known: bool) -> None:
+    assert is_report(f"# mine\n\n{line}\n\n## Mixture\n") == known
 
 
 def test_a_plain_optuna_study_needs_no_recipe() -> None:

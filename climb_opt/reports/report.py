@@ -24,6 +24,11 @@ from climb_opt.study import corpus_of
 if TYPE_CHECKING:
     from climb_opt.corpus.after.map import Points
 
+# The figures at a glance in Markdown: as they are now, and as version 0.1.0 began with them.
+GLANCE = re.compile(
+    r"^(slots|trials) finished: .*domains: |^\d+ of \d+ slots finished; \d+ domains; ", re.MULTILINE
+)
+
 
 def report(
     study: optuna.Study,
@@ -69,7 +74,7 @@ def report(
 def is_report(text: str) -> bool:
     """Whether a text begins as a report does: a page, or Markdown with the figures at a glance."""
     if text.startswith("# "):
-        return re.search(r"^(slots|trials) finished: .*domains: ", text, re.MULTILINE) is not None
+        return GLANCE.search(text) is not None
     return text.startswith("<!doctype html>") and f"{page.TITLE}</title>" in text
 
 
