@@ -63,6 +63,11 @@ def test_the_table_pools_by_arm_and_noise_and_a_rerun_reads_the_archive(tmp_path
     assert [line[:3] for line in lines] == [["dirichlet", "0", "4"], ["dirichlet", "0.3", "4"]]
     share = np.mean([row["gain held"] for row in rows if row["noise"] == 0.3])
     assert lines[1][head.index("gain: held")] == f"{share:.2f}"
+    small_units = {"score error": 1.23e-4, "score half": 3.21e-4, "score winkler": 6.542e-4}
+    one = {**rows[0], **small_units, "score held": 1.0, "regret": 2.346e-5}
+    cells = dict(zip(*coverage.lines_of([one], ("arm", "noise")), strict=True))
+    assert cells["score: error ± half-width"] == "+0.00012 ± 0.00032"
+    assert cells["score: interval score"] == "0.000654" and cells["regret"] == "0.0000235"
     text = write_tables(archive, "coverage", recipe, figures=False)
     assert "## Do the intervals hold?" in text and coverage.LEGEND in text
 

@@ -106,6 +106,20 @@ def test_the_summary_names_every_domain_with_its_share(corpus: Corpus) -> None:
     assert all(domain.name in samples.splitlines() for domain in corpus.domains)
 
 
+def test_the_table_of_domains_has_the_digits_that_its_figures_mean(tiny_corpus: Corpus) -> None:
+    web, code, math = tiny_corpus.domains
+    scores = {"advertisement": 0.00123, "informational": 4.5}
+    web = replace(web, info={"quality": scores, "terms": ["cat"]})
+    small = replace(math, shards=(replace(math.shards[0], tokens=5),))
+    large = replace(code, shards=(replace(code.shards[0], tokens=400_000_000_000),))
+    lines = show.summary(replace(tiny_corpus, domains=(web, large, small)))
+    head, *rows = (line.split() for line in lines[2:6])
+    assert head == ["domain", "tokens", "share", "documents", "held", "out", *scores, "terms"]
+    assert rows[0][2] == "<0.01%" and rows[0][-3:] == ["0.00123", "4.50", "cat"]
+    assert rows[1][1:3] == ["400,000,000,000", "100.0%"] and rows[1][-2:] == ["–", "–"]
+    assert len({len(line.rstrip().removesuffix("cat").rstrip()) for line in lines[3:6]}) == 1
+
+
 def test_what_became_of_the_documents_is_told_line_by_line() -> None:
     provenance = {
         "documents": 1200,

@@ -12,9 +12,10 @@ from climb_opt.ablation.recipe.resolve import settings
 from climb_opt.ablation.run.promises import WHAT
 from climb_opt.ablation.run.results import RunResult
 from climb_opt.selection.recommendation import LEVEL
+from climb_opt.text import number, plus_minus
 
 Row = Mapping[str, Any]
-HEAD = ("held", "error, half-width", "width", "interval score")  # of each of WHAT
+HEAD = ("held", "error ± half-width", "width", "interval score")  # of each of WHAT
 
 LEGEND = (
     f"Held: the share of {LEVEL:.0%} intervals that hold the truth. Error: stated minus true, the "
@@ -38,7 +39,7 @@ def lines_of(rows: Sequence[Row], by: Sequence[str]) -> list[list[str]]:
     """Head and cells of the table that pools `rows` by these columns."""
     found = [[*by, "asked", *(f"{what}: {name}" for what in WHAT for name in HEAD), "regret"]]
     for key, own in cells(rows, *by).items():
-        regret = f"{np.median(column(own, 'regret')):.3f}"
+        regret = number(float(np.median(column(own, "regret"))), 3)
         shown = [cell for what in WHAT for cell in interval(own, what)]
         found.append([*(f"{k:g}" if isinstance(k, float) else str(k) for k in key), str(len(own))])
         found[-1] += [*shown, regret]
@@ -66,7 +67,7 @@ def interval(rows: Sequence[Row], what: str) -> list[str]:
     right = float(np.quantile(np.abs(error), LEVEL))
     return [
         f"{column(rows, f'{what} held').mean():.2f}",
-        f"{np.median(error):+.3f}, {np.median(half):.3f}",
+        plus_minus(float(np.median(error)), float(np.median(half)), sign=True),
         f"{np.median(half) / right:.1f}" if right > 0 else "–",
-        f"{column(rows, f'{what} winkler').mean():.3f}",
+        number(float(column(rows, f"{what} winkler").mean()), 3),
     ]

@@ -8,10 +8,11 @@ from typing import Any
 from climb_opt.corpus_recipe import least_held_out
 from climb_opt.errors import listed
 from climb_opt.shards import Corpus
-from climb_opt.text import counted, pad, percent, printable, shorten, width
+from climb_opt.text import counted, number, pad, percent, printable, shorten, width
 from climb_opt.tokenizer import EndOfText
 
 NAME = 28  # columns
+CELL = 10  # of a figure at least
 TERMS = 6
 LISTED = 5  # domains in one line
 MUCH = 2  # times the share asked for: held out so far above it, a domain is named
@@ -21,24 +22,24 @@ def summary(corpus: Corpus) -> list[str]:
     """Lines: one table of domains, the targets, where the documents went."""
     total = max(1, sum(d.tokens for d in corpus.domains))
     qualities = sorted({q for d in corpus.domains for q in d.info.get("quality", {})})
-    columns = ["tokens", "share", "documents", "held out", *qualities]
-    names = [shorten(d.name, NAME) for d in corpus.domains]
-    columns_of_names = max(map(width, names))
     lines = [
         f"{corpus.name}: {len(corpus.domains)} domains, {total:,} tokens, "
         f"vocabulary {corpus.vocab_size}, digest {corpus.digest}",
         "",
-        pad("domain", columns_of_names) + "  " + "".join(f"{c:>12}" for c in columns) + "  terms",
     ]
-    for domain, name in zip(corpus.domains, names, strict=True):
+    rows = [["domain", "tokens", "share", "documents", "held out", *qualities, "terms"]]
+    for domain in corpus.domains:
         documents = sum(s.documents for s in domain.shards)
         held = domain.heldout.tokens if domain.heldout is not None else 0
-        share = f"{domain.tokens / total:.1%}"
-        cells = [f"{domain.tokens:,}", share, f"{documents:,}", f"{held:,}"]
-        cells += [f"{domain.info.get('quality', {}).get(q, float('nan')):.2f}" for q in qualities]
-        terms = ", ".join(domain.info.get("terms", [])[:TERMS])
-        row = "".join(f"{c:>12}" for c in cells)
-        lines.append(f"{pad(name, columns_of_names)}  {row}  {terms}")
+        share = f"{percent(domain.tokens / total)}%"
+        cells = [shorten(domain.name, NAME)]
+        cells += [f"{domain.tokens:,}", share, f"{documents:,}", f"{held:,}"]
+        cells += [number(domain.info.get("quality", {}).get(q), 3) for q in qualities]
+        rows.append([*cells, ", ".join(domain.info.get("terms", [])[:TERMS])])
+    first, *wide = (max(map(width, column)) for column in list(zip(*rows, strict=True))[:-1])
+    for name, *figures, terms in rows:
+        padded = [pad(c, max(CELL, w), right=True) for c, w in zip(figures, wide, strict=True)]
+        lines.append("  ".join([pad(name, first), *padded, terms]))
     lines += [""]
     for name, stream in corpus.targets.items():
         lines.append(
