@@ -24,6 +24,7 @@ from climb_opt.ladder import recipe as ladders
 from climb_opt.ladder.branches import recipe as branching
 from climb_opt.ladder.recipe import proxy_data
 from climb_opt.ladder.recipe import read_proxy as read_proxy
+from climb_opt.metrics import check_direction
 from climb_opt.proxy_recipe import ModelRecipe as ModelRecipe
 from climb_opt.proxy_recipe import ProxyRecipe as ProxyRecipe
 from climb_opt.recipe_files import find, included, load_yaml, read_data, set_overrides
@@ -192,11 +193,13 @@ def _check_names(recipe: StudyRecipe) -> None:
 
 
 def _check_weights(recipe: StudyRecipe) -> None:
-    """Raise where every mixture would have the same score."""
+    """Raise where every mixture would have the same score, or the worst would be the best."""
     for name, objective in recipe.objectives().items():
         given = objective.score
+        key = "study.score" if name == MAIN else f"study.also.{name}.score"
+        if given != [AUTO]:
+            check_direction(key, objective.coefficients(), objective.direction)
         if isinstance(given, dict) and not any(given.values()):
-            key = "study.score" if name == MAIN else f"study.also.{name}.score"
             raise UserError(
                 f"{key}: every mixture scores 0, for all weights are 0: {', '.join(given)}; give "
                 "one another weight."

@@ -160,6 +160,7 @@ def test_a_mistake_in_the_pages_evaluator_is_one_line_before_training(
         "proxy": {"model": {"hidden": 16, "layers": 1, "heads": 2}, "tokens": 2048},
         "evaluators": [{"name": "my_evaluators:NextToken", "target": "sums", "tokens": 1}],
         "score": ["sums/acc"],
+        "direction": "maximize",
         "rounds": [2],
     }
     Path("mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")

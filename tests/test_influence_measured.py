@@ -246,7 +246,7 @@ def test_a_recipe_is_measured_from_python_and_the_command_line(
         ("influence.tokens=1e12", "influence.tokens must be at most the "),
         ("influence.curvature_tokens=1e12", "curvature_tokens must be at most the "),
         ("influence.mixtures=2", "influence.mixtures must be 0, for none, or at least 3, but is 2"),
-        ("score=[sums/acc]", "no evaluator gives 'sums/acc'"),
+        ("score=[sums/loss]", "no evaluator gives 'sums/loss'"),
     ):
         assert main(["influence", "mine.yaml", "--set", wrong]) == 2
         assert words in capsys.readouterr().err

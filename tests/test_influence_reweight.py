@@ -135,7 +135,7 @@ def test_a_score_without_a_gradient_is_refused_before_anything_is_trained(
     rows.write_text('{"query": "two plus", "choices": ["two", "a cat"], "label": 0}\n' * 3)
     lm_eval = {"name": "lm-eval", "tasks": ["sums"], "files": {"sums": str(rows)}}
     proxy = {**recipe_data(tiny_corpus)["proxy"], "reweight": "tikmix"}
-    changes = {"proxy": proxy, "evaluators": [lm_eval], "score": ["sums/acc"]}
+    changes = {"proxy": proxy, "evaluators": [lm_eval], "score": {"sums/acc": -1.0}}
     with pytest.raises(UserError, match="'sums/acc' has no gradient"):
         proxies_of(tiny_corpus, tmp_path, **changes)
     recipe, storage = study_from(recipe_data(tiny_corpus, **changes)), open_storage(tmp_path / "s")

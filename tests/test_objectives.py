@@ -156,11 +156,11 @@ def test_an_objective_of_an_unknown_component_is_named(tiny_corpus: Corpus, tmp_
 
 
 def test_objectives_survive_the_study() -> None:
-    overrides = ["also={other: {score: {a/bpb: 2.0}, direction: maximize}}", "sampler=nsga2"]
+    overrides = ["also={other: {score: {a/bpb: -2.0}, direction: maximize}}", "sampler=nsga2"]
     recipe = read_study("demo", overrides)
     again = study_from(json.loads(to_json(recipe)))
     assert again == recipe
-    assert add_up({"a/bpb": 1.5}, again.also["other"].coefficients()) == 3.0
+    assert add_up({"a/bpb": 1.5}, again.also["other"].coefficients()) == -3.0
 
 
 def test_the_pareto_set_is_what_nothing_beats() -> None:

@@ -348,6 +348,37 @@ def test_numbers_of_corpora_proxies_and_scores_have_ranges_too() -> None:
         recipes.study_from({**MINIMAL, "score": {"a/acc": 0}})
 
 
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"score": ["a/acc"]}, r"study\.score: 'a/acc' is better high, but direction is minimize"),
+        (
+            {"score": {"a/bpb": 1, "a/acc_norm": 0.5}},
+            r"'a/acc_norm' .* Say direction: maximize, or",
+        ),
+        ({"score": ["a/bpb"], "direction": "maximize"}, r"'a/bpb' is better low, .*\{a/bpb: -1\}"),
+        ({"also": {"b": {"score": ["b/acc"]}}}, r"study\.also\.b\.score: 'b/acc' is better high"),
+    ],
+)
+def test_a_score_is_not_searched_for_where_it_is_worst(changes: dict[str, Any], wrong: str) -> None:
+    with pytest.raises(UserError, match=wrong):
+        recipes.study_from({**MINIMAL, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"score": {"a/bpb": 1, "a/acc": -0.5}},
+        {"score": {"a/bpb": -1}, "direction": "maximize"},
+        {"score": ["mine/quality"]},
+        {"score": ["a/acc"], "direction": "maximize"},
+    ],
+)
+def test_a_score_may_go_either_way_if_its_sign_says_so(changes: dict[str, Any]) -> None:
+    assert recipes.study_from({**MINIMAL, **changes}).score == changes["score"]
+    recipes.study_from({**MINIMAL, "score": ["a/acc"]}, stored=True)  # a study that ran opens
+
+
 def test_a_difference_counts_the_rungs_of_a_long_ladder_that_the_other_recipe_lacks() -> None:
     ladder = [{"tokens": 4096, "command": "x" * 300}, {"tokens": 8192}]
     assert recipe_files.difference({"ladder": []}, {"ladder": ladder}) == [
