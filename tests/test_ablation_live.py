@@ -41,6 +41,7 @@ BASE: dict[str, Any] = {
     "evaluators": [{"name": "heldout", "target": "sums"}],
     "score": ["sums/bpb"],
 }
+EVERY_DOMAIN = [{"name": "heldout", "target": [], "domains": True}]
 
 
 def recipe(corpus: Corpus, **changes: Any) -> AblationRecipe:
@@ -57,11 +58,10 @@ def recipe(corpus: Corpus, **changes: Any) -> AblationRecipe:
             "reference": "uniform",
             "budget": {"trials": 4},
             "seeds": 1,
-            "test": {"study": {"score": ["heldout/math/bpb"], "evaluators": [
-                {"name": "heldout", "target": [], "domains": True}]}},
+            "test": {"study": {"score": ["heldout/math/bpb"], "evaluators": EVERY_DOMAIN}},
             **changes,
         }
-    )  # fmt: skip
+    )
 
 
 def test_arms_search_and_are_judged_on_the_test(tiny_corpus: Corpus, tmp_path: Path) -> None:
@@ -159,6 +159,28 @@ def test_mistakes_stop_before_training(
 ) -> None:
     with pytest.raises(UserError, match=message):
         run_ablation(recipe(tiny_corpus, reference=None, **changes), Archive(tmp_path))
+
+
+def test_a_changed_test_judges_again_and_a_changed_search_is_told_what_to_do(
+    tiny_corpus: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def done(**changes: Any) -> dict[str, Any]:
+        asked = {"arms": {"random": {"sampler": "random"}}, "budget": {"trials": 2}, **changes}
+        (result,) = run_ablation(recipe(tiny_corpus, reference=None, **asked), Archive(tmp_path))
+        found = open_study(study_name=name, storage=storage, create=False)
+        return {**result.facts, "trials": len(found.trials), "final": result.final}
+
+    storage, name = str(tmp_path / "studies.journal"), "ablation/random/seed0"
+    first = done()
+    assert first["judged"] == 1 and done() == first
+    more = {"study": {"score": ["heldout/code/bpb"], "evaluators": EVERY_DOMAIN}, "seeds": 2}
+    changed = done(test=more)
+    assert changed["judged"] == 2 and changed["final"] != first["final"]
+    assert changed["trials"] == first["trials"] == 2, "nothing was searched again"
+    assert "test has changed since runs with it were done" in caplog.text
+    base = {**BASE, "corpus": str(tiny_corpus.path), "proxy": {**PROXY, "lr": 0.5}}
+    with pytest.raises(UserError, match=r"seed0' was made .*proxy\.lr: .*\. Leave the ablation's"):
+        done(base=base)
 
 
 def test_several_processes_of_one_launch_are_told_what_to_do(

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import logging
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +32,19 @@ PER_MACHINE = ("corpus",)  # keys that may differ: the same corpus may lie elsew
 NOISE_SUFFIX = "-noise"  # ends the name of the study beside a study that measures its noise
 SAMPLER_GETS = {"space", "seed", "rounds", "max_attempts"}  # by the study, not by a recipe
 MEASURED = ("proxy", "evaluators", "direction")  # keys without which weights are another study's
+
+
+class OtherRecipe(UserError):
+    """A study was made from another recipe than is asked for; `changes` are the keys that differ.
+
+    Args:
+        remedy: what to do about it.
+    """
+
+    def __init__(self, study: str, changes: Sequence[str], remedy: str) -> None:
+        self.changes = changes
+        said = f"Study {study!r} was made from another recipe: {'; '.join(changes)}. {remedy}"
+        super().__init__(said)
 
 
 def weighed(
@@ -157,10 +170,11 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
                     f"{command}` beside {facts['of']!r}, by another recipe: {'; '.join(lines)}. "
                     "Give another --study-name."
                 )
-        raise UserError(
-            f"Study {study.study_name!r} was made from another recipe: {'; '.join(lines)}. Give "
-            f"another --study-name to start a new study, or only `--study-name "
-            f"{shlex.quote(study.study_name)}` to go on with the stored recipe."
+        raise OtherRecipe(
+            study.study_name,
+            lines,
+            "Give another --study-name to start a new study, or only `--study-name "
+            f"{shlex.quote(study.study_name)}` to go on with the stored recipe.",
         )
 
 

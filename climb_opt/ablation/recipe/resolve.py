@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from climb_opt import recipe_files, recipes
 from climb_opt.ablation.recipe.arms import ArmOptions, arm_data, split
-from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget
+from climb_opt.ablation.recipe.recipe import LIVE, AblationRecipe, Budget, TestRecipe
 from climb_opt.apportion import apportion
 from climb_opt.errors import UserError, within
 from climb_opt.ladder import recipe as ladders
@@ -52,6 +52,7 @@ class Run:
     arm: Arm
     seed: int
     promises: tuple[int, ...] = ()
+    test: TestRecipe = field(default_factory=TestRecipe)  # which judges a live run
 
     @property
     def key(self) -> str:
@@ -69,7 +70,7 @@ def runs(recipe: AblationRecipe) -> list[Run]:
     seeds = range(recipe.first_seed, recipe.first_seed + recipe.seeds)
     resolved = arms(recipe)
     return [
-        Run(setting, objective, _own(arm, objective, seed), seed, recipe.promises)
+        Run(setting, objective, _own(arm, objective, seed), seed, recipe.promises, recipe.test)
         for seed in seeds
         for setting, objective in settings(recipe)
         for arm in resolved

@@ -1,4 +1,4 @@
-"""What decides an emulated run beside its recipe: what the files, searches and code it names hold.
+"""What decides a run beside its own recipe: what the files, searches and code it names hold.
 
 A result keeps their digests (`RunResult.contents`), so that one of a table or a method that has
 changed since is not taken for the new one's; memories of what was read are keyed by them.
@@ -16,7 +16,8 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from climb_opt import lookup
+from climb_opt import lookup, recipes
+from climb_opt.ablation.recipe.recipe import LIVE
 from climb_opt.ablation.recipe.resolve import Run
 from climb_opt.shards import file_digest
 from climb_opt.storages import open_storage
@@ -27,13 +28,14 @@ Contents = dict[str, str]
 
 
 def contents(run: Run) -> Contents:
-    """Name -> digest of all that an emulated run reads; what is not there has none.
+    """Name -> digest of all that an emulated run reads; what is not there has none. Of a live run:
+    by what test it is judged.
 
     Raises:
         UserError: a storage of searches that cannot be read, or has no such search.
     """
-    if run.objective.name == "live":
-        return {}
+    if run.objective.name == LIVE:
+        return {"test": hashlib.sha256(recipes.to_json(run.test).encode()).hexdigest()[:16]}
     found = of_options({**run.objective.options, **run.arm.options.objective})
     own = run.arm.options.method or run.arm.study.sampler
     for choice in (own, run.arm.options.final):

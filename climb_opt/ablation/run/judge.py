@@ -17,9 +17,10 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt import lookup
+from climb_opt import lookup, recipes
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Run, judged_study
+from climb_opt.ablation.run.contents import contents
 from climb_opt.ablation.run.results import RunResult, mixtures_digest
 from climb_opt.attributes import COMPONENTS, INTERRUPTED, SLOT
 from climb_opt.baselines import fixed_mixture
@@ -28,10 +29,12 @@ from climb_opt.history import History, fact
 from climb_opt.metrics import scores_of
 from climb_opt.predictors.base import Predictor, expected
 from climb_opt.predictors.own import predictor_factory
+from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.sibling import orders
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
 from climb_opt.study import open_study, read_recipe, run_plan, with_proxies
+from climb_opt.study.asked import OtherRecipe
 from climb_opt.view import StudyView, all_trials, read_history
 
 JUDGE_SEED = 1_000  # first of the fresh training seeds, far from the runs' own
@@ -46,6 +49,21 @@ class Place:
     prefix: str
     directory: Path
     stop: Callable[[], bool]
+
+    def open(self, recipe: StudyRecipe, name: str) -> optuna.Study:
+        """The study of an arm, created or joined.
+
+        Raises:
+            UserError: as of `open_study`; what another recipe may do here.
+        """
+        try:
+            return open_study(recipe, storage=self.storage, study_name=name)
+        except OtherRecipe as error:
+            remedy = (
+                "Leave the ablation's recipe as it was to go on, or give another --study-name to "
+                "start a new ablation."
+            )
+            raise OtherRecipe(name, error.changes, remedy) from None
 
     def check_stop(self) -> None:
         """Raise `Interrupted` if the worker was asked to stop."""
@@ -80,7 +98,11 @@ def judge(
     judged = judged_study(recipe, found[0].run.arm.study)
     phases = "".join(f"-{share:g}" for share in judged.phases)
     name = f"{place.prefix}/judge-{Path(judged.corpus_folder).name}{phases}"
-    study = open_study(judged, storage=place.storage, study_name=name)
+    try:
+        study = open_study(judged, storage=place.storage, study_name=name)
+    except OtherRecipe:  # the test has changed since: what the searches found is judged again
+        name = f"{name}-{recipes.digest(judged)}"
+        study = open_study(judged, storage=place.storage, study_name=name)
     space = StudyView(study).space
     finals = [_with_fixed(f, space) for f in found]
     slots = {f.run.key: _slot(f.mixture, space) for f in finals if f.mixture is not None}
@@ -127,6 +149,7 @@ def _result(found: Found, judged: list[FrozenTrial], sign: float) -> RunResult:
         scores=_mean_components(done),
         error=error,
         facts={"judged": len(done)},
+        contents=contents(run),
     )
     return result if found.study is None else _with_search(result, found)
 

@@ -30,7 +30,7 @@ from climb_opt.history import fact
 from climb_opt.proxy.ladders import ladder_of
 from climb_opt.recipes import BudgetRecipe, StudyRecipe
 from climb_opt.reports.dashboard.notebook import Notebook
-from climb_opt.study import open_study, work
+from climb_opt.study import work
 from climb_opt.study.corpora import corpus_for
 from climb_opt.text import file_name
 from climb_opt.view import StudyView, all_trials, study_named
@@ -71,7 +71,7 @@ def _found(
     name = f"{place.prefix}/{run.key}"
     if (old := _of_last_release(run, place, name)) is not None:
         return old
-    study = open_study(_priced(run.arm.study), storage=place.storage, study_name=name)
+    study = place.open(_priced(run.arm.study), name)
     most, spent = recipe.budget.seconds, [fact(t, "seconds") for t in all_trials(study)]
 
     def on_finished(trial: FrozenTrial) -> None:
