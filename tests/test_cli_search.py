@@ -158,16 +158,21 @@ def test_a_recipe_that_cannot_train_leaves_its_name_free(
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def refuse(study: optuna.Study, **options: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         Path("runs/mine").mkdir(exist_ok=True)
         raise UserError("proxy.tokens (8) is less than one step.")
 
     with monkeypatch.context() as patch:
         patch.setattr("climb_opt.study.working.make_objective", refuse)
         assert main(["search", "mine.yaml", "--set", "proxy.tokens=8"]) == 2
-    assert "Removed study mine again: nothing was trained for it." in caplog.messages
+        assert not any("study mine" in said for said in caplog.messages), "it is not there"
+        patch.setattr("climb_opt.cli.process.work", refuse)  # of workers that are started
+        assert main(["search", "mine.yaml", "--workers", "2"]) == 2
+        told = [said for said in caplog.messages if "study mine" in said]
+        assert [said.split()[0] for said in told] == ["Created", "Removed"]
     assert not Path("runs/mine").exists()
     assert main(["search", "mine.yaml"]) == 0
+    assert "Created study mine in runs/climb.journal." in caplog.messages
     assert "6 of 6 slots done" in capsys.readouterr().out
     with monkeypatch.context() as patch:  # a worker that only joins takes nothing away
         patch.setattr("climb_opt.study.working.make_objective", refuse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+    from climb_opt.study.seeds import Objective
     from climb_opt.workers import Status
+
+log = logging.getLogger(__name__)
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -69,24 +73,39 @@ def _search(args: argparse.Namespace) -> int:
     from climb_opt.study import discard_untried
 
     quieten_optuna()
-    team = process.wanted(args)
-    created: list[bool] = []
+    team, created = process.wanted(args), _Created()
     with stop_flag() as stop:
         if leads() and args.source:  # what is missing is said before the search has its name
             from climb_opt.warmstart import older_study
 
             older_study(args.source, args.from_storage or args.storage, stop)
-        study = _join(args, lambda: created.append(True), stop)
+        study = _join(args, created.hear, stop)
         try:
-            return _work(study, team, stop)
+            return _work(study, team, stop, created)
         except Exception:
             # A recipe that cannot train must not keep its name from the corrected one.
-            if created:
-                discard_untried(study, args.runs)
+            if created.news and discard_untried(study, args.runs) and created.told:
+                log.info("Removed study %s again: nothing was trained for it.", study.study_name)
             raise
 
 
-def _work(study: optuna.Study, team: crew.Crew, stop: Stop) -> int:
+class _Created:
+    """Whether this command made the study: told once a trial may begin, since nothing is left of
+    what cannot train."""
+
+    def __init__(self) -> None:
+        self.news, self.told = "", False
+
+    def hear(self, news: str) -> None:
+        self.news = news
+
+    def tell(self) -> None:
+        if self.news and not self.told:
+            self.told = True
+            log.info("%s", self.news)
+
+
+def _work(study: optuna.Study, team: crew.Crew, stop: Stop, created: _Created) -> int:
     from climb_opt import study as studies
     from climb_opt.storages import open_storage
     from climb_opt.view import StudyView
@@ -95,12 +114,15 @@ def _work(study: optuna.Study, team: crew.Crew, stop: Stop) -> int:
     args, plan = team.args, StudyView(study).plan
     if leads():
         older = args.from_storage and open_storage(args.from_storage, write=False, stop=stop)
-        for line in begin(study, args.source, older, args.lineage, args.import_csv):
+        lines = begin(study, args.source, older, args.lineage, args.import_csv)
+        if lines or team.count > 1:
+            created.tell()
+        for line in lines:
             print(line)
     if team.count > 1:
         studies.load_corpus(study, studies.corpus_here(study, args.set))  # built once, here
     with following(study, plan) as follow:
-        train = partial(_train, study, args, stop, follow)
+        train = partial(_train, study, args, stop, follow, created)
         status = process.work(replace(team, most=plan.widest), follow, train, stop)
     if leads():
         print(_conclusion(studies.status(study)))
@@ -109,11 +131,17 @@ def _work(study: optuna.Study, team: crew.Crew, stop: Stop) -> int:
     return status
 
 
-def _train(study: optuna.Study, args: argparse.Namespace, stop: Stop, follow: Following) -> None:
+def _train(
+    study: optuna.Study, args: argparse.Namespace, stop: Stop, follow: Following, created: _Created
+) -> None:
     from climb_opt import study as studies
     from climb_opt.reports.dashboard.notebook import notebook_for
 
     notes = notebook_for(study, args.runs)
+
+    def wrap(proxies: Objective) -> Objective:  # that can train
+        created.tell()
+        return notes.annotate(proxies)
 
     def on_trial(trial: FrozenTrial) -> None:
         follow.show(trial)
@@ -123,13 +151,13 @@ def _train(study: optuna.Study, args: argparse.Namespace, stop: Stop, follow: Fo
         study,
         corpus=studies.corpus_here(study, args.set),
         directory=args.runs,
-        wrap=notes.annotate,
+        wrap=wrap,
         stop=stop,
         on_trial=on_trial,
     )
 
 
-def _join(args: argparse.Namespace, on_create: Callable[[], None], stop: Stop) -> optuna.Study:
+def _join(args: argparse.Namespace, on_create: Callable[[str], None], stop: Stop) -> optuna.Study:
     """Rank 0 creates or joins, when the storage answers; the others wait until it has."""
     from climb_opt.study import awaits_corpus, open_study
 

@@ -50,7 +50,7 @@ def open_study(
     study_name: str | None = None,
     overrides: Sequence[str] = (),
     create: bool = True,
-    on_create: Callable[[], None] = lambda: None,
+    on_create: Callable[[str], None] = log.info,
     stop: Callable[[], bool] | None = None,
 ) -> optuna.Study:
     """The study of a recipe: created, or joined if it exists.
@@ -62,7 +62,7 @@ def open_study(
         study_name: the recipe's own name by default.
         overrides: `key.sub=value`, applied to the recipe.
         create: False for commands that only look at or steer a study.
-        on_create: called when this call made the study.
+        on_create: called with the news of it when this call made the study.
         stop: wait for a storage that is away as long as it takes, as a worker does, until this says
             so; None: a minute. The same holds for all that is done with the study.
 
@@ -122,20 +122,22 @@ def read_recipe(study: optuna.Study) -> StudyRecipe:
     return recipe
 
 
-def discard_untried(study: optuna.Study, directory: str | Path | None = None) -> None:
+def discard_untried(study: optuna.Study, directory: str | Path | None = None) -> bool:
     """Delete a study without trials: what cannot train must not keep its name from what can.
+
+    Returns whether it was one.
 
     Args:
         directory: of runs; the study's folder there goes too, if it is empty.
     """
     view = StudyView(study)
     if view.trials():
-        return
+        return False
     optuna.delete_study(study_name=view.name, storage=view.storage)
-    log.info("Removed study %s again: nothing was trained for it.", view.name)
     if directory is not None:
         with contextlib.suppress(OSError):  # there is none, or something lies in it
             (Path(directory) / file_name(view.name)).rmdir()
+    return True
 
 
 def corpus_of(study: optuna.Study, path: str | Path | None, *, needed: bool) -> Corpus | None:
@@ -232,7 +234,7 @@ def _complete(
     name: str,
     recipe: StudyRecipe | None,
     corpus: Corpus | None,
-    on_create: Callable[[], None],
+    on_create: Callable[[str], None],
 ) -> optuna.Study:
     """A study that does not exist yet, or is without its recipe: its creator died or is at it."""
     if recipe is None or corpus is None:
@@ -269,8 +271,7 @@ def _complete(
             if not is_outage(error):  # what cannot be stored must not keep its name
                 discard_untried(study)
             raise
-    on_create()
-    log.info("Created study %s in %s.", name, describe(storage))
+    on_create(f"Created study {name} in {describe(storage)}.")
     if found:
         say_weights(name, found)
     return study
