@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -43,12 +44,17 @@ def fit_tables(engine: Engine) -> None:
             for table, columns in changes:
                 connection.execute(text(f"ALTER TABLE {table} {columns}"))
         except DBAPIError as error:
-            log.warning(
-                "Optuna's tables stay as they are (%s): an attribute holds 64 KB, and names that "
-                "differ by case, accents or a blank at the end are one. GRANT ALTER ON the "
-                "database, or use PostgreSQL.",
-                error.orig,
-            )
+            _say_refused(str(engine.url), str(error.orig))
+
+
+@cache  # a storage is opened again, once a corpus was built
+def _say_refused(database: str, why: str) -> None:
+    log.warning(
+        "Optuna's tables stay as they are (%s): an attribute holds 64 KB, and names that differ by "
+        "case, accents or a blank at the end are one. GRANT ALTER ON the database, or use "
+        "PostgreSQL.",
+        why,
+    )
 
 
 def _changes(connection: Connection) -> Iterator[tuple[str, str]]:
