@@ -83,7 +83,9 @@ def test_what_cannot_be_priced_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match="'proxy' changes what is trained"):
         climb_opt.rescore(study, ["proxy.lr=1"])
-    with pytest.raises(UserError, match=r"Branch '\w+' is not in .*--runs"):
+    with pytest.raises(
+        UserError, match=r"Branch '\w+' is not in .* `climb-opt search s`, .*--runs"
+    ):
         climb_opt.rescore(study, directory=tmp_path / "elsewhere")
     with pytest.raises(UserError, match="at least 1, but is 0"):
         climb_opt.rescore(study, mixtures=0)

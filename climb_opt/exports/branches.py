@@ -61,7 +61,7 @@ def export_model(
         tree = objective.rungs.tree
         if not isinstance(branch, str):
             for name in tree.names:
-                tree.folder(name)  # raises where it is missing
+                tree.folder(name, study.study_name)  # raises where it is missing
             if not tree.names:
                 raise UserError("This study has a trunk alone: nothing to merge; --branch trunk.")
             chosen = branch or handover_of(study)
@@ -69,7 +69,7 @@ def export_model(
                 raise UserError("A schedule cannot be merged: branches are averaged by a mixture.")
             network = tree.merged({source.name: source.weight for source in chosen.sources})
         else:
-            tree.folder(branch)
+            tree.folder(branch, study.study_name)
             network = tree.load(branch)
         from climb_opt.proxy import model
 

@@ -96,7 +96,7 @@ class _Pricing:
         self.study, self.recipe, self.objective = study, recipe, objective
         self.space, self.tree = objective.space, objective.rungs.tree
         for name in self.tree.names:
-            self.tree.folder(name)  # raises where it is missing
+            self.tree.folder(name, study.study_name)  # raises where it is missing
         by_token = {*self.tree.ensemble.components}
         needed = {*objective.coefficients, *recipe.constraints}
         self.readout = "ensemble" if needed <= by_token else "merge"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.commands import command
 from climb_opt.errors import Diverged, TrialFailed, UserError
 from climb_opt.files import atomic
 from climb_opt.ladder.branches.groups import Branches, branches_of
@@ -127,8 +128,11 @@ class Tree:
         folder = self.store.model(self._part(name).fingerprint)
         return model.load(folder).to(self.group.device)
 
-    def folder(self, name: str) -> Path:
+    def folder(self, name: str, study: str) -> Path:
         """Where the weights of a part lie.
+
+        Args:
+            study: the name of the study whose part it is, for what to do where it is missing.
 
         Raises:
             UserError: no such part, or it is not trained yet.
@@ -136,8 +140,8 @@ class Tree:
         part = self._part(name)
         if self.store.facts(part.fingerprint) is None:
             raise UserError(
-                f"{_called(name)} is not in {self.store.folder}; train it by `climb-opt search`, "
-                "or name the folder of its runs by --runs."
+                f"{_called(name)} is not in {self.store.folder}; train it by "
+                f"`{command('search', study)}`, or name the folder of its runs by --runs."
             )
         return self.store.model(part.fingerprint)
 
