@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
 
+import climb_opt
 from climb_opt.cli import main
 from climb_opt.commands import command, typed_with
 from climb_opt.errors import UserError
@@ -21,6 +23,7 @@ from climb_opt.study import open_study
 from searching import fail_on
 from synthetic_study import Shape, build_study
 
+PACKAGE = Path(climb_opt.__file__).parent
 ELSEWHERE = "runs/one more.journal"
 
 
@@ -54,6 +57,17 @@ def test_a_password_is_left_to_be_filled_in(
     monkeypatch.setattr("climb_opt.cli.pause_resume.existing", lambda args, write: study)
     assert main(["pause", "s", "--storage", given]) == 0
     assert f"`climb-opt resume s --storage {shown}` lets" in capsys.readouterr().out
+
+
+def test_commands_on_a_study_are_written_by_that_function_alone() -> None:
+    # One that a message spells by itself asks another storage when it is copied.
+    study = re.compile(r"climb-opt (?!corpus\b)[a-z]+ ?(\"\s*f\")?\{")
+    by_hand = {
+        str(path.relative_to(PACKAGE)): found[0]
+        for path in PACKAGE.rglob("*.py")
+        if (found := study.search(path.read_text(encoding="utf-8")))
+    }
+    assert not by_hand
 
 
 def commands_in(text: str) -> list[list[str]]:
