@@ -153,13 +153,18 @@ class _Writer:
         self.study.add_trial(trial)
 
     def _components(self, value: float) -> dict[str, float]:
-        n = self.shape.components
-        tilt = [0.05 * np.sin(1.0 + k) for k in range(n)]
-        return {f"task{k}/bpb": value + tilt[k] - float(np.mean(tilt)) for k in range(n)}
+        tilt = [0.05 * np.sin(1.0 + k) for k in range(self.shape.components)]
+        names = component_names(self.shape)
+        return {n: value + t - float(np.mean(tilt)) for n, t in zip(names, tilt, strict=True)}
+
+
+def component_names(shape: Shape) -> list[str]:
+    metric = "bpb" if shape.direction == "minimize" else "quality"  # bits per byte are better low
+    return [f"task{k}/{metric}" for k in range(shape.components)]
 
 
 def _describe(study: optuna.Study, shape: Shape, space: MixtureSpace) -> None:
-    names = [f"task{k}/bpb" for k in range(shape.components)]
+    names = component_names(shape)
     recipe = read_study(
         "demo",
         [

@@ -25,12 +25,20 @@ import optuna
 from optuna.trial import TrialState
 
 from .parts.emulator_rows import DECIMALS, PER_PARAMETER, SIZES, TOKENS, RowLadder, RowSpace
-from .parts.emulator_tables import Runs, coefficients_of, read_runs, read_table, read_tables
+from .parts.emulator_tables import (
+    LABELS,
+    Runs,
+    coefficients_of,
+    read_runs,
+    read_table,
+    read_tables,
+)
 from .parts.errors import UserError, did_you_mean, listed
 from .parts.ladder import Ladder, Rung
 from .parts.metrics import side_of
 from .long import LongTable
 from .problems import Problem
+from .parts.reading import check_there
 from .parts.simplex import PREFIX
 from .parts.text import amount, counted
 
@@ -192,6 +200,8 @@ def _read(name: str, folder: Path, data: Mapping[str, Any]) -> Runs:
         if odd := [one for one in several if not isinstance(one, str | Path)]:
             raise UserError(f"Table {name!r}: {what} must be a file, not {odd[0]!r}.")
         files[what] = [folder / one for one in several]
+    left_out = [column for column in options.get("ignore", ()) if column not in LABELS]
+    check_there(f"Table {name!r}, ignore", left_out, [f for each in files.values() for f in each])
     if kind == "mixtures":
         table = read_tables(files["mixtures"], files["results"], **options)
         ones = np.ones(len(table))

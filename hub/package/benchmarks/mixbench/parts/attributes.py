@@ -136,18 +136,6 @@ WEIGHTS = _of_study(
 )
 # Such a study has one of these, by the command that makes it and goes on with it.
 BESIDE = {CONFIRM: "confirm", NOISE: "noise", TRANSFER: "transfer"}
-
-
-def slots_beside(attributes: Mapping[str, Any]) -> list[str]:
-    """The slots that such a study is to run, as far as it says: a race decides as it goes."""
-    slots = [f"{name}/{label}" for name, label in attributes.get(NOISE, {}).get("places", ())]
-    slots += [f"{RETRAINED}{n}" for n in attributes.get(TRANSFER, {}).get("trials", ())]
-    finals = attributes.get(CONFIRM, {})
-    trained = [name for name in finals.get("mixtures", ()) if name not in finals.get("twins", ())]
-    seeds = range(0 if finals.get("budget") is not None else finals.get("seeds", 0))
-    return slots + [f"{name}/seed-{k + 1}" for k in seeds for name in trained]
-
-
 ABLATION = _of_study(
     "climb/ablation",
     "{key, digest, owner} of the ablation's run it belongs to",
@@ -288,3 +276,13 @@ def by_owner(stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]
     """What is stored with a trial: user attributes (ours, "climb/...") and system ones."""
     ours = {k: v for k, v in stored.items() if k.startswith(OURS)}
     return ours, {k: v for k, v in stored.items() if k not in ours}
+
+
+def slots_beside(attributes: Mapping[str, Any]) -> list[str]:
+    """The slots that a study of `BESIDE` is to run, as far as it says: a race decides later."""
+    slots = [f"{name}/{label}" for name, label in attributes.get(NOISE, {}).get("places", ())]
+    slots += [f"{RETRAINED}{n}" for n in attributes.get(TRANSFER, {}).get("trials", ())]
+    finals = attributes.get(CONFIRM, {})
+    trained = [name for name in finals.get("mixtures", ()) if name not in finals.get("twins", ())]
+    seeds = range(0 if finals.get("budget") is not None else finals.get("seeds", 0))
+    return slots + [f"{name}/seed-{k + 1}" for k in seeds for name in trained]

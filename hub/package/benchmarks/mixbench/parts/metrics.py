@@ -80,6 +80,22 @@ def better_low(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
+def check_direction(where: str, coefficients: Mapping[str, float], direction: str) -> None:
+    """Raise a `UserError` where a score would be searched for where one of its metrics is worst.
+
+    A negative coefficient says which way is meant.
+    """
+    high = direction == "maximize"
+    for name, coefficient in coefficients.items():
+        better_high = higher_is_better(name, default=high)
+        if coefficient > 0 and better_high != high:
+            side, other = ("high", "maximize") if better_high else ("low", "minimize")
+            raise UserError(
+                f"{where}: {name!r} is better {side}, but direction is {direction}, which finds "
+                f"its worst. Say direction: {other}, or a negative coefficient: {{{name}: -1}}."
+            )
+
+
 def scores_of(components: Mapping[str, float]) -> dict[str, float]:
     """The components that are scores, without their standard errors."""
     return {name: value for name, value in components.items() if not name.endswith(STDERR)}

@@ -130,6 +130,14 @@ def named(columns: str | Sequence[str]) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 
+def check_there(what: str, columns: Sequence[str], files: Iterable[Path | str]) -> None:
+    """A UserError, if one of the columns that `what` names is in none of the files."""
+    headers = [read_csv(path)[0] for path in files] if columns else []
+    known = list(dict.fromkeys(name for header in headers for name in header))
+    if absent := [name for name in columns if name not in known]:
+        raise UserError(f"{what}: no file has {misnamed('column', absent[0], known)}")
+
+
 def check_once(path: Path | str, header: Sequence[str], used: Iterable[str]) -> None:
     """A UserError, if one of the used columns is there twice."""
     if twice := [name for name in used if header.count(name) > 1]:

@@ -283,7 +283,7 @@ _IN_URL = re.compile(r"(?P<head>://[^:/@\s'\"]*):[^\s'\"]*@")
 _IN_QUERY = re.compile(r"(?P<head>\b(?:password|passwd|pwd|sslpassword)\s*=\s*)[^&\s'\"]+", re.I)
 
 
-def redact(text: object) -> str:
-    """The text with every password in a URL or a `password=` setting replaced by `***`."""
-    hidden = _IN_URL.sub(r"\g<head>:***@", str(text))
-    return _IN_QUERY.sub(r"\g<head>***", hidden)
+def redact(text: object, instead: str = "***") -> str:
+    """The text with another word for every password in a URL or a `password=` setting."""
+    hidden = _IN_URL.sub(rf"\g<head>:{instead}@", str(text))
+    return _IN_QUERY.sub(rf"\g<head>{instead}", hidden)
