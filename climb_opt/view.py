@@ -70,6 +70,7 @@ class StudyView:
     """
 
     study: optuna.Study
+    given: MixtureSpace | None = None  # the space as whoever looks states it
 
     @property
     def name(self) -> str:
@@ -116,18 +117,17 @@ class StudyView:
         without a recipe those that its trials name."""
         recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
         every = dict.fromkeys([*slots_beside(self.attributes), *map(str, slots)])
-        again = BESIDE.keys() & self.attributes.keys()
-        if recipe is not None and not (every and again):
-            return plan_of(recipe, self.ladder, self.corpus and self.corpus.tokens)
         if recipe is not None:
-            return Plan((), tuple(every), recipe.max_attempts)
+            if every and BESIDE.keys() & self.attributes.keys():
+                return Plan((), tuple(every), recipe.max_attempts)
+            return plan_of(recipe, self.ladder, self.corpus and self.corpus.tokens)
         named = sorted(slot for slot in slots if isinstance(slot, str))
         size = max((slot for slot in slots if isinstance(slot, int)), default=0) + 1
         return Plan((size,), tuple(named), ladder=self.ladder)
 
     @cached_property
     def space(self) -> MixtureSpace:
-        """The mixtures it searches: as stored, else of its corpus and recipe, else of its trials.
+        """Its mixtures: as given or stored, else of its corpus and recipe, else of its trials.
 
         Raises:
             UserError: nothing in the study says so.
@@ -177,8 +177,8 @@ class StudyView:
 
     @cached_property
     def _stated_space(self) -> MixtureSpace | None:
-        if self.attributes.get(SPACE) is not None:
-            return space_from_json(self.attributes[SPACE])
+        if self.given is not None or self.attributes.get(SPACE) is not None:
+            return self.given or space_from_json(self.attributes[SPACE])
         if self.corpus is not None:
             return space_for(self.corpus.tokens, self.recipe)
         for trial in self.trials():

@@ -51,6 +51,15 @@ def finished(n: int = 40, noise: float = 0.0, sign: float = 1.0) -> optuna.Study
     return study_of(values, weights, directions=["minimize" if sign > 0 else "maximize"])
 
 
+def test_a_prior_that_nobody_stored_is_said_to_be_none() -> None:
+    study = optuna.create_study()
+    study.add_trials(finished(9).trials)
+    found, told = best_mixture(study), best_mixture(study, space=SPACE5)
+    assert found.warnings[0].startswith("no space is stored: the uniform mixture stands for the")
+    assert not any("no space is stored" in warning for warning in told.warnings)
+    assert told.mixture == best_mixture(finished(9)).mixture
+
+
 def regret(mixture: Recommendation) -> float:
     return float(LAW.score(SPACE5.weights(mixture)[None])[0] - LAW.optimum()[1])
 

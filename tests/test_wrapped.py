@@ -22,8 +22,9 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import MixtureSpace, SimplexSampler, UserError, lookup
+from climb_opt import MixtureSpace, SimplexSampler, UserError, best_mixture, lookup
 from climb_opt.attributes import FREE
+from climb_opt.measures import distance as measured
 from climb_opt.samplers.encodings import make_encoding
 from climbing import SPACE, TARGET, distance, mixtures
 from wrapping import loss, stock_mixtures
@@ -258,6 +259,9 @@ def test_bounds_hold_for_every_proposal() -> None:
         study = optuna.create_study(sampler=sampler)
         study.optimize(lambda trial: -space.suggest(trial)["a"], n_trials=15)
         assert all(space.contains(space.weights_of(t)) for t in study.trials)
+    found = best_mixture(study)  # which finds prior and bounds in the study
+    assert bool(space.contains(space.weights(found)))
+    assert found.distance_from_prior == measured(space.weights(found), space.prior)
 
 
 def test_other_parameters_are_searched_jointly_by_the_base() -> None:

@@ -12,8 +12,10 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import FORECAST
+from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
+from climb_opt.view import StudyView, store_space
 
 
 class MixtureSampler(BaseSampler):
@@ -27,6 +29,7 @@ class MixtureSampler(BaseSampler):
         self._space = space
         self._other = other or RandomSampler(seed=seed)
         self._forecaster = Forecaster(space)
+        self._introduced: Memory[bool] = Memory()  # studies that hold the space
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -46,7 +49,8 @@ class MixtureSampler(BaseSampler):
         return self._other.sample_independent(*shown, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Say what is expected of a mixture put in line; pass on to the other sampler."""
+        """Store the space; say what is expected of a mixture put in line; pass on."""
+        self._introduce(study)
         self._forecaster.foretell_given(study, trial)
         self._other.before_trial(*self._shown(study, trial))
 
@@ -67,6 +71,17 @@ class MixtureSampler(BaseSampler):
     def _shown(self, study: optuna.Study, trial: FrozenTrial) -> tuple[optuna.Study, FrozenTrial]:
         """The study and the trial as the other sampler is to see them."""
         return study, trial
+
+    def _introduce(self, study: optuna.Study) -> None:
+        """Have the study hold the space, without which nobody knows its prior and bounds."""
+        view = StudyView(study)
+        introduced = self._introduced.of(view.storage)
+        if view.number not in introduced:
+            self._store_facts(study)
+            introduced[view.number] = True
+
+    def _store_facts(self, study: optuna.Study) -> None:
+        store_space(study, self._space)
 
     def _foretold(
         self, study: optuna.Study, weights: np.ndarray, stored: dict[str, Any]

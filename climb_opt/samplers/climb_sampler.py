@@ -42,7 +42,7 @@ from climb_opt.samplers.reach import caution
 from climb_opt.simplex import MixtureSpace
 from climb_opt.text import counted
 from climb_opt.threads import one_blas_thread
-from climb_opt.view import StudyView, all_trials, read_history, remember, store_fact, store_space
+from climb_opt.view import StudyView, all_trials, read_history, remember, store_fact
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class ClimbSampler(MixtureSampler):
     def _batch(
         self, study: optuna.Study, seed: int, index: int, basis: tuple[int, ...]
     ) -> tuple[np.ndarray, list[Forecast]]:
-        store_space(study, self._space)
+        self._introduce(study)
         if self._pick is not None:
             store_fact(study, PICK, {**self._pick, "seed": seed})
         m = self._plan.rounds[index]

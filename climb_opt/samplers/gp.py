@@ -28,7 +28,6 @@ from climb_opt.ladder import Ladder, rung_of
 from climb_opt.measures import distance
 from climb_opt.plan import Slot
 from climb_opt.samplers.beside import MixtureSampler
-from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.design import start_mixture
 from climb_opt.samplers.forecasts import expected, given
 from climb_opt.samplers.leaning import STARTS, Given, Leaning
@@ -41,7 +40,6 @@ from climb_opt.view import (
     remember,
     rung_attributes,
     store_fact,
-    store_space,
 )
 
 QUIET = 0.1  # relative noise below which no trial explores
@@ -114,7 +112,6 @@ class SimplexGPSampler(MixtureSampler):
         self._seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
         gains = None if self._leaning is None else self._leaning.gains
         self._beliefs = Beliefs(space, components=components, gains=gains)
-        self._introduced: Memory[bool] = Memory()  # studies that hold the space
 
     # --- Optuna's side ---------------------------------------------------------------------
 
@@ -249,14 +246,10 @@ class SimplexGPSampler(MixtureSampler):
             return np.array(proposal, dtype=float)
         return given(self._space, attributes)
 
-    def _introduce(self, study: optuna.Study) -> None:
-        view = StudyView(study)
-        introduced = self._introduced.of(view.storage)
-        if view.number not in introduced:
-            store_space(study, self._space)
-            if self._ladder is not None:
-                store_fact(study, LADDER, self._ladder.to_data())
-            introduced[view.number] = True
+    def _store_facts(self, study: optuna.Study) -> None:
+        super()._store_facts(study)
+        if self._ladder is not None:
+            store_fact(study, LADDER, self._ladder.to_data())
 
 
 def _place(trial: FrozenTrial) -> tuple[int, int]:

@@ -32,6 +32,7 @@ from climb_opt.selection.recommendation import (
     doubts,
     noise_doubt,
     one_seed_doubt,
+    prior_doubt,
     unread_doubt,
 )
 from climb_opt.selection.rules import (
@@ -142,15 +143,14 @@ class Learnt(NamedTuple):
 
 def learnt(study: optuna.Study, space: MixtureSpace | None) -> Learnt:
     """The study, its space and what it has learnt, at its target or below: a trial at least."""
-    view = StudyView(study)
-    space = space or view.space
-    history = judged(view, space)
+    view = StudyView(study, space)
+    history = judged(view, view.space)
     if not len(history):
         raise UserError(
             f"Study {study.study_name!r} has no finished trial with a mixture of "
-            f"{len(space)} domains and a finite score, so there is nothing to choose from."
+            f"{len(view.space)} domains and a finite score, so there is nothing to choose from."
         )
-    return Learnt(view, space, history)
+    return Learnt(view, view.space, history)
 
 
 def evidence_of(
@@ -201,8 +201,7 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
     tame = tamed(evidence.history, against=compared)
     warnings = doubts(evidence.learnt, tame, evidence.promise, weights)
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
-    warnings += one_seed_doubt(history)
-    warnings += component_doubts(history)
+    warnings += one_seed_doubt(history) + component_doubts(history)
     warnings += unread_doubt(unread(space, evidence.learnt.weights))
     warnings += _guard_rails(evidence, weights)
     best = evidence.taken_by("evaluated")
@@ -235,7 +234,7 @@ def _as_good(gains: Mapping[str, Estimate], evidence: Evidence) -> str:
 
 def _plain(of: Learnt, weights: np.ndarray, rule: str, warnings: Sequence[str]) -> Recommendation:
     view, space, history = of
-    below = unreached(view, history)
+    doubted = (*prior_doubt(view.prior_known), *filter(None, [unreached(view, history)]), *warnings)
     return Recommendation(
         mixture=space.mixture(weights),
         rule=rule,
@@ -243,7 +242,7 @@ def _plain(of: Learnt, weights: np.ndarray, rule: str, warnings: Sequence[str]) 
         phases=shares_of(space),
         distance_from_prior=float(distance(weights, space.prior)),
         trials=len(history),
-        warnings=(*filter(None, [below]), *warnings, *diverged_doubt(history)),
+        warnings=(*doubted, *diverged_doubt(history)),
         rung=highest_rung(view, history),
     )
 

@@ -193,6 +193,16 @@ def component_doubts(history: History) -> list[str]:
     return found
 
 
+def prior_doubt(known: bool) -> list[str]:
+    """A word on a prior and bounds that nobody stated, where they are not `known`."""
+    if known:
+        return []
+    return [
+        "no space is stored: the uniform mixture stands for the prior, and no bounds are kept; "
+        "give best_mixture the space"
+    ]
+
+
 def diverged_doubt(history: History) -> list[str]:
     """A word on scores so large that only their being large is used."""
     beyond = int(np.any(np.abs(history.values.reshape(len(history), -1)) >= MOST, axis=1).sum())
