@@ -50,7 +50,9 @@ class History:
     when the study states no aggregate or a trial lacks a component. No number is beyond `MOST`.
     `rungs` (n,) are their rungs, from 0, the cheapest, to `target`; None: all are of the target.
     `shares` (P,) are those of the phases, where mixtures are schedules of several. `methods` are
-    baselines that are no rows: scores of no mixture, from which nothing is learnt.
+    baselines that are no rows: scores of no mixture, from which nothing is learnt. `growth` is of
+    the noise's log variance, from the prior to where all tokens differ, as runs beside the study
+    found (`gp.uneven`).
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
@@ -72,6 +74,7 @@ class History:
     target: int = 0
     shares: tuple[float, ...] = ()
     methods: tuple[Moved, ...] = ()
+    growth: float = 0.0
 
     def __len__(self) -> int:
         return len(self.trials)

@@ -13,7 +13,8 @@ from climb_opt.gp import hypervolume, improvement, optima
 from climb_opt.gp import optimise as sphere
 from climb_opt.gp.candidates import around, between, candidates
 from climb_opt.gp.fit import Fits, _loss, fit, fit_shape
-from climb_opt.gp.model import GaussianProcess, Shape, WeightedSum, draw, frame
+from climb_opt.gp.mixed import WeightedSum
+from climb_opt.gp.model import GaussianProcess, Shape, draw, frame
 from climb_opt.gp.proposal import Problem, gains, propose
 from climb_opt.simplex import MixtureSpace
 from climbing import volume_below

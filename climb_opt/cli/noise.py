@@ -19,8 +19,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         help="train mixtures several times: how noisy is the score, what can be searched on?",
         description="Train the prior and a corner of the simplex with several seeds, and some "
         "mixtures once, as a study NAME-noise on the same storage; the search need not have begun. "
-        "`score: auto` takes its weights from there. Start it on as many machines as you like; "
-        "stopped, it is continued by the same command.",
+        "`score: auto` takes its weights from there, `best` how noise differs between mixtures. "
+        "Start it on as many machines as you like; stopped, it is continued by the same command.",
     )
     command.add_argument("--repeats", type=int, default=6, metavar="N", help="runs of the prior")
     command.add_argument(

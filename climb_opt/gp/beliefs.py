@@ -8,6 +8,8 @@ of them in searches of 112, the worst of five regrets fell from .28 to .06
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from climb_opt.attributes import RUNG
@@ -15,13 +17,16 @@ from climb_opt.errors import UserError
 from climb_opt.gp.fit import EVERY, process_of
 from climb_opt.gp.ladder import LadderProcess, Results
 from climb_opt.gp.ladder_fit import LadderFits
-from climb_opt.gp.model import GaussianProcess, Surrogate, WeightedSum
+from climb_opt.gp.mixed import WeightedSum
+from climb_opt.gp.model import GaussianProcess, Surrogate
 from climb_opt.gp.outliers import tamed
 from climb_opt.gp.penalties import SEARCHING, Penalties
 from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.proposal import Problem
 from climb_opt.gp.tilted import Tilted, tilt
+from climb_opt.gp.uneven import uneven_over
 from climb_opt.history import MOST, History, distinct
+from climb_opt.phases import over_run
 from climb_opt.simplex import MixtureSpace
 
 
@@ -123,7 +128,9 @@ class Beliefs:
 
     def _process(self, roots: np.ndarray, values: np.ndarray, history: History) -> Surrogate:
         if history.rungs is None:
-            return self._fits.process(roots, values, view_of(history))
+            prior = over_run(self.space, self.space.prior)
+            uneven = uneven_over(roots, prior, history.growth)
+            return self._fits.process(roots, values, view_of(history), uneven)
         height, view = history.target + 1, view_of(history)
         return self._fits.ladder(Results(roots, values, history.rungs, height, view))
 
@@ -136,7 +143,7 @@ class Beliefs:
             values = np.clip(values, -MOST, MOST)
             # A guard-rail that was never met or approached says nothing about where it holds.
             if np.ptp(values) > 0:
-                which = history.rows(np.array(rows))
+                which = replace(history.rows(np.array(rows)), growth=0.0)  # which is the score's
                 found.append(self._process(np.sqrt(which.weights), values, which))
         return found
 

@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 from climb_opt.gp.model import JITTER, GaussianProcess, Shape, frame, matern52
 from climb_opt.gp.penalties import DEVIATING, DEVIATING_MEAN, LINEAR, SEARCHING, Penalties
 from climb_opt.gp.phased import PhaseView
+from climb_opt.gp.uneven import Uneven
 from climb_opt.gp.views import TraceView, View
 
 T = TypeVar("T")
@@ -49,8 +50,9 @@ def fit_shape(
         iterations: L-BFGS steps from each start.
         penalties: with the columns before those that are deviations of phases.
     """
-    roots, values = _subset(roots, values)
-    x, y = standardised(roots, values)
+    rows = _subset(values)
+    x, y = standardised(roots[rows], values[rows])
+    penalties = penalties.of_rows(rows)
     k, plain = x.shape[1], penalties.plain
     bounds = [BOUNDS["length"]] * k + [BOUNDS["noise"]] + [BOUNDS["linear"]] * (2 if plain else 1)
     if start is None:
@@ -124,7 +126,8 @@ def cost_of(
 ) -> float:
     """The penalised negative log likelihood of a shape, of rows (n, K) without phases."""
     theta = np.array([*shape.log_lengths, shape.log_noise, shape.log_linear])
-    return _loss(theta, *standardised(*_subset(rows, values)), penalties)[0]
+    which = _subset(values)
+    return _loss(theta, *standardised(rows[which], values[which]), penalties.of_rows(which))[0]
 
 
 def standardised(roots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,30 +155,39 @@ class Fits:
         self._shapes: dict[bytes, Any] = {}
 
     def process(
-        self, roots: np.ndarray, values: np.ndarray, view: PhaseView | None = None
+        self,
+        roots: np.ndarray,
+        values: np.ndarray,
+        view: PhaseView | None = None,
+        uneven: Uneven | None = None,
     ) -> GaussianProcess:
         """The posterior given values (n,) at `roots` (n, K), rows in order of arrival; n >= 1.
 
         Args:
             view: of schedules, how a process sees them.
+            uneven: how noise differs between mixtures, where it is known to.
         """
         full = EVERY * (len(values) // EVERY) or len(values)
+        factors = None if uneven is None else uneven.factors(roots)
+        every = replace(self.penalties, factors=factors)
+        first = every.of_rows(slice(full))
 
         def fitted(rows: np.ndarray, plain: int) -> Shape:
-            return self._shape(rows, values[:full], None, plain)
+            return self._shape(rows, values[:full], None, replace(first, plain=plain))
 
-        seen, shape = asked_for(roots[:full], values[:full], view, fitted, self.penalties)
+        seen, shape = asked_for(roots[:full], values[:full], view, fitted, first)
         if full < len(values):
             rows, plain = _seen(roots, seen)
-            shape = self._shape(rows, values, shape, plain)
-        return GaussianProcess(roots, values, shape, seen)
+            shape = self._shape(rows, values, shape, replace(every, plain=plain))
+        return GaussianProcess(roots, values, shape, seen, uneven)
 
     def _shape(
-        self, rows: np.ndarray, values: np.ndarray, start: Shape | None, plain: int
+        self, rows: np.ndarray, values: np.ndarray, start: Shape | None, penalties: Penalties
     ) -> Shape:
-        iterations, penalties = 60 if start is None else WARM, replace(self.penalties, plain=plain)
+        iterations = 60 if start is None else WARM
         make = partial(fit_shape, rows, values, start, iterations, penalties)
-        return self.remembered((rows, values), make)
+        told = [] if penalties.factors is None else [penalties.factors]
+        return self.remembered((rows, values, *told), make)
 
     def remembered(self, rows: Sequence[np.ndarray], make: Callable[[], T]) -> T:
         """What `make` finds for these rows, found once."""
@@ -193,16 +205,15 @@ class Fits:
         return found
 
 
-def _subset(roots: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best quarter of `MAX_ROWS` and evenly spaced others."""
+def _subset(values: np.ndarray) -> np.ndarray | slice:
+    """Which rows a fit takes: the best quarter of `MAX_ROWS` and evenly spaced others."""
     n = len(values)
     if n <= MAX_ROWS:
-        return roots, values
+        return slice(None)
     order = np.argsort(values, kind="stable")
     best, rest = order[: MAX_ROWS // 4], np.sort(order[MAX_ROWS // 4 :])
     spaced = rest[np.linspace(0, len(rest) - 1, MAX_ROWS - len(best)).astype(int)]
-    rows = np.sort(np.concatenate([best, spaced]))
-    return roots[rows], values[rows]
+    return np.sort(np.concatenate([best, spaced]))
 
 
 def with_deviations(starts: Sequence[np.ndarray], lengths: slice) -> list[np.ndarray]:
@@ -223,7 +234,8 @@ def _loss(
     matern, pull = matern52(x / lengths, x / lengths)
     grams = grams_of(x, penalties.plain)
     matrix = sum((a * gram for a, gram in zip(linears, grams, strict=True)), start=matern)
-    matrix[np.diag_indices(n)] += noise + JITTER
+    noises = noise * (np.ones(n) if penalties.factors is None else penalties.factors)
+    matrix[np.diag_indices(n)] += noises + JITTER
     factor = cho_factor(matrix, lower=True, check_finite=False)
     inverse = cho_solve(factor, np.eye(n), check_finite=False)
     column = inverse.sum(axis=0)
@@ -235,7 +247,7 @@ def _loss(
     weight = 0.5 * (inverse - np.outer(alpha, alpha) / scale)
     shared = weight * pull
     by_length = 2 * (shared.sum(1) @ x**2 - np.einsum("ij,ij->j", x, shared @ x)) / lengths**2
-    by_noise = noise * np.trace(weight)
+    by_noise = float(np.diag(weight) @ noises)
     by_linears = linears * [float(np.einsum("ij,ij->", weight, gram)) for gram in grams]
     cost, slope = penalties(theta)
     return value + cost, np.concatenate([by_length, [by_noise, *by_linears]]) + slope

@@ -99,6 +99,7 @@ class LadderProcess(GaussianProcess):
         self._look(roots, shape.one, view)
         self._shape, self._rungs = shape, rungs
         self._links, self._units, self._noises = shape.links, shape.units, shape.noises
+        self._factors = np.ones(len(roots))  # each rung has one noise
         self._condition(self._inputs(roots))
         self._seen, sets = sets_of(rungs)
         own = values / self._units[rungs]
@@ -198,6 +199,10 @@ class RungOfProcess:
         """Standard deviation of one evaluation on it."""
         p, r = self.process, self.rung
         return float(np.sqrt(p.scale * p._noises[r]) * p._units[r])
+
+    def noise_at(self, roots: np.ndarray) -> np.ndarray:
+        """The same (m,) at `roots` (m, K)."""
+        return np.full(len(roots), self.noise)
 
     @property
     def constant(self) -> float:

@@ -3,6 +3,8 @@
     x = (sqrt(w) - centre) / width                                      one width for all columns
     k(x, x') = scale * ( Matern52(x, x'; l_1..l_K) + linear x.x' + noise 1[same row] )
 
+The noise is one, or differs between mixtures as `uneven.py` says.
+
 The square root makes the distance between mixtures Hellinger's, which ranks real proxy runs better
 than plain, log-ratio or no transform of the weights at the sizes of a search (RegMix's and
 Olmix's tables: docs/notes/searching.md#predictors); `views.py` has the exception. `scale` and the
@@ -12,7 +14,6 @@ constant mean are profiled out: maximum likelihood and generalised least squares
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol, Self
@@ -20,6 +21,7 @@ from typing import Protocol, Self
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
+from climb_opt.gp.uneven import Uneven, factors
 from climb_opt.gp.views import View
 
 ROOT5 = np.sqrt(5.0)
@@ -54,6 +56,9 @@ class Surrogate(Protocol):
     def noise(self) -> float:
         """Standard deviation of one evaluation around the function, in units of the values."""
 
+    def noise_at(self, roots: np.ndarray) -> np.ndarray:
+        """The same (m,) at `roots` (m, K), where it differs between mixtures."""
+
     @property
     def spread(self) -> float:
         """Standard deviation of the values that were seen."""
@@ -79,12 +84,21 @@ class GaussianProcess:
 
     Args:
         view: how the process sees roots, where not as they are.
+        uneven: how noise differs between mixtures; None: not.
     """
 
+    uneven: Uneven | None = None
+
     def __init__(
-        self, roots: np.ndarray, values: np.ndarray, shape: Shape, view: View | None = None
+        self,
+        roots: np.ndarray,
+        values: np.ndarray,
+        shape: Shape,
+        view: View | None = None,
+        uneven: Uneven | None = None,
     ) -> None:
         self._look(roots, shape, view)
+        self.uneven, self._factors = uneven, factors(uneven, roots)
         self._condition(self._inputs(roots))
         n, ones = len(values), np.ones(len(values))
         solved = cho_solve(self._factor, ones)
@@ -95,6 +109,10 @@ class GaussianProcess:
         self.noise = float(np.sqrt(self.scale * np.exp(shape.log_noise)))
         self.spread = float(np.std(values))
         self._values = values
+
+    def noise_at(self, roots: np.ndarray) -> np.ndarray:
+        """See `Surrogate`."""
+        return self.noise * np.sqrt(factors(self.uneven, roots))
 
     def mean(self, roots: np.ndarray) -> np.ndarray:
         """See `Surrogate`."""
@@ -146,6 +164,7 @@ class GaussianProcess:
             return self
         other = copy.copy(self)
         other.__dict__.pop("_inverse", None)
+        other._factors = np.concatenate([self._factors, factors(self.uneven, roots)])
         other._condition(np.concatenate([self._x, self._inputs(roots)]))
         other._alpha = np.concatenate([self._alpha, np.zeros(len(roots))])
         return other
@@ -176,7 +195,7 @@ class GaussianProcess:
     def _condition(self, x: np.ndarray) -> None:
         self._x, self._scaled = x, x / self._lengths
         matrix = self._kernel(x, x)
-        matrix[np.diag_indices(len(x))] += np.exp(self.shape.log_noise) + JITTER
+        matrix[np.diag_indices(len(x))] += np.exp(self.shape.log_noise) * self._factors + JITTER
         self._factor = cho_factor(matrix, lower=True, check_finite=False)
 
     @cached_property
@@ -203,58 +222,6 @@ class GaussianProcess:
         weighted = pull * c
         matern = (weighted.sum() * x - weighted @ self._x) / self._lengths**2
         return np.asarray(matern + self._linear * (c @ self._x))
-
-
-@dataclass(frozen=True)
-class WeightedSum:
-    """A sum of independent surrogates, coefficient x surrogate: one per component of the score."""
-
-    parts: Sequence[Surrogate]
-    coefficients: np.ndarray
-
-    @property
-    def noise(self) -> float:
-        """See `Surrogate`."""
-        return float(np.sqrt(sum((c * p.noise) ** 2 for c, p in self._pairs())))
-
-    @property
-    def spread(self) -> float:
-        """See `Surrogate`; as if the parts varied independently."""
-        return float(np.sqrt(sum((c * p.spread) ** 2 for c, p in self._pairs())))
-
-    def mean(self, roots: np.ndarray) -> np.ndarray:
-        """See `Surrogate`."""
-        return np.asarray(sum(c * part.mean(roots) for c, part in self._pairs()))
-
-    def moments(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        each = [(c, *part.moments(roots)) for c, part in self._pairs()]
-        variance = sum((c * s) ** 2 for c, _, s in each)
-        return np.asarray(sum(c * m for c, m, _ in each)), np.sqrt(variance)
-
-    def slope(self, root: np.ndarray) -> tuple[float, float, np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        mean, variance = 0.0, 1e-300
-        mean_slope, half = np.zeros_like(root), np.zeros_like(root)
-        for c, part in self._pairs():
-            m, s, dm, ds = part.slope(root)
-            mean, variance = mean + c * m, variance + (c * s) ** 2
-            mean_slope, half = mean_slope + c * dm, half + c * c * s * ds
-        std = float(np.sqrt(variance))
-        return mean, std, mean_slope, half / std
-
-    def joint(self, roots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See `Surrogate`."""
-        each = [(c, *part.joint(roots)) for c, part in self._pairs()]
-        covariance = sum(c * c * v for c, _, v in each)
-        return np.asarray(sum(c * m for c, m, _ in each)), np.asarray(covariance)
-
-    def imagine(self, roots: np.ndarray) -> WeightedSum:
-        """See `Surrogate`."""
-        return WeightedSum([part.imagine(roots) for part in self.parts], self.coefficients)
-
-    def _pairs(self) -> list[tuple[float, Surrogate]]:
-        return list(zip(self.coefficients.tolist(), self.parts, strict=True))
 
 
 def frame(roots: np.ndarray) -> tuple[np.ndarray, float]:

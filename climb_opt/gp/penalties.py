@@ -30,6 +30,7 @@ class Penalties:
         length: (centre, variance) of the mean log length-scale.
         shorter: the variance below that centre.
         plain: columns before those that are deviations of phases; 0: none is.
+        factors: what the noise variance of each row (n,) is multiplied by; None: nothing.
     """
 
     noise: tuple[float, float] = (-4.0, 4.0)
@@ -37,6 +38,11 @@ class Penalties:
     length: tuple[float, float] = (0.7, 1.0)
     shorter: float = 1.0
     plain: int = 0
+    factors: np.ndarray | None = None
+
+    def of_rows(self, which: np.ndarray | slice) -> Penalties:
+        """Those of a process of the rows that `which` picks."""
+        return self if self.factors is None else replace(self, factors=self.factors[which])
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Of (log lengths, noise, linear; with phases that of deviations), and its gradient."""

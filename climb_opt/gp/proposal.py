@@ -19,7 +19,8 @@ from scipy.spatial.distance import cdist
 from climb_opt.gp.candidates import CLOSE, around, candidates, sparse
 from climb_opt.gp.hypervolume import front, improvement, reference_point
 from climb_opt.gp.improvement import log_feasible, log_improvement, mean_of, negative_improvement
-from climb_opt.gp.model import Surrogate, WeightedSum, draw
+from climb_opt.gp.mixed import WeightedSum
+from climb_opt.gp.model import Surrogate, draw
 from climb_opt.gp.optimise import descend
 from climb_opt.simplex import MixtureSpace
 

@@ -30,6 +30,10 @@ class Tilted:
         """See `Surrogate`."""
         return self.inner.noise
 
+    def noise_at(self, roots: np.ndarray) -> np.ndarray:
+        """See `Surrogate`."""
+        return self.inner.noise_at(roots)
+
     def mean(self, roots: np.ndarray) -> np.ndarray:
         """See `Surrogate`."""
         return self.inner.mean(roots) + self._tilt(roots)

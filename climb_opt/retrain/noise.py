@@ -18,8 +18,10 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from climb_opt.attributes import NOISE, SLOT, WEIGHTS
+from climb_opt.attributes import GROWTH, NOISE, SLOT, WEIGHTS
+from climb_opt.gp.uneven import growth_of
 from climb_opt.history import MOST
+from climb_opt.phases import over_run, point_of
 from climb_opt.recipes import MAIN, StudyRecipe
 from climb_opt.retrain.paired import student
 from climb_opt.retrain.repeats import (
@@ -64,6 +66,9 @@ class Noise:
         diverged: numbers that count as `history.MOST`, for being larger.
         stated: component -> the standard error that its evaluator states, over the documents it
             read: root mean square of the runs.
+        growth: by how much the log variance of the score's noise is expected to grow from the prior
+            to where all tokens differ (`gp.uneven`); 0 without two runs at the corner.
+        reweighed: the same of the score by `weights`.
     """
 
     study: str
@@ -78,6 +83,8 @@ class Noise:
     tried: int
     diverged: int = 0
     stated: Mapping[str, float] = field(default_factory=dict)
+    growth: float = 0.0
+    reweighed: float = 0.0
 
     @property
     def seeds(self) -> int | None:
@@ -150,6 +157,11 @@ def work_on(sibling: optuna.Study, runner: Runner) -> None:
             parts = {"before": found.before.relative, "after": found.after.relative}
             relative = {when: one if math.isfinite(one) else None for when, one in parts.items()}
             sibling.set_user_attr(WEIGHTS, {"score": dict(found.weights), **relative})
+        sibling.set_user_attr(GROWTH, {"growth": found.growth, "reweighed": found.reweighed})
+        search = study_named(StudyView(sibling).storage, sibling.user_attrs[NOISE]["of"])
+        if search is not None:  # else it takes it when it is created
+            growth = found.reweighed if WEIGHTS in search.user_attrs else found.growth
+            search.set_user_attr(GROWTH, {"growth": growth})
 
 
 def noise_of(sibling: optuna.Study) -> Noise:
@@ -194,6 +206,8 @@ def noise_of(sibling: optuna.Study) -> Noise:
         tried=len(mixtures),
         diverged=diverged,
         stated={name: float(np.sqrt(np.mean(np.square(e)))) for name, e in sorted(errors.items())},
+        growth=_growth(runs, score, view),
+        reweighed=_growth(runs, weights, view),
     )
 
 
@@ -219,6 +233,13 @@ def seeds_for(relative: float) -> int | None:
 
 
 # --- private -----------------------------------------------------------------------------------
+
+
+def _growth(runs: Runs, score: Mapping[str, float], view: StudyView) -> float:
+    mixtures = view.attributes[NOISE]["mixtures"]
+    ends = [over_run(view.space, point_of(view.space, mixtures[m])) for m in (PRIOR, CORNER)]
+    seen = {m: (float(s.std(ddof=1)), len(s)) for m, s in runs.totals(score).items() if len(s) > 1}
+    return growth_of(seen, PRIOR, CORNER, float(np.abs(ends[0] - ends[1]).sum()) / 2)
 
 
 def _table(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.ndarray:

@@ -218,7 +218,7 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
         predicted=promise.score(view.sign),
         gain=gains[prior],
         gain_over_baseline=None if baseline is None else gains[baseline],
-        noise=evidence.promise.noise,
+        noise=float(evidence.promise.noise_at(np.sqrt(weights[None]))[0]),
         as_good=_as_good(gains, evidence),
         lead=None if np.array_equal(best, weights) else promise.gain(best, picked=True),
     )

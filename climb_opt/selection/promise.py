@@ -87,10 +87,11 @@ class Promise:
 
     def score(self, sign: float) -> Estimate:
         """The expected score; `sign` is -1 where higher is better."""
-        mean, std = self.surrogate.moments(np.sqrt(self.weights[None]))
+        root = np.sqrt(self.weights[None])
+        mean, std = self.surrogate.moments(root)
         doubt = DOUBT * std
         spread = self._with_misfit(float(doubt[0] ** 2), doubt)
-        spread = float(np.hypot(spread, NOISE_STD * self.surrogate.noise))
+        spread = float(np.hypot(spread, NOISE_STD * self.surrogate.noise_at(root)[0]))
         return self._estimate(sign * float(mean[0]), spread, float(std[0]), sign)
 
     def gain(self, baseline: np.ndarray, *, picked: bool = False) -> Estimate:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from climb_opt.attributes import GROWTH
 from climb_opt.history import History
 from climb_opt.simplex import MixtureSpace
 from climb_opt.text import counted
@@ -21,9 +24,14 @@ def judged(view: StudyView, space: MixtureSpace) -> History:
 
 
 def learnt_from(view: StudyView, space: MixtureSpace, history: History) -> History:
-    """What is learnt from where mixtures are judged by `history`: the trials of every rung."""
+    """What is learnt from where mixtures are judged by `history`: the trials of every rung, or what
+    there is and how noise differs between mixtures, where that was measured.
+
+    A sampler is not told of it: it proposes no better for it
+    (docs/notes/searching.md#noise-that-differs-between-mixtures).
+    """
     if view.ladder is None or len(view.ladder) < 2:
-        return history
+        return replace(history, growth=view.attributes.get(GROWTH, {}).get("growth", 0.0))
     return read_history(view.study, space, rungs=True)
 
 

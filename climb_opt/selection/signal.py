@@ -84,10 +84,16 @@ class Runs:
 
     def total(self, name: str, score: Mapping[str, float]) -> Part:
         """The same of the sum of coefficient x component."""
+        return _part(name, self.totals(score), self._added(self.mixtures, score))
+
+    def totals(self, score: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """Mixture -> the sums (r,) of coefficient x component of its runs that report all."""
+        sums = {m: self._added(runs, score) for m, runs in self.repeats.items()}
+        return {m: values[np.isfinite(values)] for m, values in sums.items()}
+
+    def _added(self, runs: np.ndarray, score: Mapping[str, float]) -> np.ndarray:
         columns = [self.names.index(component) for component in score]
-        coefficients = np.array(list(score.values()))
-        repeats = {m: runs[:, columns] @ coefficients for m, runs in self.repeats.items()}
-        return _part(name, repeats, self.mixtures[:, columns] @ coefficients)
+        return np.asarray(runs[:, columns] @ np.array(list(score.values())))
 
 
 def weights_for(runs: Runs, score: Mapping[str, float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from climb_opt import recipe_files, recipes
-from climb_opt.attributes import AGGREGATE, CORPUS, LADDER, RECIPE, WEIGHTS
+from climb_opt.attributes import AGGREGATE, CORPUS, GROWTH, LADDER, RECIPE, WEIGHTS
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.evaluators.built import check_foretold
@@ -32,6 +32,7 @@ from climb_opt.study.asked import (
     check_choices,
     check_measurable,
     check_recipe,
+    grown,
     say_weights,
     weighed,
 )
@@ -258,15 +259,15 @@ def _complete(
     with study_lock(study):
         if RECIPE in study.user_attrs:
             return study
-        recipe, found = weighed(carried(recipe), storage, name)
+        asked, found = weighed(carried(recipe), storage, name)
         if study.get_trials(deepcopy=False) or study.directions != _directions(recipe):
             read_recipe(study)  # raises: it is another program's
         try:
-            if found:
-                study.set_user_attr(WEIGHTS, found)
-            if ladder is not None:
-                study.set_user_attr(LADDER, ladder.to_data())
-            _describe(study, corpus, space, recipe)
+            noise, rungs = grown(recipe, storage, name), ladder and ladder.to_data()
+            for fact, value in ((WEIGHTS, found), (GROWTH, noise), (LADDER, rungs)):
+                if value:
+                    study.set_user_attr(fact, value)
+            _describe(study, corpus, space, asked)
         except Exception as error:
             if not is_outage(error):  # what cannot be stored must not keep its name
                 discard_untried(study)

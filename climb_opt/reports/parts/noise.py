@@ -41,6 +41,7 @@ def blocks(found: Noise) -> list[Words | Table]:
         *(Words(text, "caution") for text in _hopeless(found)),
         *(Words(text) for text in _stated(found)),
         *(Words(text) for text in _advice(found)),
+        *(Words(text) for text in _uneven(found)),
     ]
 
 
@@ -128,3 +129,16 @@ def _advice(found: Noise) -> list[str]:
             f"needs at most {counted(found.seeds, 'seed')}. {trials} (docs/simplex-gp.md)."
         )
     return lines
+
+
+def _uneven(found: Noise) -> list[str]:
+    """How noise differs between mixtures, where runs say so."""
+    times = math.exp(found.growth / 2)
+    if found.growth == 0:
+        return []
+    return [
+        f"Noise is taken to be {number(times, 2)} times the prior's where all tokens differ from "
+        f"it, by {found.runs[PRIOR]} runs of the prior and {found.runs[CORNER]} of the corner (few "
+        "runs say little, and are drawn to 1): `best` and report weigh trials so, and promise by "
+        "the noise that a mixture has."
+    ]

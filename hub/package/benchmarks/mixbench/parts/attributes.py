@@ -134,6 +134,12 @@ WEIGHTS = _of_study(
     "before and with them; of a search by `score: auto` also {from}, the study that found them",
     "retrain/noise study/opening -> study/asked",
 )
+GROWTH = _of_study(
+    "climb/noise-growth",
+    "{growth}: by how much the log variance of the score's noise grows from the prior to where all "
+    "tokens differ, by noise runs; with them also {reweighed}: of the score by their weights",
+    "retrain/noise study/opening -> selection/reached study/asked",
+)
 # Such a study has one of these, by the command that makes it and goes on with it.
 BESIDE = {CONFIRM: "confirm", NOISE: "noise", TRANSFER: "transfer"}
 ABLATION = _of_study(
