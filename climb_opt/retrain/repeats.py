@@ -34,8 +34,7 @@ from climb_opt.selection.signal import FEWEST
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage
 from climb_opt.study import equal_score, open_study, read_recipe
-from climb_opt.study.asked import NOISE_SUFFIX, difference
-from climb_opt.study.opening import read_asked
+from climb_opt.study.asked import NOISE_SUFFIX, difference, read_asked
 from climb_opt.view import StudyView, all_trials, study_named
 from climb_opt.workers import Work
 

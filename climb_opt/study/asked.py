@@ -9,6 +9,7 @@ import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -23,7 +24,7 @@ from climb_opt.samplers.leaning import Leaning
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study.carried import INFLUENCE, carried, carried_as
-from climb_opt.text import counted, flops, number, powers
+from climb_opt.text import counted, flops, number, powers, storable
 from climb_opt.view import StudyView, study_named
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,25 @@ class OtherRecipe(UserError):
         self.changes = changes
         said = f"Study {study!r} was made from another recipe: {'; '.join(changes)}. {remedy}"
         super().__init__(said)
+
+
+def read_asked(
+    recipe: StudyRecipe | str | None, study_name: str | None, overrides: Sequence[str]
+) -> tuple[str, StudyRecipe | None]:
+    """The study's name, and the recipe that was asked for; None to use the stored one."""
+    study_name = study_name and storable(study_name)
+    if isinstance(recipe, StudyRecipe):
+        if study_name is None:
+            raise UserError("A recipe that is not from a file needs study_name.")
+        return study_name, recipe
+    if recipe is None:
+        if study_name is None:
+            raise UserError("Name a recipe or a study; `climb-opt ls studies` lists the shipped.")
+        return study_name, None
+    is_file = Path(recipe).suffix in (".yaml", ".yml")
+    if is_file or recipe in recipe_files.names("studies"):
+        return study_name or storable(Path(recipe).stem), recipes.read_study(recipe, overrides)
+    return study_name or storable(recipe), None
 
 
 def weighed(

@@ -33,12 +33,13 @@ from climb_opt.study.asked import (
     check_measurable,
     check_recipe,
     grown,
+    read_asked,
     say_weights,
     weighed,
 )
 from climb_opt.study.carried import carried
 from climb_opt.study.corpora import corpus_for, is_override, load_at, to_be_built
-from climb_opt.text import file_name, storable
+from climb_opt.text import file_name
 from climb_opt.view import StudyView, load_study, store_space
 
 log = logging.getLogger(__name__)
@@ -199,25 +200,6 @@ def awaits_corpus(recipe: str | None, overrides: Sequence[str]) -> bool:
 
 
 # --- private -----------------------------------------------------------------------------------
-
-
-def read_asked(
-    recipe: StudyRecipe | str | None, study_name: str | None, overrides: Sequence[str]
-) -> tuple[str, StudyRecipe | None]:
-    """The study's name, and the recipe that was asked for; None to use the stored one."""
-    study_name = study_name and storable(study_name)
-    if isinstance(recipe, StudyRecipe):
-        if study_name is None:
-            raise UserError("A recipe that is not from a file needs study_name.")
-        return study_name, recipe
-    if recipe is None:
-        if study_name is None:
-            raise UserError("Name a recipe or a study; `climb-opt ls studies` lists the shipped.")
-        return study_name, None
-    is_file = Path(recipe).suffix in (".yaml", ".yml")
-    if is_file or recipe in recipe_files.names("studies"):
-        return study_name or storable(Path(recipe).stem), recipes.read_study(recipe, overrides)
-    return study_name or storable(recipe), None
 
 
 def _no_study(name: str, existing: list[str], storage: BaseStorage, recipe: object) -> str:
