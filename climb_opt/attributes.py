@@ -68,6 +68,11 @@ PICK = _of_study(
     "the seed and the `ClimbOptions` of the search's own ClimbSampler, for its pick",
     "samplers/climb_sampler -> selection/choosing selection/rules ablation/run/final",
 )
+ROUNDS = _of_study(
+    "climb/rounds",
+    "[slots] of each round of a ClimbSampler, in a study without a recipe",
+    "samplers/climb_sampler -> view",
+)
 UNREAD = _of_study(
     "climb/unread",
     "[domain] of which no mixture of round 1 reads anything: too small for the design",

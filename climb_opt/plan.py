@@ -59,6 +59,7 @@ class Plan:
         budget: FLOPs of all trials together, in place of rounds: fresh slots are handed out as
             long as a trial of the target is paid for, so that the last one can see what was found.
         before: what is trained and checked before the rounds: a trunk, its branches.
+        open: nobody planned anything: there are only trials, without slots.
     """
 
     rounds: tuple[int, ...]
@@ -70,10 +71,11 @@ class Plan:
     ladder: Ladder | None = None
     budget: float | None = None
     before: Before = field(default_factory=Before)
+    open: bool = False
 
     def __post_init__(self) -> None:
         rounds = self.rounds if isinstance(self.rounds, (tuple, list)) else None
-        other = self.named or self.before.stages or self.budget is not None
+        other = self.named or self.before.stages or self.budget is not None or self.open
         empty = rounds is None or not (rounds or other)
         if empty or any(not isinstance(m, int) or m < 1 for m in rounds or ()):
             raise UserError(

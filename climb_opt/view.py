@@ -39,6 +39,7 @@ from climb_opt.attributes import (
     LADDER,
     OURS,
     RECIPE,
+    ROUNDS,
     RUNG,
     SLOT,
     SPACE,
@@ -114,7 +115,7 @@ class StudyView:
     @cached_property
     def plan(self) -> Plan:
         """Its slots: of the recipe; of runs beside a search those that it says or has started;
-        without a recipe those that its trials name."""
+        without a recipe those of its ClimbSampler, or that its trials name."""
         recipe, slots = self.recipe, list(attempts_by_slot(self.trials()))
         every = dict.fromkeys([*slots_beside(self.attributes), *map(str, slots)])
         if recipe is not None:
@@ -122,8 +123,10 @@ class StudyView:
                 return Plan((), tuple(every), recipe.max_attempts)
             return plan_of(recipe, self.ladder, self.corpus and self.corpus.tokens)
         named = sorted(slot for slot in slots if isinstance(slot, str))
-        size = max((slot for slot in slots if isinstance(slot, int)), default=0) + 1
-        return Plan((size,), tuple(named), ladder=self.ladder)
+        size = max((slot for slot in slots if isinstance(slot, int)), default=-1) + 1
+        rounds = tuple(self.attributes.get(ROUNDS, ()))
+        rounds = rounds if sum(rounds) >= size else (size,)
+        return Plan(rounds, tuple(named), ladder=self.ladder, open=not rounds)
 
     @cached_property
     def space(self) -> MixtureSpace:
@@ -203,11 +206,8 @@ def load_study(storage: BaseStorage, name: str) -> optuna.Study:
 
 def mixture_of(trial: FrozenTrial | optuna.Trial) -> dict[str, float]:
     """domain -> weight of a trial, as far as it has weights."""
-    return {
-        name.removeprefix(PREFIX): float(value)
-        for name, value in trial.params.items()
-        if name.startswith(PREFIX)
-    }
+    given = trial.params.items()
+    return {n.removeprefix(PREFIX): float(v) for n, v in given if n.startswith(PREFIX)}
 
 
 def all_trials(study: optuna.Study) -> list[FrozenTrial]:

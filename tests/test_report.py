@@ -20,6 +20,7 @@ from climb_opt.reports.effects import domain_effects, moved
 from climb_opt.reports.quality import predict_unseen
 from climb_opt.reports.report import is_report
 from climb_opt.reports.snapshot import Snapshot, take
+from climb_opt.samplers.climb_sampler import ClimbSampler
 from climb_opt.selection import Advice, Estimate, Recommendation
 from climb_opt.simplex import MixtureSpace
 from climb_opt.text import printable
@@ -233,8 +234,19 @@ def test_a_plain_optuna_study_needs_no_recipe() -> None:
     assert snapshot.recipe is None
     page = html.render(gather(snapshot))
     assert "prior, %" not in page
+    assert "<b>12</b><span>trials finished" in page and ">searched<" in page
+    assert "outside the rounds" not in page and "<td>1</td>" not in page  # there is no round
     store_space(study, space)
     assert take(study).prior_known
+
+
+def test_a_plain_study_of_climbs_has_its_rounds() -> None:
+    space = MixtureSpace({"web": 3, "code": 1})
+    study = optuna.create_study(sampler=ClimbSampler(space, rounds=(4, 3), seed=0))
+    study.optimize(lambda trial: space.suggest(trial)["web"], n_trials=5)
+    contents = gather(take(study))
+    assert [(r.done, r.planned) for r in contents.rounds] == [(4, 4), (1, 3)]
+    assert "slots finished: 5 of 7" in markdown.render(contents)
 
 
 def test_later_rounds_are_predicted_from_earlier_ones_only() -> None:

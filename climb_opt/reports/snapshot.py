@@ -69,7 +69,8 @@ class Snapshot(StudyView):
 
     def _rounds(self, history: History) -> np.ndarray:
         slots = [t.user_attrs.get(SLOT) for t in history.trials]
-        index = [self.plan.round_of(s) if isinstance(s, int) else -1 for s in slots]
+        other = {None: 0} if self.plan.open else {}  # there all that nobody put in line is searched
+        index = [self.plan.round_of(s) if isinstance(s, int) else other.get(s, -1) for s in slots]
         return np.array(index, dtype=int)
 
     @property
@@ -161,6 +162,11 @@ class Snapshot(StudyView):
         attempts = attempts_by_slot(self.taken)
         slots = [slot for slots in self.plan.planned(self.taken) for slot in slots]
         return dict(Counter(self.plan.state(attempts.get(s, ())) for s in slots))
+
+    @property
+    def planned(self) -> bool:
+        """Whether there is a number of slots: neither a budget instead, nor trials alone."""
+        return self.plan.budget is None and not self.plan.open
 
     def failures(self) -> list[FrozenTrial]:
         """Failed trials, oldest first; not those that a worker gave back on request."""

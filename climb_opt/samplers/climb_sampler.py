@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from climb_opt import lookup
-from climb_opt.attributes import FORECAST, PICK, SLOT, UNREAD
+from climb_opt.attributes import FORECAST, PICK, ROUNDS, SLOT, UNREAD
 from climb_opt.errors import UserError
 from climb_opt.ladder import rung_of
 from climb_opt.plan import Plan, Slot
@@ -184,6 +184,11 @@ class ClimbSampler(MixtureSampler):
             if forecasts:
                 stored = {**stored, FORECAST: forecasts[item]}
             return batch[item], self._foretold(study, batch[item], stored)
+
+    def _store_facts(self, study: optuna.Study) -> None:
+        super()._store_facts(study)
+        if StudyView(study).stated is None:  # a recipe says it
+            store_fact(study, ROUNDS, list(self._plan.rounds))
 
     def _batch(
         self, study: optuna.Study, seed: int, index: int, basis: tuple[int, ...]

@@ -138,7 +138,7 @@ def _rungs(contents: Contents) -> go.Figure | None:
 
 
 def _searched(snapshot: Snapshot, index: int) -> str:
-    return "searched" if snapshot.plan.budget is not None else f"round {index + 1}"
+    return f"round {index + 1}" if snapshot.planned else "searched"
 
 
 def _dots(figure: go.Figure, x: np.ndarray, y: np.ndarray, name: str, index: int) -> None:

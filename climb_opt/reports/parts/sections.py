@@ -72,7 +72,7 @@ def overview(contents: Contents) -> Section:
         best = f"{number(float(snapshot.measured[row]))} {unit_words(snapshot.unit)}".strip()
     at = f" at {snapshot.reached}" if snapshot.reached else ""
     done = ("slots finished", f"{counts.get('finished', 0)} of {sum(counts.values())}")
-    if snapshot.plan.budget is not None:  # which trials outside the plan are paid from, too
+    if not snapshot.planned:  # of a budget trials outside the plan are paid, too
         done = ("trials finished", str(cost.trials - cost.failed))
     pairs = [
         done,
@@ -131,10 +131,10 @@ def progress(contents: Contents) -> Section | None:
     shown = {int(index) for index in snapshot.rounds if index >= 0}
     begun = [r for r in contents.rounds if r.index in shown]
     styles = [(figures.hue(r.index), f"round {r.index + 1}") for r in begun]
-    if snapshot.plan.budget is not None and shown:
+    if not snapshot.planned and shown:
         styles = [(figures.hue(0), "searched")]
     outside = int(np.sum(snapshot.rounds < 0)) - sum(map(len, snapshot.baselines().values()))
-    others = [("base", "imported or enqueued")] if outside else []
+    others = [("base", "outside the rounds")] if outside else []
     levels = snapshot.baseline_scores().items()
     others += [("base dashed", f"{name} {number(level)}") for name, level in levels]
     at = f" at {snapshot.reached}" if snapshot.reached else ""
