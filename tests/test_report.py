@@ -131,6 +131,12 @@ def test_markdown_does_not_speak_of_what_only_a_page_shows() -> None:
     assert "tick marks the prior" in html.render(contents_of(SMALL))
 
 
+def test_what_is_sure_is_bold_in_markdown_as_on_the_page() -> None:
+    contents = contents_of(Shape(domains=4, rounds=(10, 5)))
+    bold = re.findall(r"\| \*\*([-+].*?)\*\*(?= \|)", markdown.render(contents))
+    assert bold and bold == re.findall(r"<td><b>([-+].*?)</b></td>", html.render(contents))
+
+
 def test_markdown_keeps_odd_names_in_their_cells() -> None:
     text = markdown.render(contents_of(Shape(domains=ODD_NAMES, rounds=(12, 6))))
     rows = [line for line in text.splitlines() if line.startswith("|")]

@@ -13,6 +13,10 @@ from climb_opt.text import in_markdown, percent
 MOST = 30  # rows of a table, unless it says how many are enough
 
 
+class _Bold(str):
+    """The text of a cell that is shown in bold."""
+
+
 @typed_with(None)
 def render(contents: Contents) -> str:
     """The whole report in GitHub's Markdown."""
@@ -35,7 +39,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text: Sequence[
     """
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(in_markdown(c) for c in cells) + " |"
+        shown = [f"**{in_markdown(c)}**" if isinstance(c, _Bold) else in_markdown(c) for c in cells]
+        return f"| {' | '.join(shown)} |"
 
     sides = [":---" if k == 0 or k in text else "---:" for k in range(len(head))]
     rule = f"|{'|'.join(sides)}|"
@@ -72,5 +77,5 @@ def _cell(cell: kinds.Cell) -> str:
     if isinstance(cell, kinds.Heat):
         return percent(cell.weight)
     if isinstance(cell, kinds.Name | kinds.Sure):
-        return cell.text
+        return _Bold(cell.text) if isinstance(cell, kinds.Sure) else cell.text
     return "–" if cell is None else str(cell)
