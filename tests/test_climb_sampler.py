@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler, best_mixture
 from climb_opt import workers as rounds
 from climb_opt.attributes import BASIS, FORECAST, PICK, SAMPLER_SEED, SLOT
 from climb_opt.plan import Plan
+from climb_opt.predictors.loglinear import LogLinearPredictor
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.storages import study_lock
@@ -117,6 +119,29 @@ def test_every_worker_computes_the_round_its_first_trial_began() -> None:
     expected = [undisturbed.ask(SPACE.distributions()).params for _ in range(6)]
     assert [first.params, *(t.params for t in rest)] == expected
     assert first.study.trials[8].system_attrs[BASIS] == list(range(8))
+
+
+def test_a_worker_that_asks_while_a_round_is_computed_takes_another_item_of_it() -> None:
+    study = search(8)
+    imported = create_trial(
+        params=SPACE.params(TARGET), distributions=SPACE.distributions(), value=0
+    )
+    others = []
+
+    class Slow(LogLinearPredictor):
+        def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
+            if not others:  # what another process does meanwhile
+                study.add_trial(imported)
+                beside = copy.copy(study)
+                beside.sampler = ClimbSampler(SPACE, **QUICK)
+                others.append(beside.ask(SPACE.distributions()))
+            super().fit(weights, scores)
+
+    study.sampler = ClimbSampler(SPACE, **{**QUICK, "predictor": Slow})
+    first = study.ask(SPACE.distributions())
+    undisturbed = search(8)
+    expected = [undisturbed.ask(SPACE.distributions()).params for _ in range(2)]
+    assert [first.params, others[0].params] == expected
 
 
 def test_what_was_known_before_a_round_counts_in_it() -> None:

@@ -135,6 +135,7 @@ class ClimbSampler(MixtureSampler):
     ) -> dict[str, Any]:
         self._raise_error_if_multi_objective(study)
         with self._batches.lock:
+            ledger.begin_round(study, trial, self._plan)
             weights, stored = self._propose(study, trial.user_attrs.get(SLOT), trial.number)
             for name, value in stored.items():  # before another thread looks for it
                 remember(study, trial, name, value)

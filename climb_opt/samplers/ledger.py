@@ -34,6 +34,18 @@ def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
         remember(study, trial, SLOT, step.slot)
 
 
+def begin_round(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
+    """Write down what the round of `trial` learns from, if `trial` is its first.
+
+    Before the round is computed: that takes a while, in which another process may ask for its next
+    trial, and would begin a round of its own from other trials.
+    """
+    place = place_of(trial.user_attrs.get(SLOT), plan)
+    if place is not None and (index := plan.round_of(place)):
+        for name, value in basis_of(study, plan, index)[1].items():
+            remember(study, trial, name, value)
+
+
 def place_of(slot: Slot | None, plan: Plan) -> int | None:
     """The slot if it lies in the plan; None for baselines and for trials without a slot."""
     return slot if isinstance(slot, int) and 0 <= slot < plan.size else None
