@@ -10,6 +10,8 @@ A trial may store *components* (task scores or losses) beside its value, in the 
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -25,6 +27,9 @@ from climb_opt.metrics import higher_is_better
 # A score beyond is a run that diverged, whatever its size: it counts as this much, so that squares
 # and LightGBM's 32 bits hold it (3e38).
 MOST = 1e30
+APART = 1e-6  # of the components' sizes, by which their sum may miss the score
+
+log = logging.getLogger(__name__)
 
 
 class Moved(NamedTuple):
@@ -240,10 +245,30 @@ def kept(
 def components_as_arrays(
     rows: Sequence[FrozenTrial], aggregate: Mapping[str, float], sign: float
 ) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
-    """Components (n, C), coefficients (C,) and names; None, None, () where a trial lacks one."""
+    """Components (n, C), coefficients (C,) and names; None, None, () where a trial lacks one, or
+    where they add up to another score than the trial's, which is said."""
     names = tuple(sorted(aggregate))
     table = [[components_of(t).get(n, np.nan) for n in names] for t in rows]
     components = np.array(table, dtype=float)
     if not components.size or not np.all(np.isfinite(components)):
         return None, None, ()
-    return np.clip(components, -MOST, MOST), sign * np.array([aggregate[n] for n in names]), names
+    coefficients = np.array([aggregate[n] for n in names])
+    sums, values = components @ coefficients, np.array([t.values[0] for t in rows])
+    apart = np.abs(sums - values) > APART * (np.abs(components) @ np.abs(coefficients))
+    if np.any(apart & (np.abs(values) < MOST)):
+        first = int(np.argmax(apart & (np.abs(values) < MOST)))
+        _say_apart(rows[first].number, float(sums[first]), float(values[first]))
+        return None, None, ()
+    return np.clip(components, -MOST, MOST), sign * coefficients, names
+
+
+@functools.cache  # a sampler reads the history at every ask
+def _say_apart(number: int, total: float, value: float) -> None:
+    log.warning(
+        "Components are left aside: those of trial %d add up to %.6g by %s, but its score is %.6g. "
+        "climb_opt.set_aggregate says how they do.",
+        number,
+        total,
+        AGGREGATE,
+        value,
+    )

@@ -125,15 +125,28 @@ def test_components_add_up_to_the_value_in_either_direction() -> None:
         np.testing.assert_allclose(history.components @ history.coefficients, history.values)
 
 
-@pytest.mark.parametrize("components", [None, {"piqa": 0.5}, {"piqa": 0.5, "arc": math.nan}])
+@pytest.mark.parametrize("components", [None, {"piqa": 1.0}, {"piqa": 1.0, "arc": math.nan}])
 def test_components_are_used_only_when_every_trial_has_all_of_them(components: Any) -> None:
     study = optuna.create_study()
     set_aggregate(study, {"piqa": 0.5, "arc": 0.5})
-    add(study, **{COMPONENTS: {"piqa": 0.5, "arc": 0.5}})
+    add(study, **{COMPONENTS: {"piqa": 1.0, "arc": 1.0}})
     assert read_history(study, SPACE).components is not None
     add(study, **({} if components is None else {COMPONENTS: components}))
     history = read_history(study, SPACE)
     assert len(history) == 2 and history.components is None and history.names == ()
+
+
+def test_components_of_another_score_are_left_aside_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = optuna.create_study(direction="maximize")
+    set_aggregate(study, {"piqa": 0.5, "arc": 0.5})
+    add(study, value=1.0, **{COMPONENTS: {"piqa": 1.0, "arc": 1.0 + 1e-9}})
+    assert read_history(study, SPACE).components is not None
+    add(study, value=7.0, **{COMPONENTS: {"piqa": 0.25, "arc": 0.5}})
+    for _ in range(2):  # said once
+        assert read_history(study, SPACE).components is None
+    assert caplog.text.count("those of trial 1 add up to 0.375 by climb/aggregate, but its sc") == 1
 
 
 @pytest.mark.parametrize("coefficients", [{}, {"piqa": math.inf}])
