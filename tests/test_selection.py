@@ -267,39 +267,43 @@ def test_extrapolation_and_few_trials_are_warned_of() -> None:
     assert "extrapolates" in warnings and "few trials: 8 for 5 domains" in warnings
 
 
+def railed(
+    weights: np.ndarray, values: np.ndarray, over: np.ndarray, space: MixtureSpace = SPACE5
+) -> optuna.Study:
+    """A study of mixtures, of which each is beyond a guard-rail by `over`."""
+    study = study_of([], weights[:0], space)
+    for w, value, excess in zip(weights, values.tolist(), over.tolist(), strict=True):
+        shape = {"params": space.params(w), "distributions": space.distributions()}
+        study.add_trial(create_trial(**shape, value=value, constraints={"rail": excess}))
+    return study
+
+
 def test_guard_rails_are_kept_by_the_recommendation() -> None:
-    rng = np.random.default_rng(0)
-    weights = SPACE5.sample_mixed(rng, 60)
-    study = optuna.create_study()
-    study.set_user_attr(SPACE, SPACE5.to_json())
-    for w in weights:  # the score wants the first domain, the guard-rail caps it at a third
-        study.add_trial(
-            create_trial(
-                params=SPACE5.params(w),
-                distributions=SPACE5.distributions(),
-                values=[1.0 - float(w[0])],
-                constraints={"cap": float(w[0]) - 1 / 3},
-            )
-        )
+    weights = SPACE5.sample_mixed(np.random.default_rng(0), 60)
+    # The score wants the first domain, the guard-rail caps it at a third.
+    study = railed(weights, 1.0 - weights[:, 0], weights[:, 0] - 1 / 3)
     first = SPACE5.domains[0]
     for rule in ("observed", "evaluated", "predicted", "supported", "optimum"):
         assert best_mixture(study, rule=rule)[first] < 0.36
     assert best_mixture(study, rule="predicted")[first] > 0.25
 
 
+@pytest.mark.parametrize("seed", [3, 4])
+def test_guard_rails_are_likely_kept_after_few_noisy_trials(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = SPACE5.sample_mixed(rng, 8)
+    values = LAW.score(weights) + 0.05 * rng.standard_normal(8)
+    found = compare_rules(
+        railed(weights, values, 0.3 - weights[:, 0]), rules=["optimum", "predicted", "auto"]
+    )
+    assert any("hold with probability" in warning for warning in found["optimum"].warnings)
+    assert found["auto"] == found["predicted"] != found["optimum"]
+
+
 def test_guard_rails_are_kept_where_nothing_is_noisy() -> None:
     space = MixtureSpace({"a": 1.0, "b": 2.0, "c": 3.0})
-    study = optuna.create_study()
-    study.set_user_attr(SPACE, space.to_json())
-    for w in space.sample_mixed(np.random.default_rng(0), 50):
-        study.add_trial(
-            create_trial(
-                params=space.params(w),
-                distributions=space.distributions(),
-                values=[float((w[0] - 0.95) ** 2 + 0.01 * w[1])],
-                constraints={"cap": float(w[0]) - 0.5},
-            )
-        )
+    w = space.sample_mixed(np.random.default_rng(0), 50)
+    study = railed(w, (w[:, 0] - 0.95) ** 2 + 0.01 * w[:, 1], w[:, 0] - 0.5, space)
     for rule in ("predicted", "supported", "optimum", "auto"):
         assert best_mixture(study, rule=rule)[space.domains[0]] < 0.53
 

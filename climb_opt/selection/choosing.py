@@ -271,7 +271,7 @@ def _guard_rails(evidence: Evidence, weights: np.ndarray) -> list[str]:
         return ["no trial kept every guard-rail: this is the least unlikely to keep them"]
     if not evidence.problem.constraints:
         return []
-    chance = float(np.exp(evidence.problem.feasible(np.sqrt(weights[None]))[0]))
+    chance = evidence.chance(weights)
     return (
         []
         if chance >= 0.9

@@ -73,6 +73,10 @@ class Evidence:
         below = rungs is not None and len(rungs) > len(tried)
         return Promise(self.promise, weights, tried, self.misfit, below)
 
+    def chance(self, weights: np.ndarray) -> float:
+        """How likely weights (K,) keep every guard-rail; 1 where there is none."""
+        return float(np.exp(self.problem.feasible(np.sqrt(weights[None]))[0]))
+
     @property
     def learnt(self) -> History:
         """What the beliefs rest on."""
@@ -239,7 +243,8 @@ def mean_top(evidence: Evidence) -> np.ndarray:
 
 
 def auto(evidence: Evidence) -> np.ndarray:
-    """`predicted` if the study is nearly free of noise, else `optimum`; `guarded` once verified."""
+    """`predicted` if the study is nearly free of noise, else `optimum`, where that likely keeps the
+    guard-rails; `guarded` once verified."""
     return evidence.taken_by(default_rule(evidence))
 
 
@@ -249,4 +254,10 @@ def default_rule(evidence: Evidence) -> str:
 
 
 def _for_noise(evidence: Evidence) -> str:
-    return "predicted" if evidence.relative_noise < QUIET else "optimum"
+    if evidence.relative_noise < QUIET:
+        return "predicted"
+    if not evidence.problem.constraints:
+        return "optimum"
+    # A mean of optima of which each keeps the guard-rails in its own sample may be beyond them.
+    mean, one = (evidence.chance(evidence.taken_by(rule)) for rule in ("optimum", "predicted"))
+    return "optimum" if mean >= min(0.5, one) else "predicted"
