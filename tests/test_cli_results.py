@@ -279,7 +279,10 @@ def test_confirm_takes_every_rule_and_a_budget(run: Any, proxies: FakeProxies) -
     status, out, _ = run("confirm", "small", "--as", "race", "--rules", "all", "--budget", "24")
     assert status == 0
     assert proxies.calls <= 24
-    assert "race: found, " in out
+    _, out, _ = run("confirm", "small", "--as", "long", "--budget", "24")
+    assert "long: found, prior, uniform, up to 8 seeds each, 24 runs in all." in out
+    _, out, _ = run("confirm", "small", "--as", "short", "--budget", "24", "--seeds", "4")
+    assert "up to 4 seeds each, 24 runs in all." in out
 
 
 def test_confirm_that_is_stopped_can_go_on(

@@ -14,6 +14,7 @@ from climb_opt.attributes import CONFIRM
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.reports.draw.terminal import confirmed
 from climb_opt.retrain import Finals, choose, open_confirmation, run, wanted
+from climb_opt.retrain.finals import race_seeds
 from climb_opt.retrain.paired import Confirmation, half_width, read_confirmation, read_slot
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import study_lock
@@ -222,6 +223,15 @@ def test_a_race_never_exceeds_its_budget() -> None:
     runs = {name: len(scores) for name, scores in found.scores.items()}
     assert sum(runs.values()) == len(wanted(study, stored)) == 19
     assert runs["found"] == runs["prior"] == runs["uniform"] == 4  # and one more finalist's
+
+
+def test_a_race_may_spend_all_of_its_budget() -> None:
+    assert race_seeds(30, finalists=3, references=2) == 8
+    assert race_seeds(10, finalists=3, references=2) == 3  # too few: it is refused by that
+    most = finals(seeds=race_seeds(24, finalists=1, references=2), budget=24)
+    study, _ = open_confirmation(demo(), most, None)
+    found = run(study, runner(Proxy(noise=0.5)))
+    assert {len(scores) for scores in found.scores.values()} == {24 // 3}
 
 
 def test_workers_agree_on_the_next_slots_of_a_race() -> None:

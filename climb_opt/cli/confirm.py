@@ -30,7 +30,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "NAME-confirm on the same storage. Start it on as many machines as you like; stopped, it "
         "is continued by the same command.",
     )
-    command.add_argument("--seeds", type=int, help="fresh seeds (default: the recipe's)")
+    command.add_argument(
+        "--seeds",
+        type=int,
+        help="fresh seeds (default: the recipe's; in a race, what its budget pays for)",
+    )
     command.add_argument(
         "--rules", metavar="RULE,...", help="further finalists: rules by name, or all"
     )

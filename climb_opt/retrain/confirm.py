@@ -16,7 +16,15 @@ from climb_opt.measures import apart
 from climb_opt.paths import path_mean
 from climb_opt.phases import one_phase
 from climb_opt.recipes import StudyRecipe
-from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, twin, unit_for
+from climb_opt.retrain.finals import (
+    SUFFIX,
+    Finals,
+    choose,
+    open_confirmation,
+    race_seeds,
+    twin,
+    unit_for,
+)
 from climb_opt.retrain.paired import Confirmation, no_claim
 from climb_opt.retrain.race import confirmation_of, run
 from climb_opt.retrain.sibling import Mixture, Runner, Training, at_target, train_beside
@@ -69,7 +77,8 @@ def confirm(
     like. Stopped, it is continued by the same call.
 
     Args:
-        seeds: fresh seeds for each mixture (default: the recipe's).
+        seeds: fresh seeds for each mixture (default: the recipe's; in a race, as many as the
+            budget pays for once one finalist is left).
         rules: further finalists by their rule, or "all"; text may name several, with commas.
         budget: a race: at most this many training runs.
         proxy: train another proxy: a shipped name or a path.
@@ -158,6 +167,9 @@ def _finals(
     found = {name: mixtures[name] for name in finalists}
     twins = {n: twin(mixtures[n], found) for n in baseline_names if n not in recipe.methods}
     seeds = recipe.confirm_seeds if terms.seeds is None else terms.seeds
+    if terms.seeds is None and terms.budget is not None:
+        alone = sum(not twins.get(name) for name in baseline_names)
+        seeds = race_seeds(terms.budget, len(finalists), alone)
     check_number("confirm: the last fresh seed", recipe.seed + seeds, 0, lookup.MOST_SEED)
     finals = Finals(
         of=view.name,

@@ -80,6 +80,13 @@ class Finals:
         return {f"seed-{k + 1}": self.first_seed + k for k in range(self.seeds)}
 
 
+def race_seeds(budget: int, finalists: int, references: int) -> int:
+    """Seeds at most with which a race may spend its budget: all mixtures get the first look, then
+    one finalist and the references go on."""
+    left = budget - FIRST_LOOK * (finalists + references)
+    return FIRST_LOOK + max(left, 0) // (1 + references)
+
+
 def choose(
     recommended: Mapping[str, Mixture], baselines: Mapping[str, Mixture]
 ) -> tuple[dict[str, Mixture], tuple[str, ...], tuple[str, ...]]:
