@@ -15,7 +15,7 @@ import optuna
 
 from climb_opt.attributes import METHOD, SEED, SLOT
 from climb_opt.errors import TrialFailed, UserError, brief, listed
-from climb_opt.evaluators.base import Provenance
+from climb_opt.evaluators.base import Stating
 from climb_opt.evaluators.built import (
     add_up,
     build_evaluator,
@@ -203,7 +203,7 @@ class ProxyObjective:
         outcome.facts["seconds"] = time.perf_counter() - begun
         facts = {**outcome.facts, "corpus": self.corpus.digest, **provenance()}
         for evaluator in self.evaluators:
-            if isinstance(evaluator, Provenance):
+            if isinstance(evaluator, Stating):
                 facts.update(evaluator.facts())
         return outcome.status, components, facts
 

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
-from climb_opt.evaluators.base import Provenance
+from climb_opt.evaluators.base import Reporting, Stating
 from climb_opt.evaluators.file_task import FileTask, read_rows, split_of
 from climb_opt.evaluators.harness import LMEval
 from climb_opt.evaluators.language_model import ProxyLM
@@ -152,7 +152,7 @@ def test_limit_takes_the_first_documents_and_facts_say_so(
     few = LMEval(tiny_corpus, tasks=["sums"], files={"sums": path}, limit=2)
     two = LMEval(tiny_corpus, tasks=["sums"], files={"sums": rows_file(ROWS[:2], "two.jsonl")})
     assert few.evaluate(network, accelerator) == two.evaluate(network, accelerator)
-    assert isinstance(few, Provenance)
+    assert isinstance(few, Reporting) and isinstance(few, Stating)
     assert few.facts()["documents"] == {"sums": 2}
     assert few.facts()["splits"] == {"sums": "validation"}
     assert two.facts()["splits"] == {"sums": "unstated"}

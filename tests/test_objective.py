@@ -149,6 +149,20 @@ class Own:
         return self.given
 
 
+class OnTest(Own):
+    """An evaluator of a test set that states no facts."""
+
+    def reported(self) -> list[str]:
+        return ["sums/bpb"]
+
+
+class Told(Own):
+    """An evaluator that states a fact, and has no test set."""
+
+    def facts(self) -> dict[str, Any]:
+        return {"questions": 12}
+
+
 class Silent:
     """An evaluator that names no components."""
 
@@ -211,6 +225,16 @@ def test_what_an_own_evaluator_does_instead_of_scoring_fails_its_trial_by_name(
     objective = make(evaluators=(Choice("test_objective:Own"),))
     with pytest.raises(raised, match=said):
         objective(ask(optuna.create_study(), objective.space, MIXTURE))
+
+
+def test_an_own_evaluator_may_say_what_is_a_test_sets_or_state_facts(
+    make: Callable[..., ProxyObjective],
+) -> None:
+    with pytest.raises(UserError, match="'sums/bpb' is measured on a test set"):
+        make(evaluators=(Choice("test_objective:OnTest"),))
+    objective, study = make(evaluators=(Choice("test_objective:Told"),)), optuna.create_study()
+    study.tell(trial := ask(study, objective.space, MIXTURE), objective(trial))
+    assert study.trials[0].user_attrs[FACTS]["questions"] == 12
 
 
 def test_trials_share_the_seed_unless_they_bring_their_own(

@@ -40,11 +40,16 @@ class Evaluator(Protocol):
 
 
 @runtime_checkable
-class Provenance(Protocol):
-    """What an evaluator may also say about where its scores come from."""
+class Reporting(Protocol):
+    """What an evaluator may also say of components that nothing may be searched on."""
 
     def reported(self) -> list[str]:
         """Components measured on a test set: to report, not to search on."""
+
+
+@runtime_checkable
+class Stating(Protocol):
+    """What an evaluator may also say about where its scores come from."""
 
     def facts(self) -> dict[str, Any]:
         """What was scored on what; stored with every trial, so keep it small."""

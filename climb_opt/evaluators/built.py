@@ -12,7 +12,7 @@ from typing import Any
 from climb_opt import lookup
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import Interrupted, TrialFailed, UserError, did_you_mean, listed
-from climb_opt.evaluators.base import ByToken, Evaluator, Provenance
+from climb_opt.evaluators.base import ByToken, Evaluator, Reporting
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.study_recipe import MIXMIN
@@ -99,7 +99,7 @@ def evaluated(choice: Choice, evaluator: Evaluator, *asked: Any) -> dict[str, fl
 def check_components(recipe: StudyRecipe, evaluators: list[Evaluator]) -> None:
     """Raise if the score or a constraint names what no evaluator gives, or a test set's score."""
     known = [name for evaluator in evaluators for name in evaluator.components()]
-    reported = [n for e in evaluators if isinstance(e, Provenance) for n in e.reported()]
+    reported = [n for e in evaluators if isinstance(e, Reporting) for n in e.reported()]
     _check_named(recipe, known, reported)
 
 

@@ -19,7 +19,7 @@ from climb_opt import workers as rounds
 from climb_opt.attributes import BESIDE, SEED, SLOT
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, listed, running
-from climb_opt.evaluators.base import Provenance
+from climb_opt.evaluators.base import Reporting
 from climb_opt.history import report_facts
 from climb_opt.ladder import rung_of
 from climb_opt.ladder.branches.slots import part_of
@@ -173,7 +173,7 @@ def equal_score(recipe: StudyRecipe, corpus: str | Path | None = None) -> dict[s
     """
     loaded = corpus_for(recipe, corpus)
     evaluators = [_training().build_evaluator(loaded, choice) for choice in recipe.evaluators]
-    tests = {n for e in evaluators if isinstance(e, Provenance) for n in e.reported()}
+    tests = {n for e in evaluators if isinstance(e, Reporting) for n in e.reported()}
     found = searchable(n for e in evaluators for n in e.components() if n not in tests)
     if not found:
         raise UserError(
