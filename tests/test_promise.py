@@ -253,3 +253,15 @@ def test_nine_of_ten_intervals_of_small_searches_by_tpe_without_noise_hold() -> 
         assert best.predicted is not None
         held.append(best.predicted.low <= true <= best.predicted.high)
     assert np.mean(held) >= 0.75
+
+
+def test_trials_that_are_no_mixture_of_the_space_are_not_dropped_without_a_word() -> None:
+    study = optuna.create_study(sampler=random(SPACE, seed=0))
+    study.optimize(NoisyObjective(MixingLaw(4, seed=1)), n_trials=9)
+    rounded = SPACE.params(np.array([0.5, 0.3, 0.2, 0.001]))  # sums to 1.001
+    for given in (rounded, {"w/other": 1.0}, {"lr": 0.5}):  # the last is none of ours
+        shape = dict.fromkeys(given, optuna.distributions.FloatDistribution(0, 1))
+        study.add_trial(optuna.trial.create_trial(params=given, distributions=shape, value=0.0))
+    found = best_mixture(study)
+    told = "2 finished trials left out, whose weights are of other domains or do not sum to 1"
+    assert found.trials == 9 and f"{told}, as those of trial 9" in found.warnings

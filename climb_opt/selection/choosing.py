@@ -23,7 +23,7 @@ from climb_opt.measures import distance, effective_domains
 from climb_opt.phases import over_run, shares_of
 from climb_opt.samplers.reach import unread, within_evidence
 from climb_opt.selection.promise import PRIOR, UNIFORM, as_good, small_doubt, unseen_doubt
-from climb_opt.selection.reached import highest_rung, judged, learnt_from, unreached
+from climb_opt.selection.reached import highest_rung, judged, learnt_from, left_out, unreached
 from climb_opt.selection.recommendation import (
     Estimate,
     Recommendation,
@@ -234,7 +234,8 @@ def _as_good(gains: Mapping[str, Estimate], evidence: Evidence) -> str:
 
 def _plain(of: Learnt, weights: np.ndarray, rule: str, warnings: Sequence[str]) -> Recommendation:
     view, space, history = of
-    doubted = (*prior_doubt(view.prior_known), *filter(None, [unreached(view, history)]), *warnings)
+    doubted = (*prior_doubt(view.prior_known), *left_out(view, space))
+    doubted += (*filter(None, [unreached(view, history)]), *warnings)
     return Recommendation(
         mixture=space.mixture(weights),
         rule=rule,

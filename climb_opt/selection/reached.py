@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+
+from optuna.trial import TrialState
 
 from climb_opt.attributes import GROWTH
 from climb_opt.history import History
 from climb_opt.simplex import MixtureSpace
 from climb_opt.text import counted
 from climb_opt.view import StudyView, read_history
+
+WEIGHT = re.compile(r"w\d*/")  # begins the name of a weight, in a phase or throughout
 
 
 def judged(view: StudyView, space: MixtureSpace) -> History:
@@ -41,6 +46,19 @@ def highest_rung(view: StudyView, history: History) -> str:
     if ladder is None or len(ladder) < 2:
         return ""
     return ladder.rungs[ladder.target if history.rungs is None else int(history.rungs.max())].name
+
+
+def left_out(view: StudyView, space: MixtureSpace) -> list[str]:
+    """A word on finished trials that hold weights, but no mixture of the space."""
+    finished = [t for t in view.trials() if t.state == TrialState.COMPLETE]
+    weighed = [t for t in finished if any(WEIGHT.match(name) for name in t.params)]
+    lost = [t.number for t in weighed if space.weights_of(t) is None]
+    if not lost:
+        return []
+    return [
+        f"{counted(len(lost), 'finished trial')} left out, whose weights are of other domains or "
+        f"do not sum to 1, as those of trial {lost[0]}"
+    ]
 
 
 def unreached(view: StudyView, history: History) -> str:
