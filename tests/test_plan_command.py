@@ -19,6 +19,7 @@ from climb_opt.cli import main
 from climb_opt.emulator import LadderObjective, simulated
 from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
+from climb_opt.phases import PhasedSpace
 from climb_opt.proxy.cost import gpu_hours, shape_size, trial_cost
 from climb_opt.recipes import BudgetRecipe, Choice, StudyRecipe
 from climb_opt.reports.planned import regret
@@ -314,6 +315,16 @@ def test_searches_that_were_cut_are_marked() -> None:
         "of 112 that were asked" in regret_text([Regret(ONE, budgets, runs, KEPT)], here, 112)[-1]
     )
     assert not any("*" in line for line in regret_text([Regret(ONE, budgets, runs, KEPT)], here))
+
+
+def test_the_domains_of_a_schedule_are_counted_once() -> None:
+    one = Regret(ONE, (1.0,), ((0.5,),), (False,))
+    for space, words in (
+        (SPACE, "searches, 3 domains;"),
+        (PhasedSpace({"web": 3, "code": 1}, (0.8, 0.2)), "searches, 2 domains in 2 phases;"),
+    ):
+        here = Setting(space, Ladder.of((1.0, 4.0)), Evidence(0.0, "", (0.8,), ""), 2)
+        assert words in "\n".join(regret_text([one], here))
 
 
 def test_a_gain_within_chance_is_called_so() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from climb_opt.ladder import Ladder
+from climb_opt.phases import one_phase, shares_of
 from climb_opt.reports.planned.measured import Evidence
 from climb_opt.reports.planned.regret import (
     CHOSEN,
@@ -20,6 +21,7 @@ from climb_opt.reports.planned.regret import (
     heir,
     without,
 )
+from climb_opt.simplex import MixtureSpace
 from climb_opt.text import counted, number, pipe_table
 
 
@@ -42,11 +44,17 @@ def regret_text(
         "",
         f"Expected regret at the target in spreads of its scores over typical mixtures, mean ± "
         f"standard error over {counted(setting.seeds, 'seed')} of emulated searches, "
-        f"{counted(len(setting.space), 'domain')}; {evidence_text(setting.evidence)}. "
+        f"{_domains(setting.space)}; {evidence_text(setting.evidence)}. "
         f"Baselines are not part of these budgets; they end at {MOST} "
         f"trials of the target{of}.",
         *_said_cut(regrets),
     ]
+
+
+def _domains(space: MixtureSpace) -> str:
+    phases = len(shares_of(space))
+    words = counted(len(one_phase(space)), "domain")
+    return f"{words} in {counted(phases, 'phase')}" if phases else words
 
 
 def evidence_text(told: Evidence) -> str:
