@@ -162,6 +162,8 @@ def check_name(kind: str, name: str) -> str:
     Raises:
         UserError: no such short name; near names and all names are given.
     """
+    if not isinstance(name, str):
+        raise UserError(f'{kind}: a name or "module:Name" is wanted, not {name!r:.60}.')
     target = KINDS[kind].get(name, name)
     if ":" not in target:
         raise unknown(kind, name, KINDS[kind], OWN)

@@ -6,6 +6,7 @@ Each try is what a newcomer does: a module beside the recipe, named as "module:N
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -159,6 +160,13 @@ def test_a_wrong_name_is_told_the_near_one_and_all_others(kind: str) -> None:
         said = str(error.value)
         assert said.startswith(f"Unknown {kind} '{name}x'. Did you mean {name!r}?")
         assert all(known in said for known in lookup.KINDS[kind]) and '"module:Name"' in said
+
+
+@pytest.mark.parametrize("rule", [None, 3, len])
+def test_what_is_no_name_is_told_what_one_is(rule: Any) -> None:
+    study = optuna.create_study()
+    with pytest.raises(UserError, match=r'^rule: a name or "module:Name" is wanted, not '):
+        best_mixture(study, rule=rule)
 
 
 @pytest.mark.parametrize("kind", lookup.KINDS)

@@ -22,7 +22,15 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import MixtureSpace, SimplexSampler, UserError, best_mixture, lookup
+from climb_opt import (
+    ClimbSampler,
+    MixtureSpace,
+    SimplexGPSampler,
+    SimplexSampler,
+    UserError,
+    best_mixture,
+    lookup,
+)
 from climb_opt.attributes import FREE
 from climb_opt.measures import distance as measured
 from climb_opt.samplers.encodings import make_encoding
@@ -331,3 +339,11 @@ def test_one_domain_is_no_trouble() -> None:
 def test_an_unknown_encoding_is_told_the_known_ones() -> None:
     with pytest.raises(UserError, match="softmax, gamma, stick-breaking"):
         SimplexSampler(SPACE, RandomSampler(), encoding="ilr")
+
+
+@pytest.mark.parametrize(
+    "make", [ClimbSampler, SimplexGPSampler, lambda space: SimplexSampler(space, RandomSampler())]
+)
+def test_amounts_are_no_space_and_that_is_said_at_once(make: Callable[[Any], object]) -> None:
+    with pytest.raises(UserError, match=r"space must be a MixtureSpace, e\.g\. .*not \{'web': 7\}"):
+        make({"web": 7})
