@@ -180,7 +180,7 @@ def test_damaged_megatron_files_are_refused(corpus: Corpus, tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"is not the data of domain_000.idx: it holds [\d,]+ tok"):
         read_pair(prefix)
     data.unlink()
-    with pytest.raises(UserError, match=r"domain_000.bin is missing"):
+    with pytest.raises(UserError, match=r"domain_000.bin is missing; .* with corpus build --detok"):
         read_pair(prefix)
 
 
@@ -194,6 +194,8 @@ def test_tokens_that_the_tokenizer_does_not_have_are_refused(
     assert not (tmp_path / "in" / "manifest.json").exists()
     with pytest.raises(UserError, match="at least two domains"):
         import_megatron(files[:1], str(corpus.path), tmp_path / "in2", name="x")
+    with pytest.raises(UserError, match=r"out' is a folder; name its files: .*out/\*\.bin$"):
+        import_megatron([str(tmp_path / "out")], str(corpus.path), tmp_path / "in2", name="x")
     with pytest.raises(UserError, match=r"--heldout must be in \[0, 0.5\], but is 2"):
         import_megatron(files, str(corpus.path), tmp_path / "in2", name="x", share=2)
 

@@ -50,7 +50,11 @@ def read_pair(prefix: Path) -> Pair:
     index, data = prefix.with_name(prefix.name + ".idx"), prefix.with_name(prefix.name + ".bin")
     for file in (index, data):
         if not file.is_file():
-            raise UserError(f"Megatron data {str(prefix)!r}: {file.name} is missing.")
+            raise UserError(
+                f"Megatron data {str(prefix)!r}: {file.name} is missing; Megatron's preprocessing "
+                "writes x.bin and x.idx. Tokens in another form are read as documents: by a reader "
+                "of your own (docs/own-reader.md), with corpus build --detokenize."
+            )
     size = index.stat().st_size
     with index.open("rb") as opened:
         header = read_header(opened)
@@ -172,6 +176,8 @@ def _once(files: Sequence[str]) -> dict[str, Path]:
     """The prefixes of the files by identity; the same data by another path or link is said."""
     found: dict[str, Path] = {}
     for file in files:
+        if Path(file).is_dir():
+            raise UserError(f"{file!r} is a folder; name its files: {Path(file) / '*.bin'}")
         prefix = Path(prefix_of(file))
         first = found.get(identity := _identity(prefix))
         if first is not None:
