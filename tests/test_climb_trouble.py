@@ -158,6 +158,8 @@ def test_a_pick_without_anything_learnt_is_the_best_seen_or_the_prior() -> None:
         ({"pool_size": 0}, "pool_size must be positive"),
         ({"pool_strength": -1.0}, "pool_strength must be positive"),
         ({"top_n": -3}, "top_n must be positive"),
+        ({"top_n": 0}, "top_n must be positive"),
+        ({"pool_temperature": math.nan}, "pool_temperature must be finite, but is nan"),
         ({"rounds": ()}, "positive whole numbers"),
         ({"rounds": 64}, "positive whole numbers"),
         ({"seed": -1}, "seed must not be negative"),

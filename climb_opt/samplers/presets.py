@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,9 +39,11 @@ class ClimbRules:
     def __post_init__(self) -> None:
         lookup.find("design", self.design)
         positive = {"pool_size": self.pool_size, "pool_strength": self.pool_strength}
-        for name, value in {**positive, "top_n": self.top_n or 1}.items():
-            if not value > 0:
+        for name, value in {**positive, "top_n": self.top_n}.items():
+            if value is not None and not value > 0:
                 raise UserError(f"{name} must be positive, but is {value}.")
+        if not math.isfinite(self.pool_temperature):
+            raise UserError(f"pool_temperature must be finite, but is {self.pool_temperature}.")
 
     def n_top(self, m: int) -> int:
         """N for a round of m."""
