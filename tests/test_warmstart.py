@@ -308,7 +308,7 @@ def test_a_missing_column_weighs_nothing_and_is_said(tmp_path: Path) -> None:
         ("", "no column is named like a domain"),
         ("a,b\n1,2\n", "no column is named like a domain"),
         ("web,code,math\n0.5,0.3,0.2\n", "no column 'value'"),
-        ("web,code,math,value\n", "0 of 0 rows are unusable; the file has no rows"),
+        ("web,code,math,value\n", "0 of 0 rows are unusable; the file has no rows. Up to a tenth"),
         ("web,code,math,value\n0.5,0.3,0.1,1\n", "line 2: its weights sum to 0.9"),
         ("web,code,math,value\n0.5,0.3,0.2,nan\n", "line 2: column 'value' holds 'nan'"),
         ("web,code,math,value\n1.5,-0.5,0,1\n", "line 2: a weight is negative"),

@@ -70,7 +70,8 @@ def import_csv(study: optuna.Study, path: Path, *, value: str = "value") -> Impo
     if not usable or len(problems) > BAD * len(rows):
         first = problems[0] if problems else "the file has no rows"
         raise UserError(
-            f"{path}: {len(problems)} of {len(rows)} rows are unusable; {first.rstrip('.')}."
+            f"{path}: {len(problems)} of {len(rows)} rows are unusable; {first.rstrip('.')}. "
+            "Up to a tenth of the rows is left out; mend the others, or take them out of the file."
         )
     for line, weights, score, components, _, rails in usable:
         origin = {"file": source, "line": line}
