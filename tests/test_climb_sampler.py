@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -13,19 +14,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.testing.pytest_samplers import BasicSamplerTestCase, SingleOnlySamplerTestCase
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler, best_mixture
 from climb_opt import workers as rounds
 from climb_opt.attributes import BASIS, FORECAST, PICK, SAMPLER_SEED, SLOT
 from climb_opt.plan import Plan
 from climb_opt.predictors.loglinear import LogLinearPredictor
+from climb_opt.samplers import ledger
 from climb_opt.samplers.climb import climb_pick
 from climb_opt.samplers.presets import ClimbOptions
 from climb_opt.storages import study_lock
-from climb_opt.view import StudyView, read_history
+from climb_opt.view import StudyView, read_history, remember
 from climbing import (
     QUICK,
     ROUNDS,
@@ -105,6 +107,33 @@ def test_workers_on_one_storage_draw_no_mixture_twice() -> None:
     study = optuna.load_study(study_name="s", storage=storage)
     assert sorted(slots(study)) == list(range(18))
     assert len(np.unique(mixtures(study), axis=0)) == 18
+
+
+@pytest.mark.parametrize(
+    ("own", "gives_way", "left"),
+    [(1, False, (0, 1)), (0, False, (1, 0)), (0, True, (0, 1))],
+    ids=["the higher goes", "the lower goes if it was not seen", "the lower stays"],
+)
+def test_trials_that_claim_one_slot_at_once_part(
+    own: int, gives_way: bool, left: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    asked = [study.ask(), study.ask()]
+    rival = asked[1 - own]
+
+    def written(study: optuna.Study, trial: FrozenTrial, name: str, value: object) -> None:
+        if SLOT not in rival.user_attrs:  # what the rival's process wrote since the plan was read
+            rival.set_user_attr(SLOT, 0)
+        remember(study, trial, name, value)
+
+    def passed(seconds: float) -> None:
+        if gives_way:
+            rival.set_user_attr(SLOT, 1)
+
+    monkeypatch.setattr(ledger, "remember", written)
+    monkeypatch.setattr(time, "sleep", passed)
+    ledger.claim_slot(study, study.trials[own], Plan((4,)))
+    assert (study.trials[0].user_attrs[SLOT], study.trials[1].user_attrs[SLOT]) == left
 
 
 def test_every_worker_computes_the_round_its_first_trial_began() -> None:

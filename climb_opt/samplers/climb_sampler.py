@@ -52,8 +52,9 @@ class ClimbSampler(MixtureSampler):
 
     Under climb_opt's worker loop a trial arrives with its slot and a round starts when the earlier
     ones are finished. Under plain `study.optimize` or `ask`/`tell` the sampler hands out slots
-    itself and cannot wait: a round that starts early learns from what is finished by then. Trials
-    past the plan get one more draw each from the last predictor's best, never a tried mixture.
+    itself, in any number of processes, and cannot wait: a round that starts early learns from what
+    is finished by then. Trials past the plan get one more draw each from the last predictor's best,
+    never a tried mixture.
 
     Args:
         space: the mixtures to search.

@@ -11,6 +11,7 @@ ones (docs/notes/running.md#optuna).
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,25 @@ from climb_opt.attributes import BASIS, SAMPLER_SEED, SLOT
 from climb_opt.plan import Plan, Slot
 from climb_opt.view import all_trials, once, remember
 
+CLAIMS = 20  # tries to get a slot for oneself
+LOOK = 0.2  # seconds in which another process sees a claim, and gives way
+
 
 def claim_slot(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
     """Give `trial` the next idle slot, unless it has one or brings its own mixture.
 
-    Call it under a lock that all users of the study share, or several trials may get one slot.
+    Processes that ask at once may take one slot: each looks again when its claim is written, when
+    at least one of them sees both. The higher trial then takes another, the lower one waits for
+    that, and takes another itself if the higher did not see it.
     """
     if SLOT in trial.user_attrs or trial.params or trial.system_attrs.get("fixed_params"):
         return
-    step = plan.next(all_trials(study))
-    if step.slot is not None:
-        remember(study, trial, SLOT, step.slot)
+    for _ in range(CLAIMS):
+        slot = plan.next(all_trials(study)).slot
+        if slot is not None or SLOT in trial.user_attrs:  # past the plan nothing is claimed
+            remember(study, trial, SLOT, slot)
+        if slot is None or not _lost(study, trial, slot):
+            return
 
 
 def begin_round(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
@@ -80,3 +89,23 @@ def stored_seed(study: optuna.Study) -> int:
 def _round(trial: FrozenTrial, plan: Plan) -> int:
     place = place_of(trial.user_attrs.get(SLOT), plan)
     return -1 if place is None else plan.round_of(place)
+
+
+def _lost(study: optuna.Study, trial: FrozenTrial, slot: Slot) -> bool:
+    """Whether another trial took the slot at the same moment, and keeps it."""
+    rivals = _rivals(study, trial, slot)
+    if rivals and min(rivals) > trial.number:
+        time.sleep(LOOK)
+        rivals = _rivals(study, trial, slot)
+    return bool(rivals)
+
+
+def _rivals(study: optuna.Study, trial: FrozenTrial, slot: Slot) -> list[int]:
+    """Numbers of the other trials that have the slot, and have not failed."""
+    return [
+        t.number
+        for t in all_trials(study)
+        if t.number != trial.number
+        and t.user_attrs.get(SLOT) == slot
+        and t.state != TrialState.FAIL
+    ]
