@@ -11,8 +11,8 @@ then repeats a domain as often as the whole run does (arXiv 2606.07597). The poo
 the seed reads first of the domain, whatever its share: pools lie within each other and are spread
 over all shards, and where nothing is repeated a share changes nothing.
 
-Nothing is stored per sequence. A run of 20 M sequences costs some hundred kilobytes (the tables
-this replaces: 120 MB), and resuming is one integer.
+Nothing is stored per sequence. A run of 20 M sequences costs about a megabyte (the tables this
+replaces: 120 MB), and resuming is one integer.
 """
 
 from __future__ import annotations
