@@ -138,10 +138,11 @@ WEIGHTS = _of_study(
     "before and with them; of a search by `score: auto` also {from}, the study that found them",
     "retrain/noise study/opening -> study/asked",
 )
-GROWTH = _of_study(
-    "climb/noise-growth",
-    "{growth}: by how much the log variance of the score's noise grows from the prior to where all "
-    "tokens differ, by noise runs; with them also {reweighed}: of the score by their weights",
+REPEATED = _of_study(
+    "climb/repeated",
+    "{growth, std, freedom}: of the score's noise by noise runs, the growth of its log variance "
+    "from the prior to where all tokens differ, and its deviation at the prior with its degrees of "
+    "freedom; of these runs themselves {score, reweighed}: as it is, and by the weights they found",
     "retrain/noise study/opening -> selection/reached study/asked",
 )
 # Such a study has one of these, by the command that makes it and goes on with it.

@@ -42,6 +42,23 @@ class Uneven:
         return np.asarray(np.exp(self.growth * differs) / self.level)
 
 
+@dataclass(frozen=True)
+class OtherSeeds:
+    """How far the scores of other seeds lie from those of the one that all trials share.
+
+    Args:
+        std: standard deviation, of the prior's score.
+        uneven: how much more or less of another mixture's.
+    """
+
+    std: float
+    uneven: Uneven
+
+    def at(self, roots: np.ndarray) -> np.ndarray:
+        """Standard deviation (m,) at `roots` (m, K)."""
+        return self.std * np.sqrt(self.uneven.factors(roots))
+
+
 def factors(uneven: Uneven | None, roots: np.ndarray) -> np.ndarray:
     """Those of `uneven` (m,) at `roots` (m, K); 1 without."""
     return np.ones(len(roots)) if uneven is None else uneven.factors(roots)

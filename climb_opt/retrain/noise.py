@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import numpy as np
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from climb_opt.attributes import GROWTH, NOISE, SLOT, WEIGHTS
+from climb_opt.attributes import NOISE, REPEATED, SLOT, WEIGHTS
 from climb_opt.gp.uneven import growth_of
 from climb_opt.history import MOST
 from climb_opt.phases import over_run, point_of
@@ -49,6 +49,16 @@ CHANCE = 0.8  # with which it is to see it
 TRIALS = ((0.05, 24), (0.3, 80), (math.inf, 112))
 
 
+class Repeated(NamedTuple):
+    """Of the score's noise: by how much its log variance is expected to grow from the prior to
+    where all tokens differ (`gp.uneven`; 0 without two runs at the corner), and its standard
+    deviation at the prior, 0 without two runs there, with its degrees of freedom."""
+
+    growth: float = 0.0
+    std: float = 0.0
+    freedom: int = 1
+
+
 @dataclass(frozen=True)
 class Noise:
     """What the runs say.
@@ -66,9 +76,8 @@ class Noise:
         diverged: numbers that count as `history.MOST`, for being larger.
         stated: component -> the standard error that its evaluator states, over the documents it
             read: root mean square of the runs.
-        growth: by how much the log variance of the score's noise is expected to grow from the prior
-            to where all tokens differ (`gp.uneven`); 0 without two runs at the corner.
-        reweighed: the same of the score by `weights`.
+        repeated, reweighed: of the noise of the score, as it is and by `weights`, what the search
+            is told.
     """
 
     study: str
@@ -83,8 +92,8 @@ class Noise:
     tried: int
     diverged: int = 0
     stated: Mapping[str, float] = field(default_factory=dict)
-    growth: float = 0.0
-    reweighed: float = 0.0
+    repeated: Repeated = field(default_factory=Repeated)
+    reweighed: Repeated = field(default_factory=Repeated)
 
     @property
     def seeds(self) -> int | None:
@@ -157,11 +166,12 @@ def work_on(sibling: optuna.Study, runner: Runner) -> None:
             parts = {"before": found.before.relative, "after": found.after.relative}
             relative = {when: one if math.isfinite(one) else None for when, one in parts.items()}
             sibling.set_user_attr(WEIGHTS, {"score": dict(found.weights), **relative})
-        sibling.set_user_attr(GROWTH, {"growth": found.growth, "reweighed": found.reweighed})
+        told = {"score": found.repeated._asdict(), "reweighed": found.reweighed._asdict()}
+        sibling.set_user_attr(REPEATED, told)
         search = study_named(StudyView(sibling).storage, sibling.user_attrs[NOISE]["of"])
         if search is not None:  # else it takes it when it is created
-            growth = found.reweighed if WEIGHTS in search.user_attrs else found.growth
-            search.set_user_attr(GROWTH, {"growth": growth})
+            by = "reweighed" if WEIGHTS in search.user_attrs else "score"
+            search.set_user_attr(REPEATED, told[by])
 
 
 def noise_of(sibling: optuna.Study) -> Noise:
@@ -206,8 +216,8 @@ def noise_of(sibling: optuna.Study) -> Noise:
         tried=len(mixtures),
         diverged=diverged,
         stated={name: float(np.sqrt(np.mean(np.square(e)))) for name, e in sorted(errors.items())},
-        growth=_growth(runs, score, view),
-        reweighed=_growth(runs, weights, view),
+        repeated=_repeated(runs, score, view),
+        reweighed=_repeated(runs, weights, view),
     )
 
 
@@ -235,11 +245,13 @@ def seeds_for(relative: float) -> int | None:
 # --- private -----------------------------------------------------------------------------------
 
 
-def _growth(runs: Runs, score: Mapping[str, float], view: StudyView) -> float:
+def _repeated(runs: Runs, score: Mapping[str, float], view: StudyView) -> Repeated:
     mixtures = view.attributes[NOISE]["mixtures"]
     ends = [over_run(view.space, point_of(view.space, mixtures[m])) for m in (PRIOR, CORNER)]
     seen = {m: (float(s.std(ddof=1)), len(s)) for m, s in runs.totals(score).items() if len(s) > 1}
-    return growth_of(seen, PRIOR, CORNER, float(np.abs(ends[0] - ends[1]).sum()) / 2)
+    growth = growth_of(seen, PRIOR, CORNER, float(np.abs(ends[0] - ends[1]).sum()) / 2)
+    std, count = seen.get(PRIOR, (0.0, 2))
+    return Repeated(growth, std, count - 1)
 
 
 def _table(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> np.ndarray:

@@ -201,7 +201,7 @@ def _recommend(of: Learnt, evidence: Evidence | None, rule: str) -> Recommendati
     tame = tamed(evidence.history, against=compared)
     warnings = doubts(evidence.learnt, tame, evidence.promise, weights)
     warnings += noise_doubt(evidence.promise.noise, evidence.spread)
-    warnings += one_seed_doubt(history) + component_doubts(history)
+    warnings += one_seed_doubt(history, evidence.learnt.other_seeds) + component_doubts(history)
     warnings += unread_doubt(unread(space, evidence.learnt.weights))
     warnings += _guard_rails(evidence, weights)
     best = evidence.taken_by("evaluated")

@@ -27,6 +27,7 @@ from scipy.special import ndtri
 
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.model import Surrogate
+from climb_opt.gp.uneven import OtherSeeds
 from climb_opt.history import History
 from climb_opt.measures import distance
 from climb_opt.selection.recommendation import LEVEL, WIDTH, Estimate, in_words
@@ -58,6 +59,7 @@ class Promise:
         misfit: standard deviation of what the surrogate cannot follow, where hardly anything is
             noise: no score is known better. 0 under noise.
         below: the surrogate rests on rungs below the one that evaluated, too.
+        seeds: how far other seeds' scores lie, where all trials share one and that was measured.
     """
 
     surrogate: Surrogate
@@ -65,6 +67,7 @@ class Promise:
     evaluated: np.ndarray
     misfit: float = 0.0
     below: bool = False
+    seeds: OtherSeeds | None = None
 
     @property
     def lead(self) -> float:
@@ -92,6 +95,7 @@ class Promise:
         doubt = DOUBT * std
         spread = self._with_misfit(float(doubt[0] ** 2), doubt)
         spread = float(np.hypot(spread, NOISE_STD * self.surrogate.noise_at(root)[0]))
+        spread = float(np.hypot(spread, self._of_seeds(self.weights)))
         return self._estimate(sign * float(mean[0]), spread, float(std[0]), sign)
 
     def gain(self, baseline: np.ndarray, *, picked: bool = False) -> Estimate:
@@ -111,6 +115,8 @@ class Promise:
         spread = float(np.hypot(self._with_misfit(variance, own), hidden))
         if self.unseen(baseline):
             spread *= UNSEEN
+        if not picked:  # what was picked by the same seed is mostly like it, and fares like it
+            spread = float(np.hypot(spread, self._of_seeds(self.weights, baseline)))
         luck = apart + drawn * (float(own.sum()) - apart)
         return self._estimate(float(mean[1] - mean[0]), spread, luck, -1.0)
 
@@ -143,7 +149,14 @@ class Promise:
         """How much better it is than one measured score, oriented so that lower is better."""
         mean, std = self.surrogate.moments(np.sqrt(self.weights[None]))
         spread = np.hypot(self._with_misfit(float(std[0] ** 2), std), self.surrogate.noise)
+        spread = np.hypot(spread, self._of_seeds(self.weights, self.weights))
         return self._estimate(value - float(mean[0]), float(spread), float(std[0]), -1.0)
+
+    def _of_seeds(self, *mixtures: np.ndarray) -> float:
+        """Standard deviation of what other seeds add to the scores of mixtures (K,), together."""
+        if self.seeds is None:
+            return 0.0
+        return float(np.linalg.norm(self.seeds.at(np.sqrt(np.stack(mixtures)))))
 
     def _with_misfit(self, variance: float, own: np.ndarray) -> float:
         """The standard deviation of `variance` and what each of `own` (m,) lacks of the misfit."""

@@ -6,9 +6,11 @@ import re
 from dataclasses import replace
 
 from optuna.trial import TrialState
+from scipy.special import stdtrit
 
-from climb_opt.attributes import GROWTH
+from climb_opt.attributes import REPEATED
 from climb_opt.history import History
+from climb_opt.selection.recommendation import LEVEL, WIDTH, shared_seed
 from climb_opt.simplex import MixtureSpace
 from climb_opt.text import counted
 from climb_opt.view import StudyView, read_history
@@ -30,14 +32,23 @@ def judged(view: StudyView, space: MixtureSpace) -> History:
 
 def learnt_from(view: StudyView, space: MixtureSpace, history: History) -> History:
     """What is learnt from where mixtures are judged by `history`: the trials of every rung, or what
-    there is and how noise differs between mixtures, where that was measured.
+    there is; and what runs beside the study found of its noise.
 
     A sampler is not told of it: it proposes no better for it
     (docs/notes/searching.md#noise-that-differs-between-mixtures).
     """
     if view.ladder is None or len(view.ladder) < 2:
-        return replace(history, growth=view.attributes.get(GROWTH, {}).get("growth", 0.0))
-    return read_history(view.study, space, rungs=True)
+        return _with_noise(history, view)
+    return _with_noise(read_history(view.study, space, rungs=True), view)
+
+
+def _with_noise(history: History, view: StudyView) -> History:
+    found = view.attributes.get(REPEATED)
+    if found is None:
+        return history
+    wider = float(stdtrit(found["freedom"], (1 + LEVEL) / 2)) / WIDTH  # so few runs may be lucky
+    shared = 0.0 if shared_seed(history) is None else wider * found["std"]
+    return replace(history, growth=found["growth"], other_seeds=shared)
 
 
 def highest_rung(view: StudyView, history: History) -> str:

@@ -221,18 +221,32 @@ def noise_doubt(noise: float, spread: float) -> list[str]:
     ]
 
 
-def one_seed_doubt(history: History) -> list[str]:
+def shared_seed(history: History) -> tuple[int, int] | None:
+    """The seed that nearly all trials trained with, and how many did; None where there is none."""
+    seeds = Counter(facts_of(trial).get("seed") for trial in history.trials)
+    (seed, most), *_ = seeds.most_common(1) or [(None, 0)]
+    if seed is None or len(history) < 2 or most < ONE_SEED * len(history):
+        return None
+    return seed, most
+
+
+def one_seed_doubt(history: History, others: float) -> list[str]:
     """A word on trials nearly all of which trained with one seed: as good as no noise, but wrong.
 
     Mixtures that are alike fare alike with it, so nothing shows how far another's scores lie.
+
+    Args:
+        others: how far they lie, where runs beside the study showed it.
     """
-    seeds = Counter(facts_of(trial).get("seed") for trial in history.trials)
-    (seed, most), *_ = seeds.most_common(1)
-    if seed is None or len(history) < 2 or most < ONE_SEED * len(history):
+    if (shared := shared_seed(history)) is None:
         return []
+    seed, most = shared
+    said = f"one seed: {most} of {len(history)} trials trained with seed {seed}, "
+    if others:
+        return [f"{said}for which the mixture may be picked; intervals count with the others"]
     return [
-        f"one seed: {most} of {len(history)} trials trained with seed {seed}, and no interval here "
-        "knows how far the scores of others lie; confirm the gain with fresh seeds"
+        f"{said}and no interval here knows how far the scores of others lie; confirm the gain with "
+        "fresh seeds, or let `climb-opt noise` measure that"
     ]
 
 

@@ -20,8 +20,9 @@ from climb_opt.gp.model import Surrogate
 from climb_opt.gp.optima import lowest_mean, mean_of_top, mean_optimum
 from climb_opt.gp.outliers import tamed
 from climb_opt.gp.proposal import Problem
+from climb_opt.gp.uneven import OtherSeeds, Uneven
 from climb_opt.history import History, kept
-from climb_opt.phases import one_phase, throughout
+from climb_opt.phases import one_phase, over_run, throughout
 from climb_opt.samplers.climb import climb_picks
 from climb_opt.samplers.levels import on_one_scale
 from climb_opt.samplers.presets import ClimbOptions
@@ -71,7 +72,11 @@ class Evidence:
         """What to expect of weights (K,) that were picked."""
         rungs, tried = self.learnt.rungs, self.history.weights
         below = rungs is not None and len(rungs) > len(tried)
-        return Promise(self.promise, weights, tried, self.misfit, below)
+        learnt, space, seeds = self.learnt, self.problem.space, None
+        if learnt.other_seeds:
+            prior = over_run(space, self.compared[0])
+            seeds = OtherSeeds(learnt.other_seeds, Uneven(prior, learnt.growth))
+        return Promise(self.promise, weights, tried, self.misfit, below, seeds)
 
     def chance(self, weights: np.ndarray) -> float:
         """How likely weights (K,) keep every guard-rail; 1 where there is none."""

@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import BaseStorage
 
 from climb_opt import lookup, recipe_files, recipes
-from climb_opt.attributes import BESIDE, GROWTH, WEIGHTS
+from climb_opt.attributes import BESIDE, REPEATED, WEIGHTS
 from climb_opt.errors import UserError, listed
 from climb_opt.ladder import Ladder
 from climb_opt.recipes import AUTO, BEFORE, Choice, StudyRecipe
@@ -91,8 +91,8 @@ def weighed(
     return replace(recipe, score=dict(found["score"])), {**found, "from": beside}
 
 
-def grown(recipe: StudyRecipe, storage: BaseStorage, name: str) -> dict[str, float]:
-    """How noise differs between mixtures, as the noise study of a new study `name` found it.
+def repeated(recipe: StudyRecipe, storage: BaseStorage, name: str) -> dict[str, float]:
+    """What the noise study of a new study `name` found of the score's noise.
 
     Empty where there is none, or it measured another recipe.
 
@@ -100,15 +100,15 @@ def grown(recipe: StudyRecipe, storage: BaseStorage, name: str) -> dict[str, flo
         recipe: before `weighed` gave it weights.
     """
     study = study_named(storage, f"{name}{NOISE_SUFFIX}")
-    if study is None or GROWTH not in study.user_attrs:
+    if study is None or REPEATED not in study.user_attrs:
         return {}
-    found, measured = study.user_attrs[GROWTH], StudyView(study).recipe
+    found, measured = study.user_attrs[REPEATED], StudyView(study).recipe
     auto = recipe.score == [AUTO]
     same = MEASURED if auto else (*MEASURED, "score")
     others = [f.name for f in dataclasses.fields(StudyRecipe) if f.name not in same]
     if measured is None or difference(measured, recipe, others):
         return {}
-    return {"growth": found["reweighed" if auto else "growth"]}
+    return dict(found["reweighed" if auto else "score"])
 
 
 def say_weights(name: str, found: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from climb_opt import recipe_files, recipes
-from climb_opt.attributes import AGGREGATE, CORPUS, GROWTH, LADDER, RECIPE, WEIGHTS
+from climb_opt.attributes import AGGREGATE, CORPUS, LADDER, RECIPE, REPEATED, WEIGHTS
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError, did_you_mean, listed
 from climb_opt.evaluators.built import check_foretold
@@ -32,8 +32,8 @@ from climb_opt.study.asked import (
     check_choices,
     check_measurable,
     check_recipe,
-    grown,
     read_asked,
+    repeated,
     say_weights,
     weighed,
 )
@@ -245,8 +245,8 @@ def _complete(
         if study.get_trials(deepcopy=False) or study.directions != _directions(recipe):
             read_recipe(study)  # raises: it is another program's
         try:
-            noise, rungs = grown(recipe, storage, name), ladder and ladder.to_data()
-            for fact, value in ((WEIGHTS, found), (GROWTH, noise), (LADDER, rungs)):
+            noise, rungs = repeated(recipe, storage, name), ladder and ladder.to_data()
+            for fact, value in ((WEIGHTS, found), (REPEATED, noise), (LADDER, rungs)):
                 if value:
                     study.set_user_attr(fact, value)
             _describe(study, corpus, space, asked)

@@ -25,10 +25,11 @@ import bench_search
 import climb_opt
 from climb_opt.ablation.run import promises
 from climb_opt.ablation.table.coverage import cells, lines_of
-from climb_opt.attributes import GROWTH
+from climb_opt.attributes import REPEATED
 from climb_opt.emulator import Source
 from climb_opt.emulator.objective import spread
 from climb_opt.gp.uneven import Uneven, growth_of
+from climb_opt.retrain.noise import Repeated
 from climb_opt.selection import best_mixture
 from climb_opt.text import pipe_table
 
@@ -71,7 +72,7 @@ def searched(name: str, noise: float, ratio: float, seed: int, n: int) -> list[R
             near, far = (float(rng.standard_normal(m).std(ddof=1)) for m in (PRIOR_RUNS, runs))
             seen = {"prior": (near, PRIOR_RUNS), "corner": (ratio**0.5 * far, runs)}
             growth = growth_of(seen, "prior", "corner", apart)
-        study.set_user_attr(GROWTH, {"growth": growth})
+        study.set_user_attr(REPEATED, Repeated(growth)._asdict())
         pick = best_mixture(study, space=space)
         own, other = source.score(np.stack([space.weights(pick), prior])).tolist()
         row = dict(zip(KEY, (name, noise, ratio, runs, seed, n), strict=True))

@@ -133,8 +133,8 @@ def _advice(found: Noise) -> list[str]:
 
 def _uneven(found: Noise) -> list[str]:
     """How noise differs between mixtures, where runs say so."""
-    times = math.exp(found.growth / 2)
-    if found.growth == 0:
+    times = math.exp(found.repeated.growth / 2)
+    if found.repeated.growth == 0:
         return []
     return [
         f"Noise is taken to be {number(times, 2)} times the prior's where all tokens differ from "

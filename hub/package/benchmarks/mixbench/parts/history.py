@@ -58,7 +58,8 @@ class History:
     `shares` (P,) are those of the phases, where mixtures are schedules of several. `methods` are
     baselines that are no rows: scores of no mixture, from which nothing is learnt. `growth` is of
     the noise's log variance, from the prior to where all tokens differ, as runs beside the study
-    found (`gp.uneven`).
+    found (`gp.uneven`), and `other_seeds` how far scores of others lie from those of the seed that
+    all trials share, at the prior; 0 where they share none, or it was not measured.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 3, "code": 1})
@@ -81,6 +82,7 @@ class History:
     shares: tuple[float, ...] = ()
     methods: tuple[Moved, ...] = ()
     growth: float = 0.0
+    other_seeds: float = 0.0
 
     def __len__(self) -> int:
         return len(self.trials)
