@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import climb_opt
 import studying
-from climb_opt.attributes import COMPONENTS, NOISE, SEED, SLOT, WEIGHTS
+from climb_opt.attributes import AGGREGATE, COMPONENTS, NOISE, SEED, SLOT, WEIGHTS
 from climb_opt.cli import main
 from climb_opt.errors import TrialFailed, UserError
 from climb_opt.metrics import searchable
@@ -172,7 +172,9 @@ def objective(
         rng = np.random.default_rng([int(trial.user_attrs.get(SEED, 0)), len(slot), trial.number])
         parts = {n: 1 - weights[1] + s * float(rng.normal()) for n, s in NOISY.items()}
         climb_opt.report_components(trial, parts)
-        return sum(parts.values()) / 3
+        weights = trial.study.user_attrs[AGGREGATE]  # as found, once there are some
+        weights = weights if weights.keys() <= parts.keys() else EQUAL
+        return sum(weights[n] * parts[n] for n in weights)
 
     return score
 
