@@ -123,7 +123,7 @@ def test_what_this_disk_lacks_is_trained_here(
 def test_weights_that_were_changed_are_refused(tiny_corpus: Corpus, tmp_path: Path) -> None:
     tree = tree_of(tiny_corpus, tmp_path)
     tree.train(TRUNK, Watch())
-    file = tree.folder(TRUNK) / "model.safetensors"
+    file = tree.folder(TRUNK, "s") / "model.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(bytes(data))
@@ -164,7 +164,7 @@ def test_a_branch_that_diverged_is_tried_again_with_another_seed(
     assert outcome.facts["seed"] == 2 and outcome.facts["steps"] == 12
     assert tree.train("web", Watch()).facts["seed"] == 0
     again = tree_of(tiny_corpus, tmp_path)  # another worker
-    assert again.folder("code") == tree.folder("code")
+    assert again.folder("code", "s") == tree.folder("code", "s")
     assert again.train("code", Watch()).facts["reused"]
 
 
@@ -210,7 +210,7 @@ def test_branches_of_a_checkpoint_start_there(tiny_corpus: Corpus, tmp_path: Pat
 @given(weights=st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda w: sum(w) > 0.1))
 def test_merged_weights_are_the_average(tree: Tree, weights: list[float]) -> None:
     shares = np.array(weights) / sum(weights)
-    folders = [tree.folder(name) for name in tree.branches.names]
+    folders = [tree.folder(name, "s") for name in tree.branches.names]
     merged = merge_into(model.load(folders[0]), folders, shares)
     parts = [model.load(folder).state_dict() for folder in folders]
     for name, value in merged.state_dict().items():
@@ -242,7 +242,7 @@ def test_merging_maps_one_branch_at_a_time(
     tree: Tree, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Pages of files that stay mapped are memory of the process, as many as there are branches."""
-    folders = [shutil.copytree(tree.folder("web"), tmp_path / f"{n}") for n in range(count)]
+    folders = [shutil.copytree(tree.folder("web", "s"), tmp_path / f"{n}") for n in range(count)]
     mapped: list[int] = []
     get = Reader.__getitem__
 
@@ -258,9 +258,9 @@ def test_merging_maps_one_branch_at_a_time(
 
 
 def test_a_model_has_not_moved_from_itself(tree: Tree) -> None:
-    trunk = tree.folder(TRUNK)
+    trunk = tree.folder(TRUNK, "s")
     assert shift(trunk, trunk) == 0.0
-    assert 0 < shift(tree.folder("web"), trunk) < 0.5
+    assert 0 < shift(tree.folder("web", "s"), trunk) < 0.5
 
 
 # --- ensembles -----------------------------------------------------------------------------------
