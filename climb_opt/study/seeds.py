@@ -17,6 +17,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import SEED, SLOT
+from climb_opt.files import short_key
 from climb_opt.ladder import rung_of
 from climb_opt.lookup import MOST_SEED
 from climb_opt.recipes import StudyRecipe
@@ -25,6 +26,7 @@ from climb_opt.view import all_trials
 
 Objective = Callable[[optuna.Trial], Any]
 APART = 100_000  # from one seed to the next: `confirm` and `noise` take those right after the first
+NAMED = 2**26  # from this number on: seeds of slots with a name, above those of any round
 GRAIN = 1e-3  # of the tokens: where no domain differs by more, the same is read, or nearly
 LOST = (TrialState.FAIL, TrialState.WAITING)
 
@@ -62,7 +64,7 @@ def seed_of(trial: optuna.Trial, space: MixtureSpace, recipe: StudyRecipe, targe
     if SEED in trial.user_attrs:  # it brings its own, or is tried again
         return int(trial.user_attrs[SEED])
     if recipe.seeds == "fresh" and not _shares(recipe):
-        return _seed(first, trial.number + 1)
+        return _seed(first, _own(slot, trial.number))
     earlier = all_trials(trial.study)[: trial.number + 1]
     if slot is not None and any(t.user_attrs.get(SLOT) == slot for t in earlier[:-1]):
         return first
@@ -81,6 +83,14 @@ def alike(one: FrozenTrial, other: FrozenTrial, space: MixtureSpace, target: int
 def _shares(recipe: StudyRecipe) -> bool:
     """Whether trials go on from what the study's seed has trained: a trunk, or the rung below."""
     return recipe.branches is not None or any(proxy.go_on for proxy in recipe.proxies)
+
+
+def _own(slot: int | str | None, trial: int) -> int:
+    """Which of the seeds is a trial's own: its slot says, so that an attempt that failed, or a
+    mixture in line, changes no other trial's, nor the rounds that learn from them."""
+    if isinstance(slot, int):
+        return slot + 1
+    return trial + 1 if slot is None else NAMED + short_key(slot) % NAMED
 
 
 def _seed(first: int, number: int) -> int:
