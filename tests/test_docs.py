@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import re
 import runpy
 import shlex
@@ -55,6 +57,30 @@ def test_every_command_parses(page: str, command: str) -> None:
     except UserError:
         pytest.fail(f"{page}: {command}")
     assert callable(args.run)
+
+
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
+# Of other programs that pages name: pip, Slurm, Megatron-LM.
+FOREIGN = {"--no-deps", "--array", "--phase-transition-iterations"}
+
+
+@functools.cache
+def options_there_are() -> set[str]:
+    """Of our commands, of the benchmarks and of the scripts beside the pages."""
+
+    def of(command: argparse.ArgumentParser) -> set[str]:
+        found = {option for action in command._actions for option in action.option_strings}
+        below = [a for a in command._actions if isinstance(a, argparse._SubParsersAction)]
+        return found.union(*(of(one) for a in below for one in a.choices.values()))
+
+    scripts = [*DOCS.glob("*.py"), *Path(__file__).parent.glob("bench/*.py")]
+    return of(parser()).union(*(OPTION.findall(s.read_text("utf-8")) for s in scripts))
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "README.md"], ids=lambda p: p.name)
+def test_every_option_that_is_named_exists(page: Path) -> None:
+    named = OPTION.findall(re.sub(r"^#SBATCH.*$", "", page.read_text("utf-8"), flags=re.MULTILINE))
+    assert set(named) <= options_there_are() | FOREIGN
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
