@@ -6,7 +6,8 @@ says how far that reaches: its `shift` is
 
     sum |theta_k - theta_0| / (sum |theta_k| + sum |theta_0|)
 
-over all parameters. Memory is that of the merged model and of one tensor, however many branches.
+over all parameters. Memory is that of the merged model, of one branch's file and of its largest
+tensors, however many branches.
 """
 
 from __future__ import annotations
