@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,9 @@ def test_what_is_no_mixture_is_counted_costs_and_ends_nothing() -> None:
     assert (outcome.off, outcome.failed, outcome.trials, outcome.spent) == (3, 3, 3, 6.0)
     assert outcome.repeated == 2  # and what was proposed before is told
     assert outcome.regret == pytest.approx(float(SMALL.regret(flat[None])[0]))
+    cheap = replace(wrong(lambda n: flat * (1 + n % 2)), rung=lambda p, data: 0)
+    outcome = run(cheap, problem("misleading", domains=4), trials=0.25)  # of a sixteenth each
+    assert (outcome.off, outcome.trials, outcome.spent) == (2, 2, 0.25)
 
 
 def test_a_sampler_of_boxes_is_off_the_simplex_unless_it_says_so() -> None:

@@ -153,6 +153,7 @@ class _Run:
     def _trial(self, study: optuna.Study, part: float) -> bool:
         """Run the next trial; False where this part of the budget does not pay for it."""
         problem, outcome = self.problem, self.outcome
+        weights, wrong = None, ""
         try:
             if (trial := self._asked(study, part)) is None:
                 return False
@@ -161,17 +162,18 @@ class _Run:
             return False
         except OffSimplex as error:
             assert trial is not None, "it is the trial that was read"
-            outcome.off += 1
-            outcome.failed += 1
-            outcome.spent += float(problem.ladder.shares[-1])
-            trial.set_user_attr(OFF, str(error))
-            study.tell(trial, state=TrialState.FAIL)
-            return True
+            wrong = str(error)
         rung = problem.ladder.rung_of(trial)
         if not self._affords(part, rung):  # it named a dear rung itself: for the next part
             self.waiting = trial
             return False
         outcome.spent += float(problem.ladder.shares[rung])
+        if weights is None:
+            outcome.off += 1
+            outcome.failed += 1
+            trial.set_user_attr(OFF, wrong)
+            study.tell(trial, state=TrialState.FAIL)
+            return True
         value = self.objective(Weighed(trial, problem, weights))  # type: ignore[arg-type]
         study.tell(trial, value)
         self._count(weights, value, rung)
