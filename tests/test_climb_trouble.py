@@ -78,6 +78,32 @@ def test_one_finished_trial(caplog: pytest.LogCaptureFixture) -> None:
     assert said[0] == "Nothing to learn from 1 finished trials: drawing from the pool."
 
 
+class First:
+    """A predictor that learns from the first row alone, as LightGBM heeds the order of its rows."""
+
+    def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
+        self.first = weights[0]
+
+    def predict(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.abs(weights - self.first).sum(axis=1), np.zeros(len(weights))
+
+
+def test_an_attempt_that_failed_changes_no_later_round() -> None:
+    def but_the_first(trial: optuna.Trial) -> float:
+        score = distance(trial)
+        if not trial.number:
+            raise RuntimeError
+        return score
+
+    found = []
+    for objective, n in ((distance, 18), (but_the_first, 19)):
+        study = optuna.create_study(sampler=ClimbSampler(SPACE, **{**QUICK, "predictor": First}))
+        study.optimize(objective, n_trials=n, catch=(RuntimeError,))
+        done = [t for t in study.trials if t.state == TrialState.COMPLETE]
+        found.append({t.user_attrs[SLOT]: t.params for t in done})
+    assert len(found[0]) == 18 and found[0] == found[1]
+
+
 def test_a_thousand_identical_trials(caplog: pytest.LogCaptureFixture) -> None:
     study = optuna.create_study(sampler=ClimbSampler(SPACE, **{**QUICK, "rounds": (1, 4)}))
     same = SPACE.params(initial_design(SPACE, "regmix", np.random.default_rng([0, 2]), 1)[0])

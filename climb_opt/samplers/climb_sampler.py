@@ -244,7 +244,7 @@ class ClimbSampler(MixtureSampler):
         """A batch (m, K), and the predictor that chose it; None where nothing could be learnt."""
         numbers = set(basis)
         every = read_history(study, self._space, lambda t: t.number in numbers, rungs=True)
-        history = on_one_scale(every)
+        history = on_one_scale(ledger.in_order(every, StudyView(study).plan))
         what, source = counted(m, "mixture"), counted(len(history), "finished trial")
         logger.info("Drawing %s by the predictions from %s.", what, source)
         pool = candidate_pool(self._space, rules, seed)

@@ -19,6 +19,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASIS, SAMPLER_SEED, SLOT
+from climb_opt.history import History
 from climb_opt.plan import Plan, Slot
 from climb_opt.view import all_trials, once, remember
 
@@ -73,6 +74,21 @@ def basis_of(study: optuna.Study, plan: Plan, index: int) -> tuple[tuple[int, ..
     done = (t for t in trials if t.state == TrialState.COMPLETE)
     numbers = [trial.number for trial in done if _round(trial, plan) < index]
     return tuple(numbers), {BASIS: numbers}
+
+
+def in_order(history: History, plan: Plan) -> History:
+    """The history with the plan's trials in the order of their slots.
+
+    A slot that was tried again comes late, and what learns may heed the order of its rows: LightGBM
+    sets a tenth of them aside. With it a failed attempt would change all later rounds.
+    """
+    named = {slot: place - len(plan.named) for place, slot in enumerate(plan.named)}
+    slots = [trial.user_attrs.get(SLOT) for trial in history.trials]
+    places = [place_of(slot, plan) if slot not in named else named[slot] for slot in slots]
+    planned = np.array([row for row, place in enumerate(places) if place is not None], dtype=int)
+    order = np.arange(len(history))
+    order[planned] = sorted(planned, key=lambda row: places[row])
+    return history.rows(order)
 
 
 def all_finished(study: optuna.Study) -> tuple[int, ...]:
