@@ -1,11 +1,13 @@
 """YAML as people write it -> plain data.
 
 Keys are text, whatever YAML would take them for: a domain may be called `no`, `null`, `1.50`,
-`12:30` or `010`. A key that is there twice is an error, where YAML would keep the last.
+`12:30` or `010`. A key that is there twice is an error, where YAML would keep the last. 1e-3 and
+150e6 are numbers, as in YAML 1.2; PyYAML, which reads 1.1, wants 1.0e-3 and 150.0e+6.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ class _TextKeys(yaml.SafeLoader):
         except (ValueError, LookupError, AttributeError, OverflowError) as error:
             # A date that is none, too many digits, a tag that does not fit.
             raise _fault(f"{str(node.value)[:40]!r}: {error}", node) from None
+
+
+_POWER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d{1,2}$")
+_TextKeys.add_implicit_resolver("tag:yaml.org,2002:float", _POWER, list("+-.0123456789"))
 
 
 class _AllText(_TextKeys):

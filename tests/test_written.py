@@ -27,6 +27,12 @@ def test_a_key_is_the_text_that_was_typed(name: str) -> None:
     assert parse_yaml(f"{name}: 0.5", "f")[name] == 0.5
 
 
+def test_powers_of_ten_are_numbers_and_what_stands_in_quotes_is_text() -> None:
+    text = "rungs: [[150e6, 15e9], [-2E+3, .5e-1]]\nname: '1e3'\ntag: 1e3x\ncommit: 12e4567"
+    found = {"rungs": [[150e6, 15e9], [-2e3, 0.05]], "name": "1e3"}
+    assert parse_yaml(text, "f") == found | {"tag": "1e3x", "commit": "12e4567"}
+
+
 @settings(max_examples=60)
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 9), min_size=1))
 def test_quoted_keys_come_back_whatever_they_are(data: dict[str, int]) -> None:
