@@ -7,7 +7,7 @@
     python tests/bench/bench_phases.py --kinds known
 
 Each run is a search by `simplex-gp` of a `PhasedLaw` of its own (seeds 0 to 9; constants were
-chosen on laws 100 to 105); `--again` searches a law with further seeds of search and noise. "One"
+chosen on laws 100 to 111); `--again` searches a law with further seeds of search and noise. "One"
 searches mixtures that hold throughout, and its regret is against the best of those; "two" searches
 phases of .8 and .2, against the best schedule; "known" is the same search with an effect, told what
 a token of each domain counts for in each phase. All are in units of what a typical random mixture
