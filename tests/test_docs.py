@@ -83,6 +83,19 @@ def test_every_option_that_is_named_exists(page: Path) -> None:
     assert set(named) <= options_there_are() | FOREIGN
 
 
+BENCH = re.compile(r"python (tests/bench/\w+\.py)((?: [^`#\n|>]+)?)")
+
+
+@pytest.mark.parametrize("page", [*PAGES, DOCS.parent / "CHANGELOG.md"], ids=lambda p: p.name)
+def test_every_benchmark_that_is_named_takes_its_options(page: Path) -> None:
+    usual = re.findall(r'"([a-z-]+)": ', (DOCS.parent / "tests/bench/harness.py").read_text())
+    text = page.read_text("utf-8").replace("\\\n", " ")
+    for file, words in BENCH.findall(text):
+        takes = {*OPTION.findall((DOCS.parent / file).read_text("utf-8"))}
+        takes |= {f"--{name}" for name in usual}
+        assert {*OPTION.findall(words)} <= takes, file
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_python_runs_and_prints_what_is_said(
     page: Path,
