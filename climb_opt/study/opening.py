@@ -52,7 +52,7 @@ def open_study(
     study_name: str | None = None,
     overrides: Sequence[str] = (),
     create: bool = True,
-    on_create: Callable[[str], None] = log.info,
+    on_create: Callable[[str], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> optuna.Study:
     """The study of a recipe: created, or joined if it exists.
@@ -64,7 +64,7 @@ def open_study(
         study_name: the recipe's own name by default.
         overrides: `key.sub=value`, applied to the recipe.
         create: False for commands that only look at or steer a study.
-        on_create: called with the news of it when this call made the study.
+        on_create: called with the news of it when this call made the study; None: it is logged.
         stop: wait for a storage that is away as long as it takes, as a worker does, until this says
             so; None: a minute. The same holds for all that is done with the study.
 
@@ -93,7 +93,7 @@ def open_study(
                 if (built := to_be_built(asked)) is not None:
                     check_foretold(asked, built)
                 return None
-            study = _complete(opened, name, new, corpus, on_create)
+            study = _complete(opened, name, new, corpus, on_create or log.info)
         return study
 
     def patiently(corpus: Corpus | None = None) -> optuna.Study | None:
