@@ -234,7 +234,8 @@ def test_what_was_retrained_has_the_first_word_in_confirm_and_exports_too(
     door: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     study = optuna.load_study(study_name="flat", storage=open_storage(str(tmp_path / "s.journal")))
-    better = confirmed({"prior": [0.5, 0.51, 0.49]})
+    found = json.loads(door("export", "flat", "--format", "json"))["mixture"]
+    better = confirmed({"prior": [0.5, 0.51, 0.49]}, found)
     for module in ("exports.from_study", "retrain.confirm"):
         monkeypatch.setattr(f"climb_opt.{module}.confirmation_beside", lambda study: better)
     for words in (("best", "flat", "-f", "yaml"), ("export", "flat", "--format", "yaml")):
@@ -242,7 +243,7 @@ def test_what_was_retrained_has_the_first_word_in_confirm_and_exports_too(
     assert begin(study, Terms()).as_good == ""
     rules = json.loads(door("best", "flat", "-f", "json"))
     assert [r["as_good"] for r in rules if r["default"]] == [None]
-    level = confirmed({"uniform": [0.1, -0.1, 0.02]})
+    level = confirmed({"uniform": [0.1, -0.1, 0.02]}, found)
     for module in ("exports.from_study", "retrain.confirm"):
         monkeypatch.setattr(f"climb_opt.{module}.confirmation_beside", lambda study: level)
     for words in (("best", "flat", "-f", "yaml"), ("export", "flat", "--format", "yaml")):
@@ -250,18 +251,35 @@ def test_what_was_retrained_has_the_first_word_in_confirm_and_exports_too(
     assert begin(study, Terms()).as_good.startswith("The uniform mixture is as good")
 
 
-def confirmed(gains: dict[str, list[float]]) -> Confirmation:
+def test_a_verdict_on_another_mixture_is_none_on_this_one(
+    door: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    better = confirmed({"prior": [0.5, 0.51, 0.49]})
+    for module in ("exports.from_study", "retrain.confirm", "reports.report"):
+        monkeypatch.setattr(f"climb_opt.{module}.confirmation_beside", lambda study: better)
+    assert AS_GOOD in door("export", "flat", "--format", "yaml")
+    said = door("best", "flat")
+    assert said.startswith(AS_GOOD) and "found is better than prior" in said
+    assert "What was retrained is another mixture than the one recommended now: " in said
+    assert "; `climb-opt confirm flat --as NAME` retrains it." in said
+    assert "What was retrained is another mixture" in door("report", "flat", "--markdown")
+
+
+def confirmed(
+    gains: dict[str, list[float]], found: Mapping[str, float] = MappingProxyType({"web": 1.0})
+) -> Confirmation:
     scores = {"found": dict.fromkeys(range(3), 1.0)}
     scores |= {name: {s: 1.0 + g for s, g in enumerate(each)} for name, each in gains.items()}
-    mixtures = {name: {"web": 1.0} for name in scores}
+    mixtures = dict.fromkeys(scores, found)
     return Confirmation("c", "s", mixtures, ("found",), tuple(gains), scores, 1.0, "score")
 
 
 def test_what_was_retrained_has_the_first_word() -> None:
     best = best_mixture(study_of(flat()))
-    better = confirmed({"prior": [0.5, 0.51, 0.49]})
+    better = confirmed({"prior": [0.5, 0.51, 0.49]}, best)
     assert first_line(best, better) == ""
+    assert first_line(best, confirmed({"prior": [0.5, 0.51, 0.49]})) == f"{best.as_good}."
     level = confirmed({"prior": [0.5, 0.51, 0.49], "uniform": [0.1, -0.1, 0.02]})
     assert first_line(None, level).startswith("The uniform mixture is as good")
-    early = confirmed({"prior": [0.5]})
+    early = confirmed({"prior": [0.5]}, best)
     assert first_line(best, early) == f"{best.as_good}."

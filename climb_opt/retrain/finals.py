@@ -13,11 +13,10 @@ from climb_opt.errors import UserError, check_number
 from climb_opt.measures import apart
 from climb_opt.metrics import unit_of
 from climb_opt.recipes import StudyRecipe
-from climb_opt.retrain.paired import LEVEL
+from climb_opt.retrain.paired import LEVEL, SAME
 from climb_opt.retrain.sibling import Mixture, open_sibling, other_recipe
 
 SUFFIX = "-confirm"
-SAME = 0.005  # mixtures that share all but this much of their tokens are one
 FIRST_LOOK = 3  # seeds before a race can say anything: with two, Student's interval is boundless
 
 

@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 
 from climb_opt.attributes import CONFIRM, INTERRUPTED, SLOT
 from climb_opt.history import is_moved
+from climb_opt.measures import apart
 from climb_opt.selection import Recommendation
 from climb_opt.selection.promise import NAMES
 from climb_opt.text import plus_minus
@@ -28,6 +29,7 @@ from climb_opt.view import StudyView, all_trials
 
 SEED_SLOT = "/seed-"  # "found/seed-3"
 LEVEL = 0.05
+SAME = 0.005  # mixtures that share all but this much of their tokens are one
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,20 @@ class Confirmation:
         pairs = [(f, r) for f in self.finalists for r in self.references]
         return [d for f, r in pairs if (d := self.difference(f, r)) is not None]
 
-    def as_good(self) -> str | None:
-        """Which baseline is as good as the recommended mixture; empty where it beats them all.
+    def finalist_of(self, mixture: Mapping[str, float]) -> str | None:
+        """Which finalist is this mixture; None where another was retrained."""
+        return next((f for f in self.finalists if apart(self.mixtures[f], mixture) <= SAME), None)
+
+    def as_good(self, finalist: str | None = None) -> str | None:
+        """Which baseline is as good as a finalist; empty where it beats them all.
 
         None where too few seeds have been trained to say.
+
+        Args:
+            finalist: by default the mixture that was recommended.
         """
-        ours = [d for d in self.differences() if d.name == self.finalists[0] and d.half is not None]
+        name = finalist or self.finalists[0]
+        ours = [d for d in self.differences() if d.name == name and d.half is not None]
         if not ours:
             return None
         for one in ours:
@@ -142,10 +152,26 @@ class Confirmation:
 def no_claim(chosen: Recommendation | None, confirmation: Confirmation | None) -> str:
     """What is as good as the recommended mixture; empty where it beats them all.
 
-    What was retrained with fresh seeds says more than what the search expects.
+    What was retrained with fresh seeds says more than what the search expects, but of that mixture
+    alone: the search, or what is known of its noise, may have gone on since.
     """
-    tested = None if confirmation is None else confirmation.as_good()
+    tested = None
+    if confirmation is not None:
+        finalist = None if chosen is None else confirmation.finalist_of(chosen)
+        if chosen is None or finalist is not None:
+            tested = confirmation.as_good(finalist)
     return tested if tested is not None else "" if chosen is None else chosen.as_good
+
+
+def another(chosen: Recommendation | None, confirmation: Confirmation) -> str:
+    """That another mixture was retrained than is recommended; empty where it is the same."""
+    if chosen is None or confirmation.finalist_of(chosen) is not None:
+        return ""
+    far = apart(confirmation.mixtures[confirmation.finalists[0]], chosen)
+    return (
+        "What was retrained is another mixture than the one recommended now: "
+        f"{100 * far:.0f} % of the tokens differ"
+    )
 
 
 def first_line(chosen: Recommendation | None, confirmation: Confirmation | None) -> str:

@@ -13,7 +13,7 @@ from climb_opt.reports.parts.mixture import rules_table
 from climb_opt.reports.parts.objectives import trade_offs
 from climb_opt.reports.section import Table, Words
 from climb_opt.reports.snapshot import Snapshot
-from climb_opt.retrain.paired import Confirmation, first_line
+from climb_opt.retrain.paired import Confirmation, another, first_line
 from climb_opt.selection import Advice
 from climb_opt.simplex import MixtureSpace
 from climb_opt.text import pad, percent, plus_minus, printable, shorten, width
@@ -49,7 +49,11 @@ def recommended(snapshot: Snapshot, advice: Advice, confirmation: Confirmation |
         parts.append(f"{table(rules.head, _cells(rules))}\n{note}")
         parts += [f"{printable(text)}." for text in snapshot.told_of_methods()]
         if confirmation is not None and any(confirmation.scores.values()):
-            parts.append("\n".join(verdicts(confirmation)))
+            lines = verdicts(confirmation)
+            if earlier := another(chosen, confirmation):
+                again = command("confirm", name, "--as", "NAME")
+                lines.insert(0, f"{earlier}; `{again}` retrains it.")
+            parts.append("\n".join(lines))
         else:
             parts.append(f"Predicted, not yet retrained: `{command('confirm', name)}`.")
     return "\n\n".join([*parts, *(f"Caution: {warning}." for warning in chosen.warnings)])

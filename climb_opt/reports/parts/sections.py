@@ -33,7 +33,7 @@ from climb_opt.reports.section import (
     Verbatim,
     Words,
 )
-from climb_opt.retrain.paired import Difference, first_line
+from climb_opt.retrain.paired import Difference, another, first_line
 from climb_opt.text import amount, counted, duration, flops, number, plus_minus, unit_words
 
 REASONS = 10  # of failures, the commonest
@@ -115,7 +115,8 @@ def confirmation(contents: Contents) -> Section | None:
         "Gains are differences between runs with the same seed. Intervals cover the spread "
         "between seeds, not that of the evaluation set, which all runs share."
     )
-    note = " ".join([*found.remarks(), note])
+    earlier = another(contents.chosen, found)
+    note = " ".join([*([f"{earlier}."] if earlier else []), *found.remarks(), note])
     drawn = figures.seeds_plot(found)
     figure = Figure(drawn, "One dot a seed, a bar at the mean. Finalists in colour.")
     verdict, table = Words(f"{found.verdict()}.", css), Table(head, rows)
