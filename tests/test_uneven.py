@@ -249,6 +249,9 @@ def test_what_other_seeds_score_is_counted_of_both_mixtures() -> None:
     assert added(plain.score(1.0), wide.score(1.0)) == pytest.approx(at[0])
     assert added(plain.gain(PRIOR), wide.gain(PRIOR)) == pytest.approx(np.hypot(*at))
     assert wide.gain(PRIOR, picked=True) == plain.gain(PRIOR, picked=True)
+    few = replace(plain, evaluated=evaluated[:8])  # intervals twice as wide, not what was measured
+    assert few.widening == 2
+    assert added(few.score(1.0), replace(few, seeds=seeds).score(1.0)) == pytest.approx(at[0])
     methods = plain.gain_over_score(0.1), wide.gain_over_score(0.1)
     assert added(*methods) == pytest.approx(np.sqrt(2) * at[0])
 

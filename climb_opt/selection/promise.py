@@ -95,8 +95,8 @@ class Promise:
         doubt = DOUBT * std
         spread = self._with_misfit(float(doubt[0] ** 2), doubt)
         spread = float(np.hypot(spread, NOISE_STD * self.surrogate.noise_at(root)[0]))
-        spread = float(np.hypot(spread, self._of_seeds(self.weights)))
-        return self._estimate(sign * float(mean[0]), spread, float(std[0]), sign)
+        others = self._of_seeds(self.weights)
+        return self._estimate(sign * float(mean[0]), spread, float(std[0]), sign, others)
 
     def gain(self, baseline: np.ndarray, *, picked: bool = False) -> Estimate:
         """How much better it is than `baseline` (K,); positive is better.
@@ -115,10 +115,10 @@ class Promise:
         spread = float(np.hypot(self._with_misfit(variance, own), hidden))
         if self.unseen(baseline):
             spread *= UNSEEN
-        if not picked:  # what was picked by the same seed is mostly like it, and fares like it
-            spread = float(np.hypot(spread, self._of_seeds(self.weights, baseline)))
+        # What was picked by the same seed is mostly like it, and fares like it.
+        others = 0.0 if picked else self._of_seeds(self.weights, baseline)
         luck = apart + drawn * (float(own.sum()) - apart)
-        return self._estimate(float(mean[1] - mean[0]), spread, luck, -1.0)
+        return self._estimate(float(mean[1] - mean[0]), spread, luck, -1.0, others)
 
     def _drawn(self, baseline: np.ndarray) -> float:
         """How far a process draws the score of `baseline` (K,) towards others: 0 not, 1 as far as a
@@ -149,8 +149,8 @@ class Promise:
         """How much better it is than one measured score, oriented so that lower is better."""
         mean, std = self.surrogate.moments(np.sqrt(self.weights[None]))
         spread = np.hypot(self._with_misfit(float(std[0] ** 2), std), self.surrogate.noise)
-        spread = np.hypot(spread, self._of_seeds(self.weights, self.weights))
-        return self._estimate(value - float(mean[0]), float(spread), float(std[0]), -1.0)
+        others = self._of_seeds(self.weights, self.weights)
+        return self._estimate(value - float(mean[0]), float(spread), float(std[0]), -1.0, others)
 
     def _of_seeds(self, *mixtures: np.ndarray) -> float:
         """Standard deviation of what other seeds add to the scores of mixtures (K,), together."""
@@ -162,14 +162,18 @@ class Promise:
         """The standard deviation of `variance` and what each of `own` (m,) lacks of the misfit."""
         return float(np.sqrt(variance + np.maximum(self.misfit**2 - own**2, 0.0).sum()))
 
-    def _estimate(self, mean: float, std: float, picked: float, worse: float) -> Estimate:
+    def _estimate(
+        self, mean: float, std: float, picked: float, worse: float, others: float
+    ) -> Estimate:
         """The interval around `mean`, moved towards `worse` by what is luck.
 
         Args:
             picked: standard deviation of what was picked by what it looks like.
+            others: what other seeds add, which was measured: few trials make it no less sure.
         """
         mean += worse * (self.luck + LUCK_STD * picked)
-        half = WIDTH * float(np.hypot(std, LEAD_STD * self.lead)) * self.widening
+        known = float(np.hypot(std, LEAD_STD * self.lead)) * self.widening
+        half = WIDTH * float(np.hypot(known, others))
         return Estimate(mean, mean - half, mean + half)
 
 
