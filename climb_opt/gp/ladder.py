@@ -200,10 +200,6 @@ class RungOfProcess:
         p, r = self.process, self.rung
         return float(np.sqrt(p.scale * p._noises[r]) * p._units[r])
 
-    def noise_at(self, roots: np.ndarray) -> np.ndarray:
-        """The same (m,) at `roots` (m, K)."""
-        return np.full(len(roots), self.noise)
-
     @property
     def constant(self) -> float:
         """Its mean; of a rung without results that of its neighbour."""

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import f as fisher
 
 BELIEVED = 2.0  # standard deviation of the log ratio of two variances, before any run
 RATIOS = np.linspace(-10, 10, 2001)  # among which its expected value is summed up
@@ -91,7 +90,8 @@ def growth_of(runs: Mapping[str, tuple[float, int]], near: str, far: str, apart:
     if min(n, m) < 2 or not (one > 0 and other > 0 and apart > 0):
         return 0.0
     seen = 2 * np.log(other / one)
-    likely = fisher.logpdf(np.exp(seen - RATIOS), m - 1, n - 1) + (seen - RATIOS)
+    more, less = (m - 1) / 2, (n - 1) / 2  # Fisher's distribution, of the logarithm of the ratio
+    likely = more * (seen - RATIOS) - (more + less) * np.log1p(more / less * np.exp(seen - RATIOS))
     likely -= RATIOS**2 / (2 * BELIEVED**2)
     chance = np.exp(likely - likely.max())
     return float(chance @ RATIOS / chance.sum()) / apart
