@@ -167,6 +167,13 @@ def test_a_study_is_opened_without_scipy() -> None:
     assert done.stdout.strip() == "False"
 
 
+def test_searches_by_a_process_and_their_promises_need_no_scipy_stats() -> None:
+    check = "import sys, climb_opt.samplers.gp, climb_opt.selection.choosing\n"  # which takes 2 s
+    check += "print('scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
 def test_a_command_line_is_read_without_the_files_of_a_build_or_libraries() -> None:
     check = "import sys, climb_opt.cli; climb_opt.cli.parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
