@@ -57,7 +57,9 @@ CORPUS = _of_study(
     "{name, digest, tokens: {domain: count}} of the corpus",
     "study/opening retrain/sibling -> view warmstart/studies",
 )
-SPACE = _of_study("climb/space", "`MixtureSpace.to_json()`", "view -> view")
+SPACE = _of_study(
+    "climb/space", "`MixtureSpace.to_json()`", "view -> view mixbench/tables ablation/run/contents"
+)
 AGGREGATE = _of_study(
     "climb/aggregate",
     "{component: coefficient}; a trial's value is the sum of coefficient x component",
@@ -85,8 +87,7 @@ VERIFY = _of_study(
 )
 LADDER = _of_study(
     "climb/ladder",
-    "[{name, flops, tokens, parameters}]: its rungs, cheapest first; FLOPs of one trial. None: one "
-    "rung",
+    "[{name, flops, tokens, parameters}]: rungs, cheapest first; FLOPs of a trial. None: one rung",
     "study/opening -> view",
 )
 PAUSED = _of_study(

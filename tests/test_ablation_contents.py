@@ -21,6 +21,7 @@ from climb_opt.ablation.run.surfaces import surface
 from climb_opt.errors import UserError
 from climb_opt.recipes import Choice
 from climb_opt.simplex import MixtureSpace
+from climb_opt.view import store_space
 
 TABLE = {"mixtures": "w.csv", "results": "y.csv", "key": "run", "score": ["loss"]}
 BENCH = {"name": "mixbench", "problem": "ours", "tables": {"ours": TABLE}}
@@ -166,6 +167,10 @@ def test_ones_own_searches_that_went_on_are_another_table(tmp_path: Path) -> Non
     assert not any(archive.get(run) for run in runs(recipe))
     found = problem_of({"problem": "ours", "tables": {"ours": ours}}, 0)
     assert "of 14 real runs" in found.about()
+    run_ablation(recipe, archive)
+    store_space(study, space)
+    contents.studies_of.cache_clear()
+    assert not any(archive.get(run) for run in runs(recipe)), "their prior is read, too"
 
 
 @pytest.mark.parametrize(("objective", "same"), [("mixing-law", True), ("live", False)])

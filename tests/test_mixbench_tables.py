@@ -16,6 +16,7 @@ from climb_opt.errors import UserError
 from climb_opt.mixbench import Method, from_studies, run, table_problem
 from climb_opt.mixbench.peers import RANDOM
 from climb_opt.simplex import MixtureSpace
+from climb_opt.view import store_space
 
 DOMAINS = ("web", "code", "math")
 
@@ -233,6 +234,9 @@ def test_ones_own_searches_are_a_problem() -> None:
         from_studies("ours", [study, optuna.create_study()])
     with pytest.raises(UserError, match="over 0 sets of domains"):
         from_studies("ours", [optuna.create_study()])
+    assert found.space.prior != pytest.approx(space.prior), "nothing states it: the mean of rows"
+    store_space(study, space)
+    assert from_studies("ours", [study]).space.mixture(space.prior) == space.mixture(space.prior)
 
 
 def test_files_in_parts_are_one_table(two_files: Path) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from climb_opt.attributes import SPACE
 from climb_opt.emulator.rows import DECIMALS, PER_PARAMETER, SIZES, TOKENS, RowLadder, RowSpace
 from climb_opt.emulator.tables import (
     LABELS,
@@ -79,7 +80,8 @@ def from_studies(name: str, studies: Sequence[optuna.Study], noise: float | None
     """A problem from the finished trials of searches over the same domains.
 
     Args:
-        studies: with parameters `w/<domain>`, of one direction, as climb_opt's searches have.
+        studies: with parameters `w/<domain>`, of one direction, as climb_opt's searches have. The
+            first that stores a prior says it; where none does, it is the mixtures' mean.
         noise: in sigma, instead of what repeated mixtures measure.
 
     Raises:
@@ -107,7 +109,8 @@ def from_studies(name: str, studies: Sequence[optuna.Study], noise: float | None
     values = np.array([[sign * float(t.values[0])] for t in trials])
     domains = tuple(key.removeprefix(PREFIX) for key in keys)
     runs = Runs(domains, weights, ones, ones, ("score",), values)
-    return of_runs(name, runs, better="lower", noise=noise)
+    prior = next((s.user_attrs[SPACE]["prior"] for s in studies if SPACE in s.user_attrs), None)
+    return of_runs(name, runs, better="lower", noise=noise, prior=prior)
 
 
 def of_runs(
@@ -118,8 +121,9 @@ def of_runs(
     score: Score = None,
     better: str | None = None,
     noise: float | None = None,
+    prior: Mapping[str, float] | None = None,
 ) -> Problem:
-    """A problem from runs that were read already; see `table_problem`.
+    """A problem from runs that were read already; see `table_problem` and `RowSpace`.
 
     Raises:
         UserError: two domains, too few mixtures, a direction that nothing says, or an option that
@@ -148,8 +152,8 @@ def of_runs(
             f"{LEAST} or more."
         )
     values = np.array([[np.mean(group[key]) for key in shared] for group in groups])
-    mixtures = [dict(zip(runs.domains, key, strict=True)) for key in shared]
-    space = RowSpace([{d: w / sum(row.values()) for d, w in row.items()} for row in mixtures])
+    rows = [{d: w / sum(key) for d, w in zip(runs.domains, key, strict=True)} for key in shared]
+    space = RowSpace(rows, prior=prior)
     sigma = float(values[-1].std())
     if not sigma > 0:
         raise UserError(f"Table {name!r}: every mixture has the same score.")

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from climb_opt import lookup, recipes
 from climb_opt.ablation.recipe.recipe import LIVE
 from climb_opt.ablation.recipe.resolve import Run
+from climb_opt.attributes import SPACE
 from climb_opt.shards import file_digest
 from climb_opt.storages import open_storage
 from climb_opt.strict import as_list
@@ -66,7 +67,7 @@ def reads_files(options: Mapping[str, Any]) -> bool:
 
 @cache
 def studies_of(storage: str | None, names: tuple[str, ...]) -> tuple[list[optuna.Study], str]:
-    """Searches, and a digest of their finished trials; read once a process.
+    """Searches, and a digest of their finished trials and priors; read once a process.
 
     Raises:
         UserError: the storage cannot be read, or has no such search.
@@ -79,6 +80,8 @@ def studies_of(storage: str | None, names: tuple[str, ...]) -> tuple[list[optuna
         except KeyError:
             known = optuna.get_all_study_names(opened)
             raise lookup.unknown("study", name, known) from None
+        if space := study.user_attrs.get(SPACE):
+            digest.update(json.dumps(space, sort_keys=True).encode())
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             digest.update(json.dumps([trial.params, trial.values], sort_keys=True).encode())
         found.append(study)
