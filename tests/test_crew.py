@@ -21,6 +21,7 @@ from climb_opt import progress
 from climb_opt.cli import ablate, crew, machine, main, member
 from climb_opt.cli.stopping import MEMBER
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.storages import mysql
 
 WORKER = """
 import os, signal, sys, threading, time
@@ -302,3 +303,28 @@ def test_loggers_of_later_workers_leave_news_to_the_first(
         monkeypatch.setenv(MEMBER, number)
         main(["ls", "proxies"])
         assert logging.getLogger("climb_opt").level == level
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"), [({}, 1), ({MEMBER: "1"}, 0), ({MEMBER: "2"}, 0), ({"RANK": "1"}, 0)]
+)
+def test_what_a_database_refuses_is_said_by_the_leader_alone(
+    variables: dict[str, str],
+    said: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    main(["ls", "proxies"])
+    mysql._say_refused.__wrapped__("mysql://db/optuna", "ALTER command denied")
+    assert caplog.text.count("GRANT ALTER") == said
+
+
+def test_the_leader_of_a_comparison_opens_its_storage_before_any_worker_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(crew, "lead", lambda *args, **more: pytest.fail("nobody is started"))
+    words = ["--workers", "2", "--storage", "nosuch://db/optuna", "--output", str(tmp_path)]
+    assert main(["ablate", "samplers", *words]) == 2
+    assert "nosuch" in capsys.readouterr().err.splitlines()[-1]

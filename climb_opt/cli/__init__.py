@@ -21,8 +21,8 @@ from pathlib import Path
 import climb_opt
 from climb_opt.cli.arguments import typed
 from climb_opt.cli.offering import Parser
+from climb_opt.cli.stopping import leads, speaks
 from climb_opt.cli.stopping import member as is_member
-from climb_opt.cli.stopping import speaks
 from climb_opt.commands import typed_with
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.files import is_full, no_space
@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             level = logging.DEBUG if args.verbose else logging.INFO if speaks() else logging.WARNING
             logging.basicConfig(level=logging.WARNING, format="%(message)s")
             log.setLevel(level)
+            # What a database refuses, the process that leads has found out and said.
+            refused = logging.NOTSET if leads() else logging.ERROR
+            logging.getLogger("climb_opt.storages.mysql").setLevel(refused)
             with typed_with(typed(getattr(args, "storage", None) or "") or None):
                 return _run(args)
     except UserError as error:

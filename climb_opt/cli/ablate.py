@@ -73,6 +73,7 @@ def _compare(args: argparse.Namespace) -> int:
     from climb_opt.ablation.run.emulate import check_objective
     from climb_opt.ablation.run.results import Archive
     from climb_opt.ablation.run.runner import run_ablation
+    from climb_opt.storages import open_storage
 
     count = crew.wanted(args, args.storage or "")
     recipe = _recipe(args)
@@ -109,6 +110,8 @@ def _compare(args: argparse.Namespace) -> int:
                 on_run=follow.show,
                 on_trial=follow.count,
             )
+            if count > 1 and args.storage:  # what is to be said of it is said once, here
+                open_storage(args.storage, stop=stop)
             status = process.work(crew.Crew(args, count, left), follow, train, stop)
     if leads():
         _report(name, recipe, archive, args)
