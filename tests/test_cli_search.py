@@ -22,7 +22,7 @@ from climb_opt import cli, recipes
 from climb_opt import study as studies
 from climb_opt.attributes import BEAT, FACTS, INTERRUPTED, SLOT
 from climb_opt.cli import ls, main
-from climb_opt.cli.stopping import Stop
+from climb_opt.cli.stopping import MEMBER, Stop
 from climb_opt.errors import Interrupted, UserError
 from climb_opt.plan import attempts_by_slot
 from climb_opt.shards import Corpus
@@ -166,10 +166,9 @@ def test_a_recipe_that_cannot_train_leaves_its_name_free(
         patch.setattr("climb_opt.study.working.make_objective", refuse)
         assert main(["search", "mine.yaml", "--set", "proxy.tokens=8"]) == 2
         assert not any("study mine" in said for said in caplog.messages), "it is not there"
-        patch.setattr("climb_opt.cli.process.work", refuse)  # of workers that are started
+        patch.setattr("climb_opt.cli.crew.lead", refuse)  # of workers that are started
         assert main(["search", "mine.yaml", "--workers", "2"]) == 2
-        told = [said for said in caplog.messages if "study mine" in said]
-        assert [said.split()[0] for said in told] == ["Created", "Removed"]
+        assert not any("study mine" in said for said in caplog.messages)
     assert not Path("runs/mine").exists()
     assert main(["search", "mine.yaml"]) == 0
     assert "Created study mine in runs/climb.journal." in caplog.messages
@@ -178,6 +177,32 @@ def test_a_recipe_that_cannot_train_leaves_its_name_free(
         patch.setattr("climb_opt.study.working.make_objective", refuse)
         assert main(["search", "mine.yaml"]) == 2
     assert len(all_trials(the_study())) == 6
+
+
+def test_the_first_worker_that_can_train_has_the_new_study_told(
+    home: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def lead(team: Any, *, follow: Any, **_: Any) -> int:
+        with monkeypatch.context() as worker:
+            worker.setenv(MEMBER, "1")
+            worker.setattr("climb_opt.cli.stopping._stop_with_leader", lambda: None)
+            assert main(team.args.words) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert not any("Created" in said for said in caplog.messages)
+        for line in lines:
+            follow.say(line, sys.stdout)
+        assert caplog.messages.count("Created study mine in runs/climb.journal.") == 1
+        return 0
+
+    home()
+    monkeypatch.setattr("climb_opt.cli.crew.lead", lead)
+    assert main(["search", "mine.yaml", "--workers", "2"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out] == ["trial"] * 6 + ["mine:"]
+    assert sum("Created" in said for said in caplog.messages) == 1
 
 
 def test_an_older_study_is_looked_for_before_the_search_is_created(

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from climb_opt.cli import crew, process
 from climb_opt.cli.arguments import quieten_optuna, set_argument, storage_arguments
 from climb_opt.cli.following import Following, following
 from climb_opt.cli.offering import names_of, offer, recipes_of
-from climb_opt.cli.stopping import Stop, leads, rank, stop_flag
+from climb_opt.cli.stopping import Stop, leads, member, rank, stop_flag
 from climb_opt.commands import command
 from climb_opt.text import score
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from climb_opt.workers import Status
 
 log = logging.getLogger(__name__)
+
+READY = "ready to train"  # what a worker of `--workers` prints; its leader keeps it to itself
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -91,7 +93,7 @@ def _search(args: argparse.Namespace) -> int:
 
 class _Created:
     """Whether this command made the study: told once a trial may begin, since nothing is left of
-    what cannot train."""
+    what cannot train. A worker of `--workers` tells its leader that one may."""
 
     def __init__(self) -> None:
         self.news, self.told = "", False
@@ -100,9 +102,24 @@ class _Created:
         self.news = news
 
     def tell(self) -> None:
-        if self.news and not self.told:
+        if member():
+            print(READY, flush=True)
+        elif self.news and not self.told:
             self.told = True
             log.info("%s", self.news)
+
+
+class _Led:
+    """What `following` follows, told by workers: their first `READY` is for `_Created`."""
+
+    def __init__(self, follow: Following, created: _Created) -> None:
+        self._follow, self._created, self.move = follow, created, follow.move
+
+    def say(self, text: str, file: TextIO) -> None:
+        if text == READY:
+            self._created.tell()
+        else:
+            self._follow.say(text, file)
 
 
 def _work(study: optuna.Study, team: crew.Crew, stop: Stop, created: _Created) -> int:
@@ -115,7 +132,7 @@ def _work(study: optuna.Study, team: crew.Crew, stop: Stop, created: _Created) -
     if leads():
         older = args.from_storage and open_storage(args.from_storage, write=False, stop=stop)
         lines = begin(study, args.source, older, args.lineage, args.import_csv)
-        if lines or team.count > 1:
+        if lines:
             created.tell()
         for line in lines:
             print(line)
@@ -123,8 +140,10 @@ def _work(study: optuna.Study, team: crew.Crew, stop: Stop, created: _Created) -
         studies.load_corpus(study, studies.corpus_here(study, args.set))  # built once, here
     with following(study, plan) as follow:
         train = partial(_train, study, args, stop, follow, created)
-        status = process.work(replace(team, most=plan.widest), follow, train, stop)
+        led = _Led(follow, created)
+        status = process.work(replace(team, most=plan.widest), led, train, stop)
     if leads():
+        created.tell()  # of workers that died before they were ready: the study stays
         print(_conclusion(studies.status(study)))
         if not status:
             process.check_any_finished(study)
