@@ -10,10 +10,11 @@ import optuna
 import pytest
 
 from climb_opt import MixtureSpace, report, work
+from climb_opt.ablation.run.judge import Place
 from climb_opt.cli import main
 from climb_opt.errors import UserError
 from climb_opt.gains.table import Gains
-from climb_opt.recipes import study_from
+from climb_opt.recipes import read_study, study_from
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
@@ -60,6 +61,7 @@ def test_a_study_goes_on_without_the_file_and_refuses_a_changed_one(
         open_study(recipe, storage="runs/climb.journal")
     assert main(["search", recipe]) == 2
     assert "Traceback" not in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert "only `--study-name leaning` to go on with the stored recipe" in said
     open_study("leaning", storage="runs/climb.journal")
     Path("found.json").unlink()
     joined = open_study(recipe, storage="runs/climb.journal")
@@ -74,6 +76,15 @@ def test_a_study_goes_on_without_the_file_and_refuses_a_changed_one(
     text = report(joined, markdown=True)
     assert "The search began with found.json (fisher)." in text
     assert "with a correlation of 1.00" in text
+
+
+def test_an_arm_whose_influence_changed_gets_the_advice_of_ablations(recipe: str) -> None:
+    place = Place(open_storage("runs/climb.journal"), "abl", Path("runs"), lambda: False)
+    place.open(read_study(recipe), "abl/leaning/seed0")
+    change(7.5)
+    with pytest.raises(UserError, match=r"was 0.0, is 7.5. Leave the ablation's recipe") as found:
+        place.open(read_study(recipe), "abl/leaning/seed0")
+    assert "only `--study-name" not in str(found.value)
 
 
 def test_a_file_that_cannot_be_read_is_refused_before_there_is_a_study(recipe: str) -> None:

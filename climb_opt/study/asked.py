@@ -201,8 +201,8 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
     weighed_here = wanted.score == [AUTO] and WEIGHTS in view.attributes
     free = [*PER_MACHINE, *(["score"] if weighed_here else [])]
     free += [key for key in BEFORE if key not in (view.stated or {})]  # it goes on as it began
-    wanted = carried_as(view.recipe, wanted, study.study_name)
-    if lines := difference(view.recipe, wanted, free):
+    wanted, changed = carried_as(view.recipe, wanted)
+    if lines := [*changed, *difference(view.recipe, wanted, free)]:
         for mark, command in BESIDE.items():
             if (facts := view.attributes.get(mark)) is not None:
                 raise UserError(

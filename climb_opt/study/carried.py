@@ -7,13 +7,11 @@ recipe that the study stores, and a file that has changed since is refused.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from climb_opt.errors import UserError
 from climb_opt.gains.table import Gains, read_gains
 from climb_opt.recipes import StudyRecipe
 from climb_opt.strict import build
@@ -37,26 +35,25 @@ def carried(recipe: StudyRecipe) -> StudyRecipe:
     return _with(recipe, dataclasses.asdict(replace(gains, facts=facts)))
 
 
-def carried_as(stored: StudyRecipe, wanted: StudyRecipe, study: str) -> StudyRecipe:
-    """The `wanted` recipe with what the study carries already, where that is the same.
+def carried_as(stored: StudyRecipe, wanted: StudyRecipe) -> tuple[StudyRecipe, list[str]]:
+    """The `wanted` recipe with what a study carries already, and what its file changed since.
 
     Raises:
-        UserError: the file holds something else now.
+        UserError: the file cannot be read.
     """
     path, held = wanted.sampler.options.get(INFLUENCE), influence_of(stored)
     if not isinstance(path, str) or held is None or held.facts.get(FILE) != path:
-        return wanted
+        return wanted, []
+    changes = []
     if Path(path).exists():
         now = read_gains(path)
-        for name in ("lowers", "score", "direction"):
-            if getattr(now, name) != getattr(held, name):
-                raise UserError(
-                    f"Study {study!r} began with another influence than {path!r} holds now: "
-                    f"{_change(getattr(held, name), getattr(now, name), name)}. Give another "
-                    f"--study-name to start a new study, or only `--study-name "
-                    f"{shlex.quote(study)}` to go on with what it began with."
-                )
-    return _with(wanted, stored.sampler.options[INFLUENCE])
+        pairs = {n: (getattr(held, n), getattr(now, n)) for n in ("lowers", "score", "direction")}
+        changes = [
+            f"influence {path!r} has changed: {_change(*pair, name)}"
+            for name, pair in pairs.items()
+            if pair[0] != pair[1]
+        ]
+    return _with(wanted, stored.sampler.options[INFLUENCE]), changes
 
 
 def influence_of(recipe: StudyRecipe) -> Gains | None:

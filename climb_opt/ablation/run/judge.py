@@ -60,8 +60,8 @@ class Place:
             return open_study(recipe, storage=self.storage, study_name=name)
         except OtherRecipe as error:
             remedy = (
-                "Leave the ablation's recipe as it was to go on, or give another --study-name to "
-                "start a new ablation."
+                "Leave the ablation's recipe and its files as they were to go on, or give another "
+                "--study-name to start a new ablation."
             )
             raise OtherRecipe(name, error.changes, remedy) from None
 
