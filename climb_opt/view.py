@@ -49,7 +49,7 @@ from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays, moved
 from climb_opt.ladder import Ladder, rung_of
-from climb_opt.phases import shares_of, space_from_json
+from climb_opt.phases import checked_space, shares_of, space_from_json
 from climb_opt.plan import Plan, attempts_by_slot, plan_of, space_for
 from climb_opt.recipes import StudyRecipe, study_from
 from climb_opt.simplex import PREFIX, MixtureSpace
@@ -180,8 +180,9 @@ class StudyView:
 
     @cached_property
     def _stated_space(self) -> MixtureSpace | None:
-        if self.given is not None or self.attributes.get(SPACE) is not None:
-            return self.given or space_from_json(self.attributes[SPACE])
+        given, stored = self.given, self.attributes.get(SPACE)
+        if given is not None or stored is not None:
+            return space_from_json(stored) if given is None else checked_space(given)
         if self.corpus is not None:
             return space_for(self.corpus.tokens, self.recipe)
         for trial in self.trials():

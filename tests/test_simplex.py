@@ -120,6 +120,7 @@ def test_projection_takes_any_number_of_axes() -> None:
 
 def test_max_epochs_caps_a_weight_by_its_domains_tokens() -> None:
     space = MixtureSpace(AMOUNTS, max_epochs=2, trial_tokens=50)
+    assert (space.upper == MixtureSpace(AMOUNTS, max_epochs="2", trial_tokens="5e1").upper).all()
     np.testing.assert_allclose(space.upper, [1.0, 0.8, 0.4])
     draws = space.sample(np.random.default_rng(0), 500, strength=0.1)
     assert np.all(draws * 50 <= 2 * np.array([70.0, 20.0, 10.0]) + 1e-9)
@@ -185,6 +186,9 @@ def test_weights_reads_a_mixture_with_domains_left_out() -> None:
         (AMOUNTS, {"lower": {"web": 0.5}, "upper": {"web": 0.3}}, "0.5 exceeds upper bound 0.3"),
         (AMOUNTS, {"max_epochs": 1, "trial_tokens": 200}, "raise max_epochs"),
         (AMOUNTS, {"max_epochs": 1}, "trial_tokens"),
+        (AMOUNTS, {"trial_tokens": "many"}, "trial_tokens must be a number, but is 'many'"),
+        (AMOUNTS, {"trial_tokens": "-1e3"}, "trial_tokens must be above 0"),
+        (AMOUNTS, {"max_epochs": [4], "trial_tokens": 50}, r"max_epochs must be a number.*\[4\]"),
     ],
 )
 def test_an_impossible_space_is_an_error_that_says_why(prior, options, says) -> None:

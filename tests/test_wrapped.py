@@ -29,6 +29,7 @@ from climb_opt import (
     SimplexSampler,
     UserError,
     best_mixture,
+    compare_rules,
     lookup,
 )
 from climb_opt.attributes import FREE
@@ -342,7 +343,14 @@ def test_an_unknown_encoding_is_told_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [ClimbSampler, SimplexGPSampler, lambda space: SimplexSampler(space, RandomSampler())]
+    "make",
+    [
+        ClimbSampler,
+        SimplexGPSampler,
+        lambda space: SimplexSampler(space, RandomSampler()),
+        lambda space: best_mixture(optuna.create_study(), space=space),
+        lambda space: compare_rules(optuna.create_study(), space=space),
+    ],
 )
 def test_amounts_are_no_space_and_that_is_said_at_once(make: Callable[[Any], object]) -> None:
     with pytest.raises(UserError, match=r"space must be a MixtureSpace, e\.g\. .*not \{'web': 7\}"):

@@ -1,5 +1,6 @@
 """Mixtures that change while a model trains: the search space of schedules."""
 
+from climb_opt.phases.either import checked_space as checked_space
 from climb_opt.phases.either import one_phase as one_phase
 from climb_opt.phases.either import over_run as over_run
 from climb_opt.phases.either import parameters as parameters

@@ -12,6 +12,17 @@ from climb_opt.phases.space import PhasedSpace
 from climb_opt.schedules import Phase, Schedule
 from climb_opt.simplex import PREFIX, MixtureSpace
 
+AMOUNTS = '{"web": 700, "code": 300}'
+
+
+def checked_space(given: Any) -> MixtureSpace:
+    """What was given as the argument `space`; a `UserError` where it is none, as amounts are."""
+    if not isinstance(given, MixtureSpace):
+        raise UserError(
+            f"space must be a MixtureSpace, e.g. MixtureSpace({AMOUNTS}), not {given!r:.60}."
+        )
+    return given
+
 
 def space_from_json(data: Any) -> MixtureSpace:
     """The space that a study stores, of mixtures or of schedules."""

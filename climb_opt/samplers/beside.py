@@ -12,13 +12,11 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import FORECAST
-from climb_opt.errors import UserError
+from climb_opt.phases import checked_space
 from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import StudyView, store_space
-
-AMOUNTS = '{"web": 700, "code": 300}'
 
 
 class MixtureSampler(BaseSampler):
@@ -32,11 +30,7 @@ class MixtureSampler(BaseSampler):
     """
 
     def __init__(self, space: MixtureSpace, other: BaseSampler | None, seed: int | None = None):
-        if not isinstance(space, MixtureSpace):
-            raise UserError(
-                f"space must be a MixtureSpace, e.g. MixtureSpace({AMOUNTS}), not {space!r:.60}."
-            )
-        self._space = space
+        self._space = checked_space(space)
         self._other = other or RandomSampler(seed=seed)
         self._forecaster = Forecaster(space)
         self._introduced: Memory[bool] = Memory()  # studies that hold the space

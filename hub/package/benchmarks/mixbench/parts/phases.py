@@ -1,6 +1,7 @@
 # Written by hub/build.py from climb_opt: change it there.
 """Mixtures that change while a model trains: the search space of schedules."""
 
+from .phases_either import checked_space as checked_space
 from .phases_either import one_phase as one_phase
 from .phases_either import over_run as over_run
 from .phases_either import parameters as parameters

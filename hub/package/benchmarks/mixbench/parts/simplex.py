@@ -69,6 +69,10 @@ class MixtureSpace:
         tokens = amounts[order]
         share = tokens / tokens.max()  # first, so that the sum cannot overflow
         self.prior: np.ndarray = share / share.sum()
+        if trial_tokens is not None:
+            trial_tokens = number(trial_tokens, "trial_tokens")
+        if max_epochs is not None:
+            max_epochs = number(max_epochs, "max_epochs")
         if trial_tokens is not None and not trial_tokens > 0:
             raise UserError(f"trial_tokens must be above 0, but is {trial_tokens}.")
         # Epochs (K,) of each domain in a trial that reads nothing else, 0 of one without tokens;
