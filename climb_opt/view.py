@@ -45,7 +45,6 @@ from climb_opt.attributes import (
     SPACE,
     slots_beside,
 )
-from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.history import MOST, History, components_as_arrays, moved
 from climb_opt.ladder import Ladder, rung_of
@@ -145,8 +144,7 @@ class StudyView:
         what = "no trial yet" if not count else f"{count} trials, but none holds a mixture"
         raise UserError(
             f"Study {self.name!r} has {what} (parameters {PREFIX}<domain>), and no space is stored"
-            f": nothing to show. Start or continue it with "
-            f"`{command('search', self.name)}`, or with a sampler of climb_opt."
+            ": nothing to show. Give it trials by a sampler of climb_opt, or name another study."
         )
 
     @property

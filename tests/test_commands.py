@@ -18,8 +18,9 @@ from climb_opt.reports.dashboard.notes import rerun_command
 from climb_opt.reports.draw import markdown, page
 from climb_opt.reports.parts import noise as noise_part
 from climb_opt.reports.report import contents_of
-from climb_opt.storages import open_storage
+from climb_opt.storages import command_on, open_storage, patient
 from climb_opt.study import open_study
+from climb_opt.view import store_space
 from searching import fail_on
 from synthetic_study import Shape, build_study
 
@@ -41,6 +42,22 @@ def test_a_command_takes_the_storage_that_was_typed(given: str | None, end: str)
             f"climb-opt export 'my study' --trial N{end}"
         )
     assert command("best", "s") == "climb-opt best s"
+
+
+def test_no_command_is_named_for_a_study_in_memory(tmp_path: Path) -> None:
+    place = open_storage(str(tmp_path / "a.journal"))
+    stored, held = optuna.create_study(study_name="s", storage=place), optuna.create_study()
+    words = ("export", "--trial", "N")
+    assert (
+        command_on(stored, *words)
+        == command_on(patient(stored), *words)
+        == command("export", "s", "--trial", "N")
+    )
+    assert command_on(held, *words) == command_on(patient(held), *words)
+    assert command_on(held, *words) == "climb_opt.export(study, ...)"
+    store_space(held, climb_opt.MixtureSpace({"web": 1, "code": 1}))
+    with pytest.raises(UserError, match=r"`climb_opt\.status\(study\)` shows how far"):
+        climb_opt.export(held, "json")
 
 
 @pytest.mark.parametrize(

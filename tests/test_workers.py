@@ -248,4 +248,4 @@ def test_a_paused_study_starts_no_trial_until_it_goes_on(caplog: pytest.LogCaptu
 
     work(study, stop=stop)
     assert fleet.audit(study, SMALL).sound
-    assert f"paused; `climb-opt resume {study.study_name}` lets it go on." in caplog.text
+    assert "paused; `climb_opt.resume(study)` lets it go on." in caplog.text, "no command sees it"

@@ -10,7 +10,6 @@ import optuna
 
 from climb_opt import lookup, recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
-from climb_opt.commands import command
 from climb_opt.errors import UserError, check_number, did_you_mean
 from climb_opt.measures import apart
 from climb_opt.paths import path_mean
@@ -30,6 +29,7 @@ from climb_opt.retrain.race import confirmation_of, run
 from climb_opt.retrain.sibling import Mixture, Runner, Training, at_target, train_beside
 from climb_opt.selection import advised
 from climb_opt.selection.rules import within
+from climb_opt.storages import command_on
 from climb_opt.study import baselines, read_recipe
 from climb_opt.study.working import check_own
 from climb_opt.study_recipe import FOUND
@@ -146,8 +146,8 @@ def _finals(
     if len(view.maximize) > 1:
         raise UserError(
             f"Study {view.name!r} has several objectives, but a verdict is about one. "
-            f"Choose from its Pareto set in `{command('report', view.name)}`, then "
-            f"`{command('export', view.name, '--trial', 'N', '--format', 'FORMAT')}`."
+            f"Choose from its Pareto set in `{command_on(study, 'report')}`, then "
+            f"`{command_on(study, 'export', '--trial', 'N', '--format', 'FORMAT')}`."
         )
     advice = advised(study, "to confirm", every=bool(rules))
     recommended = {FOUND: dict(advice.chosen)}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import optuna
 
 from climb_opt.attributes import NOISE
-from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.history import History
 from climb_opt.progress import counting, progress
@@ -15,6 +14,7 @@ from climb_opt.selection.choosing import best_mixture, compare_rules
 from climb_opt.selection.reached import judged
 from climb_opt.selection.recommendation import Recommendation
 from climb_opt.selection.rules import AUTO, fitting_rules
+from climb_opt.storages import command_on
 from climb_opt.view import StudyView
 
 
@@ -86,6 +86,6 @@ def advised(
     if advice is None:
         raise UserError(
             f"Study {study.study_name!r} has nothing {purpose} yet: no trial has finished. "
-            f"`{command('status', study.study_name)}` shows how far it is."
+            f"`{command_on(study, 'status')}` shows how far it is."
         )
     return advice

@@ -10,7 +10,7 @@ every message passes through `redact`.
 """
 
 from climb_opt.storages.locks import StudyLock, study_lock
-from climb_opt.storages.opening import DEFAULT, describe, location
+from climb_opt.storages.opening import DEFAULT, command_on, describe, location
 from climb_opt.storages.outages import (
     explained,
     impatient,
@@ -27,6 +27,7 @@ from climb_opt.text import redact
 __all__ = [
     "DEFAULT",
     "StudyLock",
+    "command_on",
     "describe",
     "explained",
     "impatient",

@@ -8,9 +8,11 @@ import warnings
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, GrpcStorageProxy
+from optuna.storages import BaseStorage, GrpcStorageProxy, InMemoryStorage
 
+from climb_opt.commands import command
 from climb_opt.errors import UserError
 from climb_opt.storages.database import StorageAway, open_database
 from climb_opt.storages.journal import open_journal
@@ -50,6 +52,14 @@ def describe(storage: BaseStorage) -> str:
     if isinstance(storage, GrpcStorageProxy):
         return f"grpc://{storage._host}:{storage._port}"
     return str(getattr(backend, "_file_path", storage.__class__.__name__))
+
+
+def command_on(study: optuna.Study, verb: str, *words: str) -> str:
+    """`climb-opt VERB STUDY WORDS`, to be copied; of a study in memory, which no other process
+    sees, the function of that name."""
+    if isinstance(study._storage, InMemoryStorage):
+        return f"climb_opt.{verb}(study{', ...' if words else ''})"
+    return command(verb, study.study_name, *words)
 
 
 def _open_grpc(url: str) -> BaseStorage:

@@ -12,10 +12,10 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import ERROR, INTERRUPTED, SLOT
-from climb_opt.commands import command, typed_with
+from climb_opt.commands import typed_with
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.files import is_full
-from climb_opt.storages import StudyLock, impatient, never, patient, redact, rest
+from climb_opt.storages import StudyLock, command_on, impatient, never, patient, redact, rest
 from climb_opt.workers.beats import Heart
 from climb_opt.workers.claims import Claims, Verdict, Work, fail
 
@@ -92,7 +92,7 @@ def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.T
 def _news(claims: Claims, verdict: Verdict) -> str:
     name = claims.study.study_name
     if verdict == "paused":
-        return f"{name}: paused; `{command('resume', name)}` lets it go on."
+        return f"{name}: paused; `{command_on(claims.study, 'resume')}` lets it go on."
     others = claims.others()  # none: a lone worker lost the lock for a moment
     return f"{name}: waiting for a trial of {', '.join(others)}." if others else ""
 
