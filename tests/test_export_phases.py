@@ -372,7 +372,7 @@ def test_a_schedule_of_a_file_is_written_to_a_file_a_phase(
     told = capsys.readouterr().out.splitlines()
     assert told == ["olmo-core: d/mix-1.yaml", "olmo-core: d/mix-2.yaml"]
     text = (tmp_path / "d" / "mix-2.yaml").read_text()
-    assert "of study phased, rule two.yaml, phase 2 of 2" in text
+    assert "of study phased, from two.yaml, phase 2 of 2" in text
     assert cli.main(olmo) == 2
     assert "olmo-core says one mixture" in capsys.readouterr().err
     assert cli.main([*argv, "--format", "json", "--trial", "0"]) == 2

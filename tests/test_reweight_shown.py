@@ -74,7 +74,9 @@ def test_a_search_by_such_proxies(
     assert found.mixture == pytest.approx(path_mean(first.user_attrs[PATH]), abs=1e-6)
     assert "path-mean" in compare_rules(study, rules=None)
     moved = json.loads(export(study, "json", phases=2))
-    assert "phases" in json.dumps(moved)
+    assert len(moved["phases"]) == 2 and moved["rule"] == f"the path of trial {first.number}"
+    head = export(study, "yaml", phases=2, trial=0).splitlines()[0]
+    assert head == "# Mixture of study moving, from the path of trial 0"
     with pytest.raises(UserError, match="--rule and --phases exclude each other"):
         export(study, "json", phases=2, rule="observed")
     with pytest.raises(UserError, match="Trial 99 of study 'moving' has no path"):

@@ -22,7 +22,7 @@ def as_json(handover: Handover) -> str:
     mean = {s.name: s.weight for s in handover.sources}
     data = {
         "study": handover.study,
-        "rule": handover.rule,
+        "rule": handover.rule or handover.origin,
         "rung": handover.rung or None,
         "as_good": handover.as_good or None,
         "tokens": handover.tokens,

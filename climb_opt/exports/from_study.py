@@ -195,11 +195,12 @@ def handover_of(
         chosen = _path(view, trial, phases)
     else:
         chosen = _mixture(view, rule, trial)
-    schedule, source, rung, as_good = chosen
+    schedule, followed, origin, rung, as_good = chosen
     return prepare(
         schedule,
         study=view.name,
-        rule=source,
+        rule=followed,
+        origin=origin,
         rung=rung,
         as_good=as_good,
         corpus=corpus_of(study, corpus, needed=needs_corpus),
@@ -216,8 +217,9 @@ def handover_of(
 # --- private -------------------------------------------------------------------------------------
 
 
-# What is handed over, in words where it comes from, the rung that judged it, and what is as good.
-Chosen = tuple[Mapping[str, float] | Schedule, str, str, str]
+# What is handed over, the rule that chose it or else in words where it comes from, the rung that
+# judged it, and what is as good.
+Chosen = tuple[Mapping[str, float] | Schedule, str, str, str, str]
 
 
 def _given(view: StudyView, mixture: Mapping[str, float] | Schedule | str | Path) -> Chosen:
@@ -230,7 +232,7 @@ def _given(view: StudyView, mixture: Mapping[str, float] | Schedule | str | Path
     for name in mean_mixture(schedule):
         if name not in known:
             raise UserError(f"{where}: unknown {misnamed('domain', name, known)}")
-    return schedule, where, "", ""
+    return schedule, "", where, "", ""
 
 
 def _path(view: StudyView, number: int | None, phases: int) -> Chosen:
@@ -245,7 +247,7 @@ def _path(view: StudyView, number: int | None, phases: int) -> Chosen:
                 "with `reweight` have one. Drop --phases, or give another trial."
             )
         path = paths[number]
-    return path_schedule(path, phases), f"the path of trial {number}", "", ""
+    return path_schedule(path, phases), "", f"the path of trial {number}", "", ""
 
 
 def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
@@ -253,7 +255,7 @@ def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
         advice = advised(view.study, "to export", rule, every=False)
         chosen = advice.chosen
         as_good = no_claim(chosen, confirmation_beside(view.study))
-        return _trained(view, chosen), advice.followed, chosen.rung, as_good
+        return _trained(view, chosen), advice.followed, "", chosen.rung, as_good
     trials = {t.number: t for t in view.trials()}
     if trial not in trials:
         raise UserError(f"Study {view.name!r} has no trial {trial}.")
@@ -267,7 +269,7 @@ def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
             )
         raise UserError(f"Trial {trial} of {view.name!r} holds no mixture. {remedy}")
     rung = view.ladder.rungs[view.ladder.rung_of(trials[trial])].name if view.ladder else ""
-    return _trained(view, view.space.mixture(weights)), f"trial {trial}", rung, ""
+    return _trained(view, view.space.mixture(weights)), "", f"trial {trial}", rung, ""
 
 
 def _trained(view: StudyView, mixture: Mapping[str, float]) -> Mapping[str, float] | Schedule:

@@ -96,6 +96,7 @@ class Handover:
 
     Args:
         study, rule: where it comes from.
+        origin: in words, where no rule chose it: "trial 3".
         rung: at which its study judged it, where it has several.
         as_good: what is as good for all that is known; empty where the mixture is shown to be
             better, or nothing is claimed of it.
@@ -117,6 +118,7 @@ class Handover:
     study: str
     sources: tuple[Source, ...]
     rule: str = ""
+    origin: str = ""
     rung: str = ""
     as_good: str = ""
     tokens: int | None = None
@@ -154,6 +156,8 @@ class Handover:
         line = f"{ORIGIN}{self.study}"
         if self.rule:
             line += f", rule {self.rule}"
+        if self.origin:
+            line += f", from {self.origin}"
         if self.rung:
             line += f", judged at {self.rung}"
         if self.span is not None:

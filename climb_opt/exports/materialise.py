@@ -188,7 +188,7 @@ def _together(folder: Path, sources: dict[str, Documents], parts: list[Written])
 def _write_manifest(path: Path, handover: Handover, corpus: Corpus, written: Written) -> None:
     facts: dict[str, Any] = {
         "study": handover.study,
-        "rule": handover.rule,
+        "rule": handover.rule or handover.origin,
         "as_good": handover.as_good or None,
         "corpus": corpus.digest,
         "seed": handover.seed,
