@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -22,6 +23,7 @@ from climb_opt.exports.formats import texts
 from climb_opt.measures import apart
 from climb_opt.retrain.confirm import Terms, begin
 from climb_opt.retrain.paired import Confirmation, first_line
+from climb_opt.selection.choosing import evidence_of, learnt
 from climb_opt.selection.recommendation import in_words
 from climb_opt.storages import open_storage
 from climb_opt.view import store_space
@@ -106,6 +108,13 @@ def test_components_that_would_pay_alone_are_named(scale: float, constant: bool)
     assert said.startswith(AS_GOOD)
     assert "would gain: code/bpb (+" in said and "text/bpb (+" in said
     assert "still" not in said
+
+
+def test_gains_of_components_say_that_other_seeds_are_not_counted() -> None:
+    evidence = evidence_of(*learnt(study_of(opposed()), None), components=False, seed=0)
+    assert evidence is not None and "would gain: code/bpb" in evidence.pays
+    told = replace(evidence, every=replace(evidence.learnt, other_seeds=0.1))
+    assert "would gain, other seeds not counted: code/bpb" in told.pays
 
 
 def test_components_of_wildly_different_scales_are_judged_each_on_its_own() -> None:

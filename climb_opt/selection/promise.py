@@ -209,7 +209,9 @@ def as_good(gain: Estimate | None, baseline: str, why: str = "") -> str:
     return f"{name} is as good for all that is known: {shown}"
 
 
-def paying(space: MixtureSpace, history: History, compared: np.ndarray) -> str:
+def paying(
+    space: MixtureSpace, history: History, compared: np.ndarray, *, seeds: bool = False
+) -> str:
     """Which components of the score have a mixture of their own that is shown to beat the prior.
 
     Their intervals are wider, for there being several: one in ten studies in which none pays names
@@ -217,6 +219,8 @@ def paying(space: MixtureSpace, history: History, compared: np.ndarray) -> str:
 
     Args:
         compared: mixtures (m, K) whose scores are no outliers, the prior first.
+        seeds: intervals of the score count what other seeds add. Of components nothing measured
+            that, and so it is said.
     """
     parts, coefficients = history.components, history.coefficients
     if parts is None or coefficients is None or len(history.names) < 2:
@@ -235,4 +239,5 @@ def paying(space: MixtureSpace, history: History, compared: np.ndarray) -> str:
             found.append(f"{history.names[c]} ({plus_minus(gain.mean, half, sign=True)})")
     if not found:
         return "no component of the score is shown to gain by a mixture of its own either"
-    return f"by a mixture of its own would gain: {', '.join(found)}"
+    but = ", other seeds not counted" if seeds else ""
+    return f"by a mixture of its own would gain{but}: {', '.join(found)}"

@@ -95,7 +95,8 @@ class Evidence:
     @cached_property
     def pays(self) -> str:
         """Which components of the score would gain by a mixture of their own."""
-        return paying(self.problem.space, self.history, self.compared)
+        seeds = self.learnt.other_seeds > 0
+        return paying(self.problem.space, self.history, self.compared, seeds=seeds)
 
     @cached_property
     def climb_picks(self) -> Mapping[str, np.ndarray]:
