@@ -136,6 +136,42 @@ def test_trials_that_claim_one_slot_at_once_part(
     assert (study.trials[0].user_attrs[SLOT], study.trials[1].user_attrs[SLOT]) == left
 
 
+def at_the_beginning_of_a_round() -> tuple[Plan, optuna.Study]:
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    for slot in (0, 1):
+        study.add_trial(create_trial(value=0.0, user_attrs={SLOT: slot}))
+    for slot in (2, 3, 4):
+        study.ask().set_user_attr(SLOT, slot)
+    return Plan((2, 3)), study
+
+
+@pytest.mark.parametrize("own", [0, 1], ids=["the lower", "the higher"])
+def test_trials_that_begin_a_round_at_once_learn_from_the_same(
+    own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, study = at_the_beginning_of_a_round()
+    mine, rival = study.trials[2 + own], study.trials[3 - own]
+
+    def written(study: optuna.Study, trial: FrozenTrial, name: str, value: object) -> None:
+        if own == 0:  # what the rival's process began since the round was looked for
+            remember(study, rival, BASIS, [0])
+        remember(study, trial, name, value)
+
+    monkeypatch.setattr(ledger, "remember", written)
+    monkeypatch.setattr(time, "sleep", lambda seconds: remember(study, rival, BASIS, [0]))
+    ledger.begin_round(study, mine, plan)
+    assert ledger.basis_of(study, plan, 1) == ((0, 1) if own == 0 else (0,), {})
+
+
+def test_a_round_that_a_higher_trial_began_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, study = at_the_beginning_of_a_round()
+    remember(study, study.trials[3], BASIS, [0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("nothing is waited for"))
+    for number in (2, 4):
+        ledger.begin_round(study, study.trials[number], plan)
+    assert [t.system_attrs.get(BASIS) for t in study.trials[2:]] == [[0], [0], None]
+
+
 def test_every_worker_computes_the_round_its_first_trial_began() -> None:
     study = search(8)
     first = study.ask(SPACE.distributions())  # opens round 2 with eight trials known

@@ -48,12 +48,23 @@ def begin_round(study: optuna.Study, trial: FrozenTrial, plan: Plan) -> None:
     """Write down what the round of `trial` learns from, if `trial` is its first.
 
     Before the round is computed: that takes a while, in which another process may ask for its next
-    trial, and would begin a round of its own from other trials.
+    trial, and would begin a round of its own from other trials. Where several begin it at once, the
+    lowest trial's is the round: one that finds the round begun by a higher one takes that over, and
+    while a lower one has not said which, it is waited for.
     """
     place = place_of(trial.user_attrs.get(SLOT), plan)
-    if place is not None and (index := plan.round_of(place)):
-        for name, value in basis_of(study, plan, index)[1].items():
-            remember(study, trial, name, value)
+    if place is None or not (index := plan.round_of(place)):
+        return
+    numbers, stored = basis_of(study, plan, index)
+    for name, value in stored.items():
+        remember(study, trial, name, value)
+    within = [t for t in all_trials(study) if _round(t, plan) == index]
+    first = min(t.number for t in within if BASIS in t.system_attrs)
+    if trial.number < first:
+        first = trial.number
+        remember(study, trial, BASIS, list(numbers))
+    if any(t.number < first and t.state == TrialState.RUNNING for t in within):
+        time.sleep(LOOK)
 
 
 def place_of(slot: Slot | None, plan: Plan) -> int | None:
