@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import shlex
@@ -58,6 +59,18 @@ def test_every_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"`make (\w+)`", README)):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_make_bench_runs_what_needs_no_argument() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    listed = re.search(r"^BENCHES := (.+)$", makefile, flags=re.MULTILINE)
+    assert listed
+    for name in listed.group(1).split():
+        code = (ROOT / f"tests/bench/bench_{name}.py").read_text(encoding="utf-8")
+        called = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+        added = [ast.unparse(c) for c in called if ast.unparse(c.func).endswith("add_argument")]
+        needed = r"required=True|argument\('[^-](?!.*nargs='[?*])"  # an option, or a positional
+        assert not [each for each in added if re.search(needed, each)], name
 
 
 def test_the_tree_is_what_docstrings_and_floors_say() -> None:
