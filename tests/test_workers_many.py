@@ -96,6 +96,20 @@ def test_a_worker_of_this_machine_that_died_is_known_at_once() -> None:
     assert life(done.pid) is None
 
 
+def test_a_worker_that_finished_its_trial_and_ended_did_not_fail(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    study = optuna.create_study()
+    running(study, **{SLOT: 0, BEAT: {**sign(0), "life": life(done.pid)}})
+    read = all_trials(study)
+    study.tell(0, 1.0)
+    done.communicate(b"\n")
+    monkeypatch.setattr("climb_opt.workers.claims.all_trials", lambda study: read)
+    Claims(study, study_lock(study), Work(SMALL)).reap()
+    assert study.trials[0].state == TrialState.COMPLETE and "is failed" not in caplog.text
+
+
 def test_a_worker_that_was_killed_and_never_asked_for_is_known_at_once() -> None:
     killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     study = optuna.create_study()

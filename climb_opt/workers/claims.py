@@ -152,8 +152,8 @@ class Claims:
         trials = all_trials(self.study)
         dead = self._reaper.dead(trials)
         for trial, reason in dead:
-            log.warning("Trial %d is failed: %s.", trial.number, reason)
-            fail(self.study, trial._trial_id, reason)
+            if fail(self.study, trial._trial_id, reason):
+                log.warning("Trial %d is failed: %s.", trial.number, reason)
         return all_trials(self.study) if dead else trials
 
     def others(self) -> list[str]:
@@ -220,8 +220,8 @@ class Claims:
 
 def fail(
     study: optuna.Study, trial_id: int, reason: str, attrs: Mapping[str, Any] | None = None
-) -> None:
-    """Fail a running trial with its reason, unless it was finished meanwhile."""
+) -> bool:
+    """Fail a running trial with its reason, unless it was finished meanwhile; whether it is so."""
     storage = study._storage
     try:
         for name, value in {**(attrs or {}), ERROR: reason}.items():
@@ -229,6 +229,8 @@ def fail(
         storage.set_trial_state_values(trial_id, TrialState.FAIL)
     except UpdateFinishedTrialError:
         log.info("Trial with id %d was finished meanwhile.", trial_id)
+        return False
+    return True
 
 
 def _weights(params: Mapping[str, float]) -> dict[str, BaseDistribution]:
