@@ -20,7 +20,7 @@ from climb_opt.proxy.cost import shape_size, trial_cost
 from climb_opt.proxy.data import MixtureIndex
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.job import Job, Outcome
-from climb_opt.proxy.reweight.base import Extra, Weights
+from climb_opt.proxy.reweight.base import Extra, Weights, made
 from climb_opt.proxy.reweight.doremi import DoReMi, move_weights
 from climb_opt.proxy.train import Trainer
 from climb_opt.recipes import ProxyRecipe, study_from
@@ -343,6 +343,14 @@ def test_mistakes_are_named_before_any_training(
     usual = {"corpus": str(tiny_corpus.path), "evaluators": ["heldout"], "score": ["sums/bpb"]}
     with pytest.raises(UserError, match=message):
         ProxyObjective(tiny_corpus, study_from({**usual, **changes}), directory=tmp_path)
+
+
+@pytest.mark.parametrize("method", ["Still", "Anew", "Alike"])
+def test_a_method_of_the_benchmark_is_a_whole_one(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent / "bench")
+    assert made(Choice(f"bench_reweight:{method}")).when(16) is not None
 
 
 def test_loss_by_chunks_is_that_of_whole_logits(tiny_corpus: Corpus) -> None:

@@ -46,8 +46,14 @@ class Still:
     def start(self, training: Any) -> Weights:
         return Weights()
 
+    def weigh(self, training: Any) -> Weights:
+        raise AssertionError("nobody asks it")
+
     def state(self) -> dict[str, Any]:
         return {}
+
+    def load(self, state: dict[str, Any]) -> None:
+        pass
 
 
 class Anew(Still):
