@@ -8,10 +8,11 @@
 The tables, and what is read from them, are Optuna's (the tests compare both, row by row). The two
 methods are private to Optuna 5; where they are missing, it goes its own way.
 
-A claim holds the study's lock, so what it costs every worker waits for. On PostgreSQL it takes 23
-statements and 19 CPU ms at 21 domains, 31 ms at 240; by Optuna's own two methods 89 statements and
-50 ms, 746 and 390 ms (`count` of tests/bench/bench_storage.py, 2 cores), and a round of 64 by 16
-workers at 21 domains 1.4 times as long.
+A claim holds the study's lock, so what it costs every worker waits for. On PostgreSQL it takes 25
+statements and 17 CPU ms at 21 domains, 36 ms at 240 (`count` of tests/bench/bench_storage.py, 2
+cores). With 23, before there were forecasts, it took 19 and 31 ms, by Optuna's own two methods 89
+statements and 50 ms, 746 and 390 ms, and a round of 64 by 16 workers at 21 domains 1.4 times as
+long.
 """
 
 from __future__ import annotations
