@@ -19,6 +19,7 @@ from harness import parser_of  # first: one thread
 
 # isort: split
 
+import logging
 import time
 from collections.abc import Callable
 from unittest import mock
@@ -170,6 +171,7 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [(21, 112)] if options.quick else [(21, 112), (21, 1000), (240, 112)]
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("climb_opt").setLevel(logging.ERROR)  # one of 240 domains is hardly drawn
     if options.ladder:
         ladder(21, 200)
         return
