@@ -17,7 +17,7 @@ class TrainingLoss(torch.nn.Module):  # type: ignore[misc]
     Args:
         chunked: never hold all logits: projection and loss are taken for some rows at a time,
             gradients with them. For small proxies on a CPU they are most of the work, and chunks
-            that stay in the cache made a step 1.4 times as fast (`tests/bench/bench_train.py`).
+            that stay in the cache made a step 1.4 times as fast (docs/notes/running.md#proxies).
     """
 
     def __init__(self, model: Any, *, chunked: bool = False) -> None:
