@@ -31,18 +31,23 @@ def main() -> None:
     blank = plotly_bytes()
     head = ("report s", "importance s", "ratio", "page kB", "of Plotly")
     print(f"{'study':<24}" + "".join(f"{name:>14}" for name in head))
+    measured(5)  # imports and first-use costs
     for domains in (5, 21, 240):
-        study = build_study(Shape(domains=domains, name=f"bench-{domains}"))
-        contents, seconds = timed(lambda study=study: gather(take(study), predictor="simplex-gp"))
-        page, more = timed(lambda contents=contents: html.render(contents))
-        assert markdown.render(contents)
-        _, reference = timed(lambda study=study: optuna.importance.get_param_importances(study))
-        size = len(page.encode())
-        seconds += more
+        seconds, reference, size = measured(domains)
         print(
             f"{domains:>4} domains, 114 runs  {seconds:>14.2f}{reference:>14.2f}"
             f"{seconds / reference:>14.1f}{size / 1e3:>14.0f}{size / blank:>14.3f}"
         )
+
+
+def measured(domains: int) -> tuple[float, float, int]:
+    """CPU seconds of a report and of the importances, and the page's bytes."""
+    study = build_study(Shape(domains=domains, name=f"bench-{domains}"))
+    contents, seconds = timed(lambda: gather(take(study), predictor="simplex-gp"))
+    page, more = timed(lambda: html.render(contents))
+    assert markdown.render(contents)
+    _, reference = timed(lambda: optuna.importance.get_param_importances(study))
+    return seconds + more, reference, len(page.encode())
 
 
 def plotly_bytes() -> int:
