@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 
 from climb_opt.errors import UserError, did_you_mean
 from climb_opt.reading import read_text
-from climb_opt.yamls import parse_yaml, read_yaml
+from climb_opt.yamls import POWER, parse_yaml, read_yaml
 
 LONGEST = 200  # characters of what a difference shows in full: a ladder is ten times as long
 SHIPPED = ("studies", "proxies", "corpora")
@@ -150,7 +150,10 @@ def _as_text(key: str, text: str) -> str:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines "key: old -> new" for every key in which two recipes differ, "list[0].key" in lists."""
+    """Lines "key: old -> new" for every key in which two recipes differ, "list[0].key" in lists.
+
+    What an earlier release stored of 1e-3, which it took for text, is that number.
+    """
     lines = []
     for key in sorted(set(old) | set(new)):
         a, b = old.get(key), new.get(key)
@@ -162,9 +165,17 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
             places = range(min(len(a), len(b)))
             was, now = ({f"{key}[{i}]": entries[i] for i in places} for entries in (a, b))
             lines += difference(was, now, prefix)
-        elif a != b:
+        elif not _same(a, b):
             lines.append(f"{prefix}{key}: {_shown(a)} -> {_shown(b)}")
     return lines
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, str) and isinstance(new, float):
+        return POWER.match(old) is not None and float(old) == new
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return all(map(_same, old, new))
+    return bool(old == new)
 
 
 def _shown(value: Any) -> str:

@@ -38,8 +38,9 @@ class _TextKeys(yaml.SafeLoader):
             raise _fault(f"{str(node.value)[:40]!r}: {error}", node) from None
 
 
-_POWER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d{1,2}$")
-_TextKeys.add_implicit_resolver("tag:yaml.org,2002:float", _POWER, list("+-.0123456789"))
+# Numbers that PyYAML takes for text, as climb_opt did before.
+POWER = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d{1,2}$")
+_TextKeys.add_implicit_resolver("tag:yaml.org,2002:float", POWER, list("+-.0123456789"))
 
 
 class _AllText(_TextKeys):

@@ -379,6 +379,16 @@ def test_a_score_may_go_either_way_if_its_sign_says_so(changes: dict[str, Any]) 
     recipes.study_from({**MINIMAL, "score": ["a/acc"]}, stored=True)  # a study that ran opens
 
 
+def test_powers_of_ten_that_were_stored_as_text_are_the_numbers_that_they_are_read_as_now() -> None:
+    old = {"options": {"lr": "1e-3", "steps": ["150e6", "2"], "name": "x"}}
+    new = {"options": {"lr": 1e-3, "steps": [150e6, "2"], "name": "x"}}
+    assert recipe_files.difference(old, new) == []
+    assert recipe_files.difference(new, old), "quoted, it is text"
+    for other in (2e-3, "0.001", True):
+        (line,) = recipe_files.difference({"lr": "1e-3"}, {"lr": other})
+        assert line.startswith('lr: "1e-3" -> ')
+
+
 def test_a_difference_counts_the_rungs_of_a_long_ladder_that_the_other_recipe_lacks() -> None:
     ladder = [{"tokens": 4096, "command": "x" * 300}, {"tokens": 8192}]
     assert recipe_files.difference({"ladder": []}, {"ladder": ladder}) == [
