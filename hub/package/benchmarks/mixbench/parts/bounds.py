@@ -44,6 +44,11 @@ def read_bound(
 
 def check_weights(domains: Sequence[str], weights: np.ndarray) -> np.ndarray:
     """The weights (K,) as an array; a `UserError` where one is not in [0, 1], rounding aside."""
+    if isinstance(weights, Mapping):
+        raise UserError(
+            f"Weights must be an array ({len(domains)},), one a domain, but are a mapping: "
+            "space.weights(mixture) makes them of one."
+        )
     given = np.asarray(weights, dtype=float)
     if given.shape != (len(domains),):
         raise UserError(
