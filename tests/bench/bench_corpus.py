@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import logging
 import os
 import random
 import resource
@@ -327,6 +328,7 @@ def main() -> None:
         runs[name] = run
         for argument, settings in arguments:
             command.add_argument(argument, **settings)
+    logging.getLogger("climb_opt").setLevel(logging.ERROR)  # what a build notes of its documents
     given = sys.argv[1:]
     for words in [given] if given else [["speed"], ["model"]]:
         args = parser.parse_args(words)
