@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Benchmarks that need nothing but this machine; others are given a study, a corpus or hours.
-BENCHES := agreement ask censored check corpus coverage report search storage train
+BENCHES := agreement ask censored check corpus coverage decisions moved plan report search storage train
 
 # One thread a process: proxies this small gain little from two, and lose much on a busy machine.
 export OMP_NUM_THREADS ?= 1
