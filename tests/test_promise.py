@@ -24,9 +24,11 @@ from climb_opt.selection.promise import (
     NOISE_STD,
     ON_RUNGS,
     UNFOLLOWED,
+    UNSEEN,
     Promise,
     as_good,
     small_doubt,
+    unseen_doubt,
 )
 from climb_opt.selection.recommendation import WIDTH
 from climb_opt.selection.rules import QUIET
@@ -81,6 +83,36 @@ def test_scores_in_other_units_give_the_same_promise_in_those_units() -> None:
         shift = 7 if a.mean == one.score(1.0).mean else 0
         assert b.mean == pytest.approx(1000 * a.mean + shift, rel=1e-2, abs=2)
         assert b.half == pytest.approx(1000 * a.half, rel=0.1)
+
+
+def test_a_gain_over_one_measured_score_counts_the_noise_of_that() -> None:
+    evaluated, values = known()
+    noisy = values + 0.02 * np.random.default_rng(1).standard_normal(len(values))
+    promise = promised(np.array([0.4, 0.3, 0.2, 0.1]), evaluated, noisy)
+    gain = promise.gain_over_score(0.3)
+    assert gain.mean == pytest.approx(0.3 - promise.score(1.0).mean)
+    _, std = promise.surrogate.moments(np.sqrt(promise.weights[None]))
+    parts = (std[0], promise.surrogate.noise, LEAD_STD * promise.lead)
+    assert gain.half == pytest.approx(WIDTH * np.linalg.norm(parts))
+
+
+def test_only_a_baseline_that_the_target_has_not_run_is_doubted_for_that() -> None:
+    evaluated, values = known()
+    prior = SPACE.project(SPACE.prior)
+    ladder = replace(promised(np.array([0.4, 0.3, 0.2, 0.1]), evaluated, values), below=True)
+    single = replace(ladder, below=False)
+    ran = replace(ladder, evaluated=np.concatenate([evaluated, prior[None]]))
+    for promise in (single, ran):
+        assert unseen_doubt(promise, prior, "prior") == []
+    (word,) = unseen_doubt(ladder, prior, "prior")
+    assert "has not run the prior mixture: the gain over it rests on cheaper rungs" in word
+
+    def own(promise: Promise, times: float) -> float:
+        """The model's part of half an interval that is `times` as wide as the model's."""
+        half = promise.gain(prior).half / times / WIDTH
+        return float(np.sqrt(half**2 - (LEAD_STD * promise.lead) ** 2))
+
+    assert own(ladder, ON_RUNGS) == pytest.approx(UNSEEN * own(single, 1.0))
 
 
 def replace_spread(surrogate: Any, spread: float) -> Any:
