@@ -11,6 +11,8 @@ proxies unless it says otherwise, the prior among them:
 common       SimplexGPSampler, one seed for all proxies
 common-noise the same, with the runs of `climb-opt noise` beside it (6 and 2 more)
 fresh        as the first, a seed for each
+fresh-noise  the same, with the runs of `climb-opt noise` beside it
+phases       as `fresh`, with another mixture for the last fifth of the tokens
 climb        CLIMB in three rounds
 ladder       SimplexGPSampler, proxies on a quarter of the tokens below the target; half the FLOPs
 climb-rungs  CLIMB, its first two rounds on a quarter of the tokens; as many trials
@@ -43,12 +45,15 @@ from climb_opt.selection.recommendation import LEVEL, WIDTH
 from climb_opt.study.corpora import corpus_for
 from climb_opt.text import pipe_table
 
-ARMS = ("common", "common-noise", "fresh", "climb", "ladder", "climb-rungs")
+ARMS = (
+    "common", "common-noise", "fresh", "fresh-noise", "phases", "climb", "ladder", "climb-rungs",
+)  # fmt: skip
 KEY = ("arm", "seed", "recipe", "trials", "tokens")
 NOISE = "-noise"  # ends the arm whose noise is measured
 AGAIN = 900_000_007  # first of the seeds that no search has
 SHARES = (4 / 7, 2 / 7)  # of a search's trials in CLIMB's first two rounds
 CHEAPER = 4  # times fewer tokens on the lower rung
+PHASES = [0.8, 0.2]
 HALF = 0.5  # of the FLOPs of --trials, which a ladder has
 
 
@@ -73,9 +78,11 @@ def recipe_of(arm: str, seed: int, base: str, trials: int, tokens: int) -> Study
     climbing = "sampler={name: climb, predictor: lightgbm}"
     counts = [round(share * (trials - 1)) for share in SHARES]
     counts.append(trials - 1 - sum(counts))
-    if (seeds := arm.removesuffix(NOISE)) in ("common", "fresh"):
-        one_round = f"rounds=[{trials - 1}]"
-        return read_study(base, [*own, one_round, "sampler=simplex-gp", f"seeds={seeds}"])
+    if (seeds := arm.removesuffix(NOISE)) in ("common", "fresh", "phases"):
+        one_round = [f"rounds=[{trials - 1}]", "sampler=simplex-gp"]
+        if arm == "phases":
+            return read_study(base, [*own, *one_round, "seeds=fresh", f"phases={PHASES}"])
+        return read_study(base, [*own, *one_round, f"seeds={seeds}"])
     if arm == "climb":
         return read_study(base, [*own, f"rounds={counts}", climbing, "seeds=fresh"])
     if arm == "climb-rungs":
@@ -141,7 +148,7 @@ def main() -> None:
     done, asked = load(options.output, KEY), []
     own = (options.recipe, options.trials, options.tokens)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    recipe = recipe_of("fresh", 0, *own)
+    recipe, *_ = recipes = [recipe_of(arm, 0, *own) for arm in ("fresh", "phases")]
     for key in [(arm, seed, *own) for seed in seeds for arm in options.arms]:
         if key not in done:
             best = search(recipe_of(*key), key[0].endswith(NOISE))
@@ -150,7 +157,9 @@ def main() -> None:
                 "mixture": dict(best),
                 "predicted": [best.predicted.mean, best.predicted.half],
                 "gain": [best.gain.mean, best.gain.half],
-                "scores": truth(recipe, best, AGAIN + 100 * key[1], options.again),
+                "scores": truth(
+                    recipes[key[0] == "phases"], best, AGAIN + 100 * key[1], options.again
+                ),
             }
             append(options.output, done[key])
         asked.append(done[key])

@@ -2,11 +2,12 @@
 
     python tests/bench/bench_uneven.py --output uneven.jsonl [--sources law8-0 ...] [--seeds 2]
 
-Searches of simulated laws by SimplexGPSampler whose noise variance at the corner of the smallest
-domain is --ratio times that at the prior (1: noise does not differ; log variance linear in the
-share of tokens that differ). What each recommends and promises is asked without more (corner 0),
-with what six runs at the prior and two or six at the corner let expect, as `climb-opt noise` tells,
-and with the truth (-1). Figures are in units of regret; it resumes from --output.
+Searches of simulated laws by SimplexGPSampler (or --sampler climb, tpe, random) whose noise
+variance at the corner of the smallest domain is --ratio times that at the prior (1: noise does not
+differ; log variance linear in the share of tokens that differ). What each recommends and promises
+is asked without more (corner 0), with what six runs at the prior and two or six at the corner let
+expect, as `climb-opt noise` tells, and with the truth (-1). Figures are in units of regret; it
+resumes from --output.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import optuna
 
 import bench_search
-import climb_opt
+from bench_coverage import SAMPLERS
 from climb_opt.ablation.run import promises
 from climb_opt.ablation.table.coverage import cells, lines_of
 from climb_opt.attributes import REPEATED
@@ -33,7 +34,7 @@ from climb_opt.retrain.noise import Repeated
 from climb_opt.selection import best_mixture
 from climb_opt.text import pipe_table
 
-KEY = ("source", "noise", "ratio", "corner", "seed", "n")
+KEY = ("sampler", "source", "noise", "ratio", "corner", "seed", "n")
 PRIOR_RUNS = 6
 CORNERS = (0, 2, 6, -1)  # runs at the corner; none: nothing is known; -1: the truth is
 
@@ -51,7 +52,7 @@ class UnevenObjective:
         return float(self.source.score(weights)[0] + std * rng.standard_normal())
 
 
-def searched(name: str, noise: float, ratio: float, seed: int, n: int) -> list[Row]:
+def searched(sampler: str, name: str, noise: float, ratio: float, seed: int, n: int) -> list[Row]:
     """One search, and what is promised of its recommendation by each that is known."""
     source = bench_search.source(name, None, None)
     space = source.space
@@ -61,7 +62,7 @@ def searched(name: str, noise: float, ratio: float, seed: int, n: int) -> list[R
     uneven = Uneven(prior, float(np.log(ratio)) / apart)
     own_seed = zlib.crc32(f"{name} {noise} {seed}".encode())
     sigma = noise * spread(source)
-    study = optuna.create_study(sampler=climb_opt.SimplexGPSampler(space, seed=seed))
+    study = optuna.create_study(sampler=SAMPLERS[sampler](space, seed))
     study.optimize(UnevenObjective(source, sigma, uneven, own_seed), n_trials=n)
     best, typical = bench_search.yardstick(source)
     rows = []
@@ -75,7 +76,7 @@ def searched(name: str, noise: float, ratio: float, seed: int, n: int) -> list[R
         study.set_user_attr(REPEATED, Repeated(growth)._asdict())
         pick = best_mixture(study, space=space)
         own, other = source.score(np.stack([space.weights(pick), prior])).tolist()
-        row = dict(zip(KEY, (name, noise, ratio, runs, seed, n), strict=True))
+        row = dict(zip(KEY, (sampler, name, noise, ratio, runs, seed, n), strict=True))
         row |= {"growth": growth, "regret": (own - best) / (typical - best)}
         for what, stated, true in (
             ("score", pick.predicted, own),
@@ -90,6 +91,7 @@ def searched(name: str, noise: float, ratio: float, seed: int, n: int) -> list[R
 
 def main() -> None:
     parser = parser_of(__doc__, "output", "first-seed")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), default="gp")
     parser.add_argument("--sources", nargs="+", default=["law8-0", "law8-1", "law21-0", "law21-1"])
     parser.add_argument("--noise", nargs="+", type=float, default=[0.1, 0.3], help="at the prior")
     parser.add_argument("--ratio", nargs="+", type=float, default=[1.0, 25.0], help="of variances")
@@ -99,9 +101,11 @@ def main() -> None:
     done, rows = load(options.output, KEY), []
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     for seed, name, noise, ratio in product(seeds, options.sources, options.noise, options.ratio):
-        keys = [(name, noise, ratio, runs, seed, options.trials) for runs in CORNERS]
+        of = (options.sampler, name, noise, ratio)
+        keys = [(*of, runs, seed, options.trials) for runs in CORNERS]
         if any(key not in done for key in keys):
-            for key, row in zip(keys, searched(*keys[0][:3], seed, options.trials), strict=True):
+            found = searched(*of, seed, options.trials)
+            for key, row in zip(keys, found, strict=True):
                 done[key] = row
                 append(options.output, row)
         rows += [done[key] for key in keys]
