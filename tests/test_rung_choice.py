@@ -81,6 +81,16 @@ def test_a_second_rung_that_costs_little_runs_a_few_of_the_first_mixtures() -> N
     assert pairs == [t.params for t in trials[:5]]
 
 
+def test_a_pair_is_run_only_where_a_trial_of_the_target_is_paid_for_after_it() -> None:
+    made, ladder = results([8, 0, 0]), Ladder.of([1, 2, 100])
+    problem: Any = problem_of(made)
+    history = History(made.roots**2, made.values, (), rungs=made.rungs, target=2)
+    assert Purse(ladder, left=101.0).pair(problem, history, 0) is None
+    found = Purse(ladder, left=102.0).pair(problem, history, 0)
+    assert found is not None and np.array_equal(found, history.weights[0])
+    assert Purse(ladder).pair(problem, history, buying.PAIRS) is None
+
+
 def test_a_rung_that_does_not_rank_is_not_bought_any_more() -> None:
     made = results([20, 0, 20], cheap=0.0)
     roots = np.concatenate([made.roots[:20], made.roots[:20]])  # the same mixtures on both
@@ -97,7 +107,7 @@ def test_a_rung_that_does_not_rank_is_not_bought_any_more() -> None:
 
 
 def test_the_target_is_asked_what_a_rung_says_at_once_and_again_as_more_is_spent() -> None:
-    made, asked = results([44, 0, 0]), list[np.ndarray]()
+    made, asked, places = results([44, 0, 0]), list[np.ndarray](), list[float]()
     for spent in range(8, 45):
         rows, runs = made.rows(slice(spent)), len(asked)
         roots = np.concatenate([rows.roots, *(np.sqrt(weights)[None] for weights in asked)])
@@ -107,10 +117,13 @@ def test_the_target_is_asked_what_a_rung_says_at_once_and_again_as_more_is_spent
         history = History(roots**2, values, (), rungs=rungs, target=2)
         found = Purse(Ladder.of([1, 4, 16]))._witness(problem, history, [0, 1, 2])
         if found is not None:
+            places.append(float(np.mean(truth(rows.roots**2) < truth(found[None]))))
             asked.append(found)
         if runs < 5:  # with five the rung is known to rank, and is free
             assert (found is not None) == (spent / 16 >= 0.4 * (1 + runs))
     assert len(asked) == 5
+    # Its best first, then one of its worse ones: the best alone would not show how it ranks.
+    assert places == pytest.approx(buying.PLACES, abs=0.1)
 
 
 def test_the_target_runs_the_best_of_the_cheap_rungs_when_their_credit_is_used_up() -> None:
@@ -272,6 +285,24 @@ def test_every_other_trial_of_the_target_doubts_what_the_rungs_below_say(
         found, expected, other = (p.moments(elsewhere)[1] for p in (process, told, as_target))
         np.testing.assert_allclose(found, expected)
         assert not np.allclose(found, other)
+
+
+def test_a_trial_that_costs_nearly_nothing_counts_for_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, told = results([20, 0, 6]), list[np.ndarray]()
+    problem: Any = problem_of(made)
+    history = History(made.roots**2, made.values, (), rungs=made.rungs, target=2)
+
+    def choose(_: Problem, costs: np.ndarray, *others: Any) -> Choice:
+        told.extend([costs, others[-1]])
+        return Choice(CENTRE, 0, 1.0)
+
+    monkeypatch.setattr(buying, "choose", choose)
+    Purse(Ladder.of([1e-6, 4, 16]), fixed=0).buy(problem, history, np.random.default_rng(0), 0.0)
+    costs, going_on = told
+    assert costs == pytest.approx([16 * buying.LEAST, 4, 16])
+    assert going_on.min() >= 16 * buying.LEAST
 
 
 def test_trials_that_run_are_counted_on_their_rung() -> None:
