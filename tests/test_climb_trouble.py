@@ -17,8 +17,9 @@ from climb_opt import (
     MixtureSpace,
     UserError,
 )
-from climb_opt.attributes import SLOT
+from climb_opt.attributes import BASIS, SLOT
 from climb_opt.plan import Plan
+from climb_opt.samplers import ledger
 from climb_opt.samplers.climb import (
     climb_pick,
     first_round,
@@ -102,6 +103,16 @@ def test_an_attempt_that_failed_changes_no_later_round() -> None:
         done = [t for t in study.trials if t.state == TrialState.COMPLETE]
         found.append({t.user_attrs[SLOT]: t.params for t in done})
     assert len(found[0]) == 18 and found[0] == found[1]
+
+
+def test_a_round_learns_from_nothing_that_had_not_finished_when_it_began() -> None:
+    study, plan = optuna.create_study(), Plan((3, 1), barrier=False)
+    states = [TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL, TrialState.COMPLETE]
+    for slot, state in zip((0, 1, 2, None), states, strict=True):  # the last is outside the plan
+        value = 1.0 if state == TrialState.COMPLETE else None
+        study.add_trial(create_trial(state=state, value=value, user_attrs={SLOT: slot}))
+    assert ledger.basis_of(study, plan, 1) == ((0, 3), {BASIS: [0, 3]})
+    assert ledger.all_finished(study) == (0, 3)
 
 
 def test_a_thousand_identical_trials(caplog: pytest.LogCaptureFixture) -> None:
