@@ -119,6 +119,18 @@ def test_a_retry_of_a_slot_trains_as_its_first_attempt_did(study: optuna.Study, 
     assert [seed(trial, seeds=seeds) for trial in again] == had[::-1]
 
 
+def test_a_retry_keeps_the_shared_seed_though_its_mixture_has_run_with_it_meanwhile(
+    study: optuna.Study,
+) -> None:
+    assert seed(ask(study, OTHER, **{SLOT: 0})) == 7
+    lost = ask(study, ONE, **{SLOT: 1})
+    assert seed(lost) == 7
+    study.tell(lost, state=TrialState.FAIL)
+    assert seed(ask(study, ONE, **{SLOT: 2})) == 7  # what failed takes none
+    assert seed(ask(study, ONE, **{SLOT: 1})) == 7
+    assert seed(ask(study, ONE, **{SLOT: 3})) == 7 + APART
+
+
 def test_the_largest_seed_is_followed_by_one_that_numpy_takes(study: optuna.Study) -> None:
     assert [seed(ask(study, ONE), MOST_SEED) for _ in range(2)] == [MOST_SEED, APART - 1]
 

@@ -36,7 +36,7 @@ from climb_opt.selection.promise import Promise
 from climb_opt.selection.recommendation import WIDTH
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
-from climb_opt.view import StudyView, read_history
+from climb_opt.view import StudyView, all_trials, read_history
 
 recipe, journal = studying.recipe, studying.journal  # fixtures
 
@@ -204,6 +204,26 @@ def test_a_search_under_way_is_told_of_its_noise(recipe: StudyRecipe, journal: s
     best = climb_opt.best_mixture(study)
     own = evidence.promise.noise_at(np.sqrt(space.weights(best))[None])
     assert best.noise == pytest.approx(float(own[0]))
+
+
+def test_a_search_is_told_what_the_runs_of_the_prior_and_of_the_corner_differ_by(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    study = open_study(recipe, storage=journal, study_name="x")
+    found = climb_opt.noise(study, objective=score, repeats=5, corner=2)
+    space = space_of(study)
+    beside = optuna.load_study(study_name="x-noise", storage=open_storage(journal))
+    of: dict[str, list[optuna.trial.FrozenTrial]] = {"prior": [], "corner": []}
+    for trial in all_trials(beside):
+        of.get(trial.user_attrs[SLOT].rpartition("/")[0], []).append(trial)
+    stds = {name: float(np.std([t.values for t in runs], ddof=1)) for name, runs in of.items()}
+    ends = [space.weights_of(runs[0]) for runs in of.values()]
+    apart = float(np.abs(np.subtract(*ends)).sum()) / 2
+    seen = {"prior": (stds["prior"], 5), "corner": (stds["corner"], 2)}
+    assert found.repeated.std == pytest.approx(stds["prior"])
+    assert found.repeated.freedom == 4
+    assert found.repeated.growth == pytest.approx(growth_of(seen, "prior", "corner", apart))
+    assert found.repeated.growth != 0.0
 
 
 def test_a_search_that_begins_later_is_told_by_runs_of_its_recipe_alone(
