@@ -6,6 +6,7 @@ import errno
 import math
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -13,12 +14,14 @@ from optuna.trial import TrialState, create_trial
 import fleet
 from climb_opt import TrialFailed
 from climb_opt import workers as rounds
-from climb_opt.attributes import ENQUEUED, ERROR, INTERRUPTED, PAUSED, RETRY, SEED, SLOT
+from climb_opt.attributes import BEAT, ENQUEUED, ERROR, INTERRUPTED, OURS, PAUSED, RETRY, SEED, SLOT
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.ladder import BudgetSpent
 from climb_opt.plan import Plan
 from climb_opt.storages import study_lock
 from climb_opt.view import all_trials
 from climb_opt.workers import Work
+from climb_opt.workers.claims import Claims, fail
 from fleet import SPACE, PlanningSampler, SlotSampler, score
 from one_worker import PACE, SMALL, failing, in_line, mixtures_of, slots_of, study_of, work
 from servers import Postgres, closed_engines, grpc_proxy, postgres  # noqa: F401
@@ -206,6 +209,70 @@ def test_attributes_of_a_slot_are_there_from_the_start_and_kept_by_a_retry() -> 
         study, objective, study_lock(study), Work(plan, prior, {slot: {SEED: 41}}, pace=PACE)
     )
     assert seeds == [41, 41] and slots_of(study) == ["found/seed-1"]
+
+
+def test_a_retry_has_what_its_trial_was_given_and_nothing_of_what_came_of_it() -> None:
+    study, tries = study_of(), list[dict[str, Any]]()
+
+    def objective(trial: optuna.Trial) -> float:
+        if trial.user_attrs[SLOT] != 1:
+            return score(trial)
+        tries.append(trial.user_attrs)
+        for name in ("mine", SEED, OURS + "result"):
+            trial.set_user_attr(name, len(tries))
+        return failing(1, 2 - len(tries), TrialFailed("once"))(trial)
+
+    work(study, objective)
+    first, second = tries
+    assert first.keys() == {SLOT, BEAT}
+    assert second.keys() == {SLOT, BEAT, "mine", SEED}
+    assert (second["mine"], second[SEED]) == (1, 1)
+
+
+@pytest.mark.parametrize("space", [SPACE, None])
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_attempt_that_died_between_two_weights_is_no_mixture_to_keep(
+    space: Any, whole: bool
+) -> None:
+    study = study_of()
+    given = SPACE.params(SPACE.project(np.arange(len(SPACE)) + 1.0))
+    kept = given if whole else dict(list(given.items())[:3])
+    kinds = {name: SPACE.distributions()[name] for name in kept}
+    study.add_trial(
+        create_trial(state=TrialState.FAIL, params=kept, distributions=kinds, user_attrs={SLOT: 0})
+    )
+    wanted = Work(SMALL, fleet.BASELINES, space=space, pace=PACE)
+    rounds.work(study, score, study_lock(study), wanted)
+    again = mixtures_of(study, 0)[-1]
+    assert slots_of(study).count(0) == 1 and sum(again.values()) == pytest.approx(1.0)
+    assert (again == given) == whole
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_spent_budget_is_waited_with_while_a_trial_may_still_fail(busy: bool) -> None:
+    class Spent(PlanningSampler):
+        def plan_ahead(self, study: optuna.Study, slot: Any) -> Any:
+            raise BudgetSpent
+
+    plan = Plan((3,), barrier=False)
+    study = study_of(plan, Spent)
+    beat = {BEAT: {"count": 0, "worker": "node7:12", "life": None}}
+    for slot, state in enumerate((TrialState.FAIL, TrialState.RUNNING)[: 1 + busy]):
+        study.add_trial(create_trial(state=state, user_attrs={SLOT: slot, **beat}))
+    claims = Claims(study, study_lock(study), Work(plan, pace=PACE))
+    assert claims.claim() == ("wait" if busy else "done")
+    assert len(all_trials(study)) == 1 + busy
+
+
+def test_only_a_trial_that_still_runs_is_failed() -> None:
+    study = study_of()
+    lost, done = study.ask(), study.ask()
+    study.tell(done, 1.0)
+    assert fail(study, lost._trial_id, "it died", {"why": 1})
+    assert not fail(study, done._trial_id, "it died", {"why": 1})
+    first, second = all_trials(study)
+    assert first.state == TrialState.FAIL and first.user_attrs == {"why": 1, ERROR: "it died"}
+    assert second.value == 1.0 and not second.user_attrs
 
 
 # --- in line, paused ---------------------------------------------------------------------------
