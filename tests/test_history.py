@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from climb_opt import MixtureSpace, UserError, report_components, set_aggregate
 from climb_opt.attributes import COMPONENTS, FACTS, IMPORTED
-from climb_opt.history import distinct
+from climb_opt.history import History, distinct
 from climb_opt.view import read_history
 
 SPACE = MixtureSpace({"web": 3.0, "code": 1.0})
@@ -147,6 +148,26 @@ def test_components_of_another_score_are_left_aside_and_that_is_said(
     for _ in range(2):  # said once
         assert read_history(study, SPACE).components is None
     assert caplog.text.count("those of trial 1 add up to 0.375 by climb/aggregate, but its sc") == 1
+
+
+@pytest.mark.parametrize("coefficient", [0.5, -0.5])
+@pytest.mark.parametrize("size", [1.0, -1.0])
+def test_components_are_apart_from_the_score_on_either_side(
+    coefficient: float, size: float
+) -> None:
+    parts, total = {"piqa": size, "arc": 3 * size}, 4 * size * coefficient
+    for beside, used in ((1e-9, True), (-1e-9, True), (0.01, False), (-0.01, False)):
+        study = optuna.create_study()
+        set_aggregate(study, dict.fromkeys(parts, coefficient))
+        add(study, value=total + beside, **{COMPONENTS: parts})
+        assert (read_history(study, SPACE).components is not None) == used
+
+
+def test_what_a_schedule_reads_in_all_is_the_sum_of_what_its_phases_read() -> None:
+    weights, trials = np.array([[0.35, 0.15, 0.2, 0.3]]), (create_trial(value=1.0),)
+    phased = History(weights, np.ones(1), trials, shares=(0.5, 0.5))
+    assert phased.mixtures == pytest.approx(np.array([[0.55, 0.45]]))
+    np.testing.assert_array_equal(replace(phased, shares=()).mixtures, weights)
 
 
 @pytest.mark.parametrize("coefficients", [{}, {"piqa": math.inf}])
