@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from climb_opt.ladder import Ladder
 from climb_opt.ladder.agreement import Agreement, paired, rank_agreement
 from climb_opt.plan import Plan
 from climb_opt.recipes import StudyRecipe
-from climb_opt.statistics import rank_interval, spearman
+from climb_opt.statistics import FEWEST_PAIRS, rank_interval, spearman
 from climb_opt.study import enqueue, open_study
 from climb_opt.text import flops
 from climb_opt.view import StudyView, all_trials
@@ -52,10 +53,13 @@ def runs(*rungs: list[float]) -> History:
 
 def test_each_rung_is_compared_with_the_next_and_with_the_target() -> None:
     order = [float(i) for i in range(8)]
-    found = rank_agreement(runs(order, order[::-1], order))
+    history = runs(order, order[::-1], order)
+    found = rank_agreement(history)
     assert [(a.lower, a.upper, a.n) for a in found] == [(0, 1, 8), (0, 2, 8), (1, 2, 8)]
     assert [round(a.estimate, 9) for a in found] == [-1.0, 1.0, -1.0]
     assert found[1].low > 0.5 and found[0].high < -0.5
+    several = np.column_stack([history.values, np.tile(order[::-1], 3)])
+    assert rank_agreement(replace(history, values=several)) == found  # of the first objective
 
 
 def test_mixtures_on_one_rung_only_say_nothing_and_repeats_count_once() -> None:
@@ -88,7 +92,8 @@ def test_a_rung_never_reached_and_equal_scores_are_told() -> None:
         (0, 2, 0, -1.0, 1.0),
         (1, 2, 0, -1.0, 1.0),
     ]
-    assert str(rank_agreement(runs(order, [1.0] * 8))[0]) == "all scores equal"
+    for n in (FEWEST_PAIRS, 8):
+        assert str(rank_agreement(runs(order[:n], [1.0] * n))[0]) == "all scores equal"
     assert rank_agreement(History(np.empty((0, 2)), np.empty(0), ())) == []
 
 
