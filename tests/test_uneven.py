@@ -33,6 +33,7 @@ from climb_opt.samplers.stock import random
 from climb_opt.selection import Estimate
 from climb_opt.selection.choosing import evidence_of, learnt
 from climb_opt.selection.promise import Promise
+from climb_opt.selection.reached import learnt_from
 from climb_opt.selection.recommendation import WIDTH
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
@@ -325,3 +326,13 @@ def test_whether_other_seeds_are_counted_with_is_said() -> None:
     many.set_user_attr(REPEATED, Repeated(0.0, 0.1, 5)._asdict())
     told = climb_opt.best_mixture(many, space=law.space)
     assert told.predicted == plain.predicted and not any("one seed" in w for w in told.warnings)
+
+
+def test_a_deviation_of_few_runs_is_taken_for_larger_as_it_may_have_come_out_small() -> None:
+    study = searched(MixingLaw(4, seed=1), 1, shared=True, deviation=0.1)
+    _, space, history = learnt(study, MixingLaw(4, seed=1).space)
+    found = []
+    for freedom in (1, 5, 10**6):
+        study.set_user_attr(REPEATED, Repeated(0.0, 0.1, freedom)._asdict())
+        found.append(learnt_from(StudyView(study), space, history).other_seeds)
+    assert found == pytest.approx([0.1 * 6.314 / WIDTH, 0.1 * 2.015 / WIDTH, 0.1], rel=1e-3)
