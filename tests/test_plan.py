@@ -80,6 +80,25 @@ def test_slots_are_numbered_through_the_rounds() -> None:
     assert [plan.round_of(s) for s in ("baseline/prior", 0, 2, 3, 4, 5)] == [0, 0, 0, 1, 1, 2]
 
 
+def test_a_list_of_rounds_is_the_plan_that_a_tuple_is() -> None:
+    rounds: Any = [3, 2]
+    assert Plan(rounds) == Plan((3, 2)) and Plan(rounds).rounds == (3, 2)
+
+
+def test_as_much_is_done_at_once_as_the_largest_round_has_slots() -> None:
+    assert Plan((3, 5)).widest == 5
+    assert Plan((3, 5), named=("a", "b", "c")).widest == 6
+
+
+@pytest.mark.parametrize(("first_round", "pruned"), [(False, [3, 4]), (True, [0, 1, 2, 3, 4])])
+def test_what_is_compared_and_what_is_verified_is_not_pruned(
+    first_round: bool, pruned: list[int]
+) -> None:
+    plan = Plan((3, 2, 1), named=("baseline/prior",), verify=1)
+    slots = ("baseline/prior", None, *range(6))
+    assert [s for s in slots if plan.may_prune(s, first_round=first_round)] == pruned
+
+
 def test_a_round_waits_for_the_one_before_it() -> None:
     trials = numbered([trial(0), trial(1, RUNNING)])
     assert Plan((2, 1)).next(trials).kind == "wait"
