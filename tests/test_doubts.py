@@ -1,7 +1,8 @@
-"""What is to be doubted of a recommendation, and what is not."""
+"""What is said of a recommendation: its weights, what is to be doubted of it, and what is not."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,7 +18,16 @@ from climb_opt.gp.mixed import Mixed
 from climb_opt.gp.model import GaussianProcess
 from climb_opt.history import History
 from climb_opt.measures import distance
-from climb_opt.selection.recommendation import BOLD, doubts, one_seed_doubt, shared_seed
+from climb_opt.selection.recommendation import (
+    BOLD,
+    Estimate,
+    Recommendation,
+    component_doubts,
+    doubts,
+    one_seed_doubt,
+    shared_seed,
+    unread_doubt,
+)
 
 SPACE = MixingLaw(4, seed=1).space
 WEIGHTS = SPACE.sample_mixed(np.random.default_rng(0), 12)
@@ -122,3 +132,42 @@ def test_a_seed_is_shared_where_nine_in_ten_trials_have_it(
     if shared:
         said = f"one seed: {shared[1]} of {len(seeds)} trials trained with seed {shared[0]}"
         assert all(told(said, one_seed_doubt(now, others)) for others in (0.0, 0.1))
+
+
+def test_only_components_that_say_nothing_of_mixtures_are_named() -> None:
+    rising = np.linspace(0.0, 1.0, 12)
+    parts = {"big": 1e4 * rising, "fair": 100 * rising, "tiny": rising, "still": 0 * rising}
+    of: dict[str, Any] = {"components": np.stack([*parts.values()], axis=1), "names": tuple(parts)}
+    same, drowned = component_doubts(history(**of, coefficients=np.array([1.0, -1.0, 1.0, 1.0])))
+    assert same == "the same in every trial, so no reason for any mixture: 'still'"
+    assert (
+        drowned.startswith("next to nothing in the score beside 'big'") and ": 'tiny';" in drowned
+    )
+    (alone,) = component_doubts(history(**of, coefficients=np.array([0.0, 1.0, 1.0, 1.0])))
+    assert alone == same and component_doubts(history()) == []
+
+
+def test_domains_that_no_trial_read_are_counted_in_words() -> None:
+    assert unread_doubt([]) == []
+    assert unread_doubt(["web"]) == ["no trial read 'web': its weight is kept at what was tried"]
+    assert told(": their weights are kept at what was tried", unread_doubt(["web", "code"]))
+
+
+def test_a_recommendation_is_printed_with_its_largest_weights_first() -> None:
+    found = Estimate(1.2, 1.1, 1.3)
+    best = Recommendation({"web": 0.2, "code": 0.8, "law": 1e-5}, "auto", found, trials=9)
+    assert found.half == pytest.approx(0.1)
+    first, second, *others = str(best).splitlines()
+    assert (first, second) == ("code  0.8000", "web   0.2000")
+    assert others[0].startswith("rule auto, 9 trials; 1.0 effective domains of 3")
+    assert others[1:] == ["expected score 1.2 [1.1, 1.3]  (90 % interval)"]
+    more = str(replace(best, rung="60m", as_good="The prior is as good")).splitlines()
+    assert more[0] == "The prior is as good." and "9 trials at 60m; " in more[3]
+
+
+def test_a_recommended_schedule_is_printed_phase_by_phase() -> None:
+    weights = {"1/web": 0.3, "1/code": 0.7, "2/web": 1.0, "2/code": 0.0}
+    lines = str(Recommendation(weights, "auto", phases=(0.75, 0.25))).splitlines()
+    first = ["phase 1, 0.75 of the run", "1/code  0.7000", "1/web   0.3000"]
+    assert lines[:5] == [*first, "phase 2, 0.25 of the run", "2/web   1.0000"]
+    assert "effective domains of 2, " in lines[5] and len(lines) == 6
