@@ -7,7 +7,8 @@
 model learns. Of 12,000 candidates it then picks the one it claims best. `optimism` is the true
 score there less the claim, in units of regret (0 the best mixture, 1 a typical random one): above 0
 it promises too much. In brackets, the regret of the pick. `simplex-gp` is the process that
-`SimplexGPSampler` believes in, before `best_mixture` corrects what it promises. After Marin's test
+`SimplexGPSampler` believes in, before `best_mixture` corrects what it promises; `best` is what that
+recommends and states, of a study of the same trials. After Marin's test
 (docs/notes/searching.md#epochs).
 """
 
@@ -21,14 +22,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from optuna.trial import create_trial
 
 import bench_search
+from climb_opt.ablation.run import promises
 from climb_opt.emulator import Source
 from climb_opt.lookup import find
 from climb_opt.predictors.base import expected, informed
 from climb_opt.text import pipe_table
 
-MODELS = ("simplex-gp", "lightgbm", "extra-trees", "loglinear", "epochs")
+BEST = "best"  # no predictor: what `best_mixture` recommends and states
+MODELS = (BEST, "simplex-gp", "lightgbm", "extra-trees", "loglinear", "epochs")
 DRAWN, HIDDEN = 125, 12
 POOL, NEAR = 8000, 4000  # candidates from the prior, and around the best that was seen
 Run = dict[str, tuple[float, float]]  # model -> optimism, regret
@@ -53,8 +57,20 @@ def judge(source: Source, models: Sequence[str], noise: float, seed: int) -> Run
     scores = true[kept] + noise * true.std() * rng.normal(size=len(kept))
     pool = pool_of(source, weights[kept[np.argsort(true[kept])[:20]]], rng)
     best, typical = bench_search.yardstick(source)
+    trials = [
+        create_trial(
+            params=source.space.params(w),
+            distributions=source.space.distributions(),
+            value=float(v),
+        )
+        for w, v in zip(weights[kept], scores, strict=True)
+    ]
     found = {}
     for name in models:
+        if name == BEST:
+            of = promises.kept(source.space, trials, source.score, typical - best)
+            found[name] = (-of["score error"], (of["true"] - best) / (typical - best))
+            continue
         predictor = informed(find("predictor", name), source.space)()
         predictor.fit(weights[kept], scores)
         claims = expected(predictor, pool)
