@@ -17,6 +17,7 @@ from climb_opt import lookup, recipe_files, recipes
 from climb_opt.ablation.run.surfaces import load_table
 from climb_opt.emulator import Table
 from climb_opt.errors import UserError
+from climb_opt.history import History
 from climb_opt.metrics import side_of
 from climb_opt.predictors.base import expected
 from climb_opt.predictors.own import predictor_factory
@@ -126,6 +127,14 @@ def study_predictors(
                 cells.append(Cell(what.format(label), predictor, parts, n, seed, test, *figures))
         on_fit(done, len(fits))
     return cells
+
+
+def foreseen(sampler: Choice, seen: History, weights: np.ndarray) -> np.ndarray:
+    """What a search's predictor, taught what was `seen` of it, expects (m,) of `weights` (m, K)."""
+    name = str(sampler.options.get("predictor", lookup.PREDICTOR))
+    predictor = predictor_factory(name, sampler.options.get("predictor_options"))()
+    predictor.fit(seen.weights, seen.values)
+    return expected(predictor, weights)
 
 
 # --- private -----------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from climb_opt import lookup, recipes
+from climb_opt import recipes
+from climb_opt.ablation.foresight import foreseen
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import BENCH, Run, allocate, runs
 from climb_opt.ablation.run import promises
@@ -32,8 +33,6 @@ from climb_opt.baselines import fixed_mixture
 from climb_opt.emulator.objective import reference_draws
 from climb_opt.errors import UserError
 from climb_opt.history import History
-from climb_opt.predictors.base import expected
-from climb_opt.predictors.own import predictor_factory
 from climb_opt.recipes import Choice, StudyRecipe
 from climb_opt.statistics import spearman
 from climb_opt.threads import one_blas_thread
@@ -195,14 +194,6 @@ def _ranks(history: History, ground: Surface, recipe: StudyRecipe) -> tuple[floa
         return ()
     several = len(recipe.rounds) > 1 and not recipe.ladder
     rounds = recipe.rounds if several else allocate(len(history), FORESIGHT)
-    options = recipe.sampler.options
-    name = str(options.get("predictor", lookup.PREDICTOR))
-    make = predictor_factory(name, options.get("predictor_options"))
     draws = reference_draws(ground.space, RANKED)
-    truth, found = ground.truth(draws), []
-    for end in np.cumsum(rounds):
-        rows = slice(0, int(end))
-        predictor = make()
-        predictor.fit(history.weights[rows], history.values[rows])
-        found.append(spearman(expected(predictor, draws), truth))
-    return tuple(found)
+    truth, so_far = ground.truth(draws), [history.rows(np.arange(n)) for n in np.cumsum(rounds)]
+    return tuple(spearman(foreseen(recipe.sampler, seen, draws), truth) for seen in so_far)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt import lookup, recipes
+from climb_opt import recipes
+from climb_opt.ablation.foresight import foreseen
 from climb_opt.ablation.recipe.recipe import AblationRecipe
 from climb_opt.ablation.recipe.resolve import Run, judged_study
 from climb_opt.ablation.run.contents import contents
@@ -27,8 +29,6 @@ from climb_opt.baselines import fixed_mixture
 from climb_opt.errors import Interrupted
 from climb_opt.history import History, fact
 from climb_opt.metrics import scores_of
-from climb_opt.predictors.base import Predictor, expected
-from climb_opt.predictors.own import predictor_factory
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.sibling import orders
 from climb_opt.simplex import MixtureSpace
@@ -172,33 +172,27 @@ def _with_search(result: RunResult, found: Found) -> RunResult:
     recipe = read_recipe(study)
     history = read_history(study, StudyView(study).space)
     curve = np.minimum.accumulate(history.values) if len(history) else np.zeros(0)
-    options = recipe.sampler.options
-    name = str(options.get("predictor", lookup.PREDICTOR))
-    make = predictor_factory(name, options.get("predictor_options"))
     return replace(
         spent,
         rounds=recipe.rounds,
         best=float(curve[-1]) if len(curve) else None,
         curve=tuple(float(v) for v in curve),
-        ranks=_ranks(history, recipe.rounds, make),
+        ranks=_ranks(history, recipe),
         mixtures=mixtures_digest(_in_slot_order(history)),
     )
 
 
-def _ranks(
-    history: History, rounds: tuple[int, ...], make: Callable[[], Predictor]
-) -> tuple[float | None, ...]:
+def _ranks(history: History, recipe: StudyRecipe) -> tuple[float | None, ...]:
     """Rank correlation of each later round's scores with what the earlier rounds foretold."""
     slots = np.array([_number(t.user_attrs.get(SLOT)) for t in history.trials])
     found: list[float | None] = []
-    for start, end in zip(np.cumsum(rounds)[:-1], np.cumsum(rounds)[1:], strict=True):
+    for start, end in pairwise(np.cumsum(recipe.rounds)):
         seen, new = (slots >= 0) & (slots < start), (slots >= start) & (slots < end)
         if seen.sum() < 2 or new.sum() < 3:
             found.append(None)
             continue
-        predictor = make()
-        predictor.fit(history.weights[seen], history.values[seen])
-        rho = spearman(expected(predictor, history.weights[new]), history.values[new])
+        foretold = foreseen(recipe.sampler, history.rows(seen), history.weights[new])
+        rho = spearman(foretold, history.values[new])
         found.append(rho if np.isfinite(rho) else None)
     return tuple(found)
 
