@@ -17,6 +17,7 @@ RESAMPLES = 4000
 FEWEST_PAIRS = 4  # below which no interval of a rank correlation is less than all of it
 PRESUMED = 10  # pairs for which normal scores count in the error of a rank correlation
 EXACT_UP_TO = 14  # seeds: 2^14 sign patterns are enumerated, beyond that they are drawn
+SEED = 0  # of what is drawn, so that a table is the same every time it is printed
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,13 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(len(finite), float(median), float(lower), float(upper))
 
 
-def compare(
-    arm: Mapping[int, float], reference: Mapping[int, float], *, level: float = 0.95, seed: int = 0
-) -> Paired:
+def compare(arm: Mapping[int, float], reference: Mapping[int, float]) -> Paired:
     """Paired comparison over the seeds that both have a finite value for.
 
     Two fixed mixtures differ by the same amount in every seed: that counts as one pair.
 
     Args:
         arm, reference: seed -> value, lower is better.
-        level: of the bootstrap interval of the mean difference.
-        seed: of the resampling, so that a table is the same every time it is printed.
     """
     shared = sorted(
         s for s in arm if s in reference and np.isfinite(arm[s]) and np.isfinite(reference[s])
@@ -78,15 +75,13 @@ def compare(
     return Paired(
         n=len(differences),
         difference=float(differences.mean()),
-        interval=bootstrap_interval(differences, level=level, seed=seed) if enough else None,
-        p=sign_flip(differences, seed=seed),
+        interval=bootstrap_interval(differences) if enough else None,
+        p=sign_flip(differences),
         wins=int(np.sum(differences < 0)),
     )
 
 
-def bootstrap_interval(
-    values: np.ndarray, *, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float]:
     """Interval (low, high) for the mean of `values` (n,): bootstrap-t, which holds at n = 5.
 
     The percentile interval is too short by about sqrt((n-1)/n) and a t factor at the seeds people
@@ -96,7 +91,7 @@ def bootstrap_interval(
     error = float(values.std(ddof=1)) / np.sqrt(n)
     if error <= 1e-12 * max(1.0, abs(mean)):
         return mean, mean
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     draws = values[rng.integers(0, n, size=(RESAMPLES, n))]
     errors = draws.std(axis=1, ddof=1) / np.sqrt(n)
     usable = errors > 1e-3 * error  # a resample of one value repeated has no t statistic
@@ -105,7 +100,7 @@ def bootstrap_interval(
     return mean - float(high) * error, mean - float(low) * error
 
 
-def sign_flip(differences: np.ndarray, *, seed: int = 0) -> float:
+def sign_flip(differences: np.ndarray) -> float:
     """Two-sided p-value (0, 1] of "differences are symmetric about 0" for the mean (n,).
 
     Exact for n <= 14: with n pairs it cannot be below 2 / 2^n, so 3 seeds never reach .05.
@@ -115,7 +110,7 @@ def sign_flip(differences: np.ndarray, *, seed: int = 0) -> float:
     if n <= EXACT_UP_TO:
         signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
     else:
-        signs = 1 - 2 * np.random.default_rng(seed).integers(0, 2, size=(2**EXACT_UP_TO, n))
+        signs = 1 - 2 * np.random.default_rng(SEED).integers(0, 2, size=(2**EXACT_UP_TO, n))
         signs[0] = 1  # the observed pattern belongs to the reference set
     sums = np.abs(signs @ differences)
     return float(np.mean(sums >= observed * (1 - 1e-12)))
