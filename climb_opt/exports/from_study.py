@@ -190,19 +190,15 @@ def handover_of(
         )
     budget, view = _tokens(tokens), StudyView(study)
     if mixture is not None:
-        chosen = _given(view, mixture)
+        schedule, said = _given(view, mixture)
     elif phases is not None:
-        chosen = _path(view, trial, phases)
+        schedule, said = _path(view, trial, phases)
     else:
-        chosen = _mixture(view, rule, trial)
-    schedule, followed, origin, rung, as_good = chosen
+        schedule, said = _mixture(view, rule, trial)
     return prepare(
         schedule,
         study=view.name,
-        rule=followed,
-        origin=origin,
-        rung=rung,
-        as_good=as_good,
+        **said,
         corpus=corpus_of(study, corpus, needed=needs_corpus),
         corpus_path=str(corpus or (view.recipe.corpus_folder if view.recipe else None) or "CORPUS"),
         inventory=view.corpus.tokens if view.corpus is not None else None,
@@ -217,9 +213,8 @@ def handover_of(
 # --- private -------------------------------------------------------------------------------------
 
 
-# What is handed over, the rule that chose it or else in words where it comes from, the rung that
-# judged it, and what is as good.
-Chosen = tuple[Mapping[str, float] | Schedule, str, str, str, str]
+# What is handed over, and the fields of a `Handover` that say where it comes from.
+Chosen = tuple[Mapping[str, float] | Schedule, dict[str, str]]
 
 
 def _given(view: StudyView, mixture: Mapping[str, float] | Schedule | str | Path) -> Chosen:
@@ -232,7 +227,7 @@ def _given(view: StudyView, mixture: Mapping[str, float] | Schedule | str | Path
     for name in mean_mixture(schedule):
         if name not in known:
             raise UserError(f"{where}: unknown {misnamed('domain', name, known)}")
-    return schedule, "", where, "", ""
+    return schedule, {"origin": where}
 
 
 def _path(view: StudyView, number: int | None, phases: int) -> Chosen:
@@ -247,7 +242,7 @@ def _path(view: StudyView, number: int | None, phases: int) -> Chosen:
                 "with `reweight` have one. Drop --phases, or give another trial."
             )
         path = paths[number]
-    return path_schedule(path, phases), "", f"the path of trial {number}", "", ""
+    return path_schedule(path, phases), {"origin": f"the path of trial {number}"}
 
 
 def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
@@ -255,7 +250,8 @@ def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
         advice = advised(view.study, "to export", rule, every=False)
         chosen = advice.chosen
         as_good = no_claim(chosen, confirmation_beside(view.study))
-        return _trained(view, chosen), advice.followed, "", chosen.rung, as_good
+        said = {"rule": advice.followed, "rung": chosen.rung, "as_good": as_good}
+        return _trained(view, chosen), said
     trials = {t.number: t for t in view.trials()}
     if trial not in trials:
         raise UserError(f"Study {view.name!r} has no trial {trial}.")
@@ -269,7 +265,7 @@ def _mixture(view: StudyView, rule: str | None, trial: int | None) -> Chosen:
             )
         raise UserError(f"Trial {trial} of {view.name!r} holds no mixture. {remedy}")
     rung = view.ladder.rungs[view.ladder.rung_of(trials[trial])].name if view.ladder else ""
-    return _trained(view, view.space.mixture(weights)), "", f"trial {trial}", rung, ""
+    return _trained(view, view.space.mixture(weights)), {"origin": f"trial {trial}", "rung": rung}
 
 
 def _trained(view: StudyView, mixture: Mapping[str, float]) -> Mapping[str, float] | Schedule:
