@@ -6,9 +6,8 @@ trial depends on the seed and j alone, and a run cut short is done again from it
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,22 +39,17 @@ from climb_opt.view import read_history
 
 RANKED = 500  # random mixtures on which a predictor's ranking is checked
 FORESIGHT = (4, 2, 1)  # where a search without rounds is cut to look at its predictor
+KEPT = 8  # searches in memory
 
-
-@dataclass(frozen=True)
-class Searched:
-    """A finished search, and what can be said of it whatever the final rule."""
-
-    study: optuna.Study
-    result: RunResult
+# A finished search, and what can be said of it whatever the final rule.
+Searched = tuple[optuna.Study, RunResult]
 
 
 class Searches:
     """The last few searches in memory: arms that differ in their final rule only share one."""
 
-    def __init__(self, size: int = 8) -> None:
-        self._size = size
-        self._kept: OrderedDict[str, Searched] = OrderedDict()
+    def __init__(self) -> None:
+        self._kept: dict[str, Searched] = {}  # the oldest first
 
     def get(self, run: Run, ground: Surface, storage: BaseStorage | None, prefix: str) -> Searched:
         """The run's search; with a storage each run has a study of its own."""
@@ -66,8 +60,8 @@ class Searches:
         key = f"{recipes.to_json(run.arm.study)}{parallel}{run.promises}{contents(run)}"
         if key not in self._kept:
             self._kept[key] = _searched(run, ground, None, prefix)
-            if len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            if len(self._kept) > KEPT:
+                del self._kept[next(iter(self._kept))]
         return self._kept[key]
 
 
@@ -121,10 +115,10 @@ def _emulated(run: Run, storage: BaseStorage | None, prefix: str, searches: Sear
     if (fixed := run.arm.options.fixed) is not None:
         weights = fixed_mixture(ground.space, fixed.name, **fixed.options)
         return _judged(RunResult.of(run), weights, ground)
-    done = searches.get(run, ground, storage, prefix)
-    result = replace(done.result, setting=run.setting, arm=run.arm.name, recipe=run_digest(run))
+    study, found = searches.get(run, ground, storage, prefix)
+    result = replace(found, setting=run.setting, arm=run.arm.name, recipe=run_digest(run))
     try:
-        final = final_mixture(done.study, ground.space, run.arm.study, run.arm.options.final)
+        final = final_mixture(study, ground.space, run.arm.study, run.arm.options.final)
     except UserError as error:  # nothing finished: the run is counted as lost, with its reason
         return _judged(replace(result, error=str(error)), None, ground)
     return _judged(result, final, ground)
@@ -155,7 +149,7 @@ def _searched(run: Run, ground: Surface, storage: BaseStorage | None, prefix: st
         mixtures=mixtures_digest(np.array([w for w in rows if w is not None])),
         promises={str(n): _promised(history, ground, n) for n in run.promises if n <= len(history)},
     )
-    return Searched(study, result)
+    return study, result
 
 
 def _ours(study: optuna.Study, ground: Surface, recipe: StudyRecipe) -> float:
