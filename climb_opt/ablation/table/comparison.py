@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -114,10 +115,7 @@ def _row(recipe: AblationRecipe, arm: str, note: str, results: list[RunResult]) 
 
 
 def _column_means(rows: list[list[float]]) -> tuple[float, ...]:
-    width = max(map(len, rows), default=0)
-    columns = [
-        [row[i] for row in rows if i < len(row) and np.isfinite(row[i])] for i in range(width)
-    ]
+    columns = ([v for v in c if np.isfinite(v)] for c in zip_longest(*rows, fillvalue=np.nan))
     return tuple(float(np.mean(c)) if c else float("nan") for c in columns)
 
 
