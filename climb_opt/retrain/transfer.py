@@ -232,14 +232,11 @@ def as_markdown(found: Transfer, small: StudyRecipe, large: StudyRecipe) -> str:
 def _components(
     pairs: list[tuple[FrozenTrial, FrozenTrial]],
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    names: set[str] | None = None
-    for trial in (t for pair in pairs for t in pair):
-        here = set(scores_of(trial.user_attrs.get(COMPONENTS, {})))
-        names = here if names is None else names & here
+    told = [[scores_of(t.user_attrs.get(COMPONENTS, {})) for t in pair] for pair in pairs]
+    names = [{*scores} for pair in told for scores in pair]
     found = {}
-    for name in sorted(names or ()):
-        both = [[t.user_attrs[COMPONENTS][name] for t in pair] for pair in pairs]
-        small, large = np.array(both, dtype=float).T
+    for name in sorted(set.intersection(*names)) if names else ():
+        small, large = np.array([[s[name] for s in pair] for pair in told], dtype=float).T
         found[name] = (small, large)
     return found
 
