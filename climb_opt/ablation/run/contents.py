@@ -23,6 +23,7 @@ from climb_opt.attributes import SPACE
 from climb_opt.shards import file_digest
 from climb_opt.storages import open_storage
 from climb_opt.strict import as_list
+from climb_opt.view import study_named
 
 FILES = ("mixtures", "results", "runs", "recipes", "file", "path")  # options that name files
 Contents = dict[str, str]
@@ -75,11 +76,8 @@ def studies_of(storage: str | None, names: tuple[str, ...]) -> tuple[list[optuna
     opened = open_storage(storage, write=False)
     found, digest = [], hashlib.sha256()
     for name in names:
-        try:
-            study = optuna.load_study(study_name=name, storage=opened)
-        except KeyError:
-            known = optuna.get_all_study_names(opened)
-            raise lookup.unknown("study", name, known) from None
+        if (study := study_named(opened, name)) is None:
+            raise lookup.unknown("study", name, optuna.get_all_study_names(opened))
         if space := study.user_attrs.get(SPACE):
             digest.update(json.dumps(space, sort_keys=True).encode())
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
