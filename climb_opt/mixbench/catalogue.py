@@ -62,11 +62,6 @@ def _number(name: str, option: str, value: Any, usual: float) -> float:
     return int(value) if whole else float(value)
 
 
-def about(name: str) -> str:
-    """What a problem is, in a line."""
-    return (inspect.getdoc(PROBLEMS[name]) or "").partition("\n")[0]
-
-
 def _interactions(law: int = 0, noise: float = NOISE, domains: int = 8) -> Problem:
     """Tasks that need several kinds of text at once; some domains spoil each other."""
     return _one("interactions", Interactions(domains, seed=law), noise)

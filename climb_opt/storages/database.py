@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,6 @@ from climb_opt.text import redact
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
-
-log = logging.getLogger(__name__)
 
 # What is said where a host's name has no address.
 NO_HOST = ("resolve host", "name or service not known", "translate host name", "name resolution")
