@@ -83,16 +83,16 @@ class DiagonalFisher(OneByOne):
 SMALL = 4  # sequences whose gradients are squared together: fewer are more draws, and dearer
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
-def labels(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Labels (n,) that a model with these logits (n, V) draws."""
-    return torch.multinomial(torch.softmax(logits, 1), 1, generator=generator).flatten()
+def drawn_loss(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The summed loss of labels (n,) that a model with these logits (n, V) draws."""
+    drawn = torch.multinomial(torch.softmax(logits.detach(), 1), 1, generator=generator).flatten()
+    return F.cross_entropy(logits, drawn, reduction="sum")
 
 
 def _own(model: Differentiator, tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """This rank's gradient (P,) of the summed loss of labels that the model draws."""
     logits = model.network(input_ids=tokens[:, :-1], use_cache=False).logits.flatten(0, 1)
-    loss = F.cross_entropy(logits, labels(logits, generator), reduction="sum")
+    loss = drawn_loss(logits, generator)
     return model.flat(torch.autograd.grad(loss, model.parameters, allow_unused=True))
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from climb_opt.extras import need
-from climb_opt.influence.curvature import DiagonalFisher, OneByOne, labels
+from climb_opt.influence.curvature import DiagonalFisher, OneByOne, drawn_loss
 from climb_opt.influence.gradients import Differentiator, Sample
 
 WIDEST = 4096  # outputs or inputs of a layer: its eigendecomposition costs their third power
@@ -136,7 +135,7 @@ def _task(layers: list[str], generator: torch.Generator) -> Any:
 
         def compute_train_loss(self, batch: Any, model: Any, sample: bool = False) -> Any:
             logits = model(input_ids=batch[:, :-1], use_cache=False).logits.flatten(0, 1)
-            return F.cross_entropy(logits, labels(logits, generator), reduction="sum")
+            return drawn_loss(logits, generator)
 
         def compute_measurement(self, batch: Any, model: Any) -> Any:
             raise NotImplementedError("only the factors are asked for")
