@@ -1,13 +1,14 @@
 # Written by hub/build.py from climb_opt: change it there.
 """The problems by name. Simulated ones need no data; `tables.py` makes problems of yours.
 
-Add one with a function and a line in `PROBLEMS`.
+Add one with a function that gives its law, or its rungs, and a line in `PROBLEMS`.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from numbers import Real
 from typing import Any
@@ -25,6 +26,9 @@ from .problems import Problem
 
 NOISE = 0.1  # in sigma: that of bits per byte of task answers on 60M proxies (PIQA's)
 ONE = Ladder.of((1.0,))
+SEEN = ("traces", "mixing-law")  # constants of climb_opt were chosen on their shapes
+
+Rungs = RepetitionLadder | SimulatedLadder
 
 
 def problem(name: str, **options: Any) -> Problem:
@@ -45,11 +49,12 @@ def problem(name: str, **options: Any) -> Problem:
     """
     if name not in PROBLEMS:
         raise UserError(f"No {misnamed('problem', name, PROBLEMS)}")
-    known = inspect.signature(PROBLEMS[name]).parameters
-    if odd := sorted(set(options) - set(known)):
-        hint = did_you_mean(odd[0], known)
-        raise UserError(f"Problem {name!r} takes no {odd[0]!r}.{hint} It takes {listed(known)}.")
-    numbers = {key: _number(name, key, options[key], known[key].default) for key in options}
+    own = inspect.signature(PROBLEMS[name]).parameters.values()
+    usual = {"law": 0, "noise": NOISE, **{option.name: option.default for option in own}}
+    if odd := sorted(set(options) - set(usual)):
+        hint = did_you_mean(odd[0], usual)
+        raise UserError(f"Problem {name!r} takes no {odd[0]!r}.{hint} It takes {listed(usual)}.")
+    numbers = {key: _number(name, key, options[key], usual[key]) for key in options}
     return _made(name, tuple(sorted(numbers.items())))
 
 
@@ -63,77 +68,70 @@ def _number(name: str, option: str, value: Any, usual: float) -> float:
     return int(value) if whole else float(value)
 
 
-def _interactions(law: int = 0, noise: float = NOISE, domains: int = 8) -> Problem:
+def _interactions(law: int = 0, domains: int = 8) -> Source:
     """Tasks that need several kinds of text at once; some domains spoil each other."""
-    return _one("interactions", Interactions(domains, seed=law), noise)
+    return Interactions(domains, seed=law)
 
 
-def _thresholds(law: int = 0, noise: float = NOISE, domains: int = 10) -> Problem:
+def _thresholds(law: int = 0, domains: int = 10) -> Source:
     """Domains help once their share passes a threshold: plateaus and several optima."""
-    return _one("thresholds", Thresholds(domains, seed=law), noise)
+    return Thresholds(domains, seed=law)
 
 
-def _traces(law: int = 0, noise: float = NOISE, domains: int = 16) -> Problem:
+def _traces(law: int = 0, domains: int = 16) -> Source:
     """Ratios of shares count down to traces: the optimum lies in logarithms of the weights."""
-    return _one("traces", Traces(domains, seed=law), noise, seen=True)
+    return Traces(domains, seed=law)
 
 
-def _repetition(law: int = 0, noise: float = NOISE, domains: int = 12) -> Problem:
+def _repetition(law: int = 0, domains: int = 12) -> Source:
     """Tokens run out: a repeated domain gives less, then harms; inventories are known."""
-    return _one("repetition", Repetition(domains, seed=law), noise)
+    return Repetition(domains, seed=law)
 
 
-def _wide(law: int = 0, noise: float = NOISE, domains: int = 40) -> Problem:
+def _wide(law: int = 0, domains: int = 40) -> Source:
     """Repetition with many domains, most of them of little use."""
-    return _one("wide", Repetition(domains, seed=law), noise)
+    return Repetition(domains, seed=law)
 
 
-def _bounded(law: int = 0, noise: float = NOISE, domains: int = 12) -> Problem:
+def _bounded(law: int = 0, domains: int = 12) -> Source:
     """Repetition within bounds: every domain at least 1 %, none above 40 % or 4 epochs."""
     space = scarce(domains, supply=2.0, lower=0.01, upper=0.4, max_epochs=4.0)
-    return _one("bounded", Repetition(domains, seed=law, space=space), noise)
+    return Repetition(domains, seed=law, space=space)
 
 
-def _ladder(law: int = 0, noise: float = NOISE, domains: int = 12) -> Problem:
+def _ladder(law: int = 0, domains: int = 12) -> Rungs:
     """Repetition with rungs of a sixteenth and a quarter of the tokens, epochs matched."""
-    target = Repetition(domains, seed=law)
-    return Problem("ladder", RepetitionLadder(target, matched=True, noise=noise))
+    return RepetitionLadder(Repetition(domains, seed=law), matched=True)
 
 
-def _misleading(law: int = 0, noise: float = NOISE, domains: int = 12) -> Problem:
+def _misleading(law: int = 0, domains: int = 12) -> Rungs:
     """Repetition with rungs of fewer tokens of the same text: they cannot see what runs out."""
     target = Repetition(domains, seed=law, space=scarce(domains, supply=0.5))
-    return Problem("misleading", RepetitionLadder(target, noise=noise))
+    return RepetitionLadder(target)
 
 
-def _decoy(
-    law: int = 0, noise: float = NOISE, domains: int = 8, correlation: float = 0.9
-) -> Problem:
+def _decoy(law: int = 0, domains: int = 8, correlation: float = 0.9) -> Rungs:
     """Interactions with rungs that rank well but not near the optimum, which looks bad to them."""
     target = Interactions(domains, seed=law)
-    source = SimulatedLadder(target, correlation=correlation, misleads=True, noise=noise)
-    return Problem("decoy", source)
+    return SimulatedLadder(target, correlation=correlation, misleads=True)
 
 
-def _phases(law: int = 0, noise: float = NOISE, domains: int = 8, effect: float = 2.0) -> Problem:
+def _phases(law: int = 0, domains: int = 8, effect: float = 2.0) -> Source:
     """Interactions in phases of 80 and 20 %: some domains are worth more late, some early."""
-    return _one("phases", InPhases(Interactions(domains, seed=law), effect=effect, seed=law), noise)
+    return InPhases(Interactions(domains, seed=law), effect=effect, seed=law)
 
 
-def _phases_scarce(
-    law: int = 0, noise: float = NOISE, domains: int = 8, effect: float = 2.0
-) -> Problem:
+def _phases_scarce(law: int = 0, domains: int = 8, effect: float = 2.0) -> Source:
     """Repetition in the same phases: what is scarce is spent early or kept for the end."""
-    plain = Repetition(domains, seed=law)
-    return _one("phases-scarce", InPhases(plain, effect=effect, seed=law), noise)
+    return InPhases(Repetition(domains, seed=law), effect=effect, seed=law)
 
 
-def _mixing_law(law: int = 0, noise: float = NOISE, domains: int = 21) -> Problem:
+def _mixing_law(law: int = 0, domains: int = 21) -> Source:
     """A mixing law, exponential and convex: the shape climb_opt's constants were chosen on."""
-    return _one("mixing-law", MixingLaw(domains, seed=law), noise, seen=True)
+    return MixingLaw(domains, seed=law)
 
 
-PROBLEMS: dict[str, Callable[..., Problem]] = {
+PROBLEMS: dict[str, Callable[..., Source | Rungs]] = {
     "interactions": _interactions,
     "thresholds": _thresholds,
     "traces": _traces,
@@ -151,8 +149,9 @@ PROBLEMS: dict[str, Callable[..., Problem]] = {
 
 @lru_cache(maxsize=64)  # thousands of evaluations for the units and the optimum
 def _made(name: str, options: tuple[tuple[str, Any], ...]) -> Problem:
-    return PROBLEMS[name](**dict(options))
-
-
-def _one(name: str, law: Source, noise: float, *, seen: bool = False) -> Problem:
-    return Problem(name, SourceLadder((law,), ONE, noise), parts=law, seen=seen)
+    given = dict(options)
+    noise = given.pop("noise", NOISE)
+    made = PROBLEMS[name](**given)
+    if isinstance(made, Rungs):
+        return Problem(name, replace(made, noise=noise))
+    return Problem(name, SourceLadder((made,), ONE, noise), parts=made, seen=name in SEEN)
