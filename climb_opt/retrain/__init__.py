@@ -15,7 +15,7 @@ mixtures share each seed, so that differences are paired.
     transfer.py  the ranking of mixtures at another proxy size
 """
 
-from climb_opt.retrain.finals import Finals, choose, open_confirmation, read_finals, unit_for
+from climb_opt.retrain.finals import Finals, choose, open_confirmation, read_finals
 from climb_opt.retrain.race import confirmation_of, longest_plan, run, wanted
 
 __all__ = [
@@ -26,6 +26,5 @@ __all__ = [
     "open_confirmation",
     "read_finals",
     "run",
-    "unit_for",
     "wanted",
 ]

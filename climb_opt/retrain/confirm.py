@@ -12,18 +12,11 @@ from climb_opt import lookup, recipes
 from climb_opt.attributes import BASELINE, CONFIRM, CONFIRMED_IN
 from climb_opt.errors import UserError, check_number, did_you_mean
 from climb_opt.measures import apart
+from climb_opt.metrics import unit_of
 from climb_opt.paths import path_mean
 from climb_opt.phases import one_phase
 from climb_opt.recipes import StudyRecipe
-from climb_opt.retrain.finals import (
-    SUFFIX,
-    Finals,
-    choose,
-    open_confirmation,
-    race_seeds,
-    twin,
-    unit_for,
-)
+from climb_opt.retrain.finals import SUFFIX, Finals, choose, open_confirmation, race_seeds, twin
 from climb_opt.retrain.paired import Confirmation, no_claim
 from climb_opt.retrain.race import confirmation_of, run
 from climb_opt.retrain.sibling import Mixture, Runner, Training, at_target, train_beside
@@ -179,7 +172,7 @@ def _finals(
         seeds=seeds,
         first_seed=recipe.seed + 1,  # the search's own are `study.seeds.APART` from one another
         budget=terms.budget,
-        unit=unit_for(recipe),
+        unit=unit_of(recipe.coefficients()),
         methods=tuple(recipe.methods),
         twins={name: finalist for name, finalist in twins.items() if finalist},
     )

@@ -11,7 +11,6 @@ import optuna
 from climb_opt.attributes import CONFIRM
 from climb_opt.errors import UserError, check_number
 from climb_opt.measures import apart
-from climb_opt.metrics import unit_of
 from climb_opt.recipes import StudyRecipe
 from climb_opt.retrain.paired import LEVEL, SAME
 from climb_opt.retrain.sibling import Mixture, open_sibling, other_recipe
@@ -166,8 +165,3 @@ def _join(study: optuna.Study, stored: Finals, new: Finals, recipe: StudyRecipe 
             f"Study {study.study_name!r} was made with another recipe or proxy. {remedy}"
         )
     return replace(stored, seeds=max(stored.seeds, new.seeds), budget=new.budget)
-
-
-def unit_for(recipe: StudyRecipe | None) -> str:
-    """What the recipe's score measures."""
-    return "score" if recipe is None else unit_of(tuple(recipe.coefficients()))
