@@ -84,8 +84,7 @@ def regmix(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
     """RegMix's sparse draws, as CLIMB's public code makes them (docs/notes/climb.md#constants)."""
     accepted = _within_usage(space, rng, OVERSAMPLE * n)
     # The space's own bounds, which RegMix does not know, may make two mixtures one.
-    rounded = distinct(space.project(_round_to_unit(accepted)))
-    return rounded[_some(rng, len(rounded), n)]
+    return _fresh(space.project(_round_to_unit(accepted)), rng, n)
 
 
 @facts(rare=_rarely_drawn)
@@ -101,7 +100,7 @@ def mixed(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.ndarray:
 
 def _fresh(draws: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
     draws = distinct(draws)
-    return draws[_some(rng, len(draws), n)]
+    return draws[rng.choice(len(draws), size=n, replace=len(draws) < n)]
 
 
 def start_mixture(
@@ -181,7 +180,3 @@ def _round_to_unit(weights: np.ndarray) -> np.ndarray:
     # The public code rounds each weight and leaves the sum a little off; give the missing units to
     # the largest remainders instead, so that the mixture is one.
     return np.asarray(apportion(units, total) / total)
-
-
-def _some(rng: np.random.Generator, size: int, n: int) -> np.ndarray:
-    return rng.choice(size, size=n, replace=size < n)
