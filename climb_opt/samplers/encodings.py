@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 from optuna.distributions import BaseDistribution, FloatDistribution
-from scipy.special import gammainc, gammaincinv, gammaln
+from scipy.special import gammainc, gammaincinv, gammaln, softmax
 
 from climb_opt import lookup
 from climb_opt.phases import one_phase, shares_of
@@ -56,7 +56,7 @@ class SoftmaxEncoding:
         return _box(self._size, -self._reach, self._reach)
 
     def decode(self, free: np.ndarray) -> np.ndarray:
-        return _softmax(self._center + free)
+        return np.asarray(softmax(self._center + free))
 
     def encode(self, weights: np.ndarray) -> np.ndarray:
         known = (weights > 0) & np.isfinite(self._center)
@@ -95,7 +95,7 @@ class GammaEncoding:
         # Near 0 the distribution is u = x^a / Gamma(a + 1), which a double cannot invert.
         small = (np.log(u) + gammaln(alpha + 1.0)) / alpha
         logs[used] = np.where(quantile > FAR, np.log(np.maximum(quantile, FAR)), small)
-        return _softmax(logs)
+        return np.asarray(softmax(logs))
 
     def encode(self, weights: np.ndarray) -> np.ndarray:
         # A Dirichlet says nothing of its gammas' total: take the mean.
@@ -132,8 +132,3 @@ def make_encoding(
 
 def _box(size: int, low: float, high: float) -> dict[str, BaseDistribution]:
     return {f"free/{i:03d}": FloatDistribution(low, high) for i in range(size)}
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max())
-    return np.asarray(powers / powers.sum())
