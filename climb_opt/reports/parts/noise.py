@@ -39,9 +39,7 @@ def blocks(found: Noise) -> list[Words | Table]:
         Words(_runs(found)),
         Table(HEAD, rows),
         *(Words(text, "caution") for text in _hopeless(found)),
-        *(Words(text) for text in _stated(found)),
-        *(Words(text) for text in _advice(found)),
-        *(Words(text) for text in _uneven(found)),
+        *(Words(text) for text in (*_stated(found), *_advice(found), *_uneven(found))),
     ]
 
 
