@@ -57,7 +57,8 @@ def olmix(problem: Problem, data: Data, seed: int) -> Pick:
     prior = np.maximum(problem.space.prior, 1e-12)
 
     def value(w: np.ndarray) -> float:
-        return float(np.exp(w @ law[1:]) + OLMIX_KL * np.sum(_entropy(w, prior)))
+        apart = w * np.log(np.maximum(w, 1e-12) / prior)
+        return float(np.exp(w @ law[1:]) + OLMIX_KL * np.sum(apart))
 
     def slope(w: np.ndarray) -> np.ndarray:
         pulled = np.log(np.maximum(w, 1e-12) / prior) + 1.0
@@ -222,10 +223,6 @@ def _lowest_by_slope(
         )
         ends += [space.project(w) for w in (found.x, start) if np.all(np.isfinite(w))]
     return min(ends, key=value)
-
-
-def _entropy(w: np.ndarray, q: np.ndarray) -> np.ndarray:
-    return w * np.log(np.maximum(w, 1e-12) / q)
 
 
 def _features(epochs: np.ndarray, rho: float, tau: float) -> np.ndarray:
