@@ -11,8 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 from climb_opt.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 OTHER_FILES = 512  # libraries, logs, sockets
@@ -150,6 +155,15 @@ def write_whole(path: Path, text: str) -> None:
     """The text as a file, whole or not at all; half surrogate pairs are escaped as JSON does."""
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """An array as .npy, whole or not at all."""
+    import numpy as np  # a command line is read without it
+
+    with atomic(path) as partial, partial.open("wb") as file:
+        # Not the file itself: numpy's `tofile` then loses why a disk takes no more.
+        np.save(SimpleNamespace(write=file.write), array)
 
 
 def allow_open_files(count: int) -> None:

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage
 
 from climb_opt.corpus.documents import Block, Pool, sample_rows
-from climb_opt.corpus.files import save_array
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import cluster, ward_child
 from climb_opt.corpus.stages import merge as merging
@@ -34,6 +33,7 @@ from climb_opt.corpus.stages.merge import (
     ward_tree,
 )
 from climb_opt.errors import UserError
+from climb_opt.files import save_array
 
 
 def blobs(count: int = 50, centres: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from climb_opt.errors import UserError
-from climb_opt.files import check_folder, no_space, write_text, writing
+from climb_opt.files import check_folder, is_full, no_space, save_array, write_text, writing
 
 
 def test_a_file_where_a_folder_is_to_be_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -43,6 +44,20 @@ def test_a_disk_that_fills_up_leaves_the_file_that_was_there(
     with pytest.raises(UserError, match=r"report\.html' cannot be written: no space left on the d"):
         write_text(there, "later")
     assert there.read_text() == "earlier" and list(tmp_path.iterdir()) == [there]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
+def test_an_array_of_which_a_part_can_be_written_says_why(tmp_path: Path) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OSError) as error:
+            save_array(tmp_path / "a.npy", np.ones(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_full(error.value) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such links and pipes")

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from climb_opt.bits import GOLDEN, scattered
-from climb_opt.corpus.files import load_array, save_array
+from climb_opt.corpus.files import load_array
 from climb_opt.extras import need
-from climb_opt.files import atomic
+from climb_opt.files import atomic, save_array
 
 FORMAT = 2  # of a block's files; stages of another format are done again
 BLOCK_DOCUMENTS = 8192

@@ -13,16 +13,10 @@ from typing import Any
 import numpy as np
 
 from climb_opt.errors import UserError
-from climb_opt.files import atomic, take_flock, write_whole
+from climb_opt.files import atomic, save_array, take_flock, write_whole
 from climb_opt.text import storable
 
 logger = logging.getLogger(__name__)
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    """An array as .npy, atomically."""
-    with atomic(path) as partial, partial.open("wb") as file:
-        np.save(file, array)
 
 
 def load_array(path: Path, *, mapped: bool = True) -> np.ndarray:

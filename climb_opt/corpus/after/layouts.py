@@ -29,7 +29,7 @@ import numpy as np
 from climb_opt import lookup
 from climb_opt.corpus.after.megatron import export_megatron, held_out_of
 from climb_opt.corpus.documents import Block, Document, read_block
-from climb_opt.corpus.files import load_array, save_array, save_lines
+from climb_opt.corpus.files import load_array, save_lines
 from climb_opt.corpus.folder import WORK, load_plan
 from climb_opt.corpus.order import Build
 from climb_opt.corpus.read.values import plain
@@ -37,7 +37,7 @@ from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.counts import Stages, trained_on
 from climb_opt.errors import UserError
 from climb_opt.extras import need
-from climb_opt.files import atomic, new_folder
+from climb_opt.files import atomic, new_folder, save_array
 from climb_opt.indexed import document_lengths
 from climb_opt.progress import progress
 from climb_opt.shards import Corpus, Stream

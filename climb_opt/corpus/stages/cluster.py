@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, Pool, sample_rows
-from climb_opt.corpus.files import save_array
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.embed import informative, read_embeddings
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.extras import need
+from climb_opt.files import save_array
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import Block, gathered, read_rows
-from climb_opt.corpus.files import save_array
 from climb_opt.corpus.run.workspace import Stage, once
+from climb_opt.files import save_array
 
 EXAMPLES = 3
 ROWS_AT_ONCE = 500_000  # of a bucket, on average: 33 MB while its rows are sorted

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from climb_opt.corpus.documents import TARGET_FIELD, Block, read_fields, read_rows, split_keys
-from climb_opt.corpus.files import load_array, save_array
+from climb_opt.corpus.files import load_array
 from climb_opt.corpus.read.fields import label_of
 from climb_opt.corpus.read.inputs import names_input
 from climb_opt.corpus.run.jobs import Advance, How
 from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.errors import UserError
+from climb_opt.files import save_array
 from climb_opt.text import shorten
 
 TRAIN, COPY, NEAR, NEAR_TARGET = 0, 1, 2, 3

@@ -13,7 +13,7 @@ import numpy as np
 
 from climb_opt.commands import command
 from climb_opt.errors import Diverged, TrialFailed, UserError
-from climb_opt.files import atomic
+from climb_opt.files import save_array
 from climb_opt.ladder.branches.groups import Branches, branches_of
 from climb_opt.ladder.branches.recipe import branch_tokens, trunk_steps
 from climb_opt.proxy import checkpoint, model
@@ -205,8 +205,7 @@ class Tree:
                 network = self.load(name) if network is None else network
                 nats = evaluator.token_nats(network, self.group.accelerator).astype(np.float32)
                 if self.group.is_main:
-                    with atomic(path) as partial, partial.open("wb") as file:
-                        np.save(file, nats)
+                    save_array(path, nats)
                 found.append(nats)
             else:
                 found.append(np.load(path))
