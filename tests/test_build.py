@@ -18,8 +18,9 @@ import pytest
 from climb_opt.corpus.build import build
 from climb_opt.corpus.options import make_plan
 from climb_opt.corpus.run import local, workspace
-from climb_opt.corpus.stages import tokenise
+from climb_opt.corpus.stages import domains, tokenise
 from climb_opt.corpus.stages.cluster import ClusterOptions
+from climb_opt.corpus.stages.describe import LOOKED_AT
 from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.errors import UserError
 from corpora import (
@@ -49,6 +50,22 @@ def test_domains_are_the_topics(inputs: list[Path], tmp_path: Path) -> None:
         tokens = corpus.read(stream)
         assert len(tokens) == stream.tokens
         assert (tokens == corpus.eos).sum() == stream.documents
+
+
+def test_of_sampled_documents_only_the_beginnings_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, held = domains.top_terms, list[int]()
+
+    def top_terms(samples: Any) -> Any:
+        held.extend(len(d.text) for some in samples for d in some)
+        return real(samples)
+
+    monkeypatch.setattr(domains, "top_terms", top_terms)
+    long = write_jsonl(tmp_path / "long.jsonl", topic_documents(40, length=1000))
+    corpus = small_corpus(tmp_path / "out", long)
+    assert set(held) == {LOOKED_AT}  # whole, 128 documents a domain fill the memory
+    assert all(len(d.info["samples"]) == 3 for d in corpus.domains)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(

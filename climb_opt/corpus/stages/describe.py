@@ -55,7 +55,8 @@ def names_from(terms: Sequence[Sequence[str]], taken: Collection[str] = ()) -> l
 
 def excerpt(document: Document) -> dict[str, str]:
     """A document's id and the beginning of its text on one line."""
-    return {"id": document.id, "text": " ".join(document.text[:1000].split())[:SAMPLE_CHARACTERS]}
+    line = " ".join(document.text[:LOOKED_AT].split())
+    return {"id": document.id, "text": line[:SAMPLE_CHARACTERS]}
 
 
 def join_terms(terms: Sequence[Sequence[str]]) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from climb_opt.corpus.documents import Document, read_block
 from climb_opt.corpus.run.workspace import Stage, once
 from climb_opt.corpus.stages.counts import NEVER, Stages, Statistics, smallest_keys, statistics
-from climb_opt.corpus.stages.describe import SAMPLES, excerpt, names_from, top_terms
+from climb_opt.corpus.stages.describe import LOOKED_AT, SAMPLES, excerpt, names_from, top_terms
 from climb_opt.corpus.stages.ingest import MAX_BAD
 from climb_opt.corpus.stages.merge import MergeOptions, extremes, merge, threshold_table, ward_tree
 from climb_opt.corpus.stages.pruning import Rule
@@ -252,14 +252,18 @@ def _threshold(documents: int, tokens: int, keys: np.ndarray, split: SplitOption
 
 
 def _read_samples(stages: Stages, numbers: Sequence[np.ndarray]) -> list[list[Document]]:
-    wanted = {int(n): d for d, some in enumerate(numbers) for n in some}
+    """The documents of these numbers, in the order of the corpus: their beginnings."""
+    wanted = np.concatenate([np.zeros(0, np.int64), *numbers])
+    owner = np.repeat(np.arange(len(numbers)), [len(some) for some in numbers])
+    order = np.argsort(wanted)
+    wanted, owner = wanted[order], owner[order]
     found: list[list[Document]] = [[] for _ in numbers]
     for block in stages.blocks:
-        keep = np.zeros(block.documents, dtype=bool)
-        keep[[n - block.start for n in wanted if 0 <= n - block.start < block.documents]] = True
-        if keep.any():
-            rows = np.flatnonzero(keep) + block.start
+        low, high = np.searchsorted(wanted, [block.start, block.start + block.documents])
+        if high > low:
+            keep = np.zeros(block.documents, dtype=bool)
+            keep[wanted[low:high] - block.start] = True
             some = read_block(stages.documents.path, block.name, keep)
-            for number, document in zip(rows.tolist(), some, strict=True):
-                found[wanted[number]].append(document)
+            for index, document in zip(owner[low:high].tolist(), some, strict=True):
+                found[index].append(Document(document.id, document.text[:LOOKED_AT]))
     return found
