@@ -84,6 +84,11 @@ KINDS: dict[str, dict[str, str]] = {
         "tikmix": "climb_opt.influence.reweighters:TiKMiX",
         "tikmix-stages": "climb_opt.influence.reweighters:TiKMiXStages",
     },
+    "tracker": {  # of training curves
+        "tensorboard": "climb_opt.proxy.trackers:tensorboard",
+        "wandb": "climb_opt.proxy.trackers:wandb",
+        "mlflow": "climb_opt.proxy.trackers:mlflow",
+    },
     "pruner": {
         "median": "optuna.pruners:MedianPruner",
         "percentile": "optuna.pruners:PercentilePruner",

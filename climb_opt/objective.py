@@ -76,8 +76,7 @@ class ProxyObjective:
 
     Raises:
         UserError: a directory that cannot be written; an evaluator, option or component that does
-            not exist; a score on a test set; a
-            model or a batch that does not fit; a launch that is not what it seems.
+            not exist; a score on a test set; a model or a batch that does not fit; a false launch.
     """
 
     def __init__(
@@ -182,6 +181,7 @@ class ProxyObjective:
         if self._rung != self.rungs.target:
             return False
         components = self._evaluate(network)
+        self.group.curves.scores(components, self.aggregate, step)
         hopeless = False
         if self._trial is not None and not self.also:  # Optuna takes none with several objectives
             self._trial.report(self.aggregate(components), step)
@@ -195,6 +195,7 @@ class ProxyObjective:
         if outcome.status == "finished":
             evaluated = time.perf_counter()
             components = self._score(job, outcome)
+            self.group.curves.scores(components, self.aggregate, outcome.facts.get("steps"))
             outcome.facts["evaluate_seconds"] = time.perf_counter() - evaluated
             if self.group.is_main:
                 if self._rung == self.rungs.target and job.part is None:
@@ -210,9 +211,8 @@ class ProxyObjective:
     def _score(self, job: Job, outcome: Outcome) -> dict[str, float]:
         if outcome.model is None and self.evaluators and not outcome.scored:
             outcome.model = self._model_of_command(self.directory / job.name / "model")
-        components = {**outcome.scores}
-        if outcome.model is not None:
-            components.update(self._evaluate(outcome.model))
+        scored = {} if outcome.model is None else self._evaluate(outcome.model)
+        components = {**outcome.scores, **scored}
         for name in needed_components(self.recipe):
             if name not in components:
                 raise TrialFailed(f"nothing gave a score {name!r}; given: {listed(components)}")

@@ -61,7 +61,7 @@ def test_every_command_parses(page: str, command: str) -> None:
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])")
 # Of other programs that pages name: pip, Slurm, Megatron-LM.
-FOREIGN = {"--no-deps", "--array", "--phase-transition-iterations"}
+FOREIGN = {"--no-deps", "--array", "--phase-transition-iterations", "--logdir"}
 
 
 @functools.cache

@@ -16,6 +16,7 @@ import yaml
 
 from climb_opt.cli import main
 from climb_opt.ladder import rung_of
+from climb_opt.proxy.job import TRACK
 from climb_opt.recipes import StudyRecipe, read_study
 from climb_opt.shards import Corpus
 from climb_opt.storages import open_storage
@@ -64,12 +65,13 @@ def storage() -> str:
 
 def test_every_file_of_the_page_is_written_whole() -> None:
     names = re.findall(r"```python\n# (my_\w+\.py)\n", PAGE)
-    assert len(names) == len(set(names)) == len(re.findall("```python", PAGE)) == 6
+    assert len(names) == len(set(names)) == len(re.findall("```python", PAGE)) == 7
 
 
-def test_a_search_takes_evaluator_pruner_and_fixed_mixture_from_the_page(
-    tiny_corpus: Corpus, capsys: pytest.CaptureFixture[str]
+def test_a_search_takes_evaluator_pruner_fixed_mixture_and_tracker_from_the_page(
+    tiny_corpus: Corpus, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(TRACK, "")  # which `--track` sets
     scored, based, pruned = recipes_of_the_page()
     assert scored.direction == "maximize"
     recipe = {
@@ -93,12 +95,19 @@ def test_a_search_takes_evaluator_pruner_and_fixed_mixture_from_the_page(
         "baselines": list(based.baselines),
     }
     Path("mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    assert main(["search", "mine.yaml", "--storage", "s.journal"]) == 0, capsys.readouterr().err
+    words = ["search", "mine.yaml", "--storage", "s.journal", "--track", "my_trackers:Lines"]
+    assert main(words) == 0, capsys.readouterr().err
     study = optuna.load_study(study_name="mine", storage=open_storage("s.journal"))
     done = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
     slots = {t.user_attrs["climb/slot"] for t in study.trials}
     assert "baseline/my_mixtures:without_rare" in slots
     assert done and all(0 <= t.user_attrs["climb/components"]["sums/acc"] <= 1 for t in done)
+    for trial in done:
+        name = f"slot-{trial.user_attrs['climb/slot']}.jsonl".replace("baseline/", "baseline-")
+        told = [json.loads(line) for line in Path("runs/mine", name).read_text().splitlines()]
+        assert {f"w/{name}" for name in ("web", "code", "math")} < told[0].keys()
+        assert [line["step"] for line in told if "loss" in line] == list(range(1, 9))
+        assert told[-1]["score"] == trial.value
 
 
 def test_a_recipe_names_the_sampler_and_the_predictor_of_their_page(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from climb_opt.cli.following import following
 from climb_opt.cli.stopping import JOIN_WAIT, Stop, leads, rank, stop_flag
 from climb_opt.commands import command
 from climb_opt.errors import Interrupted, UserError
+from climb_opt.lookup import KINDS, OWN, check_name
 from climb_opt.text import counted
 
 if TYPE_CHECKING:
@@ -30,14 +32,29 @@ def arguments(command: argparse.ArgumentParser, kind: str) -> None:
     """Name the study of a `kind`; where corpus and runs are on this machine."""
     command.add_argument("--as", dest="own_name", metavar="NAME", help=f"name the {kind} study")
     command.add_argument("--corpus", help="where the corpus lies on this machine")
-    command.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    runs_arguments(command)
     crew.add_argument(command)
+
+
+def runs_arguments(command: argparse.ArgumentParser) -> None:
+    """Say what a worker leaves on this machine, and whom it tells of its training."""
+    command.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    command.add_argument(
+        "--track",
+        metavar="TRACKER",
+        help=f"where training curves go: {', '.join(KINDS['tracker'])}{OWN} (default: nowhere)",
+    )
 
 
 def wanted(args: argparse.Namespace) -> crew.Crew:
     """The workers that a command on a study is to start; one: it works itself."""
     from climb_opt.storages import location
 
+    if args.track:
+        from climb_opt.proxy.job import TRACK
+
+        check_name("tracker", args.track)
+        os.environ[TRACK] = args.track  # for every process of every worker that is started here
     count = crew.wanted(args, location(args.storage))
     return crew.Crew(args, count, count)
 

@@ -45,7 +45,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     storage_arguments(search)
     set_argument(search, "change a key of the recipe, e.g. proxy.lr=2e-3; as often as needed")
     crew.add_argument(search)
-    search.add_argument("--runs", default="runs", help="folder of checkpoints and models")
+    process.runs_arguments(search)
     _add_warm_start(search)
     offer(
         search,

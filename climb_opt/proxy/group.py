@@ -32,6 +32,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
 from climb_opt.errors import Interrupted, TrialFailed, UserError
+from climb_opt.proxy.curves import curves_here
 from climb_opt.proxy.job import Watch
 from climb_opt.signals import handling
 
@@ -103,6 +104,7 @@ class ProxyGroup:
                 f"WORLD_SIZE says {_launched()} processes, but this one sees {self.world}. Start "
                 "them with torchrun or accelerate launch, one process a device."
             )
+        self.curves = curves_here(is_main=self.is_main)
         self._control: Any = None
         if self.world > 1:
             self._control = torch.distributed.new_group(backend="gloo", timeout=CONTROL_TIMEOUT)
@@ -179,6 +181,8 @@ class ProxyGroup:
             # The traceback's frames hold the model, which is to be freed.
             verdict = error.with_traceback(None)
             verdict.__context__ = None
+        finally:
+            self.curves.end()
         self.free()
         if verdicts := [v for v in self.gather(verdict) if v is not None]:
             raise verdicts[0]

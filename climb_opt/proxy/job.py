@@ -41,6 +41,7 @@ class Outcome:
     scored: bool = False  # `scores` are all there are: no evaluator is asked
 
 
+TRACK = "CLIMB_OPT_TRACK"  # in the environment: the tracker that a worker's curves go to
 REFERENCE = "-reference"  # after a trial's name: a proxy that is trained for it before
 
 

@@ -30,7 +30,7 @@ from climb_opt.proxy.setup import Setup
 
 log = logging.getLogger(__name__)
 
-GPU_CHECK_EVERY = 20  # steps between looks at the gradient's norm: each look waits for the GPU
+LOOK_EVERY = 20  # steps between looks at the loss and, on a GPU, at the norm: each waits for it
 
 
 class Run:
@@ -88,7 +88,10 @@ class Run:
         pulse = Pulse(self.group, watch)
         hopeless = False
         ahead = self.group.device.type == "cuda"
-        with Reader(self.read, lambda: self.batches.steps, ahead=ahead) as reader:
+        with (
+            Reader(self.read, lambda: self.batches.steps, ahead=ahead) as reader,
+            self.group.curves.of(self) as look,
+        ):
             while self.step < self.trainer.steps and not hopeless:
                 if pulse.stop_now(self.step):
                     self._save()
@@ -98,8 +101,10 @@ class Run:
                 self._one_step(reader.batch(self.step))
                 self.step += 1
                 self.average.add(self.model, self.step)
-                if self.group.device.type == "cpu" or self.step % GPU_CHECK_EVERY == 0:
+                if self.group.device.type == "cpu" or self.step % LOOK_EVERY == 0:
                     self._check()
+                if self.step % LOOK_EVERY == 0:
+                    look()
                 trunk = self.trainer.trunk
                 if trunk is not None and self.trainer.leaves_trunk and self.step == self._stable:
                     self.save_as(trunk.folder(self.job), trunk.fingerprint(self.job))
