@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
+from climb_opt.corpus import build as build_module
 from climb_opt.corpus import files
 from climb_opt.corpus.build import build
-from climb_opt.corpus.options import make_plan
+from climb_opt.corpus.options import Plan, make_plan
 from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.errors import UserError
 from climb_opt.shards import Corpus
 from corpora import (
     small_corpus,
     topic_documents,
+    topic_files,
     topic_options,
     write_jsonl,
 )
@@ -52,6 +54,42 @@ def test_changed_inputs_are_another_corpus(inputs: list[Path], tmp_path: Path) -
     write_jsonl(inputs[1], topic_documents(3, seed=5))
     with pytest.raises(UserError, match=r"holds another corpus .*sources"):
         build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
+
+
+def test_inputs_that_moved_since_a_build_was_begun_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    inputs, texts = topic_files(tmp_path / "in"), tmp_path / "in" / "texts"
+    texts.mkdir()
+    for name in "de":
+        (texts / f"{name}.txt").write_text(f"{name} " * 30)
+
+    def plan() -> Plan:
+        return make_plan(topic_options([tmp_path / "in"]))
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build_module, "write_corpus", stop)
+        build(plan(), tmp_path / "out", progress=False)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(build_module, "write_corpus", stop)
+        build(plan(), tmp_path / "out", progress=False)
+    assert "Since this build was begun" not in caplog.text
+    inputs[0].unlink()
+    write_jsonl(inputs[1], topic_documents(30, seed=5))
+    write_jsonl(tmp_path / "in" / "new.jsonl", topic_documents(3, seed=6))
+    (texts / "d.txt").unlink()
+    assert build(plan(), tmp_path / "out", progress=False) is not None
+    line = next(m for m in caplog.messages if m.startswith("Since this build was begun"))
+    said = line.replace(str(tmp_path / "in"), "")
+    assert "2 gone (/a.jsonl, /texts/d.txt), 1 new (/new.jsonl), 2 changed (/, /b.jsonl). " in said
+    assert f"stays in {tmp_path / 'out' / 'work'}." in line
+    caplog.clear()
+    options = topic_options([inputs[1]])  # asked for by name: nothing to say
+    assert build(make_plan(options), tmp_path / "out", progress=False, overwrite=True) is not None
+    assert "Since this build was begun" not in caplog.text
 
 
 def test_a_folder_with_other_files_is_left_alone(inputs: list[Path], tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from climb_opt import recipe_files, recipes
 from climb_opt.corpus.after.show import held_out
 from climb_opt.corpus.files import save_arrays
-from climb_opt.corpus.folder import CLUSTERS, WORK, build_facts, prepared, save_plan
+from climb_opt.corpus.folder import CLUSTERS, WORK, build_facts, inputs_moved, prepared, save_plan
 from climb_opt.corpus.options import Plan, make_plan, options_of
 from climb_opt.corpus.order import Build
 from climb_opt.corpus.run.local import open_engine
@@ -170,6 +170,8 @@ def build(
             return finished
         logger.info("Building the corpus %s.", storable(str(output)))
         if part[0] == 1:
+            if (moved := inputs_moved(plan, output / WORK)) is not None:
+                logger.warning("%s", moved)
             save_plan(plan, output / WORK)
         with open_engine(engine, workers, _shared_paths(plan, output)) as runs:
             workspace = Workspace(output / WORK, part, runs, progress)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +15,15 @@ from climb_opt import strict
 from climb_opt.corpus.files import load_json, locked, save_json
 from climb_opt.corpus.options import BuildOptions, Plan, plan_from
 from climb_opt.corpus.read.source import Source
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.files import against, is_full, writing
 from climb_opt.recipe_files import difference
 from climb_opt.shards import MANIFEST, Corpus
+from climb_opt.text import storable
 
 WORK = "work"
 PLAN = "plan.json"
+EXAMPLES = 3  # inputs in a line
 CLUSTERS = "clusters.npz"  # of a corpus whose domains were found by clustering
 
 
@@ -36,6 +39,40 @@ def save_plan(plan: Plan, work: Path) -> None:
     save_json(
         work / PLAN, {"options": asdict(plan.options), "sources": list(map(asdict, plan.sources))}
     )
+
+
+def inputs_moved(plan: Plan, work: Path) -> str | None:
+    """A line: what became of the inputs since the same ones were named for the build in `work`."""
+    file = work / PLAN
+    stored = load_json(file) if file.is_file() else None
+    if stored is None or stored["options"]["inputs"] != list(plan.options.inputs):
+        return None
+    before = _versions([strict.build(Source, s, str(file)) for s in stored["sources"]])
+    now = _versions(plan.sources)
+    changed = [name for name, version in now.items() if before.get(name, version) != version]
+    kinds = {"gone": before.keys() - now.keys(), "new": now.keys() - before.keys()}
+    parts = [
+        f"{len(names):,} {kind} ({listed(map(storable, sorted(names)), EXAMPLES)})"
+        for kind, names in {**kinds, "changed": changed}.items()
+        if names
+    ]
+    if not parts:
+        return None
+    return (
+        f"Since this build was begun, of its inputs are {', '.join(parts)}. All are read again as "
+        f"they are now; what was made of them before stays in {storable(str(work))}."
+    )
+
+
+def _versions(sources: Sequence[Source]) -> dict[str, str]:
+    """The version of each input; of texts, which have none of their own, that of their folder."""
+    found: dict[str, str] = {}
+    for source in sources:
+        files = source.extra.get("files")
+        name = source.path if files is None else os.path.join(source.path, "")
+        found[name] = f"{found.get(name, '')} {source.bytes}-{source.version}"
+        found |= {os.path.join(name, file): "" for file in files or ()}
+    return found
 
 
 def load_plan(output: Path) -> Plan:
