@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +16,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from climb_opt.cli import main
+from climb_opt.corpus.documents import Document, write_block
 from climb_opt.corpus.run.local import serial_tokenizers
+from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import tokenise
 from climb_opt.corpus.stages.bpe import train_tokenizer
 from climb_opt.corpus.stages.tokenise import TokenFacts, encode, facts_of
 from climb_opt.errors import UserError
+from climb_opt.files import save_array
 from climb_opt.tokenizer import end_of_text, load_tokenizer
 from corpora import write_jsonl
 
@@ -62,6 +68,30 @@ def test_a_long_text_without_spaces_is_still_cut(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tokenise, "PIECE", 100)
     tokens, counts = encode(TOKENIZER, ["x" * 1050, "short"], FACTS)
     assert TOKENIZER.decode(split(tokens, counts)[0][:-1]) == "x" * 1050
+
+
+def test_how_far_it_is_goes_by_the_text_inside_documents_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenise, "PIECE", 100)
+    monkeypatch.setattr(tokenise, "BATCH", 200)
+    steps: list[int] = []
+    totals: list[tuple[int, str]] = []
+
+    def bar(_: Workspace, title: str, total: int, unit: str) -> Any:
+        totals.append((total, unit))
+        return nullcontext(SimpleNamespace(update=steps.append))
+
+    monkeypatch.setattr(Workspace, "bar", bar)
+    workspace = Workspace(tmp_path)
+    documents, keep, tokens = (workspace.stage(name) for name in ("documents", "exact", "tokens"))
+    texts = ["a cat", "x" * 1000, "ü" * 50]
+    block = write_block(documents.path, "b", [Document(t[0], t) for t in texts])
+    save_array(keep.file("b.first.npy"), np.ones(3, dtype=bool))
+    TOKENIZER.save(str(tmp_path / "tokenizer.json"))
+    tokenise.tokenise(tokens, documents, [block], keep, tmp_path / "tokenizer.json", FACTS)
+    assert totals == [(1105, "byte")] and sum(steps) == 1105
+    assert max(steps) == 205  # a batch at a time, of the long document too
 
 
 def test_the_library_s_own_threads_are_back_when_the_last_user_is_done(

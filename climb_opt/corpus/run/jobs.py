@@ -39,11 +39,13 @@ class How:
         threads: run so many units at once in threads, where processes are not used; 0: in the
             calling thread.
         gpu: on a cluster, where there are GPUs: takes one.
+        by_bytes: its time goes by the text's length, and so does the bar, whatever the documents'.
     """
 
     processes: bool = False
     threads: int = 0
     gpu: bool = False
+    by_bytes: bool = False
 
 
 class Job(Generic[U]):

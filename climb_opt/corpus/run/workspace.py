@@ -109,14 +109,14 @@ class Stage:
         Args:
             task: picklable; returns the unit's artefact `<name><marker>`, which is written last, in
                 the form that its ending says; may say how it advances, in documents (bytes for
-                inputs).
+                inputs, and where `how` says so).
         """
         index, parts = self.workspace.part
         mine = units[index - 1 :: parts]
         if todo := [u for u in mine if not self.file(f"{u.name}{marker}").exists()]:
-            known = all(u.documents for u in todo)
-            sizes = [u.documents if known else u.bytes for u in todo]
-            with self.workspace.bar(self.name, sum(sizes), "doc" if known else "byte") as bar:
+            by_bytes = how.by_bytes or not all(u.documents for u in todo)
+            sizes = [u.bytes if by_bytes else u.documents for u in todo]
+            with self.workspace.bar(self.name, sum(sizes), "byte" if by_bytes else "doc") as bar:
                 jobs = [Job(u, bar, size) for u, size in zip(todo, sizes, strict=True)]
                 kept = functools.partial(_kept, self.path, marker, task)
                 self.workspace.engine.run(kept, jobs, how)

@@ -150,7 +150,7 @@ def tokenise(
     threads = engine.workers if serial else 2
     many = engine.workers > MOST_THREADED
     with serial_tokenizers() if serial else nullcontext():
-        stage.over(blocks, task, marker=".lengths.npy", how=How(many, threads))
+        stage.over(blocks, task, marker=".lengths.npy", how=How(many, threads, by_bytes=True))
 
 
 _encoder = lru_cache(maxsize=1)(corpus_tokenizer)  # of a process that does block after block
@@ -181,7 +181,6 @@ class _Tokenising:
                 lengths[rows[done : done + len(some)]] = counts
                 done += len(some)
                 file.write(tokens.data)  # `tofile` loses why a disk takes no more
-                advance(len(some))
         return lengths
 
 
@@ -191,7 +190,8 @@ def encode(
     """The texts' tokens, each followed by the end-of-text token, and each text's token count.
 
     Args:
-        advance: called between two calls of the library; what it raises ends the work.
+        advance: told after each call of the library how many characters were encoded, fewer than
+            bytes or as many; what it raises ends the work.
     """
     dtype = np.dtype(facts.dtype).newbyteorder("<")
     arrays: list[np.ndarray] = []
@@ -200,7 +200,6 @@ def encode(
     pieces = (piece for text in texts for piece in _pieces(text))
     # A document of any length takes no more memory than a batch.
     for batch in gathered(pieces, BATCH, BATCH, lambda piece: len(piece[0])):
-        advance(0)
         ids: list[int] = []
         parts = [part for part, _ in batch]
         try:
@@ -218,6 +217,7 @@ def encode(
         # By way of an array: half the time that numpy takes to read a list.
         arrays.append(np.asarray(array("I", ids)).astype(dtype))
         total += len(ids)
+        advance(sum(map(len, parts)))
     return np.concatenate(arrays), np.diff(np.array(ends, dtype=np.int64), prepend=0)
 
 
