@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 def build(cls: type[T], data: Any, where: str) -> T:
     """A dataclass from plain data; unknown keys and wrong types are errors that name them."""
-    if not isinstance(data, Mapping):
-        raise UserError(f"{where}: expected a mapping of keys, but got {data!r}.")
     hints, keys = typing.get_type_hints(cls), dataclasses.fields(typing.cast(Any, cls))
     needed = (k.name for k in keys if k.default is k.default_factory is dataclasses.MISSING)
     check_keys(data, [key.name for key in keys], needed, where)
@@ -33,8 +31,6 @@ def build(cls: type[T], data: Any, where: str) -> T:
 
 def arguments(function: Callable[..., Any], data: Any, where: str) -> dict[str, Any]:
     """A function's keyword arguments from plain data, as `build` makes a dataclass's fields."""
-    if not isinstance(data, Mapping):
-        raise UserError(f"{where}: expected a mapping of keys, but got {data!r}.")
     typed = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
     hints, known = typing.get_type_hints(typed), inspect.signature(function).parameters
     needed = (name for name, parameter in known.items() if parameter.default is parameter.empty)
@@ -42,10 +38,10 @@ def arguments(function: Callable[..., Any], data: Any, where: str) -> dict[str, 
     return {key: convert(data[key], hints[key], f"{where}.{key}") for key in data}
 
 
-def check_keys(
-    data: Mapping[str, Any], known: Sequence[str], needed: Iterable[str], where: str
-) -> None:
-    """Raise a `UserError` for the first key that is not known, or else that is missing."""
+def check_keys(data: Any, known: Sequence[str], needed: Iterable[str], where: str) -> None:
+    """Raise a `UserError` for data without keys, or a key that is not known or is missing."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected a mapping of keys, but got {data!r}.")
     for key in data:
         if key not in known:
             hint = did_you_mean(str(key), known)
