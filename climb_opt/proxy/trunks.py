@@ -74,9 +74,7 @@ def trunks_of(
     for number in reversed(range(len(proxies))):
         upper = proxies[number + 1 :]
         if upper and upper[0].go_on:
-            above = found[number + 1]
-            assert above is not None
-            found[number] = above
+            found[number] = found[number + 1]
         elif proxies[number].go_on:
             batch, steps = plan(proxies[number])
             found[number] = Trunk(corpus, proxies[number], batch * steps, directory)
