@@ -169,8 +169,7 @@ class Steering:
         """This rank's part of a domain's first sequences, in the seed's order: (n, T + 1)."""
         of = self.setup.sequences
         index = MixtureIndex(of, {domain: 1.0}, total=sequences, seed=self.seed)
-        rank, world = self.group.rank, self.group.world
-        ids = index.ids(rank * sequences // world, (rank + 1) * sequences // world)
+        ids = Batches(index, batch=sequences).ids(0, self.group.rank, self.group.world)
         yield from map(self._tokens, self._parts(ids))
 
     def token_losses(self, network: Any, tokens: torch.Tensor) -> torch.Tensor:
