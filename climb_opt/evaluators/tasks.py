@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,12 +160,8 @@ def _setting_up(name: str) -> Iterator[None]:
 
 def _inside(error: Exception, function: Any) -> dict[str, Any] | None:
     """What `function` held when the error passed through it; None where it did not."""
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code is function.__code__:
-            return trace.tb_frame.f_locals
-        trace = trace.tb_next
-    return None
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return next((f.f_locals for f in frames if f.f_code is function.__code__), None)
 
 
 def _first_row(task: Any, error: Exception) -> str:
