@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from climb_opt.corpus.documents import Block
 from climb_opt.corpus.stages import exact, near, roles, sketches
 from climb_opt.corpus.stages.exact import by_hash, equal_runs
 from climb_opt.corpus.stages.near import runs_of, similarity
-from climb_opt.corpus.stages.tokenise import TokenOptions
+from climb_opt.corpus.stages.tokenise import TokenFacts, TokenOptions
 from climb_opt.errors import UserError
+from climb_opt.files import save_array
 from climb_opt.shards import Corpus, Stream
 from corpora import TOPICS, small_corpus, topic_documents, write_jsonl
 
@@ -340,3 +342,17 @@ def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(OSError) as error:
         exact._append(rows, 1, tmp_path)
     assert error.value.errno == errno.ENOSPC
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="Linux tells what is open")
+def test_near_copies_of_many_blocks_are_counted_with_few_files_open(tmp_path: Path) -> None:
+    blocks = [Block(f"{i:03d}", 1, 20, i) for i in range(300)]
+    for block in blocks:
+        np.arange(20, dtype="<u2").tofile(tmp_path / f"{block.name}.bin")
+        save_array(tmp_path / f"{block.name}.lengths.npy", np.array([20]))
+    similar = near.Similarity(tmp_path, blocks, TokenFacts(300, 0, "uint16"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    pairs = np.array([[later, 0] for later in range(1, 300)])
+    assert similar.at_least(pairs, 0.8).all()
+    # A system may let a process have 256 files open, and libraries have theirs.
+    assert len(list(Path("/proc/self/fd").iterdir())) - before < 200

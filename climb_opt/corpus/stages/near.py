@@ -29,7 +29,7 @@ from climb_opt.corpus.stages.tokenise import TokenFacts, read_tokens
 PAIRS_AT_ONCE = 100_000
 CHECKED_AT_ONCE = 1000
 COUNTED = "tokens"  # what near copies are verified by; those that sketches alone found are not
-OPEN = 256  # blocks, memory-mapped
+OPEN = 128  # blocks, memory-mapped: some systems let a process have 256 files open
 HELD = 4_000_000  # hashes kept of documents that may be asked for again: 32 MB
 NONE = np.zeros(0, dtype=np.uint64)
 
