@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from climb_opt.cli import main
-from climb_opt.corpus.documents import Document, write_block
+from climb_opt.corpus.documents import Document, Pool, sample_texts, write_block
 from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import tokenise
@@ -68,6 +68,17 @@ def test_a_long_text_without_spaces_is_still_cut(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tokenise, "PIECE", 100)
     tokens, counts = encode(TOKENIZER, ["x" * 1050, "short"], FACTS)
     assert TOKENIZER.decode(split(tokens, counts)[0][:-1]) == "x" * 1050
+
+
+def test_a_tokenizer_is_learnt_from_enough_text_beside_one_huge_document(tmp_path: Path) -> None:
+    texts = [f"document {i} " * 10 for i in range(200)]
+    huge = "word " * 1_000_000
+    block = write_block(tmp_path, "b", [Document(t[:12], t) for t in [*texts, huge]])
+    pool = Pool([block], lambda b: np.ones(b.documents, dtype=bool), seed=0)
+    size = sum(map(len, texts))
+    found = list(sample_texts(tmp_path, pool, size, longest=1000))
+    assert 0.8 * size < sum(map(len, found)) < 1.2 * size
+    assert max(map(len, found)) <= 1000
 
 
 def test_how_far_it_is_goes_by_the_text_inside_documents_too(

@@ -184,15 +184,21 @@ class Pool:
     seed: int
 
 
-def sample_texts(folder: Path, pool: Pool, size: int) -> Iterator[str]:
-    """Texts of about `size` bytes in all, chosen by their hash, of the blocks in a folder."""
+def sample_texts(folder: Path, pool: Pool, size: int, longest: int) -> Iterator[str]:
+    """Texts of about `size` bytes in all, chosen by their hash, of the blocks in a folder.
+
+    Args:
+        longest: characters of a text that are given, and count: a text of half the corpus would
+            otherwise leave next to nothing where it is not chosen.
+    """
     some = spread(pool.blocks)
-    share = size / max(1, sum(b.bytes for b in some))
+    sizes = (np.minimum(read_rows(folder, block.name)["bytes"], longest) for block in some)
+    share = size / max(1, sum(int(each.sum()) for each in sizes))
     for block in some:
         keys = split_keys(read_rows(folder, block.name), pool.seed)
         chosen = pool.keep(block) & (keys.astype(np.float64) / 2.0**64 < share)
         if chosen.any():
-            yield from read_texts(folder, block.name, chosen)
+            yield from (text[:longest] for text in read_texts(folder, block.name, chosen))
 
 
 def sample_rows(pool: Pool, count: int) -> list[tuple[Block, np.ndarray]]:

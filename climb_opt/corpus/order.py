@@ -186,10 +186,9 @@ class Build:
             made = load_tokenizer(options.tokenizer)
         else:
             pool = Pool(self.blocks, self._may_train, self.seed)
-            sample = sample_texts(self.documents.path, pool, options.train_bytes)
+            texts = sample_texts(self.documents.path, pool, options.train_bytes, tokenise.PIECE)
             with self.workspace.bar("tokenizer", None) as bar:
-                texts = (t[: tokenise.PIECE] for t in _counted(sample, bar))
-                made = bpe.train_tokenizer(texts, options.vocab_size, bar.refresh)
+                made = bpe.train_tokenizer(_counted(texts, bar), options.vocab_size, bar.refresh)
         save_tokenizer(made, path)
 
     # --- clusters -----------------------------------------------------------------------------
