@@ -1,15 +1,20 @@
-"""Real MariaDB and PgBouncer: long attributes, like names, passing errors, shared sessions."""
+"""Real MariaDB, PgBouncer and PostgreSQL: long attributes, like names, passing errors, sessions."""
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import optuna
+import psycopg
 import pymysql
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import create_trial
-from sqlalchemy import exc
+from sqlalchemy import Engine, event, exc
+from sqlalchemy.pool import Pool
 
 import fleet
 from climb_opt import MixtureSpace
@@ -18,7 +23,7 @@ from climb_opt.errors import UserError
 from climb_opt.plan import Plan
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.storages import explained, is_outage, open_storage, study_lock
+from climb_opt.storages import explained, is_outage, never, open_storage, study_lock
 from climb_opt.storages.locks import TicketLock
 from climb_opt.study import open_study
 from servers import MariaDB, Postgres, closed_engines, mysql, pgbouncer, postgres  # noqa: F401
@@ -157,3 +162,89 @@ def test_a_name_longer_than_a_column_is_told(postgres: Postgres) -> None:  # noq
     storage = open_storage(postgres.fresh())
     with pytest.raises(UserError, match="at most 512 characters"), explained(storage):
         optuna.create_study(study_name="x" * 600, storage=storage)
+
+
+# --- Few sessions ------------------------------------------------------------------------------
+
+
+class Server:
+    """One with a place for every session but those whose numbers are in `full`."""
+
+    def __init__(self) -> None:
+        self.full: set[int] = set()
+        self.number = itertools.count()
+        self.sessions: list[Any] = []
+
+    def admit(self, *_: Any) -> None:
+        if next(self.number) in self.full:
+            raise psycopg.OperationalError("FATAL:  sorry, too many clients already")
+
+    def open_sessions(self) -> int:
+        return sum(not session.closed for session in self.sessions)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+
+    def connected(session: Any, record: Any) -> None:
+        server.sessions.append(session)
+
+    event.listen(Engine, "do_connect", server.admit)
+    event.listen(Pool, "connect", connected)
+    yield server
+    event.remove(Engine, "do_connect", server.admit)
+    event.remove(Pool, "connect", connected)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_an_opening_for_which_there_is_no_session_waits_and_keeps_none(
+    number: int,
+    postgres: Postgres,  # noqa: F811
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[int] = []
+
+    def rest(*_: Any) -> None:
+        kept.append(server.open_sessions())
+
+    monkeypatch.setattr("climb_opt.storages.outages.rest", rest)
+    server.full = {number}
+    open_storage(postgres.fresh(), stop=never)
+    assert kept == [0]
+
+
+def test_who_gets_no_session_for_a_lock_keeps_none(
+    postgres: Postgres,  # noqa: F811
+    server: Server,
+) -> None:
+    study = optuna.create_study(study_name="s", storage=open_storage(postgres.fresh()))
+    assert server.open_sessions() > 0
+    server.full = {next(server.number) + 1}
+    with pytest.raises(exc.OperationalError, match="too many clients"), study_lock(study):
+        raise AssertionError("it has the lock")
+    assert server.open_sessions() == 0
+
+
+def test_no_session_stays_open_while_a_corpus_is_built(
+    postgres: Postgres,  # noqa: F811
+    server: Server,
+    tiny_corpus: Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: list[int] = []
+
+    def build(recipe: StudyRecipe) -> Corpus:
+        kept.append(server.open_sessions())
+        return tiny_corpus
+
+    monkeypatch.setattr("climb_opt.study.opening.corpus_for", build)
+    recipe = StudyRecipe(
+        corpus=str(tiny_corpus.path),
+        proxy=ProxyRecipe(model=ModelRecipe(), tokens=4096),
+        evaluators=(Choice("heldout"),),
+        score={"web/bpb": 1.0},
+    )
+    open_study(recipe, storage=postgres.fresh(), study_name="s")
+    assert kept == [0]

@@ -10,7 +10,7 @@ every message passes through `redact`.
 """
 
 from climb_opt.storages.locks import StudyLock, study_lock
-from climb_opt.storages.opening import DEFAULT, command_on, describe, location
+from climb_opt.storages.opening import DEFAULT, command_on, describe, let_go, location
 from climb_opt.storages.outages import (
     explained,
     impatient,
@@ -32,6 +32,7 @@ __all__ = [
     "explained",
     "impatient",
     "is_outage",
+    "let_go",
     "location",
     "never",
     "open_storage",

@@ -42,6 +42,14 @@ class Database(RDBStorage):
 
     pooled = False  # sessions are shared between transactions: no lock may rest on one
 
+    def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
+        try:
+            super().__init__(url, engine_kwargs)
+        except BaseException:
+            if hasattr(self, "engine"):  # who waits must not keep the sessions others wait for
+                self.engine.dispose()
+            raise
+
     def _get_prepared_new_trial(
         self, study_id: int, template_trial: FrozenTrial | None, session: Session
     ) -> Any:

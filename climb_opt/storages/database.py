@@ -32,6 +32,10 @@ REMEDIES = (
     ("command denied", "Ask for rights on this database: GRANT ALL ON database.* TO the user."),
     ("read-only", "This server or session takes no writes; give the primary server."),
     ("unknown database", "Create it first: CREATE DATABASE ..."),
+    *(
+        (said, "Another worker is making its tables.")
+        for said in ("duplicate key", "already exists")
+    ),
     ("does not exist", "Create the database and the user first, or correct the URL."),
     *((said, "Check the host's name in the URL.") for said in NO_HOST),
     ("connection refused", "Check the host and the port, and that the server runs."),
@@ -193,9 +197,11 @@ def _is_away(error: BaseException) -> bool:
     """Whether the server may answer later, or let workers create its tables one after another."""
     from sqlalchemy import exc
 
-    said, race = str(error).lower(), "already exists" in str(error)
+    causes = list(causes_of(error))  # Optuna's own error of a commit says nothing itself
+    said = " ".join(map(str, causes)).lower()
+    race = "already exists" in said
     gone = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
-    for cause in (error, error.__cause__):
+    for cause in causes:
         if isinstance(cause, exc.IntegrityError) or (race and isinstance(cause, exc.DBAPIError)):
             return True
         if isinstance(cause, gone):

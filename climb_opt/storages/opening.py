@@ -43,6 +43,17 @@ def open_once(where: str | Path | None = None, *, write: bool = True) -> BaseSto
     return open_journal(text, write=write)
 
 
+def let_go(storage: BaseStorage) -> None:
+    """Give back the database's sessions that are not in use; it makes others when it needs them.
+
+    Without it they last as long as Python has not collected the storage: a server whose places are
+    all taken by those who wait for one would never have one again.
+    """
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    if engine is not None:
+        engine.dispose()
+
+
 def describe(storage: BaseStorage) -> str:
     """A name for messages: the URL without its password, or the path."""
     backend = getattr(storage, "_backend", storage)

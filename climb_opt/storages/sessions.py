@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from climb_opt.files import short_key
+from climb_opt.storages.opening import let_go
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ class SessionLock(ABC):
         self._engine = create_engine(
             url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=given
         )
+        self._backend = backend
         self._values = self.values(short_key(f"{url.database}/{study}"), hung)
         self._connection: Connection | None = None
 
@@ -40,7 +42,11 @@ class SessionLock(ABC):
         """What the statements take."""
 
     def __enter__(self) -> SessionLock:
-        self._connection = self._engine.connect()
+        try:
+            self._connection = self._engine.connect()
+        except SQLAlchemyError:
+            let_go(self._backend)  # where every worker keeps one, none would be left for a lock
+            raise
         try:
             self._limit()
             while not self._ask(self.take):

@@ -26,7 +26,15 @@ from climb_opt.proxy.ladders import branching_flops, study_ladder
 from climb_opt.recipes import StudyRecipe
 from climb_opt.shards import MANIFEST, Corpus
 from climb_opt.simplex import MixtureSpace
-from climb_opt.storages import describe, explained, is_outage, open_storage, persist, study_lock
+from climb_opt.storages import (
+    describe,
+    explained,
+    is_outage,
+    let_go,
+    open_storage,
+    persist,
+    study_lock,
+)
 from climb_opt.study.asked import (
     check_budget,
     check_choices,
@@ -80,8 +88,7 @@ def open_study(
     name, wanted = read_asked(recipe, study_name, overrides)
     new = wanted if create else None
 
-    def attempt(corpus: Corpus | None) -> optuna.Study | None:
-        opened = open_storage(storage, write=create, stop=stop)
+    def look(opened: BaseStorage, corpus: Corpus | None) -> optuna.Study | None:
         existing = optuna.get_all_study_names(opened)
         if name not in existing and new is None:
             raise UserError(_no_study(name, existing, opened, recipe))
@@ -96,12 +103,21 @@ def open_study(
             study = _complete(opened, name, new, corpus, on_create or log.info)
         return study
 
+    def attempt(corpus: Corpus | None) -> optuna.Study | None:
+        opened, study = open_storage(storage, write=create, stop=stop), None
+        try:
+            study = look(opened, corpus)
+        finally:
+            if study is None and opened is not storage:
+                let_go(opened)
+        return study
+
     def patiently(corpus: Corpus | None = None) -> optuna.Study | None:
         with explained(storage):
             return persist(partial(attempt, corpus), stop)
 
     study = patiently()
-    if study is None:  # with no storage open: a corpus may take hours to build
+    if study is None:  # with no session open: a corpus may take hours to build
         assert new is not None
         study = patiently(corpus_for(new))
     assert study is not None
