@@ -198,15 +198,14 @@ class ClimbSampler(MixtureSampler):
         self._introduce(study)
         if self._pick is not None:
             store_fact(study, PICK, {**self._pick, "seed": seed})
-        m = self._plan.rounds[index]
-        plan = StudyView(study).plan
-        lost = plan.distrusted(StudyView(study).trials()) if plan.before.readouts else ()
+        m, view = self._plan.rounds[index], StudyView(study)
+        plan = view.plan
+        lost = plan.distrusted(view.trials()) if plan.before.readouts else ()
         if {*plan.rungs[:index]} <= {*lost} if plan.rungs else index == 0:
             batch = first_round(self._space, self._rules, m=m, seed=seed)
             self._name_unread(study, batch)
             return batch, []
         batch, fitted = self._next(study, seed, basis, self._rules, m, index)
-        view = StudyView(study)
         known = fitted if self._on_level(view, index, basis) else None
         return batch, predicted(known, batch, view.sign)
 
