@@ -164,10 +164,7 @@ def _within_usage(space: MixtureSpace, rng: np.random.Generator, n: int) -> np.n
     if found < n:  # hundreds of domains: hardly a sparse draw stays below 15 x every small prior
         strength = rng.choice(SPARSE_STRENGTHS, size=min(n - found, batch))
         draws = dirichlet(rng, np.multiply.outer(strength, alpha))
-        capped = MixtureSpace(
-            zip(space.domains, space.prior, strict=True),
-            upper=dict(zip(space.domains, bound, strict=True)),
-        )
+        capped = MixtureSpace(space.mixture(space.prior), upper=space.mixture(bound))
         kept.append(capped.project(draws))
     return np.concatenate(kept)[:n]
 
