@@ -162,11 +162,9 @@ class SimplexGPSampler(MixtureSampler):
         if rung is not None:
             stored |= rung_attributes(rung, view.plan.target)
         if problem is not None and len(problem.objectives) == 1:
-            believed = problem.objectives[0]
-            if isinstance(believed, LadderProcess) and rung is not None:
-                stored[FORECAST] = expected(believed.at(rung), weights, view.sign)
-            else:
-                stored[FORECAST] = expected(believed, weights, view.sign)
+            of = problem.objectives[0]
+            believed = of.at(rung) if isinstance(of, LadderProcess) and rung is not None else of
+            stored[FORECAST] = expected(believed, weights, view.sign)
         # What the study's own process says is of the target.
         below = rung is not None and rung < view.plan.target
         return weights, stored if below else self._foretold(study, weights, stored)
