@@ -205,7 +205,6 @@ def _tell(what: str, error: Exception) -> None:
 
 
 def _dashboard() -> Any:
-    with warnings.catch_warnings():  # GPyTorch, which it imports, warns of torch.jit
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):  # GPyTorch, which it imports, warns of torch.jit
         import optuna_dashboard
     return optuna_dashboard
