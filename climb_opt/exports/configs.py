@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from typing import Any
 
 import numpy as np
 import yaml
 
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.exports.handover import Handover, Source, under_head
 from climb_opt.lookup import facts
-from climb_opt.text import amount
+from climb_opt.text import amount, counted
 
 
 @facts(phases=True, known=lambda text: text.startswith('{\n "study": '))
@@ -84,12 +83,13 @@ def nanotron_budget(handover: Handover) -> str:
     needs=("{}/*.ds",),
     layout="nanotron",
     budget=nanotron_budget,
+    check=lambda h: no_sequence(h, "nanotron", h.sequence + 1),  # the last has a target, too
     phases=True,
     goes_on=True,
     known=under_head("data_stages:"),
 )
 def nanotron(handover: Handover) -> str:
-    """nanotron: `data_stages` with `NanosetDatasetsArgs` (folders of .ds files)."""
+    """nanotron's main: `data_stages` with `NanosetDatasetsArgs` (folders of .ds files)."""
     tokens = {"sequence_length": handover.sequence}
     stages = [] if handover.phases else [_stage(handover, "mixture", 1)]
     for phase in handover.phases:
@@ -102,6 +102,21 @@ def nanotron(handover: Handover) -> str:
         begin, tokens["train_steps"] = phase.span.steps
         stages.append(_stage(phase, f"phase {phase.span.number}", begin + 1))
     return with_head(handover, {"data_stages": stages, "tokens": tokens})
+
+
+def no_sequence(handover: Handover, trainer: str, needed: int) -> list[str]:
+    """Which domains hold less than the tokens of a sequence, so that there is nothing to read."""
+    short = [
+        f"{s.name} ({counted(s.tokens, 'token')})"
+        for s in handover.sources
+        if s.tokens is not None and s.tokens < needed
+    ]
+    if not short:
+        return []
+    return [
+        f"{trainer} stops at a domain of fewer than {needed} tokens, a sequence: {listed(short)}. "
+        "Give a smaller --sequence, or a --mixture without."
+    ]
 
 
 def _stage(handover: Handover, name: str, start: int) -> dict[str, Any]:
@@ -178,15 +193,15 @@ def _olmo_files(source: Source) -> list[str]:
     return [source.path or source.filled(f"{FOLDERS}.bin")]
 
 
-def mosaicml_conversion(handover: Handover) -> list[str]:
-    """How JSON lines become streams, where the folders are of our own naming."""
+def mosaicml_streams(handover: Handover) -> list[str]:
+    """How JSON lines become streams, where the folders are of our own naming, and which cannot."""
     if any(s.path for s in handover.sources):
         return []
-    tokenizer = shlex.quote(handover.corpus_path)
     return [
         "Then, for each domain: llmfoundry data_prep convert_dataset_json --path "
         "data/domain_000.jsonl --out-root data/domain_000/train --concat-tokens "
-        f"{handover.sequence} --tokenizer {tokenizer} (a folder that transformers reads)."
+        f"{handover.sequence} --tokenizer data/tokenizer.",
+        *no_sequence(handover, "LLM Foundry", handover.sequence),
     ]
 
 
@@ -202,7 +217,7 @@ def mosaicml_budget(handover: Handover) -> str:
     needs=("{}/train/index.json",),
     layout="jsonl",
     budget=mosaicml_budget,
-    check=mosaicml_conversion,
+    check=mosaicml_streams,
     phases=True,
     known=under_head("train_loader:"),
 )
@@ -212,7 +227,8 @@ def mosaicml(handover: Handover) -> str:
     Later phases are the schedule of its callback `curriculum_learning`.
     """
     first, *later = handover.phases or (handover,)
-    data: dict[str, Any] = {"train_loader": {"name": "text", "dataset": _streams(first)}}
+    loader = {"name": "text", "dataset": _streams(first), "drop_last": True, "num_workers": 8}
+    data: dict[str, Any] = {"train_loader": loader}
     if later:
         schedule = [{"duration": _duration(p), "dataset": _streams(p)} for p in later]
         changes = {"duration": _duration(first), "schedule": schedule}

@@ -4,7 +4,8 @@ export` names the same:
 
     megatron      domain_000.bin, .idx; domain_000_heldout.bin, .idx
     nanotron      domain_000/000.ds, 000.ds.index: a folder of a domain's shards (a Nanoset)
-    jsonl         domain_000.jsonl; domain_000_heldout.jsonl: {"text": ...} a line
+    jsonl         domain_000.jsonl; domain_000_heldout.jsonl: {"text": ...} a line;
+                  tokenizer: a folder of transformers'
 
 From a build's stages:
 
@@ -41,7 +42,7 @@ from climb_opt.files import atomic, new_folder, save_array
 from climb_opt.indexed import document_lengths
 from climb_opt.progress import progress
 from climb_opt.shards import Corpus, Stream
-from climb_opt.tokenizer import load_tokenizer
+from climb_opt.tokenizer import corpus_tokenizer, load_tokenizer, save_tokenizer
 
 TEXTS = 1024  # documents decoded at once
 
@@ -171,7 +172,8 @@ def export_nanotron(corpus: Corpus, folder: Path, *, show: bool | None = None) -
 
 
 def export_jsonl(corpus: Corpus, folder: Path, *, show: bool | None = None) -> None:
-    """Each domain's documents as text, decoded from its tokens; and its held-out part's."""
+    """Each domain's documents as text, decoded from its tokens; its held-out part's; and the
+    tokenizer, whose folder trainers are given."""
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(s.documents for s in corpus.streams())
     with progress(total, "export", "document", large=True, show=show) as bar:
@@ -181,6 +183,27 @@ def export_jsonl(corpus: Corpus, folder: Path, *, show: bool | None = None) -> N
             if domain.heldout is not None:
                 file = Path(f"{held_out_of(prefix)}.jsonl")
                 save_lines(file, _rows(corpus, (domain.heldout,), bar))
+    _save_tokenizer(corpus, folder / "tokenizer")
+
+
+def _save_tokenizer(corpus: Corpus, folder: Path) -> None:
+    """The tokenizer as a folder of transformers', which makes of a text the corpus's tokens: a text
+    that spells a special token holds its letters, and the end-of-text token comes after it."""
+    processors = need("tokenizers.processors", "A tokenizer for trainers")
+    tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
+    end = tokenizer.id_to_token(corpus.eos)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=["$A", end], special_tokens=[(end, corpus.eos)]
+    )
+    folder.mkdir()
+    save_tokenizer(tokenizer, folder / "tokenizer.json")
+    facts = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": end,
+        "split_special_tokens": True,
+    }
+    text = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
 
 
 def _rows(corpus: Corpus, streams: Sequence[Stream], bar: Any) -> Iterator[dict[str, str]]:
@@ -208,7 +231,7 @@ LAYOUTS = {
     "weborganizer": "WebOrganizer's side files beside the documents",
     "megatron": "Megatron's pairs domain_000.bin and .idx; also raw tokens for OLMo-core",
     "nanotron": "a folder domain_000/ of .ds files each, for nanotron's Nanosets",
-    "jsonl": "domain_000.jsonl of texts, for Hugging Face datasets, torchtitan, LLM Foundry",
+    "jsonl": "domain_000.jsonl of texts, tokenizer/, for Hugging Face, torchtitan, LLM Foundry",
 }
 OF_SHARDS: dict[str, Callable[[Corpus, Path], object]] = {
     "megatron": export_megatron,
