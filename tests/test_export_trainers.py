@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,6 +38,85 @@ def shares(corpus: Corpus, tokens: np.ndarray) -> dict[str, float]:
         only = np.setdiff1d(these, others)
         found[name] = float(np.isin(tokens, only).mean() / np.isin(these, only).mean())
     return {name: share / sum(found.values()) for name, share in found.items()}
+
+
+# --- torchtitan: its main branch and its releases mix domains by other classes -------------------
+
+
+@dataclass
+class Interleaved:
+    """The fields of the configs of torchtitan 0.3.0 that we give, of its loader or of a source."""
+
+    sources: list[Interleaved] = field(default_factory=list)
+    seed: int = 0
+    dataset: str = ""
+    weight: float = 1.0
+
+
+@pytest.fixture
+def release(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The data sets of a stand-in for torchtitan 0.3.0."""
+    known: dict[str, Any] = {}
+    texts = {
+        "DATASETS": known,
+        "HFDataSource": Interleaved,
+        "InterleavedHuggingFaceTextDataLoader": SimpleNamespace(Config=Interleaved),
+    }
+    parts: dict[str, dict[str, Any]] = {
+        "torchtitan": {},
+        "torchtitan.components": {},
+        "torchtitan.hf_datasets": {"DatasetConfig": lambda *args: args},
+        "torchtitan.hf_datasets.text_datasets": texts,
+    }
+    monkeypatch.delitem(sys.modules, "torchtitan.components.data", raising=False)
+    for name, holds in parts.items():
+        module = ModuleType(name)
+        vars(module).update(holds, __path__=[])
+        monkeypatch.setitem(sys.modules, name, module)
+    return known
+
+
+def test_torchtitans_release_interleaves_the_domains(
+    release: dict[str, Any], tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    export(tiny_corpus, "jsonl", tmp_path / "Data")
+    template = str(tmp_path / "Data" / "domain_{index}.jsonl")
+    module = tmp_path / "mixture_of_demo.py"
+    module.write_text(render("torchtitan", handover(template=template)), encoding="utf-8")
+    config = runpy.run_path(str(module))["dataloader"]()
+    assert config.seed == 42
+    assert [source.weight for source in config.sources] == [0.6, 0.25, 0.15]
+    for source, start in zip(config.sources, ("web", "code", "math"), strict=True):
+        # The release looks a data set up by its name in small letters.
+        path, loader, text_of = release[source.dataset.lower()]
+        first = text_of(next(iter(loader(path))))
+        words = {"web": "cat", "code": "return", "math": "plus"}
+        assert words[start] in first
+
+
+@pytest.mark.filterwarnings("ignore")  # of a module of torch that it asks for
+def test_torchtitan_draws_the_mixture(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    pytest.importorskip("torchtitan")
+    pytest.importorskip("datasets").disable_progress_bars()
+    tokenizers = pytest.importorskip("torchtitan.components.tokenizer")
+    export(tiny_corpus, "jsonl", tmp_path / "data")
+    template = str(tmp_path / "data" / "domain_{index}.jsonl")
+    module = tmp_path / "mixture_of_demo.py"
+    module.write_text(render("torchtitan", handover(template=template)), encoding="utf-8")
+    config = runpy.run_path(str(module))["dataloader"]()
+    tokenizer = tokenizers.HuggingFaceTokenizer.Config().build(
+        tokenizer_path=str(tmp_path / "data" / "tokenizer")
+    )
+    assert tokenizer.eos_id == tiny_corpus.eos
+    loader = config.build(
+        dp_world_size=1, dp_rank=0, tokenizer=tokenizer, seq_len=32, local_batch_size=8
+    )
+    batches = [batch for batch, _ in zip(loader, range(80), strict=False)]
+    tokens = np.concatenate([inputs["input"].numpy().ravel() for inputs, _ in batches])
+    found = shares(tiny_corpus, tokens)
+    assert found == pytest.approx(MIXTURE, abs=0.05)
 
 
 # --- LLM Foundry: what its loader needs, and how its streams are made ----------------------------
