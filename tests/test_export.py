@@ -327,7 +327,10 @@ def test_the_megatron_index_points_at_every_document(tiny_corpus: Corpus, tmp_pa
     assert np.all(tokens[np.cumsum(sizes) - 1] == tiny_corpus.eos)
 
 
-def test_megatron_core_reads_the_materialised_tokens(tiny_corpus: Corpus, tmp_path: Path) -> None:
+def test_megatron_core_reads_the_materialised_tokens(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")  # which megatron-core warns that it lacks
     indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
     written = materialise(handover(TINY, corpus=tiny_corpus, tokens=3_000), tiny_corpus, tmp_path)
     data = indexed.IndexedDataset(str(tmp_path / "mixture"))

@@ -286,8 +286,9 @@ def test_texts_of_phases_name_their_domains(tiny_corpus: Corpus, tmp_path: Path)
 
 
 def test_megatron_core_reads_every_phases_blend_and_tokens(
-    tiny_corpus: Corpus, tmp_path: Path
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RANK", "0")  # which megatron-core warns that it lacks
     utils = pytest.importorskip("megatron.core.datasets.utils")
     indexed = pytest.importorskip("megatron.core.datasets.indexed_dataset")
     found = [

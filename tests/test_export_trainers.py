@@ -119,6 +119,57 @@ def test_torchtitan_draws_the_mixture(tiny_corpus: Corpus, tmp_path: Path) -> No
     assert found == pytest.approx(MIXTURE, abs=0.05)
 
 
+# --- Megatron and NeMo: a split of one's own ----------------------------------------------------
+
+
+def test_megatron_is_told_to_train_on_all_of_each_domain(
+    tiny_corpus: Corpus, caplog: pytest.LogCaptureFixture
+) -> None:
+    render("megatron", handover(corpus=tiny_corpus, **RUN))
+    assert "Give --split 1,0,0 and --eval-iters 0, or the blend as --train-data-path" in caplog.text
+    caplog.clear()
+    text = render("nemo", handover(corpus=tiny_corpus, **RUN))
+    assert yaml.safe_load(text)["data"]["split"] == "1,0,0"
+    assert "limit_val_batches to 0" in text and "limit_val_batches to 0" in caplog.text
+
+
+def test_megatron_core_draws_the_mixture_with_that_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    builders = pytest.importorskip("megatron.core.datasets.blended_megatron_dataset_builder")
+    gpt = pytest.importorskip("megatron.core.datasets.gpt_dataset")
+    utils = pytest.importorskip("megatron.core.datasets.utils")
+    monkeypatch.setenv("RANK", "0")
+    # Of math, with its one document, Megatron's own split has none to validate with, and hangs.
+    lengths = {"web": [90] * 300, "code": [70] * 60, "math": [20]}
+    corpus = corpus_of(tmp_path / "c", lengths)
+    order = handover(corpus=corpus, **RUN)
+    text = render("megatron", order)
+    split = re.search(r"--split (\S+)", caplog.text)
+    assert split is not None
+    config = gpt.GPTDatasetConfig(
+        random_seed=1,
+        sequence_length=order.sequence,
+        blend=utils.get_blend_from_list(text.split()),
+        split=split[1],
+        path_to_cache=str(tmp_path / "cache"),
+        tokenizer=SimpleNamespace(vocab_size=600, eod=0, pad=599, unique_identifiers={}),
+        reset_position_ids=False,
+        reset_attention_mask=False,
+        eod_mask_loss=False,
+        create_attention_mask=False,
+    )
+    sizes = (order.sequences, 0, 0)
+    train, *rest = builders.BlendedMegatronDatasetBuilder(
+        gpt.GPTDataset, sizes, lambda: True, config
+    ).build()
+    assert rest == [None, None]
+    tokens = np.concatenate([train[i]["tokens"].numpy() for i in range(order.sequences or 0)])
+    counts = np.bincount(tokens[tokens > 0], minlength=4)[1:]
+    found = counts * np.array([90 / 89, 70 / 69, 20 / 19])  # with the ends of documents
+    assert found / found.sum() == pytest.approx(list(MIXTURE.values()), abs=0.005)
+
+
 # --- LLM Foundry: what its loader needs, and how its streams are made ----------------------------
 
 
