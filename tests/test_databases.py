@@ -23,7 +23,15 @@ from climb_opt.errors import UserError
 from climb_opt.plan import Plan
 from climb_opt.recipes import Choice, ModelRecipe, ProxyRecipe, StudyRecipe
 from climb_opt.shards import Corpus
-from climb_opt.storages import explained, is_outage, never, open_storage, study_lock
+from climb_opt.storages import (
+    explained,
+    is_outage,
+    let_go,
+    never,
+    open_storage,
+    patient,
+    study_lock,
+)
 from climb_opt.storages.locks import TicketLock
 from climb_opt.study import open_study
 from servers import MariaDB, Postgres, closed_engines, mysql, pgbouncer, postgres  # noqa: F401
@@ -248,3 +256,25 @@ def test_no_session_stays_open_while_a_corpus_is_built(
     )
     open_study(recipe, storage=postgres.fresh(), study_name="s")
     assert kept == [0]
+
+
+def test_a_server_that_takes_no_writes_for_a_while_is_waited_for_and_left(
+    postgres: Postgres,  # noqa: F811
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = postgres.fresh()
+    kept: list[int] = []
+    database = url.partition("@/")[2].partition("?")[0]
+    study = patient(optuna.create_study(study_name="s", storage=open_storage(url)), never)
+
+    def primary(*_: Any) -> None:
+        postgres.sql(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+        kept.append(server.open_sessions())
+
+    monkeypatch.setattr("climb_opt.storages.outages.rest", primary)
+    postgres.sql(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+    let_go(study._storage)
+    study.set_user_attr("hours", 7)
+    assert study.user_attrs == {"hours": 7}
+    assert kept == [0], "it would ask the standby again"

@@ -31,9 +31,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
+    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.orm import Session
 
 Rows = dict[int, list[Any]]  # trial id -> its rows
+# May only read: a transaction of PostgreSQL; MySQL's option, a transaction, a server.
+READ_ONLY = {"25006", 1290, 1792, 1836}
 MOST_NUMBERS = 10_000  # in one statement; databases have their limits
 
 
@@ -43,12 +46,15 @@ class Database(RDBStorage):
     pooled = False  # sessions are shared between transactions: no lock may rest on one
 
     def __init__(self, url: str, engine_kwargs: dict[str, Any]) -> None:
+        from sqlalchemy import event  # loads only where it is used
+
         try:
             super().__init__(url, engine_kwargs)
         except BaseException:
             if hasattr(self, "engine"):  # who waits must not keep the sessions others wait for
                 self.engine.dispose()
             raise
+        event.listen(self.engine, "handle_error", _leave_standby)
 
     def _get_prepared_new_trial(
         self, study_id: int, template_trial: FrozenTrial | None, session: Session
@@ -85,6 +91,15 @@ class Database(RDBStorage):
         return trials or super()._get_trials(
             study_id, states, included_trial_ids, trial_id_greater_than
         )
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """A server that takes no writes: its sessions count as lost. It is waited for, by new ones, one
+    of which meets the primary, or this server when it takes writes again."""
+    error = context.original_exception
+    said = {getattr(error, "sqlstate", None), getattr(error, "pgcode", None), *error.args[:1]}
+    if said & READ_ONLY:
+        context.is_disconnect = True
 
 
 @functools.lru_cache(maxsize=1024)

@@ -45,7 +45,10 @@ LASTING = {1044, 1045, 1049, 1054, 1142, 1143, 1146, 1153, 1227, 1406}
 LASTING_WORDS = (SQLITE_FULL, "readonly database", "no such table", "no such column")  # SQLite
 PROXY = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED"}
 # The proxy reports an outage of the database behind it as UNKNOWN, with the error's text.
-BEHIND_PROXY = ("OperationalError", "InterfaceError", "raised during the commit", "QueuePool")
+BEHIND_PROXY = (
+    *("OperationalError", "InterfaceError", "raised during the commit", "QueuePool"),
+    "read-only transaction",
+)
 
 
 def is_outage(error: BaseException) -> bool:
