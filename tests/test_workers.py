@@ -150,6 +150,29 @@ def test_a_worker_that_fails_on_slot_after_slot_stops_before_it_uses_them_up() -
     assert fleet.audit(study, plan).sound
 
 
+def test_a_worker_that_fails_on_every_slot_of_a_short_round_stops_before_it_uses_them_up() -> None:
+    plan = Plan((3, 1), max_attempts=3)
+    study = study_of(plan)
+    with pytest.raises(UserError, match=r"last trials of 3 slots failed .* CUDA error"):
+        work(study, lambda trial: (_ for _ in ()).throw(RuntimeError("CUDA error")), plan=plan)
+    work(study, plan=plan)
+    assert fleet.audit(study, plan).sound
+
+
+def test_slots_that_fail_between_others_that_succeed_are_given_up_and_stop_nobody() -> None:
+    plan = Plan((12,), max_attempts=3)
+    study = study_of(plan)
+    bad = {1, 3, 5, 7, 9, 10}
+
+    def objective(trial: optuna.Trial) -> float:
+        if trial.user_attrs[SLOT] in bad:
+            raise RuntimeError("it diverges")
+        return score(trial)
+
+    work(study, objective, plan=plan)
+    assert rounds.status(study, plan).given_up == tuple(sorted(bad))
+
+
 def test_leaving_at_once_still_gives_the_slot_back() -> None:
     study = study_of()
     with pytest.raises(KeyboardInterrupt):

@@ -23,9 +23,11 @@ log = logging.getLogger(__name__)
 
 Objective = Callable[[optuna.Trial], float | Sequence[float]]
 
-# A worker that fails on this many slots in a row is at fault itself (a broken device, a missing
-# file) and must not use up the attempts of everybody's slots.
+# A worker that fails so often in a row, on so many slots, is at fault itself (a broken device, a
+# missing file) and must not use up the attempts of everybody's slots. A slot that failed between
+# others that succeeded is at fault, and counts no more.
 FAILURES_IN_A_ROW = 5
+SLOTS_IN_A_ROW = 3
 LONGEST_REASON = 1000  # characters
 
 
@@ -47,7 +49,8 @@ def work(study: optuna.Study, objective: Objective, lock: StudyLock, wanted: Wor
     pace, stop = wanted.pace, wanted.stop
     study = patient(study, stop)
     claims = Claims(study, lock, wanted)
-    failed: dict[Any, str] = {}  # slot -> reason, since the last success
+    failed: list[Any] = []  # the slot of each failure since the last success
+    faulty: set[Any] = set()
     while not stop():
         claimed = _claim(claims, stop, pace.poll)
         if claimed is None:
@@ -57,14 +60,17 @@ def work(study: optuna.Study, objective: Objective, lock: StudyLock, wanted: Wor
         if verdict is not None:
             raise verdict
         if trial.state != TrialState.FAIL:
+            faulty.update(failed)
             failed.clear()
         elif not trial.user_attrs.get(INTERRUPTED):
-            failed[trial.user_attrs.get(SLOT, trial.number)] = str(trial.user_attrs.get(ERROR))
-        if len(failed) >= FAILURES_IN_A_ROW:
+            slot = trial.user_attrs.get(SLOT, trial.number)
+            failed += [] if slot in faulty else [slot]
+        slots = len(set(failed))
+        if len(failed) >= FAILURES_IN_A_ROW and slots >= SLOTS_IN_A_ROW:
             raise UserError(
-                f"The last trials of {len(failed)} slots failed on this worker, most recently: "
-                f"{list(failed.values())[-1]}. Mend it and start the worker again; the study goes "
-                "on with the others."
+                f"The last trials of {slots} slots failed on this worker, most recently: "
+                f"{trial.user_attrs.get(ERROR)}. Mend it and start the worker again; the study "
+                "goes on with the others."
             )
 
 
