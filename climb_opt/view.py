@@ -45,7 +45,7 @@ from climb_opt.attributes import (
     SPACE,
     slots_beside,
 )
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.history import MOST, History, components_as_arrays, moved
 from climb_opt.ladder import Ladder, rung_of
 from climb_opt.phases import checked_space, shares_of, space_from_json
@@ -95,7 +95,9 @@ class StudyView:
     @cached_property
     def recipe(self) -> StudyRecipe | None:
         """The recipe it was created from; None for a study of `optimize` alone."""
-        return None if self.stated is None else study_from(self.stated, stored=True)
+        other = "was made by another version of climb_opt; use that one, or a newer"
+        with within(f"Study {self.name!r} {other}"):
+            return None if self.stated is None else study_from(self.stated, stored=True)
 
     @cached_property
     def stated(self) -> dict[str, Any] | None:

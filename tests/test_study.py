@@ -89,6 +89,14 @@ def test_a_recipe_stored_before_a_key_existed_is_the_same_recipe(
     open_study(recipe, storage=journal, study_name="s")
 
 
+def test_a_study_of_a_newer_version_is_told_as_that(recipe: StudyRecipe, journal: str) -> None:
+    study = open_study(recipe, storage=journal, study_name="s")
+    newer = json.loads(study.user_attrs[RECIPE]) | {"tomorrow": 1}
+    study.set_user_attr(RECIPE, json.dumps(newer))
+    with pytest.raises(UserError, match=r"'s' was made by another version.*unknown key 'tomorrow'"):
+        open_study("s", storage=journal, overrides=["seed=0"])
+
+
 def test_another_corpus_is_refused(recipe: StudyRecipe, journal: str, tmp_path: Path) -> None:
     study = open_study(recipe, storage=journal, study_name="s")
     other = tmp_path / "other"
