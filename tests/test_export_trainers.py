@@ -96,6 +96,24 @@ def test_torchtitans_release_interleaves_the_domains(
         assert words[start] in first
 
 
+def test_every_rank_of_torchtitans_release_has_a_document_of_a_domain_of_two(
+    release: dict[str, Any], tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    two = json.dumps({"text": "one"}) + "\n" + json.dumps({"text": "two"}) + "\n"
+    for name in MIXTURE:
+        (tmp_path / f"{name}.jsonl").write_text(two)
+    module = tmp_path / "mixture_of_demo.py"
+    module.write_text(render("torchtitan", handover(template=str(tmp_path / "{domain}.jsonl"))))
+    runpy.run_path(str(module))["dataloader"]()
+    path, loader, _ = next(iter(release.values()))
+    # As torchtitan does; its rank without a document looks for one without end.
+    split = pytest.importorskip("datasets.distributed").split_dataset_by_node
+    found = [next(iter(split(loader(path), rank=rank, world_size=4)), None) for rank in range(4)]
+    assert [row and row["text"] for row in found] == ["one", "two", "one", "two"]
+
+
 @pytest.mark.filterwarnings("ignore")  # of a module of torch that it asks for
 def test_torchtitan_draws_the_mixture(tiny_corpus: Corpus, tmp_path: Path) -> None:
     pytest.importorskip("torchtitan")
