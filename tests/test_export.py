@@ -32,6 +32,7 @@ class Nanoset:
 
     dataset_folder: list[str]
     dataset_weights: list[float]
+    tokenizer_name: str | None = None
     token_size_in_bytes: int | None = None
     vocab_size: int | None = None
 

@@ -207,6 +207,20 @@ def test_a_domain_of_less_than_a_sequence_is_said_to_stop_them(
     )
 
 
+def test_nanotron_finds_one_tokenizer_of_the_vocabulary_it_is_told(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    export(tiny_corpus, "nanotron", tmp_path / "data")
+    found = yaml.safe_load(render("nanotron", handover(corpus=tiny_corpus, **RUN)))
+    # Each of these nanotron's main asserts: in its config, and before it reads data.
+    place = found["tokenizer"]["tokenizer_name_or_path"]
+    dataset = found["data_stages"][0]["data"]["dataset"]
+    assert place == dataset["tokenizer_name"] == "data/tokenizer"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / place)
+    assert len(tokenizer) == dataset["vocab_size"] and tokenizer.eos_token is not None
+
+
 def test_texts_come_with_a_tokenizer_that_makes_the_corpus_of_them(
     tiny_corpus: Corpus, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ def as_yaml(handover: Handover) -> str:
 
 
 FOLDERS = "data/domain_{index}"  # a domain's data, where nothing says otherwise
+TOKENIZER = "data/tokenizer"  # what `corpus export` writes beside it, as transformers reads it
 
 
 def nanotron_budget(handover: Handover) -> str:
@@ -78,12 +79,21 @@ def nanotron_budget(handover: Handover) -> str:
     )
 
 
+def nanotron_needs(handover: Handover) -> list[str]:
+    """What nanotron (its main of April 2026) asks of tokenizer and domains before it trains."""
+    return [
+        "tokenizer_name_or_path and tokenizer_name must be the same, and the tokenizer of the "
+        f"model's vocab_size tokens: {TOKENIZER} is made with the data.",
+        *no_sequence(handover, "nanotron", handover.sequence + 1),  # the last has a target, too
+    ]
+
+
 @facts(
     places=lambda h: h.paths(FOLDERS),
     needs=("{}/*.ds",),
     layout="nanotron",
     budget=nanotron_budget,
-    check=lambda h: no_sequence(h, "nanotron", h.sequence + 1),  # the last has a target, too
+    check=nanotron_needs,
     phases=True,
     goes_on=True,
     known=under_head("data_stages:"),
@@ -101,7 +111,8 @@ def nanotron(handover: Handover) -> str:
             )
         begin, tokens["train_steps"] = phase.span.steps
         stages.append(_stage(phase, f"phase {phase.span.number}", begin + 1))
-    return with_head(handover, {"data_stages": stages, "tokens": tokens})
+    tokenizer = {"tokenizer_name_or_path": TOKENIZER}
+    return with_head(handover, {"data_stages": stages, "tokenizer": tokenizer, "tokens": tokens})
 
 
 def no_sequence(handover: Handover, trainer: str, needed: int) -> list[str]:
@@ -123,6 +134,7 @@ def _stage(handover: Handover, name: str, start: int) -> dict[str, Any]:
     dataset: dict[str, Any] = {
         "dataset_folder": handover.paths(FOLDERS),
         "dataset_weights": [s.weight for s in handover.sources],
+        "tokenizer_name": TOKENIZER,
     }
     corpus = handover.corpus
     if corpus is not None:
@@ -200,7 +212,7 @@ def mosaicml_streams(handover: Handover) -> list[str]:
     return [
         "Then, for each domain: llmfoundry data_prep convert_dataset_json --path "
         "data/domain_000.jsonl --out-root data/domain_000/train --concat-tokens "
-        f"{handover.sequence} --tokenizer data/tokenizer.",
+        f"{handover.sequence} --tokenizer {TOKENIZER}.",
         *no_sequence(handover, "LLM Foundry", handover.sequence),
     ]
 

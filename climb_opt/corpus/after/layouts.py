@@ -4,8 +4,9 @@ export` names the same:
 
     megatron      domain_000.bin, .idx; domain_000_heldout.bin, .idx
     nanotron      domain_000/000.ds, 000.ds.index: a folder of a domain's shards (a Nanoset)
-    jsonl         domain_000.jsonl; domain_000_heldout.jsonl: {"text": ...} a line;
-                  tokenizer: a folder of transformers'
+    jsonl         domain_000.jsonl; domain_000_heldout.jsonl: {"text": ...} a line
+
+The last two come with a folder `tokenizer`, as transformers reads it.
 
 From a build's stages:
 
@@ -155,7 +156,8 @@ def _record(document: Document, others: dict[str, Any]) -> dict[str, Any]:
 
 
 def export_nanotron(corpus: Corpus, folder: Path, *, show: bool | None = None) -> None:
-    """A Nanoset for each domain: datatrove's `.ds` files are tokens as our shards are."""
+    """A Nanoset for each domain: datatrove's `.ds` files are tokens as our shards are. And the
+    tokenizer, of which nanotron asks the number of tokens."""
     total = sum(d.tokens for d in corpus.domains)
     with progress(total, "export", "token", large=True, show=show) as bar:
         for index, domain in enumerate(corpus.domains):
@@ -169,6 +171,7 @@ def export_nanotron(corpus: Corpus, folder: Path, *, show: bool | None = None) -
                 with atomic(file) as partial:
                     shutil.copyfile(corpus.path / shard.file, partial)
                 bar.update(shard.tokens)
+    _save_tokenizer(corpus, folder / "tokenizer")
 
 
 def export_jsonl(corpus: Corpus, folder: Path, *, show: bool | None = None) -> None:
@@ -230,7 +233,7 @@ LAYOUTS = {
     "curator": "NeMo Curator's: documents by centroid, and Megatron's pairs",
     "weborganizer": "WebOrganizer's side files beside the documents",
     "megatron": "Megatron's pairs domain_000.bin and .idx; also raw tokens for OLMo-core",
-    "nanotron": "a folder domain_000/ of .ds files each, for nanotron's Nanosets",
+    "nanotron": "a folder domain_000/ of .ds files each and tokenizer/, for nanotron's Nanosets",
     "jsonl": "domain_000.jsonl of texts, tokenizer/, for Hugging Face, torchtitan, LLM Foundry",
 }
 OF_SHARDS: dict[str, Callable[[Corpus, Path], object]] = {
