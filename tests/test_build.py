@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from climb_opt.corpus.after.megatron import import_megatron
 from climb_opt.corpus.build import build
 from climb_opt.corpus.options import make_plan
 from climb_opt.corpus.run import local, workspace
@@ -236,9 +237,10 @@ def test_hundreds_of_domains_beside_targets_with_few_open_files_allowed(tmp_path
         mine += [{"text": f"text {index} of target {index % 3}", "kind": f"t{index % 3}"}]
         write_jsonl(tmp_path / "in" / f"d{index:03d}.jsonl", mine)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    few = len(os.listdir("/proc/self/fd")) + 100
     targets = tuple(f"t{i}=kind:t{i}" for i in range(3))
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 100, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, hard))
         corpus = small_corpus(
             tmp_path / "out",
             f"domains:{tmp_path / 'in'}",
@@ -248,9 +250,14 @@ def test_hundreds_of_domains_beside_targets_with_few_open_files_allowed(tmp_path
             merge=MergeOptions(),
         )
         maps = [corpus.read(stream) for stream in corpus.streams()]
+        pairs = [str(corpus.path / domain.shards[0].file) for domain in corpus.domains]
+        tokenizer = str(corpus.tokenizer_file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few + len(maps), hard))
+        imported = import_megatron(pairs, tokenizer, tmp_path / "imported", name="imported")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(corpus.domains) == count and len(maps) > 100
+    assert len(imported.domains) == count
     assert sum(s.documents for s in corpus.streams()) == 3 * count
     assert [corpus.targets[f"t{i}"].documents for i in range(3)] == [44, 43, 43]
 

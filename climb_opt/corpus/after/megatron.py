@@ -16,7 +16,7 @@ from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages.gather import StreamWriter, completed
 from climb_opt.corpus.stages.tokenise import TokenFacts, facts_of
 from climb_opt.errors import UserError, check_number, listed
-from climb_opt.files import atomic, new_folder
+from climb_opt.files import allow_open_files, atomic, new_folder
 from climb_opt.indexed import HEADER, document_lengths, prefix_of, read_header, write_index
 from climb_opt.shards import Corpus, Domain, Stream
 from climb_opt.text import counted, shortest_ends, twins
@@ -148,6 +148,7 @@ def import_megatron(
         given = counted(len(prefixes), "Megatron file")
         raise UserError(f"{given}; a mixture needs at least two domains: name another.")
     names = _names_of(prefixes)
+    allow_open_files(len(named))  # a memory map keeps its file open
     pairs = {p: (read_pair(p), read_pair(held[p]) if p in held else None) for p in prefixes}
     loaded = load_tokenizer(tokenizer)
     end = end_of_text(loaded, tokenizer, eos)
