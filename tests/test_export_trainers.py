@@ -7,7 +7,7 @@ import re
 import runpy
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -234,6 +234,14 @@ def test_texts_come_with_a_tokenizer_that_makes_the_corpus_of_them(
     assert np.array_equal(np.concatenate(found), tokens)
     spelt = tokenizer("<|endoftext|>")["input_ids"]  # a text that names the token holds its letters
     assert len(spelt) > 2 and spelt.index(tiny_corpus.eos) == len(spelt) - 1
+
+
+def test_an_end_that_the_tokenizer_does_not_know_is_named_nowhere(
+    tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    export(replace(tiny_corpus, eos=60_000), "nanotron", tmp_path / "data")
+    facts = json.loads((tmp_path / "data" / "tokenizer" / "tokenizer_config.json").read_text())
+    assert facts["eos_token"] is None
 
 
 @pytest.mark.filterwarnings("ignore")  # of packages that ask for older ones

@@ -195,9 +195,10 @@ def _save_tokenizer(corpus: Corpus, folder: Path) -> None:
     processors = need("tokenizers.processors", "A tokenizer for trainers")
     tokenizer = corpus_tokenizer(corpus.tokenizer_file, corpus.eos)
     end = tokenizer.id_to_token(corpus.eos)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=["$A", end], special_tokens=[(end, corpus.eos)]
-    )
+    if end is not None:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=["$A", end], special_tokens=[(end, corpus.eos)]
+        )
     folder.mkdir()
     save_tokenizer(tokenizer, folder / "tokenizer.json")
     facts = {
