@@ -217,6 +217,19 @@ def test_a_damaged_only_file_stops(tmp_path: Path) -> None:
         ingested(tmp_path, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_what_could_not_be_read_is_read_by_the_next_build(tmp_path: Path, name: str) -> None:
+    file, away = tmp_path / name, tmp_path / "away"
+    file.write_text('{"text": "words"}\n')
+    sources = find_sources([str(file)])
+    stage = Workspace(tmp_path / "work", progress=False).stage("documents")
+    file.rename(away)  # a mount that is lost for a while
+    with pytest.raises(UserError, match=r"cannot be read \(No such file"):
+        ingest(stage, sources, ReadOptions(), {})
+    away.rename(file)
+    assert ingest(stage, sources, ReadOptions(), {}).documents == 1
+
+
 def test_nothing_but_empty_documents_stops(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [{"text": ""}] * 20)
     with pytest.raises(UserError, match="no documents with text"):
