@@ -70,6 +70,14 @@ def test_merged_domains_hold_all_their_tokens(corpus: Corpus) -> None:
     assert files == {s.file for s in again.streams()}
 
 
+def test_an_edit_of_thousands_of_domains_is_shown_by_its_ends() -> None:
+    note = f"merge rest: {', '.join(f'site-{i}' for i in range(2000))}"
+    short, long = show.history({"edits": ["rename a=b", note]})
+    assert short == "edited: rename a=b"
+    assert long.startswith("edited: merge rest: site-0, ") and long.endswith(", site-1999")
+    assert len(long) < 350
+
+
 def test_dropped_domains_and_their_files_are_gone(corpus: Corpus) -> None:
     old = names(corpus)
     file = corpus.domains[1].shards[0].file

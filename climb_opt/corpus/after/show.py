@@ -12,6 +12,7 @@ from climb_opt.text import counted, number, pad, percent, printable, shorten, wi
 from climb_opt.tokenizer import EndOfText
 
 NAME = 28  # columns
+NOTE = 300  # columns: an edit may name thousands of domains, which the manifest has
 CELL = 10  # of a figure at least
 TERMS = 6
 LISTED = 5  # domains in one line
@@ -103,7 +104,7 @@ def history(provenance: dict[str, Any]) -> list[str]:
     if cuts := provenance.get("ward_distance_to_domains"):
         table = ", ".join(f"{d}: {n}" for d, n in cuts.items())
         lines.append(f"a cut of the Ward tree at distance: domains is {table}")
-    return lines + [f"edited: {note}" for note in provenance.get("edits", [])]
+    return lines + [f"edited: {shorten(note, NOTE)}" for note in provenance.get("edits", [])]
 
 
 def samples(corpus: Corpus) -> list[str]:
