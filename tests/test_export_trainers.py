@@ -99,7 +99,7 @@ def test_torchtitans_release_interleaves_the_domains(
 def test_every_rank_of_torchtitans_release_has_a_document_of_a_domain_of_two(
     release: dict[str, Any], tmp_path: Path
 ) -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = pytest.importorskip("datasets", minversion="4.0")
     datasets.disable_progress_bars()
     two = json.dumps({"text": "one"}) + "\n" + json.dumps({"text": "two"}) + "\n"
     for name in MIXTURE:
