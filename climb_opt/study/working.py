@@ -100,7 +100,11 @@ def work(
         check_own(objective, recipe)
         run(_sparing(objective, view.plan, recipe))
     else:
-        with_proxies(study, run, corpus=corpus, directory=directory, stop=stop)
+
+        def leave() -> bool:  # a proxy in training
+            return stop() or wanted.lost.is_set()
+
+        with_proxies(study, run, corpus=corpus, directory=directory, stop=leave)
 
 
 def check_own(objective: Objective | None, recipe: StudyRecipe) -> None:

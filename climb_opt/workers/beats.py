@@ -78,21 +78,27 @@ class Heart:
     Args:
         write: stores a beat, in one attempt: one that comes late is worth nothing.
         whose: what the worker is at, in words.
+        lost: set where that has ended without this worker.
     """
 
     def __init__(
-        self, write: Callable[[dict[str, Any]], None], interval: float, whose: str
+        self,
+        write: Callable[[dict[str, Any]], None],
+        interval: float,
+        whose: str,
+        lost: threading.Event | None = None,
     ) -> None:
         self._write, self._interval, self._whose = write, interval, whose
+        self._lost = lost or threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="climb-beat", daemon=True)
 
     @classmethod
-    def of_trial(cls, trial: optuna.Trial, interval: float) -> Heart:
+    def of_trial(cls, trial: optuna.Trial, interval: float, lost: threading.Event) -> Heart:
         """Beats on a trial."""
         store = impatient(trial.study)._storage.set_trial_user_attr
         write = functools.partial(store, trial._trial_id, BEAT)
-        return cls(write, interval, f"trial {trial.number}")
+        return cls(write, interval, f"trial {trial.number}", lost)
 
     @classmethod
     def of_run(cls, study: optuna.Study, interval: float) -> Heart:
@@ -116,7 +122,9 @@ class Heart:
                 self._write(sign(count))
                 count += 1
             except (UpdateFinishedTrialError, KeyError):
-                return  # told or deleted; or taken for dead while this process slept
+                if not self._done.is_set():  # deleted, or taken for dead while this process slept
+                    self._lost.set()
+                return
             except Exception as error:
                 if not is_outage(error) and not is_full(error):
                     log.warning("The beat of %s stopped: %s", self._whose, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -73,6 +74,8 @@ class Work:
         stop: asked again and again, also while the storage is away.
         on_trial: called with each trial that this worker finished, failed ones too.
         pace: how often workers beat and look.
+        lost: set while the trial that this worker is at is no longer its own: others took it for
+            dead. What is still trained of it is in vain, and in the way of who tries it again.
     """
 
     plan: Plan
@@ -82,6 +85,7 @@ class Work:
     stop: Callable[[], bool] = lambda: False
     on_trial: Callable[[FrozenTrial], None] = lambda trial: None
     pace: Pace = field(default_factory=Pace)
+    lost: threading.Event = field(default_factory=threading.Event)
 
 
 class Claims:

@@ -55,7 +55,7 @@ def work(study: optuna.Study, objective: Objective, lock: StudyLock, wanted: Wor
         claimed = _claim(claims, stop, pace.poll)
         if claimed is None:
             return
-        trial, verdict = _run(claimed, objective, pace.beat)
+        trial, verdict = _run(claimed, objective, wanted)
         wanted.on_trial(trial)
         if verdict is not None:
             raise verdict
@@ -104,19 +104,20 @@ def _news(claims: Claims, verdict: Verdict) -> str:
 
 
 def _run(
-    trial: optuna.Trial, objective: Objective, beat: float
+    trial: optuna.Trial, objective: Objective, wanted: Work
 ) -> tuple[FrozenTrial, Exception | None]:
     """The trial as it ended, and what ends its worker."""
-    study = trial.study
+    study, lost = trial.study, wanted.lost
     ends: Exception | None = None
-    with Heart.of_trial(trial, beat):
+    lost.clear()
+    with Heart.of_trial(trial, wanted.pace.beat, lost):
         try:
             with typed_with(None):  # what goes wrong is stored with the trial
                 values = _checked(objective(trial))
         except optuna.TrialPruned:
             _tell(trial, TrialState.PRUNED, None)
         except Interrupted as error:
-            ends = error
+            ends = None if lost.is_set() and not wanted.stop() else error
             _give_back(trial, str(error) or "interrupted")
         except UserError as error:
             if _planned(trial):
