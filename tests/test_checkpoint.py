@@ -36,6 +36,23 @@ def test_no_checkpoint_and_another_runs_checkpoint_are_both_none(tmp_path: Path)
     assert checkpoint.load(tmp_path, "other") is None
 
 
+def test_two_that_write_one_checkpoint_at_once_leave_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = torch.save
+
+    def meanwhile(state: Any, file: Any) -> None:
+        monkeypatch.setattr(torch, "save", write)
+        checkpoint.save(tmp_path, "print", STATE | {"step": 2})  # by another process
+        write(state, file)
+
+    monkeypatch.setattr(torch, "save", meanwhile)
+    checkpoint.save(tmp_path, "print", STATE)
+    state = checkpoint.load(tmp_path, "print")
+    assert state is not None and state["step"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == [checkpoint.FILE]
+
+
 def cut_in_half(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

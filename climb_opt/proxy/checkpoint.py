@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from climb_opt.errors import brief
+from climb_opt.files import atomic
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +27,12 @@ FILE = "checkpoint.pt"
 def save(folder: Path, fingerprint: str, state: dict[str, Any]) -> int:
     """Write the state of a trial; returns its size in bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{FILE}.partial"
-    with partial.open("wb") as file:
-        torch.save({"fingerprint": fingerprint, **state}, file)
-    sync(partial)
-    size = partial.stat().st_size
-    os.replace(partial, folder / FILE)
+    # Under a name of its own: who lost the trial and who has it now may write at once.
+    with atomic(folder / FILE) as partial:
+        with partial.open("wb") as file:
+            torch.save({"fingerprint": fingerprint, **state}, file)
+        sync(partial)
+        size = partial.stat().st_size
     sync(folder)
     return size
 
@@ -79,7 +80,7 @@ def resume(
 
 def remove(folder: Path) -> None:
     """Forget a trial's state: it is finished, or lost for good."""
-    for path in (folder / FILE, folder / f"{FILE}.partial"):
+    for path in folder.glob(f"{FILE}*"):  # and what writers who were killed left
         path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
