@@ -75,7 +75,8 @@ def test_another_recipe_is_refused_and_the_difference_shown(
     changed = replace(recipe, seed=7, rounds=(4, 2))
     with pytest.raises(UserError, match=r"rounds: \[3, 2\] -> \[4, 2\]; seed: 0 -> 7") as caught:
         open_study(changed, storage=journal, study_name="s")
-    assert "--study-name" in str(caught.value)
+    assert "a new study (`--from s` begins it" in str(caught.value)
+    assert "only `--study-name s`" in str(caught.value)
     with pytest.raises(UserError, match="seed: 0 -> 3"):
         open_study("s", storage=journal, overrides=["seed=3"])
     elsewhere = replace(recipe, corpus="somewhere/else")

@@ -210,11 +210,12 @@ def check_recipe(study: optuna.Study, wanted: StudyRecipe) -> None:
                     f"{command}` beside {facts['of']!r}, by another recipe: {'; '.join(lines)}. "
                     "Give another --study-name."
                 )
+        name = shlex.quote(study.study_name)
         raise OtherRecipe(
             study.study_name,
             lines,
-            "Give another --study-name to start a new study, or only `--study-name "
-            f"{shlex.quote(study.study_name)}` to go on with the stored recipe.",
+            f"Give another --study-name to start a new study (`--from {name}` begins it with what "
+            f"this one measured), or only `--study-name {name}` to go on with the stored recipe.",
         )
 
 
