@@ -23,6 +23,7 @@ from climb_opt.selection.promise import (
     LUCK_STD,
     NOISE_STD,
     ON_RUNGS,
+    OWN_UNFOLLOWED,
     UNFOLLOWED,
     UNSEEN,
     Promise,
@@ -60,7 +61,9 @@ def test_a_promise_is_worse_than_what_the_model_sees_never_better(sign: float) -
         seen, std = promise.surrogate.moments(np.sqrt(weights[None]))
         score = promise.score(sign)
         assert sign * score.mean > seen[0] + 0.5 * std[0]
-        parts = (DOUBT * std[0], NOISE_STD * promise.surrogate.noise, LEAD_STD * promise.lead)
+        noise, spread = promise.surrogate.noise, promise.surrogate.spread
+        parts = [DOUBT * std[0], NOISE_STD * noise, LEAD_STD * promise.lead]
+        parts.append(min(OWN_UNFOLLOWED * spread, noise))
         assert score.half == pytest.approx(WIDTH * np.linalg.norm(parts))
         assert score.low < score.mean < score.high
 
@@ -188,7 +191,9 @@ def test_without_noise_the_less_of_a_lead_is_luck_the_smaller_it_is_beside_the_s
     assert quiet.luck == pytest.approx(lead * min(LUCK, 1 / (1 + times)))
     moved = noisy.luck - quiet.luck
     assert noisy.score(1.0).mean - quiet.score(1.0).mean == pytest.approx(moved)
-    assert quiet.score(1.0).half == pytest.approx(noisy.score(1.0).half)
+    hidden = min(OWN_UNFOLLOWED * noisy.surrogate.spread, noisy.surrogate.noise)
+    of = np.hypot(quiet.score(1.0).half, WIDTH * hidden)
+    assert noisy.score(1.0).half == pytest.approx(of) and hidden > 0
 
 
 def test_without_noise_nothing_is_luck_where_there_is_no_lead() -> None:

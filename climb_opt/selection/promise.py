@@ -9,8 +9,8 @@ of its own standard deviation worse than it is: a process draws noisy scores tow
 draws what was not tried, too, the more of what scores differ by is noise. Far from its trials it
 doubts a score by more than it errs, near to them by less: three quarters of its standard deviation
 and a quarter of the noise of one measurement are nearer the truth. Small wrinkles it takes for
-noise, and averages away: a difference from a mixture that was not picked, as the prior, is doubted
-by a twelfth of what results differ by beside, if there is so much noise.
+noise, and averages away: a score is doubted by a twenty-fifth of what results differ by beside, a
+difference from a mixture that was not picked, as the prior, by a twelfth, if noise is as much.
 
 Where hardly anything is noise, what a process takes for it is what it cannot follow. Averaged over
 neighbours that is little, but the true score of one mixture has all of it. There no result was
@@ -39,6 +39,7 @@ LUCK_STD = 0.55  # standard deviations that a pick looks better than it is, a tr
 DOUBT = 0.75  # share of a process's standard deviation that a picked mixture's score is missed by
 NOISE_STD = 0.25  # share of one measurement's noise that it is missed by, too
 UNFOLLOWED = 0.08  # share of the results' spread by which a difference is missed beside its doubt
+OWN_UNFOLLOWED = 0.04  # and by which one score is
 LEAD_STD = 0.2  # standard deviation of what is left of the lead, as a share of it
 PRIOR = "prior"
 UNIFORM = "uniform"
@@ -94,7 +95,8 @@ class Promise:
         mean, std = self.surrogate.moments(root)
         doubt = DOUBT * std
         spread = self._with_misfit(float(doubt[0] ** 2), doubt)
-        spread = float(np.hypot(spread, NOISE_STD * self.surrogate.noise_at(root)[0]))
+        hidden = np.hypot(NOISE_STD * self.surrogate.noise_at(root)[0], self._hides(OWN_UNFOLLOWED))
+        spread = float(np.hypot(spread, hidden))
         others = self._of_seeds(self.weights)
         return self._estimate(sign * float(mean[0]), spread, float(std[0]), sign, others)
 
@@ -111,7 +113,7 @@ class Promise:
         own = np.sqrt(np.maximum(np.diag(covariance), 0.0))
         variance = max(float(np.sum(np.diag(covariance)) - 2 * covariance[0, 1]), 0.0)
         apart = float(np.sqrt(variance))
-        drawn, hidden = (0.0, 0.0) if picked else (self._drawn(baseline), self._unfollowed)
+        drawn, hidden = (0.0, 0.0) if picked else (self._drawn(baseline), self._hides(UNFOLLOWED))
         spread = float(np.hypot(self._with_misfit(variance, own), hidden))
         if self.unseen(baseline):
             spread *= UNSEEN
@@ -130,13 +132,10 @@ class Promise:
         noise, spread = self.surrogate.noise, self.surrogate.spread
         return float(min(noise / spread, 1.0) ** 2) if spread > 0 else 1.0
 
-    @property
-    def _unfollowed(self) -> float:
-        """What noise hides of a function's own wrinkles in a difference of two scores. Where hardly
-        anything is noise the misfit stands for it."""
-        if self.misfit:
-            return 0.0
-        return min(UNFOLLOWED * self.surrogate.spread, self.surrogate.noise)
+    def _hides(self, share: float) -> float:
+        """What noise hides of a function's own wrinkles, which are this `share` of what results
+        differ by. Where hardly anything is noise the misfit stands for it."""
+        return 0.0 if self.misfit else min(share * self.surrogate.spread, self.surrogate.noise)
 
     def unseen(self, baseline: np.ndarray) -> bool:
         """Whether only rungs below the target have run `baseline` (K,), or ones like it."""
