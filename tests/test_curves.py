@@ -119,6 +119,7 @@ def test_a_tracker_that_fails_costs_the_curve_and_nothing_else(
         outcome = trainer_in(tiny_corpus, tmp_path / "with").train(JOB, Watch())
     (said,) = [r.getMessage() for r in caplog.records if "--track" in r.getMessage()]
     assert "the server is away. The trial goes on without its curve" in said
+    assert [tracker.ended for tracker in told] == [True]  # an open run would stop the next one's
     monkeypatch.delenv(TRACK)
     plain = trainer_in(tiny_corpus, tmp_path / "without").train(JOB, Watch())
     assert outcome.losses is not None and plain.losses is not None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -101,10 +101,13 @@ class Curves:
         try:
             tell()
         except Exception as error:  # a tracker's own: its server, its login, a name it refuses
-            self._tracker = None
+            tracker, self._tracker = self._tracker, None
             log.warning(
                 "--track %s: %s. The trial goes on without its curve.", self._name, brief(error)
             )
+            if tracker is not None:
+                with suppress(Exception):  # said already; a run left open stops the next one's
+                    tracker.finish()
 
 
 def curves_here(*, is_main: bool) -> Curves:
