@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,9 @@ def test_the_program_has_no_better_feasible_mixture(
 ) -> None:
     space, gains, seed = problem
     solved = solve(space, gains)
-    prior, scaled = space.project(space.prior), gains / units(gains)[0][:, None]
+    prior, scaled = space.project(space.prior), gains / units(gains)[:, None]
     assert space.contains(solved.weights)
     assert np.all(scaled @ solved.weights >= scaled @ prior - 2 * SLACK)
-    assert np.allclose(solved.gained, scaled @ (solved.weights - prior))
     rng = np.random.default_rng(seed)
     draws = space.sample_mixed(rng, 400)
     draws = np.concatenate([draws, prior + rng.random((400, 1)) * (draws - prior), prior[None]])
@@ -59,7 +59,7 @@ def test_the_programs_slope_is_that_of_its_objective(
     space, gains, seed = problem
     rng = np.random.default_rng(seed)
     w, shares = rng.dirichlet(np.full(len(space), 5.0)) + 1e-3, rng.random(len(gains)) + 0.1
-    scaled = gains / units(gains)[0][:, None]
+    scaled = gains / units(gains)[:, None]
     step = 1e-6 * rng.normal(size=len(space))
     args = (scaled, shares, Program(0.7, 1.3, 0.4))
     up, down = _cost(w + step, *args)[0], _cost(w - step, *args)[0]
@@ -90,7 +90,7 @@ def test_a_task_that_no_domain_helps_is_not_turned_into_gain(
     space = MixtureSpace({"web": 1, "code": 1})
     solved = solve(space, np.array([[-1.0, -3.0]]), program=Program(entropy=0.0))
     assert solved.weights[0] > 0.99, "the least harm"
-    assert solved.unhelped == (0,) and "No domain helps 1 of 1 tasks" in caplog.text
+    assert "No domain helps 1 of 1 tasks" in caplog.text
 
 
 def test_a_measurement_without_any_effect_keeps_the_prior_feasible() -> None:
@@ -113,7 +113,7 @@ def test_gains_are_oriented_by_the_score() -> None:
     assert shares.tolist() == [2.0, 1.0]
     assert rows.tolist() == [[0.3, 0.1], [0.1, -0.2]], "a component with -1 should rise"
     assert EXAMPLE.of_score(["code", "web"]).tolist() == pytest.approx([0.7, 0.0])
-    up = EXAMPLE.toward({"b/acc": 1.0}, "maximize")
+    up = replace(EXAMPLE, score={"b/acc": 1.0}, direction="maximize")
     assert up.of_score(["web", "code"]).tolist() == pytest.approx([-0.2, 0.1])
 
 
@@ -147,7 +147,5 @@ def test_a_file_that_holds_no_measurement_is_refused(tmp_path: Path, text: str, 
 def test_a_domain_or_component_without_data_is_refused() -> None:
     with pytest.raises(UserError, match="no data of domain 'math' on 'a/bpb'; there is some of"):
         EXAMPLE.of_score(["web", "math"])
-    with pytest.raises(UserError, match="nothing was measured on component 'c/bpb'"):
-        EXAMPLE.toward({"c/bpb": 1.0}, "minimize")
     with pytest.raises(UserError, match="the score has no component"):
-        EXAMPLE.toward({}, "minimize").of_score(["web"])
+        replace(EXAMPLE, score={}).of_score(["web"])

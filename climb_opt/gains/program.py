@@ -43,14 +43,11 @@ class Program:
 class Solved:
     """The mixture (K,), and what the program says of it.
 
-    `gained` (n,) is S (w - p) in units of each task's best domain; `uniform` whether the uniform
-    mixture would have kept the constraints, `unhelped` the tasks that no domain helps.
+    `uniform` is whether the uniform mixture would have kept the constraints.
     """
 
     weights: np.ndarray
-    gained: np.ndarray
     uniform: bool
-    unhelped: tuple[int, ...]
     failed: str = ""
 
 
@@ -72,8 +69,7 @@ def solve(
     from scipy.optimize import minimize  # 60 ms, for those who have gains
 
     start = space.project(space.prior if prior is None else prior)
-    unit, unhelped = units(gains)
-    scaled = gains / unit[:, None]
+    scaled = gains / units(gains)[:, None]
     weights = np.ones(len(gains)) if shares is None else shares * len(gains) / shares.sum()
     floor = scaled @ start
     found = minimize(
@@ -99,24 +95,23 @@ def solve(
     kept = bool(np.all(scaled @ uniform >= floor - SLACK))
     if not kept:
         log.info("The uniform mixture serves some task worse than the prior: it is no start.")
-    return Solved(best, scaled @ best - floor, kept, unhelped, failed)
+    return Solved(best, kept, failed)
 
 
-def units(gains: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """What each task's gains (n, K) are divided by (n,), and the tasks that no domain helps.
+def units(gains: np.ndarray) -> np.ndarray:
+    """What each task's gains (n, K) are divided by (n,); tasks that no domain helps are said.
 
     The paper divides by max_j S_ij, which is negative where every domain harms the task and would
     turn harm into gain.
     """
     largest = gains.max(axis=1)
-    unhelped = tuple(np.flatnonzero(largest <= 0).tolist())
-    if unhelped:
+    if unhelped := int(np.sum(largest <= 0)):
         log.warning(
             "No domain helps %d of %d tasks: their gains are divided by the least harm.",
-            *(len(unhelped), len(gains)),
+            *(unhelped, len(gains)),
         )
     least = TINY * max(float(np.abs(gains).max(initial=0.0)), 1e-300)
-    return np.maximum(np.abs(largest), least), unhelped
+    return np.maximum(np.abs(largest), least)
 
 
 def _cost(

@@ -8,8 +8,8 @@ is better. Whoever measures S is `climb_opt/influence`; searches and baselines o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,22 +41,6 @@ class Gains:
     score: dict[str, float]
     direction: Literal["minimize", "maximize"] = "minimize"
     facts: dict[str, Any] = field(default_factory=dict)
-
-    def toward(
-        self, score: Mapping[str, float], direction: Literal["minimize", "maximize"]
-    ) -> Gains:
-        """The same measurement for another score of its targets.
-
-        Raises:
-            UserError: a component that was not measured.
-        """
-        for name in score:
-            if name not in self.lowers:
-                raise UserError(
-                    f"influence: nothing was measured on component {name!r}; measured: "
-                    f"{listed(self.lowers)}."
-                )
-        return replace(self, score=dict(score), direction=direction)
 
     def tasks(self, domains: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Gains (n, K) of the score's components, and what share of the score each makes (n,).

@@ -106,7 +106,7 @@ def searched(
         gains: S (n, K), oriented so that positive is better.
         rows: mixtures (m, K); `measured` (n, m) their gains, measured by themselves.
     """
-    unit = units(gains)[0]
+    unit = units(gains)
     predictor = lookup.find("predictor", "lightgbm")()
     predictor.fit(rows, -(measured / unit[:, None]).sum(axis=0))  # predictors learn losses
     prior = space.project(space.prior)

@@ -28,11 +28,6 @@ def prefixed() -> dict[str, Reader]:
     return {reader.prefix: reader for reader in built_in().values() if reader.prefix}
 
 
-def endings() -> list[str]:
-    """The endings of all formats."""
-    return [ending for reader in built_in().values() for ending in reader.endings]
-
-
 def reader_of(kind: str) -> Reader:
     """A reader by its name, or module:Name.
 

@@ -78,7 +78,7 @@ def advice_of(regrets: Sequence[Regret], ladder: Ladder) -> str:
             if lost <= 0 and whole.cut[-1] <= dropped.cut[-1]:
                 return (
                     f"Trials at {ladder.rungs[rung].name} add nothing: spend them at "
-                    f"{ladder.rungs[heir(ladder, rung)].name}."
+                    f"{ladder.rungs[heir(rung)].name}."
                 )
     level = (
         f"At {number(top, 3)} target trials the ladder's regret is {whole.means[-1]:.2f}, that of "

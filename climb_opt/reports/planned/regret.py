@@ -153,7 +153,7 @@ def without(ladder: Ladder, rung: int) -> str:
     return f"without {ladder.rungs[rung].name}"
 
 
-def heir(ladder: Ladder, rung: int) -> int:
+def heir(rung: int) -> int:
     """The rung that gets what another one's trials cost: the cheapest other."""
     return 1 if rung == 0 else 0
 
@@ -182,7 +182,7 @@ def _arm(recipe: StudyRecipe, arm: str, budget: float, ladder: Ladder) -> StudyR
     sizes, rungs = [float(size) for size in recipe.rounds], list(recipe.rungs)
     for rung in range(ladder.target):
         if arm == without(ladder, rung):
-            to = heir(ladder, rung)
+            to = heir(rung)
             ratio = float(ladder.costs[rung] / ladder.costs[to])
             sizes = [s * ratio if r == rung else s for s, r in zip(sizes, rungs, strict=True)]
             rungs = [to if r == rung else r for r in rungs]
