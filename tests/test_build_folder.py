@@ -92,6 +92,39 @@ def test_inputs_that_moved_since_a_build_was_begun_are_said(
     assert "Since this build was begun" not in caplog.text
 
 
+@pytest.mark.parametrize("name", ["rest.jsonl", "rest.txt"])
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_a_build_left_out_unread_is_tried_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    finished: bool,
+) -> None:
+    topic_files(tmp_path / "in")
+    for index in range(9):
+        write_jsonl(tmp_path / "in" / f"{index}.jsonl", topic_documents(2, seed=10 + index))
+    rest, away = tmp_path / "in" / name, tmp_path / "away"
+    rest.write_text('{"text": "words of the rest"}\n')
+    plan, out = make_plan(topic_options([tmp_path / "in"])), tmp_path / "out"
+    rest.rename(away)  # a mount that is lost for a while
+    with monkeypatch.context() as patch:
+        if not finished:
+            patch.setattr(build_module, "write_corpus", lambda *_: None)  # killed before
+        build(plan, out, progress=False)
+    assert "cannot be read (No such file" in caplog.text
+    away.rename(rest)
+    if finished:
+        assert build(plan, out, progress=False).provenance[
+            "skipped" if "txt" in name else "damaged"
+        ]
+        assert caplog.messages[-1].endswith("--overwrite tries them again.")
+    again = build(plan, out, progress=False, overwrite=finished)
+    whole = build(plan, tmp_path / "whole", progress=False)
+    assert again is not None and whole is not None and again.digest == whole.digest
+    assert not whole.provenance["skipped"] and not whole.provenance["damaged"]
+
+
 def test_a_folder_with_other_files_is_left_alone(inputs: list[Path], tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("years of work")

@@ -20,7 +20,15 @@ import numpy as np
 from climb_opt import recipe_files, recipes
 from climb_opt.corpus.after.show import held_out
 from climb_opt.corpus.files import save_arrays
-from climb_opt.corpus.folder import CLUSTERS, WORK, build_facts, inputs_moved, prepared, save_plan
+from climb_opt.corpus.folder import (
+    CLUSTERS,
+    WORK,
+    build_facts,
+    inputs_moved,
+    lacks_unread,
+    prepared,
+    save_plan,
+)
 from climb_opt.corpus.options import Plan, make_plan, options_of
 from climb_opt.corpus.order import Build
 from climb_opt.corpus.run.local import open_engine
@@ -154,7 +162,7 @@ def build(
         engine: "local": this machine; "ray": a Ray cluster. The bytes are the same.
         workers: processes or tasks at once; None: as many as there are cores.
         progress: False shows none; otherwise bars at a terminal, lines elsewhere.
-        overwrite: replace a corpus made with other options.
+        overwrite: replace a corpus made with other options, or without what could not be read.
         wait: for another process that builds there, instead of refusing.
 
     Raises:
@@ -167,6 +175,8 @@ def build(
     with prepared(plan, output, part, overwrite, wait=wait) as finished:
         if finished is not None:
             logger.info("%s is already built.", storable(str(output)))
+            if lacks_unread(finished.provenance):
+                logger.warning("Some inputs could not be read: --overwrite tries them again.")
             return finished
         logger.info("Building the corpus %s.", storable(str(output)))
         if part[0] == 1:
@@ -177,7 +187,7 @@ def build(
             workspace = Workspace(output / WORK, part, runs, progress)
             build = Build(plan, workspace)
             try:
-                stages = build.prepare()
+                stages = build.prepare(retry=part == (1, 1))
                 found = build.decide(stages)
             except UserError as error:
                 workspace.fail(str(error))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 DOMAIN_FIELD = "@domain"  # field of a document that its input already assigned to a domain
 TARGET_FIELD = "@target"  # field of a document whose whole input is a target
+UNREAD = "cannot be read"  # how the reason of a `Bad` begins whose file the next build may read
 
 # 128 bits of the text, 64 of the id, UTF-8 length of the text.
 ROW = np.dtype([("text", "<u8", (2,)), ("id", "<u8"), ("bytes", "<i8")])
@@ -57,6 +58,11 @@ class Bad:
 
     reason: str
     where: str
+
+
+def is_unread(damaged: str | Sequence[str], skipped: Mapping[str, int]) -> bool:
+    """Whether inputs were left out that may be read another time."""
+    return bool(damaged) or any(reason.startswith(UNREAD) for reason in skipped)
 
 
 @dataclass(frozen=True)

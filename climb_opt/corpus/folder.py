@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from climb_opt import strict
+from climb_opt.corpus.documents import is_unread
 from climb_opt.corpus.files import load_json, locked, save_json
 from climb_opt.corpus.options import BuildOptions, Plan, plan_from
 from climb_opt.corpus.read.source import Source
@@ -73,6 +74,11 @@ def _versions(sources: Sequence[Source]) -> dict[str, str]:
         found[name] = f"{found.get(name, '')} {source.bytes}-{source.version}"
         found |= {os.path.join(name, file): "" for file in files or ()}
     return found
+
+
+def lacks_unread(provenance: Mapping[str, Any]) -> bool:
+    """Whether a corpus was built without inputs that may be read another time."""
+    return is_unread(provenance.get("damaged", ()), provenance.get("skipped", {}))
 
 
 def load_plan(output: Path) -> Plan:
@@ -144,9 +150,9 @@ def _finished(plan: Plan, output: Path, overwrite: bool) -> Corpus | None:
     manifest = output / MANIFEST
     if not manifest.exists():
         return None
-    stored = load_json(manifest).get("provenance", {}).get("build")
-    ours = build_facts(plan)
-    if stored == ours:
+    provenance, ours = load_json(manifest).get("provenance", {}), build_facts(plan)
+    stored = provenance.get("build")
+    if stored == ours and not (overwrite and lacks_unread(provenance)):
         return Corpus.load(output)
     if not overwrite:
         lines = difference(stored or {}, ours)

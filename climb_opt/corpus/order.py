@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block, Pool, sample_texts
+from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block, Pool, is_unread, sample_texts
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan
 from climb_opt.corpus.run.workspace import Stage, Workspace
@@ -37,7 +37,7 @@ from climb_opt.corpus.stages import (
     sketches,
     tokenise,
 )
-from climb_opt.corpus.stages.ingest import ingest
+from climb_opt.corpus.stages.ingest import forget_unread, ingest
 from climb_opt.tokenizer import load_tokenizer, save_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,13 @@ class Build:
         self._wanted_domains = merge.domains or DEFAULT_DOMAINS
         self._merges_given = merge.domains is not None or merge.distance is not None
 
-    def prepare(self) -> counts.Stages:
-        """Every stage before the decision how clusters become domains."""
-        self._read()
+    def prepare(self, *, retry: bool = False) -> counts.Stages:
+        """Every stage before the decision how clusters become domains.
+
+        Args:
+            retry: read again what could not be read; what it changes is done again.
+        """
+        self._read(retry)
         self._tokenise()
         self._roles()
         if self.plan.clustered:
@@ -107,12 +111,16 @@ class Build:
 
     # --- documents ----------------------------------------------------------------------------
 
-    def _read(self) -> None:
+    def _read(self, retry: bool) -> None:
         plan, seed = self.plan, self.seed
         facts = [asdict(s) for s in plan.sources]
         self.documents = self.workspace.stage("documents", FORMAT, facts, asdict(plan.read))
+        if retry:
+            forget_unread(self.documents)
         self.inventory = ingest(self.documents, plan.sources, plan.read, plan.wanted)
         self.blocks: tuple[Block, ...] = self.inventory.blocks
+        if is_unread(self.inventory.damaged, self.inventory.bad):
+            self.documents = self.documents.holding([asdict(b) for b in self.blocks])
         for line in self.inventory.lines():
             logger.warning("%s", line)
         logger.info("%d documents read.", self.inventory.documents)

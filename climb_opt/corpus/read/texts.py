@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from climb_opt.corpus.documents import Bad
+from climb_opt.corpus.documents import UNREAD, Bad
 from climb_opt.corpus.read.jsonl import PACKED
 from climb_opt.corpus.read.source import Progress, Reader, ReadOptions, Row, Source
 from climb_opt.reading import decode
@@ -25,7 +25,7 @@ def read(source: Source, options: ReadOptions, progress: Progress) -> Iterator[R
             yield row, Bad("damaged", storable(str(error)))
             continue
         except OSError as error:
-            yield row, Bad(f"cannot be read ({error.strerror})", storable(str(path)))
+            yield row, Bad(f"{UNREAD} ({error.strerror})", storable(str(path)))
             continue
         consumed += len(data)
         progress(consumed)

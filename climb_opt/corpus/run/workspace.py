@@ -16,7 +16,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
@@ -102,6 +102,11 @@ class Stage:
     def file(self, name: str) -> Path:
         """An artefact's path."""
         return self.path / name
+
+    def holding(self, *facts: Any) -> Stage:
+        """The stage as what follows depends on it, if its facts alone do not decide its content."""
+        text = json.dumps([self.digest, facts], sort_keys=True, default=str)
+        return replace(self, digest=hashlib.sha256(text.encode()).hexdigest()[:12])
 
     def over(self, units: Sequence[U], task: Task[U], *, marker: str, how: How = ALONE) -> None:
         """Run `task` on every unit whose marker file is missing, and wait for other parts' units.

@@ -19,6 +19,7 @@ from climb_opt.corpus.documents import (
     Block,
     Document,
     gathered,
+    is_unread,
     write_block,
 )
 from climb_opt.corpus.files import load_json
@@ -113,7 +114,9 @@ def ingest(
         _check(inventory, len(sources))
     except UserError:
         if stage.workspace.part == (1, 1):  # others may be reading what each has written
-            _forget(stage, units, parts)
+            for unit, part in zip(units, parts, strict=True):
+                if part["damaged"] or set(part["bad"]) - {EMPTY}:
+                    stage.file(f"{unit.name}.json").unlink()
         raise
     for name, count in inventory.without.items():
         if count == inventory.documents and name in wanted:
@@ -122,12 +125,13 @@ def ingest(
     return inventory
 
 
-def _forget(stage: Stage, units: Sequence[_Unit], parts: Sequence[dict[str, Any]]) -> None:
-    """Let the next build read again what could not be read: once its disk or connection is back, or
-    it may be read, it has the same time and size as before."""
-    for unit, part in zip(units, parts, strict=True):
-        if part["damaged"] or set(part["bad"]) - {EMPTY}:
-            stage.file(f"{unit.name}.json").unlink()
+def forget_unread(stage: Stage) -> None:
+    """Let `ingest` read again what could not be read: once its disk or connection is back, or it
+    may be read, it has the same time and size as before."""
+    for file in sorted(stage.path.glob("[0-9]*.json")):
+        part = load_json(file)
+        if is_unread(part["damaged"], part["bad"]):
+            file.unlink()
 
 
 def _read_source(
