@@ -346,7 +346,7 @@ def test_work_on_a_confirm_study_names_the_command_for_it(
 
 
 def test_a_trial_that_others_took_for_dead_is_trained_no_further(
-    recipe: StudyRecipe, journal: str, monkeypatch: pytest.MonkeyPatch
+    recipe: StudyRecipe, journal: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     study = open_study(recipe, storage=journal, study_name="s")
     stopped: list[int] = []
@@ -374,7 +374,7 @@ def test_a_trial_that_others_took_for_dead_is_trained_no_further(
     monkeypatch.setattr(
         "climb_opt.study.working.make_objective", lambda *_, stop, **__: Proxies(stop)
     )
-    studies.work(study, pace=replace(PACE, beat=0.05))
+    studies.work(study, directory=tmp_path, pace=replace(PACE, beat=0.05))
     assert stopped == [0]
     assert studies.status(study).done
 

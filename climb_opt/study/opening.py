@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
@@ -47,7 +46,7 @@ from climb_opt.study.asked import (
 )
 from climb_opt.study.carried import carried
 from climb_opt.study.corpora import corpus_for, is_override, load_at, to_be_built
-from climb_opt.text import file_name
+from climb_opt.study.own_folder import leave_folder
 from climb_opt.view import StudyView, load_study, store_space
 
 log = logging.getLogger(__name__)
@@ -146,15 +145,14 @@ def discard_untried(study: optuna.Study, directory: str | Path | None = None) ->
     Returns whether it was one.
 
     Args:
-        directory: of runs; the study's folder there goes too, if it is empty.
+        directory: of runs; the study's folder there goes too, if nothing of a run lies in it.
     """
     view = StudyView(study)
     if view.trials():
         return False
-    optuna.delete_study(study_name=view.name, storage=view.storage)
     if directory is not None:
-        with contextlib.suppress(OSError):  # there is none, or something lies in it
-            (Path(directory) / file_name(view.name)).rmdir()
+        leave_folder(study, directory)
+    optuna.delete_study(study_name=view.name, storage=view.storage)
     return True
 
 

@@ -34,8 +34,8 @@ from climb_opt.study.asked import check_no_key_of_study
 from climb_opt.study.corpora import corpus_for
 from climb_opt.study.given import given_mixtures, method_slots
 from climb_opt.study.opening import load_corpus, read_recipe
+from climb_opt.study.own_folder import mark_folder, own_folder
 from climb_opt.study.seeds import Objective, seeded
-from climb_opt.text import file_name
 from climb_opt.view import StudyView
 from climb_opt.workers import Pace, Work
 
@@ -128,6 +128,7 @@ def with_proxies(
     proxies = make_objective(study, corpus=corpus, directory=directory, stop=stop)
     try:
         if proxies.is_main:
+            mark_folder(study, directory, stop)
             run(proxies)
         else:
             proxies.serve()
@@ -162,7 +163,7 @@ def loaded_objective(
     stop: Callable[[], bool] = lambda: False,
 ) -> Any:
     """The objective of a recipe, on the study's corpus and in its folder of `directory`."""
-    loaded, folder = load_corpus(study, corpus), Path(directory) / file_name(study.study_name)
+    folder, loaded = own_folder(study, directory), load_corpus(study, corpus)
     return _training().ProxyObjective(loaded, recipe, directory=folder, stop=stop)
 
 
