@@ -41,7 +41,7 @@ def opened(recipe: StudyRecipe, storage: Path) -> optuna.Study:
 
 
 def train(study: optuna.Study, runs: Path) -> None:
-    with_proxies(study, lambda proxies: None, directory=runs)
+    with_proxies(study, lambda proxies, lost: None, directory=runs)
 
 
 def test_studies_of_one_name_in_two_storages_do_not_share_a_folder_of_runs(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import studying
 from climb_opt import recipes
 from climb_opt import study as studies
 from climb_opt.attributes import AGGREGATE, CORPUS, FACTS, RECIPE, SEED, SLOT
-from climb_opt.errors import Interrupted, UserError
+from climb_opt.errors import UserError
 from climb_opt.plan import attempts_by_slot
 from climb_opt.recipes import Choice, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus
@@ -26,7 +24,6 @@ from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage
 from climb_opt.study import open_study
 from climb_opt.view import StudyView, all_trials
-from climb_opt.workers.claims import fail
 from conftest import write_tiny_corpus
 from studying import PACE, finished, score
 
@@ -343,40 +340,6 @@ def test_work_on_a_confirm_study_names_the_command_for_it(
     study.set_user_attr("climb/confirm", {})
     with pytest.raises(UserError, match="climb-opt confirm"):
         studies.work(study, objective=score)
-
-
-def test_a_trial_that_others_took_for_dead_is_trained_no_further(
-    recipe: StudyRecipe, journal: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    study = open_study(recipe, storage=journal, study_name="s")
-    stopped: list[int] = []
-
-    class Proxies:
-        is_main = True
-
-        def __init__(self, stop: Callable[[], bool]) -> None:
-            self.stop = stop
-
-        def __call__(self, trial: optuna.Trial) -> float:
-            if not stopped:
-                fail(study, trial._trial_id, "no sign of its worker")  # by another worker
-                until = time.monotonic() + 10
-                while not self.stop():
-                    assert time.monotonic() < until, "nobody told it"
-                    time.sleep(0.02)
-                stopped.append(trial.number)
-                raise Interrupted("stopped at step 3 of 9")
-            return score(trial)
-
-        def close(self) -> None:
-            pass
-
-    monkeypatch.setattr(
-        "climb_opt.study.working.make_objective", lambda *_, stop, **__: Proxies(stop)
-    )
-    studies.work(study, directory=tmp_path, pace=replace(PACE, beat=0.05))
-    assert stopped == [0]
-    assert studies.status(study).done
 
 
 def test_a_real_proxy_search_runs_and_resumes(

@@ -18,6 +18,8 @@ from climb_opt.lookup import KINDS, OWN, check_name
 from climb_opt.text import counted
 
 if TYPE_CHECKING:
+    from threading import Event
+
     import optuna
     from optuna.storages import BaseStorage
 
@@ -112,9 +114,9 @@ def retrain(
         def train() -> None:
             from climb_opt.reports.dashboard.notebook import notebook_for
 
-            def run(proxies: Objective) -> None:
+            def run(proxies: Objective, lost: Event) -> None:
                 objective = notebook_for(study, args.runs).annotate(proxies)
-                work_on(run_by(objective, stop=stop, on_trial=follow.show))
+                work_on(run_by(objective, stop=stop, on_trial=follow.show, lost=lost))
 
             with_proxies(study, run, corpus=args.corpus, directory=args.runs, stop=stop)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any, TypedDict
 
 import optuna
@@ -135,11 +136,17 @@ def run_by(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    lost: Event | None = None,
 ) -> Runner:
-    """The worker loop with an objective."""
+    """The worker loop with an objective.
+
+    Args:
+        lost: as `with_proxies` gives it with that.
+    """
+    lost = lost or Event()
 
     def run(study: optuna.Study, wanted: Work) -> None:
-        run_plan(study, objective, replace(wanted, stop=stop, on_trial=on_trial))
+        run_plan(study, objective, replace(wanted, stop=stop, on_trial=on_trial, lost=lost))
 
     return run
 
@@ -155,8 +162,8 @@ def train_beside(
     on_trial = training.get("on_trial", lambda trial: None)
     corpus, directory = training.get("corpus"), training.get("directory", "runs")
 
-    def run(objective: Objective) -> None:
-        work_on(run_by(objective, stop=stop, on_trial=on_trial))
+    def run(objective: Objective, lost: Event | None = None) -> None:
+        work_on(run_by(objective, stop=stop, on_trial=on_trial, lost=lost))
 
     try:
         if (objective := training.get("objective")) is not None:

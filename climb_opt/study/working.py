@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import optuna
@@ -86,25 +87,20 @@ def work(
                 f"Study {study.study_name!r} is no search; go on with it by `climb-opt {command}`."
             )
     view = StudyView(study)
-    study.sampler = build_sampler(recipe, view.space)
-    study.pruner = build_pruner(recipe.pruner)
+    study.sampler, study.pruner = build_sampler(recipe, view.space), build_pruner(recipe.pruner)
     given = given_mixtures(study, recipe, view.plan, view.space)
     mixtures = Verification(patient(study, stop), view.plan, given, seed=recipe.seed)
     wanted = Work(view.plan, mixtures, method_slots(recipe), stop=stop, on_trial=on_trial)
     wanted = replace(wanted, pace=pace or wanted.pace)
 
-    def run(trained: Objective) -> None:
-        run_plan(study, wrap(_foretold(trained, view.space)), wanted)
+    def run(trained: Objective, lost: Event) -> None:
+        run_plan(study, wrap(_foretold(trained, view.space)), replace(wanted, lost=lost))
 
     if objective is not None:
         check_own(objective, recipe)
-        run(_sparing(objective, view.plan, recipe))
+        run(_sparing(objective, view.plan, recipe), wanted.lost)
     else:
-
-        def leave() -> bool:  # a proxy in training
-            return stop() or wanted.lost.is_set()
-
-        with_proxies(study, run, corpus=corpus, directory=directory, stop=leave)
+        with_proxies(study, run, corpus=corpus, directory=directory, stop=stop)
 
 
 def check_own(objective: Objective | None, recipe: StudyRecipe) -> None:
@@ -118,18 +114,22 @@ def check_own(objective: Objective | None, recipe: StudyRecipe) -> None:
 
 def with_proxies(
     study: optuna.Study,
-    run: Callable[[Objective], Any],
+    run: Callable[[Objective, Event], Any],
     *,
     corpus: str | Path | CorpusRecipe | None = None,
     directory: str | Path = "runs",
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Call `run` with the objective of the study's recipe; other processes of a launch serve it."""
-    proxies = make_objective(study, corpus=corpus, directory=directory, stop=stop)
+    """Call `run` with the objective of the study's recipe, and what makes it end a training as
+    `stop` does: `Work.lost` of whoever runs it. Other processes of a launch serve it."""
+    lost = Event()
+    proxies = make_objective(
+        study, corpus=corpus, directory=directory, stop=lambda: stop() or lost.is_set()
+    )
     try:
         if proxies.is_main:
             mark_folder(study, directory, stop)
-            run(proxies)
+            run(proxies, lost)
         else:
             proxies.serve()
     except Exception:

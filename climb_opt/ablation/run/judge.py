@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,12 @@ from climb_opt.errors import Interrupted
 from climb_opt.history import History, fact
 from climb_opt.metrics import scores_of
 from climb_opt.recipes import StudyRecipe
-from climb_opt.retrain.sibling import orders
+from climb_opt.retrain.sibling import orders, run_by
 from climb_opt.simplex import MixtureSpace
 from climb_opt.statistics import spearman
-from climb_opt.study import open_study, read_recipe, run_plan, with_proxies
+from climb_opt.study import open_study, read_recipe, with_proxies
 from climb_opt.study.asked import OtherRecipe
+from climb_opt.study.seeds import Objective
 from climb_opt.view import StudyView, all_trials, read_history
 
 JUDGE_SEED = 1_000  # first of the fresh training seeds, far from the runs' own
@@ -110,7 +111,10 @@ def judge(
     seeds = range(JUDGE_SEED, JUDGE_SEED + recipe.test.seeds)
     if wanted:
         todo = orders(wanted, {f"seed{s}": s for s in seeds}, judged.max_attempts)
-        train = partial(run_plan, study, wanted=replace(todo, stop=place.stop, on_trial=on_trial))
+
+        def train(proxies: Objective, lost: Event) -> None:
+            run_by(proxies, stop=place.stop, on_trial=on_trial, lost=lost)(study, todo)
+
         with_proxies(study, train, directory=place.directory, stop=place.stop)
         place.check_stop()
     for f in finals:
