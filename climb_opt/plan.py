@@ -191,7 +191,7 @@ class Plan:
         states = {slot: self.state(trials_of) for slot, trials_of in tried.items()}
         idle = [slot for slot, state in states.items() if state == "idle"]
         if idle:
-            slot = min(idle, key=lambda s: failures(tried[s]))
+            slot = min(idle, key=lambda s: len(failures(tried[s])))
             return Step("go", slot, tried[slot])
         return Step("wait" if "busy" in states.values() else "done")
 
@@ -234,16 +234,17 @@ class Plan:
             return "finished"
         if states & {TrialState.RUNNING, TrialState.WAITING}:
             return "busy"
-        return "given up" if failures(attempts) >= self.max_attempts else "idle"
+        return "given up" if len(failures(attempts)) >= self.max_attempts else "idle"
 
 
-def failures(attempts: Sequence[FrozenTrial]) -> int:
-    """How often a slot failed since it was last retried on request; interruptions do not count."""
-    count = 0
+def failures(attempts: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The failures of a slot since it was last retried on request; interruptions are none."""
+    counted: list[FrozenTrial] = []
     for trial in attempts:
-        count = 0 if trial.user_attrs.get(RETRY) else count
-        count += trial.state == TrialState.FAIL and not trial.user_attrs.get(INTERRUPTED)
-    return count
+        counted = [] if trial.user_attrs.get(RETRY) else counted
+        if trial.state == TrialState.FAIL and not trial.user_attrs.get(INTERRUPTED):
+            counted.append(trial)
+    return counted
 
 
 def attempts_by_slot(trials: Iterable[FrozenTrial]) -> dict[Slot, list[FrozenTrial]]:

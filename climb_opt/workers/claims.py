@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -29,14 +30,15 @@ from climb_opt.bounds import SUM_TOLERANCE
 from climb_opt.ladder import BudgetSpent
 from climb_opt.ladder.branches.slots import part_of
 from climb_opt.phases import parameters
-from climb_opt.plan import Plan, Slot, Step, attempts_by_slot
+from climb_opt.plan import Plan, Slot, Step, attempts_by_slot, failures
 from climb_opt.simplex import PREFIX, MixtureSpace
 from climb_opt.storages import StudyLock, persist, reading_once
 from climb_opt.view import all_trials, rung_attributes
-from climb_opt.workers.beats import Pace, Reaper, sign, worker_name
+from climb_opt.workers.beats import Pace, Reaper, ended_here, sign, worker_name
 
 log = logging.getLogger(__name__)
 
+UNKNOWN = "unknown"  # who is at a trial of another program
 
 Verdict = Literal["wait", "done", "paused"]
 Mixture = Mapping[str, float]
@@ -99,6 +101,7 @@ class Claims:
     def __init__(self, study: optuna.Study, lock: StudyLock, wanted: Work) -> None:
         self.study, self.lock, self.wanted = study, lock, wanted
         self._plan, self._reaper = wanted.plan, Reaper(wanted.pace.grace)
+        self._left: dict[int, float] = {}  # a failed trial -> since when nobody else came
 
     def claim(self) -> optuna.Trial | Verdict:
         """A trial that is ours, or why there is none."""
@@ -138,18 +141,36 @@ class Claims:
         return None if step.kind == "go" else step.kind
 
     def step(self, trials: Iterable[FrozenTrial]) -> Step:
-        """The plan's next step, with the mixtures in line (and their retries) before it."""
-        extra = {
-            slot: tuple(attempts)
-            for slot, attempts in attempts_by_slot(trials).items()
-            if isinstance(slot, str) and slot.startswith(ENQUEUED)
-        }
-        for slot, attempts in extra.items():
-            if self._plan.state(attempts) == "idle":
-                return Step("go", slot, attempts)
+        """The plan's next step, with the mixtures in line (and their retries) before it; "wait"
+        where that is left to another worker."""
+        trials, busy = list(trials), False
+        for slot, tried in attempts_by_slot(trials).items():
+            if isinstance(slot, str) and slot.startswith(ENQUEUED):
+                attempts, state = tuple(tried), self._plan.state(tried)
+                left = state == "idle" and self._is_left(attempts, trials)
+                if state == "idle" and not left:
+                    return Step("go", slot, attempts)
+                busy = busy or left or state == "busy"
         step = self._plan.next(trials)
-        busy = any(self._plan.state(attempts) == "busy" for attempts in extra.values())
+        if step.kind == "go" and self._is_left(step.attempts, trials):
+            return Step("wait")
         return Step("wait") if busy and step.kind == "done" else step
+
+    def _is_left(self, attempts: Sequence[FrozenTrial], trials: Sequence[FrozenTrial]) -> bool:
+        """Whether a slot's last attempt is left to another worker: all earlier ones failed on this
+        one, which may be at fault. It is this one's if none is at work or comes for it."""
+        failed = failures(attempts)
+        if len(failed) < max(1, self._plan.max_attempts - 1):
+            return False
+        beats = {_worker(t): t.user_attrs.get(BEAT) for t in trials}
+        others = {w for w, beat in beats.items() if not ended_here(beat)} - {worker_name(), UNKNOWN}
+        if {*map(_worker, failed)} != {worker_name()} or not others:
+            return False
+        now, last = time.monotonic(), failed[-1].number
+        if any(t.state == TrialState.RUNNING and _worker(t) in others for t in trials):
+            self._left[last] = now
+        # Who waits looks that often, and is not seen.
+        return now - self._left.setdefault(last, now) < 2 * self.wanted.pace.poll
 
     def reap(self) -> list[FrozenTrial]:
         """Fail the trials of dead workers. Returns all trials, as they are then."""
@@ -163,8 +184,7 @@ class Claims:
     def others(self) -> list[str]:
         """The workers, other than this process, that hold trials of the study."""
         running = [t for t in all_trials(self.study) if t.state == TrialState.RUNNING]
-        holders = {str(t.user_attrs.get(BEAT, {}).get("worker", "unknown")) for t in running}
-        return sorted(holders - {worker_name()})
+        return sorted({*map(_worker, running)} - {worker_name()})
 
     def _pop(self, trials: Iterable[FrozenTrial]) -> int | None:
         storage = self.study._storage
@@ -235,6 +255,10 @@ def fail(
         log.info("Trial with id %d was finished meanwhile.", trial_id)
         return False
     return True
+
+
+def _worker(trial: FrozenTrial) -> str:
+    return str(trial.user_attrs.get(BEAT, {}).get("worker", UNKNOWN))
 
 
 def _weights(params: Mapping[str, float]) -> dict[str, BaseDistribution]:
