@@ -225,6 +225,17 @@ def test_rate_and_time_left_are_right_when_somebody_sets_the_clock_back() -> Non
     assert status.seconds_left == 18 * (status.size - 2)
 
 
+def test_a_trial_whose_worker_died_took_until_its_last_sign_of_life() -> None:
+    noon = datetime(2026, 11, 28, 12)
+    for at, expected in ((90.0, 90.0), (-5.0, 0.0), (10 * 86400.0, 3 * 86400.0)):
+        beat = {"count": 3, "at": noon.timestamp() + at, "worker": "gone:1"}
+        trial = create_trial(state=TrialState.FAIL, user_attrs={SLOT: 0, BEAT: beat})
+        trial.datetime_start, trial.datetime_complete = noon, noon + timedelta(days=3)
+        assert seconds_of(trial) == expected
+        trial.set_user_attr(FACTS, {"seconds": 36.0})
+        assert seconds_of(trial) == 36.0, "its worker lived to measure it"
+
+
 @pytest.mark.parametrize(("direction", "best"), [("minimize", 1.0), ("maximize", 2.0)])
 def test_the_best_score_is_the_best_finite_one(direction: str, best: float) -> None:
     study = optuna.create_study(direction=direction)

@@ -43,7 +43,7 @@ def worker_name() -> str:
 
 
 def sign(count: int) -> dict[str, Any]:
-    """The beat that a worker writes. `at` is its own clock, shown to people and never compared."""
+    """The beat that a worker writes. `at` is its own clock, never compared with another's."""
     return {"count": count, "at": time.time(), "worker": worker_name(), "life": life(os.getpid())}
 
 
