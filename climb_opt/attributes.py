@@ -184,7 +184,7 @@ SEED = _of_trial(
 BEAT = _of_trial(
     "climb/beat",
     "{worker, count}: the last sign of life of its worker",
-    "workers/claims workers/beats -> workers/beats workers/status",
+    "workers/claims workers/beats -> workers/claims workers/beats workers/running",
 )
 ERROR = _of_trial(
     "climb/error",

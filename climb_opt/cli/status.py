@@ -70,6 +70,7 @@ def describe(now: Status) -> str:
             f"  trial {one.number:>4}  slot {one.slot!s:<18}  {rung}"
             f"for {duration(one.seconds)}  {one.worker}  {_beat(one)}"
         )
+    lines += [f"caution: {one.caution}" for one in now.running if one.caution]
     lines += ["", "failed"] if now.failures else []
     for lost in now.failures:
         mark = " (does not count)" if lost.interrupted else ""

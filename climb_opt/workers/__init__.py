@@ -3,7 +3,8 @@
     claim     under the study's lock: reap the dead, ask the plan, start a trial (claims.py)
     beat      a sign of life on the trial every few seconds (beats.py)
     work      claim, run the objective, tell, until the plan is done (worker.py)
-    status    the same facts, for a person (status.py), and how long it still takes (durations.py)
+    status    the same facts, for a person (status.py), which trials run and may hang (running.py),
+              and how long it still takes (durations.py)
 
 Every slot of the plan ends with exactly one finished trial whoever dies: a planned trial is written
 with its slot, its first beat and, where the sampler plans ahead, its mixture in one commit, so that
@@ -14,7 +15,8 @@ worker, and its slot tried again with the same mixture. Clocks are never compare
 from climb_opt.workers.beats import Pace
 from climb_opt.workers.claims import Claims, Work
 from climb_opt.workers.durations import RungStatus
-from climb_opt.workers.status import RoundStatus, RunningStatus, Status, status
+from climb_opt.workers.running import RunningStatus
+from climb_opt.workers.status import RoundStatus, Status, status
 from climb_opt.workers.worker import work
 
 __all__ = [

@@ -101,6 +101,7 @@ class Claims:
     def __init__(self, study: optuna.Study, lock: StudyLock, wanted: Work) -> None:
         self.study, self.lock, self.wanted = study, lock, wanted
         self._plan, self._reaper = wanted.plan, Reaper(wanted.pace.grace)
+        self.seen: list[FrozenTrial] = []  # the study's trials, as they were read last
         self._left: dict[int, float] = {}  # a failed trial -> since when nobody else came
 
     def claim(self) -> optuna.Trial | Verdict:
@@ -179,11 +180,12 @@ class Claims:
         for trial, reason in dead:
             if fail(self.study, trial._trial_id, reason):
                 log.warning("Trial %d is failed: %s.", trial.number, reason)
-        return all_trials(self.study) if dead else trials
+        self.seen = all_trials(self.study) if dead else trials
+        return self.seen
 
     def others(self) -> list[str]:
         """The workers, other than this process, that hold trials of the study."""
-        running = [t for t in all_trials(self.study) if t.state == TrialState.RUNNING]
+        running = [t for t in self.seen if t.state == TrialState.RUNNING]
         return sorted({*map(_worker, running)} - {worker_name()})
 
     def _pop(self, trials: Iterable[FrozenTrial]) -> int | None:

@@ -11,13 +11,17 @@ from datetime import datetime
 
 from optuna.trial import FrozenTrial, TrialState
 
-from climb_opt.attributes import IMPORTED
+from climb_opt.attributes import IMPORTED, METHOD
 from climb_opt.history import is_moved, seconds_of
 from climb_opt.ladder import ENDED, Ladder, rung_of
 from climb_opt.ladder.branches.slots import is_branch
 from climb_opt.plan import Plan, Slot
 
 RECENT = 20  # finished trials that a rate is taken from
+# A trial that takes so many times what others took at most may hang; of minutes any other work on
+# its machine makes as much.
+OVERDUE = 2.0
+LEAST = 600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Durations:
         ended.sort(key=lambda t: t.datetime_complete or datetime.min)
         self._costs = [1.0] if plan.ladder is None else plan.ladder.costs.tolist()
         self._on: dict[int, list[float]] = {}
+        self._target = plan.target
         for trial in ended:
             self._on.setdefault(rung_of(trial, plan.target), []).append(seconds_of(trial))
         recent = ended[-RECENT:]
@@ -64,6 +69,14 @@ class Durations:
     def paid(self, flops: float, workers: int) -> float | None:
         """Seconds in which so many FLOPs are spent."""
         return None if self._per_flop is None else self._per_flop * flops / workers
+
+    def exceeded(self, trial: FrozenTrial, seconds: float) -> float | None:
+        """What recent trials of a running one's rung took at most, where it takes far longer; None
+        where it does not, or nothing is known of trials like it."""
+        if is_branch(trial) or METHOD in trial.user_attrs:
+            return None
+        most = max(self._on.get(rung_of(trial, self._target), [math.inf])[-RECENT:])
+        return most if seconds > max(OVERDUE * most, LEAST) else None
 
     def _seconds(self, rung: int) -> float:
         """Of a trial on a rung: typically, or by its FLOPs where none has ended there yet."""

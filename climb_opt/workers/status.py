@@ -6,15 +6,12 @@ import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import (
-    BEAT,
     BESIDE,
     ENQUEUED,
     ERROR,
@@ -29,8 +26,8 @@ from climb_opt.ladder import rung_of
 from climb_opt.ladder.agreement import Agreement, rank_agreement
 from climb_opt.plan import Plan, Slot, attempts_by_slot
 from climb_opt.view import StudyView, all_trials
-from climb_opt.workers.beats import ended_here
 from climb_opt.workers.durations import Durations, RungStatus, rung_status, unfinished
+from climb_opt.workers.running import RunningStatus, running_now
 
 
 @dataclass(frozen=True)
@@ -48,19 +45,6 @@ class RoundStatus:
     given_up: tuple[Slot, ...]
     rung: str | None = None
     verifies: bool = False
-
-
-@dataclass(frozen=True)
-class RunningStatus:
-    """A running trial. `age` is seconds since its worker's beat; negative when clocks differ."""
-
-    number: int
-    slot: Slot | None
-    worker: str
-    age: float | None
-    seconds: float
-    ended: bool = False  # its process, of this very machine, is no more
-    rung: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,9 +127,9 @@ def status(study: optuna.Study, plan: Plan, *, now: float | None = None) -> Stat
     inside = {slot for slots in (prepared, *planned) for slot in slots}
     loose = _loose(plan, inside, attempts, trials)
     outside = _round(plan, list(loose), loose)
-    running = tuple(_running(t, now, plan) for t in trials if t.state == TrialState.RUNNING)
-    workers = max(1, sum(r.slot is not None for r in running))
     pace = Durations(trials, plan)
+    running = running_now(trials, plan, pace, now)
+    workers = max(1, sum(r.slot is not None for r in running))
     left, over, begun = None, None, 0.0
     if plan.budget is not None and plan.ladder is not None:
         over = plan.next(trials).kind == "done"
@@ -240,21 +224,6 @@ def _loose(
         and (str(slot).startswith(ENQUEUED) or plan.state(tried) in ("finished", "busy"))
     }
     return {**named, **loose}
-
-
-def _running(trial: FrozenTrial, now: float, plan: Plan) -> RunningStatus:
-    beat: Any = trial.user_attrs.get(BEAT)
-    known = isinstance(beat, dict)
-    started = trial.datetime_start or datetime.fromtimestamp(now)
-    return RunningStatus(
-        number=trial.number,
-        slot=trial.user_attrs.get(SLOT),
-        worker=str(beat.get("worker", "unknown")) if known else "unknown",
-        age=now - float(beat["at"]) if known and "at" in beat else None,
-        seconds=max(0.0, now - started.timestamp()),
-        ended=ended_here(beat),
-        rung=None if plan.ladder is None else plan.ladder.rungs[plan.ladder.rung_of(trial)].name,
-    )
 
 
 def _failure(trial: FrozenTrial) -> FailureStatus:

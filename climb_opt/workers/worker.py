@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from climb_opt.files import is_full
 from climb_opt.storages import StudyLock, command_on, impatient, never, patient, redact, rest
 from climb_opt.workers.beats import Heart
 from climb_opt.workers.claims import Claims, Verdict, Work, fail
+from climb_opt.workers.durations import Durations
+from climb_opt.workers.running import running_now
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +80,7 @@ def work(study: optuna.Study, objective: Objective, lock: StudyLock, wanted: Wor
 def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.Trial | None:
     """A trial; None when the plan is done or the worker is asked to stop."""
     said: Verdict | None = None
+    told: set[int] = set()  # of which others hang
     pause = min(0.05, longest)
     verdict: optuna.Trial | Verdict | None = None
     while not stop():
@@ -89,6 +93,7 @@ def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.T
         if verdict != said and (news := _news(claims, verdict)):
             said = verdict
             log.info(news)
+        _say_hanging(claims, told)
         rest(pause, stop)
         pause = min(1.5 * pause, longest)
         verdict = claims.look()
@@ -101,6 +106,15 @@ def _news(claims: Claims, verdict: Verdict) -> str:
         return f"{name}: paused; `{command_on(claims.study, 'resume')}` lets it go on."
     others = claims.others()  # none: a lone worker lost the lock for a moment
     return f"{name}: waiting for a trial of {', '.join(others)}." if others else ""
+
+
+def _say_hanging(claims: Claims, told: set[int]) -> None:
+    """Warn, once, of each trial that is waited for and may never end."""
+    plan, trials = claims.wanted.plan, claims.seen
+    for one in running_now(trials, plan, Durations(trials, plan), time.time()):
+        if one.caution and one.number not in told:
+            told.add(one.number)
+            log.warning("%s: %s.", claims.study.study_name, one.caution)
 
 
 def _run(
