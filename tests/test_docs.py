@@ -7,6 +7,7 @@ import functools
 import re
 import runpy
 import shlex
+import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,13 @@ from printed import difference, pairs
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(p for p in DOCS.rglob("*.md") if p.name != "reference.md")
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ *```(\w+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
     text = page.read_text(encoding="utf-8")
-    return [body for language, body in FENCE.findall(text) if language in languages]
+    found = FENCE.findall(text)
+    return [textwrap.dedent(body) for language, body in found if language in languages]
 
 
 def commands(page: Path) -> list[str]:
