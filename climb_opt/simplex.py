@@ -251,10 +251,11 @@ class MixtureSpace:
         upper) with the one s that makes the sum 1. Where every non-zero weight is at its cap, the
         rest goes to the other domains in proportion to the prior, then to their room.
         """
-        w = np.asarray(weights, dtype=float).reshape(-1, len(self))
-        w = np.where(np.isfinite(w), np.maximum(w, 0.0), 0.0)
+        w = np.maximum(np.asarray(weights, dtype=float).reshape(-1, len(self)), 0.0)
+        w[~np.isfinite(w)] = 0.0
         largest = w.max(axis=1, keepdims=True)  # first, so that the sum cannot overflow
-        w = np.where(largest > 0, w / np.where(largest > 0, largest, 1.0), self.prior)
+        w /= np.where(largest > 0, largest, 1.0)
+        w[largest[:, 0] <= 0] = self.prior
         w /= w.sum(axis=1, keepdims=True)
         if self.bounded:
             outside = np.any((w < self.lower) | (w > self.upper), axis=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import optuna
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from climb_opt import MixtureSpace, UserError
+from climb_opt import MixtureSpace, UserError, bounds
 from climb_opt.bounds import SUM_TOLERANCE
 from climb_opt.draws import dirichlet
 
@@ -109,6 +111,31 @@ def test_cap_and_redistribute_keeps_proportions_and_exact_zeros() -> None:
 def test_what_the_capped_domains_cannot_take_goes_to_the_others_by_prior() -> None:
     space = MixtureSpace({"a": 5, "b": 3, "c": 2}, upper=0.4)
     np.testing.assert_allclose(space.project(np.array([1.0, 0, 0])), [0.4, 0.36, 0.24], atol=1e-9)
+
+
+@pytest.mark.parametrize("k", [5, 30, 300])
+def test_a_dozen_looks_at_the_weights_find_the_scale_of_nearly_all_rows(
+    k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "STEPS", 12)  # a search by halves takes sixty
+    rng = np.random.default_rng(k)
+    prior = rng.dirichlet(np.ones(k))
+    upper = np.minimum(1.0, 4 * prior + 0.02)
+    lower = np.minimum(upper, rng.choice([0.0, 0.1]) * prior)
+    rows = rng.dirichlet(np.full(k, 0.3), size=200)
+    scales = bounds.scales(rows, lower, upper)
+    missed = np.abs(np.clip(scales[:, None] * rows, lower, upper).sum(axis=1) - 1.0)
+    assert np.mean(missed < 1e-13) > 0.95
+
+
+def test_many_draws_of_many_domains_take_little_more_memory_than_they_are() -> None:
+    space = MixtureSpace({f"d{i}": 1.0 + i for i in range(500)})
+    rng = np.random.default_rng(0)
+    tracemalloc.start()
+    draws = space.sample_mixed(rng, 4000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.7 * draws.nbytes
 
 
 def test_projection_takes_any_number_of_axes() -> None:

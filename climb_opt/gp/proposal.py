@@ -29,6 +29,7 @@ SAME = 1e-4  # L1 distance: one token in 20,000 moves
 FRESH = 128  # of 8000 draws or more: those an exploring trial is drawn from
 BEST = 8  # evaluated mixtures around which candidates are drawn
 DIRECTIONS = 4  # weightings of several objectives along which candidates are sought
+PART = 12_000_000  # weights of candidates that are looked at at once: 100 MB
 MAX_JOINT = 200  # evaluated mixtures in the joint sample: the most promising, if there are more
 
 
@@ -170,9 +171,12 @@ def _pool(
     space, constraints = problem.space, problem.constraints
     best = best_candidates(problem, objective)
     drawn = candidates(rng, best, space)
-    mean, std = imagined.moments(np.sqrt(drawn))
+    # What is computed of a part takes several times its memory.
+    parts = [np.sqrt(part) for part in np.array_split(drawn, -(-drawn.size // PART))]
+    moments = [imagined.moments(part) for part in parts]
+    mean, std = (np.concatenate(found) for found in zip(*moments, strict=True))
     level = incumbent(problem, imagined)
-    score = problem.feasible(np.sqrt(drawn))
+    score = np.concatenate([problem.feasible(part) for part in parts])
     if level is not None:
         score = score + log_improvement(mean, std, level)
     order = np.argsort(-score, kind="stable")

@@ -97,7 +97,7 @@ class MixtureSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draws for what is asked for beside the weights."""
-        names = self._space.parameter_names
+        names = frozenset(self._space.parameter_names)
         return {
             name: self.sample_independent(study, trial, name, distribution)
             for name, distribution in search_space.items()

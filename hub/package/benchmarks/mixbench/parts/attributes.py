@@ -66,6 +66,9 @@ AGGREGATE = _of_study(
     "{component: coefficient}; a trial's value is the sum of coefficient x component",
     "view study/opening retrain/sibling -> view warmstart/tables",
 )
+IDENTITY = _of_study(
+    "climb/identity", "also in its folder's `study.json`", "study/own_folder -> study/own_folder"
+)
 PICK = _of_study(
     "climb/pick",
     "the seed and the `ClimbOptions` of the search's own ClimbSampler, for its pick",
@@ -182,7 +185,7 @@ SEED = _of_trial(
 BEAT = _of_trial(
     "climb/beat",
     "{worker, count}: the last sign of life of its worker",
-    "workers/claims workers/beats -> workers/beats workers/status",
+    "workers/claims workers/beats -> workers/claims workers/beats workers/running",
 )
 ERROR = _of_trial(
     "climb/error",
@@ -246,14 +249,10 @@ EXTRAPOLATED = _of_trial(
 # --- what a sampler remembers ---------------------------------------------------------------------
 
 SAMPLER_SEED = _in_study(
-    "climb:seed",
-    "the seed that ClimbSampler drew for want of one",
-    "samplers/ledger -> samplers/ledger",
+    "climb:seed", "drawn by ClimbSampler for want of one", "samplers/ledger -> samplers/ledger"
 )
 BASIS = _in_trial(
-    "climb:basis",
-    "numbers of the trials that its round learns from",
-    "samplers/ledger -> samplers/ledger",
+    "climb:basis", "numbers of trials its round learns from", "samplers/ledger -> samplers/ledger"
 )
 PROPOSAL = _in_trial(
     "simplex_gp:weights",

@@ -21,7 +21,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from .attributes import AGGREGATE, COMPONENTS, FACTS, IMPORTED, METHOD, PATH, RUNG
+from .attributes import AGGREGATE, BEAT, COMPONENTS, FACTS, IMPORTED, METHOD, PATH, RUNG
 from .errors import UserError
 from .metrics import higher_is_better
 
@@ -206,12 +206,19 @@ def moved(trials: Iterable[FrozenTrial], sign: float) -> tuple[Moved, ...]:
 def seconds_of(trial: FrozenTrial) -> float:
     """How long a trial took: what its worker measured; else between its two times of day.
 
-    The latter lie in each other's order only while nobody sets the clock.
+    The latter lie in each other's order only while nobody sets the clock. A worker that died
+    measured nothing, and others find out hours later: it counts until its last sign of life.
     """
     stated = facts_of(trial).get("seconds")
     if isinstance(stated, (int, float)):
         return float(stated)
-    return max(0.0, trial.duration.total_seconds()) if trial.duration else 0.0
+    if trial.datetime_start is None or trial.datetime_complete is None:
+        return 0.0
+    begun, ended = trial.datetime_start.timestamp(), trial.datetime_complete.timestamp()
+    beat = trial.user_attrs.get(BEAT)
+    if trial.state == TrialState.FAIL and isinstance(beat, Mapping) and "at" in beat:
+        ended = min(ended, float(beat["at"]))
+    return max(0.0, ended - begun)
 
 
 def excesses(
