@@ -113,7 +113,7 @@ def test_components_that_would_pay_alone_are_named(scale: float, constant: bool)
 def test_gains_of_components_say_that_other_seeds_are_not_counted() -> None:
     evidence = evidence_of(*learnt(study_of(opposed()), None), components=False, seed=0)
     assert evidence is not None and "would gain: code/bpb" in evidence.pays
-    told = replace(evidence, every=replace(evidence.learnt, other_seeds=0.1))
+    told = replace(evidence, learnt=replace(evidence.learnt, other_seeds=0.1))
     assert "would gain, other seeds not counted: code/bpb" in told.pays
 
 

@@ -79,7 +79,7 @@ def drawn(name: str) -> object:
 
 def taken(name: str) -> object:
     nothing: Any = None
-    return Evidence(nothing, nothing, nothing, nothing).taken_by(name)
+    return Evidence(*[nothing] * 5).taken_by(name)
 
 
 def written(name: str) -> str:

@@ -170,7 +170,7 @@ def evidence_of(
         parts.append(beliefs.promise(learnt, compared))
         promise = Mixed(parts) if parts[1:] else parts[0]
         problem = replace(problem.trusted, space=reach)
-        found = Evidence(judging, problem, promise, compared, seed, stored, verified, learnt)
+        found = Evidence(judging, learnt, problem, promise, compared, seed, stored, verified)
         if found.relative_noise < QUIET:
             break
     return found

@@ -46,18 +46,18 @@ class Evidence:
     `compared` (m, K) are the mixtures to be beaten, the prior first. `climb` is what the study's
     own `ClimbSampler` stored of its pick, if it had one. `verified`: what a model finds best was
     measured: the recommendation and its rivals in the last slots of the plan, or the optimum of
-    branches. `every`: the trials of every rung, where the history holds those of the target alone
-    and the beliefs rest on all.
+    branches. `learnt` is what the beliefs rest on: the trials of every rung, where the history
+    holds those of the target alone.
     """
 
     history: History
+    learnt: History
     problem: Problem
     promise: Surrogate
     compared: np.ndarray
     seed: int = 0
     climb: Mapping[str, Any] = field(default_factory=dict)
     verified: bool = False
-    every: History | None = None
     _taken: dict[str, np.ndarray] = field(default_factory=dict, init=False, compare=False)
 
     def taken_by(self, rule: str) -> np.ndarray:
@@ -81,11 +81,6 @@ class Evidence:
     def chance(self, weights: np.ndarray) -> float:
         """How likely weights (K,) keep every guard-rail; 1 where there is none."""
         return float(np.exp(self.problem.feasible(np.sqrt(weights[None]))[0]))
-
-    @property
-    def learnt(self) -> History:
-        """What the beliefs rest on."""
-        return self.history if self.every is None else self.every
 
     @property
     def rng(self) -> np.random.Generator:
