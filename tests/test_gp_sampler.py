@@ -218,6 +218,10 @@ def test_the_start_is_a_function_of_seed_and_slot() -> None:
     np.testing.assert_array_equal(start_mixture(space, 0, 17), draws[17])
     assert len(np.unique(draws, axis=0)) == 40 and np.all(space.contains(draws))
     assert not np.array_equal(start_mixture(space, 1, 17), draws[17])
+    far = np.abs(draws - space.prior).sum(axis=1)
+    assert far[3::6].max() < 0.4 < far[2:][np.arange(2, 40) % 6 != 3].min()  # near the prior, not
+    few = 1 / (draws**2).sum(axis=1)  # as many domains, had they equal weights
+    assert np.median(few[np.arange(40) % 3 > 0]) < 2 < np.median(few[6::6])
 
 
 def test_a_slot_is_used_where_a_worker_gave_one() -> None:

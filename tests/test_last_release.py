@@ -14,10 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from optuna.trial import TrialState
 
-from climb_opt import best_mixture, cli
+from climb_opt import ClimbSampler, MixtureSpace, SimplexGPSampler, best_mixture, cli
 from climb_opt.attributes import CORPUS, SLOT
 from climb_opt.corpus.documents import ROW, row_of, split_keys
 from climb_opt.corpus.stages.cluster import ClusterOptions
@@ -101,6 +102,33 @@ def test_a_run_reads_the_sequences_in_the_order_that_it_did() -> None:
     assert index.ids(0, 20).tolist() == [
         3, 40, 75, 1, 23, 0, 4, 76, 12, 2, 1, 16, 77, 0, 61, 2, 4, 76, 51, 3,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "begun"),
+    [
+        (
+            lambda space: ClimbSampler(space, rounds=(3, 2), predictor="linear", seed=0),
+            [
+                [0.6562, 0.3008],
+                [0.9696, 0.008],
+                [0.5922, 0.4078],
+                [0.0003, 0.0011],
+                [0.0009, 0.0002],
+            ],
+        ),
+        (
+            lambda space: SimplexGPSampler(space, seed=0),
+            [[0.5, 0.3], [0.3333, 0.3333], [0.0011, 0.3508], [0.4584, 0.3576], [0.0386, 0.9614]],
+        ),
+    ],
+)
+def test_a_search_draws_the_mixtures_that_it_did(make: Any, begun: list[list[float]]) -> None:
+    space = MixtureSpace({"web": 5, "code": 3, "math": 2})
+    study = optuna.create_study(sampler=make(space))
+    study.optimize(lambda trial: (space.suggest(trial)["code"] - 0.5) ** 2, n_trials=5)
+    drawn = [[trial.params["w/web"], trial.params["w/code"]] for trial in study.trials]
+    np.testing.assert_allclose(drawn, begun, atol=1e-4)
 
 
 def test_the_same_documents_are_held_out() -> None:
