@@ -27,8 +27,8 @@ def test_what_is_left_goes_to_the_largest_remainders_and_then_to_the_earlier() -
 
 
 def test_each_row_is_a_whole_of_its_own() -> None:
-    rows = np.array([[0.5, 1.5], [1.5, 0.5]])
-    assert apportion(rows, 2).tolist() == [[1, 1], [2, 0]]
+    rows = np.array([[0.5, 1.5], [1.5, 0.5], [1.0, 1.0]])
+    assert apportion(rows, 2).tolist() == [[1, 1], [2, 0], [1, 1]]
 
 
 def test_whole_numbers_beyond_floats_are_shared_out_to_the_last_one() -> None:

@@ -314,6 +314,7 @@ def test_own_sampler_evaluator_and_pruner_are_named_in_a_recipe(tiny_corpus: Cor
         ("{**space.params(space.prior), 'w/web': -0.8}", r"from 0 to 1, but 'w/web' is -0\.8"),
         ("{**space.params(space.prior), 'w/web': '?'}", r"from 0 to 1, but 'w/web' is '\?'"),
         ("space.params([-0.8, 1.2, 0.6])", r"from 0 to 1, but that of 'web' is -0\.8\. space\.pro"),
+        ("space.params([0.0, 1.2, 0.0])", r"from 0 to 1, but that of 'code' is 1\.2\."),
         ("space.params({'web': 1})", r"are a mapping: space\.weights\(mixture\) makes them of one"),
         ("space.params([0.5, 0.5])", r"Weights must be an array \(3,\), .*, but are \(2,\)\."),
         ("1 / 0", r"^sampler 'newcomers:Odd' raised ZeroDivisionError"),

@@ -45,6 +45,10 @@ def empty(space: MixtureSpace) -> np.ndarray:
     return np.zeros(len(space))
 
 
+def owing(space: MixtureSpace) -> np.ndarray:
+    return np.array([1.0, 0.5, -0.5])
+
+
 class Steers(Turning):
     """Does at step 4 what it is told to, or names no steps."""
 
@@ -107,9 +111,10 @@ def test_an_entry_that_raises_is_told_by_its_name(
         run(f"test_own_entries:{entry}")
 
 
-def test_a_mixture_of_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match=r"'test_own_entries:empty' must .*, but all are 0"):
-        fixed_mixture(SPACE, "test_own_entries:empty")
+@pytest.mark.parametrize(("entry", "said"), [("empty", "all are 0"), ("owing", "one is -0.5")])
+def test_a_mixture_of_nothing_or_less_is_refused(entry: str, said: str) -> None:
+    with pytest.raises(UserError, match=rf"'test_own_entries:{entry}' must .*, but {said}"):
+        fixed_mixture(SPACE, f"test_own_entries:{entry}")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,8 @@ def test_printed_shares_and_weights_are_scaled_and_that_is_said(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         thirds = check_shares([0.33, 0.33, 0.33], "thirds")
+        (phase,) = schedule_from([{"share": 1, "mixture": dict.fromkeys("abc", 0.33)}], "one")
+    assert phase.mixture == pytest.approx(dict.fromkeys("abc", 1 / 3))
     assert thirds == pytest.approx((1 / 3,) * 3) and math.fsum(thirds) == pytest.approx(
         1, abs=1e-12
     )
