@@ -99,13 +99,21 @@ def test_a_measurement_without_any_effect_keeps_the_prior_feasible() -> None:
     assert solved.weights == pytest.approx([0.5, 0.5], abs=1e-4), "only the entropy is left"
 
 
-def test_components_count_by_their_share_of_the_score() -> None:
+@pytest.mark.parametrize("shares", [None, [2.0, 2.0], [3.0, 1.0]])
+def test_components_count_by_their_share_of_the_score(shares: list[float] | None) -> None:
+    space = MixtureSpace({"web": 8, "code": 1, "math": 1})
+    gains = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    given = None if shares is None else np.array(shares)
+    found = solve(space, gains, shares=given, program=Program(spread=0.0))
+    # With the entropy alone beside them, weights are in proportion to exp of what they gain.
+    exact = np.exp([0.0, 1.5, 0.5] if shares == [3.0, 1.0] else [0.0, 1.0, 1.0])
+    assert found.weights == pytest.approx(exact / exact.sum(), abs=1e-4) and not found.failed
+
+
+def test_a_task_must_not_lose_though_the_score_has_nothing_of_it() -> None:
     space = MixtureSpace({"web": 1, "code": 1})
-    gains = np.eye(2)
-    even = solve(space, gains, program=Program(spread=0.0)).weights
-    biased = solve(space, gains, shares=np.array([1.0, 0.0]), program=Program(spread=0.0)).weights
-    assert even == pytest.approx([0.5, 0.5], abs=1e-4)
-    assert biased == pytest.approx([0.5, 0.5], abs=1e-4), "the second task must not lose"
+    found = solve(space, np.eye(2), shares=np.array([1.0, 0.0]), program=Program(spread=0.0))
+    assert found.weights == pytest.approx([0.5, 0.5], abs=1e-4)
 
 
 def test_gains_are_oriented_by_the_score() -> None:
