@@ -55,6 +55,8 @@ def test_a_ladder_is_in_order_of_cost_and_says_so(costs: list[float]) -> None:
     if len(costs) > 1:
         with pytest.raises(UserError, match="cheapest first"):
             Ladder.of(sorted(costs, reverse=True))
+    with pytest.raises(UserError, match="drop one of two that cost the same"):
+        Ladder.of([*sorted(costs), max(costs)])
 
 
 @pytest.mark.parametrize("cost", [0.0, -1.0, float("nan"), float("inf")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -115,6 +116,17 @@ def test_gains_of_components_say_that_other_seeds_are_not_counted() -> None:
     assert evidence is not None and "would gain: code/bpb" in evidence.pays
     told = replace(evidence, learnt=replace(evidence.learnt, other_seeds=0.1))
     assert "would gain, other seeds not counted: code/bpb" in told.pays
+
+
+def test_gains_of_components_are_the_less_sure_the_more_components_there_are() -> None:
+    two, draw = opposed(), noise()
+
+    def eight(weights: np.ndarray) -> dict[str, float]:
+        return {**two(weights), **{f"noise {n}": draw() for n in range(6)}}
+
+    told = [best_mixture(study_of(parts)).as_good for parts in (opposed(), eight)]
+    few, many = (float(re.findall(r"code/bpb \(\+\S+ ± ([\d.]+)\)", said)[0]) for said in told)
+    assert many == pytest.approx(1.276 * few, rel=0.03)  # quantiles of 1 - .05 / 8 and 1 - .05 / 2
 
 
 def test_components_of_wildly_different_scales_are_judged_each_on_its_own() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from climb_opt.emulator import MixingLaw, NoisyObjective
 from climb_opt.gp.fit import fit
@@ -299,6 +300,9 @@ def test_trials_that_are_no_mixture_of_the_space_are_not_dropped_without_a_word(
     for given in (rounded, {"w/other": 1.0}, {"lr": 0.5}):  # the last is none of ours
         shape = dict.fromkeys(given, optuna.distributions.FloatDistribution(0, 1))
         study.add_trial(optuna.trial.create_trial(params=given, distributions=shape, value=0.0))
+    shape = dict.fromkeys(rounded, optuna.distributions.FloatDistribution(0, 1))
+    for state in (TrialState.RUNNING, TrialState.FAIL):  # neither is dropped
+        study.add_trial(optuna.trial.create_trial(state=state, params=rounded, distributions=shape))
     found = best_mixture(study)
     told = "2 finished trials left out, whose weights are of other domains or do not sum to 1"
     assert found.trials == 9 and f"{told}, as those of trial 9" in found.warnings

@@ -335,6 +335,9 @@ def test_several_objectives_give_the_pareto_set() -> None:
     kept = LAW.components(np.array([SPACE5.weights(m) for m in everything]))[:, :2]
     below = np.all(kept[:, None] < kept[None] - 1e-2, axis=2)
     assert not below.any()
+    assert f"one of {len(everything)} mixtures of the Pareto set" in chosen.warnings[0]
+    own = np.prod(kept.max(axis=0) + 0.1 * np.ptp(kept, axis=0) - kept, axis=1)
+    assert own[0] > 0.98 * own.max()
     with pytest.raises(UserError, match="needs one objective"):
         compare_rules(study)
 
@@ -342,12 +345,14 @@ def test_several_objectives_give_the_pareto_set() -> None:
 # --- little to go on -----------------------------------------------------------------------------
 
 
-def test_one_trial_or_equal_scores_fall_back_to_what_was_observed() -> None:
-    weights = SPACE5.sample_mixed(np.random.default_rng(0), 5)
+def test_one_trial_or_equal_scores_fall_back_to_what_was_observed_until_others_come() -> None:
+    weights = SPACE5.sample_mixed(np.random.default_rng(0), 20)
     for n, reason in ((1, "one finished trial"), (5, "all scores are equal")):
         found = best_mixture(study_of(np.ones(n), weights[:n]), rule="predicted")
         assert found.rule == "observed" and reason in found.warnings[0]
         assert found.predicted is None and str(found)
+    found = best_mixture(study_of(np.r_[np.full(16, 9.0), LAW.score(weights[16:])], weights))
+    assert found.predicted is not None and found.predicted.mean < 9.0
 
 
 def test_a_study_without_mixtures_is_refused() -> None:

@@ -62,6 +62,8 @@ def test_a_few_trials_of_the_target_are_read_with_the_many_below() -> None:
     assert found.trials == 5 and found.rung == LADDER_OF.rungs[-1].name
     assert found.predicted is not None and found.predicted.mean < 1.0  # of the target's scale
     assert found.noise is not None and found.gain is not None
+    unseen = [any("rests on cheaper rungs" in w for w in m.warnings) for m in (found, alone)]
+    assert unseen == [True, False]
 
 
 def test_every_rule_takes_a_mixture_where_lower_rungs_know_more() -> None:

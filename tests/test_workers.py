@@ -58,7 +58,7 @@ def test_a_worker_that_waits_names_whom_it_waits_for(caplog: pytest.LogCaptureFi
     caplog.set_level("INFO", logger="climb_opt")
     study = study_of()
     work(study)
-    assert "waiting" not in caplog.text
+    assert "waiting" not in caplog.text and "too late" not in caplog.text
     beat = {"count": 0, "worker": "node7:12", "life": None}
     away = create_trial(
         state=TrialState.RUNNING,
@@ -285,6 +285,17 @@ def test_a_spent_budget_is_waited_with_while_a_trial_may_still_fail(busy: bool) 
     claims = Claims(study, study_lock(study), Work(plan, pace=PACE))
     assert claims.claim() == ("wait" if busy else "done")
     assert len(all_trials(study)) == 1 + busy
+
+
+def test_a_trial_of_a_lock_that_was_lost_is_given_back_and_costs_no_attempt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = study_of()
+    lock = study_lock(study)
+    monkeypatch.setattr(lock, "release", lambda: False)
+    assert Claims(study, lock, Work(SMALL, fleet.BASELINES, pace=PACE)).claim() == "wait"
+    (trial,) = all_trials(study)
+    assert trial.state == TrialState.FAIL and trial.user_attrs[INTERRUPTED]
 
 
 def test_only_a_trial_that_still_runs_is_failed() -> None:
