@@ -22,10 +22,11 @@ from climb_opt.ladder import BudgetSpent, Ladder, rung_of
 from climb_opt.plan import Plan, plan_of
 from climb_opt.proxy.cost import shape_size, trial_cost
 from climb_opt.proxy.ladders import ladder_of
-from climb_opt.recipes import StudyRecipe, read_study, study_from, to_json
+from climb_opt.recipes import BudgetRecipe, StudyRecipe, read_study, study_from, to_json
 from climb_opt.samplers.climb_sampler import ClimbSampler
-from climb_opt.study import open_study
+from climb_opt.study import open_study, status
 from climb_opt.view import StudyView, all_trials, read_history
+from laddered import bought, on_rungs
 from studying import PACE, finished, score
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -253,12 +254,6 @@ def rungs_of(study: optuna.Study) -> dict[Any, Any]:
     return {t.user_attrs[SLOT]: t.user_attrs.get(RUNG) for t in all_trials(study)}
 
 
-def on_rungs(recipe: StudyRecipe, **more: Any) -> StudyRecipe:
-    target = dataclasses.replace(recipe.proxy, tokens=4096, batch_tokens=1024)
-    small = dataclasses.replace(target, tokens=1024)
-    return dataclasses.replace(recipe, proxy=target, ladder=(small, target), **more)
-
-
 def test_trials_of_rounds_carry_their_rung_and_only_the_targets_can_be_best(
     recipe: StudyRecipe, journal: str
 ) -> None:
@@ -317,7 +312,7 @@ def test_a_sampler_that_chooses_spends_the_budget_and_may_stop_early(
     wanted = on_rungs(recipe, sampler=choice, rounds=(), budget=None)
     cost = ladder_of(wanted.ladder, 1000).costs
     for flops, slots in ((1e18, 6), (2 * cost[1] + 2.5 * (cost[0] + cost[1]), None)):
-        budget = type(read_budget(flops))(flops)
+        budget = BudgetRecipe(flops)
         name = f"s{flops:g}"
         study = open_study(
             dataclasses.replace(wanted, budget=budget), storage=journal, study_name=name
@@ -330,21 +325,15 @@ def test_a_sampler_that_chooses_spends_the_budget_and_may_stop_early(
         assert plan.left(all_trials(study)) > -cost[1]
 
 
-def read_budget(flops: float) -> Any:
-    from climb_opt.recipes import BudgetRecipe
-
-    return BudgetRecipe(flops)
-
-
 def test_a_budget_below_the_baselines_and_one_target_trial_is_refused(
     recipe: StudyRecipe, journal: str
 ) -> None:
-    poor = on_rungs(recipe, rounds=(), budget=read_budget(5.0))
     with pytest.raises(UserError, match="do not pay for 2 baselines and one trial"):
-        open_study(poor, storage=journal, study_name="s")
+        open_study(bought(recipe, 2.99), storage=journal, study_name="s")
     assert not Path(journal).exists() or "s" not in optuna.get_all_study_names(
         optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(journal))
     )
+    assert status(open_study(bought(recipe, 3), storage=journal, study_name="s")).finished == 0
 
 
 def test_changing_the_ladder_of_a_running_study_is_refused_with_the_difference(
