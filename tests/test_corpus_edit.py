@@ -183,6 +183,24 @@ def test_names_come_from_what_tells_domains_apart() -> None:
     ]  # fmt: skip
 
 
+def test_terms_are_words_of_any_script() -> None:
+    texts = {
+        "hindi": ("सरकार ने पानी दिया", "सरकार और पानी"),
+        "thai": ("ภาษาไทย สวัสดี", "ภาษาไทย ครับ"),
+        "arabic": ("العَرَبِيَّة لغة", "العَرَبِيَّة كبيرة"),
+        "chinese": ("我爱北京。天气好", "他在北京"),
+        "japanese": ("東京へ行く", "東京から"),
+    }
+    found = top_terms([[Document(t, t) for t in pair] for pair in texts.values()])
+    assert dict(zip(texts, found, strict=True)) == {
+        "hindi": ["पानी", "सरकार"],
+        "thai": ["ภาษาไทย"],
+        "arabic": ["العَرَبِيَّة"],
+        "chinese": ["北京"],
+        "japanese": ["東京"],
+    }
+
+
 def test_domains_that_hold_out_far_more_than_asked_for_are_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

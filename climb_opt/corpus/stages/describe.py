@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from climb_opt.corpus.documents import Document
 
-WORD = re.compile(r"[^\W\d_]{3,30}")
+LONG = "{3,30}"  # letters of a word
+# Signs written without blanks between words, of which pairs are looked at: kana, Han.
+UNSPACED = "\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff"
 LOOKED_AT = 1000  # characters of a sample document: docs/notes/corpus.md#known-kinds
 TERMS = 10
 IN_NAME = 2
@@ -24,7 +28,7 @@ def top_terms(samples: Sequence[Sequence[Document]]) -> list[list[str]]:
     the average domain. The square favours words of one domain over common ones.
     """
     texts = [[d.text[:LOOKED_AT].lower() for d in documents] for documents in samples]
-    counts = [Counter(w for text in some for w in {*WORD.findall(text)}) for some in texts]
+    counts = [Counter(w for text in some for w in {*_words(text)}) for some in texts]
     overall: defaultdict[str, float] = defaultdict(float)
     for documents, count in zip(samples, counts, strict=True):
         for word, number in count.items():  # domains weigh alike, whatever their size
@@ -64,6 +68,21 @@ def join_terms(terms: Sequence[Sequence[str]]) -> list[str]:
     longest = max((len(t) for t in terms), default=0)
     turns = [t[i] for i in range(longest) for t in terms if i < len(t)]
     return list(dict.fromkeys(turns))[:TERMS]
+
+
+def _words(text: str) -> Iterator[str]:
+    word, unspaced = _patterns()
+    yield from word.findall(text)
+    for found in unspaced.findall(text):
+        yield from (found[i : i + 2] for i in range(len(found) - 1))
+
+
+@functools.cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    # To `re` a vowel sign or an accent of its own ends a word, which cuts Hindi and Thai to pieces.
+    marks = "".join(c for c in map(chr, range(0x300, 0xA000)) if unicodedata.category(c)[0] == "M")
+    word = rf"(?:(?![{UNSPACED}])(?:[^\W\d_]|[{marks}])){LONG}"
+    return re.compile(word), re.compile(f"[{UNSPACED}]+")
 
 
 def _distinction(here: float, overall: float) -> float:
