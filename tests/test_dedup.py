@@ -289,10 +289,15 @@ def test_the_documents_of_a_targets_own_files_are_all_held_out(tmp_path: Path) -
         ("a b=c:d", "a name is letters, digits"),
         ("x=topic:none", "Target 'x' has no documents"),
         ("x=missing/*.jsonl", "No file matches"),
+        ("x=exam.txt", r"its inputs hold no text that could be read\. What was skipped"),
     ],
 )
-def test_targets_that_make_no_sense(tmp_path: Path, text: str, message: str) -> None:
+def test_targets_that_make_no_sense(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
     write_jsonl(tmp_path / "a.jsonl", topic_documents(10))
+    (tmp_path / "exam.txt").write_bytes("考试".encode("gb18030"))
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
         small_corpus(tmp_path / "out", tmp_path / "a.jsonl", targets=(text,))
 

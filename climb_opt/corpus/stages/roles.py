@@ -92,7 +92,10 @@ def _check_found(
         found += np.bincount(chosen, minlength=len(found))
     for target, count in zip(targets, found[1:], strict=True):
         if not count and target.field == TARGET_FIELD:
-            raise UserError(f"Target {target.name!r} has no documents: its inputs hold no text.")
+            raise UserError(
+                f"Target {target.name!r} has no documents: its inputs hold no text that could be "
+                "read. What was skipped, and why, is said above."
+            )
         if not count:
             rare = "" if target.share == 1 else f", or none fell into its share of {target.share:g}"
             raise UserError(
