@@ -73,6 +73,19 @@ def test_what_is_nobodys_text_is_left_out_of_folders_and_globs_alike(
     ):
         assert part in line
     assert "2 the repository's own (README.md, b/LICENCE.txt)" in line
+    assert ". A file named by its own path is read, if its format is known: let texts" in line
+
+
+def test_a_file_of_no_known_format_is_not_promised_to_be_read(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    touch(tmp_path, "a/a.txt", "a/b.txt~")
+    assert texts(f"{tmp_path}") == {"a/a.txt"} and said.messages[-1].endswith("own path is read.")
+    touch(tmp_path, "a/c.py")
+    assert texts(f"domains:{tmp_path}")
+    assert "let texts (code, pages) end in .txt" in said.messages[-1]
+    with pytest.raises(UserError, match=r"c\.py' has no known format"):
+        find_sources([str(tmp_path / "a" / "c.py")])
 
 
 def test_a_file_given_by_its_own_path_is_read_whatever_it_is_called(tmp_path: Path) -> None:

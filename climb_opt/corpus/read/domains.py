@@ -9,7 +9,7 @@ from climb_opt.corpus.documents import DOMAIN_FIELD
 from climb_opt.corpus.read import leftout
 from climb_opt.corpus.read.files import sources_of
 from climb_opt.corpus.read.readers import format_of, stem_of
-from climb_opt.corpus.read.source import LeftOut, Reader, Source
+from climb_opt.corpus.read.source import UNKNOWN, LeftOut, Reader, Source
 from climb_opt.errors import UserError
 from climb_opt.text import storable
 
@@ -67,7 +67,7 @@ def _left_out(child: Path, left: LeftOut) -> bool:
     reason = leftout.reason_of(child.name)
     if reason is None and not child.is_dir():
         own = leftout.OWN if leftout.is_own(child.name) else None
-        reason = leftout.UNKNOWN if format_of(child.name) is None else own
+        reason = UNKNOWN if format_of(child.name) is None else own
     if reason is not None:
         left.add(reason, child.name + ("/" if child.is_dir() else ""))
     return reason is not None

@@ -13,12 +13,12 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 from climb_opt.corpus.read.readers import built_in, format_of, stem_of
-from climb_opt.corpus.read.source import LeftOut
+from climb_opt.corpus.read.source import UNKNOWN, LeftOut
 from climb_opt.errors import UserError
 from climb_opt.text import counted
 
 HIDDEN, UNFINISHED, SYSTEM = "hidden", "unfinished or a backup", "a program's own"
-UNKNOWN, OWN, SPLIT = "of no known format", "the repository's own", "test or validation data"
+OWN, SPLIT = "the repository's own", "test or validation data"
 AGAIN, EMPTY = "a second name of a folder", "without documents"
 BESIDE = "beside documents of another format"
 POINTER, BROKEN = "a pointer of git-lfs", "a link to nothing"

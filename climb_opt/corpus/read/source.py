@@ -50,6 +50,9 @@ class Source:
         return replace(self, fields={**self.fields, **fields})
 
 
+UNKNOWN = "of no known format"
+
+
 @dataclass
 class LeftOut:
     """What was left out of one input, by reason."""
@@ -67,7 +70,10 @@ class LeftOut:
             f"{', ...' if len(names) > EXAMPLES else ''})"
             for reason, names in self.found.items()
         ]
-        return f"Left out of {name!r}: {'; '.join(parts)}. A file named by its own path is read."
+        known = ", if its format is known: let texts (code, pages) end in .txt, or write a reader"
+        known = f"{known} (docs/own-reader.md)" if UNKNOWN in self.found else ""
+        rest = f"A file named by its own path is read{known}."
+        return f"Left out of {name!r}: {'; '.join(parts)}. {rest}"
 
 
 @dataclass(frozen=True)
