@@ -182,3 +182,17 @@ def test_a_mark_that_cannot_be_written_is_told_in_one_line(
         train(opened(recipe, tmp_path / "a.journal"), runs)
     monkeypatch.setattr("climb_opt.study.own_folder.write_whole", write_whole)
     train(opened(recipe, tmp_path / "a.journal"), runs)
+
+
+@pytest.mark.parametrize("nonsense", ["", "{", "[]", '{"study": "s"}'])
+def test_a_mark_of_nonsense_is_told_in_one_line_and_left(
+    nonsense: str, recipe: StudyRecipe, tmp_path: Path, runs: Path
+) -> None:
+    (runs / "s").mkdir(parents=True)
+    (runs / "s" / MARKER).write_text(nonsense)
+    study = opened(recipe, tmp_path / "a.journal")
+    with pytest.raises(UserError, match=r"study.json', which says whose .* remove it") as told:
+        train(study, runs)
+    assert "\n" not in str(told.value)
+    assert discard_untried(study, runs)
+    assert (runs / "s" / MARKER).read_text() == nonsense

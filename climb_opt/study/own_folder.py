@@ -32,7 +32,7 @@ def own_folder(study: optuna.Study, directory: str | Path) -> Path:
     """The study's folder in one of runs.
 
     Raises:
-        UserError: it is another study's.
+        UserError: it is another study's, or its marker cannot be read.
     """
     folder = _folder(study, directory)
     found = _marked(folder)  # read first: written last
@@ -75,7 +75,8 @@ def mark_folder(
 def leave_folder(study: optuna.Study, directory: str | Path) -> None:
     """The folder is no longer this study's, and goes if nothing else lies in it."""
     folder = _folder(study, directory)
-    with contextlib.suppress(OSError):  # there is none, or something lies in it
+    # There is none, something lies in it, or nobody knows whose it is.
+    with contextlib.suppress(OSError, UserError):
         if _marked(folder) == study.user_attrs.get(IDENTITY):
             (folder / MARKER).unlink(missing_ok=True)
         folder.rmdir()
@@ -98,7 +99,13 @@ def _identity(study: optuna.Study) -> str:
 
 def _marked(folder: Path) -> str | None:
     """The identity of the study whose folder it is; None where it does not say."""
+    file = folder / MARKER
     try:
-        return str(json.loads((folder / MARKER).read_text(encoding="utf-8"))["identity"])
+        return str(json.loads(file.read_bytes())["identity"])
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{str(file)!r}, which says whose runs its folder holds, cannot be read "
+            f"({type(error).__name__}: {error}); if they are this study's, remove it."
+        ) from error
