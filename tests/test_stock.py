@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 import types
 
@@ -39,6 +40,27 @@ def test_the_heavy_ones_run_too(name: str) -> None:
     study.optimize(distance, n_trials=12)
     values = [t.value for t in study.trials]
     assert min(values[5:]) < np.median(values[:5])
+
+
+AS_TORCH_2_14_DOES = """
+import warnings, torch
+
+def script(*args, of=torch.jit.script, **kwargs):
+    warnings.warn("`torch.jit.script` is deprecated", FutureWarning)
+    return of(*args, **kwargs)
+
+torch.jit.script = script
+import climb_opt.predictors.gp
+from climb_opt import MixtureSpace
+from climb_opt.samplers import stock
+stock.botorch(MixtureSpace({"web": 1, "code": 2}), seed=0)
+"""
+
+
+def test_what_torch_deprecates_in_gpytorch_is_not_told() -> None:
+    command = [sys.executable, "-c", AS_TORCH_2_14_DOES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "deprecated" not in done.stderr
 
 
 @pytest.mark.parametrize(

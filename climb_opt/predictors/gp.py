@@ -20,8 +20,9 @@ from climb_opt.errors import UserError
 from climb_opt.predictors.base import levelled
 
 try:
-    # GPyTorch 1.15 warns of torch.jit when it is imported.
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # GPyTorch uses torch.jit, which torch deprecates
         import gpytorch
         import torch
         from botorch.exceptions.warnings import OptimizationWarning

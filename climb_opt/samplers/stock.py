@@ -69,8 +69,9 @@ def _need(sampler: str, **extras: str) -> Callable[[], None]:
 
 
 def _botorch(**options: Any) -> BaseSampler:
-    with warnings.catch_warnings():  # GPyTorch 1.15 warns of torch.jit when it is imported
-        warnings.simplefilter("ignore", DeprecationWarning)
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # GPyTorch uses torch.jit, which torch deprecates
         from optuna_integration import BoTorchSampler
 
     return BoTorchSampler(**options)
