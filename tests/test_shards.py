@@ -54,6 +54,19 @@ def test_a_broken_manifest_is_refused(copy: Path, text: str) -> None:
         Corpus.load(copy)
 
 
+@pytest.mark.parametrize("what", ["domain", "file"])
+def test_a_manifest_that_names_a_domain_or_a_file_twice_is_refused(copy: Path, what: str) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    first, second, *_ = manifest["domains"]
+    if what == "domain":
+        second["name"] = first["name"]
+    else:
+        second["shards"] = first["shards"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=rf"manifest\.json has the {what} '.*' twice\."):
+        Corpus.load(copy)
+
+
 def test_another_schema_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps({**manifest, "schema": 99}))

@@ -21,7 +21,7 @@ from climb_opt.corpus.run.local import serial_tokenizers
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import tokenise
 from climb_opt.corpus.stages.bpe import train_tokenizer
-from climb_opt.corpus.stages.tokenise import TokenFacts, encode, facts_of
+from climb_opt.corpus.stages.tokenise import TokenFacts, TokenOptions, encode, facts_of
 from climb_opt.errors import UserError
 from climb_opt.files import save_array
 from climb_opt.tokenizer import end_of_text, load_tokenizer
@@ -34,6 +34,19 @@ FACTS = facts_of(TOKENIZER)
 
 def split(tokens: np.ndarray, counts: np.ndarray) -> list[list[int]]:
     return [part.tolist() for part in np.split(tokens, np.cumsum(counts)[:-1])]
+
+
+def test_tokens_hang_on_what_a_tokenizers_file_holds_and_not_on_where_it_lies(
+    tmp_path: Path,
+) -> None:
+    file, folder = tmp_path / "mine.json", tmp_path / "model"
+    folder.mkdir()
+    file.write_text("one")
+    first = tokenise.identity(TokenOptions(tokenizer=str(file)))
+    (folder / "tokenizer.json").write_text("one")
+    assert tokenise.identity(TokenOptions(tokenizer=str(folder))) == first
+    file.write_text("another")
+    assert tokenise.identity(TokenOptions(tokenizer=str(file))) != first
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=1, max_size=5))
