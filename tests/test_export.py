@@ -108,6 +108,8 @@ def test_odd_names_survive_every_format(name: str) -> None:
     if name in ("json", "yaml"):
         data = json.loads(text)["mixture"] if name == "json" else yaml.safe_load(text)
         assert set(data) == set(ODD)
+    if name == "json":
+        assert json.loads(text)["rule"] == "posterior-mean"
 
 
 def test_weights_are_millionths_that_sum_to_exactly_one() -> None:
@@ -279,6 +281,7 @@ def test_materialised_tokens_hold_the_mixture_in_every_prefix(
     tokens = np.fromfile(written.path, dtype="<u2")
     assert 12_000 <= len(tokens) == written.total < 12_100
     assert realised(tmp_path) == pytest.approx(TINY, abs=0.005)
+    assert json.loads((tmp_path / "mixture.json").read_text())["rule"] == "posterior-mean"
     ours = {name: tiny_corpus.domain(name) for name in TINY}
     words = {name: set(tiny_corpus.read(d.shards[0]).tolist()) for name, d in ours.items()}
     only_math = words["math"] - words["web"] - words["code"]

@@ -164,9 +164,12 @@ def test_nemo_counts_samples_from_the_beginning_of_the_run() -> None:
 
 def test_llm_foundry_is_given_a_schedule_that_fills_its_duration() -> None:
     data = yaml.safe_load(render("mosaicml", handover(**RUN)))
-    changes = data["callbacks"]["curriculum_learning"]
-    later = [change["duration"] for change in changes["schedule"]]
-    assert [changes["duration"], *later, data["max_duration"]] == ["4608tok", "1792tok", "6400tok"]
+    first = data["callbacks"]["curriculum_learning"]
+    (second,) = first["schedule"]
+    durations = [first["duration"], second["duration"], data["max_duration"]]
+    assert durations == ["4608tok", "1792tok", "6400tok"]
+    drawn = [part["dataset"] for part in (data["train_loader"], second)]
+    assert [(d["shuffle"], d["shuffle_seed"]) for d in drawn] == [(True, 42), (True, 43)]
     with pytest.raises(UserError, match="how long a phase is: give --tokens"):
         render("mosaicml", handover())
 
