@@ -160,7 +160,7 @@ def test_the_map_places_every_cluster_of_every_domain(corpus: Corpus, tmp_path: 
     assert set(found.domain) == set(range(4))
     assert np.array_equal(found.places, points(corpus).places)
     edited = edit.merge(corpus, "$\\frac{$", names(corpus)[:2])
-    edited = edit.rename(edited, {names(edited)[1]: "_hidden \u202e"})
+    edited = edit.rename(edited, {names(edited)[1]: "_hidden \u202e हिन्दी 中文"})
     assert set(points(edited).domain) == {0, 1, 2}
     draw(edited, tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")

@@ -213,7 +213,7 @@ def test_bars_are_proportional_in_eighths() -> None:
 
 
 def test_a_picture_of_odd_names_is_drawn_without_warnings(tmp_path: Path) -> None:
-    mixture = dict.fromkeys((*ODD_NAMES, "$x^2$"), 1 / 11)
+    mixture = dict.fromkeys((*ODD_NAMES, "$x^2$", "हिन्दी", "ภาษาไทย"), 1 / 13)
     notes.mixture_png(mixture, tmp_path / "m.png", mixture)
     assert (tmp_path / "m.png").stat().st_size > 1000
 

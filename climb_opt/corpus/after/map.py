@@ -13,7 +13,7 @@ import numpy as np
 
 from climb_opt.corpus.folder import CLUSTERS
 from climb_opt.errors import UserError
-from climb_opt.extras import need
+from climb_opt.extras import in_font, need
 from climb_opt.files import atomic
 from climb_opt.shards import Corpus
 from climb_opt.text import printable
@@ -83,7 +83,7 @@ def draw(corpus: Corpus, file: Path) -> None:
 
 def _drawable(name: str) -> str:
     # matplotlib reads $...$ as mathematics, and leaves labels that begin with _ out of legends.
-    text = printable(name).replace("$", r"\$")
+    text = in_font(printable(name)).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt.commands import command, typed_with
+from climb_opt.extras import in_font
 from climb_opt.measures import effective_domains
 from climb_opt.metrics import STDERR, scores_of
 from climb_opt.paths import path_columns
@@ -90,7 +91,7 @@ def mixture_png(
         shares = [100 * prior.get(name, 0.0) for name, _ in pairs]
         axes.plot(shares, places, "|", color="#1c2430", markersize=11, label="prior")
         axes.legend(loc="lower right", frameon=False)
-    axes.set_yticks(places, [_glyphs(shorten(name, 32)) for name, _ in pairs], parse_math=False)
+    axes.set_yticks(places, [in_font(shorten(name, 32)) for name, _ in pairs], parse_math=False)
     axes.set_xlabel("weight, %")
     axes.spines[["top", "right"]].set_visible(False)
     FigureCanvasAgg(figure).print_png(str(path))
@@ -172,8 +173,3 @@ def _mixture(mixture: Mapping[str, float], columns: Mapping[str, Mapping[str, st
 
 def _ordered(mixture: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(mixture.items(), key=lambda pair: (-pair[1], pair[0]))
-
-
-def _glyphs(text: str) -> str:
-    # matplotlib's own font warns of each character it lacks; a box says as much, quietly.
-    return "".join(c if ord(c) < 0x2E80 and c.isprintable() else "□" for c in text)
