@@ -325,6 +325,15 @@ def test_a_sampler_that_chooses_spends_the_budget_and_may_stop_early(
         assert plan.left(all_trials(study)) > -cost[1]
 
 
+def test_a_budget_too_small_for_a_start_ends_with_a_trial_of_the_target(
+    recipe: StudyRecipe, journal: str
+) -> None:
+    wanted = bought(recipe, 2 + 1.9, "simplex-gp")  # beside two baselines
+    study = open_study(wanted, storage=journal, study_name="s")
+    studies.work(study, objective=score, pace=PACE)
+    assert [rungs_of(study)[s] for s in finished(study) if isinstance(s, int)] == [0, 0, 0, 1]
+
+
 def test_a_budget_below_the_baselines_and_one_target_trial_is_refused(
     recipe: StudyRecipe, journal: str
 ) -> None:
