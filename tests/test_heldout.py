@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +52,21 @@ def test_fewer_tokens_are_the_first_documents_and_their_bytes(
     assert got == pytest.approx(expected, rel=1e-6)
     whole_document_is_longer = HeldOutLoss(tiny_corpus, target="sums", max_tokens=2)
     assert math.isfinite(whole_document_is_longer.evaluate(network, accelerator)["sums/bpb"])
+
+
+def test_bytes_are_those_of_the_text_where_a_tokenizer_does_not_decode_to_it(
+    tiny_corpus: Corpus, tmp_path: Path, network: Any, accelerator: Any
+) -> None:
+    folder = Path(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (stream,) = manifest["targets"].values()
+    stream["bytes"] *= 2  # as if half of them had been normalised away
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    one, half = (
+        HeldOutLoss(corpus, target="sums").evaluate(network, accelerator)["sums/bpb"]
+        for corpus in (tiny_corpus, Corpus.load(folder))
+    )
+    assert half == pytest.approx(one / 2, rel=1e-6)
 
 
 def test_batches_of_any_size_give_the_same_score(
