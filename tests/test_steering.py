@@ -41,7 +41,17 @@ def given_up(recipe: StudyRecipe, journal: str) -> optuna.Study:
     return study
 
 
-def test_what_was_given_up_is_tried_again_on_request(given_up: optuna.Study) -> None:
+def test_what_was_given_up_is_tried_again_on_request_as_often_as_at_first(
+    given_up: optuna.Study,
+) -> None:
+    broken = [RuntimeError("broken")]
+
+    def broken_once(trial: optuna.Trial) -> float:
+        value = score(trial)
+        if trial.user_attrs[SLOT] == 1 and broken:
+            raise broken.pop()
+        return value
+
     assert studies.status(given_up).given_up == ("baseline/uniform", 1)
     with pytest.raises(UserError, match="Slot 2 is finished, not given up"):
         studies.retry(given_up, [2])
@@ -49,7 +59,7 @@ def test_what_was_given_up_is_tried_again_on_request(given_up: optuna.Study) -> 
         studies.retry(given_up, [77])
     assert studies.retry(given_up, [1]) == (1,)
     assert studies.status(given_up).given_up == ("baseline/uniform",)
-    studies.work(given_up, objective=score, pace=PACE)
+    studies.work(given_up, objective=broken_once, pace=PACE)
     assert finished(given_up)[-1] == 1
     assert studies.retry(given_up) == ("baseline/uniform",)
     studies.work(given_up, objective=score, pace=PACE)
