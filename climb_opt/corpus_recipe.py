@@ -48,6 +48,7 @@ class CorpusRecipe:
     eos: str | None = _key(None, "what ends a document (default: the tokenizer's own)", "TOKEN")
     # domains
     domains: int | None = _key(None, "how many (default: 16)")
+    domain_field: str | None = _key(None, "what names each document's domain", "FIELD")
     merge_distance: float | None = _key(None, "cut the Ward tree here instead")
     clusters: int | None = _key(None, "fine clusters (default: docs/20, max 1000)")
     fit_points: int | None = _key(None, "documents k-means is fitted on (default: 40 a cluster)")

@@ -45,6 +45,7 @@ from corpora import (
         ({"read": ReadOptions(text_field="body")}, "no document has the field 'body'"),
         ({"embed": EmbedOptions(encoder="./nowhere")}, "cannot be loaded"),
         ({"label_field": "colour"}, "no document has the field 'colour'"),
+        ({"domain_field": "colour"}, "--domain-field: no document has the field 'colour'"),
     ],
 )
 def test_options_that_cannot_be(
@@ -98,6 +99,59 @@ def test_domains_that_the_input_brings_are_kept_by_name(tmp_path: Path) -> None:
                           merge=MergeOptions(domains=3))  # fmt: skip
     clusters = sorted(c for d in merged.domains for c in d.info["clusters"])
     assert clusters == sorted(TOPICS) and len(merged.domains) == 3
+
+
+def test_domains_that_a_field_names_are_those_of_folders(tmp_path: Path) -> None:
+    documents = [d | {"meta": {"set": d["topic"]}} for d in topic_documents(20)]
+    for topic in TOPICS:
+        own = [d for d in documents if d["topic"] == topic]
+        write_jsonl(tmp_path / "in" / topic / "a.jsonl", own)
+    file = write_jsonl(tmp_path / "a.jsonl", [d for d in documents if d["topic"] != "court"])
+    rest = write_jsonl(tmp_path / "b.jsonl", [d for d in documents if d["topic"] == "court"])
+    named = {"domain_field": "meta.set", "merge": MergeOptions()}
+    kept = small_corpus(tmp_path / "out", file, rest, **named)
+    folders = small_corpus(tmp_path / "f", f"domains:{tmp_path / 'in'}", merge=MergeOptions())
+
+    def known(corpus: Corpus) -> dict[str, int]:
+        return {d.name: sum(s.documents for s in (*d.shards, d.heldout)) for d in corpus.domains}
+
+    assert known(kept) == known(folders)
+    merged = small_corpus(tmp_path / "three", file, rest, **named | {"merge": MergeOptions(3)})
+    assert sorted(c for d in merged.domains for c in d.info["clusters"]) == sorted(TOPICS)
+    small_corpus(tmp_path / "out", file, rest, **named)  # already built
+    with pytest.raises(UserError, match=r"holds another corpus \(.*domain_field"):
+        small_corpus(tmp_path / "out", file, rest, merge=MergeOptions())
+
+
+def test_documents_that_name_no_domain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = topic_documents(20)
+    for document, nothing in zip(documents, (None, "", 1), strict=False):
+        document["topic"] = nothing
+    file = write_jsonl(tmp_path / "a.jsonl", documents)
+    named = {"domain_field": "topic", "merge": MergeOptions(), "near_duplicates": None}
+    kept = small_corpus(tmp_path / "out", file, **named)
+    assert "2 documents are in no cluster and left out" in caplog.text
+    named_by = {tuple(d.info["clusters"]): d.name for d in kept.domains}
+    assert named_by.keys() == {("1",), *((topic,) for topic in TOPICS)}
+    assert named_by["court",] == "court" and "-" in named_by["1",]
+    monkeypatch.setattr("climb_opt.corpus.order.MOST_NAMED", 79)
+    with pytest.raises(UserError, match=r"id: the documents have 80 different values \('c.*79 dom"):
+        small_corpus(tmp_path / "ids", file, **named | {"domain_field": "id"})
+
+
+def test_domains_of_a_field_that_differ_by_case_only(tmp_path: Path) -> None:
+    documents = [d | {"lang": "EN" if i % 2 else "en"} for i, d in enumerate(topic_documents(20))]
+    file = write_jsonl(tmp_path / "a.jsonl", documents)
+    with pytest.raises(UserError, match="'EN' and 'en' differ by case"):
+        small_corpus(tmp_path / "out", file, domain_field="lang", merge=MergeOptions())
+
+
+def test_a_field_names_no_domains_beside_folders_that_do(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in" / "a" / "a.jsonl", topic_documents(2))
+    with pytest.raises(UserError, match="--domain-field topic: some inputs bring their own"):
+        make_plan(small_options(f"domains:{tmp_path / 'in'}", domain_field="topic"))
 
 
 def test_inputs_with_and_without_domains_do_not_mix(tmp_path: Path) -> None:

@@ -31,7 +31,10 @@ CLUSTERS = "clusters.npz"  # of a corpus whose domains were found by clustering
 def build_facts(plan: Plan) -> dict[str, Any]:
     """What decides a corpus's content, as the manifest stores it."""
     sources = [{"name": s.name, "version": s.version} for s in plan.sources]
-    facts = {"options": asdict(plan.options), "sources": sources}
+    options = asdict(plan.options)
+    if options["domain_field"] is None:  # version 0.1.0 knew no such option
+        del options["domain_field"]
+    facts = {"options": options, "sources": sources}
     return json.loads(json.dumps(facts))  # as it comes back: no tuples
 
 

@@ -42,6 +42,7 @@ class BuildOptions:
         near_duplicates: similarity from which a document counts as a copy; None keeps them.
         scores, prune: see corpus/stages/scores.py and pruning.py.
         label_field: known labels, to hold the domains against.
+        domain_field: what names each document's domain, where inputs bring none of their own.
     """
 
     inputs: tuple[str, ...]
@@ -58,6 +59,7 @@ class BuildOptions:
     scores: tuple[str, ...] = ()
     prune: tuple[str, ...] = ()
     label_field: str | None = None
+    domain_field: str | None = None
     seed: int = 0
 
 
@@ -118,6 +120,8 @@ class Plan:
                 found.setdefault(column, f"--score {name}={spec}")
         if options.label_field is not None:
             found.setdefault(options.label_field, "--label-field")
+        if options.domain_field is not None:
+            found.setdefault(options.domain_field, "--domain-field")
         return {**found, **{f: "--fields" for f in read.fields if f not in found}}
 
 
@@ -152,10 +156,10 @@ def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:
     _refuse_twins("scores", [name for name, _ in scored])
     scorers = dict(scored)
     rule = parse_rule(options.prune, list(scorers))
-    clustered = _clustered(sources)
+    clustered = _clustered(sources, options.domain_field)
     extra = [t.field for t in targets if t.field != TARGET_FIELD]
     extra += [c for c in map(column_of, scorers.values()) if c is not None]
-    extra += [] if options.label_field is None else [options.label_field]
+    extra += [f for f in (options.label_field, options.domain_field) if f is not None]
     kept = tuple(dict.fromkeys([*options.read.fields, *extra]))
     read = dataclasses.replace(options.read, fields=kept)
     return Plan(options, tuple(sources), read, tuple(targets), scorers, rule, clustered)
@@ -174,9 +178,16 @@ def _refuse_twins(what: str, names: Sequence[str]) -> None:
         raise UserError(f"Two {what} are called {a!r}" + (f" and {b!r}." if a != b else "."))
 
 
-def _clustered(sources: Sequence[Source]) -> bool:
+def _clustered(sources: Sequence[Source], domain_field: str | None) -> bool:
     trained = [s for s in sources if TARGET_FIELD not in s.fields]
     named = [DOMAIN_FIELD in s.fields or DOMAIN_FIELD in s.extra.get("sides", {}) for s in trained]
+    if domain_field is not None:
+        if any(named):
+            raise UserError(
+                f"--domain-field {domain_field}: some inputs bring their own domains (domains:, "
+                "weborganizer:, centroid=N/); leave it out, or name their folders as plain inputs."
+            )
+        return True
     if any(named) and not all(named):
         raise UserError(
             "Some inputs bring their own domains (domains:, weborganizer:, centroid=N/) and others "

@@ -20,6 +20,7 @@ import numpy as np
 from climb_opt.corpus.documents import DOMAIN_FIELD, FORMAT, Block, Pool, is_unread, sample_texts
 from climb_opt.corpus.files import load_array
 from climb_opt.corpus.options import DEFAULT_DOMAINS, Plan
+from climb_opt.corpus.read.once import refuse_alike
 from climb_opt.corpus.run.workspace import Stage, Workspace
 from climb_opt.corpus.stages import (
     bpe,
@@ -38,9 +39,13 @@ from climb_opt.corpus.stages import (
     tokenise,
 )
 from climb_opt.corpus.stages.ingest import forget_unread, ingest
+from climb_opt.errors import UserError, listed
 from climb_opt.tokenizer import load_tokenizer, save_tokenizer
 
 logger = logging.getLogger(__name__)
+
+MOST_NAMED = 10_000  # domains that a field names: of more it is an id, an address or a date
+EXAMPLES = 3
 
 
 class Build:
@@ -64,17 +69,12 @@ class Build:
             retry: read again what could not be read; what it changes is done again.
         """
         self._read(retry)
+        clusters = self._named() if self.plan.clustered else None
         self._tokenise()
         self._roles()
-        if self.plan.clustered:
-            clusters = self.workspace.stage("given", self.documents)
-            self.given = labels.read_labels(clusters, self.documents, self.blocks, DOMAIN_FIELD)
-            if self._merges_given:
-                self._embed()
-        else:
+        if clusters is None or self._merges_given:
             self._embed()
-            clusters = self._cluster()
-        return self._score(clusters)
+        return self._score(self._cluster() if clusters is None else clusters)
 
     def decide(self, stages: counts.Stages) -> dict[str, Any]:
         """Domains from clusters: see `domains.make_domains`."""
@@ -200,6 +200,23 @@ class Build:
         save_tokenizer(made, path)
 
     # --- clusters -----------------------------------------------------------------------------
+
+    def _named(self) -> Stage:
+        """The domains that the inputs, or a field of their documents, name."""
+        field = self.plan.options.domain_field
+        told = [] if field is None else [field]
+        clusters = self.workspace.stage("given", self.documents, *told)
+        self.given = labels.read_labels(
+            clusters, self.documents, self.blocks, DOMAIN_FIELD if field is None else field
+        )
+        if field is not None and len(self.given) > MOST_NAMED:
+            examples = listed(map(repr, self.given), EXAMPLES)
+            raise UserError(
+                f"--domain-field {field}: the documents have {len(self.given):,} different values "
+                f"({examples}), and {MOST_NAMED:,} domains are the most; name a field of fewer."
+            )
+        refuse_alike(self.given)
+        return clusters
 
     def _embed(self) -> None:
         options = self.plan.options.embed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,16 @@ def join_domains(name: str, found: Sequence[Source], named: dict[str, str]) -> N
             )
         logger.warning("Domain %r holds documents of both %r and %r.", domain, other, name)
     named |= {d: name for d in ours if d not in named}
-    for a, b in twins(named):
+    refuse_alike(named)
+
+
+def refuse_alike(names: Iterable[str]) -> None:
+    """Refuse domains whose names differ by case or accents only.
+
+    Raises:
+        UserError: two of them do.
+    """
+    for a, b in twins(names):
         raise UserError(
             f"The domains {a!r} and {b!r} differ by case or by how accents are written only; some "
             "file systems and exports take them for one. Rename one."
