@@ -28,3 +28,10 @@ def need(module: str, purpose: str, package: str = "climb-opt[corpus]") -> Any:
             f"{purpose} needs {module}, which cannot be imported ({error}). "
             f"Install it with: pip install '{package}'."
         ) from None
+
+
+def in_font(text: str) -> str:
+    """A text as matplotlib's font can draw it: a box for whatever it lacks, or it would warn."""
+    fonts = need("matplotlib.font_manager", "Drawing text", "climb-opt[dashboard]")
+    drawn = fonts.get_font(fonts.findfont(fonts.FontProperties())).get_charmap()
+    return "".join(c if ord(c) in drawn and c.isprintable() else "□" for c in text)
