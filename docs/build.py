@@ -83,7 +83,7 @@ def _spelling(action: argparse.Action) -> str:
 
 
 def _default(action: argparse.Action) -> str:
-    if action.required:
+    if action.required and action.nargs != "*":  # Python 3.13 requires what may be nothing
         return "required"
     if action.nargs == 0:
         return "off"

@@ -320,7 +320,7 @@ def test_what_is_packed_in_another_way_is_refused_with_the_remedy(
 def test_files_and_folders_that_may_not_be_read_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, *args: Any) -> Any:
+    def refuse(path: Path, *args: Any, **options: Any) -> Any:
         raise PermissionError(13, "Permission denied", str(path))
 
     saved(tmp_path / "a.jsonl", LINES[0])

@@ -60,7 +60,9 @@ def test_what_cannot_be_read_is_one_line_that_says_where_to_look(
 ) -> None:
     assert main(words.split()) == 2
     line = capsys.readouterr().err
-    assert line.startswith("climb-opt: ") and line.count("\n") == 1 and said in line
+    unquoted = line.replace("'", "")  # as Python 3.13 lists choices
+    assert line.startswith("climb-opt: ") and line.count("\n") == 1
+    assert said.replace("'", "") in unquoted
     assert "--help` says what it takes" in line
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -180,7 +181,8 @@ def test_a_date_is_no_text(tmp_path: Path) -> None:
 
 
 def test_a_field_that_json_cannot_hold_costs_its_row(tmp_path: Path) -> None:
-    deep = '{"text": "x", "f": ' + "[" * 700 + "]" * 700 + "}\n"
+    depth = 700 if sys.version_info < (3, 12) else 1500  # which JSON can read, and nobody else
+    deep = '{"text": "x", "f": ' + "[" * depth + "]" * depth + "}\n"
     (tmp_path / "a.jsonl").write_text('{"text": "good", "f": 1}\n' + deep)
     good, bad = records(tmp_path / "a.jsonl", fields=("f",))
     assert isinstance(good, Document)
