@@ -11,7 +11,7 @@ BENCHES := agreement ask censored check corpus coverage decisions moved plan rep
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test lowest lint types bench soak ray gpu wheel clean help
+.PHONY: demo test lowest newest lint types bench soak ray gpu wheel clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -31,7 +31,10 @@ test: $(STAMP)  ## run the tests (under 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lowest:  ## run the tests with the lowest versions that pyproject.toml allows
-	.ci/lowest
+	.ci/versions lowest
+
+newest:  ## run the tests with the newest versions that there are
+	.ci/versions newest
 
 lint: $(STAMP)  ## check style and formatting
 	$(BIN)/ruff check .
