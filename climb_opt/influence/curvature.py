@@ -167,7 +167,9 @@ def _product(model: Differentiator, tokens: torch.Tensor, vector: torch.Tensor) 
         return found.logits.flatten(0, 1)
 
     with sdpa_kernel(SDPBackend.MATH):  # the fast kernels have no forward-mode derivative
-        with warnings.catch_warnings(action="ignore"):  # torch compiles its rules as it deprecates
+        with warnings.catch_warnings():
+            # torch compiles its own rules in a way that it deprecates
+            warnings.filterwarnings("ignore", message=".*torch.jit")
             values, pushed = torch.func.jvp(logits, (frozen,), (model.shaped(vector),))
         q = torch.softmax(values, 1)
         pulled = q * pushed - q * (q * pushed).sum(1, keepdim=True)
