@@ -289,19 +289,25 @@ def test_other_parameters_are_searched_jointly_by_the_base() -> None:
 def test_hyperband_shows_the_base_one_bracket() -> None:
     pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=9)
     spy = Spy(seed=0)
-    study = optuna.create_study(sampler=SimplexSampler(SPACE, spy), pruner=pruner)
-    counts = []
+    study = optuna.create_study(  # the name decides which trials share a bracket
+        study_name="brackets", sampler=SimplexSampler(SPACE, spy), pruner=pruner
+    )
+    shown_of, bracket_of = [], []
 
     def objective(trial: optuna.Trial) -> float:
         value = distance(trial)
-        counts.append(len(spy.shown))
+        shown_of.append({past.number for past in spy.shown})
         trial.report(value, 1)  # the pruner makes its brackets at the first look
         trial.should_prune()
+        bracket_of.append(pruner._get_bracket_id(study, study.trials[trial.number]))
         return value
 
     study.optimize(objective, n_trials=16)
     assert np.all(SPACE.contains(mixtures(study)))
-    assert 0 < counts[-1] < 15
+    assert len(set(bracket_of)) == 3
+    for number in range(1, 16):  # the first trial met no bracket yet
+        same = {past for past in range(number) if bracket_of[past] == bracket_of[number]}
+        assert shown_of[number] == same
 
 
 def test_threads_draw_distinct_mixtures() -> None:
