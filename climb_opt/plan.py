@@ -17,7 +17,7 @@ from typing import Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import BASELINE, INTERRUPTED, RETRY, SLOT
-from climb_opt.errors import UserError, check_number
+from climb_opt.errors import UserError
 from climb_opt.ladder import Ladder
 from climb_opt.ladder.branches.before import Before, State
 from climb_opt.ladder.branches.slots import part_of
@@ -26,6 +26,7 @@ from climb_opt.ladder.recipe import rung_count
 from climb_opt.phases import PhasedSpace
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
+from climb_opt.written import whole
 
 Slot = int | str
 
@@ -77,13 +78,13 @@ class Plan:
         rounds = self.rounds if isinstance(self.rounds, (tuple, list)) else None
         other = self.named or self.before.stages or self.budget is not None or self.open
         empty = rounds is None or not (rounds or other)
-        if empty or any(not isinstance(m, int) or m < 1 for m in rounds or ()):
+        if empty or any(not hasattr(m, "__index__") or m is True or m < 1 for m in rounds or ()):
             raise UserError(
                 "rounds must be a list of positive whole numbers, for example [64, 32, 16], but "
                 f"is {self.rounds!r}."
             )
-        object.__setattr__(self, "rounds", tuple(rounds))
-        check_number("max_attempts", self.max_attempts)
+        object.__setattr__(self, "rounds", tuple(map(int, rounds)))
+        object.__setattr__(self, "max_attempts", whole(self.max_attempts, "max_attempts"))
 
     @property
     def target(self) -> int:
@@ -211,8 +212,7 @@ class Plan:
 
     def ended(self, slots: Iterable[Slot], trials: Iterable[FrozenTrial]) -> bool:
         """Whether none of these slots is left to run."""
-        states = map(self._states(attempts_by_slot(trials)), slots)
-        return {*states} <= {"finished", "given up"}
+        return {*map(self._states(attempts_by_slot(trials)), slots)} <= {"finished", "given up"}
 
     def _states(self, attempts: Mapping[Slot, list[FrozenTrial]]) -> Callable[[Slot], State]:
         return lambda slot: self.state(attempts.get(slot, ()))

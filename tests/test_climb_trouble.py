@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from collections.abc import Callable
@@ -192,20 +193,44 @@ def test_a_pick_without_anything_learnt_is_the_best_seen_or_the_prior() -> None:
         ({"predictor": "lightgmb"}, "Did you mean 'lightgbm'"),
         ({"predictor_options": {"leafs": 3}}, "unknown key 'leafs'"),
         ({"design": "sobol"}, "Unknown design 'sobol'"),
-        ({"pool_size": 0}, "pool_size must be positive"),
+        ({"pool_size": 0}, "pool_size must be a whole number, at least 1, but is 0"),
         ({"pool_strength": -1.0}, "pool_strength must be positive"),
-        ({"top_n": -3}, "top_n must be positive"),
-        ({"top_n": 0}, "top_n must be positive"),
+        ({"top_n": -3}, "top_n must be a whole number, at least 1, but is -3"),
+        ({"top_n": 0}, "top_n must be a whole number, at least 1, but is 0"),
         ({"pool_temperature": math.nan}, "pool_temperature must be finite, but is nan"),
         ({"rounds": ()}, "positive whole numbers"),
         ({"rounds": 64}, "positive whole numbers"),
-        ({"seed": -1}, "seed must not be negative"),
-        ({"max_attempts": 0}, "max_attempts must be at least 1"),
+        ({"rounds": (True, 4)}, "positive whole numbers"),
+        ({"seed": -1}, r"seed must be a whole number, in \[0, 4294967295\], but is -1"),
+        ({"seed": "3"}, "seed must be a whole number, .* but is '3'"),
+        ({"seed": 2**32}, "seed must be a whole number, .* but is 4294967296"),
+        ({"max_attempts": 0}, "max_attempts must be a whole number, at least 1, but is 0"),
+        ({"max_attempts": None}, "max_attempts must be a whole number, at least 1, but is None"),
+        ({"top_n": 2.5}, "top_n must be a whole number, at least 1, but is 2.5"),
+        ({"pool_size": True}, "pool_size must be a whole number, at least 1, but is True"),
+        ({"pool_strength": "much"}, "pool_strength must be a number, but is 'much'"),
+        ({"exclude": "no"}, "exclude must be True or False, but is 'no'"),
+        ({"per_component": "no"}, "per_component must be True or False, but is 'no'"),
+        ({"predictor_options": 5}, "predictor_options must be a mapping, option: value, but is 5"),
+        ({"predictor": 5}, 'predictor: a name, "module:Name" or a class is wanted, not 5'),
+        ({"predictor": dict}, "Predictor 'dict' must have the methods"),
+        (
+            {"independent_sampler": optuna.samplers.TPESampler},
+            "independent_sampler must be a sampler",
+        ),
     ],
 )
 def test_wrong_options_are_errors_that_say_what_is_allowed(options: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         ClimbSampler(SPACE, **{**QUICK, **options})
+
+
+def test_numbers_of_numpy_are_stored_as_pythons_own() -> None:
+    given = {"seed": np.int64(0), "pool_size": np.int64(400), "top_n": np.int32(8)}
+    given |= {"rounds": tuple(np.array(ROUNDS)), "exclude": np.bool_(True)}
+    study = optuna.create_study(sampler=ClimbSampler(SPACE, **{**QUICK, **given}))
+    study.ask(SPACE.distributions())
+    assert json.loads(json.dumps(study.user_attrs))["climb/pick"]["pool_size"] == 400
 
 
 def test_an_unknown_rule_is_told_the_known_ones() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import optuna
 import pytest
@@ -103,9 +105,21 @@ def test_a_pruner_that_hides_trials_hides_none_from_the_sampler() -> None:
     assert len(mixtures(study, SPACE4)) == 16
 
 
-def test_bad_options_are_refused() -> None:
-    with pytest.raises(UserError, match="n_startup must be at least 1, but is 0"):
-        SimplexGPSampler(SPACE4, n_startup=0)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"n_startup": 0}, "n_startup must be a whole number, at least 1, but is 0"),
+        ({"n_startup": 1.5}, "n_startup must be a whole number, at least 1, but is 1.5"),
+        ({"seed": -1}, "seed must be a whole number, .* but is -1"),
+        ({"explore": "no"}, "explore must be True or False, but is 'no'"),
+        ({"components": None}, "components must be True or False, but is None"),
+        ({"ladder": [1, 2]}, r"ladder must be a climb_opt.ladder.Ladder, but is \[1, 2\]"),
+        ({"independent_sampler": "tpe"}, r"such as .*TPESampler\(\), but is 'tpe'"),
+    ],
+)
+def test_bad_options_are_refused(options: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        SimplexGPSampler(SPACE4, **options)
 
 
 # --- size ----------------------------------------------------------------------------------------

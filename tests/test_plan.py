@@ -134,5 +134,7 @@ def test_rounds_must_be_positive_whole_numbers(rounds: Any) -> None:
 
 
 def test_a_slot_needs_at_least_one_attempt() -> None:
-    with pytest.raises(UserError, match="max_attempts must be at least 1, but is 0"):
+    with pytest.raises(
+        UserError, match="max_attempts must be a whole number, at least 1, but is 0"
+    ):
         Plan((1,), max_attempts=0)

@@ -32,6 +32,12 @@ def predictor_factory(
     """
     given = dict(options or {})
     if not isinstance(predictor, str):
+        if not callable(predictor):
+            raise UserError(
+                f'predictor: a name, "module:Name" or a class is wanted, not {predictor!r:.60}.'
+            )
+        if isinstance(predictor, type):
+            _check_methods(predictor.__name__, predictor)
         return partial(predictor, **given)
     make = lookup.find("predictor", predictor)
     lookup.check_options("predictor", predictor, given, set())

@@ -11,12 +11,15 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
+from climb_opt import lookup
 from climb_opt.attributes import FORECAST
+from climb_opt.errors import UserError
 from climb_opt.phases import checked_space
 from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import StudyView, store_space
+from climb_opt.written import whole
 
 
 class MixtureSampler(BaseSampler):
@@ -26,12 +29,15 @@ class MixtureSampler(BaseSampler):
         other: for parameters that are no weights; random by default.
 
     Raises:
-        UserError: `space` is none, as the amounts that one is made of.
+        UserError: `space` is none, as the amounts that one is made of; `other` is no sampler; a
+            seed out of range.
     """
 
     def __init__(self, space: MixtureSpace, other: BaseSampler | None, seed: int | None = None):
         self._space = checked_space(space)
-        self._other = other or RandomSampler(seed=seed)
+        self._seed = None if seed is None else whole(seed, "seed", 0, lookup.MOST_SEED)
+        other = RandomSampler(seed=self._seed) if other is None else other
+        self._other = checked_sampler(other, "independent_sampler")
         self._forecaster = Forecaster(space)
         self._introduced: Memory[bool] = Memory()  # studies that hold the space
 
@@ -103,3 +109,13 @@ class MixtureSampler(BaseSampler):
             for name, distribution in search_space.items()
             if name not in names
         }
+
+
+def checked_sampler(given: Any, what: str) -> BaseSampler:
+    """What was given as a sampler; a `UserError` where it is none, as a class that is not made."""
+    if not isinstance(given, BaseSampler):
+        raise UserError(
+            f"{what} must be a sampler of Optuna's, such as optuna.samplers.TPESampler(), but is "
+            f"{given!r:.200}."
+        )
+    return given

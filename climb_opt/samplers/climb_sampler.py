@@ -20,7 +20,6 @@ from optuna.trial import FrozenTrial
 
 from climb_opt import lookup
 from climb_opt.attributes import FORECAST, PICK, ROUNDS, SLOT, UNREAD
-from climb_opt.errors import UserError
 from climb_opt.ladder import rung_of
 from climb_opt.plan import Plan, Slot
 from climb_opt.predictors.base import Predictor, informed
@@ -70,7 +69,8 @@ class ClimbSampler(MixtureSampler):
         independent_sampler: for parameters that are not weights; random by default.
 
     Raises:
-        UserError: an unknown preset, design or predictor, or a number out of range.
+        UserError: an unknown preset, design or predictor, a number out of range, or what is of
+            another kind than is asked.
         ValueError: when used in a study with several objectives.
 
     >>> import climb_opt, optuna
@@ -103,8 +103,6 @@ class ClimbSampler(MixtureSampler):
         max_attempts: int = 3,
         independent_sampler: BaseSampler | None = None,
     ) -> None:
-        if seed is not None and seed < 0:
-            raise UserError(f"seed must not be negative, but is {seed}.")
         super().__init__(space, independent_sampler, seed)
         # No barrier: a sampler cannot wait. The worker loop can, and does before it asks.
         given = tuple(rounds) if isinstance(rounds, Sequence) else rounds  # Plan refuses others
@@ -112,7 +110,7 @@ class ClimbSampler(MixtureSampler):
         self._options = ClimbOptions(
             preset=preset,
             predictor=predictor,
-            predictor_options=dict(predictor_options or {}),
+            predictor_options=predictor_options or {},  # type: ignore[arg-type]
             per_component=per_component,
             design=design,
             pool_size=pool_size,
@@ -122,7 +120,6 @@ class ClimbSampler(MixtureSampler):
             exclude=exclude,
         )
         self._rules, self._pick = self._options.rules, self._options.picked()
-        self._seed = seed
         # By (study, seed, round, basis). With n_jobs > 1 threads share one sampler.
         self._batches: Memory[tuple[np.ndarray, list[Forecast]]] = Memory()
 

@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from climb_opt.attributes import FORECAST, LADDER, PROPOSAL, SLOT
-from climb_opt.errors import UserError, check_number
+from climb_opt.errors import UserError
 from climb_opt.gp.beliefs import Beliefs
 from climb_opt.gp.knowledge import NOISY, told_or_better
 from climb_opt.gp.ladder import LadderProcess
@@ -41,6 +41,7 @@ from climb_opt.view import (
     rung_attributes,
     store_fact,
 )
+from climb_opt.written import flag, whole
 
 QUIET = 0.1  # relative noise below which no trial explores
 MOST_EXPLORED = 0.7
@@ -78,7 +79,8 @@ class SimplexGPSampler(MixtureSampler):
         independent_sampler: for parameters that are no weights; random by default.
 
     Raises:
-        UserError: n_startup below 1; an influence that cannot be read or used.
+        UserError: n_startup below 1; an influence that cannot be read or used; what is of another
+            kind than is asked.
 
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
@@ -102,14 +104,19 @@ class SimplexGPSampler(MixtureSampler):
         seed: int | None = None,
         independent_sampler: BaseSampler | None = None,
     ) -> None:
-        check_number("n_startup", n_startup)
         super().__init__(space, independent_sampler, seed)
+        if n_startup is not None:
+            n_startup = whole(n_startup, "n_startup")
+        components, explore = flag(components, "components"), flag(explore, "explore")
+        if ladder is not None and not isinstance(ladder, Ladder):
+            raise UserError(f"ladder must be a climb_opt.ladder.Ladder, but is {ladder!r}.")
         self._leaning = None if influence is None else Leaning(space, influence)
         if self._leaning is not None and (components or ladder is not None):
             raise UserError("influence: leave it out with components, or with a ladder.")
         self._draws = STARTS if self._leaning is not None and n_startup is None else n_startup
         self._explore, self._ladder = explore, ladder
-        self._seed = int(np.random.SeedSequence().entropy % 2**63) if seed is None else seed  # type: ignore[operator]
+        entropy = np.random.SeedSequence().entropy % 2**63  # type: ignore[operator]
+        self._drawn = int(entropy) if self._seed is None else self._seed
         gains = None if self._leaning is None else self._leaning.gains
         self._beliefs = Beliefs(space, components=components, gains=gains)
 
@@ -199,7 +206,7 @@ class SimplexGPSampler(MixtureSampler):
         if not due and spent - purse.paired < last and noise > NOISY:
             return start()
         explore = min(MOST_EXPLORED, noise) if self._explore and noise >= QUIET else 0.0
-        rng = np.random.default_rng([self._seed, stream, 1, index])
+        rng = np.random.default_rng([self._drawn, stream, 1, index])
         if plan.target:
             weights, rung = purse.buy(problem, history, rng, explore)
             seen = problem.trusted if rung == plan.target else problem
@@ -213,11 +220,11 @@ class SimplexGPSampler(MixtureSampler):
         """The start's mixture, or one unlike all others if it is known (as a baseline, say)."""
         known, (index, stream) = np.concatenate([history.weights, pending]), place
         if self._leaning is None:
-            mixture = start_mixture(self._space, self._seed, index, stream, sparse=sparse)
+            mixture = start_mixture(self._space, self._drawn, index, stream, sparse=sparse)
         else:
-            mixture = self._leaning.start(self._seed, index, stream)
+            mixture = self._leaning.start(self._drawn, index, stream)
         if len(known) and distance(known, mixture).min() < CLOSE:
-            rng = np.random.default_rng([self._seed, stream, 2, index])
+            rng = np.random.default_rng([self._drawn, stream, 2, index])
             others = self._space.sample_mixed(rng, 8)
             mixture = others[int(np.argmax([distance(known, other).min() for other in others]))]
         return mixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,15 @@ from climb_opt import lookup
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import Predictor
 from climb_opt.predictors.own import predictor_factory
+from climb_opt.written import flag, number, whole
+
+
+def _real(value: object, name: str, above: float = -math.inf) -> float:
+    real = number(value, name)
+    if not above < real < math.inf:
+        allowed = "finite" if above == -math.inf else "positive and finite"
+        raise UserError(f"{name} must be {allowed}, but is {real}.")
+    return real
 
 
 @dataclass(frozen=True)
@@ -38,12 +47,15 @@ class ClimbRules:
 
     def __post_init__(self) -> None:
         lookup.find("design", self.design)
-        positive = {"pool_size": self.pool_size, "pool_strength": self.pool_strength}
-        for name, value in {**positive, "top_n": self.top_n}.items():
-            if value is not None and not value > 0:
-                raise UserError(f"{name} must be positive, but is {value}.")
-        if not math.isfinite(self.pool_temperature):
-            raise UserError(f"pool_temperature must be finite, but is {self.pool_temperature}.")
+        read = {
+            "pool_size": whole(self.pool_size, "pool_size"),
+            "pool_temperature": _real(self.pool_temperature, "pool_temperature"),
+            "pool_strength": _real(self.pool_strength, "pool_strength", above=0.0),
+            "top_n": None if self.top_n is None else whole(self.top_n, "top_n"),
+            "exclude": flag(self.exclude, "exclude"),
+        }
+        for name, value in read.items():
+            object.__setattr__(self, name, value)
 
     def n_top(self, m: int) -> int:
         """N for a round of m."""
@@ -77,7 +89,8 @@ class ClimbOptions:
             leaves the preset's.
 
     Raises:
-        UserError: an unknown preset, design or predictor, or a number out of range.
+        UserError: an unknown preset, design or predictor, a number out of range, or what is of
+            another kind than is asked.
     """
 
     preset: str = "nemo"
@@ -92,7 +105,19 @@ class ClimbOptions:
     exclude: bool | None = None
 
     def __post_init__(self) -> None:
-        _ = self.rules, self.make  # says whatever is wrong with them
+        if not isinstance(self.predictor_options, Mapping):
+            raise UserError(
+                "predictor_options must be a mapping, option: value, but is "
+                f"{self.predictor_options!r}."
+            )
+        options = {str(name): value for name, value in self.predictor_options.items()}
+        object.__setattr__(self, "predictor_options", options)
+        if self.per_component is not None:
+            object.__setattr__(self, "per_component", flag(self.per_component, "per_component"))
+        rules, _ = self.rules, self.make  # says whatever is wrong with them
+        for name in (f.name for f in dataclasses.fields(rules)):
+            if getattr(self, name, None) is not None:
+                object.__setattr__(self, name, getattr(rules, name))  # as they can be stored
 
     @property
     def rules(self) -> ClimbRules:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from decimal import Decimal
+from numbers import Integral
 from typing import Any
 
 from .errors import UserError
@@ -33,6 +34,30 @@ def number(value: object, what: str) -> float:
     except (TypeError, ValueError, ArithmeticError):
         pass
     raise UserError(f"{what} must be a number, but is {value!r}{with_point(value)}.")
+
+
+def whole(value: object, what: str, least: int = 1, most: float = math.inf) -> int:
+    """A whole number of a call, as Python's own: numpy's cannot be stored in a study.
+
+    Raises:
+        UserError: it is none, or outside its bounds.
+    """
+    counts = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
+    if counts and not isinstance(value, bool) and least <= value <= most:  # type: ignore[operator]
+        return int(value)  # type: ignore[call-overload, no-any-return]
+    allowed = f"at least {least}" if most == math.inf else f"in [{least}, {most}]"
+    raise UserError(f"{what} must be a whole number, {allowed}, but is {value!r}.")
+
+
+def flag(value: object, what: str) -> bool:
+    """True or False of a call, also numpy's, or 1 and 0.
+
+    Raises:
+        UserError: it is neither: the text "no" would count as true.
+    """
+    if value not in (True, False):
+        raise UserError(f"{what} must be True or False, but is {value!r}.")
+    return bool(value)
 
 
 def float_or_nan(value: Any) -> float:
