@@ -122,7 +122,7 @@ class MixtureSpace:
             raise UserError(
                 f"{what}: the weights sum to {total:.12g}, not to 1. Use a sampler that knows the "
                 "simplex (ClimbSampler, SimplexGPSampler, or SimplexSampler around any Optuna "
-                "sampler); of a mixture of your own, enqueue space.params(space.weights(mixture))."
+                "sampler); enqueue all weights or none: space.params(space.weights(mixture))."
             )
         bad = np.flatnonzero(
             (weights < self.lower - SUM_TOLERANCE) | (weights > self.upper + SUM_TOLERANCE)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from climb_opt import MixtureSpace, UserError, bounds
+from climb_opt import ClimbSampler, MixtureSpace, UserError, bounds
 from climb_opt.bounds import SUM_TOLERANCE
 from climb_opt.draws import dirichlet
 
@@ -243,6 +243,14 @@ def test_a_sampler_that_does_not_know_the_simplex_is_told_what_to_use() -> None:
     space = MixtureSpace(AMOUNTS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     with pytest.raises(UserError, match="SimplexSampler around any Optuna sampler"):
+        space.suggest(study.ask())
+
+
+def test_a_weight_enqueued_without_the_others_is_told_how_all_are() -> None:
+    space = MixtureSpace(AMOUNTS)
+    study = optuna.create_study(sampler=ClimbSampler(space, rounds=(2,), seed=0))
+    study.enqueue_trial({"w/web": 0.5})
+    with pytest.raises(UserError, match="enqueue all weights or none"):
         space.suggest(study.ask())
 
 

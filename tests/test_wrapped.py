@@ -11,9 +11,12 @@ import optuna
 import pytest
 from optuna.samplers import (
     BaseSampler,
+    BruteForceSampler,
     CmaEsSampler,
     GPSampler,
+    GridSampler,
     NSGAIISampler,
+    PartialFixedSampler,
     QMCSampler,
     RandomSampler,
     TPESampler,
@@ -361,3 +364,33 @@ def test_an_unknown_encoding_is_told_the_known_ones() -> None:
 def test_amounts_are_no_space_and_that_is_said_at_once(make: Callable[[Any], object]) -> None:
     with pytest.raises(UserError, match=r"space must be a MixtureSpace, e\.g\. .*not \{'web': 7\}"):
         make({"web": 7})
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        (lambda: None, "base must be a sampler of Optuna's, such as .*, but is None"),
+        (lambda: TPESampler, "but is <class"),
+        (lambda: ClimbSampler(SPACE), "ClimbSampler proposes mixtures itself; give it to create_s"),
+        (lambda: GridSampler({"w/web": [0.5]}), "GridSampler draws from given values"),
+        (BruteForceSampler, "BruteForceSampler draws from given values"),
+        (
+            lambda: PartialFixedSampler({"w/web": 0.5}, TPESampler()),
+            "cannot fix the weight 'w/web'; give the space that number",
+        ),
+    ],
+)
+def test_a_base_that_cannot_search_mixtures_is_refused_at_once(
+    base: Callable[[], Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        SimplexSampler(SPACE, base())
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_what_is_no_weight_may_be_fixed() -> None:
+    base = PartialFixedSampler({"lr": 0.5}, TPESampler(seed=0))
+    study = optuna.create_study(sampler=SimplexSampler(SPACE, base))
+    study.optimize(lambda t: distance(t) + t.suggest_float("lr", 0, 1), n_trials=3)
+    assert {t.params["lr"] for t in study.trials} == {0.5}

@@ -22,18 +22,20 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, BruteForceSampler, GridSampler, PartialFixedSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.attributes import FREE
+from climb_opt.errors import UserError
 from climb_opt.history import MOST
 from climb_opt.measures import distance
-from climb_opt.samplers.beside import MixtureSampler
+from climb_opt.phases import checked_space
+from climb_opt.samplers.beside import MixtureSampler, checked_sampler
 from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.encodings import Encoding, make_encoding
 from climb_opt.samplers.levels import Scales, Shown
 from climb_opt.simplex import MixtureSpace
-from climb_opt.storages.seen import id_of, seen_through, whole, with_parameters
+from climb_opt.storages.seen import fixed_by, id_of, seen_through, whole, with_parameters
 from climb_opt.view import RUNG_CONSTRAINT, remember
 
 # A mixture that the encoding cannot represent better than this (half its L1 distance) is hidden:
@@ -52,6 +54,10 @@ class SimplexSampler(MixtureSampler):
         encoding: "softmax", "gamma" or "stick-breaking"; or a class or function that makes an
             `Encoding` of the space.
 
+    Raises:
+        UserError: `base` is no sampler, one of mixtures already, one that draws from given values
+            (GridSampler, BruteForceSampler), or fixes a weight; an unknown encoding.
+
     >>> import climb_opt, optuna
     >>> space = climb_opt.MixtureSpace({"web": 7, "code": 2, "math": 1})
     >>> sampler = climb_opt.SimplexSampler(space, optuna.samplers.TPESampler(seed=0))
@@ -68,7 +74,7 @@ class SimplexSampler(MixtureSampler):
         *,
         encoding: str | Callable[[MixtureSpace], Encoding] = "softmax",
     ) -> None:
-        super().__init__(space, base)
+        super().__init__(space, _of_boxes(base, checked_space(space)))
         self._translator = _Translator(space, make_encoding(encoding, space))
         self._scales = Scales(space)
 
@@ -112,6 +118,29 @@ class SimplexSampler(MixtureSampler):
         view = whole(study)
         lens = _Lens(self._translator, self._scales.shown(view))
         return seen_through(view, trial, lens), lens.one(trial)
+
+
+def _of_boxes(base: Any, space: MixtureSpace) -> BaseSampler:
+    """The base, if it can search the free coordinates."""
+    sampler = checked_sampler(base, "base")
+    name = type(sampler).__name__
+    if isinstance(sampler, MixtureSampler):
+        raise UserError(
+            f"base: {name} proposes mixtures itself; give it to create_study as it is, or an "
+            "Optuna sampler to SimplexSampler."
+        )
+    if isinstance(sampler, (GridSampler, BruteForceSampler)):
+        raise UserError(
+            f"base: {name} draws from given values, and weights have none; QMCSampler covers the "
+            "mixtures evenly."
+        )
+    fixed = fixed_by(sampler) if isinstance(sampler, PartialFixedSampler) else ()
+    if weights := [n for n in fixed if n in space.parameter_names]:
+        raise UserError(
+            f"base: {name} cannot fix the weight {weights[0]!r}; give the space that number as the "
+            "domain's lower and upper bound."
+        )
+    return sampler
 
 
 class _Translator:

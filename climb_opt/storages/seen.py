@@ -1,6 +1,6 @@
 """A study as a sampler is to see it: its storage shows every trial otherwise than it is stored.
 
-What Optuna keeps private about trials and studies is touched here, for all samplers.
+What Optuna keeps private about trials, studies and samplers is touched here, for all samplers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.pruners import HyperbandPruner
+from optuna.samplers import PartialFixedSampler
 from optuna.trial import FrozenTrial, TrialState
 
 
@@ -56,6 +57,11 @@ def with_parameters(
 def id_of(trial: FrozenTrial) -> int:
     """What a storage knows the trial by, among those of all its studies."""
     return trial._trial_id
+
+
+def fixed_by(sampler: PartialFixedSampler) -> list[str]:
+    """The parameters that it does not search."""
+    return list(sampler._fixed_params)
 
 
 class _Seen:
