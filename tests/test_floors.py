@@ -28,6 +28,7 @@ FLOORS = [
         "bits",
         "commands",
         "corpus_recipe",
+        "doubles",
         "draws",
         "moved",
         "signals",

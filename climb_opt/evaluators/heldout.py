@@ -19,6 +19,7 @@ from scipy.linalg import block_diag
 from tokenizers import Tokenizer
 
 from climb_opt.corpus_recipe import CorpusRecipe
+from climb_opt.doubles import in_double, over_ranks
 from climb_opt.errors import UserError, check_number
 from climb_opt.metrics import STDERR
 from climb_opt.shards import Corpus, Stream, no_target
@@ -220,10 +221,9 @@ def _token_nats(model: Any, accelerator: Any, text: _Text, eos: int) -> np.ndarr
     """Nats of each token (n,), 0 of end-of-text; the ranks share the work."""
     nats = np.zeros(len(text.tokens))
     for window in _windows(model, accelerator, text, eos):
-        loss = _losses(model, accelerator, window).double().cpu().numpy()
+        loss = in_double(_losses(model, accelerator, window)).cpu().numpy()
         nats[window.places[window.counts]] = loss[window.counts]
-    total = torch.from_numpy(nats).to(accelerator.device)
-    return np.asarray(accelerator.reduce(total, reduction="sum").cpu().numpy())
+    return over_ranks(nats, accelerator)
 
 
 def _losses(model: Any, accelerator: Any, window: _Windows) -> Any:

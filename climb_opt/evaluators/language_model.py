@@ -20,6 +20,7 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tokenizers import Tokenizer
 
+from climb_opt.doubles import in_double
 from climb_opt.errors import UserError
 
 CONTEXT = 4096  # tokens of one request, or the model's own limit where that is shorter
@@ -108,7 +109,7 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
         for batch in _batches(pieces, self.max_length, int(self.model.config.vocab_size)):
             nats, targets, likeliest = self._losses(batch)
             greedy = ((likeliest == targets) | (targets == _IGNORE)).all(1).tolist()
-            sums = (-nats.double().sum(1)).tolist()
+            sums = (-in_double(nats).sum(1)).tolist()
             for place, *said in zip(batch.number, sums, greedy, strict=True):
                 found[place] = tuple(said)
         # Added up in the order of the text, whatever the batches: the same on any number of ranks.
@@ -124,7 +125,7 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
         graph where gradients are enabled."""
         pieces, owner = self._cut(requests)
         for batch in _batches(pieces, self.max_length, int(self.model.config.vocab_size)):
-            yield np.array(owner)[batch.number], self._losses(batch)[0].double().sum(1)
+            yield np.array(owner)[batch.number], in_double(self._losses(batch)[0]).sum(1)
 
     def _cut(self, requests: Sequence[Request]) -> tuple[list[Piece], list[int]]:
         """Pieces of the answers, and the place of the request that each belongs to."""
@@ -143,7 +144,7 @@ class ProxyLM(TemplateLM):  # type: ignore[misc]
         found: list[np.ndarray] = [np.zeros(0)] * len(pieces)
         for batch in _batches(pieces, self.max_length, int(self.model.config.vocab_size)):
             nats, targets, _ = self._losses(batch)
-            values, counts = nats.double().cpu().numpy(), (targets != _IGNORE).cpu().numpy()
+            values, counts = in_double(nats).cpu().numpy(), (targets != _IGNORE).cpu().numpy()
             for row, place in enumerate(batch.number):
                 found[place] = values[row][counts[row]]
         ends = np.searchsorted(owner, range(len(requests) + 1)).tolist()

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from climb_opt.doubles import in_double
 from climb_opt.influence.gradients import Differentiator, Sample, dot
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class DiagonalFisher(OneByOne):
             for few in part.split(SMALL):
                 total += _own(model, few, generator) ** 2
         self.diagonal = model.add_up(total) / sample.tokens
-        self.mean = float(self.diagonal.double().mean())
+        self.mean = float(in_double(self.diagonal).mean())
         self.damping = damping * self.mean
 
     def solve(self, vector: torch.Tensor) -> torch.Tensor:

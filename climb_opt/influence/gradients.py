@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from climb_opt.doubles import in_double
 from climb_opt.proxy.data import MixtureIndex, Sequences
 from climb_opt.proxy.group import ProxyGroup
 from climb_opt.proxy.loss import TrainingLoss, can_chunk
@@ -131,4 +132,4 @@ def of_mixture(sequences: Sequences, mixture: dict[str, float], tokens: int, see
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:
     """a . b of vectors (P,), added up in double precision, wherever they lie."""
     pairs = zip(a.split(CHUNK), b.split(CHUNK), strict=True)
-    return float(sum(torch.dot(x.double(), y.to(x.device).double()) for x, y in pairs))
+    return float(sum(torch.dot(in_double(x), in_double(y.to(x.device))) for x, y in pairs))

@@ -236,16 +236,17 @@ class Run:
         else:
             shares, domains = weighed
             loss, each = self.module(self._tokens(part), shares)
-            self.steering.sums.index_add_(0, domains, each.double())
+            self.steering.count(domains, each)
             mean = each.sum() * scale
         self.losses[self.step] += mean.detach()
         self.group.accelerator.backward(loss)
 
     def _tokens(self, part: np.ndarray) -> torch.Tensor:
         tokens = torch.from_numpy(part.astype(np.int64))
-        if self.group.device.type == "cuda":
-            return tokens.pin_memory().to(self.group.device, non_blocking=True)
-        return tokens
+        pinned = self.group.device.type == "cuda"
+        return (tokens.pin_memory() if pinned else tokens).to(
+            self.group.device, non_blocking=pinned
+        )
 
     def _every(self, steps: int | None) -> bool:
         return steps is not None and self.step % steps == 0 and self.step < self.trainer.steps

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from climb_opt.doubles import in_double
 from climb_opt.errors import UserError
 from climb_opt.proxy.reweight.base import Extra, Sizes, Training, Weights
 
@@ -75,7 +76,7 @@ class DoReMi:
             theirs = training.token_losses(training.reference, tokens)
             behind = training.token_losses(training.model, tokens) - theirs
             np.add.at(counts, domains, behind.shape[1])
-            trailing = behind.clamp(min=0.0).sum(dim=1).double().cpu().numpy()
+            trailing = in_double(behind.clamp(min=0.0).sum(dim=1)).cpu().numpy()
             np.add.at(excess, domains, trailing)
         counts, excess = training.total(np.stack([counts, excess]))
         # A domain without a sequence in this batch keeps its last excess, as in the authors' code.

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from climb_opt.doubles import in_double, over_ranks
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.paths import Path
 from climb_opt.proxy.data import Batches, MixtureIndex
@@ -55,7 +56,7 @@ class Steering:
         self.weighing: np.ndarray | None = None
         self.sequences = np.zeros(k, dtype=np.int64)  # read so far, of each domain
         self.counts = np.zeros(k, dtype=np.int64)  # the same since the method was asked
-        self.sums = torch.zeros(k, dtype=torch.float64, device=self.group.device)  # their nats
+        self.sums = in_double(torch.zeros(k, device=self.group.device))  # their nats
         self.owed = np.zeros(k)  # sequences
         self.end: np.ndarray | None = None
         self.when = self._asked("when", self.steps)
@@ -90,6 +91,10 @@ class Steering:
         share = (share * self.group.world / self.length).astype(np.float32)
         device = self.group.device
         return torch.from_numpy(share).to(device), torch.from_numpy(domains).to(device)
+
+    def count(self, domains: torch.Tensor, nats: torch.Tensor) -> None:
+        """Some of this rank's sequences were read: their domains (n,) and summed nats (n,)."""
+        self.sums.index_add_(0, domains.to(self.sums.device), in_double(nats))
 
     def after(self, step: int) -> None:
         """The step was made by all ranks."""
@@ -183,8 +188,7 @@ class Steering:
 
     def total(self, values: np.ndarray) -> np.ndarray:
         """The sum of an array over all ranks."""
-        both = torch.from_numpy(np.asarray(values)).to(self.group.device)
-        return np.asarray(self.group.accelerator.reduce(both, reduction="sum").cpu().numpy())
+        return over_ranks(np.asarray(values), self.group.accelerator)
 
     # --- private ----------------------------------------------------------------------------------
 
