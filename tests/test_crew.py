@@ -118,16 +118,25 @@ def test_cores_are_shared_out_unless_somebody_has_said_otherwise(
     monkeypatch.setattr(crew, "cores", lambda: 7)
     monkeypatch.setattr(crew, "gpus", lambda: [])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    show = "print(os.environ['OMP_NUM_THREADS'], os.environ.get('CUDA_VISIBLE_DEVICES'))"
-    assert lead(show, 3)[1].lines == [("2 None", False)] * 3
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    names = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "ACCELERATE_USE_CPU")
+    show = f"print(*map(os.environ.get, {names}))"
+    assert lead(show, 3)[1].lines == [("2 None true", False)] * 3, "not all on a Mac's one GPU"
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert lead(show, 3)[1].lines == [("5 None", False)] * 3
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
+    assert lead(show, 3)[1].lines == [("5 None false", False)] * 3
 
 
-def test_gpus_are_dealt_in_turn(lead: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("amd", [False, True])
+def test_gpus_are_dealt_in_turn(lead: Any, monkeypatch: pytest.MonkeyPatch, amd: bool) -> None:
     monkeypatch.setattr(crew, "gpus", lambda: ["2", "GPU-5"])
-    _, follower = lead("print(os.environ['CUDA_VISIBLE_DEVICES'])", 3)
-    assert sorted(line for line, _ in follower.lines) == ["2", "2", "GPU-5"]
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    if amd:
+        monkeypatch.setenv("HIP_VISIBLE_DEVICES", "2,GPU-5")
+    names = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ACCELERATE_USE_CPU")
+    _, follower = lead(f"print(*map(os.environ.get, {names}))", 3)
+    dealt = [f"{name} {name if amd else None} None" for name in ("2", "2", "GPU-5")]
+    assert sorted(line for line, _ in follower.lines) == dealt
 
 
 def test_auto_starts_no_more_workers_than_there_is_to_do(lead: Any, tmp_path: Path) -> None:
@@ -294,6 +303,31 @@ def test_a_containers_share_of_the_cores_is_heeded(
     monkeypatch.setattr(machine, "CGROUP", tmp_path)
     monkeypatch.setattr(machine, "_allowed", lambda: 8)
     assert machine.cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("hip", "variables", "given"),
+    [
+        (None, {}, ["0", "1"]),
+        (None, {"CUDA_VISIBLE_DEVICES": "4, 5"}, ["4", "5"]),
+        (None, {"CUDA_VISIBLE_DEVICES": "4,5", "HIP_VISIBLE_DEVICES": "6"}, ["4", "5"]),
+        ("7.1", {"CUDA_VISIBLE_DEVICES": "4,5", "HIP_VISIBLE_DEVICES": "6,7"}, ["6", "7"]),
+        ("7.1", {"CUDA_VISIBLE_DEVICES": "4,5"}, ["4", "5"]),
+        (None, {"ACCELERATE_USE_CPU": "true"}, []),
+    ],
+)
+def test_the_gpus_that_this_process_may_use_are_dealt_out(
+    hip: str | None, variables: dict[str, str], given: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    for name in (*machine.VISIBLE, machine.ON_CPU):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "platform", "other")
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert machine.gpus() == given
 
 
 def test_loggers_of_later_workers_leave_news_to_the_first(

@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+ON_CPU = "ACCELERATE_USE_CPU"
+CUDA = "CUDA_VISIBLE_DEVICES"
+VISIBLE = ("HIP_VISIBLE_DEVICES", CUDA)  # AMD's own name comes first where both are set
 
 
 def cores() -> int:
@@ -21,8 +24,11 @@ def cores() -> int:
 
 
 def gpus() -> list[str]:
-    """Values of CUDA_VISIBLE_DEVICES, one a GPU, that workers can be given; empty without GPUs."""
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes"):
+    """Values of CUDA_VISIBLE_DEVICES, one a GPU, that workers can be given; empty without GPUs.
+
+    GPUs are those of NVIDIA and AMD: what else PyTorch knows cannot be dealt out by a variable.
+    """
+    if os.environ.get(ON_CPU, "").lower() in ("1", "true", "yes") or sys.platform == "darwin":
         return []
     # Asking torch takes seconds; on Linux a look at the devices spares most machines that.
     if sys.platform == "linux" and not any(
@@ -34,7 +40,9 @@ def gpus() -> list[str]:
     except ImportError:
         return []
     count = torch.cuda.device_count()
-    given = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    names = VISIBLE if torch.version.hip else (CUDA,)
+    listed = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    given = [name.strip() for name in listed.split(",")]
     return given[:count] if given != [""] else [str(index) for index in range(count)]
 
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO, TextIO
 
+from climb_opt.cli.machine import CUDA, ON_CPU, VISIBLE
 from climb_opt.cli.stopping import MEMBER
 
 THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")  # torch's, LightGBM's and BLAS's; tokenizers'
@@ -75,11 +76,17 @@ class Worker:
 
 
 def environment_of(number: int, share: int, devices: Sequence[str]) -> dict[str, str]:
-    """What the worker `number` is told: its threads, and its GPU where there are any."""
+    """What the worker `number` is told: its threads, and its GPU, or that it has none.
+
+    Without that, all would train on one device of a kind that is not dealt out, as Apple's.
+    """
     own = {MEMBER: str(number), "PYTHONUNBUFFERED": "1"}
     own.update({name: str(share) for name in THREADS if name not in os.environ})
     if devices:
-        own["CUDA_VISIBLE_DEVICES"] = devices[(number - 1) % len(devices)]
+        given = devices[(number - 1) % len(devices)]
+        own.update({name: given for name in VISIBLE if name == CUDA or name in os.environ})
+    else:
+        own.setdefault(ON_CPU, os.environ.get(ON_CPU, "true"))
     return {**os.environ, **own}
 
 
