@@ -96,6 +96,8 @@ def test_a_gpu_is_used_where_faiss_sees_one(monkeypatch: pytest.MonkeyPatch) -> 
     import faiss
 
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    assert choose_backend("auto") == "faiss", "faiss-cpu on a Mac"
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu_multiple", None, raising=False)
     assert choose_backend("auto") == "faiss-gpu"
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
     assert choose_backend("auto") == "faiss"

@@ -134,7 +134,9 @@ def choose_backend(wanted: str) -> str:
         UserError: the one asked for is not there.
     """
     faiss = _faiss()
-    usable = (faiss is not None and faiss.get_num_gpus(), faiss is not None, True)
+    # faiss-cpu for Apple's chips sees their GPU, but cannot put an index on all GPUs.
+    on_gpus = hasattr(faiss, "index_cpu_to_gpu_multiple") and faiss.get_num_gpus()
+    usable = (on_gpus, faiss is not None, True)
     there = [name for name, ok in zip(BACKENDS, usable, strict=True) if ok]
     if wanted == "auto":
         return there[0]
