@@ -56,6 +56,41 @@ def test_changed_inputs_are_another_corpus(inputs: list[Path], tmp_path: Path) -
         build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
 
 
+@pytest.mark.parametrize("changed", ["added", "removed", "replaced", "of 0.1.0"])
+def test_a_text_that_came_or_went_makes_another_corpus_however_old_it_is(
+    tmp_path: Path, changed: str
+) -> None:
+    """What moves, copies or unpacks a file may keep its time."""
+    texts, manifest = tmp_path / "in", tmp_path / "out" / "manifest.json"
+    texts.mkdir()
+
+    def write(name: str, text: str, time: int) -> None:
+        (texts / name).write_text(text)
+        os.utime(texts / name, (time, time))
+
+    def made() -> Corpus | None:
+        options = topic_options([texts], targets=(), label_field=None)
+        return build(make_plan(options), tmp_path / "out", progress=False)
+
+    for number, document in enumerate(topic_documents(6)):
+        write(f"{number}.txt", document["text"], number)
+    corpus = made()
+    assert corpus is not None
+    if changed == "of 0.1.0":
+        (source,) = corpus.provenance["build"]["sources"]
+        old = source["version"].partition(" of ")[0]
+        manifest.write_text(manifest.read_text().replace(source["version"], old))
+        before = manifest.read_bytes()
+        assert made() is not None and manifest.read_bytes() == before
+        return
+    if changed == "removed":
+        (texts / "2.txt").unlink()
+    else:
+        write("2.txt" if changed == "replaced" else "new.txt", "an older text", 1)
+    with pytest.raises(UserError, match=r"holds another corpus .*sources"):
+        made()
+
+
 def test_inputs_that_moved_since_a_build_was_begun_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

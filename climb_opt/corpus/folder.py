@@ -15,6 +15,7 @@ from climb_opt import strict
 from climb_opt.corpus.documents import is_unread
 from climb_opt.corpus.files import load_json, locked, save_json
 from climb_opt.corpus.options import BuildOptions, Plan, plan_from
+from climb_opt.corpus.read.files import OF_EACH
 from climb_opt.corpus.read.source import Source
 from climb_opt.errors import UserError, listed
 from climb_opt.files import against, is_full, writing
@@ -155,7 +156,7 @@ def _finished(plan: Plan, output: Path, overwrite: bool) -> Corpus | None:
         return None
     provenance, ours = load_json(manifest).get("provenance", {}), build_facts(plan)
     stored = provenance.get("build")
-    if stored == ours and not (overwrite and lacks_unread(provenance)):
+    if stored in (ours, _as_before(ours)) and not (overwrite and lacks_unread(provenance)):
         return Corpus.load(output)
     if not overwrite:
         lines = difference(stored or {}, ours)
@@ -166,3 +167,9 @@ def _finished(plan: Plan, output: Path, overwrite: bool) -> Corpus | None:
         )
     manifest.unlink()
     return None
+
+
+def _as_before(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A build's facts as version 0.1.0 had them: of texts, it said the newest one's time alone."""
+    sources = [{**s, "version": s["version"].partition(OF_EACH)[0]} for s in facts["sources"]]
+    return {**facts, "sources": sources}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from climb_opt.errors import UserError
 from climb_opt.text import storable
 
 TEXTS_PER_SOURCE = 2000
+OF_EACH = " of "  # in the version of texts: behind it is what version 0.1.0 did not ask
 FORMATS = (  # for messages
     ".jsonl, .json, .csv, .tsv, .txt, .md, .rst (also with .gz, .zst, .bz2 or .xz behind), "
     ".parquet, .arrow, .feather, .orc"
@@ -62,7 +64,9 @@ def source_of(kind: str, file: Path) -> Source:
 def _texts(root: Path, files: Sequence[Path]) -> Source:
     names = [f.relative_to(root).as_posix() for f in files]
     stats = [f.stat() for f in files]
-    version = "-".join(str(max((s.st_mtime_ns for s in stats), default=0)))
+    known = [(n, s.st_size, s.st_mtime_ns) for n, s in zip(names, stats, strict=True)]
+    digest = hashlib.sha256(repr(known).encode()).hexdigest()[:12]
+    version = f"{'-'.join(str(max(s.st_mtime_ns for s in stats)))}{OF_EACH}{digest}"
     size = sum(s.st_size for s in stats)
     name = storable(root.name or str(root))
     return Source("texts", str(root), name, size, extra={"files": names}, version=version)
