@@ -252,6 +252,13 @@ def test_arrow_files_streams_feather_and_orc_are_read(tmp_path: Path) -> None:
     assert len(records(tmp_path)) == 20
 
 
+@pytest.mark.parametrize("new", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_an_arrow_file_without_rows_holds_no_document(tmp_path: Path, new: Any) -> None:
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, new(file, pa.schema({"text": "str"})):
+        pass
+    assert records(tmp_path / "a.arrow") == []
+
+
 @pytest.mark.parametrize("name", ["a.arrow", "a.orc", "a.feather"])
 def test_damaged_arrow_files_are_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(Damaged, match=rf"{name} is damaged or not (Arrow|ORC)"):

@@ -102,8 +102,8 @@ def _of_orc(file: Any, names: list[str]) -> Batches:
 def _of_arrow(file: Any, names: list[str]) -> Batches:
     # Of a struct there is no part to be had.
     tops = [t for t in file.schema.names if any(f"{n}.".startswith(f"{t}.") for n in names)]
-    count = getattr(file, "num_record_batches", 0)
-    for i, batch in enumerate(map(file.get_batch, range(count)) if count else file, 1):
+    count = getattr(file, "num_record_batches", None)  # None of a stream, 0 of an empty file
+    for i, batch in enumerate(file if count is None else map(file.get_batch, range(count)), 1):
         yield i / (count or i), batch.select(tops)
 
 
