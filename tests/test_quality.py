@@ -91,6 +91,9 @@ def test_thresholds_have_directions() -> None:
     assert rule == Rule({"quality": 2.0}, {"ads": 1.5})
     assert rule.reason({"ads": 1.6, "quality": 5}) == "ads is 1.60 > 1.5"
     assert rule.reason({"ads": 1.5, "quality": 2.0}) is None
+    assert parse_rule(["ads>=-.5", "quality<=3."], ["ads", "quality"]) == Rule(
+        {"ads": -0.5}, {"quality": 3.0}
+    )
     assert parse_rule([], ["quality"]) is None
 
 
@@ -98,6 +101,8 @@ def test_thresholds_have_directions() -> None:
     ("rules", "message"),
     [
         (["quality>3"], "expected paper, nemo, or a threshold"),
+        (["quality>=1.2.3"], "'quality>=1.2.3': expected paper, nemo, or a threshold"),
+        (["quality>=."], "expected paper, nemo, or a threshold"),
         (["style>=3"], "'style', which no --score gives. Scores: quality"),
         (["nemo"], None),
     ],

@@ -86,7 +86,7 @@ def parse_rule(texts: Sequence[str], scores: Sequence[str]) -> Rule | None:
                     f"there are: {', '.join(scores) or 'none'}. Add --score NAME=KIND:WHERE."
                 )
             continue
-        match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(-?[\d.]+)", text)
+        match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(-?(?:\d+\.?\d*|\.\d+))", text)
         if match is None:
             raise UserError(
                 f"--prune {text!r}: expected {', '.join(PRESETS)}, or a threshold such as "
