@@ -198,7 +198,8 @@ def _targets_of(
             marks = load_array(chosen / f"{block.name}.target.npy")
             target[low:high] = marks[members[low:high] - block.start]
     # A copy has no tokens of its own: its original, the same text, stands for it.
-    copy, original = np.searchsorted(members, copies).T
+    # Of several copies the first: numpy keeps what is assigned last.
+    copy, original = np.searchsorted(members, copies[::-1]).T
     marked = target[copy] > 0
     ours, theirs = target[original[marked]], target[copy[marked]]
     target[original[marked]] = np.where(ours > 0, ours, theirs)
