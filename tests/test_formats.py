@@ -309,6 +309,7 @@ def test_every_ending_has_one_reader() -> None:
         ("a.zip", b"PK\x03\x04", "Unpack it first"),
         ("a.tar.gz", b"\x1f\x8b", "Unpack it first"),
         ("a.jsonl.lz4", b"\x04\x22\x4d\x18", "Unpack it first"),
+        ("a.jsonl.Z", b"\x1f\x9d", "Unpack it first"),
         ("a.jsonl ", b"{}", "ends with a blank: rename it"),
         ("a.warc", b"WARC/1.0", r"Convert it, or .* reader of your own \(docs/own-reader\.md\)"),
         ("a.jsonl.gz", b"PK\x03\x04", r"a\.jsonl\.gz is a zip archive, .* \(unzip FILE\)"),

@@ -268,11 +268,11 @@ def test_a_pipe_in_a_folder_is_left_out_and_one_by_itself_refused(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     touch(tmp_path, "in/a.jsonl")
-    for name in ("in/p.jsonl", "in/q.txt", "p"):
+    for name in ("in/p.jsonl", "in/q.txt", "p", "p[1].jsonl"):
         os.mkfifo(tmp_path / name)
     assert texts(tmp_path / "in") == {"in/a.jsonl"}
     assert "2 a pipe, socket or device (p.jsonl, q.txt)" in caplog.text
-    for name in ("in/p.jsonl", "p"):
+    for name in ("in/p.jsonl", "p", "p[1].jsonl"):
         with pytest.raises(UserError, match=r"pipe, socket or device, .* save it as a file first"):
             find_sources([str(tmp_path / name)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mailbox
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -176,6 +177,7 @@ def test_a_reader_that_is_wrong_is_told_in_one_line(body: str, message: str) -> 
         ("odd_rows:OTHER:a.txt", "odd_rows has no 'OTHER'"),
         ("odd_nowhere:READER:a.txt", "cannot be imported: No module named 'odd_nowhere'"),
         ("odd_rows:READER:missing", "No file or folder 'missing'"),
+        ("odd_rows:READER:p[1]", r"No file or folder 'p\[1\]'"),  # a pipe
         ("odd_rows:READER:*.nothing", "No file matches '\\*.nothing'"),
         ("odd_rows:READER:", "No file or folder ''"),
     ],
@@ -183,6 +185,7 @@ def test_a_reader_that_is_wrong_is_told_in_one_line(body: str, message: str) -> 
 def test_a_reader_that_is_not_there_is_told_in_one_line(name: str, message: str) -> None:
     module("odd_rows", ODD.format(body="yield 0, {options.text_field: 'a'}"))
     Path("a.txt").write_text("text")
+    os.mkfifo("p[1]")
     with pytest.raises(UserError, match=message):
         records(name)
 

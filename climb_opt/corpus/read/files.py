@@ -49,7 +49,7 @@ def _remedy(name: str) -> str:
     """What to do with a file that no reader knows."""
     if format_of(name.strip()) is not None:
         return "Its name begins or ends with a blank: rename it."
-    if name.lower().endswith((*_ARCHIVES, ".lz4", ".lz", ".br", ".snappy", ".Z")):
+    if name.lower().endswith((*_ARCHIVES, ".lz4", ".lz", ".br", ".snappy", ".z")):
         return "Unpack it first (tar -xf, unzip, lz4 -d), and name the files or their folder."
     return "Convert it, or read it with a reader of your own (docs/own-reader.md)."
 
@@ -114,7 +114,7 @@ def with_endings(where: str, endings: Sequence[str], left: LeftOut) -> list[Path
         return choose(path, [path], left, format_)
     if where and (path.is_file() or path.is_symlink()):
         return there([path], path.parent)
-    if not glob.has_magic(where):
+    if not glob.has_magic(where) or path.exists():
         raise UserError(f"No file or folder {where!r}.")
     root, found = matching(where, left)
     folders = {p for p in found if p.is_dir()}

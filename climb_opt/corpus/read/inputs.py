@@ -90,12 +90,12 @@ def _sources(name: str, left: LeftOut) -> Iterator[Source]:
         yield from sources_of(path.parent, there([path], path.parent))
     elif (found := outside(name)) is not None:
         yield from _outside(*found, left)
-    elif glob.has_magic(name):
-        yield from _matching(name, left)
     elif path.exists():
         raise UserError(
             f"Input {name!r} is {SPECIAL}, which can be read once only; save it as a file first."
         )
+    elif glob.has_magic(name):
+        yield from _matching(name, left)
     else:
         known = [f"{prefix}:" for prefix in prefixed()]
         hint = did_you_mean(f"{kind}:", known) if colon else ""
