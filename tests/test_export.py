@@ -16,7 +16,7 @@ import yaml
 from climb_opt.errors import UserError
 from climb_opt.exports import Handover, prepare, render, texts
 from climb_opt.exports.formats import format_of, losses, render_phases
-from climb_opt.exports.materialise import materialise
+from climb_opt.exports.materialise import Kind, materialise
 from climb_opt.exports.prepared import slug
 from climb_opt.schedules import Phase
 from climb_opt.shards import Corpus, Domain, Stream
@@ -352,6 +352,32 @@ def test_materialising_needs_a_budget_and_an_empty_place(
     materialise(order, tiny_corpus, tmp_path)
     with pytest.raises(UserError, match="exists already"):
         materialise(order, tiny_corpus, tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "documents"])
+def test_materialising_replaces_no_file_that_is_there(
+    tiny_corpus: Corpus, tmp_path: Path, kind: Kind
+) -> None:
+    order = handover(TINY, corpus=tiny_corpus, tokens=1_000)
+    other: Kind = "documents" if kind == "tokens" else "tokens"
+    materialise(order, tiny_corpus, tmp_path / "other", kind=other)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mixture.json").write_text("{}")
+    for folder in ("other", "mine"):
+        before = (tmp_path / folder / "mixture.json").read_bytes()
+        with pytest.raises(UserError, match=rf"{folder}/mixture\.json' exists already"):
+            materialise(order, tiny_corpus, tmp_path / folder, kind=kind)
+        assert (tmp_path / folder / "mixture.json").read_bytes() == before
+
+
+def test_materialising_replaces_no_other_tokenizer(tiny_corpus: Corpus, tmp_path: Path) -> None:
+    order, there = handover(TINY, corpus=tiny_corpus, tokens=1_000), tmp_path / "tokenizer.json"
+    there.write_text("{}")
+    with pytest.raises(UserError, match="is another tokenizer than the corpus's"):
+        materialise(order, tiny_corpus, tmp_path)
+    assert there.read_text() == "{}"
+    there.write_bytes(tiny_corpus.tokenizer_file.read_bytes())
+    assert materialise(order, tiny_corpus, tmp_path).total == 1_000
 
 
 def test_a_full_disk_leaves_nothing_that_looks_whole(tiny_corpus: Corpus, tmp_path: Path) -> None:

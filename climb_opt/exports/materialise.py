@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 Kind = Literal["tokens", "documents"]
 ENDINGS = {"tokens": ".bin", "documents": ".jsonl"}
+MANIFEST, TOKENIZER = "mixture.json", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,7 @@ def materialise(
     phases = handover.phases or (handover,)
     numbers = [""] if len(phases) == 1 else [f"-{n}" for n in range(1, len(phases) + 1)]
     targets = [folder / f"mixture{number}{ENDINGS[kind]}" for number in numbers]
-    for target in targets:
-        if target.exists():
-            raise UserError(f"{str(target)!r} exists already; give another --output or remove it.")
+    _check_free(folder, targets, corpus.tokenizer_file if kind == "tokens" else None)
     for note in [*handover.first, *losses(handover)]:
         logger.warning("%s", note)
     names = dict.fromkeys(s.name for phase in phases for s in phase.sources)
@@ -103,9 +102,9 @@ def materialise(
             partial = [stack.enter_context(atomic(target)) for target in targets]
             parts = [writer.write(*row) for row in zip(phases, partial, targets, strict=True)]
         if kind == "tokens":
-            shutil.copyfile(corpus.tokenizer_file, folder / "tokenizer.json")
+            shutil.copyfile(corpus.tokenizer_file, folder / TOKENIZER)
         written = parts[0] if len(parts) == 1 else _together(folder, sources, parts)
-        _write_manifest(folder / "mixture.json", handover, corpus, written)
+        _write_manifest(folder / MANIFEST, handover, corpus, written)
     for phase, part in zip(phases, parts, strict=True):
         if none := [name for name, n in part.tokens.items() if not n]:
             where = "" if phase.span is None else f" in phase {phase.span.number}"
@@ -146,6 +145,18 @@ class _Writer:
             width = np.dtype(self.corpus.dtype).itemsize
             write_index(target.with_suffix(""), np.array(lengths, dtype=np.int64), width)
         return _summary(target, own)
+
+
+def _check_free(folder: Path, targets: list[Path], tokenizer: Path | None) -> None:
+    """Refuse to replace anything; a tokenizer that is the corpus's own may be there."""
+    for file in (*targets, folder / MANIFEST):
+        if file.exists():
+            raise UserError(f"{str(file)!r} exists already; give another --output or remove it.")
+    there = folder / TOKENIZER
+    if tokenizer is not None and there.exists() and there.read_bytes() != tokenizer.read_bytes():
+        raise UserError(
+            f"{str(there)!r} is another tokenizer than the corpus's; give another --output."
+        )
 
 
 def _as_tokens(name: str, document: np.ndarray) -> bytes:
