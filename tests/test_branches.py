@@ -140,8 +140,17 @@ def test_a_group_with_the_name_of_another_part_is_refused_where_a_study_is_made(
 def test_named_groups_stay_and_unknown_domains_are_refused() -> None:
     recipe = BranchesRecipe(groups={"text": ["web", "math"]})
     assert branches_of(recipe, TOKENS, 2048).names == ("text", "code")
+    many = {f"d{number}": 1e6 - number for number in range(6)}
+    named = branches_of(BranchesRecipe(groups={"g": ["d3"]}, most=3), many, 2048)
+    assert named.names == ("d4+2 others", "d1+d2", "g")  # which is one of the three
     with pytest.raises(UserError, match=r"no domain 'mth'\. Did you mean 'math'"):
         branches_of(BranchesRecipe(groups={"text": ["mth"]}), TOKENS, 2048)
+
+
+def test_a_domain_without_tokens_has_no_branch() -> None:
+    found = branches_of(BranchesRecipe(), {**TOKENS, "empty": 0}, 2048)
+    assert "empty" not in [d for branch in found.branches for d in branch.domains]
+    assert found.names == branches_of(BranchesRecipe(), TOKENS, 2048).names
 
 
 @given(

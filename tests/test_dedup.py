@@ -282,12 +282,22 @@ def test_the_documents_of_a_targets_own_files_are_all_held_out(tmp_path: Path) -
     assert stream.documents == len(exam)
 
 
-def test_copies_of_two_targets_belong_to_that_of_the_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "copies",
+    [
+        [{}, {"set": "a"}, {"kind": "b"}],
+        [{"set": "a"}, {}, {"kind": "b"}],
+        [{"set": "a", "kind": "b"}],
+    ],
+)
+def test_a_text_of_two_targets_belongs_to_the_first(
+    tmp_path: Path, copies: list[dict[str, str]]
+) -> None:
     shared, one, other, *_ = (d["text"] for d in topic_documents(1, seed=9))
-    copies = [{"text": shared, "set": name} for name in ("none", "a", "b")]
-    exams = [{"text": one, "set": "a"}, {"text": other, "set": "b"}]
-    write_jsonl(tmp_path / "a.jsonl", [*copies, *exams, *topic_documents(20)])
-    both = ("a=set:a", "b=set:b")
+    exams = [{"text": one, "set": "a"}, {"text": other, "kind": "b"}]
+    documents = [*({"text": shared, **fields} for fields in copies), *exams, *topic_documents(20)]
+    write_jsonl(tmp_path / "a.jsonl", documents)
+    both = ("a=set:a", "b=kind:b")
     corpus = small_corpus(tmp_path / "out", tmp_path / "a.jsonl", targets=both, target_share=1.0)
     assert texts_of(corpus, corpus.target("a")) == [shared, one]
     assert texts_of(corpus, corpus.target("b")) == [other]

@@ -20,7 +20,7 @@ from climb_opt.corpus.build import build
 from climb_opt.corpus.documents import Document
 from climb_opt.corpus.options import make_plan
 from climb_opt.corpus.read import look as look_module
-from climb_opt.corpus.read.fields import hint
+from climb_opt.corpus.read.fields import hint, value_at
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.look import check_fields, named_in
 from climb_opt.corpus.read.source import ReadOptions
@@ -63,6 +63,13 @@ def test_a_field_of_any_input_is_enough(tmp_path: Path) -> None:
     look(tmp_path, "late")
     with pytest.raises(UserError, match="no document has the field 'later'"):
         look(tmp_path, "later")
+
+
+def test_of_fields_with_dots_in_their_names_that_of_the_longest_is_meant() -> None:
+    record = {"a.b": {"c": 1}, "a": {"b.c": 2, "b": {"c": 3}}}
+    assert value_at({**record, "a.b.c": 0}, "a.b.c") == 0
+    assert value_at(record, "a.b.c") == 1
+    assert value_at({"a": record["a"]}, "a.b.c") == 2
 
 
 @pytest.mark.parametrize("name", ["later", "größe", "meta.inner", "a.b", "tags.0", 'quo"ted'])
