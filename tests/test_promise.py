@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -306,3 +307,11 @@ def test_trials_that_are_no_mixture_of_the_space_are_not_dropped_without_a_word(
     found = best_mixture(study)
     told = "2 finished trials left out, whose weights are of other domains or do not sum to 1"
     assert found.trials == 9 and f"{told}, as those of trial 9" in found.warnings
+
+
+def test_infinite_scores_are_not_dropped_without_a_word() -> None:
+    study = optuna.create_study(sampler=random(SPACE, seed=0))
+    study.optimize(lambda t: math.inf if SPACE.suggest(t) and t.number > 7 else 1.0, n_trials=11)
+    found = best_mixture(study)
+    told = "3 finished trials left out, whose score is infinite, as that of trial 8"
+    assert found.trials == 8 and told in found.warnings

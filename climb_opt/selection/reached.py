@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import numpy as np
 from optuna.trial import TrialState
 from scipy.special import stdtrit
 
@@ -60,15 +61,19 @@ def highest_rung(view: StudyView, history: History) -> str:
 
 
 def left_out(view: StudyView, space: MixtureSpace) -> list[str]:
-    """A word on finished trials that hold weights, but no mixture of the space."""
+    """Words on finished trials that hold weights, and cannot be learnt from."""
     finished = [t for t in view.trials() if t.state == TrialState.COMPLETE]
     weighed = [t for t in finished if any(WEIGHT.match(name) for name in t.params)]
-    lost = [t.number for t in weighed if space.weights_of(t) is None]
-    if not lost:
-        return []
+    other = [t.number for t in weighed if space.weights_of(t) is None]
+    endless = [t.number for t in weighed if not np.all(np.isfinite(t.values))]
+    why = {
+        "weights are of other domains or do not sum to 1, as those": other,
+        "score is infinite, as that": [number for number in endless if number not in other],
+    }
     return [
-        f"{counted(len(lost), 'finished trial')} left out, whose weights are of other domains or "
-        f"do not sum to 1, as those of trial {lost[0]}"
+        f"{counted(len(lost), 'finished trial')} left out, whose {reason} of trial {lost[0]}"
+        for reason, lost in why.items()
+        if lost
     ]
 
 
