@@ -165,6 +165,14 @@ def test_a_recommendation_is_printed_with_its_largest_weights_first() -> None:
     assert more[0] == "The prior is as good." and "9 trials at 60m; " in more[3]
 
 
+def test_a_notebook_shows_a_recommendation_as_it_is_printed() -> None:
+    best = Recommendation({"web": 0.75, "code": 0.25}, "observed", Estimate(1.2, 1.1, 1.3))
+    shown: list[str] = []
+    printer = SimpleNamespace(text=shown.append, break_=lambda: shown.append("\n"))
+    best._repr_pretty_(printer, False)  # what IPython calls
+    assert "".join(shown) == str(best)
+
+
 def test_a_recommended_schedule_is_printed_phase_by_phase() -> None:
     weights = {"1/web": 0.3, "1/code": 0.7, "2/web": 1.0, "2/code": 0.0}
     lines = str(Recommendation(weights, "auto", phases=(0.75, 0.25))).splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtri
@@ -99,6 +100,13 @@ class Recommendation(Mapping[str, float]):
             lines += [row for domain, row in rows if domain.startswith(f"{place}/")]
         lines += [] if self.phases else [row for _, row in rows]
         return "\n".join([*lines, *self.summary()])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As printed, where IPython shows it: as the last line of a notebook's cell."""
+        for place, line in enumerate(str(self).splitlines()):
+            if place:
+                printer.break_()
+            printer.text(line)
 
     def summary(self) -> list[str]:
         """Everything but the weights, one line each."""
