@@ -160,8 +160,9 @@ def test_nothing_is_created_when_the_corpus_is_missing_or_the_bounds_are_impossi
 
 
 def test_a_worker_runs_the_plan_and_every_trial_says_what_it_was_made_with(
-    recipe: StudyRecipe, journal: str
+    recipe: StudyRecipe, journal: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="climb_opt.workers")
     study = open_study(recipe, storage=journal, study_name="s")
 
     def objective(trial: optuna.Trial) -> float:
@@ -173,6 +174,9 @@ def test_a_worker_runs_the_plan_and_every_trial_says_what_it_was_made_with(
 
     studies.work(study, objective=objective, pace=PACE)
     assert finished(study) == ["baseline/prior", "baseline/uniform", 0, 2, 1, 3, 4]
+    said = [(r.levelname, r.message) for r in caplog.records if r.message.startswith("Trial")]
+    assert ("WARNING", "Trial 3 (slot 1) failed: RuntimeError: once") in said and len(said) == 8
+    assert said[0] == ("INFO", f"Trial 0 (slot baseline/prior): {study.trials[0].value:.6g}")
     for trial in all_trials(study):
         facts = trial.user_attrs[FACTS]
         assert facts["recipe"] == recipes.digest(recipe) and facts["tokens"] == 4096

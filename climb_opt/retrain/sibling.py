@@ -27,7 +27,7 @@ from climb_opt.study.asked import difference
 from climb_opt.study.seeds import Objective
 from climb_opt.text import storable
 from climb_opt.view import StudyView, all_trials
-from climb_opt.workers import Work
+from climb_opt.workers import Work, log_trial
 
 BEGUN = (RECIPE, AGGREGATE, CORPUS)  # a search's study has its space before its recipe
 
@@ -159,7 +159,7 @@ def train_beside(
     What cannot train, for want of its corpus for example, keeps no name.
     """
     stop = training.get("stop", lambda: False)
-    on_trial = training.get("on_trial", lambda trial: None)
+    on_trial = training.get("on_trial", log_trial)
     corpus, directory = training.get("corpus"), training.get("directory", "runs")
 
     def run(objective: Objective, lost: Event | None = None) -> None:

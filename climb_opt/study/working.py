@@ -38,7 +38,7 @@ from climb_opt.study.opening import load_corpus, read_recipe
 from climb_opt.study.own_folder import mark_folder, own_folder
 from climb_opt.study.seeds import Objective, seeded
 from climb_opt.view import StudyView
-from climb_opt.workers import Pace, Work
+from climb_opt.workers import Pace, Work, log_trial
 
 
 def work(
@@ -49,7 +49,7 @@ def work(
     objective: Objective | None = None,
     wrap: Callable[[Objective], Objective] = lambda objective: objective,
     stop: Callable[[], bool] = lambda: False,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+    on_trial: Callable[[FrozenTrial], None] = log_trial,
     pace: Pace | None = None,
 ) -> None:
     """Train proxies for the study until its plan is done or `stop` says so.
@@ -64,7 +64,7 @@ def work(
         wrap: put around the objective, for example to write notes on running trials.
         stop: asked again and again; once it says yes no trial begins, and a proxy in training is
             saved and given back.
-        on_trial: called with each trial that this worker finished.
+        on_trial: called with each trial that this worker finished; logged at INFO by default.
         pace: how often workers beat and look, in seconds; the same for all workers of a study.
 
     Raises:

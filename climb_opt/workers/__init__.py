@@ -17,7 +17,7 @@ from climb_opt.workers.claims import Claims, Work
 from climb_opt.workers.durations import RungStatus
 from climb_opt.workers.running import RunningStatus
 from climb_opt.workers.status import RoundStatus, Status, status
-from climb_opt.workers.worker import work
+from climb_opt.workers.worker import log_trial, work
 
 __all__ = [
     "Claims",
@@ -27,6 +27,7 @@ __all__ = [
     "RunningStatus",
     "Status",
     "Work",
+    "log_trial",
     "status",
     "work",
 ]

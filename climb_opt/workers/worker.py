@@ -17,6 +17,7 @@ from climb_opt.commands import typed_with
 from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.files import is_full
 from climb_opt.storages import StudyLock, command_on, impatient, never, patient, redact, rest
+from climb_opt.text import score
 from climb_opt.workers.beats import Heart
 from climb_opt.workers.claims import Claims, Verdict, Work, fail
 from climb_opt.workers.durations import Durations
@@ -75,6 +76,19 @@ def work(study: optuna.Study, objective: Objective, lock: StudyLock, wanted: Wor
                 f"{trial.user_attrs.get(ERROR)}. Mend it and start the worker again; the study "
                 "goes on with the others."
             )
+
+
+def log_trial(trial: FrozenTrial) -> None:
+    """Log that a trial ended: one that failed as a warning, which Python shows unasked."""
+    given_back, error = trial.user_attrs.get(INTERRUPTED), trial.user_attrs.get(ERROR)
+    slot = trial.user_attrs.get(SLOT, "none")
+    if trial.state == TrialState.FAIL and not given_back:
+        log.warning("Trial %d (slot %s) failed: %s", trial.number, slot, error)
+    else:
+        done = trial.state == TrialState.COMPLETE
+        what = " / ".join(map(score, trial.values)) if done else trial.state.name.lower()
+        said = "given back" if given_back else what
+        log.info("Trial %d (slot %s): %s", trial.number, slot, said)
 
 
 def _claim(claims: Claims, stop: Callable[[], bool], longest: float) -> optuna.Trial | None:
