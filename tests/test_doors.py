@@ -238,10 +238,14 @@ def test_what_cannot_be_retrained_leaves_no_study_behind(
 def test_a_plain_study_is_reported_and_exported(tiny_corpus: Corpus) -> None:
     space = climb_opt.MixtureSpace(tiny_corpus.tokens())
     study = optuna.create_study(study_name="plain", sampler=climb_opt.SimplexGPSampler(space))
+    space.suggest(study.ask())
+    with pytest.raises(UserError, match=r"to export yet: no trial has finished\. Run it first"):
+        climb_opt.export(study, "json")
     study.optimize(lambda trial: space.suggest(trial)["code"], n_trials=4)
     assert climb_opt.report(study, markdown=True).startswith("# plain\n")
     assert sum(json.loads(climb_opt.export(study, "json"))["mixture"].values()) == pytest.approx(1)
     written = climb_opt.report(study, corpus=tiny_corpus.path)
     assert "plain" in written
-    with pytest.raises(UserError, match=r"was not made by climb_opt.* Name another study"):
-        climb_opt.confirm(study)
+    for searched_only in (climb_opt.confirm, climb_opt.status, climb_opt.pause, climb_opt.resume):
+        with pytest.raises(UserError, match=r"was not made by climb_opt.* Name another study"):
+            searched_only(study)

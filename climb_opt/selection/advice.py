@@ -84,8 +84,10 @@ def advised(
         )
     advice = advise(study, rule, every=every, history=history)
     if advice is None:
+        shows = f"`{command_on(study, 'status')}` shows how far it is."
+        next_step = "Run it first." if StudyView(study).stated is None else shows
         raise UserError(
             f"Study {study.study_name!r} has nothing {purpose} yet: no trial has finished. "
-            f"`{command_on(study, 'status')}` shows how far it is."
+            f"{next_step}"
         )
     return advice

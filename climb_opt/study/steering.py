@@ -129,13 +129,16 @@ def add_trial(view: StudyView, weights: np.ndarray, stored: Mapping[str, Any], *
 def pause(study: optuna.Study) -> None:
     """Start no new trials; those that run are finished.
 
+    Raises:
+        UserError: a study without a recipe: `study.optimize` knows no pause.
+
     >>> import climb_opt
     >>> study = climb_opt.open_study("tiny.yaml", storage="runs/pause.journal")
     >>> climb_opt.pause(study)
     >>> climb_opt.status(study).paused
     True
     """
-    patient(study).set_user_attr(PAUSED, True)
+    _searched(study).study.set_user_attr(PAUSED, True)
 
 
 def resume(study: optuna.Study) -> None:
@@ -148,7 +151,7 @@ def resume(study: optuna.Study) -> None:
     >>> climb_opt.status(study).paused
     False
     """
-    patient(study).set_user_attr(PAUSED, False)
+    _searched(study).study.set_user_attr(PAUSED, False)
 
 
 def rung_asked(view: StudyView, rung: int | str | None) -> dict[str, Any]:
