@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from climb_opt.bounds import SUM_TOLERANCE, check_bounds, check_weights, read_bound, scale_into
 from climb_opt.draws import dirichlet, mixed, powered
 from climb_opt.errors import UserError, misnamed
-from climb_opt.sums import Amounts, checked_sum, read_amounts
+from climb_opt.sums import Amounts, by_name, checked_sum, read_amounts
 from climb_opt.written import number
 
 PREFIX = "w/"
@@ -178,7 +178,7 @@ class MixtureSpace:
         Raises:
             UserError: an unknown domain, a negative weight, a sum that is not 1, or a bound broken.
         """
-        given = {d: number(w, f"{what}: the weight of {d!r}") for d, w in mixture.items()}
+        given = {d: number(w, f"{what}: the weight of {d!r}") for d, w in by_name(mixture, what)}
         if unknown := sorted(set(given) - set(self.domains)):
             raise UserError(f"{what}: Unknown {misnamed('domain', unknown[0], self.domains)}")
         for domain, weight in given.items():

@@ -237,7 +237,7 @@ def read_history(
     >>> history.weights.shape, bool((history.values == history.weights[:, 1]).all())
     ((4, 2), True)
     """
-    view = StudyView(study)
+    view, space = StudyView(study), checked_space(space)
     target = 0 if view.ladder is None else view.ladder.target
     trials = [t for t in view.trials() if t.state == TrialState.COMPLETE and keep(t)]
     if not rungs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Iterator
 
 import numpy as np
 import optuna
@@ -205,6 +206,8 @@ def test_weights_reads_a_mixture_with_domains_left_out() -> None:
         ([("a", 1.0), ("b", 1.0), ("a", 2.0)], {}, "'a' is named twice"),
         (["web", "code"], {}, "amount for each domain, but got 'web' alone"),
         ({"": 1.0}, {}, "non-empty"),
+        (None, {}, "The prior: a mapping, domain: tokens, is wanted, not None"),
+        (MixtureSpace(AMOUNTS), {}, "The prior: a mapping, .*, is wanted, not MixtureSpace"),
         (AMOUNTS, {"lower": {"web": -0.1}}, r"\[0, 1\]"),
         (AMOUNTS, {"upper": {"code": 1.5}}, r"\[0, 1\]"),
         (AMOUNTS, {"upper": {"code": None}}, "must be a number"),
@@ -224,6 +227,28 @@ def test_an_impossible_space_is_an_error_that_says_why(prior, options, says) -> 
         MixtureSpace(prior, **options)
 
 
+class Column:
+    """As pandas' Series: it has items, names and numbers, goes over numbers, and is no Mapping."""
+
+    ndim = 1
+
+    def __init__(self, numbers: dict[str, float]) -> None:
+        self.items, self.numbers = numbers.items, numbers
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.numbers.values())
+
+
+def test_a_column_of_a_table_is_read_by_its_index() -> None:
+    space = MixtureSpace(Column({"math": 10, "web": 70, "code": 20}))
+    assert space.mixture(space.prior) == pytest.approx({"web": 0.7, "code": 0.2, "math": 0.1})
+    given = Column({"math": 0.1, "web": 0.7, "code": 0.2})
+    np.testing.assert_array_equal(space.weights(given), [0.7, 0.2, 0.1])
+    given.ndim = 2  # the whole table
+    with pytest.raises(UserError, match="a mapping, domain: tokens, is wanted, not <"):
+        MixtureSpace(given)
+
+
 @pytest.mark.parametrize(
     ("mixture", "says"),
     [
@@ -232,6 +257,7 @@ def test_an_impossible_space_is_an_error_that_says_why(prior, options, says) -> 
         ({"web": 1.5, "code": -0.5}, "not negative"),
         ({"web": float("nan")}, "finite"),
         ({"web": "all"}, "must be a number"),
+        ([0.5, 0.5], r"a mapping, domain: weight, is wanted, not \[0\.5, 0\.5\]"),
     ],
 )
 def test_a_wrong_mixture_is_an_error_that_says_why(mixture, says) -> None:

@@ -34,6 +34,7 @@ from climb_opt import (
     best_mixture,
     compare_rules,
     lookup,
+    read_history,
 )
 from climb_opt.attributes import FREE
 from climb_opt.measures import distance as measured
@@ -359,6 +360,7 @@ def test_an_unknown_encoding_is_told_the_known_ones() -> None:
         lambda space: SimplexSampler(space, RandomSampler()),
         lambda space: best_mixture(optuna.create_study(), space=space),
         lambda space: compare_rules(optuna.create_study(), space=space),
+        lambda space: read_history(optuna.create_study(), space),
     ],
 )
 def test_amounts_are_no_space_and_that_is_said_at_once(make: Callable[[Any], object]) -> None:

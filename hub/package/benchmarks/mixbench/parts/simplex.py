@@ -20,7 +20,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from .bounds import SUM_TOLERANCE, check_bounds, check_weights, read_bound, scale_into
 from .draws import dirichlet, mixed, powered
 from .errors import UserError, misnamed
-from .sums import Amounts, checked_sum, read_amounts
+from .sums import Amounts, by_name, checked_sum, read_amounts
 from .written import number
 
 PREFIX = "w/"
@@ -179,7 +179,7 @@ class MixtureSpace:
         Raises:
             UserError: an unknown domain, a negative weight, a sum that is not 1, or a bound broken.
         """
-        given = {d: number(w, f"{what}: the weight of {d!r}") for d, w in mixture.items()}
+        given = {d: number(w, f"{what}: the weight of {d!r}") for d, w in by_name(mixture, what)}
         if unknown := sorted(set(given) - set(self.domains)):
             raise UserError(f"{what}: Unknown {misnamed('domain', unknown[0], self.domains)}")
         for domain, weight in given.items():

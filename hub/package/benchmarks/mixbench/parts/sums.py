@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +36,10 @@ def read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
     """The domains of a prior and their amounts (K,).
 
     Raises:
-        UserError: no domain, a name twice, or an amount that is negative or no number.
+        UserError: no amounts, no domain, a name twice, or an amount that is negative or no number.
     """
-    pairs = list(prior.items()) if isinstance(prior, Mapping) else list(prior)
+    listed_pairs = isinstance(prior, Iterable) and not hasattr(prior, "items")
+    pairs = list(prior if listed_pairs else by_name(prior, "The prior", "domain: tokens"))
     for pair in pairs:
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
             raise UserError(
@@ -58,6 +60,19 @@ def read_amounts(prior: Amounts) -> tuple[list[str], np.ndarray]:
             f"not all zero, but got {listed(f'{n}: {a}' for n, a in pairs)}."
         )
     return names, amounts
+
+
+def by_name(given: Any, what: str, wanted: str = "domain: weight") -> Iterable[tuple[Any, Any]]:
+    """The pairs of a mapping, or of a column of a table whose index are names.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if not hasattr(given, "items") or getattr(given, "ndim", 1) > 1:  # as a whole table
+        shown = " ".join(repr(given).split())
+        raise UserError(f"{what}: a mapping, {wanted}, is wanted, not {shown:.60}.")
+    pairs: Iterable[tuple[Any, Any]] = given.items()
+    return pairs
 
 
 def checked_sum(weights: Iterable[float], what: str, parts: Parts = WEIGHTS) -> float:
