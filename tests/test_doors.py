@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -168,6 +169,25 @@ def test_a_report_and_a_mixture_are_written_with_their_folders(tmp_path: Path) -
     mixture = tmp_path / "another" / "mixture.json"
     climb_opt.export(study, "json", mixture, tokens=2**53 + 1)
     assert json.loads(mixture.read_text())["tokens"] == 2**53 + 1  # to the last digit
+
+
+@pytest.mark.parametrize("name", ["nanotron", "mosaicml"])
+def test_numbers_of_numpy_are_exported_as_pythons_own(name: str) -> None:
+    study, numbers = opened("small"), {"seed": 3, "sequence": 64, "batch": 8, "tokens": 10**6}
+    of_numpy = {key: np.int64(value) for key, value in numbers.items()}
+    found = climb_opt.export(study, name, trial=3, **of_numpy)  # type: ignore[arg-type]
+    assert found == climb_opt.export(study, name, trial=3, **numbers)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"sequence": 64.5}, {"sequence": "64"}, {"batch": 2.5}, {"seed": True}, {"phases": 1.5},
+     {"tokens": [1]}],
+)  # fmt: skip
+def test_what_is_no_whole_number_is_not_exported(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(UserError, match=rf"^--{name} must be a (whole )?number.*, but is "):
+        climb_opt.export(opened("small"), "nanotron", **given)
 
 
 @pytest.mark.parametrize("given", [40e9, 40_000_000_000, "40e9", "40_000_000_000", "4e10"])

@@ -388,7 +388,7 @@ def test_a_schedule_of_a_file_is_written_to_a_file_a_phase(
         ({"mixture": {"web": 0.5, "cod": 0.5}}, r"unknown domain 'cod'\. Did you mean 'code'"),
         ({"mixture": {"web": 0.5}}, "the given mixture: the weights sum to 0.5"),
         ({"mixture": "none.yaml"}, r"none\.yaml"),
-        ({"mixture": TWO, "batch": 0}, "--batch must be at least 1"),
+        ({"mixture": TWO, "batch": 0}, "--batch must be a whole number, at least 1"),
         ({"mixture": TWO, "tokens": 3000, "batch": 1}, "Phase 1 of 2 is 0.75 of 1 steps"),
     ],
 )

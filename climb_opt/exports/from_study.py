@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 import optuna
 
 from climb_opt.attributes import PATH
-from climb_opt.errors import UserError, check_number, misnamed
+from climb_opt.errors import UserError, misnamed
 from climb_opt.exports.formats import format_of, render, render_phases
 from climb_opt.exports.handover import Handover
 from climb_opt.exports.materialise import Kind, Written
@@ -27,6 +27,7 @@ from climb_opt.selection import advised
 from climb_opt.selection.rules import best_path
 from climb_opt.study import corpus_of
 from climb_opt.view import StudyView
+from climb_opt.written import whole
 
 
 class Settings(TypedDict, total=False):
@@ -176,11 +177,9 @@ def handover_of(
     Args:
         needs_corpus: refuse where the corpus is not at hand.
     """
-    if sequence < 1:
-        raise UserError(f"--sequence must be at least 1 token, but is {sequence}.")
-    if batch is not None and batch < 1:
-        raise UserError(f"--batch must be at least 1 sequence, but is {batch}.")
-    check_number("--seed", seed, 0)
+    sequence, seed = whole(sequence, "--sequence"), whole(seed, "--seed", 0)
+    batch = None if batch is None else whole(batch, "--batch")
+    phases = None if phases is None else whole(phases, "--phases")
     of_trial = trial if phases is None else phases  # a path may be that of a named trial
     which = {"rule": rule, "trial" if phases is None else "phases": of_trial, "mixture": mixture}
     named = [name for name, value in which.items() if value is not None]
@@ -280,7 +279,7 @@ def _tokens(given: float | str | None) -> int | None:
     try:
         text = given.replace("_", "") if isinstance(given, str) else given
         tokens = int(text) if isinstance(text, int) or str(text).isdecimal() else float(text)
-    except ValueError:
+    except (TypeError, ValueError):
         tokens = float("nan")
     if not 1 <= tokens < 1e18:
         raise UserError(f"--tokens must be a number of tokens such as 40e9, but is {given!r}.")
