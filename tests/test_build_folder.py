@@ -49,9 +49,17 @@ def test_another_corpus_in_the_folder_is_refused_and_can_be_replaced(
     assert {p.name for p in (tmp_path / "out" / "work").glob("tokens-*")} == tokens
 
 
-def test_changed_inputs_are_another_corpus(inputs: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kept", ["nothing", "size", "time"])
+def test_changed_inputs_are_another_corpus(inputs: list[Path], tmp_path: Path, kept: str) -> None:
     build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
-    write_jsonl(inputs[1], topic_documents(3, seed=5))
+    before = inputs[1].stat()
+    if kept == "size":
+        inputs[1].write_bytes(inputs[1].read_bytes().swapcase())
+        os.utime(inputs[1], ns=(0, before.st_mtime_ns + 1))
+    else:
+        write_jsonl(inputs[1], topic_documents(3, seed=5))
+    if kept == "time":
+        os.utime(inputs[1], ns=(0, before.st_mtime_ns))
     with pytest.raises(UserError, match=r"holds another corpus .*sources"):
         build(make_plan(topic_options(inputs)), tmp_path / "out", progress=False)
 

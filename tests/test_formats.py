@@ -182,6 +182,11 @@ def test_which_of_several_lists_is_meant_is_asked(tmp_path: Path) -> None:
         records(file)
 
 
+def test_a_list_in_one_of_several_objects_is_not_the_documents(tmp_path: Path) -> None:
+    file = saved(tmp_path / "a.jsonl", json.dumps({"turns": ROWS}) + "\n" + LINES[0])
+    assert records(file) == [Bad("no field 'text'", "a.jsonl:1"), EXPECTED[0]]
+
+
 def test_a_value_too_long_for_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +209,7 @@ TABLE = 'id,text,note\nn1,"a ""quoted""\nword",7\nn2,plain,\nn3,,x\nn4,short\n\n
         ("a.tsv", lambda text: text.replace(",", "\t")),
         ("a.csv", lambda text: "sep=;\n" + text.replace(",", ";")),
         ("a.CSV.gz", lambda text: text),
+        ("a.csv", lambda text: text.replace("id,text", " id , text")),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -294,8 +300,9 @@ def test_compressed_text_files_are_documents(tmp_path: Path) -> None:
     saved(tmp_path / "b.txt.gz", "packed", "utf-16", gzip.compress)
     saved(tmp_path / "c.md.bz2", "also", pack=bz2.compress)
     saved(tmp_path / "d.txt.gz", "no gzip")
+    saved(tmp_path / "A.TXT.GZ", "in capitals", pack=gzip.compress)
     *good, bad = records(tmp_path)
-    assert [d.text for d in good] == ["BZh is how bzip2 begins", "packed", "also"]
+    assert [d.text for d in good] == ["in capitals", "BZh is how bzip2 begins", "packed", "also"]
     assert bad.reason == "damaged" and "does not begin as gzip does" in bad.where
 
 

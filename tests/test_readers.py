@@ -260,6 +260,9 @@ def test_weborganizers_side_files_give_domains_and_scores(tmp_path: Path) -> Non
     assert found[3].fields["scores_edu"] == 4.5
     with pytest.raises(UserError, match="There are: clusters-k24"):
         records(f"weborganizer:{tmp_path}#topics")
+    (tmp_path / "domains_topics").mkdir()
+    with pytest.raises(UserError, match=r"holds 2 matching .* There are: clusters-k24, topics"):
+        records(f"weborganizer:{tmp_path}")  # neither is taken for the other
 
 
 def test_side_files_that_are_too_short_are_an_error(tmp_path: Path) -> None:
