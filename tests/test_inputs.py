@@ -14,10 +14,10 @@ import pytest
 from climb_opt.corpus.documents import DOMAIN_FIELD, Document
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.leftout import other_splits, reason_of
-from climb_opt.corpus.read.once import told_apart
+from climb_opt.corpus.read.once import read_once, told_apart
 from climb_opt.corpus.read.readers import stem_of
 from climb_opt.corpus.read.records import read
-from climb_opt.corpus.read.source import ReadOptions
+from climb_opt.corpus.read.source import ReadOptions, Source
 from climb_opt.errors import UserError
 from corpora import write_jsonl
 
@@ -262,6 +262,11 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
     sources = told_apart(find_sources([str(tmp_path / n) for n in "ab"]))
     assert [s.name for s in sources] == ["a", "a/x.jsonl", "b", "b/x.jsonl", "y.jsonl"]
     assert told_apart(sources[:1] * 2) == sources[:1] * 2
+
+
+def test_parts_of_one_data_set_are_not_one_input() -> None:
+    first, second = (Source("hub", "set", f"set[{i}]", extra={"shard": i}) for i in range(2))
+    assert read_once([first, second, first]) == [first, second]
 
 
 def test_a_pipe_in_a_folder_is_left_out_and_one_by_itself_refused(
