@@ -17,9 +17,11 @@ from branching import branched
 from climb_opt import recipes
 from climb_opt.attributes import SLOT
 from climb_opt.errors import UserError
+from climb_opt.ladder.branches.before import Before
 from climb_opt.ladder.branches.groups import branches_of
 from climb_opt.ladder.branches.recipe import branch_tokens, trunk_steps
 from climb_opt.ladder.branches.slots import check_mixtures
+from climb_opt.ladder.branches.trust import Verdict
 from climb_opt.plan import Plan, plan_of
 from climb_opt.proxy.ladders import study_ladder
 from climb_opt.recipes import StudyRecipe
@@ -61,6 +63,12 @@ def test_a_trunk_that_is_a_checkpoint_is_the_proxys() -> None:
     recipe = read(branches={"trunk": "some/model", "read": []}, rounds=rounds)
     assert recipe.proxy.model.checkpoint == "some/model" and recipe.branches is not None
     assert recipe.branches.share == 0.0 and trunk_steps(recipe.branches, 64) == 0
+    assert Before.of(recipe, TOKENS, ()).stages == ()  # nothing is trained before the rounds
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.5, 5), (0.01, 1), (0.99, 9)])
+def test_a_share_of_the_target_leaves_steps_to_both_sides(share: float, steps: int) -> None:
+    assert trunk_steps(BranchesRecipe(trunk=share), 10) == steps
 
 
 @pytest.mark.parametrize(
@@ -151,6 +159,8 @@ def test_a_domain_without_tokens_has_no_branch() -> None:
     found = branches_of(BranchesRecipe(), {**TOKENS, "empty": 0}, 2048)
     assert "empty" not in [d for branch in found.branches for d in branch.domains]
     assert found.names == branches_of(BranchesRecipe(), TOKENS, 2048).names
+    named = BranchesRecipe(groups={"none": ["empty"]})
+    assert branches_of(named, {**TOKENS, "empty": 0}, 2048).names == found.names
 
 
 @given(
@@ -241,19 +251,22 @@ def test_a_branch_that_cannot_be_trained_leaves_the_search_without_branches(plan
 
 
 def test_a_verdict_says_what_was_measured_and_what_follows(plan: Plan) -> None:
-    def verdicts(values: Mapping[str, float], lost: str = "") -> list[str]:
+    def verdicts(values: Mapping[str, float], lost: str = "") -> tuple[Verdict, ...]:
         slots = [slot for stage in plan.before.stages for slot in stage]
         failed = {"state": TrialState.FAIL}
         done = [
             trial(i, slot, values.get(slot), **(failed if slot == lost else {}))
             for i, slot in enumerate(slots + ([lost] if lost else []))
         ]
-        return [str(verdict) for verdict in plan.verdicts(done)]
+        return plan.verdicts(done)
 
-    assert verdicts(agreeing(plan))[1].startswith("merging holds: rank correlation with 6 trained")
-    bad = verdicts(agreeing(plan, -1.0))
-    assert "the ensemble does not hold here" in bad[0] and "as if it had no branches" in bad[0]
-    assert "branch/math could not be trained" in verdicts(agreeing(plan), "branch/math")[1]
+    good = verdicts(agreeing(plan))[1]
+    assert str(good).startswith("merging holds: rank correlation with 6 trained") and good.holds
+    bad = verdicts(agreeing(plan, -1.0))[0]
+    assert "the ensemble does not hold here" in str(bad) and not bad.holds
+    assert "as if it had no branches" in str(bad)
+    lost = verdicts(agreeing(plan), "branch/math")[1]
+    assert "branch/math could not be trained" in str(lost) and not lost.holds
     assert plan.verdicts([trial(0, "branch/trunk")]) == ()  # nothing is known yet
 
 
@@ -291,5 +304,6 @@ def test_mixtures_of_a_check_lie_apart_and_are_no_corners(seed: int, count: int)
     space = MixtureSpace({f"d{i}": 1.0 + i for i in range(8)})
     rows = np.array([space.weights(m) for m in check_mixtures(space, count, seed).values()])
     assert rows.shape == (count, 8) and rows.max() < 0.9
+    assert check_mixtures(space, count, seed) != check_mixtures(space, count, seed + 1)
     apart = np.linalg.norm(np.sqrt(rows)[:, None] - np.sqrt(rows), axis=2)
     assert apart[~np.eye(count, dtype=bool)].min() > 0.2

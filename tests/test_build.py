@@ -19,7 +19,7 @@ from climb_opt.corpus.after.megatron import import_megatron
 from climb_opt.corpus.build import build
 from climb_opt.corpus.options import make_plan
 from climb_opt.corpus.run import local, workspace
-from climb_opt.corpus.stages import domains, tokenise
+from climb_opt.corpus.stages import domains, gather, tokenise
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.describe import LOOKED_AT
 from climb_opt.corpus.stages.merge import MergeOptions
@@ -228,6 +228,23 @@ def test_small_blocks_give_the_same_corpus(
     made = build(plan, tmp_path / "blocks", progress=False)
     assert made is not None and expected is not None
     assert files_of(made.path) == files_of(expected.path)
+
+
+def test_a_domain_in_several_shards_holds_what_one_would(
+    inputs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(topic_options(inputs))
+    one = build(plan, tmp_path / "one", progress=False)
+    monkeypatch.setattr(gather, "SHARD_TOKENS", 1)  # whole documents of a block stay together
+    many = build(plan, tmp_path / "many", progress=False)
+    assert one is not None and many is not None
+    for domain, parted in zip(one.domains, many.domains, strict=True):
+        assert len(domain.shards) == 1 < len(parted.shards)
+        parts = [many.read(shard) for shard in parted.shards]
+        assert np.array_equal(np.concatenate(parts), one.read(domain.shards[0]))
+        assert domain.heldout is not None and parted.heldout is not None
+        assert np.array_equal(many.read(parted.heldout), one.read(domain.heldout))
+    assert np.array_equal(many.read(many.target("sky")), one.read(one.target("sky")))
 
 
 def test_hundreds_of_domains_beside_targets_with_few_open_files_allowed(tmp_path: Path) -> None:

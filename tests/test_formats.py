@@ -58,6 +58,14 @@ def test_lines_end_as_they_did_on_any_machine(tmp_path: Path, end: str, encoding
         assert records(saved(tmp_path / "a.jsonl.gz", text, encoding, gzip.compress)) == EXPECTED
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32-be"])
+def test_a_file_that_ends_within_a_character_is_damaged(tmp_path: Path, encoding: str) -> None:
+    file = saved(tmp_path / "a.jsonl", "\n".join(LINES) + "\n", encoding)
+    file.write_bytes(file.read_bytes() + b"\0")
+    with pytest.raises(Damaged, match=r"a\.jsonl is damaged or truncated"):
+        records(file)
+
+
 def test_joined_files_may_differ_in_their_ends_of_lines(tmp_path: Path) -> None:
     text = "\n".join(LINES[:2]) + "\n" + "\r".join(LINES[2:])
     assert records(saved(tmp_path / "a.jsonl", text)) == EXPECTED
@@ -199,7 +207,7 @@ def test_a_value_too_long_for_memory_is_refused(
 
 # --- tables --------------------------------------------------------------------------------------
 
-TABLE = 'id,text,note\nn1,"a ""quoted""\nword",7\nn2,plain,\nn3,,x\nn4,short\n\nn5,more,,,\n'
+TABLE = 'id,text,note\nn1,"a ""quoted""\nword",7\nn2,plain,\nn3,,x\nn4,short\n\nn5,more,,,\nn6,many,7,8\n'
 
 
 @pytest.mark.parametrize(
@@ -218,13 +226,14 @@ def test_rows_of_tables_are_documents(
 ) -> None:
     pack = gzip.compress if name.endswith("gz") else bytes
     file = saved(tmp_path / name, change(TABLE), encoding, pack)
-    first, second, empty, short, last = records(file, ReadOptions(fields=("note",)))
+    first, second, empty, short, last, long = records(file, ReadOptions(fields=("note",)))
     assert first == Document("n1", 'a "quoted"\nword', {"note": "7"})
     assert (second, last) == (
         Document("n2", "plain", {"note": None}),
         Document("n5", "more", {"note": None}),
     )
-    assert (empty.reason, short.reason) == ("empty", "more or fewer cells than columns")
+    assert empty.reason == "empty"
+    assert short.reason == long.reason == "more or fewer cells than columns"
 
 
 def test_what_is_wrong_with_a_table_is_said_with_its_place(tmp_path: Path) -> None:

@@ -265,11 +265,14 @@ def test_weborganizers_side_files_give_domains_and_scores(tmp_path: Path) -> Non
         records(f"weborganizer:{tmp_path}")  # neither is taken for the other
 
 
-def test_side_files_that_are_too_short_are_an_error(tmp_path: Path) -> None:
+def test_side_files_that_are_too_short_or_too_many_are_an_error(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "documents" / "part0.jsonl", LINES[:4])
     (tmp_path / "domains_topics").mkdir()
     np.save(tmp_path / "domains_topics" / "part0__choice.npy", np.array([1, 2]))
     with pytest.raises(UserError, match="holds 2 values"):
+        records(f"weborganizer:{tmp_path}")
+    np.save(tmp_path / "domains_topics" / "part0__other.npy", np.array([1, 2, 3, 4]))
+    with pytest.raises(UserError, match="expected one side file of part0, but found 2"):
         records(f"weborganizer:{tmp_path}")
 
 

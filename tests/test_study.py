@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 import studying
 from climb_opt import recipes
 from climb_opt import study as studies
-from climb_opt.attributes import AGGREGATE, CORPUS, FACTS, RECIPE, SEED, SLOT
+from climb_opt.attributes import AGGREGATE, CORPUS, FACTS, RECIPE, ROUNDS, SEED, SLOT
 from climb_opt.errors import UserError
 from climb_opt.plan import attempts_by_slot
 from climb_opt.recipes import Choice, SpaceRecipe, StudyRecipe
@@ -214,6 +214,17 @@ def test_the_sampler_is_the_one_the_recipe_names(
     space = MixtureSpace(tiny_corpus.tokens())
     sampler = studies.build_sampler(replace(recipe, sampler=choice), space)
     assert type(sampler).__name__ == kind
+
+
+def test_a_sampler_is_told_of_the_rounds_that_search(
+    recipe: StudyRecipe, tiny_corpus: Corpus
+) -> None:
+    space = MixtureSpace(tiny_corpus.tokens())
+    verified = replace(recipe, sampler=Choice("climb"), rounds=(4, 2, 2), verify=3)
+    sampler = studies.build_sampler(verified, space)
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(lambda trial: space.suggest(trial)["code"], n_trials=5)
+    assert study.user_attrs[ROUNDS] == [4, 1]
 
 
 @pytest.mark.parametrize(
