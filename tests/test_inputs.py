@@ -12,12 +12,13 @@ import pyarrow.parquet
 import pytest
 
 from climb_opt.corpus.documents import DOMAIN_FIELD, Document
+from climb_opt.corpus.read.files import with_endings
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.leftout import other_splits, reason_of
 from climb_opt.corpus.read.once import read_once, told_apart
 from climb_opt.corpus.read.readers import stem_of
 from climb_opt.corpus.read.records import read
-from climb_opt.corpus.read.source import ReadOptions, Source
+from climb_opt.corpus.read.source import LeftOut, ReadOptions, Source
 from climb_opt.errors import UserError
 from corpora import write_jsonl
 
@@ -196,9 +197,12 @@ def test_two_domains_of_one_name_are_refused_or_said(
     assert said.messages[-1].startswith("Domain 'law' holds documents of both ")
     with pytest.raises(UserError, match="differ by case"):
         find_sources([f"domains:{tmp_path / n}" for n in "xz"])
-    touch(tmp_path, "k/centroid=0/a.jsonl", "l/centroid=0/b.jsonl")
-    with pytest.raises(UserError, match="are clustered apart: cluster 0 of one is not that"):
-        find_sources([str(tmp_path / n) for n in "kl"])
+    touch(tmp_path, "k/centroid=0/a.jsonl", "l/centroid=0/b.jsonl", "m/centroid=1/c.jsonl")
+    for both in (["k", "l"], ["[kl]"]):
+        with pytest.raises(UserError, match="are clustered apart: cluster 0 of one is not that"):
+            find_sources([str(tmp_path / name) for name in both])
+    shards = find_sources([str(tmp_path / "[km]")])  # of one clustering, for all that is known
+    assert [source.fields[DOMAIN_FIELD] for source in shards] == ["0", "1"]
 
 
 def test_documents_beside_side_files_may_lie_beside_others(tmp_path: Path) -> None:
@@ -267,6 +271,11 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> No
 def test_parts_of_one_data_set_are_not_one_input() -> None:
     first, second = (Source("hub", "set", f"set[{i}]", extra={"shard": i}) for i in range(2))
     assert read_once([first, second, first]) == [first, second]
+
+
+def test_a_reader_of_all_endings_is_given_tables_beside_other_files(tmp_path: Path) -> None:
+    touch(tmp_path, "a.csv", "b.mbox")
+    assert [file.name for file in with_endings(str(tmp_path), (), LeftOut())] == ["a.csv", "b.mbox"]
 
 
 def test_a_pipe_in_a_folder_is_left_out_and_one_by_itself_refused(

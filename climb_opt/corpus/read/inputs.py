@@ -149,8 +149,11 @@ def _matching(pattern: str, left: LeftOut) -> Iterator[Source]:
     """What a pattern matches, as the folder that it begins with would be read."""
     root, found = matching(pattern, left)
     clustered = [p for p in found if p.is_dir() and domains.is_clustered(p)]
+    named: dict[str, str] = {}
     for path in sorted(clustered):
-        yield from domains.sources(str(path), left)
+        own = list(domains.sources(str(path), left))
+        join_domains(str(path), own, named)
+        yield from own
     if Path(pattern).name.startswith("."):  # hidden files are what it asks for
         yield from sources_of(root, there(sorted(p for p in found if p.is_file()), root))
         return
