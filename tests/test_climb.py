@@ -208,7 +208,7 @@ def test_options_say_what_is_wrong_when_they_are_made() -> None:
         ({"preset": "nvidia"}, "Unknown preset"),
         ({"predictor": "oracle"}, "Unknown predictor"),
         ({"predictor_options": {"depth": 3}, "predictor": "linear"}, "unknown key 'depth'"),
-        ({"pool_size": 0}, "pool_size must be positive"),
+        ({"pool_size": 0}, "pool_size must be a whole number, at least 1, but is 0"),
     ):
         with pytest.raises(UserError, match=said):
             ClimbOptions(**wrong)  # type: ignore[arg-type]
