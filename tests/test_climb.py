@@ -12,10 +12,12 @@ import pytest
 from climb_opt import (
     ClimbSampler,
     MixtureSpace,
+    best_mixture,
     report_components,
     set_aggregate,
 )
 from climb_opt.errors import UserError
+from climb_opt.history import _say_stored
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.predictors.own import predictor_factory
 from climb_opt.samplers.climb import (
@@ -197,10 +199,24 @@ def test_components_are_predicted_one_by_one_when_trials_store_them() -> None:
 def test_asking_for_components_that_nobody_stores_warns_and_uses_the_value(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    _say_stored.cache_clear()
     with caplog.at_level(logging.WARNING, logger="climb_opt"):
         study = search(10, per_component=True)
     assert len(mixtures(study)) == 10
-    assert any("No components are stored" in r.message for r in caplog.records)
+    assert any("Components are left aside" in r.message for r in caplog.records)
+
+
+def test_components_that_no_aggregate_names_are_left_aside_with_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = optuna.create_study(sampler=ClimbSampler(SPACE, **QUICK))
+    study.optimize(with_components, n_trials=10)
+    for _ in range(2):  # each fits two models
+        _say_stored.cache_clear()
+        caplog.clear()
+        best_mixture(study, components=True)
+        said = [r.message for r in caplog.records if "left aside" in r.message]
+        assert len(said) == 1 and said[0].endswith("all store loss0, loss1, loss2, loss3, loss4.")
 
 
 def test_options_say_what_is_wrong_when_they_are_made() -> None:

@@ -25,7 +25,7 @@ from climb_opt.gp.phased import PhaseView
 from climb_opt.gp.proposal import Problem
 from climb_opt.gp.tilted import Tilted, tilt
 from climb_opt.gp.uneven import uneven_over
-from climb_opt.history import MOST, History, distinct
+from climb_opt.history import MOST, History, distinct, say_whole
 from climb_opt.phases import over_run
 from climb_opt.simplex import MixtureSpace
 
@@ -109,6 +109,8 @@ class Beliefs:
             view = view_of(history)
             each = [self._fits.process(roots, parts[:, c], view) for c in used]
             return [WeightedSum(each, coefficients[used])]
+        if self.components:
+            say_whole(history.trials)
         if self.gains is not None:
             if history.rungs is not None or len(values.T) > 1:
                 raise UserError(

@@ -27,7 +27,7 @@ import numpy as np
 
 from climb_opt import lookup
 from climb_opt.gp.outliers import ABSURD, tamed
-from climb_opt.history import History
+from climb_opt.history import History, say_whole
 from climb_opt.predictors.base import Predictor, expected, informed
 from climb_opt.predictors.components import ComponentPredictor
 from climb_opt.samplers.design import initial_design
@@ -81,8 +81,8 @@ def fit_predictor(
         parts = ComponentPredictor(make, history.coefficients)
         parts.fit(history.weights, history.components)
         return parts
-    if per_component:
-        logger.warning("No components are stored with the trials: predicting their values.")
+    if per_component and history.components is None:
+        say_whole(history.trials)
     predictor = make()
     predictor.fit(history.weights, history.values)
     return predictor
