@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from branching import branched
 from climb_opt import recipes
 from climb_opt.attributes import SLOT
 from climb_opt.errors import UserError
+from climb_opt.ladder.agreement import Agreement
 from climb_opt.ladder.branches.before import Before
 from climb_opt.ladder.branches.groups import branches_of
 from climb_opt.ladder.branches.recipe import branch_tokens, trunk_steps
@@ -268,6 +270,16 @@ def test_a_verdict_says_what_was_measured_and_what_follows(plan: Plan) -> None:
     lost = verdicts(agreeing(plan), "branch/math")[1]
     assert "branch/math could not be trained" in str(lost) and not lost.holds
     assert plan.verdicts([trial(0, "branch/trunk")]) == ()  # nothing is known yet
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "holds"),
+    [(0.6, 0.3, True), (0.59, 0.3, False), (0.9, 0.29, False), (math.nan, -1.0, False)],
+)
+def test_a_read_out_holds_where_its_correlation_and_the_intervals_end_are_high(
+    estimate: float, low: float, holds: bool
+) -> None:
+    assert Verdict("merge", Agreement(0, 1, 6, estimate, low, 1.0)).holds == holds
 
 
 def test_a_trunk_alone_needs_no_branches(tiny_corpus: Corpus) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import climb_opt
 from climb_opt import lookup
+from climb_opt.attributes import CORPUS
 from climb_opt.cli import main
 from climb_opt.errors import UserError
 from climb_opt.retrain.confirm import confirmation_beside
@@ -169,6 +170,14 @@ def test_a_report_and_a_mixture_are_written_with_their_folders(tmp_path: Path) -
     mixture = tmp_path / "another" / "mixture.json"
     climb_opt.export(study, "json", mixture, tokens=2**53 + 1)
     assert json.loads(mixture.read_text())["tokens"] == 2**53 + 1  # to the last digit
+
+
+def test_what_a_study_knows_of_its_corpus_is_exported_without_it() -> None:
+    study = opened("small")
+    tokens = study.user_attrs[CORPUS]["tokens"]
+    domains = json.loads(climb_opt.export(study, "json", trial=3, tokens=10**6))["domains"]
+    assert {d["name"]: d["tokens"] for d in domains}.items() <= tokens.items()
+    assert all(d["epochs"] == d["weight"] * 10**6 / d["tokens"] for d in domains)
 
 
 @pytest.mark.parametrize("name", ["nanotron", "mosaicml"])

@@ -41,6 +41,9 @@ def test_clusters_below_a_threshold_are_removed_with_the_reason(tmp_path: Path) 
     removed = corpus.provenance["removed"]
     assert removed and all("quality is" in r["reason"] and "< 3" in r["reason"] for r in removed)
     assert {round(d.info["quality"]["quality"]) for d in corpus.domains} == {4, 5}
+    for domain in corpus.domains:  # no document of a removed cluster is in it
+        streams = [*domain.shards, *([domain.heldout] if domain.heldout else [])]
+        assert sum(stream.documents for stream in streams) == domain.info["documents"]
 
 
 def test_nothing_is_removed_unless_asked(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -22,7 +24,7 @@ from climb_opt.recipes import Choice, SpaceRecipe, StudyRecipe
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import open_storage
-from climb_opt.study import open_study
+from climb_opt.study import open_study, working
 from climb_opt.view import StudyView, all_trials
 from conftest import write_tiny_corpus
 from studying import PACE, finished, score
@@ -254,6 +256,22 @@ def test_every_name_that_the_package_offers_is_there(recipe: StudyRecipe, journa
     assert all(hasattr(studies, name) for name in studies.__all__)
     study = open_study(recipe, storage=journal, study_name="s")
     assert studies.space_of(study).domains == ("web", "code", "math")
+
+
+@pytest.mark.parametrize(
+    ("raised", "closed"),
+    # Who is told twice to stop leaves at once: other ranks no longer listen.
+    [(None, 1), (UserError("of the objective"), 1), (KeyboardInterrupt(), 0)],
+)
+def test_proxies_are_closed_whatever_an_objective_raises(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException | None, closed: int
+) -> None:
+    proxies = Mock(is_main=True)
+    monkeypatch.setattr(working, "make_objective", lambda *_, **__: proxies)
+    run = Mock(side_effect=raised)
+    with nullcontext() if raised is None else pytest.raises(type(raised)):
+        studies.with_proxies(optuna.create_study(), run)
+    assert run.call_args.args[0] is proxies and proxies.close.call_count == closed
 
 
 def test_a_pruner_that_cannot_be_made_is_told() -> None:
