@@ -13,7 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import linkage
 
-from climb_opt.corpus.documents import Block, Pool, sample_rows
+from climb_opt.corpus.documents import (
+    Block,
+    Document,
+    Pool,
+    sample_rows,
+    sample_texts,
+    write_block,
+)
 from climb_opt.corpus.run.workspace import Workspace
 from climb_opt.corpus.stages import cluster, ward_child
 from climb_opt.corpus.stages import merge as merging
@@ -173,6 +180,14 @@ def test_sampled_rows_are_distinct_kept_ones(sizes: list[int], count: int) -> No
     kept = sum(n // 2 for n in sizes)
     assert len(found) == len(set(found)) == min(count, kept)
     assert all(row % 2 == 1 for _, row in found)
+
+
+def test_sampled_texts_are_those_that_may_be_drawn(tmp_path: Path) -> None:
+    some = [Document(str(n), f"text {n}") for n in range(20)]
+    blocks = [write_block(tmp_path, name, some) for name in "ab"]
+    odd = np.arange(20) % 2 == 1
+    found = sample_texts(tmp_path, Pool(blocks, lambda block: odd, 0), 10**9, 6)
+    assert list(found) == [f"text {n}"[:6] for n in range(1, 20, 2)] * 2
 
 
 # --- merging ----------------------------------------------------------------------------------

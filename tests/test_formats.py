@@ -244,6 +244,7 @@ def test_what_is_wrong_with_a_table_is_said_with_its_place(tmp_path: Path) -> No
     for text, message in [
         ("a,b\n1,2\n", r"a\.csv has no column 'text'\. Fields there are: a, b\."),
         ("text,text\n1,2\n", r"a\.csv has 2 columns 'text'; rename"),
+        ("text,id,id\n1,2,3\n", r"a\.csv has 2 columns 'id'; rename"),
         ('text,b\n1,2\n"3,4\n5,6\n', r"a\.csv, line 3: not readable as CSV: .* quote"),
     ]:
         with pytest.raises(UserError, match=message):

@@ -271,6 +271,9 @@ def test_side_files_that_are_too_short_or_too_many_are_an_error(tmp_path: Path) 
     np.save(tmp_path / "domains_topics" / "part0__choice.npy", np.array([1, 2]))
     with pytest.raises(UserError, match="holds 2 values"):
         records(f"weborganizer:{tmp_path}")
+    np.save(tmp_path / "domains_topics" / "part01__choice.npy", np.array([1, 2]))  # another's
+    with pytest.raises(UserError, match="holds 2 values"):
+        records(f"weborganizer:{tmp_path}")
     np.save(tmp_path / "domains_topics" / "part0__other.npy", np.array([1, 2, 3, 4]))
     with pytest.raises(UserError, match="expected one side file of part0, but found 2"):
         records(f"weborganizer:{tmp_path}")
