@@ -280,6 +280,19 @@ def test_a_weight_enqueued_without_the_others_is_told_how_all_are() -> None:
         space.suggest(study.ask())
 
 
+def test_a_mixture_enqueued_without_its_parameters_names_is_told_how(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    space = MixtureSpace(AMOUNTS)
+    study = optuna.create_study(sampler=ClimbSampler(space, rounds=(2,), seed=0))
+    study.enqueue_trial({"web": 0.5, "code": 0.5})
+    study.enqueue_trial({"lr": 0.1, **space.params(space.prior)})  # as it should be
+    for _ in range(3):
+        space.suggest(study.ask())
+    said = [r.message for r in caplog.records if "was enqueued with" in r.message]
+    assert len(said) == 1 and "Trial 0 was enqueued with 'web', 'code', and no weight" in said[0]
+
+
 def test_an_enqueued_mixture_outside_the_bounds_is_refused() -> None:
     space = MixtureSpace(AMOUNTS, upper={"code": 0.3})
     study = optuna.create_study()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,13 +14,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt import lookup
 from climb_opt.attributes import FORECAST
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.phases import checked_space
 from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import StudyView, store_space
 from climb_opt.written import whole
+
+logger = logging.getLogger(__name__)
 
 
 class MixtureSampler(BaseSampler):
@@ -35,6 +38,7 @@ class MixtureSampler(BaseSampler):
 
     def __init__(self, space: MixtureSpace, other: BaseSampler | None, seed: int | None = None):
         self._space = checked_space(space)
+        self._names = frozenset(self._space.parameter_names)
         self._seed = None if seed is None else whole(seed, "seed", 0, lookup.MOST_SEED)
         other = RandomSampler(seed=self._seed) if other is None else other
         self._other = checked_sampler(other, "independent_sampler")
@@ -61,6 +65,7 @@ class MixtureSampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Store the space; say what is expected of a mixture put in line; pass on."""
         self._introduce(study)
+        self._say_unnamed(trial)
         self._forecaster.foretell_given(study, trial)
         self._other.before_trial(*self._shown(study, trial))
 
@@ -90,6 +95,17 @@ class MixtureSampler(BaseSampler):
             self._store_facts(study)
             introduced[view.number] = True
 
+    def _say_unnamed(self, trial: FrozenTrial) -> None:
+        """Optuna leaves out what was enqueued by another name, without a word."""
+        fixed = trial.system_attrs.get("fixed_params", {})
+        if fixed.keys() & {*self._space.domains} and not fixed.keys() & self._names:
+            logger.warning(
+                "Trial %d was enqueued with %s, and no weight: a mixture is enqueued as "
+                "space.params(space.weights(mixture)), and this trial gets another.",
+                trial.number,
+                listed(map(repr, fixed)),
+            )
+
     def _store_facts(self, study: optuna.Study) -> None:
         store_space(study, self._space)
 
@@ -103,11 +119,10 @@ class MixtureSampler(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draws for what is asked for beside the weights."""
-        names = frozenset(self._space.parameter_names)
         return {
             name: self.sample_independent(study, trial, name, distribution)
             for name, distribution in search_space.items()
-            if name not in names
+            if name not in self._names
         }
 
 
