@@ -169,6 +169,8 @@ def test_recommendations_are_a_function_of_study_and_seed() -> None:
     study = finished(noise=0.2)
     assert best_mixture(study).mixture == best_mixture(study).mixture
     assert best_mixture(study, seed=1).mixture != best_mixture(study, seed=2).mixture
+    with pytest.raises(UserError, match="seed must be a whole number, at least 0, but is None"):
+        best_mixture(study, seed=None)
 
 
 def test_bounds_are_respected_by_every_rule() -> None:
