@@ -19,6 +19,8 @@ import studying
 from branching import branched
 from climb_opt.cli import main
 from climb_opt.errors import UserError
+from climb_opt.exports.from_study import handover_of
+from climb_opt.mixtures import schedule_from
 from climb_opt.recipes import Choice
 from climb_opt.shards import Corpus
 from climb_opt.study import open_study, work
@@ -138,6 +140,12 @@ def test_a_model_that_is_not_there_is_one_line(
 ) -> None:
     with pytest.raises(UserError, match="No branch 'wbe'"):
         climb_opt.export_model(study, tmp_path / "m", branch="wbe")
+    with pytest.raises(UserError, match="nowhere"):
+        climb_opt.export_model(study, tmp_path / "m", directory=tmp_path / "nowhere")
+    phases = [{"share": 0.5, "mixture": {name: 1.0}} for name in ("web", "code")]
+    changing = handover_of(study, mixture=schedule_from({"phases": phases}, "two phases"))
+    with pytest.raises(UserError, match="A schedule cannot be merged"):
+        climb_opt.export_model(study, tmp_path / "m", branch=changing)
     assert main(["export", "s", "--storage", "x.journal", "--format", "model"]) == 2
     assert main(["export", "s", "--storage", "x.journal", "--format", "yaml", "--branch", "a"]) == 2
     asked = ["export", "s", "--storage", "x.journal", "--format", "model", "--output", "m"]

@@ -274,6 +274,16 @@ def test_proxies_are_closed_whatever_an_objective_raises(
     assert run.call_args.args[0] is proxies and proxies.close.call_count == closed
 
 
+def test_a_training_is_ended_by_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    make, stop, run = Mock(), Mock(side_effect=[False, True, False]), Mock()
+    monkeypatch.setattr(working, "make_objective", make)
+    studies.with_proxies(optuna.create_study(), run, stop=stop)
+    ends = make.call_args.kwargs["stop"]
+    assert [ends(), ends()] == [False, True]
+    run.call_args.args[1].set()  # its trial is lost
+    assert ends()
+
+
 def test_a_pruner_that_cannot_be_made_is_told() -> None:
     assert isinstance(studies.build_pruner(None), NopPruner)
     assert isinstance(studies.build_pruner(Choice("median", {})), MedianPruner)
