@@ -272,6 +272,21 @@ def components_as_arrays(
     return np.clip(components, -MOST, MOST), sign * coefficients, names
 
 
+def say_whole(trials: Sequence[FrozenTrial]) -> None:
+    """Say, once, that components were to be modelled, and that those of these trials cannot be."""
+    stored = [components_of(trial).keys() for trial in trials]
+    _say_stored(", ".join(sorted(set.intersection(*map(set, stored)) if stored else ())))
+
+
+@functools.cache  # a sampler models the history at every ask
+def _say_stored(names: str) -> None:
+    log.warning(
+        "Components are left aside, and the score is modelled as a whole: climb_opt.set_aggregate "
+        "has to name components that all trials store, and all store %s.",
+        names or "none",
+    )
+
+
 @functools.cache  # a sampler reads the history at every ask
 def _say_apart(number: int, total: float, value: float) -> None:
     log.warning(
