@@ -18,10 +18,11 @@ from climb_opt.reports.dashboard.notes import rerun_command
 from climb_opt.reports.draw import markdown, page
 from climb_opt.reports.parts import noise as noise_part
 from climb_opt.reports.report import contents_of
+from climb_opt.shards import Corpus
 from climb_opt.storages import command_on, open_storage, patient
 from climb_opt.study import open_study
 from climb_opt.view import store_space
-from searching import fail_on
+from searching import arrange, fail_on
 from synthetic_study import Shape, build_study
 
 PACKAGE = Path(climb_opt.__file__).parent
@@ -56,6 +57,15 @@ def test_no_command_is_named_for_a_study_in_memory(tmp_path: Path) -> None:
     assert command_on(held, *words) == command_on(patient(held), *words)
     assert command_on(held, *words) == "climb_opt.export(study, ...)"
     store_space(held, climb_opt.MixtureSpace({"web": 1, "code": 1}))
+    with pytest.raises(UserError, match=r"no trial has finished\. Run it first\.$"):
+        climb_opt.export(held, "json")  # nor one that refuses studies without a recipe
+
+
+def test_a_study_in_memory_that_has_nothing_to_export_yet_is_told_of_status(
+    tiny_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrange(tiny_corpus, tmp_path, monkeypatch)
+    held = open_study("mine.yaml", storage=optuna.storages.InMemoryStorage())
     with pytest.raises(UserError, match=r"`climb_opt\.status\(study\)` shows how far"):
         climb_opt.export(held, "json")
 

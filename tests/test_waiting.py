@@ -212,15 +212,19 @@ def test_a_database_or_user_that_is_not_there_is_told_at_once(
 @pytest.mark.postgres
 def test_steering_waits_for_a_lock_of_another_session(
     mysql: MariaDB,  # noqa: F811
+    tiny_corpus: Corpus,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     import pymysql
 
+    arrange(tiny_corpus, tmp_path, monkeypatch)
     mysql.sql("SET GLOBAL innodb_lock_wait_timeout = 1")
     url = mysql.fresh()
     try:
-        study = optuna.create_study(study_name="s", storage=open_storage(url))
-        study.set_user_attr(SPACE, MixtureSpace(MINE).to_json())
+        study = open_study("mine.yaml", storage=url)
+        before = len(study.trials)
         name = url.partition("localhost/")[2].partition("?")[0]
         other = pymysql.connect(
             unix_socket=url.partition("unix_socket=")[2], user="root", database=name
@@ -234,7 +238,7 @@ def test_steering_waits_for_a_lock_of_another_session(
             until(lambda: "Lock wait timeout exceeded" in caplog.text)
             other.rollback()
             assert found[0].result(30) == "enqueued/mine" and found[1].result(30) is None
-        assert len(study.trials) == 1 and study.user_attrs["climb/paused"] is True
+        assert len(study.trials) == before + 1 and study.user_attrs["climb/paused"] is True
     finally:
         mysql.sql("SET GLOBAL innodb_lock_wait_timeout = 50")
 
