@@ -26,7 +26,7 @@ from climb_opt.ladder.recipe import rung_count
 from climb_opt.phases import PhasedSpace
 from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
-from climb_opt.written import whole
+from climb_opt.written import whole_number
 
 Slot = int | str
 
@@ -84,7 +84,7 @@ class Plan:
                 f"is {self.rounds!r}."
             )
         object.__setattr__(self, "rounds", tuple(map(int, rounds)))
-        object.__setattr__(self, "max_attempts", whole(self.max_attempts, "max_attempts"))
+        object.__setattr__(self, "max_attempts", whole_number(self.max_attempts, "max_attempts"))
 
     @property
     def target(self) -> int:

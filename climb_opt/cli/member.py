@@ -85,8 +85,8 @@ def environment_of(number: int, share: int, devices: Sequence[str]) -> dict[str,
     if devices:
         given = devices[(number - 1) % len(devices)]
         own.update({name: given for name in VISIBLE if name == CUDA or name in os.environ})
-    else:
-        own.setdefault(ON_CPU, os.environ.get(ON_CPU, "true"))
+    elif ON_CPU not in os.environ:
+        own[ON_CPU] = "true"
     return {**os.environ, **own}
 
 

@@ -27,7 +27,7 @@ from climb_opt.selection import advised
 from climb_opt.selection.rules import best_path
 from climb_opt.study import corpus_of
 from climb_opt.view import StudyView
-from climb_opt.written import whole
+from climb_opt.written import whole_number
 
 
 class Settings(TypedDict, total=False):
@@ -177,9 +177,9 @@ def handover_of(
     Args:
         needs_corpus: refuse where the corpus is not at hand.
     """
-    sequence, seed = whole(sequence, "--sequence"), whole(seed, "--seed", 0)
-    batch = None if batch is None else whole(batch, "--batch")
-    phases = None if phases is None else whole(phases, "--phases")
+    sequence, seed = whole_number(sequence, "--sequence"), whole_number(seed, "--seed", 0)
+    batch = None if batch is None else whole_number(batch, "--batch")
+    phases = None if phases is None else whole_number(phases, "--phases")
     of_trial = trial if phases is None else phases  # a path may be that of a named trial
     which = {"rule": rule, "trial" if phases is None else "phases": of_trial, "mixture": mixture}
     named = [name for name, value in which.items() if value is not None]

@@ -20,7 +20,7 @@ from climb_opt.samplers.copies import Memory
 from climb_opt.samplers.forecasts import Forecaster
 from climb_opt.simplex import MixtureSpace
 from climb_opt.view import StudyView, store_space
-from climb_opt.written import whole
+from climb_opt.written import whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class MixtureSampler(BaseSampler):
     def __init__(self, space: MixtureSpace, other: BaseSampler | None, seed: int | None = None):
         self._space = checked_space(space)
         self._names = frozenset(self._space.parameter_names)
-        self._seed = None if seed is None else whole(seed, "seed", 0, lookup.MOST_SEED)
+        self._seed = None if seed is None else whole_number(seed, "seed", 0, lookup.MOST_SEED)
         other = RandomSampler(seed=self._seed) if other is None else other
         self._other = checked_sampler(other, "independent_sampler")
         self._forecaster = Forecaster(space)

@@ -41,7 +41,7 @@ from climb_opt.view import (
     rung_attributes,
     store_fact,
 )
-from climb_opt.written import flag, whole
+from climb_opt.written import flag, whole_number
 
 QUIET = 0.1  # relative noise below which no trial explores
 MOST_EXPLORED = 0.7
@@ -106,7 +106,7 @@ class SimplexGPSampler(MixtureSampler):
     ) -> None:
         super().__init__(space, independent_sampler, seed)
         if n_startup is not None:
-            n_startup = whole(n_startup, "n_startup")
+            n_startup = whole_number(n_startup, "n_startup")
         components, explore = flag(components, "components"), flag(explore, "explore")
         if ladder is not None and not isinstance(ladder, Ladder):
             raise UserError(f"ladder must be a climb_opt.ladder.Ladder, but is {ladder!r}.")

@@ -13,7 +13,7 @@ from climb_opt import lookup
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import Predictor
 from climb_opt.predictors.own import predictor_factory
-from climb_opt.written import flag, number, whole
+from climb_opt.written import flag, number, whole_number
 
 
 def _real(value: object, name: str, above: float = -math.inf) -> float:
@@ -48,10 +48,10 @@ class ClimbRules:
     def __post_init__(self) -> None:
         lookup.find("design", self.design)
         read = {
-            "pool_size": whole(self.pool_size, "pool_size"),
+            "pool_size": whole_number(self.pool_size, "pool_size"),
             "pool_temperature": _real(self.pool_temperature, "pool_temperature"),
             "pool_strength": _real(self.pool_strength, "pool_strength", above=0.0),
-            "top_n": None if self.top_n is None else whole(self.top_n, "top_n"),
+            "top_n": None if self.top_n is None else whole_number(self.top_n, "top_n"),
             "exclude": flag(self.exclude, "exclude"),
         }
         for name, value in read.items():

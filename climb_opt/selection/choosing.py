@@ -48,7 +48,7 @@ from climb_opt.selection.rules import (
 from climb_opt.simplex import MixtureSpace
 from climb_opt.threads import one_blas_thread
 from climb_opt.view import StudyView
-from climb_opt.written import whole
+from climb_opt.written import whole_number
 
 
 @one_blas_thread()
@@ -164,7 +164,7 @@ def evidence_of(
     # Whether what a model found best was measured, not only what designs and samplers ask for.
     verified = any(slot == OPTIMUM or view.plan.verifies(slot) for slot in slots)
     stored, parts, judging = view.attributes.get(PICK, {}), [], distinct(history)
-    draws = whole(seed, "seed", 0)
+    seed = whole_number(seed, "seed", 0)
     for penalties in (SEARCHING, JUDGING):
         beliefs = Beliefs(space, components=components, penalties=penalties)
         if (problem := beliefs.problem(learnt)) is None:
@@ -172,7 +172,7 @@ def evidence_of(
         parts.append(beliefs.promise(learnt, compared))
         promise = Mixed(parts) if parts[1:] else parts[0]
         problem = replace(problem.trusted, space=reach)
-        found = Evidence(judging, learnt, problem, promise, compared, draws, stored, verified)
+        found = Evidence(judging, learnt, problem, promise, compared, seed, stored, verified)
         if found.relative_noise < QUIET:
             break
     return found

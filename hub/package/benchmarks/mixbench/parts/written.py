@@ -36,7 +36,7 @@ def number(value: object, what: str) -> float:
     raise UserError(f"{what} must be a number, but is {value!r}{with_point(value)}.")
 
 
-def whole(value: object, what: str, least: int = 1, most: float = math.inf) -> int:
+def whole_number(value: object, what: str, least: int = 1, most: float = math.inf) -> int:
     """A whole number of a call, as Python's own: numpy's cannot be stored in a study.
 
     Raises:
