@@ -10,8 +10,9 @@ from __future__ import annotations
 import difflib
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 LISTED = 12  # names that a message lists at most, where people make the names
 
@@ -111,6 +112,28 @@ def running(kind: str, name: str) -> Iterator[None]:
         if ":" not in name:
             raise
         raise UserError(f"{kind} {name!r} raised {error!r}.") from error
+
+
+@contextmanager
+def options_of(
+    kind: str,
+    name: str,
+    options: Mapping[str, Any],
+    errors: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Iterator[None]:
+    """Where something is made, or tried, with its options: an error is one line that shows them.
+
+    Raises:
+        UserError: one of `errors` was raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except errors as error:
+        said = brief(error).partition(" at /")[0].rstrip(" .")  # not where C++ found it
+        given = listed(f"{key}: {value!r:.60}" for key, value in options.items())
+        raise UserError(f"{kind} {name!r}: {said}. Correct its options: {given}.") from error
 
 
 def check_number(what: str, value: float | None, least: float = 1, most: float = math.inf) -> None:

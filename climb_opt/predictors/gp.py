@@ -18,6 +18,7 @@ import numpy as np
 
 from climb_opt.errors import UserError
 from climb_opt.predictors.base import levelled
+from climb_opt.written import number, whole_number
 
 try:
     with warnings.catch_warnings(
@@ -59,12 +60,14 @@ class GPPredictor:
         spread: prior standard deviation of a log length-scale around the common mean.
 
     Raises:
-        UserError: the extra `gp` is not installed.
+        UserError: the extra `gp` is not installed; negative iterations; a spread of 0 or less.
     """
 
     def __init__(self, *, iterations: int = ITERATIONS, spread: float = SPREAD) -> None:
-        self._iterations = iterations
-        self._spread = spread
+        self._iterations = whole_number(iterations, "iterations", least=0)
+        self._spread = number(spread, "spread")
+        if not self._spread > 0:
+            raise UserError(f"spread must be positive, but is {spread}.")
 
     def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
         """Learn from `weights` (n, K) and `scores` (n,), n >= 1."""

@@ -23,6 +23,7 @@ import numpy as np
 from climb_opt.predictors.base import levelled
 from climb_opt.predictors.forest import Forest
 from climb_opt.predictors.spread import Model, Spread
+from climb_opt.written import whole_number
 
 SEED = 42  # CLIMB's, for the split and for LightGBM
 FEW = 50  # runs, below which CLIMB's settings degenerate: its validation set holds < 5
@@ -49,6 +50,9 @@ class LightGBMPredictor:
         stop_after: iterations without gain on the validation set, a tenth of the runs, before
             training stops; 0 trains to the end on all runs.
         **options: any other LightGBM parameter.
+
+    Raises:
+        UserError: iterations below 1, a negative min_leaf or stop_after.
     """
 
     def __init__(
@@ -62,9 +66,9 @@ class LightGBMPredictor:
         stop_after: int = 20,
         **options: Any,
     ) -> None:
-        self._iterations = iterations
-        self._min_leaf = min_leaf
-        self._stop_after = stop_after
+        self._iterations = whole_number(iterations, "iterations")
+        self._min_leaf = whole_number(min_leaf, "min_leaf", least=0)
+        self._stop_after = whole_number(stop_after, "stop_after", least=0)
         rates = {"learning_rate": learning_rate, "lambda_l1": l1, "lambda_l2": l2}
         self._parameters = {**COMMON, **rates, **options}
 

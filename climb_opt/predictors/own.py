@@ -7,17 +7,20 @@ nor what was wanted would be all that comes of the round.
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from climb_opt import lookup
-from climb_opt.errors import Interrupted, UserError
-from climb_opt.predictors.base import Predictor, expected
+from climb_opt.errors import Interrupted, UserError, options_of
+from climb_opt.predictors.base import Predictor, expected, informed
 from climb_opt.simplex import MixtureSpace
 
+ENOUGH = 56  # scores to try a predictor with: LightGBM keeps a tenth of 50 or more aside
 METHODS = {"fit": "fit(weights, scores)", "predict": "predict(weights)"}
 
 
@@ -50,6 +53,22 @@ def predictor_factory(
     if isinstance(make, type):
         _check_methods(predictor, make)
     return partial(Own, predictor, partial(make, **given))
+
+
+def try_predictor(
+    name: str, options: Mapping[str, Any], make: Callable[[], Predictor], space: MixtureSpace
+) -> None:
+    """Fit one of ours to made-up scores: LightGBM and others look at options only then.
+
+    Raises:
+        UserError: an option's value with which it cannot be fitted.
+    """
+    weights = space.sample_mixed(np.random.default_rng(0), ENOUGH)
+    # LightGBM prints what is wrong before it raises it.
+    with options_of("predictor", name, options), redirect_stdout(io.StringIO()):
+        predictor = informed(make, space)()
+        predictor.fit(weights, weights.max(axis=1))
+        expected(predictor, weights)
 
 
 class Own:

@@ -23,6 +23,7 @@ from climb_opt.attributes import FORECAST, PICK, ROUNDS, SLOT, UNREAD
 from climb_opt.ladder import rung_of
 from climb_opt.plan import Plan, Slot
 from climb_opt.predictors.base import Predictor, informed
+from climb_opt.predictors.own import try_predictor
 from climb_opt.samplers import ledger
 from climb_opt.samplers.beside import MixtureSampler
 from climb_opt.samplers.climb import (
@@ -69,8 +70,8 @@ class ClimbSampler(MixtureSampler):
         independent_sampler: for parameters that are not weights; random by default.
 
     Raises:
-        UserError: an unknown preset, design or predictor, a number out of range, or what is of
-            another kind than is asked.
+        UserError: an unknown preset, design or predictor, a number out of range, what is of
+            another kind than is asked, or options with which the predictor cannot be fitted.
         ValueError: when used in a study with several objectives.
 
     >>> import climb_opt, optuna
@@ -119,6 +120,8 @@ class ClimbSampler(MixtureSampler):
             top_n=top_n,
             exclude=exclude,
         )
+        if isinstance(predictor, str) and ":" not in predictor and predictor_options:
+            try_predictor(predictor, predictor_options, self._options.make, space)
         self._rules, self._pick = self._options.rules, self._options.picked()
         # By (study, seed, round, basis). With n_jobs > 1 threads share one sampler.
         self._batches: Memory[tuple[np.ndarray, list[Forecast]]] = Memory()

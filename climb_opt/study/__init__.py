@@ -5,6 +5,7 @@
     corpora.py    its corpus on this machine: found, or built
     given.py      mixtures of named slots: baselines, and what checks read-outs of branches
     rescoring.py  mixtures priced anew off branches, without training
+    tried.py      its sampler and pruner, made and tried before anything is trained
     working.py    a worker: the study's sampler, pruner and objective, and what each trial records
     steering.py   status, retry, enqueue, pause, resume
 
@@ -28,9 +29,8 @@ from climb_opt.study.opening import (
     read_recipe,
 )
 from climb_opt.study.steering import enqueue, pause, resume, retry, status
+from climb_opt.study.tried import build_pruner, build_sampler
 from climb_opt.study.working import (
-    build_pruner,
-    build_sampler,
     equal_score,
     make_objective,
     run_plan,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,15 +10,13 @@ from threading import Event
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, NopPruner
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from climb_opt import lookup, recipes
+from climb_opt import recipes
 from climb_opt import workers as rounds
 from climb_opt.attributes import BESIDE, SEED, SLOT
 from climb_opt.corpus_recipe import CorpusRecipe
-from climb_opt.errors import UserError, listed, running
+from climb_opt.errors import UserError, listed
 from climb_opt.evaluators.base import Reporting
 from climb_opt.history import report_facts
 from climb_opt.ladder import rung_of
@@ -27,16 +24,15 @@ from climb_opt.ladder.branches.slots import part_of
 from climb_opt.metrics import higher_is_better, searchable
 from climb_opt.plan import Plan
 from climb_opt.provenance import provenance
-from climb_opt.recipes import Choice, StudyRecipe
-from climb_opt.samplers.own import own_sampler
+from climb_opt.recipes import StudyRecipe
 from climb_opt.simplex import MixtureSpace
 from climb_opt.storages import explained, patient, study_lock
-from climb_opt.study.asked import check_no_key_of_study
 from climb_opt.study.corpora import corpus_for
 from climb_opt.study.given import given_mixtures, method_slots
 from climb_opt.study.opening import load_corpus, read_recipe
 from climb_opt.study.own_folder import mark_folder, own_folder
 from climb_opt.study.seeds import Objective, seeded
+from climb_opt.study.tried import build_pruner, build_sampler
 from climb_opt.view import StudyView
 from climb_opt.workers import Pace, Work, log_trial
 
@@ -210,44 +206,6 @@ def run_plan(study: optuna.Study, objective: Objective, wanted: Work) -> None:
     recorded = _recorded(known, facts, recipe.seed)
     with explained(view.storage):
         rounds.work(study, recorded, study_lock(study), replace(wanted, space=view.space))
-
-
-def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
-    """The sampler a recipe names, given the plan where it asks for it."""
-    name, options = recipe.sampler.name, dict(recipe.sampler.options)
-    make = lookup.find("sampler", name)
-    known = inspect.signature(make).parameters
-    ours: dict[str, Any] = {"max_attempts": recipe.max_attempts}
-    if rounds := recipe.searched if recipe.verify else recipe.rounds:  # else it is never asked
-        ours["rounds"] = rounds
-    given = {"space": space, "seed": recipe.seed, **{k: v for k, v in ours.items() if k in known}}
-    check_no_key_of_study(recipe.sampler)
-    lookup.check_options("sampler", name, options, set(given))
-    if ":" in name:
-        return own_sampler(name, space, lambda: make(given.pop("space"), **given, **options))
-    try:
-        sampler: BaseSampler = make(given.pop("space"), **given, **options)
-    except TypeError as error:
-        raise UserError(f"sampler {name!r}: {error}.") from None
-    return sampler
-
-
-def build_pruner(choice: Choice | None) -> BasePruner:
-    """The pruner a recipe names. Which trials it may prune is `Plan.may_prune`'s to say."""
-    if choice is None:
-        return NopPruner()
-    options = dict(choice.options)
-    lookup.check_options("pruner", choice.name, options, set())
-    with running("pruner", choice.name):
-        try:
-            pruner = lookup.find("pruner", choice.name)(**options)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"pruner {choice.name!r}: {' '.join(str(error).split())}") from None
-    if not isinstance(pruner, BasePruner):
-        raise UserError(
-            f"pruner {choice.name!r} must be an optuna.pruners.BasePruner, but is {pruner!r:.200}."
-        )
-    return pruner
 
 
 def _sparing(objective: Objective, plan: Plan, recipe: StudyRecipe) -> Objective:

@@ -1,0 +1,100 @@
+"""Values of options that show their fault late are refused before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from climb_opt import ClimbSampler, MixtureSpace
+from climb_opt.errors import UserError
+from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.study import build_pruner, build_sampler, open_study, work
+from studying import PACE, finished, journal, recipe, score  # noqa: F401
+
+SPACE = MixtureSpace({"web": 4, "code": 2, "math": 1})
+
+
+@pytest.mark.parametrize(
+    ("predictor", "options", "said"),
+    [
+        ("lightgbm", {"num_leaves": -3}, r"\(num_leaves\) > \(1\)\. .* options: num_leaves: -3\.$"),
+        ("lightgbm", {"max_depth": "deep"}, "should be of type int, got .* max_depth: 'deep'"),
+        ("lightgbm", {"learning_rate": -1}, r"\(learning_rate\) > .* learning_rate: -1"),
+        ("lightgbm", {"iterations": "many"}, "iterations must be a whole .*, but is 'many'"),
+        ("lightgbm", {"min_leaf": -1}, "min_leaf must be a whole number, at least 0, but is -1"),
+        ("lightgbm", {"stop_after": -1}, "stop_after must be .* at least 0, but is -1"),
+        ("extra-trees", {"bagging_fraction": 3}, "predictor 'extra-trees': .* bagging_fraction: 3"),
+        ("epochs", {"epochs": [1, 2]}, "epochs has 2 entries, but mixtures 3 domains"),
+        ("epochs", {"epochs": {"web": 1}}, "predictor 'epochs': TypeError: .* {'web': 1}"),
+        ("gp", {"iterations": -1}, "iterations must be a whole number, at least 0"),
+        ("gp", {"spread": 0}, "spread must be positive, but is 0"),
+        ("gp", {"spread": "wide"}, "spread must be a number, but is 'wide'"),
+    ],
+)
+def test_a_predictor_is_fitted_once_where_it_is_given_options(
+    predictor: str, options: dict[str, Any], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if predictor == "gp":
+        pytest.importorskip("botorch")
+    with pytest.raises(UserError, match=said):
+        ClimbSampler(SPACE, predictor=predictor, predictor_options=options)
+    assert not capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("sampler", "options"),
+    [
+        ("tpe", {"n_ei_candidates": 0}),
+        ("tpe", {"n_startup_trials": 30, "prior_weight": -1}),
+        ("tpe", {"constraints_func": "none"}),
+        ("cma-es", {"popsize": "large"}),
+        ("qmc", {"qmc_type": "sobol2"}),
+        ("nsga2", {"population_size": 1}),
+        ("gp-optuna", {"n_startup_trials": "few"}),
+    ],
+)
+def test_a_sampler_of_optuna_proposes_once_where_it_is_given_options(
+    recipe: StudyRecipe,  # noqa: F811
+    sampler: str,
+    options: dict[str, Any],
+) -> None:
+    key, value = list(options.items())[-1]
+    with pytest.raises(UserError, match=f"sampler '{sampler}': .*options: .*{key}: {value!r}"):
+        build_sampler(replace(recipe, sampler=Choice(sampler, options)), SPACE)
+
+
+def test_options_that_work_are_taken(recipe: StudyRecipe) -> None:  # noqa: F811
+    for name, options in (
+        ("tpe", {"multivariate": True, "n_ei_candidates": 4}),
+        ("climb", {"predictor": "lightgbm", "predictor_options": {"num_leaves": 4}}),
+    ):
+        sampler = build_sampler(replace(recipe, sampler=Choice(name, options)), SPACE)
+        study = optuna.create_study(sampler=sampler)
+        study.optimize(lambda trial: SPACE.suggest(trial)["web"], n_trials=2)
+    assert build_pruner(Choice("hyperband", {"min_resource": 2})).__class__.__name__.startswith("H")
+
+
+@pytest.mark.parametrize(
+    "options", [{"min_resource": "few"}, {"max_resource": 0}, {"reduction_factor": "x"}]
+)
+def test_a_pruner_judges_a_trial_once(options: dict[str, Any]) -> None:
+    key, value = next(iter(options.items()))
+    with pytest.raises(UserError, match=f"pruner 'hyperband': .* {key}: {value!r}"):
+        build_pruner(Choice("hyperband", options))
+
+
+def test_no_trial_runs_for_a_predictor_that_cannot_be_fitted(
+    recipe: StudyRecipe,  # noqa: F811
+    journal: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    options = {"pool_size": 200, "predictor_options": {"num_leaves": -3}}
+    recipe = replace(recipe, sampler=Choice("climb", options))  # noqa: F811
+    study = open_study(recipe, storage=journal, study_name="s")
+    with pytest.raises(UserError, match="num_leaves: -3"):
+        work(study, objective=score, directory=tmp_path, pace=PACE)
+    assert not study.trials and not finished(study)
