@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from climb_opt.errors import UserError, brief, check_number, did_you_mean
-from climb_opt.strict import check_keys
+from climb_opt.strict import check_keys, typed
 
 T = TypeVar("T")
 SEEDS, MOST_SEED = ("seed", "random_state"), 2**32 - 1  # what NumPy and scikit-learn take
@@ -280,8 +280,10 @@ def file_of(module: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[str]) -> None:
-    """Raise if the object cannot be called, or not with `options`, or a seed is out of range.
+def check_options(
+    kind: str, name: str, options: Mapping[str, Any], given: set[str]
+) -> dict[str, Any]:
+    """The options, of ours as annotated; raise if what is named cannot be called with them.
 
     Args:
         given: arguments that climb_opt itself passes and a recipe must not.
@@ -293,6 +295,6 @@ def check_options(kind: str, name: str, options: Mapping[str, Any], given: set[s
     if not callable(made):
         raise UserError(f"{kind} {name!r} must be a class or a function, but is {made!r:.200}.")
     parameters = inspect.signature(made).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    check_keys(options, sorted({p.name for p in parameters} - given), (), f"{kind} {name!r}")
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        check_keys(options, sorted({p.name for p in parameters} - given), (), f"{kind} {name!r}")
+    return typed(made, options, f"{kind} {name!r}") if name in KINDS[kind] else dict(options)

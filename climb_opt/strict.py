@@ -31,11 +31,34 @@ def build(cls: type[T], data: Any, where: str) -> T:
 
 def arguments(function: Callable[..., Any], data: Any, where: str) -> dict[str, Any]:
     """A function's keyword arguments from plain data, as `build` makes a dataclass's fields."""
-    typed = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
-    hints, known = typing.get_type_hints(typed), inspect.signature(function).parameters
+    hints, known = _hints(function), inspect.signature(function).parameters
     needed = (name for name, parameter in known.items() if parameter.default is parameter.empty)
     check_keys(data, sorted(known), needed, where)
     return {key: convert(data[key], hints[key], f"{where}.{key}") for key in data}
+
+
+def typed(function: Callable[..., Any], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Some keyword arguments of a function, those that YAML can hold as they are annotated: 3e-3 is
+    text there, and what a library takes for its own mistake is named."""
+    hints = {name: hint for name, hint in _hints(function).items() if _is_plain(hint)}
+    return {
+        key: bool(value)
+        if hints.get(key) in (bool, bool | None) and value in (0, 1)
+        else convert(value, hints.get(key, Any), f"{where}: {key}")
+        for key, value in options.items()
+    }
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    made = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    return typing.get_type_hints(made)
+
+
+def _is_plain(hint: Any) -> bool:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (types.UnionType, typing.Union, tuple, list, dict, Sequence, Mapping):
+        return all(_is_plain(each) for each in args if each is not Ellipsis)
+    return origin is Literal or hint in (int, float, bool, str, type(None))
 
 
 def check_keys(data: Any, known: Sequence[str], needed: Iterable[str], where: str) -> None:
@@ -63,15 +86,16 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return build(hint, value, where)
-    if origin in (tuple, list):
+    if origin in (tuple, list, Sequence):
         items, each = as_list(value), args
-        if origin is list or args[1:] == (Ellipsis,):
+        if origin is not tuple or args[1:] == (Ellipsis,):
             each = args[:1] * len(items)
         if len(items) != len(each):
             raise UserError(f"{where}: needs {len(each)} values, but got {value!r}.")
         pairs = enumerate(zip(items, each, strict=True))
-        return origin(convert(v, a, f"{where}[{i}]") for i, (v, a) in pairs)
-    if origin is dict:
+        found = [convert(v, a, f"{where}[{i}]") for i, (v, a) in pairs]
+        return tuple(found) if origin is tuple else found
+    if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise UserError(f"{where}: expected a mapping, but got {value!r}.")
         return {str(k): convert(v, args[1], f"{where}.{k}") for k, v in value.items()}
@@ -85,10 +109,11 @@ def _convert_union(value: Any, args: tuple[Any, ...], where: str) -> Any:
         return None
     errors = []
     if isinstance(value, Mapping):  # then what a mapping can be says what is wrong with it
-        mappings = (a for a in args if dataclasses.is_dataclass(a) or typing.get_origin(a) is dict)
+        kinds = (dict, Mapping)
+        mappings = (a for a in args if dataclasses.is_dataclass(a) or typing.get_origin(a) in kinds)
         args = tuple(mappings) or args
     elif isinstance(value, (list, tuple)):  # and what a list can be
-        args = tuple(a for a in args if typing.get_origin(a) in (list, tuple)) or args
+        args = tuple(a for a in args if typing.get_origin(a) in (list, tuple, Sequence)) or args
     for arg in args:
         if arg is not type(None):
             try:

@@ -70,9 +70,9 @@ def test_a_mixture_is_read_from_a_file(tmp_path: Path) -> None:
         ("given", {}, "missing key 'mixture'"),
         ("given", {"mixture": {"web": "half"}}, "must be a number, but is 'half'"),
         ("given", {"mixture": ["web"]}, "given.mixture"),
-        ("given", {"mixture": {"web": 1}, "prefix": 5}, "given.prefix: expected str"),
-        ("temperature", {"exponent": "high"}, "temperature.exponent: expected a number"),
-        ("unimax", {"epochs": None}, "unimax.epochs"),
+        ("given", {"mixture": {"web": 1}, "prefix": 5}, "'given': prefix: expected str"),
+        ("temperature", {"exponent": "high"}, "'temperature': exponent: expected a number"),
+        ("unimax", {"epochs": None}, "'unimax': epochs: expected float, but got None"),
     ],
 )
 def test_mistakes_are_named(name: str, options: dict[str, object], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import optuna
 import pytest
 
-from climb_opt import ClimbSampler, MixtureSpace
+from climb_opt import ClimbSampler, MixtureSpace, lookup
 from climb_opt.errors import UserError
-from climb_opt.recipes import Choice, StudyRecipe
+from climb_opt.proxy.reweight.base import made
+from climb_opt.recipes import Choice, StudyRecipe, study_from, to_json
 from climb_opt.study import build_pruner, build_sampler, open_study, work
+from climb_opt.study.asked import check_choices
 from studying import PACE, finished, journal, recipe, score  # noqa: F401
 
 SPACE = MixtureSpace({"web": 4, "code": 2, "math": 1})
@@ -24,7 +27,7 @@ SPACE = MixtureSpace({"web": 4, "code": 2, "math": 1})
         ("lightgbm", {"num_leaves": -3}, r"\(num_leaves\) > \(1\)\. .* options: num_leaves: -3\.$"),
         ("lightgbm", {"max_depth": "deep"}, "should be of type int, got .* max_depth: 'deep'"),
         ("lightgbm", {"learning_rate": -1}, r"\(learning_rate\) > .* learning_rate: -1"),
-        ("lightgbm", {"iterations": "many"}, "iterations must be a whole .*, but is 'many'"),
+        ("lightgbm", {"iterations": "many"}, "iterations: expected a number, but got 'many'"),
         ("lightgbm", {"min_leaf": -1}, "min_leaf must be a whole number, at least 0, but is -1"),
         ("lightgbm", {"stop_after": -1}, "stop_after must be .* at least 0, but is -1"),
         ("extra-trees", {"bagging_fraction": 3}, "predictor 'extra-trees': .* bagging_fraction: 3"),
@@ -32,7 +35,7 @@ SPACE = MixtureSpace({"web": 4, "code": 2, "math": 1})
         ("epochs", {"epochs": {"web": 1}}, "predictor 'epochs': TypeError: .* {'web': 1}"),
         ("gp", {"iterations": -1}, "iterations must be a whole number, at least 0"),
         ("gp", {"spread": 0}, "spread must be positive, but is 0"),
-        ("gp", {"spread": "wide"}, "spread must be a number, but is 'wide'"),
+        ("gp", {"spread": "wide"}, "spread: expected a number, but got 'wide'"),
     ],
 )
 def test_a_predictor_is_fitted_once_where_it_is_given_options(
@@ -79,12 +82,53 @@ def test_options_that_work_are_taken(recipe: StudyRecipe) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    "options", [{"min_resource": "few"}, {"max_resource": 0}, {"reduction_factor": "x"}]
+    "options", [{"min_resource": 0}, {"max_resource": 0}, {"reduction_factor": 1}]
 )
 def test_a_pruner_judges_a_trial_once(options: dict[str, Any]) -> None:
     key, value = next(iter(options.items()))
     with pytest.raises(UserError, match=f"pruner 'hyperband': .* {key}: {value!r}"):
         build_pruner(Choice("hyperband", options))
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"evaluators": [{"name": "heldout", "max_tokens": "x"}]}, "max_tokens: expected a number"),
+        ({"evaluators": [{"name": "heldout", "target": 3}]}, "target: expected str, but got 3"),
+        ({"evaluators": [{"name": "heldout", "domains": "no"}]}, "domains: expected bool.* 'no'"),
+        ({"evaluators": [{"name": "lm-eval", "tasks": ["x"], "files": "x"}]}, "expected a mapping"),
+        ({"proxy": {"reweight": {"name": "ado", "changes": 2.5}}}, "changes: expected int.* 2.5"),
+        (
+            {"proxy": {"reweight": {"name": "tikmix-stages", "at": "end"}}},
+            "at.*: expected a number",
+        ),
+        ({"baselines": [{"reweight": "doremi", "reference": 3}]}, "reference: expected a mapping"),
+        (
+            {"pruner": {"name": "median", "interval_steps": "x"}},
+            "interval_steps: expected a number",
+        ),
+        ({"sampler": {"name": "climb", "top_n": "many"}}, "'climb': top_n: expected a number"),
+    ],
+)
+def test_an_option_of_another_type_is_refused_before_a_corpus_is_looked_for(
+    recipe: StudyRecipe,  # noqa: F811
+    keys: dict[str, Any],
+    said: str,
+) -> None:
+    data = json.loads(to_json(recipe)) | keys
+    with pytest.raises(UserError, match=said):
+        check_choices(study_from(data))
+
+
+def test_an_option_is_passed_on_as_its_type() -> None:
+    method = made(Choice("doremi", {"eta": "3e-3", "reference": {"web": "30%"}}))
+    assert (method.eta, method.given) == (0.003, {"web": 0.3})  # type: ignore[attr-defined]
+    options = {"predictor": "gp", "exclude": 1, "pool_size": "1_000"}
+    assert lookup.check_options("sampler", "climb", options, set()) == {
+        "predictor": "gp",
+        "exclude": True,
+        "pool_size": 1000,
+    }
 
 
 def test_no_trial_runs_for_a_predictor_that_cannot_be_fitted(
@@ -93,7 +137,7 @@ def test_no_trial_runs_for_a_predictor_that_cannot_be_fitted(
     tmp_path: Path,
 ) -> None:
     options = {"pool_size": 200, "predictor_options": {"num_leaves": -3}}
-    recipe = replace(recipe, sampler=Choice("climb", options))  # noqa: F811
+    recipe = replace(recipe, sampler=Choice("climb", options))
     study = open_study(recipe, storage=journal, study_name="s")
     with pytest.raises(UserError, match="num_leaves: -3"):
         work(study, objective=score, directory=tmp_path, pace=PACE)

@@ -25,19 +25,19 @@ def build_evaluator(corpus: Corpus, choice: Choice) -> Evaluator:
         UserError: no such evaluator or option; one of somebody's own cannot be made, or lacks what
             a search asks of it.
     """
-    lookup.check_options("evaluator", choice.name, choice.options, {"corpus"})
+    options = lookup.check_options("evaluator", choice.name, choice.options, {"corpus"})
     make = lookup.find("evaluator", choice.name)
     try:
-        inspect.signature(make).bind(corpus, **choice.options)
+        inspect.signature(make).bind(corpus, **options)
     except TypeError as error:
         raise UserError(
             f"study.evaluators: {choice.name!r} is called with the corpus, then its options by "
             f"name: {error}."
         ) from None
     if ":" not in choice.name:
-        return make(corpus, **choice.options)  # type: ignore[no-any-return]
+        return make(corpus, **options)  # type: ignore[no-any-return]
     try:
-        evaluator: Evaluator = make(corpus, **choice.options)
+        evaluator: Evaluator = make(corpus, **options)
         _check_own(choice.name, evaluator)
     except UserError:
         raise

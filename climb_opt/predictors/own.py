@@ -43,7 +43,7 @@ def predictor_factory(
             _check_methods(predictor.__name__, predictor)
         return partial(predictor, **given)
     make = lookup.find("predictor", predictor)
-    lookup.check_options("predictor", predictor, given, set())
+    given = lookup.check_options("predictor", predictor, given, set())
     if ":" not in predictor:
         return partial(make, **given)
     try:

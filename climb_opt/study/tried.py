@@ -36,7 +36,7 @@ def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
     """
     from climb_opt.samplers.wrapped import SimplexSampler  # with SciPy: `status` needs none
 
-    name, options = recipe.sampler.name, dict(recipe.sampler.options)
+    name = recipe.sampler.name
     make = lookup.find("sampler", name)
     known = inspect.signature(make).parameters
     ours: dict[str, Any] = {"max_attempts": recipe.max_attempts}
@@ -44,7 +44,7 @@ def build_sampler(recipe: StudyRecipe, space: MixtureSpace) -> BaseSampler:
         ours["rounds"] = rounds
     given = {"seed": recipe.seed, **{k: v for k, v in ours.items() if k in known}}
     check_no_key_of_study(recipe.sampler)
-    lookup.check_options("sampler", name, options, {"space", *given})
+    options = lookup.check_options("sampler", name, recipe.sampler.options, {"space", *given})
     if ":" in name:
         return own_sampler(name, space, lambda: make(space, **given, **options))
     with options_of("sampler", name, options):
@@ -65,8 +65,7 @@ def build_pruner(choice: Choice | None) -> BasePruner:
     """
     if choice is None:
         return NopPruner()
-    name, options = choice.name, dict(choice.options)
-    lookup.check_options("pruner", name, options, set())
+    name, options = choice.name, lookup.check_options("pruner", choice.name, choice.options, set())
     make = lookup.find("pruner", name)
     if ":" in name:
         with running("pruner", name), options_of("pruner", name, options, (TypeError, ValueError)):

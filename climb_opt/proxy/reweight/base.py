@@ -145,10 +145,10 @@ def made(choice: Choice) -> Reweighter:
     Raises:
         UserError: no such method, or an option that it does not take.
     """
-    lookup.check_options("reweighter", choice.name, choice.options, set())
+    options = lookup.check_options("reweighter", choice.name, choice.options, set())
     with running("proxy.reweight:", choice.name):
         try:
-            method: Reweighter = lookup.find("reweighter", choice.name)(**choice.options)
+            method: Reweighter = lookup.find("reweighter", choice.name)(**options)
         except TypeError as error:
             raise UserError(f"proxy.reweight: {choice.name!r} with its options: {error}.") from None
     for asked in ("when", "start", "weigh", "state", "load"):
