@@ -64,6 +64,24 @@ def recipe(corpus: Corpus, **changes: Any) -> AblationRecipe:
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"test": {"study": {"evaluators": [{"name": "heldout", "max_tokens": 0}]}}}, "max_tokens"),
+        ({"test": {"study": {"score": ["nosuch/bpb"]}}}, "no evaluator gives 'nosuch/bpb'"),
+        ({"arms": {"b": {"sampler": {"name": "tpe", "n_ei_candidates": 0}}}}, "arm 'b': sampler"),
+    ],
+)
+def test_what_is_wrong_with_the_last_arm_or_the_test_is_said_before_the_first_arm_searches(
+    tiny_corpus: Corpus, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    arms = {"a": {"sampler": "random"}, **changes.get("arms", {})}
+    asked = recipe(tiny_corpus, **{**changes, "arms": arms, "reference": "a"})
+    with pytest.raises(UserError, match=said):
+        run_ablation(asked, Archive(tmp_path), prefix="mini")
+    assert not optuna.get_all_study_names(open_storage(str(tmp_path / "studies.journal")))
+
+
 def test_arms_search_and_are_judged_on_the_test(tiny_corpus: Corpus, tmp_path: Path) -> None:
     asked = recipe(tiny_corpus)
     results = run_ablation(asked, Archive(tmp_path), prefix="mini")

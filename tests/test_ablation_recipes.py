@@ -121,6 +121,13 @@ def test_standard_arms_resolve() -> None:
         ({"arms": {"random": {"cost": float("nan")}}}, "must be a finite number, but is nan"),
         ({"arms": {"random": {"cost": -float("inf")}}}, "must be a finite number, but is -inf"),
         ({"sedes": 3}, "Did you mean 'seeds'"),
+        ({"arms": {"random": {"final": "optimun"}}}, "arm 'random': .*Did you mean 'optimum'"),
+        ({"arms": {"random": {"final": {"name": "auto", "sed": 1}}}}, "'auto': unknown key 'sed'"),
+        ({"arms": {"random": {"final": {"name": "mean-top", "top": 0}}}}, "top must be at least 1"),
+        ({"arms": {"random": {"final": {"name": "argbest", "top_n": "x"}}}}, "top_n.* got 'x'"),
+        ({"arms": {"random": {"fixed": "unform"}}}, "arm 'random': .*Did you mean 'uniform'"),
+        ({"arms": {"random": {"fixed": {"name": "unimax", "epochs": "x"}}}}, "epochs: expected a"),
+        ({"arms": {"random": {"sampler": {"name": "climb", "top_n": "x"}}}}, "'random': .*top_n: "),
     ],
 )
 def test_mistakes_in_a_recipe_are_named(changes: dict[str, Any], message: str) -> None:

@@ -57,6 +57,12 @@ def flops_of(recipe: StudyRecipe, tokens: int) -> float:
     return found
 
 
+def test_a_plan_refuses_what_its_search_would(recipe: StudyRecipe) -> None:
+    wrong = dataclasses.replace(recipe, sampler=Choice("climb", {"pool_size": "large"}))
+    with pytest.raises(UserError, match="pool_size: expected a number, but got 'large'"):
+        climb_opt.plan_search(wrong, emulate=False)
+
+
 def test_a_plan_costs_its_rounds_and_its_baselines_at_the_target(recipe: StudyRecipe) -> None:
     plan = climb_opt.plan_search(on_rungs(recipe, rungs=(0, 1)), emulate=False)
     low, high = flops_of(recipe, 1024), flops_of(recipe, 4096)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from climb_opt import lookup, recipe_files, recipes
 from climb_opt.ablation.recipe.recipe import AblationRecipe
-from climb_opt.ablation.recipe.resolve import arms
-from climb_opt.errors import UserError
+from climb_opt.ablation.recipe.resolve import Arm, arms, judged_study
+from climb_opt.ablation.run.final import check_final
+from climb_opt.errors import UserError, within
 from climb_opt.reading import read_json
 from climb_opt.strict import build, check_ranges
+from climb_opt.study.asked import check_choices
 
 FOLDER = "studies/ablations"
 
@@ -99,11 +102,27 @@ def ablation_from(data: Mapping[str, Any], chosen: Sequence[str] = ()) -> Ablati
     if chosen:
         reference = recipe.reference if recipe.reference in chosen else None
         recipe = replace(recipe, arms=_only(recipe, chosen), reference=reference)
-    arms(recipe)
+    for arm in arms(recipe):
+        with within(f"arm {arm.name!r}"):
+            _check(arm, recipe)
     return recipe
 
 
 # --- private -----------------------------------------------------------------------------------
+
+
+def _check(arm: Arm, recipe: AblationRecipe) -> None:
+    """Raise for a name or an option that would show only when the arm begins, ends or is judged."""
+    check_final(arm.options.final)
+    if (fixed := arm.options.fixed) is not None:
+        lookup.check_name("baseline", fixed.name)
+        with suppress(lookup.NotHere):
+            lookup.check_options("baseline", fixed.name, fixed.options, {"space"})
+    if recipe.live:
+        check_choices(arm.study)
+        check_choices(judged_study(recipe, arm.study))
+    else:  # what it is scored by stands for evaluators
+        check_choices(replace(arm.study, evaluators=()))
 
 
 def _stored(path: Path) -> dict[str, Any]:

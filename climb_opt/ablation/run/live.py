@@ -19,18 +19,20 @@ from dataclasses import replace
 from optuna.trial import FrozenTrial, TrialState
 
 from climb_opt.ablation.recipe.recipe import AblationRecipe
-from climb_opt.ablation.recipe.resolve import Run, runs
+from climb_opt.ablation.recipe.resolve import Run, judged_study, runs
 from climb_opt.ablation.run.final import final_mixture
 from climb_opt.ablation.run.judge import Found, Place, judge
 from climb_opt.ablation.run.results import RunResult
 from climb_opt.attributes import DOREMI
 from climb_opt.commands import command
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, within
 from climb_opt.history import fact
+from climb_opt.objective import judge_of
+from climb_opt.plan import space_for
 from climb_opt.proxy.ladders import ladder_of
 from climb_opt.recipes import BudgetRecipe, StudyRecipe
 from climb_opt.reports.dashboard.notebook import Notebook
-from climb_opt.study import work
+from climb_opt.study import build_pruner, build_sampler, work
 from climb_opt.study.corpora import corpus_for
 from climb_opt.text import file_name
 from climb_opt.view import StudyView, all_trials, study_named
@@ -55,9 +57,24 @@ def run_live(
             "`climb-opt ablate` per GPU."
         )
     planned = runs(recipe)
+    _check([run for run in planned if run.seed == recipe.first_seed], recipe)
     found = [_found(run, recipe, place, on_trial) for run in planned]
     for domains in dict.fromkeys(_domains(run) for run in planned):
         yield from judge(recipe, [f for f in found if _domains(f.run) == domains], place, on_trial)
+
+
+def _check(planned: list[Run], recipe: AblationRecipe) -> None:
+    """Raise for what would show only when an arm begins, or is judged: hours of others later."""
+    judged = set()
+    for run in planned:
+        with within(f"arm {run.arm.name!r}"):
+            study, corpus = run.arm.study, corpus_for(run.arm.study)
+            space = space_for(corpus.tokens(), study)
+            build_sampler(study, space)
+            build_pruner(study.pruner)
+            if _domains(run) not in judged:
+                judge_of(corpus, judged_study(recipe, study), space)
+                judged.add(_domains(run))
 
 
 # --- the searches ------------------------------------------------------------------------------

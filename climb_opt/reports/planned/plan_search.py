@@ -25,6 +25,7 @@ from climb_opt.reports.planned.regret import Regret, Setting, emulated, searches
 from climb_opt.shards import Corpus
 from climb_opt.simplex import MixtureSpace
 from climb_opt.study import open_study
+from climb_opt.study.asked import check_choices
 from climb_opt.view import StudyView
 
 DOMAINS = 21  # assumed where the corpus is not on this machine: CLIMB's clusters
@@ -82,8 +83,8 @@ def plan_search(
         emulate: False for costs alone.
 
     Raises:
-        UserError: no such recipe or study, a budget below one trial of the target of a corpus that
-            is here, a rung whose cost nobody knows, a noise or correlation that cannot be.
+        UserError: no such recipe, name, option or study, a budget below one trial of the target of
+            a corpus that is here, a rung whose cost nobody knows, a noise or correlation that cannot be.
 
     >>> import climb_opt
     >>> plan = climb_opt.plan_search("tiny.yaml", emulate=False)
@@ -95,6 +96,7 @@ def plan_search(
         raise UserError(f"--flops must be a number of FLOPs such as 3e19, but is {flops}.")
     name = Path(recipe).stem if isinstance(recipe, str) else "a recipe"
     recipe = read_study(recipe, overrides) if isinstance(recipe, str) else recipe
+    check_choices(recipe)
     if rung_count(recipe) == 1:  # rounds that name it would number it as a rung that is added
         recipe = replace(recipe, rungs=())
     if isinstance(source, str):
