@@ -84,7 +84,8 @@ def plan_search(
 
     Raises:
         UserError: no such recipe, name, option or study, a budget below one trial of the target of
-            a corpus that is here, a rung whose cost nobody knows, a noise or correlation that cannot be.
+            a corpus that is here, a rung whose cost nobody knows, a noise or correlation that
+            cannot be.
 
     >>> import climb_opt
     >>> plan = climb_opt.plan_search("tiny.yaml", emulate=False)
