@@ -119,6 +119,30 @@ def test_rules_that_make_no_sense(rules: list[str], message: str | None) -> None
             parse_rule(rules, ["quality"])
 
 
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (["paper", "style>=1"], ["--prune style>=1 beside paper is no threshold of its own"]),
+        (["quality>=2", "quality >= 3"], ["--prune quality >= 3 replaces quality>=2 for quality"]),
+        (["quality>=2", "nemo"], ["--prune nemo replaces quality>=2 for quality"]),
+        (["nemo", "paper"], ["--prune paper replaces nemo for quality, advertisement, informat"]),
+        (["paper", "paper"], []),
+        (["nemo", "quality>=2"], []),
+        (["paper", "ads<=2"], []),
+        (["quality>=2", "quality<=4"], []),
+    ],
+)
+def test_rules_that_change_each_other_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rules: list[str], said: list[str]
+) -> None:
+    fields = ("quality", "style", "ads")
+    scores = tuple(f"{field}=field:grade" for field in fields)
+    make_plan(small_options(graded(tmp_path / "d.jsonl"), scores=scores, prune=tuple(rules)))
+    assert len(caplog.messages) == len(said)
+    for line, part in zip(caplog.messages, said, strict=True):
+        assert line.startswith(f"Caution: {part}")
+
+
 # --- scorers ----------------------------------------------------------------------------------
 
 DOCUMENTS = [Document("a", "good text", {"grade": "3"}), Document("b", "bad", {"grade": 1})]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions
 from climb_opt.corpus.stages.embed import PRECISIONS, EmbedOptions
 from climb_opt.corpus.stages.merge import MergeOptions
-from climb_opt.corpus.stages.pruning import Rule, parse_rule
+from climb_opt.corpus.stages.pruning import Rule, cautions, parse_rule
 from climb_opt.corpus.stages.roles import MOST_TARGETS, Target, parse_target
 from climb_opt.corpus.stages.scores import column_of, parse_scorer
 from climb_opt.corpus.stages.tokenise import TokenOptions
@@ -25,6 +26,8 @@ from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
 from climb_opt.text import storable, twins
 from climb_opt.tokenizer import load_tokenizer
+
+log = logging.getLogger(__name__)
 
 DEFAULT_DOMAINS = 16
 
@@ -146,7 +149,10 @@ def make_plan(options: BuildOptions) -> Plan:
     for target, files in _targets(options):
         if files is not None:
             sources += find_sources([files], target.name)
-    return plan_from(options, told_apart(sources))
+    plan = plan_from(options, told_apart(sources))
+    for caution in cautions(options.prune):
+        log.warning("Caution: %s", caution)
+    return plan
 
 
 def plan_from(options: BuildOptions, sources: Sequence[Source]) -> Plan:

@@ -30,6 +30,9 @@ PRESETS: dict[str, tuple[Literal["any", "mean"], dict[str, float]]] = {
 }
 
 
+THRESHOLD = re.compile(r"(\w+)\s*(>=|<=)\s*(-?(?:\d+\.?\d*|\.\d+))")
+
+
 @dataclass(frozen=True)
 class Rule:
     """When a cluster is dropped.
@@ -86,7 +89,7 @@ def parse_rule(texts: Sequence[str], scores: Sequence[str]) -> Rule | None:
                     f"there are: {', '.join(scores) or 'none'}. Add --score NAME=KIND:WHERE."
                 )
             continue
-        match = re.fullmatch(r"(\w+)\s*(>=|<=)\s*(-?(?:\d+\.?\d*|\.\d+))", text)
+        match = THRESHOLD.fullmatch(text)
         if match is None:
             raise UserError(
                 f"--prune {text!r}: expected {', '.join(PRESETS)}, or a threshold such as "
@@ -101,3 +104,24 @@ def parse_rule(texts: Sequence[str], scores: Sequence[str]) -> Rule | None:
                 f"Scores: {', '.join(scores) or 'none'}."
             )
     return rule if texts else None
+
+
+def cautions(texts: Sequence[str]) -> list[str]:
+    """What rules do to each other that whoever typed them may not mean, a line each."""
+    said: list[str] = []
+    given: dict[tuple[str, str], str] = {}  # field and direction -> the rule that set it
+    for text in dict.fromkeys(texts):
+        match, replaced = THRESHOLD.fullmatch(text), dict[str, list[str]]()
+        keys = [(f, ">=") for f in PRESETS[text][1]] if text in PRESETS else []
+        for key in [(match[1], match[2])] if match is not None else keys:
+            if key in given and (given[key] not in PRESETS or text in PRESETS):
+                replaced.setdefault(given[key], []).append(key[0])
+            given[key] = text
+        for earlier, fields in replaced.items():
+            said.append(f"--prune {text} replaces {earlier} for {', '.join(fields)}; drop one.")
+        if match is not None and match[2] == ">=" and "paper" in texts:
+            said.append(
+                f"--prune {text} beside paper is no threshold of its own: paper compares the mean "
+                "of all these fields with the mean of their thresholds."
+            )
+    return said
