@@ -12,6 +12,7 @@ import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 LISTED = 12  # names that a message lists at most, where people make the names
@@ -157,3 +158,18 @@ def brief(error: BaseException, most: int = 200) -> str:
 def first_line(error: object) -> str:
     """What an error of a library says, in one line: its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def unloadable(error: OSError) -> str:
+    """What to say of a package that lacks a library of the system: which, and its loader's words.
+
+    >>> unloadable(OSError("libgomp.so.1: cannot open shared object file"))
+    'a package could not be loaded (libgomp.so.1: cannot open shared object file). Install the \
+library that it names.'
+    """
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    tops = [name.partition(".")[0] for name in frames]
+    package = next((top for top in tops if top not in ("importlib", "climb_opt")), "a package")
+    return (
+        f"{package} could not be loaded ({first_line(error)}). Install the library that it names."
+    )

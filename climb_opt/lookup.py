@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from climb_opt.errors import UserError, brief, check_number, did_you_mean
+from climb_opt.errors import UserError, brief, check_number, did_you_mean, unloadable
 from climb_opt.strict import check_keys, typed
 
 T = TypeVar("T")
@@ -196,6 +196,8 @@ def find(kind: str, name: str) -> Any:
             f"PYTHONPATH (export PYTHONPATH=$PWD)."
         ) from error
     except (Exception, SystemExit) as error:  # the user's own code: anything
+        if ":" not in name and isinstance(error, OSError):
+            raise NotHere(f"{kind} {name!r} cannot be imported: {unloadable(error)}") from error
         if ":" not in name:
             raise
         said = f"{brief(error)}{_where(error)}"
@@ -224,9 +226,7 @@ def unknown(kind: str, name: str, known: Iterable[str], own: str = "") -> UserEr
 
 def facts(**known: Any) -> Callable[[T], T]:
     """Say of a function what there is to know of it as an entry; a class has attributes for that.
-
-    They are read with `getattr` and a default, so that an entry of one's own need not say any.
-    """
+    They are read with `getattr` and a default, so that an entry of one's own need not say any."""
 
     def say(made: T) -> T:
         for name, value in known.items():
@@ -284,10 +284,7 @@ def check_options(
     kind: str, name: str, options: Mapping[str, Any], given: set[str]
 ) -> dict[str, Any]:
     """The options, of ours as annotated; raise if what is named cannot be called with them.
-
-    Args:
-        given: arguments that climb_opt itself passes and a recipe must not.
-    """
+    `given` are arguments that climb_opt itself passes and a recipe must not."""
     for key in SEEDS:
         if isinstance(seed := options.get(key), int):
             check_number(f"{kind} {name!r}: {key}", seed, 0, MOST_SEED)

@@ -283,6 +283,28 @@ def test_one_worker_is_this_process() -> None:
 
 
 @pytest.mark.parametrize(
+    ("platform", "given", "found"),
+    [
+        ("darwin", {}, ("1", "TRUE")),
+        ("darwin", {"OMP_NUM_THREADS": "4", "KMP_DUPLICATE_LIB_OK": "FALSE"}, ("4", "FALSE")),
+        ("linux", {}, (None, None)),
+    ],
+)
+def test_a_mac_is_told_to_let_several_openmp_be(
+    monkeypatch: pytest.MonkeyPatch, platform: str, given: dict[str, str], found: tuple[str, str]
+) -> None:
+    names = ("OMP_NUM_THREADS", "KMP_DUPLICATE_LIB_OK")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that what the command sets is taken back
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(machine.sys, "platform", platform)
+    assert main(["ls", "studies"]) == 0
+    assert tuple(os.environ.get(name) for name in names) == found
+
+
+@pytest.mark.parametrize(
     ("files", "cores"),
     [
         ({}, 8),

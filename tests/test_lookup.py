@@ -5,6 +5,7 @@ Each try is what a newcomer does: a module beside the recipe, named as "module:N
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,20 @@ def recipe_data(corpus: Corpus, **changes: object) -> dict[str, object]:
         "sampler": {"name": "newcomers:Prior", "shift": 0.1},
         **changes,
     }
+
+
+def test_a_package_without_its_library_of_the_system_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lightgbm.py").write_text("import ctypes; ctypes.CDLL('libnowhere.so.1')")
+    monkeypatch.syspath_prepend(tmp_path)
+    for loaded in ("lightgbm", "climb_opt.predictors.lgbm", "climb_opt.predictors.forest"):
+        monkeypatch.delitem(sys.modules, loaded, raising=False)
+    said = (
+        r"^predictor 'lightgbm' .*: lightgbm could not be loaded \(.*libnowhere.*\)\. Install the"
+    )
+    with pytest.raises(lookup.NotHere, match=said):
+        lookup.find("predictor", "lightgbm")
 
 
 def test_own_sampler_evaluator_and_pruner_are_named_in_a_recipe(tiny_corpus: Corpus) -> None:

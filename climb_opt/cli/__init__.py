@@ -20,6 +20,7 @@ from pathlib import Path
 
 import climb_opt
 from climb_opt.cli.arguments import typed
+from climb_opt.cli.machine import one_openmp
 from climb_opt.cli.offering import Parser
 from climb_opt.cli.stopping import leads, speaks
 from climb_opt.cli.stopping import member as is_member
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status: 0 done, 2 bad input, 130 interrupted, 141 nobody
     reads what it prints."""
     log = logging.getLogger("climb_opt")
+    one_openmp()
     _print_any_name()
     try:
         # SIGTERM stops every command as Ctrl-C does: half a file is removed, and it is said.

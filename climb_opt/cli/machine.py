@@ -1,4 +1,4 @@
-"""What this machine has for workers: cores that this process may use, and GPUs."""
+"""What this machine has for workers, cores and GPUs, and what it needs before they start."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ CGROUP = Path("/sys/fs/cgroup")
 ON_CPU = "ACCELERATE_USE_CPU"
 CUDA = "CUDA_VISIBLE_DEVICES"
 VISIBLE = ("HIP_VISIBLE_DEVICES", CUDA)  # AMD's own name comes first where both are set
+
+
+def one_openmp() -> None:
+    """Let a Mac's libraries work side by side: faiss, LightGBM and PyTorch bring an OpenMP each
+    there, and the second that starts ends the process (OMP: Error #15). What is set stays."""
+    if sys.platform == "darwin":
+        os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def cores() -> int:
