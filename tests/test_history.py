@@ -12,7 +12,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import TrialState, create_trial
 
-from climb_opt import MixtureSpace, UserError, report_components, set_aggregate
+from climb_opt import MixtureSpace, TrialFailed, UserError, report_components, set_aggregate
 from climb_opt.attributes import COMPONENTS, FACTS, IMPORTED
 from climb_opt.history import History, distinct
 from climb_opt.view import read_history
@@ -135,6 +135,17 @@ def test_components_are_used_only_when_every_trial_has_all_of_them(components: A
     add(study, **({} if components is None else {COMPONENTS: components}))
     history = read_history(study, SPACE)
     assert len(history) == 2 and history.components is None and history.names == ()
+
+
+def test_a_component_that_is_nan_fails_its_trial_by_name() -> None:
+    study = optuna.create_study()
+    set_aggregate(study, {"piqa": 0.5, "arc": 0.5})
+    trial = study.ask()
+    with pytest.raises(TrialFailed, match=r"^component 'arc' is nan, not a number$"):
+        report_components(trial, {"piqa": 1.0, "arc": math.nan})
+    assert COMPONENTS not in trial.user_attrs
+    report_components(trial, {"piqa": 1.0, "arc": 2.0, "arc_stderr": math.nan})  # of no score
+    assert math.isnan(trial.user_attrs[COMPONENTS]["arc_stderr"])
 
 
 def test_components_of_another_score_are_left_aside_and_that_is_said(

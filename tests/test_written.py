@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from climb_opt.errors import UserError, did_you_mean
-from climb_opt.written import number
+from climb_opt.written import flag, number
 from climb_opt.yamls import parse_yaml, read_yaml
 
 # What YAML 1.1 takes for something else than text.
@@ -102,3 +103,14 @@ def test_a_decimal_comma_is_told_from_other_words() -> None:
         number("0,5", "the weight")
     with pytest.raises(UserError, match=r"but is '1,000,000'\.$"):
         number("1,000,000", "the weight")
+
+
+@pytest.mark.parametrize("value", ["no", None, 2, np.array([True, False]), np.ones((2, 2))])
+def test_what_is_neither_true_nor_false_is_told(value: object) -> None:
+    with pytest.raises(UserError, match=r"^explore must be True or False, but is "):
+        flag(value, "explore")
+
+
+def test_true_and_false_are_taken_as_programs_have_them() -> None:
+    assert [flag(value, "x") for value in (True, 1, np.True_, np.array([1]))] == [True] * 4
+    assert [flag(value, "x") for value in (False, 0, np.False_)] == [False] * 3
