@@ -28,6 +28,19 @@ def documents(tmp_path: Path) -> str:
     return str(write_jsonl(tmp_path / "docs.jsonl", rows))
 
 
+def test_a_build_says_once_that_more_is_held_out_than_asked_for(
+    documents: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    build = ["corpus", "build", documents, "--output", str(tmp_path / "corpus"), *SMALL]
+    for _ in range(2):  # built, and then found
+        assert main(build) == 0
+        said = "more than 2 % is held out of"
+        assert capsys.readouterr().out.count(said) == 1 and said not in caplog.text
+
+
 def test_build_show_edit_export(
     documents: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -118,6 +119,7 @@ def run(args: argparse.Namespace) -> int:
     from climb_opt.corpus.after import show
     from climb_opt.corpus.build import build, preview
     from climb_opt.corpus.options import make_plan, options_of
+    from climb_opt.progress import quieter
 
     recipe = recipe_from(args)
     plan, output = make_plan(options_of(recipe)), Path(str(recipe.output))
@@ -129,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("\n".join(show.removal(preview(plan, output, **where))))
         return 0
-    corpus = build(plan, output, part=_part(args.part), overwrite=args.overwrite, **where)
+    with quieter(logging.ERROR, show.__name__):  # the summary says it
+        corpus = build(plan, output, part=_part(args.part), overwrite=args.overwrite, **where)
     if corpus is not None:
         print("\n".join(show.summary(corpus)))
     return 0

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from climb_opt import recipe_files, recipes
-from climb_opt.corpus.after.show import held_out
+from climb_opt.corpus.after.show import caution
 from climb_opt.corpus.files import save_arrays
 from climb_opt.corpus.folder import (
     CLUSTERS,
@@ -247,8 +247,7 @@ def write_corpus(output: Path, build: Build, stages: Stages, found: dict[str, An
     tokens = (facts.dtype, facts.vocab_size, facts.eos)
     name, origin = plan.options.name, provenance(build, found)
     corpus = completed(Corpus(output, name, domains, targets, *tokens, origin))
-    for line in held_out(corpus):
-        logger.warning("%s.", line)
+    caution(corpus)
     return corpus
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from climb_opt.errors import listed
 from climb_opt.shards import Corpus
 from climb_opt.text import counted, number, pad, percent, printable, shorten, width
 from climb_opt.tokenizer import EndOfText
+
+logger = logging.getLogger(__name__)
 
 NAME = 28  # columns
 NOTE = 300  # columns: an edit may name thousands of domains, which the manifest has
@@ -72,6 +75,12 @@ def held_out(corpus: Corpus) -> list[str]:
     if none:
         lines.append(f"too few or too long documents to hold one out: {listed(none, LISTED)}")
     return lines
+
+
+def caution(corpus: Corpus) -> None:
+    """Log `held_out`, where no summary is printed."""
+    for line in held_out(corpus):
+        logger.warning("%s.", line)
 
 
 def history(provenance: dict[str, Any]) -> list[str]:
