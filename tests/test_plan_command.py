@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -55,6 +56,13 @@ def flops_of(recipe: StudyRecipe, tokens: int) -> float:
     found = trial_cost(proxy, shape_size(proxy.model, vocabulary)).flops
     assert found is not None
     return found
+
+
+def test_a_plan_shows_its_text_in_a_notebook(recipe: StudyRecipe) -> None:
+    plan = climb_opt.plan_search(recipe, emulate=False)
+    shown: list[str] = []
+    plan._repr_pretty_(SimpleNamespace(text=shown.append), False)  # what IPython calls
+    assert str(plan) == plan.text == "".join(shown)
 
 
 def test_a_plan_refuses_what_its_search_would(recipe: StudyRecipe) -> None:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage
@@ -50,6 +51,13 @@ class SearchPlan:
     regrets: tuple[Regret, ...]
     advice: str
     text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As printed, where IPython shows it: as the last line of a notebook's cell."""
+        printer.text(self.text)
 
 
 def plan_search(
