@@ -17,6 +17,7 @@ from climb_opt.ladder import Ladder
 from climb_opt.plan import Plan
 from climb_opt.storages import study_lock
 from climb_opt.workers import Pace, Work
+from climb_opt.workers.beats import worker_name
 from fleet import BASELINES, SPACE, score
 from one_worker import SMALL, slots_of, study_of
 
@@ -85,3 +86,24 @@ def test_a_worker_that_waits_says_once_that_another_may_hang(
     rounds.work(study, score, study_lock(study), wanted)
     assert slots_of(study) == [0, "baseline/prior", 2], "round 2 waits"
     assert caplog.text.count(CAUTION) == 1
+
+
+@pytest.mark.parametrize("least", [0.05, 60.0])
+def test_a_lone_worker_says_once_that_its_own_trial_may_hang(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, least: float
+) -> None:
+    monkeypatch.setattr("climb_opt.workers.durations.LEAST", least)
+    study = study_of()
+    took(study, 0.01 / 60)
+
+    def slow(trial: optuna.Trial) -> float:
+        time.sleep(0.3 * (trial.user_attrs[SLOT] == 1))
+        return score(trial)
+
+    wanted = Work(SMALL, BASELINES, space=SPACE, pace=Pace(beat=60, grace=1000, poll=0.001))
+    rounds.work(study, slow, study_lock(study), wanted)
+    said = [m for m in caplog.messages if "hangs" in m]
+    assert len(said) == (least < 1)
+    assert all(
+        "others like it for" in m and f"worker {worker_name()} hangs, `kill" in m for m in said
+    )

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from climb_opt.attributes import IMPORTED, METHOD
 from climb_opt.history import is_moved, seconds_of
@@ -22,6 +22,11 @@ RECENT = 20  # finished trials that a rate is taken from
 # its machine makes as much.
 OVERDUE = 2.0
 LEAST = 600.0  # seconds
+
+
+def overdue(most: float) -> float:
+    """Seconds after which a trial may hang, where others took at most so many."""
+    return max(OVERDUE * most, LEAST)
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,17 @@ class Durations:
         """Seconds in which so many FLOPs are spent."""
         return None if self._per_flop is None else self._per_flop * flops / workers
 
-    def exceeded(self, trial: FrozenTrial, seconds: float) -> float | None:
-        """What recent trials of a running one's rung took at most, where it takes far longer; None
-        where it does not, or nothing is known of trials like it."""
+    def longest(self, trial: FrozenTrial | Trial) -> float:
+        """What recent trials of a running one's rung took at most; infinite where nothing is known
+        of trials like it."""
         if is_branch(trial) or METHOD in trial.user_attrs:
-            return None
-        most = max(self._on.get(rung_of(trial, self._target), [math.inf])[-RECENT:])
-        return most if seconds > max(OVERDUE * most, LEAST) else None
+            return math.inf
+        return max(self._on.get(rung_of(trial, self._target), [math.inf])[-RECENT:])
+
+    def exceeded(self, trial: FrozenTrial, seconds: float) -> float | None:
+        """`longest`, where a trial takes far longer; None where it does not."""
+        most = self.longest(trial)
+        return most if seconds > overdue(most) else None
 
     def _seconds(self, rung: int) -> float:
         """Of a trial on a rung: typically, or by its FLOPs where none has ended there yet."""

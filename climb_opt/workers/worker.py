@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
@@ -18,10 +20,10 @@ from climb_opt.errors import Interrupted, TrialFailed, UserError
 from climb_opt.files import is_full
 from climb_opt.storages import StudyLock, command_on, impatient, never, patient, redact, rest
 from climb_opt.text import score
-from climb_opt.workers.beats import Heart
+from climb_opt.workers.beats import Heart, worker_name
 from climb_opt.workers.claims import Claims, Verdict, Work, fail
-from climb_opt.workers.durations import Durations
-from climb_opt.workers.running import running_now
+from climb_opt.workers.durations import Durations, overdue
+from climb_opt.workers.running import RunningStatus, running_now
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,8 @@ def work(study: optuna.Study, objective: Objective, lock: StudyLock, wanted: Wor
         claimed = _claim(claims, stop, pace.poll)
         if claimed is None:
             return
-        trial, verdict = _run(claimed, objective, wanted)
+        with _minded(claims, claimed):
+            trial, verdict = _run(claimed, objective, wanted)
         wanted.on_trial(trial)
         if verdict is not None:
             raise verdict
@@ -129,6 +132,25 @@ def _say_hanging(claims: Claims, told: set[int]) -> None:
         if one.caution and one.number not in told:
             told.add(one.number)
             log.warning("%s: %s.", claims.study.study_name, one.caution)
+
+
+@contextmanager
+def _minded(claims: Claims, trial: optuna.Trial) -> Iterator[None]:
+    """Warn, once, of this worker's own trial if it may never end: there may be no other worker."""
+    most = Durations(claims.seen, claims.wanted.plan).longest(trial)
+    limit, slot = overdue(most), trial.user_attrs.get(SLOT)
+    if slot is None or math.isinf(limit):
+        yield
+        return
+    one = RunningStatus(trial.number, slot, worker_name(), None, limit, exceeds=most)
+    said = f"{claims.study.study_name}: {one.caution}."
+    timer = threading.Timer(min(limit, threading.TIMEOUT_MAX), log.warning, ("%s", said))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _run(

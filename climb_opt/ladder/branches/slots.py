@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from climb_opt.attributes import BRANCH, CHECK, FACTS, READ, SLOT
 from climb_opt.simplex import MixtureSpace
@@ -75,7 +75,7 @@ def optimum_of(trials: Iterable[FrozenTrial]) -> dict[str, float] | None:
     return None
 
 
-def is_branch(trial: FrozenTrial) -> bool:
+def is_branch(trial: FrozenTrial | Trial) -> bool:
     """Whether a trial made a trunk, a branch or their optimum, and so scored no mixture."""
     return part_of(trial.user_attrs.get(SLOT)) is not None
 
