@@ -48,6 +48,17 @@ def test_a_predictor_is_fitted_once_where_it_is_given_options(
     assert not capfd.readouterr().out
 
 
+def test_a_parameter_that_lightgbm_does_not_know_is_told_once(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = {"num_leafs": 7, "n_estimators": 20, "reg_alpha": 0.5, "extra_trees": True}
+    for _ in range(2):
+        ClimbSampler(SPACE, predictor="lightgbm", predictor_options=options)
+    ClimbSampler(SPACE, predictor="extra-trees", predictor_options={"num_leaves": 4})
+    assert caplog.messages == ["LightGBM has no parameter 'num_leafs': it changes nothing."]
+    assert not capfd.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("sampler", "options"),
     [

@@ -14,7 +14,11 @@ runs and never stops early. Held-out rank correlations on published runs, n = 32
 
 from __future__ import annotations
 
+import io
+import logging
+import re
 from collections.abc import Mapping
+from contextlib import redirect_stdout, suppress
 from typing import Any
 
 import lightgbm
@@ -24,6 +28,8 @@ from climb_opt.predictors.base import levelled
 from climb_opt.predictors.forest import Forest
 from climb_opt.predictors.spread import Model, Spread
 from climb_opt.written import whole_number
+
+log = logging.getLogger(__name__)
 
 SEED = 42  # CLIMB's, for the split and for LightGBM
 FEW = 50  # runs, below which CLIMB's settings degenerate: its validation set holds < 5
@@ -39,6 +45,22 @@ COMMON: Mapping[str, Any] = {
     "deterministic": True,
     "force_row_wise": True,
 }
+
+
+_said: set[str] = set()
+
+
+def _say_unknown(options: str, parameters: Mapping[str, Any]) -> None:
+    """Warn, once, of parameters that LightGBM does not know: it leaves them out, unsaid."""
+    if options in _said:
+        return
+    _said.add(options)
+    heard = io.StringIO()
+    with suppress(lightgbm.basic.LightGBMError), redirect_stdout(heard):  # fitting says the error
+        table = lightgbm.Dataset(np.zeros((2, 1)), [0, 1], params={**parameters, "verbosity": 0})
+        table.construct()
+    for name in dict.fromkeys(re.findall(r"Unknown parameter: (\S+)", heard.getvalue())):
+        log.warning("LightGBM has no parameter %r: it changes nothing.", name)
 
 
 class LightGBMPredictor:
@@ -71,6 +93,8 @@ class LightGBMPredictor:
         self._stop_after = whole_number(stop_after, "stop_after", least=0)
         rates = {"learning_rate": learning_rate, "lambda_l1": l1, "lambda_l2": l2}
         self._parameters = {**COMMON, **rates, **options}
+        if options:
+            _say_unknown(repr(options), self._parameters)
 
     def fit(self, weights: np.ndarray, scores: np.ndarray) -> None:
         """Learn from `weights` (n, K) and `scores` (n,), n >= 1."""
