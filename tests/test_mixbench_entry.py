@@ -312,3 +312,19 @@ def test_an_option_of_a_problem_that_is_no_number_is_said(
 ) -> None:
     with pytest.raises(UserError, match=line):
         problem("interactions", **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ({"name": "olmix", "kl": 0.1}, r"method 'olmix' takes no options; drop kl\."),
+        ({"name": "olmix-public", "start": 3}, r"unknown key 'start'\. Did you mean 'starts'"),
+        ({"name": "olmix-public", "starts": "few"}, "starts: expected a number, but got 'few'"),
+    ],
+)
+def test_options_that_a_method_does_not_take_are_told(method: dict[str, Any], said: str) -> None:
+    bench = {"name": "mixbench", "problem": "ladder"}
+    data = {"objective": bench, "arms": {"a": {"method": method}}, "budget": {"trials": 8}}
+    (run,) = runs(ablation_from({**data, "seeds": 1}))
+    with pytest.raises(UserError, match=said):
+        benched(run)

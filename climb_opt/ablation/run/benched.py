@@ -26,7 +26,7 @@ from climb_opt.ablation.run.final import CLIMB_RULES, final_mixture
 from climb_opt.ablation.run.results import RunResult, mixtures_digest
 from climb_opt.ablation.run.searching import furnish
 from climb_opt.baselines import fixed_mixture
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, listed
 from climb_opt.mixbench.catalogue import PROBLEMS, problem
 from climb_opt.mixbench.examine import examine
 from climb_opt.mixbench.methods import Data, Method, Pick, Predict, method_of
@@ -128,8 +128,10 @@ def method_of_arm(arm: Arm, found: Problem) -> Method:
         )
     if own is not None:
         made = lookup.find("method", own.name)
+        if own.options and isinstance(made, Method):
+            raise UserError(f"method {own.name!r} takes no options; drop {listed(own.options)}.")
         if own.options:
-            made = made(**own.options)
+            made = made(**lookup.check_options("method", own.name, own.options, set()))
         return method_of(made, f"method {own.name!r}")
     if arm.study.rungs:
         raise UserError(
