@@ -50,6 +50,20 @@ def study(at: Path, **changes: Any) -> foresight.PredictorRecipe:
     return foresight.predictors_from(data)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("lightgbm", {"num_leaves": -3}, r"predictor 'lightgbm': LightGBMError: .* num_leaves: -3"),
+        ("epochs", {"epochs": "x"}, r"predictor 'epochs': ValueError: .* epochs: 'x'"),
+    ],
+)
+def test_options_that_a_predictor_cannot_be_fitted_with_are_told(
+    folder: Path, name: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        foresight.study_predictors(study(folder, predictors={name: options}))
+
+
 def test_predictors_rank_unseen_rows_of_a_law(folder: Path) -> None:
     cells = foresight.study_predictors(study(folder, predictors={"gp": {}, "linear": {}}))
     best = [c for c in cells if c.predictor == "gp" and c.score == "mean of all"]

@@ -16,7 +16,7 @@ import numpy as np
 from climb_opt import lookup, recipe_files, recipes
 from climb_opt.ablation.run.surfaces import load_table
 from climb_opt.emulator import Table
-from climb_opt.errors import UserError
+from climb_opt.errors import UserError, options_of
 from climb_opt.history import History
 from climb_opt.metrics import side_of
 from climb_opt.predictors.base import expected
@@ -190,8 +190,9 @@ def _fit(
     columns = _columns(table, names)
     models = []
     for part in columns.T if per_component else [columns.mean(axis=1)]:
-        model = predictor_factory(choice.name, choice.options)()
-        model.fit(table.weights, part)
+        with options_of("predictor", choice.name, choice.options):
+            model = predictor_factory(choice.name, choice.options)()
+            model.fit(table.weights, part)
         models.append(model)
 
     def predict(weights: np.ndarray) -> np.ndarray:
