@@ -12,6 +12,7 @@ import pytest
 from climb_opt.corpus.build import preview
 from climb_opt.corpus.documents import Document
 from climb_opt.corpus.options import make_plan
+from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.pruning import Rule, parse_rule
 from climb_opt.corpus.stages.scores import fasttext_text, load_scorer, parse_scorer
 from climb_opt.errors import UserError
@@ -120,6 +121,23 @@ def test_rules_that_make_no_sense(rules: list[str], message: str | None) -> None
 
 
 @pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"scores": ("q=fasttext:nowhere.bin",)}, "'fasttext:nowhere.bin': no file 'nowhere.bin'"),
+        ({"scores": ("q=nowhere:fn",)}, "scorer 'nowhere:fn' cannot be imported"),
+        ({"cluster": ClusterOptions(backend="fais")}, "back end 'fais' is not available here"),
+        ({"cluster": ClusterOptions(clusters=9, fit_points=8)}, "8 is less than the 9 clusters"),
+    ],
+)
+def test_what_no_document_is_needed_for_is_said_before_any_is_read(
+    tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    documents = graded(tmp_path / "d.jsonl")
+    with pytest.raises(UserError, match=said):
+        make_plan(small_options(documents, **more))
+
+
+@pytest.mark.parametrize(
     ("rules", "said"),
     [
         (["paper", "style>=1"], ["--prune style>=1 beside paper is no threshold of its own"]),
@@ -136,7 +154,7 @@ def test_rules_that_change_each_other_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, rules: list[str], said: list[str]
 ) -> None:
     fields = ("quality", "style", "ads")
-    scores = tuple(f"{field}=field:grade" for field in fields)
+    scores = tuple(f"{field}=column:grade" for field in fields)
     make_plan(small_options(graded(tmp_path / "d.jsonl"), scores=scores, prune=tuple(rules)))
     assert len(caplog.messages) == len(said)
     for line, part in zip(caplog.messages, said, strict=True):

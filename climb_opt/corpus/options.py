@@ -13,14 +13,14 @@ from climb_opt.corpus.documents import DOMAIN_FIELD, TARGET_FIELD
 from climb_opt.corpus.read.inputs import find_sources
 from climb_opt.corpus.read.once import told_apart
 from climb_opt.corpus.read.source import ReadOptions, Source
-from climb_opt.corpus.stages import tokenise
+from climb_opt.corpus.stages import cluster, tokenise
 from climb_opt.corpus.stages.cluster import ClusterOptions
 from climb_opt.corpus.stages.domains import SplitOptions
 from climb_opt.corpus.stages.embed import PRECISIONS, EmbedOptions
 from climb_opt.corpus.stages.merge import MergeOptions
 from climb_opt.corpus.stages.pruning import Rule, cautions, parse_rule
 from climb_opt.corpus.stages.roles import MOST_TARGETS, Target, parse_target
-from climb_opt.corpus.stages.scores import column_of, parse_scorer
+from climb_opt.corpus.stages.scores import check_scorer, column_of, parse_scorer
 from climb_opt.corpus.stages.tokenise import TokenOptions
 from climb_opt.corpus_recipe import CorpusRecipe
 from climb_opt.errors import UserError
@@ -141,6 +141,7 @@ def make_plan(options: BuildOptions) -> Plan:
     if merge.domains is not None and merge.distance is not None:
         raise UserError("--domains and --merge-distance exclude each other.")
     tokenise.check(options.tokens)
+    cluster.check(options.cluster)
     if options.read.detokenize is not None:
         load_tokenizer(options.read.detokenize)  # refuse it here, not in a worker
     if not options.inputs:
@@ -150,6 +151,8 @@ def make_plan(options: BuildOptions) -> Plan:
         if files is not None:
             sources += find_sources([files], target.name)
     plan = plan_from(options, told_apart(sources))
+    for spec in plan.scorers.values():  # of hours of reading
+        check_scorer(spec)
     for caution in cautions(options.prune):
         log.warning("Caution: %s", caution)
     return plan

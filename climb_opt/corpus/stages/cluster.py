@@ -60,6 +60,14 @@ class ClusterOptions:
     backend: str = CorpusRecipe.kmeans
 
 
+def check(options: ClusterOptions) -> None:
+    """Raise a `UserError` for options that no corpus can be clustered with here."""
+    if options.backend != "auto":
+        choose_backend(options.backend)
+    if options.clusters is not None:
+        number_of_points(options, options.clusters)
+
+
 def number_of_clusters(options: ClusterOptions, documents: int, domains: int) -> int:
     """K_init for so many documents.
 

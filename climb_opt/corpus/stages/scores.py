@@ -35,6 +35,7 @@ from climb_opt.written import float_or_nan
 
 logger = logging.getLogger(__name__)
 
+FILES = ("fasttext", "sklearn")  # kinds whose WHERE is a file
 BATCH = 1024
 LONGEST = 60  # characters of a value in a message
 LARGEST = float(np.finfo(np.float32).max)
@@ -146,15 +147,23 @@ def column_of(spec: str) -> str | None:
     return where if kind == "column" else None
 
 
+def check_scorer(spec: str) -> None:
+    """Raise a `UserError` where a scorer's file or function is not there; no model is loaded."""
+    kind, _, where = spec.partition(":")
+    if kind in FILES and not Path(where).is_file():
+        raise UserError(f"Scorer {spec!r}: no file {where!r}.")
+    if kind not in ("column", *FILES):
+        lookup.find("scorer", spec)
+
+
 @lru_cache(maxsize=8)  # models are large and blocks are many
 def load_scorer(spec: str) -> Scorer:
     """The scorer of a specification KIND:WHERE."""
+    check_scorer(spec)
     kind, _, where = spec.partition(":")
     if kind == "column":
         return partial(_column, where)
-    if kind in ("fasttext", "sklearn"):
-        if not Path(where).is_file():
-            raise UserError(f"Scorer {spec!r}: no file {where!r}.")
+    if kind in FILES:
         return _fasttext(where) if kind == "fasttext" else _sklearn(where)
     return partial(_called, spec, lookup.find("scorer", spec))
 
