@@ -11,8 +11,10 @@ from __future__ import annotations
 import difflib
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from traceback import walk_tb
+from typing import Any
 
 LISTED = 12  # names that a message lists at most, where people make the names
 
@@ -114,6 +116,28 @@ def running(kind: str, name: str) -> Iterator[None]:
         raise UserError(f"{kind} {name!r} raised {error!r}.") from error
 
 
+@contextmanager
+def options_of(
+    kind: str,
+    name: str,
+    options: Mapping[str, Any],
+    errors: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Iterator[None]:
+    """Where something is made, or tried, with its options: an error is one line that shows them.
+
+    Raises:
+        UserError: one of `errors` was raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except errors as error:
+        said = brief(error).partition(" at /")[0].rstrip(" .")  # not where C++ found it
+        given = listed(f"{key}: {value!r:.60}" for key, value in options.items())
+        raise UserError(f"{kind} {name!r}: {said}. Correct its options: {given}.") from error
+
+
 def check_number(what: str, value: float | None, least: float = 1, most: float = math.inf) -> None:
     """Refuse a number that is outside its bounds; None, for one that is not given, is not.
 
@@ -135,3 +159,18 @@ def brief(error: BaseException, most: int = 200) -> str:
 def first_line(error: object) -> str:
     """What an error of a library says, in one line: its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def unloadable(error: OSError) -> str:
+    """What to say of a package that lacks a library of the system: which, and its loader's words.
+
+    >>> unloadable(OSError("libgomp.so.1: cannot open shared object file"))
+    'a package could not be loaded (libgomp.so.1: cannot open shared object file). Install the \
+library that it names.'
+    """
+    frames = (frame.f_globals.get("__name__", "") for frame, _ in walk_tb(error.__traceback__))
+    tops = [name.partition(".")[0] for name in frames]
+    package = next((top for top in tops if top not in ("importlib", "climb_opt")), "a package")
+    return (
+        f"{package} could not be loaded ({first_line(error)}). Install the library that it names."
+    )

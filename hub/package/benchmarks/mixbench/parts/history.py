@@ -22,7 +22,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from .attributes import AGGREGATE, BEAT, COMPONENTS, FACTS, IMPORTED, METHOD, PATH, RUNG
-from .errors import UserError
+from .errors import TrialFailed, UserError
 from .metrics import higher_is_better
 
 # A score beyond is a run that diverged, whatever its size: it counts as this much, so that squares
@@ -134,7 +134,7 @@ def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> N
     """Store the scores that make up a trial's value, so that predictors can model each of them.
 
     Args:
-        components: name -> value, such as {"arc_easy/bpb": 1.25}.
+        components: name -> value, as {"arc_easy/bpb": 1.25}; NaN in the score is `TrialFailed`.
 
     >>> import climb_opt, optuna
     >>> study = optuna.create_study()
@@ -144,7 +144,11 @@ def report_components(trial: optuna.Trial, components: Mapping[str, float]) -> N
     >>> trial.user_attrs["climb/components"]
     {'arc/bpb': 1.25, 'piqa/bpb': 1.0}
     """
-    trial.set_user_attr(COMPONENTS, {name: float(value) for name, value in components.items()})
+    found = {name: float(value) for name, value in components.items()}
+    used = trial.study.user_attrs.get(AGGREGATE, {})
+    if wrong := [name for name, value in found.items() if np.isnan(value) and name in used]:
+        raise TrialFailed(f"component {wrong[0]!r} is nan, not a number")
+    trial.set_user_attr(COMPONENTS, found)
 
 
 def set_aggregate(study: optuna.Study, coefficients: Mapping[str, float]) -> None:
@@ -181,10 +185,8 @@ def fact(trial: FrozenTrial, name: str) -> float:
 
 
 def report_facts(trial: optuna.Trial, **facts: object) -> None:
-    """Add to what is stored of how a trial came about; what was said first stays.
-
-    The `path` of a method's weights is long, and stored by itself.
-    """
+    """Add to what is stored of how a trial came about; what was said first stays. The `path` of a
+    method's weights is long, and stored by itself."""
     if (path := facts.pop("path", None)) is not None:
         trial.set_user_attr(PATH, path)
     trial.set_user_attr(FACTS, {**facts, **facts_of(trial)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from decimal import Decimal
 from numbers import Integral
 from typing import Any
@@ -55,9 +56,10 @@ def flag(value: object, what: str) -> bool:
     Raises:
         UserError: it is neither: the text "no" would count as true.
     """
-    if value not in (True, False):
-        raise UserError(f"{what} must be True or False, but is {value!r}.")
-    return bool(value)
+    with suppress(ValueError):  # of an array: it has no truth of its own
+        if value in (True, False):
+            return bool(value)
+    raise UserError(f"{what} must be True or False, but is {value!r:.100}.")
 
 
 def float_or_nan(value: Any) -> float:
