@@ -26,6 +26,7 @@ from climb_opt.selection.promise import (
     NOISE_STD,
     ON_RUNGS,
     OWN_UNFOLLOWED,
+    SOME,
     UNFOLLOWED,
     UNSEEN,
     Promise,
@@ -64,10 +65,22 @@ def test_a_promise_is_worse_than_what_the_model_sees_never_better(sign: float) -
         score = promise.score(sign)
         assert sign * score.mean > seen[0] + 0.5 * std[0]
         noise, spread = promise.surrogate.noise, promise.surrogate.spread
-        parts = [DOUBT * std[0], NOISE_STD * noise, LEAD_STD * promise.lead]
+        parts = [promise.doubting * std[0], NOISE_STD * noise, LEAD_STD * promise.lead]
         parts.append(min(OWN_UNFOLLOWED * spread, noise))
         assert score.half == pytest.approx(WIDTH * np.linalg.norm(parts))
         assert score.low < score.mean < score.high
+
+
+@pytest.mark.parametrize(
+    ("trials", "share"),
+    [(FEW // 2, 1.0), (FEW, 1.0), ((FEW + SOME) // 2, (1 + DOUBT) / 2), (SOME, DOUBT), (99, DOUBT)],
+)
+def test_the_fewer_the_trials_the_more_of_the_process_own_doubt_counts(
+    trials: int, share: float
+) -> None:
+    promise = promised(np.array([0.4, 0.3, 0.2, 0.1]), *known(trials))
+    assert promise.doubting == pytest.approx(share)
+    assert replace(promise, below=True).doubting == DOUBT  # which is wider for that already
 
 
 def test_the_lead_counts_from_the_best_evaluated_mixture_and_is_none_for_that() -> None:

@@ -7,10 +7,11 @@ the model sees over the best evaluated mixture, and half a standard deviation, a
 (docs/notes/searching.md#what-is-promised). What was tried but not picked, as the prior, looks half
 of its own standard deviation worse than it is: a process draws noisy scores towards one another. It
 draws what was not tried, too, the more of what scores differ by is noise. Far from its trials it
-doubts a score by more than it errs, near to them by less: three quarters of its standard deviation
-and a quarter of the noise of one measurement are nearer the truth. Small wrinkles it takes for
-noise, and averages away: a score is doubted by a twenty-fifth of what results differ by beside, a
-difference from a mixture that was not picked, as the prior, by a twelfth, if noise is as much.
+doubts a score by more than it errs, near to them by less: a quarter of the noise of one measurement
+and three quarters of its standard deviation are nearer the truth, the more of it the fewer the
+trials, for of few it knows its own doubt less well. Small wrinkles it takes for noise, and averages
+away: a score is doubted by a twenty-fifth of what results differ by beside, a difference from a
+mixture that was not picked, as the prior, by a twelfth, if noise is as much.
 
 Where hardly anything is noise, what a process takes for it is what it cannot follow. Averaged over
 neighbours that is little, but the true score of one mixture has all of it. There no result was
@@ -36,7 +37,7 @@ from climb_opt.text import plus_minus
 
 LUCK = 0.5  # share of the lead over the best evaluated mixture that is none, at most without noise
 LUCK_STD = 0.55  # standard deviations that a pick looks better than it is, a tried prior worse
-DOUBT = 0.75  # share of a process's standard deviation that a picked mixture's score is missed by
+DOUBT = 0.75  # share of its standard deviation by which a process of many trials misses a score
 NOISE_STD = 0.25  # share of one measurement's noise that it is missed by, too
 UNFOLLOWED = 0.08  # share of the results' spread by which a difference is missed beside its doubt
 OWN_UNFOLLOWED = 0.04  # and by which one score is
@@ -49,6 +50,7 @@ ON_RUNGS = 1.3  # what intervals are multiplied by at least where cheaper rungs 
 UNSEEN = 1.5  # and those of gains over a mixture that no trial of the target has run, beside that
 SAME = 1e-3  # share of tokens within which two mixtures are one
 FEW = 16  # trials below which what the model says of its own doubt cannot be relied on
+SOME = 48  # trials from which it can
 
 
 @dataclass(frozen=True)
@@ -89,11 +91,19 @@ class Promise:
         """What every interval is multiplied by: for there being so few trials, or several rungs."""
         return max(ON_RUNGS if self.below else 1.0, FEW / len(self.evaluated))
 
+    @property
+    def doubting(self) -> float:
+        """The share of its standard deviation by which the process misses a score: all of it up to
+        `FEW` trials, unless for the rungs below every interval is wider already."""
+        if self.below:
+            return DOUBT
+        return float(np.interp(len(self.evaluated), (FEW, SOME), (1.0, DOUBT)))
+
     def score(self, sign: float) -> Estimate:
         """The expected score; `sign` is -1 where higher is better."""
         root = np.sqrt(self.weights[None])
         mean, std = self.surrogate.moments(root)
-        doubt = DOUBT * std
+        doubt = self.doubting * std
         spread = self._with_misfit(float(doubt[0] ** 2), doubt)
         hidden = np.hypot(NOISE_STD * self.surrogate.noise_at(root)[0], self._hides(OWN_UNFOLLOWED))
         spread = float(np.hypot(spread, hidden))

@@ -18,7 +18,8 @@ ladder       SimplexGPSampler, proxies on a quarter of the tokens below the targ
 climb-rungs  CLIMB, its first two rounds on a quarter of the tokens; as many trials
 
 Real proxies on a CPU, half a minute a search and as long for its truth (at 65,536 tokens four times
-that). It resumes from --output.
+that). It resumes from --output; with the studies in --keep, what is promised now is judged by the
+truths that are there.
 """
 
 from __future__ import annotations
@@ -96,10 +97,11 @@ def recipe_of(arm: str, seed: int, base: str, trials: int, tokens: int) -> Study
     return read_study(base, [*own, "rounds=[]", *ladder, "sampler=simplex-gp", "seeds=fresh"])
 
 
-def search(recipe: StudyRecipe, noise: bool) -> climb_opt.Recommendation:
+def search(recipe: StudyRecipe, noise: bool, keep: Path | None) -> climb_opt.Recommendation:
     """What a search recommends, with the runs of `climb-opt noise` where asked for."""
     with tempfile.TemporaryDirectory() as folder:
-        study = climb_opt.open_study(recipe, storage=Path(folder) / "s.journal", study_name="s")
+        storage = keep or Path(folder) / "s.journal"
+        study = climb_opt.open_study(recipe, storage=storage, study_name="s")
         climb_opt.work(study, directory=folder)
         if noise:
             climb_opt.noise(study, directory=folder)
@@ -144,22 +146,27 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=27, help="the prior's included")
     parser.add_argument("--tokens", type=int, default=16_384)
     parser.add_argument("--again", type=int, default=24, help="seeds of a truth; twice the prior's")
+    parser.add_argument("--keep", type=Path, help="folder of the studies, to judge them again")
     options = parser.parse_args()
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
     done, asked = load(options.output, KEY), []
     own = (options.recipe, options.trials, options.tokens)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     recipe, *_ = recipes = [recipe_of(arm, 0, *own) for arm in ("fresh", "phases")]
     for key in [(arm, seed, *own) for seed in seeds for arm in options.arms]:
-        if key not in done:
-            best = search(recipe_of(*key), key[0].endswith(NOISE))
+        keep = options.keep and options.keep / f"{key[0]}-{key[1]}.journal"
+        if key not in done or (keep and keep.exists()):
+            best = search(recipe_of(*key), key[0].endswith(NOISE), keep)
             assert best.predicted is not None and best.gain is not None
+            known = done.get(key, {"mixture": None})
+            scores = known["scores"] if known["mixture"] == dict(best) else None
+            begun = AGAIN + 100 * key[1]
             done[key] = dict(zip(KEY, key, strict=True)) | {
                 "mixture": dict(best),
                 "predicted": [best.predicted.mean, best.predicted.half],
                 "gain": [best.gain.mean, best.gain.half],
-                "scores": truth(
-                    recipes[key[0] == "phases"], best, AGAIN + 100 * key[1], options.again
-                ),
+                "scores": scores or truth(recipes[key[0] == "phases"], best, begun, options.again),
             }
             append(options.output, done[key])
         asked.append(done[key])
