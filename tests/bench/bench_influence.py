@@ -44,7 +44,7 @@ from climb_opt.statistics import spearman
 SEEDS = (0, 1)
 KEY, KEYS = ("set", "mixture_number", "seed"), ("set", "seed", "hessian")
 TASKS = ("arc_easy", "piqa", "hellaswag")
-PROXY = {"include": "demo", "lr": 2e-3, "tokens": 131_072}  # the demonstration's
+PROXY = {"include": "demo", "lr": 2e-3, "tokens": 131_072}
 DEMO: dict[str, Any] = {
     "proxy": PROXY,
     "evaluators": [{"name": "heldout", "target": "prose", "max_tokens": 24_576}],

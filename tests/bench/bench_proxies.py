@@ -55,6 +55,7 @@ AGAIN = 900_000_007  # first of the seeds that no search has
 SHARES = (4 / 7, 2 / 7)  # of a search's trials in CLIMB's first two rounds
 CHEAPER = 4  # times fewer tokens on the lower rung
 PHASES = [0.8, 0.2]
+RATE = 2e-3  # the demo's learning rate when the first were searched
 HALF = 0.5  # of the FLOPs of --trials, which a ladder has
 
 
@@ -73,7 +74,13 @@ def truth(recipe: StudyRecipe, mixture: Mapping[str, float], first: int, count: 
 
 def recipe_of(arm: str, seed: int, base: str, trials: int, tokens: int) -> StudyRecipe:
     """The recipe of one search; the prior is its baseline and one of the trials."""
-    own = [f"seed={seed}", f"proxy.tokens={tokens}", "baselines=[prior]", "confirm_seeds=1"]
+    own = [
+        f"seed={seed}",
+        f"proxy.lr={RATE:g}",
+        f"proxy.tokens={tokens}",
+        "baselines=[prior]",
+        "confirm_seeds=1",
+    ]
     plain = read_study(base, [*own, f"rounds=[{trials - 1}]", "sampler=simplex-gp"])
     cheap = {"tokens": tokens // CHEAPER}
     climbing = "sampler={name: climb, predictor: lightgbm}"
